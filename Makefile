@@ -1,0 +1,43 @@
+# `make help` lists the verbs. Needs Python 3.11+ and make; everything else is installed into .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+
+help: ## what can be done here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## the main job on a real Airflow against the bundled simulator (KEEP=1 leaves it up, LIVE=1 uses the real API)
+	@$(BIN)/python dags/demo/run.py
+
+test: $(STAMP) ## run the tests
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+lint: $(STAMP) ## formatting, lint rules, import contracts
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/lint-imports
+
+types: $(STAMP) ## mypy, strict
+	@$(BIN)/mypy
+
+check: lint types test ## what CI runs
+
+fmt: $(STAMP) ## format and fix
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+clean: ## remove what the other verbs made
+	rm -rf $(VENV) .airflow .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "Could not make $(VENV). On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "Installing Airflow and the tools into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv && \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e . --group dev || \
+	  { echo "Installing failed (the lines above say why). A first run needs a package index: check the network or pip's settings."; exit 1; }
+	@touch $@
+
+.PHONY: help demo test lint types check fmt clean

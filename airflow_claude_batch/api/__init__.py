@@ -1,0 +1,1 @@
+"""The ground floor: one HTTP API. Knows no jobs and no Airflow."""
