@@ -36,7 +36,7 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "identity_token_file": _field(
         "Identity token file",
         "string",
-        "Workload Identity Federation: path of the OIDC token on workers and triggerers; read at every exchange.",
+        "Workload Identity Federation: path of the OIDC token on the workers, read at every exchange.",
     ),
     "identity_token": _field(
         "Identity token", "string", "Workload Identity Federation: the OIDC token itself.", format="password"
@@ -106,7 +106,7 @@ _CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
     ),
     "max_inline_bytes": _option(
         "integer",
-        "Rows travel inside the manifest, through XCom, while they fit this many bytes; above it the manifest "
+        "Rows travel in the manifest, through XCom, while they fit this many bytes; above it the manifest "
         "has only their path.\n",
         default="49152",
         example=None,
