@@ -25,6 +25,13 @@ from airflow.sdk.execution_time.xcom import XCom
 from airflow.sdk.log import mask_secret
 
 if TYPE_CHECKING:
+    from airflow.sdk.bases.decorator import (
+        DecoratedOperator,
+        TaskDecorator,
+        determine_kwargs,
+        task_decorator_factory,
+    )
+    from airflow.sdk.observability.stats import Stats
     from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 #: Types are checked against the newest version; the branches below differ in homes, not in behaviour.
@@ -48,7 +55,6 @@ if TYPE_CHECKING or AIRFLOW_VERSION >= (3, 2):
         TaskDeferralTimeout,
         TaskDeferred,
     )
-    from airflow.sdk.observability.stats import Stats
 else:
     from airflow.configuration import conf
     from airflow.exceptions import (
@@ -61,7 +67,6 @@ else:
         TaskDeferralTimeout,
         TaskDeferred,
     )
-    from airflow.stats import Stats
 
 __all__ = [
     "AIRFLOW_VERSION",
@@ -78,17 +83,21 @@ __all__ = [
     "BaseSensorOperator",
     "BaseTrigger",
     "Context",
+    "DecoratedOperator",
     "ObjectStoragePath",
     "PokeReturnValue",
     "Stats",
+    "TaskDecorator",
     "TaskDeferralError",
     "TaskDeferralTimeout",
     "TaskDeferred",
     "TriggerEvent",
     "XCom",
     "conf",
+    "determine_kwargs",
     "mask_secret",
     "supervisor_call",
+    "task_decorator_factory",
     "timezone",
 ]
 
@@ -98,6 +107,13 @@ ON_KILL_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
 TASK_STATE_STORE_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
 
 _LAZY: Final = {
+    "DecoratedOperator": "airflow.sdk.bases.decorator",
+    "Stats": "airflow.sdk.observability.stats" if AIRFLOW_VERSION >= (3, 2) else "airflow.stats",
+    "TaskDecorator": "airflow.sdk.bases.decorator",
+    "determine_kwargs": (
+        "airflow.sdk.bases.decorator" if AIRFLOW_VERSION >= (3, 2) else "airflow.utils.operator_helpers"
+    ),
+    "task_decorator_factory": "airflow.sdk.bases.decorator",
     "BaseTrigger": "airflow.triggers.base",
     "TriggerEvent": "airflow.triggers.base",
 }
