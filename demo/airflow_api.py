@@ -1,0 +1,136 @@
+"""The few calls of Airflow's REST API that the demo and the stack tests make."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from demo.errors import DemoError
+
+T = TypeVar("T")
+
+
+class AirflowApi:
+    """One Airflow's REST API, logged in on first use."""
+
+    def __init__(self, base_url: str, *, username: str, password: str) -> None:
+        self._credentials = {"username": username, "password": password}
+        # trust_env: a proxy of the user's environment has no business on the loopback address.
+        self._client = httpx.Client(base_url=base_url, timeout=30, trust_env=False)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._client.close()
+
+    def health(self) -> dict[str, Any]:
+        """State and last heartbeat of each component."""
+        return dict(self._call("GET", "/api/v2/monitor/health"))
+
+    def put_connection(self, connection: dict[str, str]) -> None:
+        """Store a connection in Airflow's database, in place of one of the same id."""
+        self.delete_connection(connection["connection_id"])
+        self._call("POST", "/api/v2/connections", json=connection)
+
+    def delete_connection(self, connection_id: str) -> None:
+        """Remove a connection from Airflow's database, if it is there."""
+        response = self._send("DELETE", f"/api/v2/connections/{connection_id}")
+        if response.status_code != httpx.codes.NOT_FOUND:
+            response.raise_for_status()
+
+    def dag(self, dag_id: str) -> dict[str, Any] | None:
+        """The DAG as Airflow knows it; None before it was parsed."""
+        response = self._send("GET", f"/api/v2/dags/{dag_id}")
+        return None if response.status_code == httpx.codes.NOT_FOUND else _body(response)
+
+    def import_errors(self) -> list[str]:
+        """The stack traces of DAG files that could not be imported."""
+        return [e["stack_trace"] for e in self._call("GET", "/api/v2/importErrors")["import_errors"]]
+
+    def trigger(self, dag_id: str, run_id: str) -> None:
+        """Start a run, as the UI's button does."""
+        body: dict[str, Any] = {"dag_run_id": run_id, "logical_date": None, "conf": {}}
+        self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)
+
+    def unfinished_runs(self, dag_id: str) -> list[str]:
+        """The ids of the runs that have not ended, newest first."""
+        query = {"state": ["running", "queued"], "order_by": "-start_date"}
+        runs = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns", params=query)["dag_runs"]
+        return [run["dag_run_id"] for run in runs]
+
+    def fail_run(self, dag_id: str, run_id: str) -> None:
+        """Mark a run failed, with its open tasks."""
+        self._call("PATCH", _run(dag_id, run_id), json={"state": "failed"})
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """``queued``, ``running``, ``success`` or ``failed``."""
+        return str(self._call("GET", _run(dag_id, run_id))["state"])
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Every task instance of the run."""
+        found = self._call("GET", f"{_run(dag_id, run_id)}/taskInstances")["task_instances"]
+        return list(found)
+
+    def returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """What the task returned (its XCom); None before that."""
+        response = self._send("GET", f"{_task(dag_id, run_id, task_id)}/xcomEntries/return_value")
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        value = _body(response)["value"]
+        return json.loads(value) if isinstance(value, str) and value[:1] in '{["' else value
+
+    def log_lines(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> list[str]:
+        """The task's log as the UI shows it."""
+        address = f"{_task(dag_id, run_id, task_id)}/logs/{attempt}"
+        entries = self._call("GET", address, params={"full_content": "true"})["content"]
+        return [e if isinstance(e, str) else f"{e.get('level', '')}: {e.get('event', '')}" for e in entries]
+
+    def _call(self, method: str, address: str, **kwargs: Any) -> Any:
+        return _body(self._send(method, address, **kwargs))
+
+    def _send(self, method: str, address: str, **kwargs: Any) -> httpx.Response:
+        if "authorization" not in self._client.headers and not address.endswith("/health"):
+            self._log_in()
+        response = self._client.request(method, address, **kwargs)
+        if response.status_code == httpx.codes.UNAUTHORIZED:  # a token lives for a day, a batch may as well
+            self._log_in()
+            response = self._client.request(method, address, **kwargs)
+        return response
+
+    def _log_in(self) -> None:
+        token = _body(self._client.post("/auth/token", json=self._credentials))["access_token"]
+        self._client.headers["authorization"] = f"Bearer {token}"
+
+
+def wait_for(answer: Callable[[], T | None], *, seconds: float, what: str, pause_seconds: float = 0.25) -> T:
+    """Ask until there is an answer; a server that is not up yet, or busy, counts as none.
+
+    :raises DemoError: there was none in time; ``what`` says what was waited for.
+    """
+    deadline = time.monotonic() + seconds
+    last: Exception | None = None
+    while time.monotonic() < deadline:
+        try:
+            if found := answer():
+                return found
+        except (httpx.TransportError, httpx.HTTPStatusError) as error:
+            last = error
+        time.sleep(pause_seconds)
+    raise DemoError(f"Waited {seconds:.0f} s in vain for {what}." + (f" Last error: {last}" if last else ""))
+
+
+def _run(dag_id: str, run_id: str) -> str:
+    return f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
+
+
+def _task(dag_id: str, run_id: str, task_id: str) -> str:
+    return f"{_run(dag_id, run_id)}/taskInstances/{task_id}"
+
+
+def _body(response: httpx.Response) -> Any:
+    response.raise_for_status()
+    return response.json() if response.content else None

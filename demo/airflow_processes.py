@@ -1,0 +1,216 @@
+"""A real Airflow as processes: api-server, dag-processor, scheduler, triggerer; SQLite, LocalExecutor."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from demo.airflow_api import AirflowApi, wait_for
+from demo.errors import DemoError
+from demo.ports import HOST, free_ports
+from demo.processes import ChildProcess, Session, SessionFile, stop
+
+COMPONENTS = ("api-server", "dag-processor", "scheduler", "triggerer")
+START_SECONDS = 240  # a loaded machine with two cores needs about 30
+USERNAME = "admin"
+
+
+class AirflowProcesses:
+    """One Airflow in one home folder, started and stopped as separate processes.
+
+    :param home: becomes AIRFLOW_HOME; made if missing, kept and used again otherwise.
+    :param dags_folder: what its dag-processor reads.
+    :param venv: the environment whose Airflow is run; by default the one of this Python.
+    :param port: of the UI and API; by default a free one.
+    :param settings: more ``AIRFLOW__SECTION__OPTION`` variables; they win over the ones set here.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        dags_folder: Path,
+        venv: Path = Path(sys.prefix),
+        port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.home, self.venv = home.resolve(), venv
+        chosen, worker_log_port, trigger_log_port = free_ports(3)
+        self.url = f"http://{HOST}:{port or chosen}"
+        self.session_file = SessionFile(self.home / "sessions.json")
+        self._children: dict[str, ChildProcess] = {}
+        self._env = _environment(self.home, dags_folder.resolve(), self.url) | {
+            "AIRFLOW__API__PORT": str(port or chosen),
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log_port),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log_port),
+            **(settings or {}),
+        }
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.password = _password(self.home)
+        self.api = AirflowApi(self.url, username=USERNAME, password=self.password)
+
+    def migrate(self) -> bool:
+        """Make or upgrade the database, if this Airflow has not done it yet; answers whether it had to."""
+        stamp, version = self.home / "migrated", airflow_version(self.venv)
+        if stamp.exists() and stamp.read_text() == version:
+            return False
+        done = subprocess.run(  # noqa: S603  the command is ours, from no user's input
+            [*self._airflow(), "db", "migrate"], env=self._env, cwd=self.home, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise DemoError(f"airflow db migrate failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        stamp.write_text(version)
+        return True
+
+    def start(self, *components: str) -> None:
+        """Start the components, all by default, without waiting for them."""
+        for component in components or COMPONENTS:
+            log = self.home / "logs" / f"{component}.log"
+            command = [*self._airflow(), component]
+            child = ChildProcess.start(component, command, env=self._env, cwd=self.home, log_path=log)
+            self.adopt(child)
+
+    def adopt(self, child: ChildProcess) -> None:
+        """Stop this child together with Airflow, and watch it meanwhile."""
+        self._children[child.name] = child
+        self.session_file.write(self._sessions())
+
+    def wait_until_healthy(self, *components: str) -> None:
+        """Return when each component, all by default, has given a sign of life since this call."""
+        since = datetime.now(UTC)
+        names = components or COMPONENTS
+
+        def healthy() -> bool:
+            self.check()
+            health = self.api.health()
+            return all(_is_alive(health, name, since) for name in names)
+
+        try:
+            wait_for(healthy, seconds=START_SECONDS, what=f"Airflow's {', '.join(names)}")
+        except DemoError as error:
+            raise DemoError(f"{error}\n{self._tails(*names)}") from None
+
+    def wait_for_dag(self, dag_id: str) -> None:
+        """Return when the DAG's file has been read.
+
+        :raises DemoError: it cannot be imported, or was not found in time.
+        """
+
+        def parsed() -> bool:
+            self.check()
+            if errors := self.api.import_errors():
+                raise DemoError("A DAG file cannot be imported:\n" + "\n".join(errors))
+            return self.api.dag(dag_id) is not None
+
+        wait_for(parsed, seconds=START_SECONDS, what=f"the dag-processor to read {dag_id}")
+
+    def kill(self, component: str) -> None:
+        """End a component and all it started at once, as a crash would."""
+        self._children.pop(component).kill()
+        self.session_file.write(self._sessions())
+
+    def check(self) -> None:
+        """Nothing, as long as all that was started still runs.
+
+        :raises DemoError: a process ended by itself; shows the end of its output.
+        """
+        for child in self._children.values():
+            if child.exit_code is not None:
+                raise DemoError(
+                    f"{child.name} ended by itself with exit code {child.exit_code}. The end of "
+                    f"{child.log_path}:\n{child.tail()}"
+                )
+
+    def stop(self) -> None:
+        """Stop everything that was started here."""
+        self.api.close()
+        stop(self._sessions())
+        for child in self._children.values():
+            child.popen.wait()
+        self._children.clear()
+        self.session_file.write([])
+
+    def __enter__(self) -> AirflowProcesses:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def _sessions(self) -> Iterator[Session]:
+        return (child.session for child in self._children.values())
+
+    def _airflow(self) -> list[str]:
+        return [str(self.venv / "bin" / "python"), "-m", "airflow"]
+
+    def _tails(self, *names: str) -> str:
+        children = (self._children[name] for name in names if name in self._children)
+        return "\n".join(f"--- the end of {child.log_path}\n{child.tail()}" for child in children)
+
+
+def airflow_version(venv: Path = Path(sys.prefix)) -> str:
+    """The version of the environment's Airflow, without importing it.
+
+    :raises DemoError: there is none.
+    """
+    packages = [str(path) for path in venv.glob("lib/python3*/site-packages")]
+    for distribution in metadata.distributions(name="apache-airflow-core", path=packages):
+        return distribution.version
+    raise DemoError(f"There is no Airflow in {venv}.")
+
+
+def _environment(home: Path, dags_folder: Path, url: str) -> dict[str, str]:
+    """The user's environment without Airflow's settings and the vendor's keys, with those of this Airflow."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "ANTHROPIC_"))}
+    return inherited | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__API__HOST": HOST,
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # only runs that somebody asks for
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+        "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",  # its port is another one to collide on
+        # Airflow can fail a task whose trigger fires within this many seconds of its deferral.
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore",
+        "NO_COLOR": "1",
+        "NO_PROXY": _no_proxy(inherited.get("NO_PROXY", inherited.get("no_proxy", ""))),
+        "no_proxy": _no_proxy(inherited.get("NO_PROXY", inherited.get("no_proxy", ""))),
+        # macOS ends forked processes that use its frameworks, which a LocalExecutor's tasks are.
+        "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",
+    }
+
+
+def _no_proxy(hosts: str) -> str:
+    return ",".join(filter(None, [hosts, HOST, "localhost"]))
+
+
+def _password(home: Path) -> str:
+    """The password of the only user, made once per home, where Airflow's simple auth manager looks for it."""
+    path = home / "simple_auth_manager_passwords.json.generated"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(json.dumps({USERNAME: secrets.token_urlsafe(9)}))
+    return str(json.loads(path.read_text())[USERNAME])
+
+
+def _is_alive(health: Mapping[str, Any], component: str, since: datetime) -> bool:
+    if component == "api-server":  # it gave the answer
+        return True
+    key = component.replace("-", "_")
+    beat = (health.get(key) or {}).get(f"latest_{key}_heartbeat")
+    return beat is not None and datetime.fromisoformat(beat) >= since
