@@ -1,0 +1,212 @@
+"""What tokens cost in a message batch.
+
+Money is exact: rates are decimals, tokens are integers, nothing is rounded, and the cost of many answers is the sum
+of their costs to the last digit. A model without a price has no cost: it is named, never guessed and never an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import msgspec
+
+from airflow_claude_batch.api.wire import Usage
+from airflow_claude_batch.batch.prices import Lifecycle, ModelPrice, Terms, names_of, read_prices
+
+
+class Tokens(NamedTuple):
+    """What a bill counts: tokens, by the rate that they cost, and web searches."""
+
+    input: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    cache_read: int = 0
+    output: int = 0
+    web_searches: int = 0
+
+    @classmethod
+    def of(cls, usage: Usage) -> Tokens:
+        """Sort a usage. Cache writes that it does not break down have the API's default lifetime, 5 minutes."""
+        written, tools = usage.cache_creation, usage.server_tool_use
+        five_minutes = written.ephemeral_5m_input_tokens if written else 0
+        one_hour = written.ephemeral_1h_input_tokens if written else 0
+        return cls(
+            input=usage.input_tokens,
+            cache_write_5m=max(five_minutes, (usage.cache_creation_input_tokens or 0) - one_hour),
+            cache_write_1h=one_hour,
+            cache_read=usage.cache_read_input_tokens or 0,
+            output=usage.output_tokens,
+            web_searches=(tools.web_search_requests or 0) if tools else 0,
+        )
+
+    @property
+    def prompt(self) -> int:
+        """The tokens of the whole prompt, wherever they were read from."""
+        return self.input + self.cache_write_5m + self.cache_write_1h + self.cache_read
+
+    @classmethod
+    def total(cls, counts: Iterable[Tokens]) -> Tokens:
+        """Sum each column."""
+        return cls(*map(sum, zip(*counts, strict=True)))
+
+    def to_manifest(self) -> dict[str, int]:
+        """The counts by the names of the API's usage."""
+        return {
+            "input_tokens": self.input,
+            "cache_creation_input_tokens": self.cache_write_5m + self.cache_write_1h,
+            "ephemeral_5m_input_tokens": self.cache_write_5m,
+            "ephemeral_1h_input_tokens": self.cache_write_1h,
+            "cache_read_input_tokens": self.cache_read,
+            "output_tokens": self.output,
+            "web_search_requests": self.web_searches,
+        }
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """USD, column by column, as a message batch is billed.
+
+    ``without_batch`` is what the same usage costs by the Messages API, and ``without_cache`` what it costs in a
+    batch that reads the whole prompt as plain input.
+    """
+
+    input: Decimal = Decimal(0)
+    cache_write_5m: Decimal = Decimal(0)
+    cache_write_1h: Decimal = Decimal(0)
+    cache_read: Decimal = Decimal(0)
+    output: Decimal = Decimal(0)
+    web_search: Decimal = Decimal(0)
+    without_batch: Decimal = Decimal(0)
+    without_cache: Decimal = Decimal(0)
+
+    @property
+    def usd(self) -> Decimal:
+        """The sum to pay."""
+        prompt = self.input + self.cache_write_5m + self.cache_write_1h + self.cache_read
+        return prompt + self.output + self.web_search
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
+
+
+class PriceTable:
+    """What models cost in a message batch. Make one with :meth:`load`."""
+
+    def __init__(self, terms: Terms, models: Mapping[str, ModelPrice]) -> None:
+        self.terms = terms
+        self.models = models
+        self._names = names_of(models)
+
+    @classmethod
+    def load(cls, overrides: Mapping[str, Any] | None = None) -> PriceTable:
+        """The package's prices under ``overrides``, which :func:`~.prices.read_prices` describes.
+
+        :raises ConfigurationError: names the override that is wrong.
+        """
+        return cls(*read_prices(overrides))
+
+    def lookup(self, model: str) -> ModelPrice | None:
+        """Find a model by its id or by an alias; None if the table does not have it."""
+        return self.models.get(self._names.get(model, model))
+
+    def cost(self, usage: Usage, model: str, *, inference_geo: str | None = None) -> Cost | None:
+        """Price one answer; None if the model has no price.
+
+        :param inference_geo: what the request asked for; what the usage says if None.
+        """
+        entry, tokens = self.lookup(model), Tokens.of(usage)
+        long_prompt = entry is not None and entry.is_long(tokens.prompt)
+        return self.price(tokens, model, inference_geo=inference_geo or usage.inference_geo, long_prompt=long_prompt)
+
+    def price(
+        self, tokens: Tokens, model: str, *, inference_geo: str | None = None, long_prompt: bool = False
+    ) -> Cost | None:
+        """Price tokens that may be the sum of many answers of one kind; None if the model has no price.
+
+        ``0.5 x geo x (input x Pin + cache_5m x P5m + cache_1h x P1h + cache_read x Pread + output x Pout) / 1e6
+        + 0.01 x web_searches``, with the numbers of the table.
+        """
+        entry = self.lookup(model)
+        rates = entry.rates_for(long_prompt=long_prompt) if entry else None
+        if entry is None or rates is None:
+            return None
+        per_token = entry.inference_geo.get(inference_geo or "", Decimal(1)).scaleb(-6)
+        full = {name: getattr(tokens, name) * getattr(rates, name) * per_token for name in rates.__struct_fields__}
+        uncached = tokens.prompt * rates.input * per_token + full["output"]
+        searches, factor = tokens.web_searches * self.terms.web_search, self.terms.batch_factor
+        return Cost(
+            **{name: amount * factor for name, amount in full.items()},
+            web_search=searches,
+            without_batch=sum(full.values(), searches),
+            without_cache=uncached * factor + searches,
+        )
+
+    def lifecycle(self, model: str, now: datetime) -> Lifecycle:
+        """Where a model stands at ``now`` (aware), with what to say of it."""
+        entry = self.lookup(model)
+        if entry is None:
+            return Lifecycle(model=model, state="unknown")
+        state = entry.state_at(now)
+        return Lifecycle(model=model, state=state, retires_on=entry.retires_on, replacement=entry.replacement)
+
+
+class Totals:
+    """The bill of many answers. Adding one is integer arithmetic; money is worked out when it is asked for."""
+
+    def __init__(self, table: PriceTable) -> None:
+        self._table = table
+        self._sums: dict[tuple[str, str | None, bool], list[int]] = {}
+
+    def add(self, usage: Usage, model: str, *, inference_geo: str | None = None) -> None:
+        """Count one answer, by the model's id as its row names it."""
+        tokens, price = Tokens.of(usage), self._table.lookup(model)
+        long_prompt = price is not None and price.is_long(tokens.prompt)
+        key = (price.id if price else model, inference_geo or usage.inference_geo, long_prompt)
+        sums = self._sums.setdefault(key, [0] * len(tokens))
+        for column, count in enumerate(tokens):
+            sums[column] += count
+
+    @property
+    def tokens(self) -> Tokens:
+        """All of them, also those of models without a price."""
+        return Tokens.total(Tokens(*sums) for sums in self._sums.values())
+
+    @property
+    def by_model(self) -> dict[str, Cost | None]:
+        """The cost of each model's answers; None where the table has no price."""
+        costs: dict[str, Cost | None] = {}
+        for (model, geo, long_prompt), sums in self._sums.items():
+            part = self._table.price(Tokens(*sums), model, inference_geo=geo, long_prompt=long_prompt)
+            costs[model] = part and (costs.get(model) or Cost()) + part
+        return costs
+
+    @property
+    def unpriced_models(self) -> list[str]:
+        """The models whose answers have no cost, sorted."""
+        return sorted(model for model, part in self.by_model.items() if part is None)
+
+    @property
+    def cost(self) -> Cost | None:
+        """The whole bill; None if a model without a price is in it."""
+        parts = self.by_model.values()
+        return None if None in parts else sum(filter(None, parts), Cost())
+
+    def to_manifest(self) -> dict[str, dict[str, Any]]:
+        """``usage`` and ``cost`` as the manifest shows them; amounts are strings, None if not known."""
+        bill = self.cost
+        return {
+            "usage": self.tokens.to_manifest(),
+            "cost": {
+                "usd": bill and plain(bill.usd),
+                "without_batch_usd": bill and plain(bill.without_batch),
+                "without_cache_usd": bill and plain(bill.without_cache),
+                "unpriced_models": self.unpriced_models,
+            },
+        }
+
+
+def plain(amount: Decimal) -> str:
+    """Write an amount with all its digits, without an exponent or idle zeros: ``0.0021``."""
+    return f"{amount.normalize():f}"
