@@ -1,0 +1,202 @@
+"""The API's operations as values, for both clients: what to ask, what the answer is, and what sending twice does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from airflow_claude_batch.api.config import ClientConfig
+from airflow_claude_batch.api.http import BytesBody, RawRequest, RequestBody, TimedBody
+from airflow_claude_batch.api.limits import COUNT_TOKENS_FIELDS, DEFAULT_LIST_LIMIT, LIST_LIMIT, check_batch_id
+from airflow_claude_batch.api.retry import Effect
+from airflow_claude_batch.api.wire import (
+    BatchPage,
+    DeletedMessageBatch,
+    MessageBatch,
+    ModelInfo,
+    ModelPage,
+    ResultLine,
+    TokenCount,
+)
+from airflow_claude_batch.exceptions import InputError, MalformedResponseError
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_BATCHES: Final = "/v1/messages/batches"
+
+# Seconds. Everything but a create and the results is answered at once; a poll must not hang on a dead connection
+# for as long as a create may take.
+QUICK_READ_TIMEOUT: Final = 60.0
+
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # a page of 1000 batches has about half a megabyte
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[T]):
+    """One operation. ``what`` completes "could not …"; ``slow`` calls have the configured read timeout."""
+
+    what: str
+    path: str
+    kind: type[T]
+    method: str = "GET"
+    effect: Effect = Effect.NONE
+    query: Sequence[tuple[str, str]] = ()
+    body: RequestBody | None = None
+    accept: str = "application/json"
+    attributed: bool = False
+    slow: bool = False
+
+    def request(self, config: ClientConfig, credential_headers: Mapping[str, str]) -> RawRequest:
+        """Make the request for one attempt."""
+        headers = config.fixed_headers() | dict(credential_headers) | {"accept": self.accept}
+        if self.attributed and config.user_profile_id:
+            headers["anthropic-user-profile-id"] = config.user_profile_id
+        if self.body:
+            headers["content-type"] = "application/json"
+        query = f"?{urlencode(self.query)}" if self.query else ""
+        return RawRequest(
+            what=self.what,
+            effect=self.effect,
+            method=self.method,
+            url=f"{config.base_url.rstrip('/')}{self.path}{query}",
+            headers=headers,
+            body=self.body,
+            read_timeout=config.read_timeout if self.slow else min(config.read_timeout, QUICK_READ_TIMEOUT),
+            credential_remedy=config.credentials.remedy,
+            max_answer_bytes=MAX_ANSWER_BYTES,
+        )
+
+    def until(self, deadline: float, clock: Callable[[], float]) -> Call[T]:
+        """Give the same call with a body that stops at the deadline."""
+        return replace(self, body=TimedBody(self.body, deadline, clock)) if self.body else self
+
+
+def create_batch(body: RequestBody | bytes) -> Call[MessageBatch]:
+    """Make message batches: the one call that must not be sent twice."""
+    return Call(
+        what="create a message batch",
+        method="POST",
+        path=_BATCHES,
+        kind=MessageBatch,
+        effect=Effect.AGAIN,
+        body=BytesBody(body) if isinstance(body, bytes) else body,
+        attributed=True,
+        slow=True,
+    )
+
+
+def retrieve_batch(batch_id: str) -> Call[MessageBatch]:
+    """Ask how a message batch stands."""
+    return Call(
+        what=f"look up message batch {batch_id}", path=f"{_BATCHES}/{check_batch_id(batch_id)}", kind=MessageBatch
+    )
+
+
+def cancel_batch(batch_id: str) -> Call[MessageBatch]:
+    """Cancel a message batch. No body: the API wants none."""
+    return Call(
+        what=f"cancel message batch {batch_id}",
+        method="POST",
+        path=f"{_BATCHES}/{check_batch_id(batch_id)}/cancel",
+        kind=MessageBatch,
+        effect=Effect.SAME,
+    )
+
+
+def delete_batch(batch_id: str) -> Call[DeletedMessageBatch]:
+    """Delete a message batch and its results."""
+    return Call(
+        what=f"delete message batch {batch_id}",
+        method="DELETE",
+        path=f"{_BATCHES}/{check_batch_id(batch_id)}",
+        kind=DeletedMessageBatch,
+        effect=Effect.SAME,
+    )
+
+
+def stream_results(batch_id: str) -> Call[ResultLine]:
+    """Read the results. The path is ours: ``results_url`` comes from outside and would get the credential."""
+    return Call(
+        what=f"read the results of message batch {batch_id}",
+        path=f"{_BATCHES}/{check_batch_id(batch_id)}/results",
+        kind=ResultLine,
+        accept="application/binary",
+        slow=True,
+    )
+
+
+def count_tokens(params: Mapping[str, Any]) -> Call[TokenCount]:
+    """Count the input tokens of a request's params; what does not bear on them is left out."""
+    body = {name: value for name, value in params.items() if name in COUNT_TOKENS_FIELDS}
+    return Call(
+        what="count tokens",
+        method="POST",
+        path="/v1/messages/count_tokens",
+        kind=TokenCount,
+        body=BytesBody(msgspec.json.encode(body)),
+        attributed=True,
+    )
+
+
+def list_models(*, limit: int, lifecycle: Sequence[str]) -> Call[ModelPage]:
+    """List the model catalogue, one page."""
+    query = [("limit", str(_checked(limit))), *(("lifecycle[]", name) for name in lifecycle)]
+    return Call(what="list the models", path="/v1/models", kind=ModelPage, query=query)
+
+
+def retrieve_model(model_id: str) -> Call[ModelInfo]:
+    """Look up one model, by its id or an alias."""
+    if model_id in ("", ".", ".."):
+        raise InputError(f"{model_id!r} is not the id of a model")
+    return Call(what="look up a model", path=f"/v1/models/{quote(model_id, safe='')}", kind=ModelInfo)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """A place in the listing of message batches, which is newest first.
+
+    ``after_id`` goes on to older batches, ``before_id`` to newer ones; not both.
+    """
+
+    before_id: str | None = None
+    after_id: str | None = None
+    limit: int = DEFAULT_LIST_LIMIT
+
+    def __post_init__(self) -> None:
+        if self.before_id and self.after_id:
+            raise InputError("a listing takes before_id or after_id, not both")
+        for batch_id in (self.before_id, self.after_id):
+            if batch_id is not None:
+                check_batch_id(batch_id)
+        _checked(self.limit)
+
+    def call(self) -> Call[BatchPage]:
+        """Ask for the page here."""
+        cursors = {"before_id": self.before_id, "after_id": self.after_id}
+        query = [(name, value) for name, value in cursors.items() if value] + [("limit", str(self.limit))]
+        return Call(what="list message batches", path=_BATCHES, kind=BatchPage, query=query)
+
+    def next(self, page: BatchPage) -> Cursor | None:
+        """Say where the next page begins, going on in the direction taken; None if this was the last.
+
+        :raises MalformedResponseError: there is said to be more, but the place does not move.
+        """
+        if not page.has_more or not page.data:
+            return None
+        if self.before_id:
+            moved = replace(self, before_id=page.first_id or page.data[0].id)
+        else:
+            moved = replace(self, after_id=page.last_id or page.data[-1].id)
+        if moved == self:
+            raise MalformedResponseError("the listing of message batches goes round in a circle")
+        return moved
+
+
+def _checked(limit: int) -> int:
+    if not 1 <= limit <= LIST_LIMIT:
+        raise InputError(f"a page has 1 to {LIST_LIMIT} objects, not {limit}")
+    return limit

@@ -1,0 +1,392 @@
+"""Claude's Message Batches API, for threads and for event loops.
+
+:class:`ClaudeClient` and :class:`AsyncClaudeClient` offer the same operations; what to ask is in ``calls``, what the
+answer means in ``answers``, whether to ask again in ``retry``. Every operation raises an
+:class:`~airflow_claude_batch.exceptions.APIError` when it fails, whose ``may_have_been_accepted`` says whether it may
+have taken effect nevertheless. **A create is sent again only when it cannot have been accepted**; reading, canceling
+and deleting are sent again freely.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+import msgspec
+
+from airflow_claude_batch.api import calls
+from airflow_claude_batch.api.answers import read_answer
+from airflow_claude_batch.api.calls import Call, Cursor
+from airflow_claude_batch.api.config import ClientConfig
+from airflow_claude_batch.api.http import CallFailed, RawRequest, RequestBody
+from airflow_claude_batch.api.limits import DEFAULT_LIST_LIMIT, LIST_LIMIT
+from airflow_claude_batch.api.lines import LineSplitter
+from airflow_claude_batch.api.retry import GiveUp, decide
+from airflow_claude_batch.api.transport import AsyncTransport, Transport
+from airflow_claude_batch.api.wire import BatchPage, MessageBatch, ModelInfo
+from airflow_claude_batch.exceptions import AuthenticationError
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+
+__all__ = ["AsyncClaudeClient", "ClaudeClient", "ClientConfig", "RequestBody"]
+
+# Seconds in which a create has to be sent: the largest one at 3 Mbit/s. Long before an intent counts as old.
+CREATE_DEADLINE_SECONDS: Final = 720.0
+
+A = TypeVar("A")
+S = TypeVar("S", bound=msgspec.Struct)
+
+log: Final = logging.getLogger(__name__)
+
+
+class ClaudeClient:
+    """The API for threads. A context manager; one client may serve many threads.
+
+    :param transport: replaces the sockets, in tests.
+    :param sleep: waits between attempts.
+    :param clock: monotonic seconds, for deadlines and the life of tokens.
+    :param rng: gives numbers in [0, 1).
+    :raises ConfigurationError: certificates or proxy cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config
+        self._transport = Transport(config, transport)
+        self._sleep = sleep
+        self._clock = clock
+        self._rng = rng
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def create_batch(
+        self, body: RequestBody | bytes, *, deadline_seconds: float = CREATE_DEADLINE_SECONDS
+    ) -> MessageBatch:
+        """Make a message batch out of ``{"requests": [...]}``, read piece by piece and never held whole.
+
+        :param deadline_seconds: after that, no attempt begins, and an upload under way is cut off; the last bytes
+            leave at most one ``write_timeout`` later. So a create without an answer is open for a bounded time.
+        :raises APIError: look at ``may_have_been_accepted`` before sending the same again.
+        """
+        deadline = self._clock() + deadline_seconds
+        return self._call(calls.create_batch(body).until(deadline, self._clock), deadline)
+
+    def retrieve_batch(self, batch_id: str) -> MessageBatch:
+        """Ask how a message batch stands."""
+        return self._call(calls.retrieve_batch(batch_id))
+
+    def list_batches(
+        self, *, before_id: str | None = None, after_id: str | None = None, limit: int = DEFAULT_LIST_LIMIT
+    ) -> BatchPage:
+        """Give one page of the workspace's message batches, newest first.
+
+        :param before_id: give batches newer than this one, the nearest of them.
+        :param after_id: give batches older than this one.
+        :param limit: 1 to 1000.
+        """
+        return self._call(Cursor(before_id=before_id, after_id=after_id, limit=limit).call())
+
+    def iter_batches(
+        self, *, before_id: str | None = None, after_id: str | None = None, limit: int = LIST_LIMIT
+    ) -> Iterator[MessageBatch]:
+        """Give all message batches, page by page of ``limit``.
+
+        Each page is newest first. With ``before_id`` the pages themselves go from old to new.
+        """
+        cursor: Cursor | None = Cursor(before_id=before_id, after_id=after_id, limit=limit)
+        while cursor:
+            page = self._call(cursor.call())
+            yield from page.data
+            cursor = cursor.next(page)
+
+    def cancel_batch(self, batch_id: str) -> MessageBatch:
+        """Cancel a message batch: it ends soon, and what was answered by then is kept and billed.
+
+        :raises BadRequestError: it has ended already.
+        """
+        return self._call(calls.cancel_batch(batch_id))
+
+    def delete_batch(self, batch_id: str) -> str:
+        """Delete a message batch that has ended, with its results; gives its id.
+
+        :raises NotFoundError: there is none; also when an attempt whose answer was lost has deleted it.
+        """
+        return self._call(calls.delete_batch(batch_id)).id
+
+    @contextmanager
+    def stream_results(self, batch_id: str) -> Iterator[Iterator[bytes]]:
+        """Give the lines of a message batch's results, in any order, as they arrive; see ``decode_result_line``.
+
+        :raises NotFoundError: it has not ended, or its results are gone.
+        :raises APIConnectionError: while iterating: the stream was cut. Begin again; rows come in another order.
+        """
+        call = calls.stream_results(batch_id)
+        with ExitStack() as stack:
+            yield self._attempting(call, lambda request: self._lines(request, stack))
+
+    def count_tokens(self, params: Mapping[str, Any]) -> int:
+        """Estimate the input tokens of one request's params, free of charge."""
+        return self._call(calls.count_tokens(params)).input_tokens
+
+    def list_models(self, *, limit: int = LIST_LIMIT, lifecycle: Sequence[str] = ()) -> list[ModelInfo]:
+        """Give the first ``limit`` models of the catalogue.
+
+        :param lifecycle: of ``active``, ``deprecated`` and ``retired``; the first two if empty.
+        """
+        return self._call(calls.list_models(limit=limit, lifecycle=lifecycle)).data
+
+    def retrieve_model(self, model_id: str) -> ModelInfo:
+        """Look up a model by id or alias.
+
+        :raises NotFoundError: there is none.
+        """
+        return self._call(calls.retrieve_model(model_id))
+
+    def _call(self, call: Call[S], deadline: float | None = None) -> S:
+        def use(request: RawRequest) -> S:
+            return read_answer(request, self._transport.send(request), call.kind)
+
+        return self._attempting(call, use, deadline)
+
+    def _attempting(self, call: Call[Any], use: Callable[[RawRequest], A], deadline: float | None = None) -> A:
+        attempts = _Attempts(self._config.max_retries, self._clock, self._rng, deadline)
+        while True:
+            try:
+                return self._authorized(call, use)
+            except CallFailed as failed:
+                pause = attempts.pause_after(failed)
+            self._sleep(pause)
+
+    def _authorized(self, call: Call[Any], use: Callable[[RawRequest], A]) -> A:
+        request = self._signed(call)
+        try:
+            return use(request)
+        except CallFailed as failed:
+            if not _may_renew(self._config, failed, request):
+                raise
+        return use(self._signed(call))
+
+    def _signed(self, call: Call[Any]) -> RawRequest:
+        headers = self._config.credentials.headers(self._transport.send, self._clock)
+        return call.request(self._config, headers)
+
+    def _lines(self, request: RawRequest, stack: ExitStack) -> Iterator[bytes]:
+        response = stack.enter_context(self._transport.stream(request))
+        return self._split(request, response)
+
+    def _split(self, request: RawRequest, response: httpx.Response) -> Iterator[bytes]:
+        splitter = LineSplitter()
+        try:
+            for chunk in self._transport.chunks(request, response):
+                yield from splitter.feed(chunk)
+        except CallFailed as failed:
+            raise failed.error from failed.__cause__
+        yield from splitter.end()
+
+
+class AsyncClaudeClient:
+    """The API for one event loop. An async context manager; operations as in :class:`ClaudeClient`.
+
+    :param ssl_context: a ready one, for those who make many clients; otherwise it is loaded in a thread.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config
+        self._transport = AsyncTransport(config, transport, ssl_context)
+        self._sleep = sleep
+        self._clock = clock
+        self._rng = rng
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+    async def create_batch(
+        self, body: RequestBody | bytes, *, deadline_seconds: float = CREATE_DEADLINE_SECONDS
+    ) -> MessageBatch:
+        """Make a message batch; see :meth:`ClaudeClient.create_batch`. The body is read in threads."""
+        deadline = self._clock() + deadline_seconds
+        return await self._call(calls.create_batch(body).until(deadline, self._clock), deadline)
+
+    async def retrieve_batch(self, batch_id: str) -> MessageBatch:
+        """Ask how a message batch stands."""
+        return await self._call(calls.retrieve_batch(batch_id))
+
+    async def list_batches(
+        self, *, before_id: str | None = None, after_id: str | None = None, limit: int = DEFAULT_LIST_LIMIT
+    ) -> BatchPage:
+        """Give one page of the workspace's message batches; see :meth:`ClaudeClient.list_batches`."""
+        return await self._call(Cursor(before_id=before_id, after_id=after_id, limit=limit).call())
+
+    async def iter_batches(
+        self, *, before_id: str | None = None, after_id: str | None = None, limit: int = LIST_LIMIT
+    ) -> AsyncIterator[MessageBatch]:
+        """Give all message batches; see :meth:`ClaudeClient.iter_batches`."""
+        cursor: Cursor | None = Cursor(before_id=before_id, after_id=after_id, limit=limit)
+        while cursor:
+            page = await self._call(cursor.call())
+            for batch in page.data:
+                yield batch
+            cursor = cursor.next(page)
+
+    async def cancel_batch(self, batch_id: str) -> MessageBatch:
+        """Cancel a message batch; see :meth:`ClaudeClient.cancel_batch`."""
+        return await self._call(calls.cancel_batch(batch_id))
+
+    async def delete_batch(self, batch_id: str) -> str:
+        """Delete a message batch that has ended; see :meth:`ClaudeClient.delete_batch`."""
+        return (await self._call(calls.delete_batch(batch_id))).id
+
+    @asynccontextmanager
+    async def stream_results(self, batch_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Give the lines of a message batch's results; see :meth:`ClaudeClient.stream_results`."""
+        call = calls.stream_results(batch_id)
+        async with AsyncExitStack() as stack:
+            yield await self._attempting(call, lambda request: self._lines(request, stack))
+
+    async def count_tokens(self, params: Mapping[str, Any]) -> int:
+        """Estimate the input tokens of one request's params, free of charge."""
+        return (await self._call(calls.count_tokens(params))).input_tokens
+
+    async def list_models(self, *, limit: int = LIST_LIMIT, lifecycle: Sequence[str] = ()) -> list[ModelInfo]:
+        """Give the first ``limit`` models of the catalogue; see :meth:`ClaudeClient.list_models`."""
+        return (await self._call(calls.list_models(limit=limit, lifecycle=lifecycle))).data
+
+    async def retrieve_model(self, model_id: str) -> ModelInfo:
+        """Look up a model by id or alias."""
+        return await self._call(calls.retrieve_model(model_id))
+
+    async def _call(self, call: Call[S], deadline: float | None = None) -> S:
+        async def use(request: RawRequest) -> S:
+            return read_answer(request, await self._transport.send(request), call.kind)
+
+        return await self._attempting(call, use, deadline)
+
+    async def _attempting(
+        self, call: Call[Any], use: Callable[[RawRequest], Awaitable[A]], deadline: float | None = None
+    ) -> A:
+        attempts = _Attempts(self._config.max_retries, self._clock, self._rng, deadline)
+        while True:
+            try:
+                return await self._authorized(call, use)
+            except CallFailed as failed:
+                pause = attempts.pause_after(failed)
+            await self._sleep(pause)
+
+    async def _authorized(self, call: Call[Any], use: Callable[[RawRequest], Awaitable[A]]) -> A:
+        request = await self._signed(call)
+        try:
+            return await use(request)
+        except CallFailed as failed:
+            if not _may_renew(self._config, failed, request):
+                raise
+        return await use(await self._signed(call))
+
+    async def _signed(self, call: Call[Any]) -> RawRequest:
+        headers = await self._config.credentials.aheaders(self._transport.send, self._clock)
+        return call.request(self._config, headers)
+
+    async def _lines(self, request: RawRequest, stack: AsyncExitStack) -> AsyncIterator[bytes]:
+        response = await stack.enter_async_context(self._transport.stream(request))
+        return await stack.enter_async_context(aclosing(self._split(request, response)))
+
+    async def _split(self, request: RawRequest, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+        splitter = LineSplitter()
+        try:
+            async with aclosing(self._transport.chunks(request, response)) as chunks:
+                async for chunk in chunks:
+                    for line in splitter.feed(chunk):
+                        yield line
+        except CallFailed as failed:
+            raise failed.error from failed.__cause__
+        for line in splitter.end():
+            yield line
+
+
+class _Attempts:
+    """The attempts of one call: counts them, and asks the policy about each that failed."""
+
+    def __init__(
+        self,
+        max_retries: int,
+        clock: Callable[[], float],
+        rng: Callable[[], float],
+        deadline: float | None,
+    ) -> None:
+        self._max_retries = max_retries
+        self._clock = clock
+        self._rng = rng
+        self._deadline = deadline
+        self._failed = 0
+
+    def pause_after(self, failed: CallFailed) -> float:
+        """Give the seconds until the next attempt.
+
+        :raises APIError: there will be none.
+        """
+        self._failed += 1
+        verdict = decide(
+            failed.failure,
+            effect=failed.effect,
+            attempt=self._failed,
+            max_retries=self._max_retries,
+            rng=self._rng,
+        )
+        if isinstance(verdict, GiveUp) or self._too_late(verdict.after_seconds):
+            raise failed.error from failed.__cause__
+        log.warning("%s Trying again in %.1f s.", failed.error, verdict.after_seconds)
+        return verdict.after_seconds
+
+    def _too_late(self, pause: float) -> bool:
+        return self._deadline is not None and self._clock() + pause >= self._deadline
+
+
+def _may_renew(config: ClientConfig, failed: CallFailed, request: RawRequest) -> bool:
+    """Whether the credential was refused and there may be a better one. A refused call was not accepted."""
+    return isinstance(failed.error, AuthenticationError) and config.credentials.forget(request.headers)

@@ -1,0 +1,127 @@
+"""A call as values: the request that goes out, the answer that comes back, the failure of it. No socket here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Protocol
+
+from airflow_claude_batch.api.address import host_of
+from airflow_claude_batch.api.retry import Effect, Failure, http_date
+from airflow_claude_batch.exceptions import APIError
+
+# One TLS record. Between slices the deadline is looked at, and the write timeout covers one slice.
+SLICE_BYTES: Final = 16 * 1024
+
+# Of an error's body; what the API says fits many times over, and a proxy's page need not be read whole.
+MAX_ERROR_BYTES: Final = 64 * 1024
+
+
+class RequestBody(Protocol):
+    """A body that is never held whole: it can be iterated again for another attempt.
+
+    ``chunks()`` gives exactly ``content_length`` bytes in all, in pieces of any size.
+    """
+
+    @property
+    def content_length(self) -> int: ...
+
+    def chunks(self) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BytesBody:
+    """A body that is in memory anyway."""
+
+    data: bytes = field(repr=False)
+
+    @property
+    def content_length(self) -> int:
+        return len(self.data)
+
+    def chunks(self) -> Iterator[bytes]:
+        yield self.data
+
+
+class DeadlinePassed(Exception):  # noqa: N818  (it is caught where it is made to be, and becomes an APIError there)
+    """The time for an upload is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimedBody:
+    """A body that stops when ``deadline`` (on ``clock``) passes: by then no byte of it leaves any more."""
+
+    body: RequestBody
+    deadline: float
+    clock: Callable[[], float]
+
+    @property
+    def content_length(self) -> int:
+        return self.body.content_length
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give slices.
+
+        :raises DeadlinePassed: before a slice that would leave too late.
+        """
+        for chunk in self.body.chunks():
+            view = memoryview(chunk)
+            for start in range(0, len(view), SLICE_BYTES):
+                if self.clock() >= self.deadline:
+                    raise DeadlinePassed
+                yield bytes(view[start : start + SLICE_BYTES])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawRequest:
+    """What to put on the wire, and what to say if it fails.
+
+    :param what: completes "could not …" in messages.
+    :param effect: what sending it twice does.
+    :param read_timeout: seconds to wait for the next bytes of the answer.
+    :param credential_remedy: what to check when the credential is refused.
+    :param max_answer_bytes: more than that is no answer of the API.
+    """
+
+    what: str
+    effect: Effect
+    method: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    body: RequestBody | None = field(default=None, repr=False)
+    read_timeout: float
+    credential_remedy: str
+    max_answer_bytes: int
+
+    @property
+    def host(self) -> str:
+        return host_of(self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    """What came back; header names are lower-case."""
+
+    status_code: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+    @property
+    def server_time(self) -> datetime | None:
+        """The server's clock when it answered, in whole seconds."""
+        return http_date(self.headers.get("date"))
+
+    @property
+    def succeeded(self) -> bool:
+        return 200 <= self.status_code < 300
+
+
+class CallFailed(Exception):  # noqa: N818  (never leaves this floor: the error in it does)
+    """One attempt failed: ``failure`` is for the policy, ``error`` for the caller."""
+
+    def __init__(self, failure: Failure, error: APIError, effect: Effect) -> None:
+        super().__init__(str(error))
+        self.failure = failure
+        self.error = error
+        self.effect = effect

@@ -1,0 +1,30 @@
+"""Cutting a stream of bytes into lines.
+
+At ``\\n`` and nowhere else: result lines are JSON, whose strings may hold U+2028, U+0085 and others that
+``str.splitlines`` (and with it ``httpx.Response.iter_lines``) takes for line ends, tearing rows apart.
+"""
+
+from __future__ import annotations
+
+
+class LineSplitter:
+    """Takes chunks however they arrive and gives whole lines, without their ``\\n``; blank lines are left out."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Give the lines that this chunk completes."""
+        first, *others = chunk.split(b"\n")
+        self._pieces.append(first)
+        lines = []
+        for piece in others:
+            lines += self.end()
+            self._pieces.append(piece)
+        return lines
+
+    def end(self) -> list[bytes]:
+        """Give the line that is being collected, if it holds anything: a last line needs no ``\\n``."""
+        line = b"".join(self._pieces)
+        self._pieces.clear()
+        return [line] if line.strip() else []
