@@ -10,7 +10,10 @@ help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## the main job on a real Airflow against the bundled simulator (KEEP=1 leaves it up, LIVE=1 uses the real API)
-	@$(BIN)/python dags/demo/run.py
+	@$(BIN)/python -m demo
+
+demo-stop: $(STAMP) ## stop what a demo with KEEP=1 left up
+	@$(BIN)/python -m demo stop
 
 test: $(STAMP) ## run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
@@ -40,4 +43,4 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "Installing failed (the lines above say why). A first run needs a package index: check the network or pip's settings."; exit 1; }
 	@touch $@
 
-.PHONY: help demo test lint types check fmt clean
+.PHONY: help demo demo-stop test lint types check fmt clean

@@ -31,7 +31,7 @@ class AirflowApi:
         """State and last heartbeat of each component."""
         return dict(self._call("GET", "/api/v2/monitor/health"))
 
-    def put_connection(self, connection: dict[str, str]) -> None:
+    def put_connection(self, connection: dict[str, Any]) -> None:
         """Store a connection in Airflow's database, in place of one of the same id."""
         self.delete_connection(connection["connection_id"])
         self._call("POST", "/api/v2/connections", json=connection)

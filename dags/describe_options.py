@@ -1,0 +1,76 @@
+"""Every configuration option of this Airflow, explained in plainer words.
+
+The options of the installed Airflow with their official descriptions are the input: several hundred texts. They go
+out as one message batch, a deferred sensor waits for it without holding a worker, and the last task writes a page
+with each text before and after.
+
+It needs a connection ``claude_default`` of type Claude with an API key as its password, and nothing else.
+"""
+
+from html import escape
+from typing import Any
+
+from airflow.sdk import DAG, ObjectStoragePath, task
+
+from airflow_claude_batch.operators import SendMessageBatchOperator
+from airflow_claude_batch.rows import read_rows
+from airflow_claude_batch.sensors import MessageBatchSensor
+
+MODEL = "claude-haiku-5-5"
+MAX_TOKENS = 1024
+SYSTEM = (
+    "You explain configuration options of Apache Airflow to people who run it for the first time. You are given an "
+    "option's section and name, then its official description. Say the same in plain words: three sentences at most, "
+    "no list, no preamble. Keep every unit, default value and warning."
+)
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Airflow's options in plain words</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222 }}
+table {{ border-collapse: collapse; width: 100% }}
+th, td {{ border-top: 1px solid #ddd; padding: .5rem .75rem .5rem 0; text-align: left; vertical-align: top }}
+td {{ white-space: pre-line; width: 38% }}
+td:first-child {{ font-family: monospace; overflow-wrap: anywhere }}
+</style>
+<h1>Airflow's options in plain words</h1>
+<p>{count} options, explained by {model} in message batch {batches}.</p>
+<table><tr><th>option</th><th>before</th><th>after</th></tr>
+{rows}
+</table></html>
+"""
+
+
+@task
+def read_options() -> list[dict[str, str]]:
+    """One message per described option; its key is ``section.option``."""
+    from airflow.configuration import conf
+
+    return [
+        {"key": f"{section}.{name}", "prompt": f"[{section}] {name}\n\n{option['description'].strip()}"}
+        for section, contents in conf.configuration_description.items()
+        for name, option in contents["options"].items()
+        if option["description"]
+    ]
+
+
+@task
+def write_report(messages: list[dict[str, str]], manifest: dict[str, Any]) -> str:
+    """Put the page next to the results, wherever they are kept, and return its address."""
+    descriptions = {message["key"]: message["prompt"].partition("\n\n")[2] for message in messages}
+    cells = ((row["key"], descriptions[row["key"]], row["text"]) for row in read_rows(manifest))
+    page = PAGE.format(
+        count=manifest["request_count"],
+        model=MODEL,
+        batches=", ".join(manifest["batch_ids"]),
+        rows="\n".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in cells),
+    )
+    report = ObjectStoragePath(manifest["results_path"]).parent / "report.html"
+    report.write_text(page, encoding="utf-8")
+    return str(report)
+
+
+with DAG("describe_options", schedule="@monthly", tags=["claude"], default_args={"retries": 2}):
+    options = read_options()
+    send = SendMessageBatchOperator(task_id="send", messages=options, model=MODEL, max_tokens=MAX_TOKENS, system=SYSTEM)
+    wait = MessageBatchSensor(task_id="wait", batch=send.output, deferrable=True)
+    write_report(options, wait.output)

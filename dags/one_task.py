@@ -1,0 +1,57 @@
+"""One task sends, waits and lands the answers; a schema makes every answer a checked object.
+
+The task defers while the batch runs and comes back with the whole manifest. A retry of it, a clear or a crash of a
+worker goes on with the same batch.
+"""
+
+from collections import Counter
+from typing import Any
+
+from airflow.sdk import DAG, task
+
+from airflow_claude_batch.operators import SendMessageBatchOperator
+from airflow_claude_batch.rows import read_rows
+
+TRIAGE = {
+    "type": "object",
+    "properties": {
+        "topic": {"type": "string", "enum": ["billing", "delivery", "product", "other"]},
+        "urgent": {"type": "boolean"},
+    },
+    "required": ["topic", "urgent"],
+    "additionalProperties": False,
+}
+
+
+@task
+def read_tickets() -> list[dict[str, Any]]:
+    """In the place of a query on your help desk."""
+    tickets = {
+        "T-1041": "I was charged twice for the same order, please refund one of them today.",
+        "T-1042": "The parcel has been 'out for delivery' since Monday.",
+        "T-1043": "Does the blue one come in a larger size?",
+        "T-1044": "Could you send me the invoice of last month once more?",
+    }
+    return [{"key": number, "prompt": text} for number, text in tickets.items()]
+
+
+@task
+def count_topics(manifest: dict[str, Any]) -> dict[str, int]:
+    """``output`` is the answer read as JSON, valid by the schema."""
+    return Counter(row["output"]["topic"] for row in read_rows(manifest) if row["output"])
+
+
+with DAG("one_task", schedule="@daily", tags=["claude"], default_args={"retries": 2}):
+    triage = SendMessageBatchOperator(
+        task_id="triage",
+        messages=read_tickets(),
+        model="claude-haiku-5-5",
+        max_tokens=1024,
+        system="Sort a customer's message for the help desk.",
+        output_schema=TRIAGE,
+        allow_failed=0.05,
+        max_cost=1,
+        wait_for_completion=True,
+        deferrable=True,
+    )
+    count_topics(triage.output)

@@ -1,0 +1,65 @@
+"""Did the run do what it was for? Read from what it left behind, and from the API's side where that can be asked."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from demo.errors import DemoError
+
+SHOWN_ROWS = 4
+SHOWN_CHARACTERS = 220
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What was asked, and the rows that came back."""
+
+    messages: Sequence[dict[str, str]]
+    rows: Sequence[dict[str, Any]]
+
+    @classmethod
+    def read(cls, messages: Sequence[dict[str, str]], manifest: dict[str, Any]) -> Results:
+        """Put the rows that the manifest names beside the messages."""
+        from airflow_claude_batch.rows import read_rows  # takes Airflow's import time, while nobody waits for it
+
+        return cls(messages, list(read_rows(manifest)))
+
+    def check(self) -> None:
+        """Return when every message has its answer, in order.
+
+        :raises DemoError: says which has none.
+        """
+        asked = [message["key"] for message in self.messages]
+        answered = [row["key"] for row in self.rows if row["status"] == "succeeded" and row["text"]]
+        missing = [key for key in asked if key not in set(answered)]
+        if missing:
+            raise DemoError(f"{len(missing)} of {len(asked)} options have no answer: {', '.join(missing[:5])} ...")
+        if asked != answered:
+            raise DemoError("The answers are not in the order of the messages.")
+
+    def samples(self) -> list[tuple[str, str, str]]:
+        """A few rows from all over the result: option, before, after."""
+        step = max(1, len(self.rows) // SHOWN_ROWS)
+        chosen = list(zip(self.messages, self.rows, strict=True))[::step][:SHOWN_ROWS]
+        return [
+            (message["key"], _shorten(message["prompt"].partition("\n\n")[2]), _shorten(row["text"]))
+            for message, row in chosen
+        ]
+
+
+def count_at_api(base_url: str, key: str) -> tuple[int, int]:
+    """The message batches that the API has, and the requests in them."""
+    headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
+    address = f"{base_url}/v1/messages/batches"
+    response = httpx.get(address, headers=headers, params={"limit": 1000}, timeout=30, trust_env=False)
+    batches = response.raise_for_status().json()["data"]
+    return len(batches), sum(sum(batch["request_counts"].values()) for batch in batches)
+
+
+def _shorten(text: str) -> str:
+    return textwrap.shorten(text, SHOWN_CHARACTERS, placeholder=" ...")

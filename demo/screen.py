@@ -1,0 +1,96 @@
+"""What the demo shows: one line per step, the run's tasks live on a terminal and as lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+COLOURS = {"success": "green", "failed": "red", "up_for_retry": "red", "deferred": "magenta", "running": "cyan"}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLine:
+    """One task of the run as it stands: ``seconds`` since it started, None before."""
+
+    task_id: str
+    state: str
+    seconds: float | None
+    remark: str
+
+
+class Screen:
+    """Where the demo speaks. Every line begins with the seconds since the start."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+        self._started = time.monotonic()
+        self._live: Live | None = None
+        self._shown: dict[str, tuple[str, str]] = {}
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._started
+
+    def say(self, text: str, *, style: str = "") -> None:
+        """One line; never wrapped, so that addresses can be copied."""
+        stamp = f"[dim]{self.elapsed_seconds:4.0f} s[/dim]  "
+        self.console.print(stamp, end="", soft_wrap=True)
+        self.console.print(text, style=style, markup=False, soft_wrap=True)
+
+    def doing(self, what: str) -> AbstractContextManager[object]:
+        """Show what is being done while it is; nothing where there is no terminal."""
+        return self.console.status(what)
+
+    def ask(self, question: str) -> bool:
+        """Whether the answer was yes; without somebody to ask it is no."""
+        try:
+            return self.console.input(question).strip().lower() in ("y", "yes")
+        except EOFError:
+            return False
+
+    @contextmanager
+    def tasks(self) -> Iterator[None]:
+        """Show the run's tasks until the end of the block; feed it with :meth:`show_tasks`."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(console=self.console, refresh_per_second=4) as self._live:
+            yield
+        self._live = None
+
+    def show_tasks(self, lines: Sequence[TaskLine]) -> None:
+        """Bring the picture up to date."""
+        if self._live is not None:
+            self._live.update(_table(lines))
+            return
+        for line in lines:
+            if line.state != "-" and self._shown.get(line.task_id) != (line.state, line.remark):
+                self._shown[line.task_id] = (line.state, line.remark)
+                self.say(f"{line.task_id}: {line.state}" + (f", {line.remark}" if line.remark else ""))
+
+    def rows(self, rows: Sequence[tuple[str, str, str]]) -> None:
+        """A table of option, before, after."""
+        table = Table("option", "before", "after", show_lines=True, expand=True)
+        for row in rows:
+            table.add_row(*(_plain(cell) for cell in row))
+        self.console.print(table)
+
+
+def _table(lines: Sequence[TaskLine]) -> Table:
+    table = Table("task", "state", "seconds", "", box=None, padding=(0, 2, 0, 0))
+    for line in lines:
+        seconds = "" if line.seconds is None else f"{line.seconds:.0f}"
+        state = f"[{COLOURS.get(line.state, 'default')}]{line.state}[/]"
+        table.add_row(line.task_id, state, seconds, _plain(line.remark))
+    return table
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
