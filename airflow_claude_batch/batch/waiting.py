@@ -1,0 +1,125 @@
+"""Waiting that holds its thread: the synchronous twin of the watcher, on the same decisions."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from datetime import datetime
+from typing import Protocol
+
+from airflow_claude_batch.api.wire import BatchPage, MessageBatch
+from airflow_claude_batch.batch import polling, words
+from airflow_claude_batch.batch.polling import WaitFor, utc_now
+from airflow_claude_batch.batch.roster import Report, Roster
+from airflow_claude_batch.batch.survey import Answer, Call, Findings, ListPage, survey
+from airflow_claude_batch.batch.wake import BatchState, Wake
+from airflow_claude_batch.exceptions import APIError, ConfigurationError
+
+log = logging.getLogger(__name__)
+
+
+class BatchReader(Protocol):
+    """What waiting needs of :class:`~airflow_claude_batch.api.client.ClaudeClient`."""
+
+    def retrieve_batch(self, batch_id: str) -> MessageBatch: ...
+    def list_batches(self, *, limit: int, after_id: str | None = None) -> BatchPage: ...
+
+
+def wait(
+    client: BatchReader,
+    batch_ids: Collection[str],
+    *,
+    wait_for: WaitFor = "all",
+    poll_interval: float = 60.0,
+    until: datetime | None = None,
+    created_at: datetime | None = None,
+    connection: str = "",
+    clock: Callable[[], datetime] = utc_now,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Wake:
+    """Wait until all (or any) of the batches have ended, or until ``until``.
+
+    It looks once at least: with ``until`` in the past it is what a sensor that pokes needs. Without batches it is a
+    mere timer, without both it comes back at once.
+
+    :param created_at: a guess at when the oldest was created, which saves calls at the beginning.
+    :param connection: its id, for messages.
+    """
+    watched = Roster()
+    seen: dict[str, BatchState] = {}
+    slept = 0.0
+    for batch_id in batch_ids:
+        watched.add(batch_id, poll_interval=poll_interval, created_at=created_at, now=slept)
+    while True:
+        if watched.batch_ids:
+            report = _look(client, watched, slept, clock)
+            _log(report, connection)
+            ended = _take(report, watched, seen)
+            if ended and (wait_for == "any" or not watched.batch_ids):
+                return Wake("ended", seen)
+            if wake := _given_up(report, seen, connection):
+                return wake
+        if polling.is_due(until, clock()) or (until is None and not watched.batch_ids):
+            return Wake("due", seen)
+        pause = _pause(watched.next_look_at(), slept, until, clock())
+        sleep(pause)
+        slept += pause
+
+
+def _look(client: BatchReader, watched: Roster, now: float, clock: Callable[[], datetime]) -> Report:
+    findings = _survey(client, watched, now)
+    return watched.note(findings, now=now, wall=clock())
+
+
+def _survey(client: BatchReader, watched: Roster, now: float) -> Findings:
+    asking = survey(watched.due(now), watched=watched.batch_ids, may_list=watched.may_list)
+    calls = next(asking)
+    while True:
+        answers = [_ask(client, call) for call in calls]
+        try:
+            calls = asking.send(answers)
+        except StopIteration as stop:
+            findings: Findings = stop.value
+            return findings
+
+
+def _ask(client: BatchReader, call: Call) -> Answer:
+    try:
+        if isinstance(call, ListPage):
+            return client.list_batches(limit=call.limit, after_id=call.after_id)
+        return client.retrieve_batch(call.batch_id)
+    except (APIError, ConfigurationError) as error:
+        return error
+
+
+def _take(report: Report, watched: Roster, seen: dict[str, BatchState]) -> bool:
+    """Keep what was seen; say whether any has ended."""
+    for batch in report.seen.values():
+        seen[batch.id] = BatchState.of(batch)
+        if batch.ended:
+            watched.remove(batch.id)
+    return any(batch.ended for batch in report.seen.values())
+
+
+def _given_up(report: Report, seen: dict[str, BatchState], connection: str) -> Wake | None:
+    if report.refused:
+        return Wake.failed(words.refused(report.refused, connection), report.refused, seen)
+    for batch_id, error in report.gone.items():
+        return Wake.failed(words.gone(batch_id, error, connection), error, seen)
+    return None
+
+
+def _log(report: Report, connection: str) -> None:
+    for level, text, args in words.about_the_road(report, connection):
+        log.log(level, text, *args)
+    for batch in report.changed:
+        level, text, args = words.status_changed(batch)
+        log.log(level, text, *args)
+
+
+def _pause(next_look_at: float | None, now: float, until: datetime | None, wall: datetime) -> float:
+    pauses = [next_look_at - now] if next_look_at is not None else []
+    if until is not None:
+        pauses.append((until - wall).total_seconds())
+    return max(0.0, min(pauses))

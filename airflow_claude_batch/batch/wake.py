@@ -1,0 +1,97 @@
+"""How a wait ended: one shape for the trigger's event and for the synchronous wait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from airflow_claude_batch.api.wire import MessageBatch
+
+VERSION = 1
+
+Status = Literal["ended", "due", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """What was last seen of a message batch.
+
+    :param request_counts: all ``processing`` until the whole batch has ended.
+    :param ended_at: RFC 3339; None until it has ended.
+    """
+
+    processing_status: str
+    request_counts: Mapping[str, int] = field(default_factory=dict)
+    ended_at: str | None = None
+
+    @classmethod
+    def of(cls, batch: MessageBatch) -> BatchState:
+        counts = batch.request_counts
+        return cls(
+            batch.processing_status,
+            {name: getattr(counts, name) for name in counts.__struct_fields__},
+            batch.ended_at.isoformat() if batch.ended_at else None,
+        )
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> BatchState:
+        return cls(
+            str(value.get("processing_status")),
+            dict(value.get("request_counts") or {}),
+            value.get("ended_at"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "processing_status": self.processing_status,
+            "request_counts": dict(self.request_counts),
+            "ended_at": self.ended_at,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Why a wait came back, and what it had seen by then.
+
+    :param status: ``ended``: all (or any) of the batches have. ``due``: the time set for the wait is over; the batches
+        go on. ``error``: waiting longer is of no use until somebody mends what ``error`` says; the batches go on.
+    :param batches: by batch id, those that were seen at all.
+    :param error_type: the class of the error, such as ``AuthenticationError``.
+    """
+
+    status: Status
+    batches: Mapping[str, BatchState] = field(default_factory=dict)
+    error: str | None = None
+    error_type: str | None = None
+
+    @classmethod
+    def failed(cls, text: str, error: Exception, batches: Mapping[str, BatchState]) -> Wake:
+        return cls("error", dict(batches), text, type(error).__name__)
+
+    def to_event(self) -> dict[str, Any]:
+        """Return it as the payload of a trigger event: JSON, small, no secrets."""
+        return {
+            "version": VERSION,
+            "status": self.status,
+            "batches": {batch_id: state.to_dict() for batch_id, state in self.batches.items()},
+            "error": self.error,
+            "error_type": self.error_type,
+        }
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any] | None) -> Wake:
+        """Read the payload of a trigger event, also of an older or newer version of this package.
+
+        A status not known here is taken for ``due``: the caller looks for itself.
+        """
+        event = event or {}
+        status: Status = event["status"] if event.get("status") in ("ended", "error") else "due"
+        batches = event.get("batches")
+        states = batches.items() if isinstance(batches, Mapping) else ()
+        return cls(
+            status,
+            {str(key): BatchState.from_dict(value) for key, value in states if isinstance(value, Mapping)},
+            event.get("error"),
+            event.get("error_type"),
+        )

@@ -1,0 +1,390 @@
+"""One watcher per event loop and connection serves every task that waits there.
+
+However many tasks wait, it asks for all of them in one survey per interval, over one client. Each waits on a future of
+its own, so that a canceled one hurts nobody. The watcher begins with the first waiter and ends, with its client, soon
+after the last; it never ends silently: whatever breaks it is told to all who wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from random import random
+from typing import Final, Protocol
+from weakref import WeakKeyDictionary
+
+from airflow_claude_batch.api.wire import BatchPage, MessageBatch
+from airflow_claude_batch.batch import words
+from airflow_claude_batch.batch.polling import Failure, WaitFor, utc_now
+from airflow_claude_batch.batch.roster import Report, Roster
+from airflow_claude_batch.batch.survey import Answer, Call, Findings, ListPage, Retrieve, survey
+from airflow_claude_batch.batch.wake import BatchState, Wake
+from airflow_claude_batch.batch.words import Line
+from airflow_claude_batch.exceptions import APIConnectionError, APIError, ConfigurationError
+
+log = logging.getLogger(__name__)
+
+#: How long the client is kept for the next waiter.
+GRACE_SECONDS: Final = 30.0
+#: A connection that is in trouble is read again, at most this often: somebody may have mended it there.
+RECONNECT_SECONDS: Final = 300.0
+#: Reading a connection may fail because Airflow's own services are busy; believed at the third time.
+CONNECT_TRIES: Final = 3
+CONNECT_PAUSE_SECONDS: Final = 20.0
+#: So many waiters are told something before others get their turn on the loop.
+TOLD_AT_ONCE: Final = 25
+#: A timer this long is checked against the wall clock on the way, in case that was set.
+LONGEST_TIMER_SECONDS: Final = 600.0
+
+Tell = Callable[..., None]
+
+
+class BatchClient(Protocol):
+    """What a watcher needs of :class:`~airflow_claude_batch.api.client.AsyncClaudeClient`."""
+
+    async def retrieve_batch(self, batch_id: str) -> MessageBatch: ...
+    async def list_batches(self, *, limit: int, after_id: str | None = None) -> BatchPage: ...
+    async def cancel_batch(self, batch_id: str) -> MessageBatch: ...
+    async def aclose(self) -> None: ...
+
+
+Connect = Callable[[], Awaitable[BatchClient]]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    future: asyncio.Future[Wake]
+    batch_ids: tuple[str, ...]
+    wait_for: WaitFor
+    until: datetime | None
+    tell: Tell
+    context: contextvars.Context
+    seen: dict[str, BatchState] = field(default_factory=dict)
+    open_ids: set[str] = field(default_factory=set)
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def satisfied(self) -> bool:
+        ended = len(self.batch_ids) - len(self.open_ids)
+        return ended == len(self.batch_ids) if self.wait_for == "all" else ended > 0
+
+    def say(self, line: Line) -> None:
+        """Log in the waiter's own context: Airflow files a trigger's lines by it."""
+        level, text, args = line
+        self.context.run(self.tell, level, text, *args)
+
+    def wake(self, wake: Wake) -> None:
+        if not self.future.done():
+            self.future.set_result(wake)
+
+    def fail(self, text: str, error: Exception) -> None:
+        self.wake(Wake.failed(text, error, self.seen))
+
+
+class Watcher:
+    """Waits for message batches of one connection, for any number of tasks on one event loop.
+
+    :param name: of the connection, for messages.
+    :param connect: reads the connection and makes a client of it.
+    :param clock: the wall clock.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        connect: Connect,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        dice: Callable[[], float] = random,
+    ) -> None:
+        self.name = name
+        self._connect = connect
+        self._clock = clock
+        self._dice = dice
+        self._loop = asyncio.get_running_loop()
+        self._bell = asyncio.Event()
+        self._waiters: set[_Waiter] = set()
+        self._by_batch: dict[str, set[_Waiter]] = {}
+        self._roster = Roster()
+        self._client: BatchClient | None = None
+        self._connected_at = 0.0
+        self._connecting = asyncio.Lock()
+        self._failed_connects = 0
+        self._asleep_until = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    async def wait(
+        self,
+        batch_ids: Collection[str],
+        *,
+        wait_for: WaitFor = "all",
+        poll_interval: float = 60.0,
+        until: datetime | None = None,
+        created_at: datetime | None = None,
+        tell: Tell = log.log,
+    ) -> Wake:
+        """Wait until all (or any) of the batches have ended, or until ``until``.
+
+        :param batch_ids: none at all for a mere timer.
+        :param created_at: a guess at when the oldest was created, which saves calls at the beginning.
+        :param tell: takes a level, a text and its arguments; called in the caller's context.
+        """
+        waiter = _Waiter(
+            self._loop.create_future(),
+            tuple(dict.fromkeys(batch_ids)),
+            wait_for,
+            until,
+            tell,
+            contextvars.copy_context(),
+        )
+        self._enroll(waiter, poll_interval, created_at)
+        try:
+            return await waiter.future
+        finally:
+            self._dismiss(waiter)
+
+    async def cancel(self, batch_id: str) -> MessageBatch:
+        """Cancel a batch with the watcher's client."""
+        client = await self._get_client()
+        self._start()
+        return await client.cancel_batch(batch_id)
+
+    # ------------------------------------------------------------------ who waits
+
+    def _enroll(self, waiter: _Waiter, poll_interval: float, created_at: datetime | None) -> None:
+        self._waiters.add(waiter)
+        waiter.open_ids.update(waiter.batch_ids)
+        now = self._loop.time()
+        for batch_id in waiter.batch_ids:
+            self._by_batch.setdefault(batch_id, set()).add(waiter)
+            self._roster.add(batch_id, poll_interval=poll_interval, created_at=created_at, now=now)
+        if waiter.until is None and not waiter.batch_ids:
+            waiter.wake(Wake("due"))
+        self._set_timer(waiter)
+        if self._roster.outage:
+            waiter.say(words.outage_began(self._roster.outage, self.name))
+        self._start()
+        if self._asleep_until > max(now, self._roster.not_before):
+            self._bell.set()
+
+    def _dismiss(self, waiter: _Waiter) -> None:
+        self._waiters.discard(waiter)
+        if waiter.timer:
+            waiter.timer.cancel()
+        for batch_id in waiter.open_ids:
+            self._leave(batch_id, waiter)
+        if not self._waiters:
+            self._bell.set()
+
+    def _leave(self, batch_id: str, waiter: _Waiter) -> None:
+        others = self._by_batch.get(batch_id, set())
+        others.discard(waiter)
+        if not others:
+            self._by_batch.pop(batch_id, None)
+            self._roster.remove(batch_id)
+
+    def _set_timer(self, waiter: _Waiter) -> None:
+        if waiter.until is None:
+            return
+        left = (waiter.until - self._clock()).total_seconds()
+        if left <= 0:
+            waiter.wake(Wake("due", dict(waiter.seen)))
+        else:
+            waiter.timer = self._loop.call_later(
+                min(left, LONGEST_TIMER_SECONDS), self._set_timer, waiter, context=waiter.context
+            )
+
+    # ------------------------------------------------------------------ the loop
+
+    def _start(self) -> None:
+        if self._task is None:
+            # An empty context: this task serves everybody, so its own lines belong to no trigger's log.
+            self._task = self._loop.create_task(
+                self._run(), name=f"claude-batch-watcher-{self.name}", context=contextvars.Context()
+            )
+
+    async def _run(self) -> None:
+        try:
+            while self._waiters or await self._somebody_comes():
+                await self._turn()
+        except Exception as error:
+            log.exception("The watcher of connection %r broke", self.name)
+            await self._fail_all(words.broken(error), error)
+        finally:
+            self._task = None
+            client, self._client = self._client, None
+            if all(waiter.future.done() for waiter in self._waiters):
+                _forget(self)
+            else:
+                self._start()
+            if client:
+                await client.aclose()
+
+    async def _turn(self) -> None:
+        next_look_at = self._roster.next_look_at()
+        now = self._loop.time()
+        if next_look_at is None or next_look_at > now:
+            await self._sleep(None if next_look_at is None else next_look_at - now)
+        elif await self._connected():
+            await self._look()
+
+    async def _sleep(self, seconds: float | None) -> None:
+        self._bell.clear()
+        self._asleep_until = self._loop.time() + (LONGEST_TIMER_SECONDS if seconds is None else seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._bell.wait()
+        self._asleep_until = 0.0
+
+    async def _somebody_comes(self) -> bool:
+        await self._sleep(GRACE_SECONDS)
+        return bool(self._waiters)
+
+    async def _look(self) -> None:
+        findings = await self._survey()
+        report = self._roster.note(
+            findings,
+            now=self._loop.time(),
+            wall=self._clock(),
+            spread=self._dice(),
+        )
+        await self._deliver(report)
+        old = self._loop.time() - self._connected_at > RECONNECT_SECONDS
+        if report.reconnect or (report.reconnect_if_old and old):
+            await self._reconnect()
+
+    async def _survey(self) -> Findings:
+        roster = self._roster
+        asking = survey(roster.due(self._loop.time()), watched=roster.batch_ids, may_list=roster.may_list)
+        calls = next(asking)
+        while True:
+            answers = await asyncio.gather(*map(self._ask, calls))
+            try:
+                calls = asking.send(list(answers))
+            except StopIteration as stop:
+                found: Findings = stop.value
+                return found
+
+    async def _ask(self, call: Call) -> Answer:
+        client = await self._get_client()
+        try:
+            match call:
+                case Retrieve(batch_id):
+                    return await client.retrieve_batch(batch_id)
+                case ListPage(limit, after_id):
+                    return await client.list_batches(limit=limit, after_id=after_id)
+        except (APIError, ConfigurationError) as error:
+            return error
+        except Exception as error:  # one look must not end the waiting of all
+            log.exception("Asking failed in an unexpected way: %r", call)
+            return APIConnectionError(f"unexpected {type(error).__name__}: {error}.")
+
+    # ------------------------------------------------------------------ what was found
+
+    async def _deliver(self, report: Report) -> None:
+        for line in words.about_the_road(report, self.name):
+            await self._say_all(line)
+        for batch in report.changed:
+            self._say_change(batch)
+        for number, batch in enumerate(report.seen.values()):
+            self._deliver_batch(batch)
+            await _breathe(number)
+        for batch_id, error in report.gone.items():
+            self._deliver_gone(batch_id, error)
+        if report.refused:
+            await self._fail_all(words.refused(report.refused, self.name), report.refused)
+
+    def _deliver_batch(self, batch: MessageBatch) -> None:
+        state = BatchState.of(batch)
+        for waiter in tuple(self._by_batch.get(batch.id, ())):
+            waiter.seen[batch.id] = state
+            if not batch.ended:
+                continue
+            waiter.open_ids.discard(batch.id)
+            self._leave(batch.id, waiter)
+            if waiter.satisfied:
+                waiter.wake(Wake("ended", dict(waiter.seen)))
+
+    def _deliver_gone(self, batch_id: str, error: Failure) -> None:
+        for waiter in self._by_batch.get(batch_id, ()):
+            waiter.fail(words.gone(batch_id, error, self.name), error)
+
+    async def _fail_all(self, text: str, error: Exception) -> None:
+        for number, waiter in enumerate(tuple(self._waiters)):
+            waiter.fail(text, error)
+            await _breathe(number)
+        await asyncio.sleep(0)  # let them leave before the next turn counts them
+
+    async def _say_all(self, line: Line) -> None:
+        for number, waiter in enumerate(tuple(self._waiters)):
+            waiter.say(line)
+            await _breathe(number)
+
+    def _say_change(self, batch: MessageBatch) -> None:
+        for waiter in self._by_batch.get(batch.id, ()):
+            waiter.say(words.status_changed(batch))
+
+    # ------------------------------------------------------------------ the client
+
+    async def _get_client(self) -> BatchClient:
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._connect()
+                self._connected_at = self._loop.time()
+                self._roster.may_list = True
+            return self._client
+
+    async def _connected(self) -> bool:
+        try:
+            await self._get_client()
+        except Exception as error:  # the secrets back ends may raise anything
+            self._failed_connects += 1
+            if self._failed_connects < CONNECT_TRIES:
+                await asyncio.sleep(CONNECT_PAUSE_SECONDS)
+            else:
+                await self._fail_all(words.unreadable(error, self.name), error)
+            return False
+        self._failed_connects = 0
+        return True
+
+    async def _reconnect(self) -> None:
+        """Read the connection again; keep the old client if that fails."""
+        try:
+            client = await self._connect()
+        except Exception as error:
+            log.warning("Connection %r could not be read again: %s", self.name, error)
+            self._connected_at = self._loop.time()
+            return
+        old, self._client = self._client, client
+        self._connected_at = self._loop.time()
+        self._roster.may_list = True
+        if old:
+            await old.aclose()
+
+
+async def _breathe(number: int) -> None:
+    if number % TOLD_AT_ONCE == TOLD_AT_ONCE - 1:
+        await asyncio.sleep(0)
+
+
+# ---------------------------------------------------------------------- the watchers of each loop
+
+#: By event loop: ``dag.test()`` runs every trigger in a loop of its own, and a client belongs to one loop.
+_watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Watcher]] = WeakKeyDictionary()
+
+
+def watcher_for(name: str, connect: Connect) -> Watcher:
+    """Return the running loop's watcher for a connection; ``connect`` is used if there is none yet."""
+    watchers = _watchers.setdefault(asyncio.get_running_loop(), {})
+    return watchers.setdefault(name, Watcher(name, connect))
+
+
+def _forget(watcher: Watcher) -> None:
+    watchers = _watchers.get(watcher._loop, {})
+    if watchers.get(watcher.name) is watcher:
+        del watchers[watcher.name]
