@@ -47,4 +47,6 @@ def _split(url: str) -> SplitResult:
         parts.port  # noqa: B018  (reading it is what checks it)
     except ValueError:
         raise ConfigurationError("the base URL is not a URL") from None
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        raise ConfigurationError("the base URL has a blank or a character that does not belong in a URL")
     return parts

@@ -315,6 +315,7 @@ class WorkloadIdentity:
             headers={"content-type": "application/json", "anthropic-beta": _EXCHANGE_BETAS},
             body=body,
             read_timeout=EXCHANGE_TIMEOUT,
+            write_timeout=EXCHANGE_TIMEOUT,
             credential_remedy=self.remedy,
             max_answer_bytes=MAX_TOKEN_ANSWER_BYTES,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
@@ -37,7 +38,14 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # a page of 1000 batches has about h
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[T]):
-    """One operation. ``what`` completes "could not …"; ``slow`` calls have the configured read timeout."""
+    """One operation.
+
+    :param what: completes "could not …".
+    :param attributed: carries the user profile.
+    :param slow: may take the whole of the configured read timeout.
+    :param deadline: no attempt begins after it.
+    :param write_timeout: a shorter one than the configured.
+    """
 
     what: str
     path: str
@@ -49,6 +57,8 @@ class Call(Generic[T]):
     accept: str = "application/json"
     attributed: bool = False
     slow: bool = False
+    deadline: float = math.inf
+    write_timeout: float = math.inf
 
     def request(self, config: ClientConfig, credential_headers: Mapping[str, str]) -> RawRequest:
         """Make the request for one attempt."""
@@ -66,26 +76,34 @@ class Call(Generic[T]):
             headers=headers,
             body=self.body,
             read_timeout=config.read_timeout if self.slow else min(config.read_timeout, QUICK_READ_TIMEOUT),
+            write_timeout=min(config.write_timeout, self.write_timeout),
             credential_remedy=config.credentials.remedy,
             max_answer_bytes=MAX_ANSWER_BYTES,
         )
 
-    def until(self, deadline: float, clock: Callable[[], float]) -> Call[T]:
-        """Give the same call with a body that stops at the deadline."""
-        return replace(self, body=TimedBody(self.body, deadline, clock)) if self.body else self
 
+def create_batch(
+    body: RequestBody | bytes, *, seconds: float, write_timeout: float, clock: Callable[[], float]
+) -> Call[MessageBatch]:
+    """Make a message batch: the one call that must not be sent twice, so its life is bounded.
 
-def create_batch(body: RequestBody | bytes) -> Call[MessageBatch]:
-    """Make message batches: the one call that must not be sent twice."""
+    :param seconds: from now on; no byte leaves later.
+    :param write_timeout: the configured one; what a slice that begins in time may still take.
+    """
+    last_slice_seconds = min(write_timeout, seconds / 4)
+    deadline = clock() + seconds - last_slice_seconds
+    whole = BytesBody(body) if isinstance(body, bytes) else body
     return Call(
         what="create a message batch",
         method="POST",
         path=_BATCHES,
         kind=MessageBatch,
         effect=Effect.AGAIN,
-        body=BytesBody(body) if isinstance(body, bytes) else body,
+        body=TimedBody(whole, deadline, clock),
         attributed=True,
         slow=True,
+        deadline=deadline,
+        write_timeout=last_slice_seconds,
     )
 
 

@@ -90,17 +90,23 @@ class ClaudeClient:
         """Close the connections."""
         self._transport.close()
 
+    @property
+    def calls_per_minute(self) -> int | None:
+        """The account's limit of calls to the batch endpoints, as the last answer had it; None if none did yet."""
+        return self._transport.calls_per_minute
+
     def create_batch(
         self, body: RequestBody | bytes, *, deadline_seconds: float = CREATE_DEADLINE_SECONDS
     ) -> MessageBatch:
         """Make a message batch out of ``{"requests": [...]}``, read piece by piece and never held whole.
 
-        :param deadline_seconds: after that, no attempt begins, and an upload under way is cut off; the last bytes
-            leave at most one ``write_timeout`` later. So a create without an answer is open for a bounded time.
+        :param deadline_seconds: after that no byte of it is sent: no attempt begins, and an upload under way is cut
+            off. What is in the kernel by then is dropped if unconfirmed for ``write_timeout``. So a create whose
+            answer was lost is under way for a bounded time.
         :raises APIError: look at ``may_have_been_accepted`` before sending the same again.
         """
-        deadline = self._clock() + deadline_seconds
-        return self._call(calls.create_batch(body).until(deadline, self._clock), deadline)
+        limits = {"seconds": deadline_seconds, "write_timeout": self._config.write_timeout}
+        return self._call(calls.create_batch(body, **limits, clock=self._clock))
 
     def retrieve_batch(self, batch_id: str) -> MessageBatch:
         """Ask how a message batch stands."""
@@ -173,14 +179,14 @@ class ClaudeClient:
         """
         return self._call(calls.retrieve_model(model_id))
 
-    def _call(self, call: Call[S], deadline: float | None = None) -> S:
+    def _call(self, call: Call[S]) -> S:
         def use(request: RawRequest) -> S:
             return read_answer(request, self._transport.send(request), call.kind)
 
-        return self._attempting(call, use, deadline)
+        return self._attempting(call, use)
 
-    def _attempting(self, call: Call[Any], use: Callable[[RawRequest], A], deadline: float | None = None) -> A:
-        attempts = _Attempts(self._config.max_retries, self._clock, self._rng, deadline)
+    def _attempting(self, call: Call[Any], use: Callable[[RawRequest], A]) -> A:
+        attempts = _Attempts(self._config.max_retries, self._clock, self._rng, call.deadline)
         while True:
             try:
                 return self._authorized(call, use)
@@ -247,12 +253,17 @@ class AsyncClaudeClient:
         """Close the connections."""
         await self._transport.aclose()
 
+    @property
+    def calls_per_minute(self) -> int | None:
+        """The account's limit of calls to the batch endpoints, as the last answer had it; None if none did yet."""
+        return self._transport.calls_per_minute
+
     async def create_batch(
         self, body: RequestBody | bytes, *, deadline_seconds: float = CREATE_DEADLINE_SECONDS
     ) -> MessageBatch:
         """Make a message batch; see :meth:`ClaudeClient.create_batch`. The body is read in threads."""
-        deadline = self._clock() + deadline_seconds
-        return await self._call(calls.create_batch(body).until(deadline, self._clock), deadline)
+        limits = {"seconds": deadline_seconds, "write_timeout": self._config.write_timeout}
+        return await self._call(calls.create_batch(body, **limits, clock=self._clock))
 
     async def retrieve_batch(self, batch_id: str) -> MessageBatch:
         """Ask how a message batch stands."""
@@ -302,16 +313,14 @@ class AsyncClaudeClient:
         """Look up a model by id or alias."""
         return await self._call(calls.retrieve_model(model_id))
 
-    async def _call(self, call: Call[S], deadline: float | None = None) -> S:
+    async def _call(self, call: Call[S]) -> S:
         async def use(request: RawRequest) -> S:
             return read_answer(request, await self._transport.send(request), call.kind)
 
-        return await self._attempting(call, use, deadline)
+        return await self._attempting(call, use)
 
-    async def _attempting(
-        self, call: Call[Any], use: Callable[[RawRequest], Awaitable[A]], deadline: float | None = None
-    ) -> A:
-        attempts = _Attempts(self._config.max_retries, self._clock, self._rng, deadline)
+    async def _attempting(self, call: Call[Any], use: Callable[[RawRequest], Awaitable[A]]) -> A:
+        attempts = _Attempts(self._config.max_retries, self._clock, self._rng, call.deadline)
         while True:
             try:
                 return await self._authorized(call, use)
@@ -357,7 +366,7 @@ class _Attempts:
         max_retries: int,
         clock: Callable[[], float],
         rng: Callable[[], float],
-        deadline: float | None,
+        deadline: float,
     ) -> None:
         self._max_retries = max_retries
         self._clock = clock
@@ -384,7 +393,7 @@ class _Attempts:
         return verdict.after_seconds
 
     def _too_late(self, pause: float) -> bool:
-        return self._deadline is not None and self._clock() + pause >= self._deadline
+        return self._clock() + pause >= self._deadline
 
 
 def _may_renew(config: ClientConfig, failed: CallFailed, request: RawRequest) -> bool:

@@ -47,7 +47,8 @@ class ClientConfig:
     :param verify: True for the usual certificate authorities, a path for a CA file or folder, False for no check.
     :param connect_timeout: seconds.
     :param read_timeout: seconds to wait for the next bytes of an answer; a large create takes a while to answer.
-    :param write_timeout: seconds to wait until the next bytes of a body have left.
+    :param write_timeout: seconds to wait until the next bytes of a body have left, and then until the other side's
+        kernel has confirmed them.
     :param max_retries: how often a call is sent again when that can neither do nor bill anything twice.
     :raises ConfigurationError: a value cannot be used.
     """
@@ -63,7 +64,7 @@ class ClientConfig:
     verify: bool | str = True
     connect_timeout: float = 10.0
     read_timeout: float = 600.0
-    write_timeout: float = 60.0
+    write_timeout: float = 30.0
     max_retries: int = 4
 
     def __post_init__(self) -> None:

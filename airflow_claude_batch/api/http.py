@@ -11,7 +11,7 @@ from airflow_claude_batch.api.address import host_of
 from airflow_claude_batch.api.retry import Effect, Failure, http_date
 from airflow_claude_batch.exceptions import APIError
 
-# One TLS record. Between slices the deadline is looked at, and the write timeout covers one slice.
+# One TLS record: what is written to a socket at once, so that the write timeout covers it and no more.
 SLICE_BYTES: Final = 16 * 1024
 
 # Of an error's body; what the API says fits many times over, and a proxy's page need not be read whole.
@@ -50,7 +50,7 @@ class DeadlinePassed(Exception):  # noqa: N818  (it is caught where it is made t
 
 @dataclass(frozen=True, slots=True)
 class TimedBody:
-    """A body that stops when ``deadline`` (on ``clock``) passes: by then no byte of it leaves any more."""
+    """A body in slices, of which none begins to leave after ``deadline`` on ``clock``."""
 
     body: RequestBody
     deadline: float
@@ -80,6 +80,7 @@ class RawRequest:
     :param what: completes "could not …" in messages.
     :param effect: what sending it twice does.
     :param read_timeout: seconds to wait for the next bytes of the answer.
+    :param write_timeout: seconds to wait until the next bytes of the body have left.
     :param credential_remedy: what to check when the credential is refused.
     :param max_answer_bytes: more than that is no answer of the API.
     """
@@ -91,6 +92,7 @@ class RawRequest:
     headers: Mapping[str, str] = field(repr=False)
     body: RequestBody | None = field(default=None, repr=False)
     read_timeout: float
+    write_timeout: float
     credential_remedy: str
     max_answer_bytes: int
 

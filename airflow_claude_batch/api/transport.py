@@ -7,8 +7,9 @@ environment's. What httpx raises is sorted here into what the policy understands
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -36,6 +37,9 @@ from airflow_claude_batch.exceptions import ConfigurationError
 KEEPALIVE_SECONDS: Final = 300.0
 MAX_CONNECTIONS: Final = 20
 
+# Socket options, seconds: notice a peer that vanished while a call waits for its answer.
+_KEEPALIVE: Final = {"SO_KEEPALIVE": 1, "TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15}
+
 _NOT_SENT: Final = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -50,7 +54,9 @@ class Transport:
     """Sends requests, from any thread."""
 
     def __init__(self, config: ClientConfig, transport: httpx.BaseTransport | None = None) -> None:
+        self.calls_per_minute: int | None = None
         self._config = config
+        self._tuning = _Tuning(config.write_timeout)
         with _configuring():
             self._client = httpx.Client(transport=transport, **_options(config, ssl_context(config)))
 
@@ -70,9 +76,10 @@ class Transport:
         """
         body = _Body(request.body) if request.body else None
         try:
-            response = self._client.send(_built(self._client, self._config, request, body), stream=True)
+            response = self._client.send(_built(self._client, self._config, request, body, self._tuning), stream=True)
         except (httpx.HTTPError, DeadlinePassed) as error:
             raise _sorted(request, error) from error
+        self.calls_per_minute = _calls_per_minute(response) or self.calls_per_minute
         try:
             yield response
         finally:
@@ -125,7 +132,9 @@ class AsyncTransport:
         transport: httpx.AsyncBaseTransport | None = None,
         context: ssl.SSLContext | None = None,
     ) -> None:
+        self.calls_per_minute: int | None = None
         self._config = config
+        self._tuning = _Tuning(config.write_timeout)
         self._transport = transport
         self._context = context
         self._client: httpx.AsyncClient | None = None
@@ -147,9 +156,10 @@ class AsyncTransport:
         client = await self._opened()
         body = _AsyncBody(request.body) if request.body else None
         try:
-            response = await client.send(_built(client, self._config, request, body), stream=True)
+            response = await client.send(_built(client, self._config, request, body, self._tuning.on_loop), stream=True)
         except (httpx.HTTPError, DeadlinePassed) as error:
             raise _sorted(request, error) from error
+        self.calls_per_minute = _calls_per_minute(response) or self.calls_per_minute
         try:
             yield response
         finally:
@@ -300,6 +310,7 @@ def _built(
     config: ClientConfig,
     request: RawRequest,
     body: _Body | _AsyncBody | None,
+    trace: Callable[[str, Mapping[str, Any]], object],
 ) -> httpx.Request:
     headers = dict(request.headers)
     if request.body:
@@ -307,10 +318,45 @@ def _built(
     timeout = httpx.Timeout(
         connect=config.connect_timeout,
         read=request.read_timeout,
-        write=config.write_timeout,
+        write=request.write_timeout,
         pool=config.read_timeout,
     )
-    return client.build_request(request.method, request.url, headers=headers, content=body, timeout=timeout)
+    return client.build_request(
+        request.method,
+        request.url,
+        headers=headers,
+        content=body,
+        timeout=timeout,
+        extensions={"trace": trace},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tuning:
+    """Tells each new connection's socket when to give up. httpx's tracing calls it with every step it takes.
+
+    A kernel goes on sending what a process has written for a quarter of an hour, even when the process is dead: a
+    create could arrive long after everybody took it for lost. So unconfirmed bytes are dropped after a while.
+    """
+
+    write_timeout: float
+
+    def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        if not event.endswith("connect_tcp.complete"):
+            return
+        opened = info["return_value"].get_extra_info("socket")
+        for name, value in (_KEEPALIVE | {"TCP_USER_TIMEOUT": int(self.write_timeout * 1000)}).items():
+            level = socket.SOL_SOCKET if name.startswith("SO_") else socket.IPPROTO_TCP
+            if hasattr(socket, name):  # macOS lacks some
+                opened.setsockopt(level, getattr(socket, name), value)
+
+    async def on_loop(self, event: str, info: Mapping[str, Any]) -> None:
+        self(event, info)
+
+
+def _calls_per_minute(response: httpx.Response) -> int | None:
+    text = response.headers.get("anthropic-ratelimit-requests-limit", "")
+    return int(text) if text.isdecimal() else None
 
 
 def _sorted(request: RawRequest, error: Exception) -> CallFailed:
