@@ -23,15 +23,9 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "bearer (default): 'Authorization: Bearer'. x-api-key: for gateways that only know the older header.",
         enum=["bearer", "x-api-key"],
     ),
-    "auth_token": _field(
-        "Bearer token", "string", "An access token instead of an API key.", format="password"
-    ),
-    "federation_rule_id": _field(
-        "Federation rule", "string", "Workload Identity Federation (no stored key): fdrl_…"
-    ),
-    "organization_id": _field(
-        "Organization", "string", "Workload Identity Federation: the organization's id."
-    ),
+    "auth_token": _field("Bearer token", "string", "An access token instead of an API key.", format="password"),
+    "federation_rule_id": _field("Federation rule", "string", "Workload Identity Federation (no stored key): fdrl_…"),
+    "organization_id": _field("Organization", "string", "Workload Identity Federation: the organization's id."),
     "service_account_id": _field("Service account", "string", "Workload Identity Federation: svac_…"),
     "identity_token_file": _field(
         "Identity token file",
@@ -51,17 +45,17 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "betas": _field("Betas", "string", "Names for the anthropic-beta header, separated by commas."),
     "headers": _field("Extra headers", "object", 'For gateways: {"X-Team": "data"}.'),
     "proxy": _field("Proxy", "string", "URL of the proxy for this connection's calls."),
-    "ca_file": _field(
-        "CA file", "string", "Path of the certificate bundle to trust instead of the public ones."
-    ),
+    "ca_file": _field("CA file", "string", "Path of the certificate bundle to trust instead of the public ones."),
     "verify": _field(
         "Verify certificates",
         "boolean",
         "Leave on. Off only to find out whether certificates are the trouble.",
     ),
-    "connect_timeout": _field("Connect timeout", "number", "Seconds."),
-    "read_timeout": _field("Read timeout", "number", "Seconds without a byte of the answer."),
-    "write_timeout": _field("Write timeout", "number", "Seconds without a byte of the request taken."),
+    "connect_timeout": _field("Connect timeout", "number", "Seconds.", exclusiveMinimum=0),
+    "read_timeout": _field("Read timeout", "number", "Seconds without a byte of the answer.", exclusiveMinimum=0),
+    "write_timeout": _field(
+        "Write timeout", "number", "Seconds without a byte of the request taken.", exclusiveMinimum=0
+    ),
     "max_retries": _field(
         "Max retries",
         "integer",

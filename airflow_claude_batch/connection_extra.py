@@ -1,0 +1,152 @@
+"""The extra of a connection: JSON written by people, checked field by field.
+
+Which fields there are, and of which type, stands in ``provider_info.CONNECTION_FIELDS``, where the connection's form
+comes from too. Connections given as a URI hold texts only, and forms leave empty ones: here "5" is a number and ""
+is nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from airflow_claude_batch.exceptions import ConfigurationError
+from airflow_claude_batch.provider_info import CONNECTION_FIELDS
+
+# What Apache's `anthropic` connections keep in "anthropic_client_kwargs", and where it belongs here.
+_CLIENT_KWARGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "api_key": ("password",),
+    "base_url": ("host",),
+    "default_headers": ("headers",),
+    "max_retries": ("max_retries",),
+    "timeout": ("connect_timeout", "read_timeout", "write_timeout"),
+}
+# Theirs too: settings of platforms that have no batches, and a field that never goes on the wire.
+_NOT_FOR_US: Final = frozenset({"aws_region", "project_id", "region", "resource", "scope"})
+
+_MAY_BE_SECRET: Final = frozenset({"headers", "host", "password", "proxy"})
+
+
+def read_extra(text: str | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Give the fields that are set, with their types, and the names of keys that nothing here reads.
+
+    Besides the form's fields there may be ``host`` and ``password``: an ``anthropic`` connection can hold them in
+    its extra.
+
+    :raises ConfigurationError: names the field, what it must be and, unless it may be secret, what it is.
+    """
+    found = {name: value for name, value in _flat(_object("extra", text or {})).items() if value not in (None, "")}
+    fields = {name: _typed(name, value) for name, value in found.items() if name in _SCHEMAS}
+    return fields, tuple(sorted(found.keys() - fields.keys() - _NOT_FOR_US))
+
+
+def _flat(extra: dict[str, Any]) -> dict[str, Any]:
+    """Give the nested settings of an ``anthropic`` connection their names here; what is named directly wins."""
+    platform = extra.pop("platform", None) or "anthropic"
+    if platform != "anthropic":
+        raise ConfigurationError(
+            f"platform is {platform!r}, but message batches are reached at Anthropic's own API or a host with the "
+            "same paths. Remove platform and use an API key or workload identity of Anthropic's"
+        )
+    identity = _object("workload_identity", extra.pop("workload_identity", None) or {})
+    kwargs = _object("anthropic_client_kwargs", extra.pop("anthropic_client_kwargs", None) or {})
+    lifted = {
+        target: value
+        for name, value in kwargs.items()
+        for target in _CLIENT_KWARGS.get(name, (f"anthropic_client_kwargs.{name}",))
+    }
+    own = {name: value for name, value in extra.items() if name not in ("host", "password")}
+    return {**lifted, **identity, **own}
+
+
+def _typed(name: str, value: Any) -> Any:
+    schema = _SCHEMAS[name]
+    try:
+        return _READERS[name if name in _READERS else schema["type"][0]](value, schema)
+    except ValueError as error:
+        secret = name in _MAY_BE_SECRET or schema.get("format") == "password"
+        got = f"a {type(value).__name__}" if secret else repr(value)[:60]
+        raise ConfigurationError(f"{name} in its extra must be {error}, not {got}") from None
+
+
+def _text(value: Any, schema: Mapping[str, Any]) -> str:
+    choices = schema.get("enum")
+    if choices and value not in choices:
+        raise ValueError(" or ".join(choices))
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a text")
+    return value.strip()
+
+
+def _flag(value: Any, schema: Mapping[str, Any]) -> bool:
+    flag = {"true": True, "false": False}.get(str(value).lower())
+    if flag is None:
+        raise ValueError("true or false")
+    return flag
+
+
+def _number(value: Any, schema: Mapping[str, Any]) -> float:
+    number = math.nan if isinstance(value, bool) else _as_float(value)
+    if not (math.isfinite(number) and number > schema["exclusiveMinimum"]):
+        raise ValueError(f"a number of seconds above {schema['exclusiveMinimum']}")
+    return number
+
+
+def _whole_number(value: Any, schema: Mapping[str, Any]) -> int:
+    number = math.nan if isinstance(value, bool) else _as_float(value)
+    if not (number.is_integer() and number >= schema["minimum"]):
+        raise ValueError(f"a whole number from {schema['minimum']} on")
+    return int(number)
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _headers(value: Any, schema: Mapping[str, Any]) -> dict[str, str]:
+    try:
+        headers = _object("headers", value)
+    except ConfigurationError:
+        headers = {"": None}
+    if not all(name and isinstance(text, str) for name, text in headers.items()):
+        raise ValueError('a JSON object of texts, such as {"X-Team": "data"}')
+    return headers
+
+
+def _names(value: Any, schema: Mapping[str, Any]) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("a list of names, or names separated by commas")
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def _object(name: str, value: Any) -> dict[str, Any]:
+    """Give a JSON object, from itself or from its text."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{name} must be a JSON object")
+    return dict(value)
+
+
+_SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "host": {"type": ["string"]},
+    "password": {"type": ["string"]},
+    **{name: described["schema"] for name, described in CONNECTION_FIELDS.items()},
+}
+_READERS: Final[Mapping[str, Callable[[Any, Mapping[str, Any]], Any]]] = {
+    "betas": _names,
+    "string": _text,
+    "boolean": _flag,
+    "number": _number,
+    "integer": _whole_number,
+    "object": _headers,
+}
