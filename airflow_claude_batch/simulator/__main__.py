@@ -1,0 +1,83 @@
+"""``python -m airflow_claude_batch.simulator``: the simulator as a server of its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from airflow_claude_batch.simulator.clock import ManualClock
+from airflow_claude_batch.simulator.credentials import Keys
+from airflow_claude_batch.simulator.simulator import Simulator
+
+_KEY = "sk-simulator"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM; 0 then, 1 if the port is taken."""
+    options = _parser().parse_args(argv)
+    simulator = Simulator(
+        clock=ManualClock() if options.manual_clock else None,
+        keys=options.keys,
+        batch_seconds=options.batch_seconds,
+        latency_seconds=options.latency,
+        queue_limit=options.queue_limit,
+        seed=options.seed,
+    )
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    server = simulator.serve(options.host, options.port)
+    try:
+        server.start()
+    except OSError as error:
+        print(f"Cannot listen on {options.host}:{options.port}: {error.strerror or error}.", file=sys.stderr)
+        print("Stop what listens there, or choose another port with --port (0 takes a free one).", file=sys.stderr)
+        return 1
+    print(f"Claude simulator on {server.url}")
+    print(
+        f"Use it from Airflow: export AIRFLOW_CONN_CLAUDE_DEFAULT='{_connection(server.url, options.keys)}'", flush=True
+    )
+    stop.wait()
+    server.stop()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_claude_batch.simulator",
+        description="Claude's Message Batches API, simulated: no key, no cost, nothing is kept when it stops.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; its control surface asks for no key")
+    parser.add_argument("--port", type=int, default=8700, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument("--batch-seconds", type=float, default=0.0, metavar="N", help="how long a batch takes")
+    parser.add_argument("--latency", type=float, default=0.0, metavar="N", help="seconds added to every answer")
+    parser.add_argument("--queue-limit", type=int, metavar="N", help="requests in the processing queue before a 429")
+    parser.add_argument(
+        "--keys",
+        type=_keys,
+        metavar="JSON",
+        help='accepted keys and their workspaces, {"sk-…": "wrkspc_…"}, or a file that holds it; default: any sk-…',
+    )
+    parser.add_argument("--seed", type=int, default=0, help="decides the order of results and what is left unfinished")
+    parser.add_argument("--manual-clock", action="store_true", help="time moves by POST /_simulator/clock only")
+    return parser
+
+
+def _keys(written: str) -> Keys:
+    text = written if written.lstrip().startswith("{") else Path(written).read_text(encoding="utf-8")
+    keys: Keys = json.loads(text)
+    return keys
+
+
+def _connection(url: str, keys: Keys | None) -> str:
+    key = next(iter(keys), "") if keys is not None else _KEY
+    return json.dumps({"conn_type": "claude", "password": key, "host": url})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The books: what was created and what was billed, as plain data for tests to look at."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from airflow_claude_batch.simulator.batches import Batch
+from airflow_claude_batch.simulator.clock import timestamp
+from airflow_claude_batch.simulator.replies import Replies
+from airflow_claude_batch.simulator.results import row
+
+
+def params_digest(params: msgspec.Raw) -> bytes:
+    """sha256 of the params as canonical JSON: sorted keys, no spaces, UTF-8."""
+    content = json.loads(bytes(params))
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).digest()
+
+
+def books(batches: list[Batch], *, calls: Mapping[str, int], replies: Replies, detail: bool = True) -> dict[str, Any]:
+    """The books over all workspaces.
+
+    :param detail: with every request; without, ``requests`` and ``billed`` are left out, which is quick
+        however many requests there were.
+    """
+    entries = [_batch_entry(batch) for batch in batches]
+    billed_requests = sum(batch.counts["succeeded"] for batch in batches)
+    summary = {"batches": entries, "calls": dict(calls), "billed_requests": billed_requests}
+    if not detail:
+        return summary
+    billed: Counter[str] = Counter()
+    for batch, entry in zip(batches, entries, strict=True):
+        entry["requests"] = _request_entries(batch, replies)
+        billed.update(request["params_sha256"] for request in entry["requests"] if request["billed"])
+    return {**summary, "billed": dict(billed)}
+
+
+def _batch_entry(batch: Batch) -> dict[str, Any]:
+    return {
+        "id": batch.id,
+        "workspace": batch.workspace,
+        "created_at": timestamp(batch.created_at),
+        "ended_at": timestamp(batch.ended_at),
+        "processing_status": batch.processing_status,
+        "request_count": batch.request_count,
+        "deleted": batch.deleted,
+    }
+
+
+def _request_entries(batch: Batch, replies: Replies) -> list[dict[str, Any]]:
+    entries = []
+    for position, item in enumerate(batch.requests.items()):
+        outcome = batch.ending(position).kind if batch.ended_at is not None else None
+        billed = outcome == "succeeded"
+        result = row(batch, position, item, replies)["result"] if billed else {}
+        entries.append(
+            {
+                "custom_id": item.custom_id,
+                "params_sha256": params_digest(item.params).hex(),
+                "outcome": outcome,
+                "billed": billed,
+                "usage": result["message"]["usage"] if billed else {},
+            }
+        )
+    return entries

@@ -1,0 +1,49 @@
+"""The simulator's time: real by default, or moved by hand so that 24 hours and 29 days take no time."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Says what time it is, as an aware UTC datetime."""
+
+    def now(self) -> datetime: ...
+
+
+class RealClock:
+    """The computer's clock."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+class ManualClock:
+    """A clock that stands still until it is advanced.
+
+    :param start: where it stands at first, an aware datetime; default: the real time of its making.
+    """
+
+    def __init__(self, start: datetime | None = None) -> None:
+        if start is not None and start.tzinfo is None:
+            raise ValueError("start must be an aware datetime, such as datetime(2026, 11, 22, tzinfo=UTC)")
+        self._now = (start or datetime.now(UTC)).astimezone(UTC)
+        self._lock = threading.Lock()
+
+    def now(self) -> datetime:
+        return self._now
+
+    def advance(self, seconds: float) -> datetime:
+        """Move forward by ``seconds`` (fractions allowed) and return the new time."""
+        if seconds < 0:
+            raise ValueError(f"time only goes forward, not by {seconds} seconds")
+        with self._lock:
+            self._now += timedelta(seconds=seconds)
+            return self._now
+
+
+def timestamp(moment: datetime | None) -> str | None:
+    """Write a time as the API does: microseconds and a numeric offset. None stays None."""
+    return None if moment is None else moment.isoformat(timespec="microseconds")

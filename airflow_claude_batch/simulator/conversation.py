@@ -1,0 +1,165 @@
+"""Rules about ``messages`` and ``system``: roles, content blocks, cache marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+CURRENT_VERSION = "2026-10-21"
+_ROLES = ("user", "assistant", "system")
+_BLOCK_TYPES = frozenset(
+    {
+        "text",
+        "image",
+        "document",
+        "search_result",
+        "thinking",
+        "redacted_thinking",
+        "tool_use",
+        "tool_result",
+        "server_tool_use",
+        "web_search_tool_result",
+        "web_fetch_tool_result",
+        "code_execution_tool_result",
+        "bash_code_execution_tool_result",
+        "text_editor_code_execution_tool_result",
+        "tool_search_tool_result",
+        "mcp_tool_use",
+        "mcp_tool_result",
+        "container_upload",
+        "compaction",
+    }
+)
+_MAX_CACHE_MARKS = 4
+
+
+def messages_problem(messages: Any, *, version: str) -> str | None:
+    """What the API says about the messages, None if nothing."""
+    if not isinstance(messages, list):
+        return "messages: Input should be a valid list"
+    if not messages:
+        return "messages: at least one message is required"
+    last = len(messages) - 1
+    for index, message in enumerate(messages):
+        problem = _message_problem(f"messages.{index}", message, version=version, is_last=index == last)
+        if problem is not None:
+            return problem
+    if messages[0]["role"] == "assistant":
+        return 'messages: first message must use the "user" role'
+    return None
+
+
+def system_problem(system: Any) -> str | None:
+    """What the API says about a ``system`` that is given."""
+    if isinstance(system, str):
+        return None
+    if not isinstance(system, list):
+        return "system: Input should be a valid string or list"
+    for index, block in enumerate(system):
+        if not isinstance(block, dict) or block.get("type") != "text":
+            return f"system.{index}.type: Input should be 'text'"
+        if not isinstance(block.get("text"), str):
+            return f"system.{index}.text: Field required"
+    return None
+
+
+def cache_problem(params: dict[str, Any]) -> str | None:
+    """What the API says about ``cache_control``: four marks at most, longer lifetimes first."""
+    ttls = []
+    for mark in cache_marks(params):
+        if not isinstance(mark, dict) or mark.get("type") != "ephemeral":
+            return "cache_control.type: Input should be 'ephemeral'"
+        if mark.get("ttl", "5m") not in ("5m", "1h"):
+            return "cache_control.ttl: Input should be '5m' or '1h'"
+        ttls.append(mark.get("ttl", "5m"))
+    if len(ttls) > _MAX_CACHE_MARKS:
+        return f"A maximum of 4 blocks with cache_control may be provided. Found {len(ttls)}."
+    if ttls != sorted(ttls):  # "1h" sorts before "5m"
+        return "cache_control: a ttl='1h' block must not come after a ttl='5m' block"
+    return None
+
+
+def cache_marks(params: dict[str, Any]) -> Iterator[Any]:
+    """The cache_control marks in the order of the prompt: tools, system, messages, the request's own."""
+    blocks = [*_blocks(params.get("tools")), *_blocks(params.get("system"))]
+    for message in params.get("messages") or ():
+        blocks.extend(_blocks(message["content"]))
+    marks = (block.get("cache_control") for block in (*blocks, params) if isinstance(block, dict))
+    return (mark for mark in marks if mark is not None)
+
+
+def _blocks(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else []
+
+
+def _message_problem(place: str, message: Any, *, version: str, is_last: bool) -> str | None:
+    if not isinstance(message, dict):
+        return f"{place}: Input should be a valid dictionary or object to extract fields from"
+    role, content = message.get("role"), message.get("content")
+    if len(message) != 2 or role is None or content is None:
+        return _message_fields_problem(place, message)
+    if role not in _ROLES:
+        return f"{place}.role: Input should be 'user', 'assistant' or 'system'"
+    if isinstance(content, str):
+        return None if content or (is_last and role == "assistant") else _empty(place)
+    if not isinstance(content, list):
+        return f"{place}.content: Input should be a valid string or list"
+    if not content and not (is_last and role == "assistant"):
+        return _empty(place)
+    problems = (
+        _block_problem(f"{place}.content.{index}", block, role=role, version=version)
+        for index, block in enumerate(content)
+    )
+    return next((problem for problem in problems if problem is not None), None)
+
+
+def _message_fields_problem(place: str, message: dict[str, Any]) -> str | None:
+    for field in ("role", "content"):
+        if message.get(field) is None:
+            return f"{place}.{field}: Field required"
+    extra = next(key for key in message if key not in ("role", "content"))
+    return f"{place}.{extra}: Extra inputs are not permitted"
+
+
+def _empty(place: str) -> str:
+    return f"{place}: all messages must have non-empty content except for the optional final assistant message"
+
+
+def _block_problem(place: str, block: Any, *, role: str, version: str) -> str | None:
+    if not isinstance(block, dict):
+        return f"{place}: Input should be a valid dictionary or object to extract fields from"
+    kind = block.get("type")
+    if kind is None:
+        return f"{place}.type: Field required"
+    if kind not in _BLOCK_TYPES:
+        return f"{place}: Input tag '{kind}' found using 'type' does not match any of the expected tags"
+    if kind == "text":
+        return _text_problem(place, block, role=role, version=version)
+    if kind == "document" and role == "assistant" and version >= CURRENT_VERSION:
+        return f"{place}: `document` blocks are not permitted in assistant messages"
+    if kind in ("image", "document"):
+        return _source_problem(f"{place}.{kind}", block.get("source"))
+    return None
+
+
+def _text_problem(place: str, block: dict[str, Any], *, role: str, version: str) -> str | None:
+    text = block.get("text")
+    if not isinstance(text, str):
+        return f"{place}.text.text: Field required"
+    if not text:
+        return "messages: text content blocks must be non-empty"
+    if block.get("citations") and role == "user" and version >= CURRENT_VERSION:
+        return f"{place}.text.citations: citations are not permitted in user messages"
+    return None
+
+
+def _source_problem(place: str, source: Any) -> str | None:
+    if not isinstance(source, dict):
+        return f"{place}.source: Field required"
+    if source.get("type") == "url" and _host(source.get("url")).endswith(".invalid"):
+        return "Unable to download the file. Please verify the URL and try again."
+    return None
+
+
+def _host(url: Any) -> str:
+    return str(url).partition("://")[2].partition("/")[0]

@@ -1,0 +1,182 @@
+"""Instances of JSON schemas: what a model would answer when it must obey one."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import string
+from re import _constants as sre  # type: ignore[attr-defined]  # not in the stubs
+from re import _parser  # type: ignore[attr-defined]  # not in the stubs
+from typing import Any
+
+from airflow_claude_batch.simulator.schemas import resolve
+
+_DEPTH = 6  # below it, what may be left out is left out: schemas of tools may be recursive
+_FORMATS = {
+    "date-time": "2026-11-22T09:00:00Z",
+    "date": "2026-11-22",
+    "time": "09:00:00Z",
+    "duration": "PT1H",
+    "email": "someone@example.com",
+    "hostname": "example.com",
+    "uri": "https://example.com/",
+    "ipv4": "192.0.2.1",
+    "ipv6": "2001:db8::1",
+    "uuid": "00000000-0000-4000-8000-000000000000",
+}
+
+
+def instance(schema: dict[str, Any], *, seed: int, text: str) -> Any:
+    """A value that satisfies ``schema``, the same for the same arguments.
+
+    :param text: what free strings are made of.
+    """
+    return _Maker(schema, seed=seed, text=text).make(schema, depth=0)
+
+
+class _Maker:
+    def __init__(self, root: dict[str, Any], *, seed: int, text: str) -> None:
+        self._root = root
+        self._text = text
+        self._dice = random.Random(seed)
+
+    def make(self, schema: Any, *, depth: int) -> Any:
+        if not isinstance(schema, dict):
+            return self._text
+        if "$ref" in schema:
+            return self.make(resolve(self._root, schema["$ref"]) or {}, depth=depth + 1)
+        if "const" in schema:
+            return schema["const"]
+        if "enum" in schema:
+            return self._dice.choice(schema["enum"])
+        for keyword in ("anyOf", "oneOf"):
+            if schema.get(keyword):
+                return self.make(self._branch(schema[keyword], depth), depth=depth + 1)
+        if schema.get("allOf"):
+            return self.make(_merged(self._root, schema), depth=depth + 1)
+        return self._typed(schema, depth)
+
+    def _branch(self, branches: list[Any], depth: int) -> Any:
+        if depth < _DEPTH:
+            return branches[0]
+        flat = [branch for branch in branches if not {"$ref", "properties", "items"} & set(branch)]
+        return (flat or branches)[0]
+
+    def _typed(self, schema: dict[str, Any], depth: int) -> Any:
+        kind = schema.get("type", "object" if "properties" in schema else "string")
+        match kind[0] if isinstance(kind, list) else kind:
+            case "object":
+                return self._object(schema, depth)
+            case "array":
+                return self._array(schema, depth)
+            case "integer":
+                return self._number(schema, step=1)
+            case "number":
+                return self._number(schema, step=0.5)
+            case "boolean":
+                return self._dice.random() < 0.5
+            case "null":
+                return None
+            case _:
+                return self._string(schema)
+
+    def _object(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
+        properties = schema.get("properties") or {}
+        required = [name for name in schema.get("required") or () if name in properties]
+        optional = [name for name in properties if name not in required and depth < _DEPTH]
+        return {name: self.make(properties[name], depth=depth + 1) for name in (*required, *optional)}
+
+    def _array(self, schema: dict[str, Any], depth: int) -> list[Any]:
+        least = schema.get("minItems", 0)
+        wanted = max(least, 1 if depth < _DEPTH else 0)
+        fixed = (schema.get("prefixItems") or [])[:wanted]
+        rest = [schema.get("items", {})] * (wanted - len(fixed))
+        return [self.make(item, depth=depth + 1) for item in (*fixed, *rest)][: schema.get("maxItems")]
+
+    def _number(self, schema: dict[str, Any], *, step: float) -> float:
+        step = schema.get("multipleOf", step)
+        low = schema.get("minimum", schema.get("exclusiveMinimum"))
+        high = schema.get("maximum", schema.get("exclusiveMaximum"))
+        if low is None:
+            low = 0 if high is None else high - 10 * step
+        if high is None:
+            high = low + 10 * step
+        value = self._dice.randint(math.ceil(low / step), math.floor(high / step)) * step
+        if value == schema.get("exclusiveMinimum"):
+            value += step
+        if value == schema.get("exclusiveMaximum"):
+            value -= step
+        return int(value) if schema.get("type") == "integer" else value
+
+    def _string(self, schema: dict[str, Any]) -> str:
+        if "format" in schema:
+            return _FORMATS.get(schema["format"], self._text)
+        if "pattern" in schema:
+            return _matching(schema["pattern"], self._dice)
+        text = self._text.ljust(schema.get("minLength", 0), ".")
+        return text[: schema.get("maxLength")]
+
+
+def _merged(root: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """``allOf`` of objects as one object; of anything else, the last word wins."""
+    merged: dict[str, Any] = {"properties": {}, "required": []}
+    for part in (schema, *schema["allOf"]):
+        while "$ref" in part:
+            part = resolve(root, part["$ref"]) or {}
+        merged["properties"].update(part.get("properties") or {})
+        merged["required"].extend(part.get("required") or ())
+        merged.update({k: v for k, v in part.items() if k not in ("properties", "required", "allOf")})
+    if not merged["properties"]:
+        del merged["properties"], merged["required"]
+    return merged
+
+
+def _matching(pattern: str, dice: random.Random) -> str:
+    """A short string that a regular expression finds; no look-around, no back references."""
+    text = "".join(_piece(node, dice) for node in _parser.parse(pattern))
+    return text if re.search(pattern, text) else ""
+
+
+def _piece(node: Any, dice: random.Random) -> str:
+    kind, value = node
+    if kind is sre.LITERAL:
+        return chr(value)
+    if kind is sre.IN:
+        return _character(value, dice)
+    if kind in (sre.MAX_REPEAT, sre.MIN_REPEAT):
+        least, most, inner = value
+        count = dice.randint(least, min(most, least + 3))
+        return "".join(_piece(part, dice) for _ in range(count) for part in inner)
+    if kind is sre.SUBPATTERN:
+        return "".join(_piece(part, dice) for part in value[-1])
+    if kind is sre.BRANCH:
+        return "".join(_piece(part, dice) for part in dice.choice(value[1]))
+    return "" if kind is sre.AT else "a"
+
+
+def _character(alternatives: list[Any], dice: random.Random) -> str:
+    allowed = [c for c in string.ascii_letters + string.digits + " -_./:" if _allows(alternatives, c)]
+    return dice.choice(allowed) if allowed else chr(alternatives[0][1])
+
+
+def _allows(alternatives: list[Any], character: str) -> bool:
+    negated = alternatives[0][0] is sre.NEGATE
+    found = any(_covers(kind, value, character) for kind, value in alternatives if kind is not sre.NEGATE)
+    return found is not negated
+
+
+def _covers(kind: Any, value: Any, character: str) -> bool:
+    if kind is sre.LITERAL:
+        return bool(ord(character) == value)
+    if kind is sre.RANGE:
+        return bool(value[0] <= ord(character) <= value[1])
+    classes = {
+        sre.CATEGORY_DIGIT: character.isdigit(),
+        sre.CATEGORY_WORD: character.isalnum() or character == "_",
+        sre.CATEGORY_SPACE: character.isspace(),
+        sre.CATEGORY_NOT_DIGIT: not character.isdigit(),
+        sre.CATEGORY_NOT_WORD: not (character.isalnum() or character == "_"),
+        sre.CATEGORY_NOT_SPACE: not character.isspace(),
+    }
+    return bool(classes.get(value))

@@ -1,0 +1,285 @@
+"""The rules for one request's params, applied when the batch is processed: a bad request becomes an errored row.
+
+Texts that were observed are quoted; the others are plausible. Sources: batch-processing docs, the migration
+guides, the errors page, captures of 2026-09-02.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow_claude_batch.simulator.catalogue import EXTENDED_OUTPUT_TOKENS, Model, usable_model
+from airflow_claude_batch.simulator.conversation import (
+    CURRENT_VERSION,
+    cache_problem,
+    messages_problem,
+    system_problem,
+)
+from airflow_claude_batch.simulator.outcomes import Outcome, invalid, unknown_model
+from airflow_claude_batch.simulator.prompts import prompt_tokens
+from airflow_claude_batch.simulator.schemas import schema_problem
+
+Params = dict[str, Any]
+
+EXTENDED_OUTPUT_BETA = "output-300k-2026-03-24"
+_FIELDS = frozenset(
+    {
+        "model",
+        "max_tokens",
+        "messages",
+        "cache_control",
+        "container",
+        "diagnostics",
+        "inference_geo",
+        "metadata",
+        "output_config",
+        "service_tier",
+        "speed",
+        "stop_sequences",
+        "stream",
+        "system",
+        "thinking",
+        "tool_choice",
+        "tools",
+        "user_profile_id",
+    }
+)
+_BETA_FIELDS = frozenset({"billing_policy", "compaction", "context_management", "mcp_servers"})
+_SAMPLING_FIELDS = frozenset({"temperature", "top_p", "top_k"})
+_UNSUPPORTED_FIELDS = (
+    "speed",
+    "fallbacks",
+    "fallback_credit_token",
+    "thread",
+    "store",
+    "previous_thread_event_id",
+    "cache_hint",
+    "context_hint",
+)
+_COUNTED_FIELDS = frozenset(
+    {
+        "model",
+        "messages",
+        "system",
+        "tools",
+        "tool_choice",
+        "thinking",
+        "output_config",
+        "cache_control",
+        "speed",
+    }
+)
+_MAX_USER_ID = 512
+_LEAST_THINKING_BUDGET = 1_024
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What holds for all requests of a batch: the headers of its create, and the time."""
+
+    version: str
+    betas: frozenset[str] = frozenset()
+    user_profile_id: str | None = None
+    now: datetime
+
+
+def params_problem(params: Params, conditions: Conditions) -> Outcome | None:
+    """How the request errors because of its params, None if it does not."""
+    problem = _shape_problem(params, conditions)
+    if problem is not None:
+        return invalid(problem)
+    model = usable_model(params["model"], now=conditions.now)
+    if model is None:
+        return unknown_model(params["model"])
+    for rule in _RULES:
+        problem = rule(params, model, conditions)
+        if problem is not None:
+            return invalid(problem)
+    return None
+
+
+def count_problem(params: Any, conditions: Conditions) -> Outcome | None:
+    """What count_tokens refuses; unlike a batch, it says so at once."""
+    if not isinstance(params, dict):
+        return invalid("Input should be a valid dictionary or object to extract fields from")
+    for field in ("messages", "model"):
+        if field not in params:
+            return invalid(f"{field}: Field required")
+    extra = next((field for field in params if field not in _COUNTED_FIELDS), None)
+    if extra is not None:
+        return invalid(f"{extra}: Extra inputs are not permitted")
+    if usable_model(params["model"], now=conditions.now) is None:
+        return unknown_model(params["model"])
+    problem = messages_problem(params["messages"], version=conditions.version)
+    return None if problem is None else invalid(problem)
+
+
+def _shape_problem(params: Params, conditions: Conditions) -> str | None:
+    if params.get("stream"):
+        # The quotation marks are part of the observed text.
+        return '"`stream=True` is not supported in the Message Batches API"'
+    for field in ("messages", "model", "max_tokens"):
+        if field not in params:
+            return f"{field}: Field required"
+    for field in _UNSUPPORTED_FIELDS:
+        if params.get(field) is not None:
+            return f"{field}: not supported in the Message Batches API"
+    for field in params:
+        if field not in _FIELDS and not _is_permitted(field, conditions):
+            return f"{field}: Extra inputs are not permitted"
+    return None
+
+
+def _is_permitted(field: str, conditions: Conditions) -> bool:
+    if field in _SAMPLING_FIELDS:
+        return conditions.version < CURRENT_VERSION
+    return field in _BETA_FIELDS and bool(conditions.betas)
+
+
+def _max_tokens(params: Params, model: Model, conditions: Conditions) -> str | None:
+    wanted = params["max_tokens"]
+    if not isinstance(wanted, int) or isinstance(wanted, bool):
+        return "max_tokens: Input should be a valid integer"
+    if wanted < 1:
+        return "max_tokens: must be greater than or equal to 1"
+    extended = model.extended_output and EXTENDED_OUTPUT_BETA in conditions.betas
+    cap = EXTENDED_OUTPUT_TOKENS if extended else model.max_tokens
+    if wanted > cap:
+        return f"max_tokens: {wanted} > {cap}, which is the maximum allowed number of output tokens for {model.id}"
+    return None
+
+
+def _messages(params: Params, model: Model, conditions: Conditions) -> str | None:
+    messages = params["messages"]
+    problem = messages_problem(messages, version=conditions.version)
+    if problem is None and model.refuses_prefill and messages[-1]["role"] == "assistant":
+        return "This model does not support assistant message prefill. The conversation must end with a user message."
+    return problem
+
+
+def _length(params: Params, model: Model, _conditions: Conditions) -> str | None:
+    tokens = prompt_tokens(params)
+    if tokens > model.max_input_tokens:
+        return f"prompt is too long: {tokens} tokens > {model.max_input_tokens} maximum"
+    return None
+
+
+def _sampling(params: Params, model: Model, _conditions: Conditions) -> str | None:
+    for field in _SAMPLING_FIELDS.intersection(params):
+        value = params[field]
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return f"{field}: Input should be a valid number"
+        if model.refuses_sampling and not (field in ("temperature", "top_p") and value == 1):
+            return f"`{field}` is deprecated for this model."
+    return None
+
+
+def _tools(params: Params, model: Model, _conditions: Conditions) -> str | None:
+    tools = params.get("tools") or []
+    if not isinstance(tools, list):
+        return "tools: Input should be a valid list"
+    for index, tool in enumerate(tools):
+        if not isinstance(tool, dict) or not isinstance(tool.get("name", tool.get("mcp_server_name")), str):
+            return f"tools.{index}.name: Field required"
+    names = [tool.get("name") for tool in tools]
+    if len(set(names)) != len(names):
+        return "tools: Tool names must be unique."
+    return _tool_choice_problem(params.get("tool_choice"), names, model)
+
+
+def _tool_choice_problem(choice: Any, names: list[Any], model: Model) -> str | None:
+    if choice is None:
+        return None
+    kind = choice.get("type") if isinstance(choice, dict) else None
+    if kind not in ("auto", "any", "tool", "none"):
+        return "tool_choice.type: Input should be 'auto', 'any', 'tool' or 'none'"
+    if kind == "tool" and choice.get("name") not in names:
+        return f"Tool '{choice.get('name')}' not found in provided tools"
+    if kind == "any" and not names:
+        return "tool_choice: tools must be provided when tool_choice is 'any'"
+    if kind in ("any", "tool") and model.refuses_forced_tools:
+        return f"tool_choice: forced tool use is not supported for {model.id}. Use 'auto' or 'none'."
+    return None
+
+
+def _thinking(params: Params, model: Model, _conditions: Conditions) -> str | None:
+    thinking = params.get("thinking")
+    if thinking is None:
+        return None
+    kind = thinking.get("type") if isinstance(thinking, dict) else None
+    if kind not in ("enabled", "disabled", "adaptive", "between_tools"):
+        return "thinking.type: Input should be 'enabled', 'disabled', 'adaptive' or 'between_tools'"
+    if kind == "disabled" and model.refuses_disabled_thinking:
+        return f"thinking: disabling thinking is not supported for {model.id}"
+    if kind != "enabled":
+        return None
+    if model.refuses_enabled_thinking:
+        return (
+            '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive" and '
+            '"output_config.effort" to control thinking behavior.'
+        )
+    return _budget_problem(thinking.get("budget_tokens"), params["max_tokens"])
+
+
+def _budget_problem(budget: Any, max_tokens: int) -> str | None:
+    if not isinstance(budget, int):
+        return "thinking.enabled.budget_tokens: Field required"
+    if budget < _LEAST_THINKING_BUDGET:
+        return "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
+    if budget >= max_tokens:
+        return "`max_tokens` must be greater than `thinking.budget_tokens`."
+    return None
+
+
+def _output_config(params: Params, _model: Model, _conditions: Conditions) -> str | None:
+    config = params.get("output_config")
+    if config is None:
+        return None
+    if not isinstance(config, dict):
+        return "output_config: Input should be a valid dictionary"
+    if config.get("effort") not in (None, *_EFFORTS):
+        return "output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'"
+    wanted = config.get("format")
+    if wanted is None:
+        return None
+    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
+        return "output_config.format.type: Input should be 'json_schema'"
+    if "schema" not in wanted:
+        return "output_config.format.schema: Field required"
+    return schema_problem(wanted["schema"])
+
+
+def _system_and_cache(params: Params, _model: Model, _conditions: Conditions) -> str | None:
+    problem = system_problem(params["system"]) if params.get("system") is not None else None
+    return problem or cache_problem(params)
+
+
+def _details(params: Params, model: Model, conditions: Conditions) -> str | None:
+    metadata = params.get("metadata")
+    if isinstance(metadata, dict) and len(metadata.get("user_id") or "") > _MAX_USER_ID:
+        return "metadata.user_id: String should have at most 512 characters"
+    if params.get("service_tier") not in (None, "auto", "standard_only"):
+        return "service_tier: Input should be 'auto' or 'standard_only'"
+    if params.get("inference_geo") is not None and not model.supports_inference_geo:
+        return f"inference_geo: not supported for {model.id}"
+    profile = params.get("user_profile_id")
+    if profile is not None and conditions.user_profile_id not in (None, profile):
+        return "user_profile_id: conflicts with the anthropic-user-profile-id header of the batch"
+    return None
+
+
+_RULES: tuple[Callable[[Params, Model, Conditions], str | None], ...] = (
+    _max_tokens,
+    _messages,
+    _sampling,
+    _tools,
+    _thinking,
+    _output_config,
+    _system_and_cache,
+    _length,
+    _details,
+)

@@ -1,0 +1,212 @@
+"""What the model answers: the message of a succeeded row, with its usage."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+from airflow_claude_batch.simulator.catalogue import Model
+from airflow_claude_batch.simulator.instances import instance
+from airflow_claude_batch.simulator.outcomes import Outcome
+from airflow_claude_batch.simulator.prompts import (
+    CHARACTERS_PER_TOKEN,
+    CacheUse,
+    Params,
+    prompt_tokens,
+    tokens,
+)
+
+AnswerScript = Callable[[Params, int], "str | dict[str, Any]"]
+
+_EXCERPT = 60
+_LINE_SEPARATOR_EVERY = 5  # U+2028 in some answers only: a first look should be readable
+
+
+def default_answer(params: Params, n: int) -> str:
+    """A readable answer made of the last user message, the same for the same request."""
+    excerpt = _last_user_text(params)[:_EXCERPT]
+    ending = "\u2028(second line)" if n % _LINE_SEPARATOR_EVERY == _LINE_SEPARATOR_EVERY - 2 else ""
+    return f"Simulated answer to “{excerpt}”{ending}"
+
+
+class Replies:
+    """Writes messages.
+
+    :param script: asked for every answer, with the params and the request's position in its batch. It gives
+        the text, or a dict of message fields: ``content`` (text or blocks), ``stop_reason``, ``usage`` and so
+        on. It is asked again for each download, so it should say the same again. None: the default answers.
+    """
+
+    def __init__(self, script: AnswerScript | None = None) -> None:
+        self._script = script
+
+    def message(
+        self, params: Params, n: int, *, model: Model, outcome: Outcome, cache_use: CacheUse, message_id: str
+    ) -> dict[str, Any]:
+        """The whole message, fields in the order of the wire."""
+        fields = self._fields(params, n)
+        if outcome.stop_reason is not None:
+            fields.update(_ending(outcome, fields["content"]))
+        return {
+            "model": model.id,
+            "id": message_id,
+            "type": "message",
+            "role": "assistant",
+            "content": [],
+            "stop_reason": "end_turn",
+            "stop_sequence": None,
+            "stop_details": None,
+            **fields,
+            "usage": {**usage(params, fields["content"], cache_use), **fields.get("usage", {})},
+        }
+
+    def _fields(self, params: Params, n: int) -> dict[str, Any]:
+        said = self._unscripted(params, n) if self._script is None else self._script(params, n)
+        if isinstance(said, str):
+            return _limited(said, params)
+        fields = dict(said)
+        if isinstance(fields.get("content"), str):
+            fields["content"] = [_text(fields["content"])]
+        return {"content": [], **fields}
+
+    def _unscripted(self, params: Params, n: int) -> str | dict[str, Any]:
+        tool = _forced_tool(params)
+        if tool is not None:
+            return {"content": [_tool_use(tool, params, n)], "stop_reason": "tool_use"}
+        schema = _output_schema(params)
+        if schema is None:
+            return default_answer(params, n)
+        return json.dumps(_instance(schema, params, n), ensure_ascii=False)
+
+
+def usage(params: Params, content: list[dict[str, Any]], cache_use: CacheUse) -> dict[str, Any]:
+    """Token counts of one row. ``input_tokens`` excludes what the cache read and wrote."""
+    thinking = sum(tokens(len(block.get("thinking", ""))) for block in content)
+    counted: dict[str, Any] = {
+        "input_tokens": max(0, prompt_tokens(params) - cache_use.total),
+        "cache_creation_input_tokens": cache_use.written_5m + cache_use.written_1h,
+        "cache_read_input_tokens": cache_use.read,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": cache_use.written_5m,
+            "ephemeral_1h_input_tokens": cache_use.written_1h,
+        },
+        "output_tokens": thinking + sum(_block_tokens(block) for block in content),
+        "service_tier": "batch",
+        "inference_geo": params.get("inference_geo") or "not_available",
+    }
+    if thinking:
+        counted["output_tokens_details"] = {"thinking_tokens": thinking}
+    server_tool_use = _server_tool_use(content)
+    if server_tool_use:
+        counted["server_tool_use"] = server_tool_use
+    return counted
+
+
+def _block_tokens(block: dict[str, Any]) -> int:
+    match block.get("type"):
+        case "text":
+            return tokens(len(block["text"]))
+        case "tool_use" | "server_tool_use":
+            return tokens(len(json.dumps(block["input"])))
+        case _:
+            return 0
+
+
+def _server_tool_use(content: list[dict[str, Any]]) -> dict[str, int]:
+    names = [block["name"] for block in content if block.get("type") == "server_tool_use"]
+    if not names:
+        return {}
+    return {f"{name}_requests": names.count(name) for name in ("web_search", "web_fetch")}
+
+
+def _limited(text: str, params: Params) -> dict[str, Any]:
+    """The text as far as ``stop_sequences`` and ``max_tokens`` let it come."""
+    stops = [stop for stop in params.get("stop_sequences") or () if stop in text]
+    if stops:
+        stop = min(stops, key=text.index)
+        return {
+            "content": [_text(text[: text.index(stop)])],
+            "stop_reason": "stop_sequence",
+            "stop_sequence": stop,
+        }
+    most = params["max_tokens"] * CHARACTERS_PER_TOKEN
+    if len(text) > most:
+        return {"content": [_text(text[:most])], "stop_reason": "max_tokens"}
+    return {"content": [_text(text)]}
+
+
+def _ending(outcome: Outcome, content: list[dict[str, Any]]) -> dict[str, Any]:
+    """The fields of a scripted stop reason."""
+    fields: dict[str, Any] = {"stop_reason": outcome.stop_reason}
+    match outcome.stop_reason:
+        case "refusal":
+            fields["content"] = []
+            fields["stop_details"] = {
+                "type": "refusal",
+                "category": outcome.category,
+                "explanation": "This request was declined.",
+            }
+        case "max_tokens" | "model_context_window_exceeded":
+            fields["content"] = [
+                {**block, "text": block["text"][: len(block["text"]) // 2]} if block.get("type") == "text" else block
+                for block in content
+            ]
+        case "pause_turn":
+            search = {"query": "simulated"}
+            block = {
+                "type": "server_tool_use",
+                "id": "srvtoolu_01Simulated",
+                "name": "web_search",
+                "input": search,
+            }
+            fields["content"] = [*content, block]
+    return fields
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _forced_tool(params: Params) -> dict[str, Any] | None:
+    choice = params.get("tool_choice") or {}
+    offered: list[dict[str, Any]] = params.get("tools") or []
+    match choice.get("type"):
+        case "tool":
+            return next(tool for tool in offered if tool["name"] == choice["name"])
+        case "any":
+            return offered[0]
+        case _:
+            return None
+
+
+def _tool_use(tool: dict[str, Any], params: Params, n: int) -> dict[str, Any]:
+    return {
+        "type": "tool_use",
+        "id": f"toolu_01Simulated{n:06d}",
+        "name": tool["name"],
+        "input": _instance(tool.get("input_schema") or {"type": "object"}, params, n),
+        "caller": {"type": "direct"},
+    }
+
+
+def _output_schema(params: Params) -> dict[str, Any] | None:
+    wanted = (params.get("output_config") or {}).get("format")
+    schema: dict[str, Any] | None = None if wanted is None else wanted["schema"]
+    return schema
+
+
+def _instance(schema: dict[str, Any], params: Params, n: int) -> Any:
+    text = _last_user_text(params)
+    return instance(schema, seed=zlib.crc32(text.encode()) + n, text=f"Simulated: {text[:_EXCERPT]}")
+
+
+def _last_user_text(params: Params) -> str:
+    for message in reversed(params["messages"]):
+        if message["role"] != "user":
+            continue
+        if isinstance(message["content"], str):
+            return message["content"]
+        return " ".join(block["text"] for block in message["content"] if block.get("type") == "text")
+    return ""
