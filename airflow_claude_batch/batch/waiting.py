@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 class BatchReader(Protocol):
     """What waiting needs of :class:`~airflow_claude_batch.api.client.ClaudeClient`."""
 
+    @property
+    def calls_per_minute(self) -> int | None: ...
     def retrieve_batch(self, batch_id: str) -> MessageBatch: ...
     def list_batches(self, *, limit: int, after_id: str | None = None) -> BatchPage: ...
 
@@ -69,7 +71,7 @@ def wait(
 
 def _look(client: BatchReader, watched: Roster, now: float, clock: Callable[[], datetime]) -> Report:
     findings = _survey(client, watched, now)
-    return watched.note(findings, now=now, wall=clock())
+    return watched.note(findings, now=now, wall=clock(), calls_per_minute=client.calls_per_minute)
 
 
 def _survey(client: BatchReader, watched: Roster, now: float) -> Findings:
@@ -106,7 +108,7 @@ def _given_up(report: Report, seen: dict[str, BatchState], connection: str) -> W
     if report.refused:
         return Wake.failed(words.refused(report.refused, connection), report.refused, seen)
     for batch_id, error in report.gone.items():
-        return Wake.failed(words.gone(batch_id, error, connection), error, seen)
+        return Wake.failed(words.gone(batch_id, error, connection), error, seen, lost=(batch_id,))
     return None
 
 

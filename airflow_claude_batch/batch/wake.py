@@ -58,16 +58,21 @@ class Wake:
         go on. ``error``: waiting longer is of no use until somebody mends what ``error`` says; the batches go on.
     :param batches: by batch id, those that were seen at all.
     :param error_type: the class of the error, such as ``AuthenticationError``.
+    :param lost: with an error: the batch that the API has denied for ten minutes, again and again.
     """
 
     status: Status
     batches: Mapping[str, BatchState] = field(default_factory=dict)
     error: str | None = None
     error_type: str | None = None
+    lost: tuple[str, ...] = ()
 
     @classmethod
-    def failed(cls, text: str, error: Exception, batches: Mapping[str, BatchState]) -> Wake:
-        return cls("error", dict(batches), text, type(error).__name__)
+    def failed(
+        cls, text: str, error: Exception, batches: Mapping[str, BatchState], *, lost: tuple[str, ...] = ()
+    ) -> Wake:
+        """Return the wake of a wait that a person must mend."""
+        return cls("error", dict(batches), text, type(error).__name__, lost)
 
     def to_event(self) -> dict[str, Any]:
         """Return it as the payload of a trigger event: JSON, small, no secrets."""
@@ -77,6 +82,7 @@ class Wake:
             "batches": {batch_id: state.to_dict() for batch_id, state in self.batches.items()},
             "error": self.error,
             "error_type": self.error_type,
+            "lost": list(self.lost),
         }
 
     @classmethod
@@ -94,4 +100,5 @@ class Wake:
             {str(key): BatchState.from_dict(value) for key, value in states if isinstance(value, Mapping)},
             event.get("error"),
             event.get("error_type"),
+            tuple(map(str, event.get("lost") or ())),
         )

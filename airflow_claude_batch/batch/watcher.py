@@ -47,6 +47,8 @@ Tell = Callable[..., None]
 class BatchClient(Protocol):
     """What a watcher needs of :class:`~airflow_claude_batch.api.client.AsyncClaudeClient`."""
 
+    @property
+    def calls_per_minute(self) -> int | None: ...
     async def retrieve_batch(self, batch_id: str) -> MessageBatch: ...
     async def list_batches(self, *, limit: int, after_id: str | None = None) -> BatchPage: ...
     async def cancel_batch(self, batch_id: str) -> MessageBatch: ...
@@ -82,8 +84,8 @@ class _Waiter:
         if not self.future.done():
             self.future.set_result(wake)
 
-    def fail(self, text: str, error: Exception) -> None:
-        self.wake(Wake.failed(text, error, self.seen))
+    def fail(self, text: str, error: Exception, *, lost: tuple[str, ...] = ()) -> None:
+        self.wake(Wake.failed(text, error, self.seen, lost=lost))
 
 
 class Watcher:
@@ -252,6 +254,7 @@ class Watcher:
             now=self._loop.time(),
             wall=self._clock(),
             spread=self._dice(),
+            calls_per_minute=self._client.calls_per_minute if self._client else None,
         )
         await self._deliver(report)
         old = self._loop.time() - self._connected_at > RECONNECT_SECONDS
@@ -312,7 +315,7 @@ class Watcher:
 
     def _deliver_gone(self, batch_id: str, error: Failure) -> None:
         for waiter in self._by_batch.get(batch_id, ()):
-            waiter.fail(words.gone(batch_id, error, self.name), error)
+            waiter.fail(words.gone(batch_id, error, self.name), error, lost=(batch_id,))
 
     async def _fail_all(self, text: str, error: Exception) -> None:
         for number, waiter in enumerate(tuple(self._waiters)):
