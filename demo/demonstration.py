@@ -12,15 +12,16 @@ from demo.errors import DemoError
 from demo.live import forget_connection, read_plan
 from demo.ports import is_free
 from demo.processes import SessionFile, stop
-from demo.results import Results, count_at_api
+from demo.results import Results
 from demo.screen import Screen
 from demo.settings import Settings
-from demo.simulator import BATCH_SECONDS, KEY, start_simulator
+from demo.simulator import KEY, SimulatorProcess
 
 DAG_ID = "describe_options"
 TASK_IDS = ("read_options", "send", "wait", "write_report")
 CONNECTION_ID = "claude_default"
 DEFAULT_PORT = 8080
+BATCH_SECONDS = 20  # long enough to see the deferral
 SIMULATED_RUN_SECONDS = 300
 LIVE_RUN_SECONDS = 26 * 3600  # the API gives a batch 24 h, the sensor waits 25
 
@@ -35,6 +36,7 @@ class Demonstration:
         self._settings, self._screen, self._root = settings, screen, root
         self._home = home(root, live=settings.live)
         self._run_file = self._home / "unfinished_run"
+        self._simulator: SimulatorProcess | None = None
         # Importing Airflow here, as the rows do, would otherwise make a home in the user's own.
         os.environ["AIRFLOW_HOME"] = str(self._home)
 
@@ -49,10 +51,10 @@ class Demonstration:
         airflow = self._make_airflow()
         keep = False
         try:
-            api_url = self._start(airflow)
+            self._start(airflow)
             run = self._begin(airflow)
             keep = self._settings.keep
-            self._finish(run, api_url)
+            self._finish(run)
         except KeyboardInterrupt:
             keep = False
             raise
@@ -77,37 +79,37 @@ class Demonstration:
         settings = {} if self._settings.live else {"AIRFLOW__CLAUDE_BATCH__POLL_INTERVAL": "10"}
         return AirflowProcesses(self._home, dags_folder=self._root / "dags", port=port, settings=settings)
 
-    def _start(self, airflow: AirflowProcesses) -> str | None:
-        """Start everything; answers the address of the API that will be used, None for the vendor's."""
+    def _start(self, airflow: AirflowProcesses) -> None:
         self._screen.say(f"Airflow {airflow_version()} in {self._home}")
         with self._screen.doing("Making Airflow's database"):
             if airflow.migrate():
                 self._screen.say("Airflow's database made")
-        api_url = self._settings.base_url if self._settings.live else self._start_simulator(airflow)
+        if not self._settings.live:
+            self._start_simulator(airflow)
         airflow.start("api-server", "dag-processor")
         with self._screen.doing("Starting Airflow's api-server"):
             airflow.wait_until_healthy("api-server")
         self._screen.say(f"Airflow's UI and API up at {airflow.url}")
-        self._prepare_database(airflow, api_url)
+        self._prepare_database(airflow)
         airflow.start("scheduler", "triggerer")
         with self._screen.doing("Starting the scheduler and the triggerer"):
             airflow.wait_for_dag(DAG_ID)
             airflow.wait_until_healthy()
         self._screen.say("Scheduler, triggerer and dag-processor up")
-        return api_url
 
-    def _start_simulator(self, airflow: AirflowProcesses) -> str:
+    def _start_simulator(self, airflow: AirflowProcesses) -> None:
         with self._screen.doing("Starting the simulator"):
-            process, address = start_simulator(self._home)
-        airflow.adopt(process)
-        self._screen.say(f"Simulator of the API up at {address}; a batch takes {BATCH_SECONDS} s")
-        return address
+            self._simulator = SimulatorProcess.start(self._home, batch_seconds=BATCH_SECONDS)
+        airflow.adopt(self._simulator.process)
+        self._screen.say(f"Simulator of the API up at {self._simulator.url}; a batch takes {BATCH_SECONDS} s")
 
-    def _prepare_database(self, airflow: AirflowProcesses, api_url: str | None) -> None:
+    def _prepare_database(self, airflow: AirflowProcesses) -> None:
         """What must be there before a task can run: the connection, and no runs whose simulator is gone."""
-        key = self._settings.api_key if self._settings.live else KEY
+        host, key = self._settings.base_url, self._settings.api_key
+        if self._simulator:
+            host, key = self._simulator.url, KEY
         airflow.api.put_connection(
-            {"connection_id": CONNECTION_ID, "conn_type": "claude", "host": api_url, "password": key}
+            {"connection_id": CONNECTION_ID, "conn_type": "claude", "host": host, "password": key}
         )
         self._screen.say(f"Connection {CONNECTION_ID} stored in Airflow's database")
         if not self._settings.live and airflow.api.dag(DAG_ID):
@@ -130,7 +132,7 @@ class Demonstration:
     def _unfinished_run(self) -> str | None:
         return self._run_file.read_text() if self._settings.live and self._run_file.exists() else None
 
-    def _finish(self, run: DagRun, api_url: str | None) -> None:
+    def _finish(self, run: DagRun) -> None:
         """Follow the run to its end, check what it made and show it."""
         run.follow(self._screen, seconds=LIVE_RUN_SECONDS if self._settings.live else SIMULATED_RUN_SECONDS)
         self._run_file.unlink(missing_ok=True)
@@ -139,9 +141,11 @@ class Demonstration:
         results.check()
         self._screen.rows(results.samples())
         self._screen.say(f"{len(results.rows)} of {len(results.messages)} options answered, in order")
-        if api_url and not self._settings.live:
-            batches, requests = count_at_api(api_url, KEY)
-            self._screen.say(f"The API was given {requests} requests in {batches} message batch(es)")
+        if self._simulator:
+            books = self._simulator.books()
+            self._screen.say(
+                f"The API's books: {len(books['batches'])} batch, {books['billed_requests']} answers billed"
+            )
         self._screen.say(f"Report    {run.returned('write_report')}")
         self._screen.say(f"Results   {manifest['results_path']}")
 

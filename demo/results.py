@@ -1,4 +1,4 @@
-"""Did the run do what it was for? Read from what it left behind, and from the API's side where that can be asked."""
+"""Did the run do what it was for?"""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import httpx
 
 from demo.errors import DemoError
 
@@ -50,15 +48,6 @@ class Results:
             (message["key"], _shorten(message["prompt"].partition("\n\n")[2]), _shorten(row["text"]))
             for message, row in chosen
         ]
-
-
-def count_at_api(base_url: str, key: str) -> tuple[int, int]:
-    """The message batches that the API has, and the requests in them."""
-    headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
-    address = f"{base_url}/v1/messages/batches"
-    response = httpx.get(address, headers=headers, params={"limit": 1000}, timeout=30, trust_env=False)
-    batches = response.raise_for_status().json()["data"]
-    return len(batches), sum(sum(batch["request_counts"].values()) for batch in batches)
 
 
 def _shorten(text: str) -> str:

@@ -1,36 +1,65 @@
-"""The bundled simulator of the API, started as a process of its own."""
+"""The bundled simulator of the API, as a process of its own."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from demo.airflow_api import wait_for
 from demo.errors import DemoError
 from demo.processes import ChildProcess
 
 KEY = "sk-ant-simulated"
-BATCH_SECONDS = 20  # long enough to see the deferral
 START_SECONDS = 60
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
 
 
-def start_simulator(home: Path) -> tuple[ChildProcess, str]:
-    """Start it on a free port; answers the process and the base URL that it listens on.
+@dataclass(frozen=True, slots=True)
+class SimulatorProcess:
+    """A running simulator and its control surface."""
 
-    :raises DemoError: it did not come up; shows the end of its output.
-    """
-    log = home / "logs" / "simulator.log"
-    log.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "airflow_claude_batch.simulator", "--port", "0"]
-    child = ChildProcess.start("simulator", command, env=os.environ, cwd=home, log_path=log)
+    process: ChildProcess
+    url: str
 
-    def address() -> str | None:
-        if child.exit_code is not None:
-            raise DemoError(f"The simulator ended by itself. The end of {log}:\n{child.tail()}")
-        found = ADDRESS.search(log.read_text())
-        return found.group() if found else None
+    @classmethod
+    def start(cls, home: Path, *, batch_seconds: float, name: str = "simulator") -> SimulatorProcess:
+        """Start one on a free port.
 
-    return child, wait_for(address, seconds=START_SECONDS, what="the simulator to listen")
+        :raises DemoError: it did not come up; shows the end of its output.
+        """
+        log = home / "logs" / f"{name}.log"
+        log.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "airflow_claude_batch.simulator"]
+        command += ["--port", "0", "--batch-seconds", str(batch_seconds)]
+        process = ChildProcess.start(name, command, env=os.environ, cwd=home, log_path=log)
+
+        def address() -> str | None:
+            if process.exit_code is not None:
+                raise DemoError(f"The simulator ended by itself. The end of {log}:\n{process.tail()}")
+            found = ADDRESS.search(log.read_text())
+            return found.group() if found else None
+
+        return cls(process, wait_for(address, seconds=START_SECONDS, what="the simulator to listen"))
+
+    def books(self) -> dict[str, Any]:
+        """What was created there, and what would have been billed."""
+        return dict(self._control("GET", "books?detail=false"))
+
+    def pace(self, batch_seconds: float) -> None:
+        """Change how long batches take, those under way included."""
+        self._control("POST", "pace", {"batch_seconds": batch_seconds})
+
+    def inject(self, **fault: Any) -> None:
+        """Have something go wrong on a coming call."""
+        self._control("POST", "faults", fault)
+
+    def _control(self, method: str, lever: str, body: dict[str, Any] | None = None) -> Any:
+        address = f"{self.url}/_simulator/{lever}"
+        response = httpx.request(method, address, json=body, timeout=30, trust_env=False)
+        return response.raise_for_status().json()

@@ -1,0 +1,98 @@
+"""An Airflow of processes with the repository's DAGs, and what tests do with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from airflow_claude_batch.rows import read_rows
+
+from demo.airflow_api import wait_for
+from demo.airflow_processes import AirflowProcesses
+from demo.simulator import KEY, SimulatorProcess
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DAG_ID = "describe_options"
+CONNECTION_ID = "claude_default"
+RUN_SECONDS = 120
+UNTIL_TOLD = 3600.0
+
+SETTINGS = {
+    "AIRFLOW__CLAUDE_BATCH__POLL_INTERVAL": "1",
+    "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
+    # How soon others notice that a process died: minutes by default.
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "8",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
+}
+
+
+@dataclass
+class Stack:
+    """An Airflow with the repository's DAGs, and the simulator that its connection points to."""
+
+    airflow: AirflowProcesses
+    simulator: SimulatorProcess
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def connect(self, **fields: Any) -> None:
+        """Point the one connection that the DAGs name somewhere."""
+        self.airflow.api.put_connection({"connection_id": CONNECTION_ID, "conn_type": "claude", **fields})
+
+    def trigger(self) -> str:
+        run_id = f"test__{next(self._numbers)}"
+        self.airflow.api.trigger(DAG_ID, run_id)
+        return run_id
+
+    def wait_for_task(self, run_id: str, task_id: str, state: str) -> dict[str, Any]:
+        def found() -> dict[str, Any] | None:
+            self.airflow.check()
+            tasks = {t["task_id"]: t for t in self.airflow.api.task_instances(DAG_ID, run_id)}
+            failed = [t["task_id"] for t in tasks.values() if t["state"] == "failed"]
+            assert not failed or state == "failed", self.logs(run_id, *failed)
+            return tasks[task_id] if tasks[task_id]["state"] == state else None
+
+        return wait_for(found, seconds=RUN_SECONDS, what=f"{task_id} of {run_id} to be {state}")
+
+    def wait_for_success(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the rows of a run that has succeeded."""
+        self.wait_for_task(run_id, "write_report", "success")
+        return list(read_rows(self.returned(run_id, "wait")))
+
+    def returned(self, run_id: str, task_id: str) -> Any:
+        return self.airflow.api.returned(DAG_ID, run_id, task_id)
+
+    def logs(self, run_id: str, *task_ids: str) -> str:
+        tasks = {t["task_id"]: t for t in self.airflow.api.task_instances(DAG_ID, run_id)}
+        api = self.airflow.api
+        return "\n".join(
+            line for t in task_ids for line in api.log_lines(DAG_ID, run_id, t, tasks[t]["try_number"])[-40:]
+        )
+
+
+@contextmanager
+def running_stack(folder: Path, venv: Path) -> Iterator[Stack]:
+    settings = {**SETTINGS, "PYTHONPATH": str(ROOT)}
+    with AirflowProcesses(folder / "home", dags_folder=ROOT / "dags", venv=venv, settings=settings) as airflow:
+        airflow.migrate()
+        simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_TOLD)
+        airflow.adopt(simulator.process)
+        airflow.start()
+        stack = Stack(airflow, simulator)
+        airflow.wait_until_healthy("api-server")
+        stack.connect(host=simulator.url, password=KEY)
+        airflow.wait_for_dag(DAG_ID)
+        airflow.wait_until_healthy()
+        yield stack
+
+
+def environment() -> Path:
+    """The environment whose Airflow the tests run, by default the one they run in themselves."""
+    return Path(os.environ.get("AIRFLOW_VENV", sys.prefix)).absolute()
