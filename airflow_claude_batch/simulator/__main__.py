@@ -10,11 +10,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from airflow_claude_batch.simulator.clock import ManualClock
 from airflow_claude_batch.simulator.credentials import Keys
 from airflow_claude_batch.simulator.simulator import Simulator
-
-_KEY = "sk-simulator"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,13 +69,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _keys(written: str) -> Keys:
-    text = written if written.lstrip().startswith("{") else Path(written).read_text(encoding="utf-8")
-    keys: Keys = json.loads(text)
-    return keys
+    """Read the --keys option. Its text is never repeated in an error."""
+    try:
+        text = written if written.lstrip().startswith("{") else Path(written).read_text(encoding="utf-8")
+        return msgspec.json.decode(text, type=dict[str, str | list[str]])
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"the file cannot be read: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise argparse.ArgumentTypeError(f"not a JSON object of keys and workspaces: {error}") from None
 
 
 def _connection(url: str, keys: Keys | None) -> str:
-    key = next(iter(keys), "") if keys is not None else _KEY
+    key = "sk-simulator" if keys is None else "<one of your keys>"
     return json.dumps({"conn_type": "claude", "password": key, "host": url})
 
 

@@ -131,7 +131,7 @@ def _block_problem(place: str, block: Any, *, role: str, version: str) -> str | 
     kind = block.get("type")
     if kind is None:
         return f"{place}.type: Field required"
-    if kind not in _BLOCK_TYPES:
+    if not isinstance(kind, str) or kind not in _BLOCK_TYPES:
         return f"{place}: Input tag '{kind}' found using 'type' does not match any of the expected tags"
     if kind == "text":
         return _text_problem(place, block, role=role, version=version)

@@ -5,12 +5,12 @@ This is the only module of the simulator that knows httpx.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from urllib.parse import parse_qsl
 
-import anyio
 import httpx
 
 from airflow_claude_batch.simulator.exchange import (
@@ -48,7 +48,7 @@ class Door(httpx.BaseTransport, httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         answer = self._answer(request, await request.aread())
         for wait in self._waits(answer, request):
-            await anyio.sleep(wait)
+            await asyncio.sleep(wait)
         return _response(answer, request)
 
     def _answer(self, request: httpx.Request, body: bytes) -> Answer:

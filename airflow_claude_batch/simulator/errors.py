@@ -59,7 +59,9 @@ class Refusal(Exception):  # noqa: N818  (an answer of the API, not a failure of
         error: dict[str, Any] = {"type": self.kind, "message": self.message}
         if self.code is not None:
             error["details"] = {"error_code": self.code}
-        headers = {"x-should-retry": "false"} if self.status in (400, 401, 403, 404, 405) else {}
+        headers = {"request-id": request_id}
+        if self.status in (400, 404):
+            headers["x-should-retry"] = "false"
         return json_answer(
             {"type": "error", "error": error, "request_id": request_id},
             status=self.status,

@@ -48,7 +48,7 @@ class _Maker:
             return self.make(resolve(self._root, schema["$ref"]) or {}, depth=depth + 1)
         if "const" in schema:
             return schema["const"]
-        if "enum" in schema:
+        if schema.get("enum"):
             return self._dice.choice(schema["enum"])
         for keyword in ("anyOf", "oneOf"):
             if schema.get(keyword):

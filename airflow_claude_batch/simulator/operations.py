@@ -97,7 +97,7 @@ class Operations:
                 raise not_json(error) from None
             if problem is not None:
                 problems[position] = problem
-            elif _CACHE_MARK in memoryview(item.params).tobytes():
+            elif _CACHE_MARK in bytes(item.params):
                 cached.append(position)
         lag = call.faults.get("listing_lag")
         digests = [params_digest(item.params) for item in items] if self._batches.counts_attempts else None

@@ -8,11 +8,8 @@ import time
 from collections.abc import Callable
 
 from airflow_claude_batch.simulator.errors import Refusal
-from airflow_claude_batch.simulator.exchange import (
-    Answer,
-    ConnectionRefused,
-    Hanging,
-)
+from airflow_claude_batch.simulator.exchange import Answer, ConnectionRefused, Hanging
+from airflow_claude_batch.simulator.ids import new_id
 
 _STATUS = re.compile(r"status:([45]\d\d)")
 HTML_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
@@ -91,7 +88,7 @@ class Outage:
         if kind == "html":
             return html_page()
         status = int(kind.removeprefix("status:"))
-        return Refusal(status, "The service is temporarily unavailable.").answer("req_011COutage")
+        return Refusal(status, "The service is temporarily unavailable.").answer(new_id("req_011C"))
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

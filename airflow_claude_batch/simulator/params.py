@@ -112,9 +112,11 @@ def count_problem(params: Any, conditions: Conditions) -> Outcome | None:
     extra = next((field for field in params if field not in _COUNTED_FIELDS), None)
     if extra is not None:
         return invalid(f"{extra}: Extra inputs are not permitted")
-    if usable_model(params["model"], now=conditions.now) is None:
+    model = usable_model(params["model"], now=conditions.now)
+    if model is None:
         return unknown_model(params["model"])
-    problem = messages_problem(params["messages"], version=conditions.version)
+    problems = (rule(params, model, conditions) for rule in (_messages, _tools, _system_and_cache))
+    problem = next(filter(None, problems), None)
     return None if problem is None else invalid(problem)
 
 
@@ -259,8 +261,13 @@ def _system_and_cache(params: Params, _model: Model, _conditions: Conditions) ->
 
 
 def _details(params: Params, model: Model, conditions: Conditions) -> str | None:
-    metadata = params.get("metadata")
-    if isinstance(metadata, dict) and len(metadata.get("user_id") or "") > _MAX_USER_ID:
+    metadata, stops = params.get("metadata") or {}, params.get("stop_sequences") or []
+    if not isinstance(metadata, dict):
+        return "metadata: Input should be a valid dictionary"
+    if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
+        return "stop_sequences: Input should be a valid list of strings"
+    user_id = metadata.get("user_id")
+    if user_id is not None and len(user_id) > _MAX_USER_ID:
         return "metadata.user_id: String should have at most 512 characters"
     if params.get("service_tier") not in (None, "auto", "standard_only"):
         return "service_tier: Input should be 'auto' or 'standard_only'"

@@ -174,7 +174,7 @@ def _forced_tool(params: Params) -> dict[str, Any] | None:
     offered: list[dict[str, Any]] = params.get("tools") or []
     match choice.get("type"):
         case "tool":
-            return next(tool for tool in offered if tool["name"] == choice["name"])
+            return next(tool for tool in offered if tool.get("name") == choice["name"])
         case "any":
             return offered[0]
         case _:

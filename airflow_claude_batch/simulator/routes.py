@@ -6,8 +6,8 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime
-from email.utils import format_datetime
+from contextlib import suppress
+from dataclasses import dataclass
 
 from airflow_claude_batch.simulator.betas import KNOWN_BETAS
 from airflow_claude_batch.simulator.bodies import decoded
@@ -40,7 +40,16 @@ _PATHS = (
 _RATE_LIMITED = ("create", "retrieve", "list", "cancel", "delete", "results")
 _RATE_HEADERS_ON = ("create", "retrieve", "results")
 _JSON_BODIES = ("create", "count_tokens")
+_BROKEN_JSON = b'{"id":"msgbatch_01'
 _CHARSETS = ("utf-8", "utf8", "iso-8859-1", "latin-1", "us-ascii", "ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    request: Request
+    operation: str
+    subject: str
+    faults: dict[str, Fault]
 
 
 class Routes:
@@ -81,46 +90,46 @@ class Routes:
         with self._calls_lock:
             self.calls[operation] += 1
         if request.body is None:
-            return _dated(edge_too_large(), self._clock.now())
+            return edge_too_large()
         faults = self._faults.take(operation, request)
-        request_id = new_id("req_011C", length=20)
+        arrival = _Arrival(request, operation, subject, faults)
+        request_id = new_id("req_011C")
         try:
-            answer = self._suffering(request, operation, subject, faults)
+            if "decisive" in faults:
+                answer = self._perform_struck(arrival)
+            else:
+                answer = self._perform(arrival)
+                answer.headers["request-id"] = request_id
         except Refusal as refusal:
             answer = refusal.answer(request_id)
         if "slow" in faults:
             answer.delay_seconds += faults["slow"].seconds or 0.0
-        if answer.status != 502:  # a proxy's page knows no request id
-            answer.headers.setdefault("request-id", request_id)
-        return _dated(answer, self._clock.now())
+        return answer
 
-    def _suffering(self, request: Request, operation: str, subject: str, faults: dict[str, Fault]) -> Answer:
-        """The answer, or what a fault makes of it before or after the call has had its effect."""
-        fault = faults.get("decisive")
-        match None if fault is None else fault.do:
+    def _perform_struck(self, arrival: _Arrival) -> Answer:
+        """What a decisive fault makes of a call, before or after it has had its effect."""
+        fault = arrival.faults["decisive"]
+        match fault.do:
             case "drop_before_accept":
-                raise ConnectionDropped(reset=faults["decisive"].reset)
+                raise ConnectionDropped(reset=fault.reset)
             case "status":
-                raise _refusal(faults["decisive"])
+                raise _refusal(fault)
             case "html":
                 return html_page()
             case "not_found_blip":
-                raise Refusal(404, f"Message Batch {subject} not found.")
-        try:
-            answer = self._perform(request, operation, subject, faults)
-        except Refusal:
-            if fault is None:
-                raise
-        match None if fault is None else fault.do:
+                raise Refusal(404, f"Message Batch {arrival.subject} not found.")
+        with suppress(Refusal):
+            self._perform(arrival)
+        match fault.do:
             case "drop_after_accept":
-                raise ConnectionDropped(reset=faults["decisive"].reset)
+                raise ConnectionDropped(reset=fault.reset)
             case "status_after_accept":
-                raise _refusal(faults["decisive"])
-            case "malformed":
-                return Answer(headers={"content-type": "application/json"}, body=b'{"id":"msgbatch_01')
-        return answer
+                raise _refusal(fault)
+            case _:
+                return Answer(headers={"content-type": "application/json"}, body=_BROKEN_JSON)
 
-    def _perform(self, request: Request, operation: str, subject: str, faults: dict[str, Fault]) -> Answer:
+    def _perform(self, arrival: _Arrival) -> Answer:
+        request, operation = arrival.request, arrival.operation
         if operation == "unknown":
             raise _unknown_path(request)
         if operation == "token":
@@ -130,7 +139,7 @@ class Routes:
         known = {"anthropic-organization-id": ORGANIZATION, "anthropic-workspace-id": workspace}
         try:
             limits = self._rate_limit.count() if operation in _RATE_LIMITED else {}
-            call = self._call(request, operation, subject, workspace, betas, faults)
+            call = self._call(arrival, workspace, self._conditions(request, betas))
             answer = self._operations.by_name[operation](call)
         except Refusal as refusal:
             refusal.headers.update(known)
@@ -140,39 +149,30 @@ class Routes:
             answer.headers.update(limits)
         return answer
 
-    def _call(
-        self,
-        request: Request,
-        operation: str,
-        subject: str,
-        workspace: str,
-        betas: frozenset[str],
-        faults: dict[str, Fault],
-    ) -> Call:
+    def _conditions(self, request: Request, betas: frozenset[str]) -> Conditions:
         version = request.headers.get("anthropic-version")
         if version is None:
             raise Refusal(400, "anthropic-version: header is required")
         if version not in VERSIONS:
             raise Refusal(400, f'anthropic-version: "{version}" is not a valid version')
-        unknown = sorted(betas - KNOWN_BETAS)
+        unknown = ", ".join(f"`{beta}`" for beta in sorted(betas - KNOWN_BETAS))
         if unknown:
-            message = (
-                f"Unexpected value(s) {', '.join(f'`{beta}`' for beta in unknown)} for the `anthropic-beta` header."
-            )
-            raise Refusal(400, message)
-        conditions = Conditions(
+            raise Refusal(400, f"Unexpected value(s) {unknown} for the `anthropic-beta` header.")
+        return Conditions(
             version=version,
             betas=betas,
             user_profile_id=request.headers.get("anthropic-user-profile-id"),
             now=self._clock.now(),
         )
+
+    def _call(self, arrival: _Arrival, workspace: str, conditions: Conditions) -> Call:
         return Call(
-            request=request,
-            subject=subject,
+            request=arrival.request,
+            subject=arrival.subject,
             workspace=workspace,
             conditions=conditions,
-            body=self._json_body(request) if operation in _JSON_BODIES else b"",
-            faults=faults,
+            body=self._json_body(arrival.request) if arrival.operation in _JSON_BODIES else b"",
+            faults=arrival.faults,
         )
 
     def _json_body(self, request: Request) -> Body:
@@ -227,8 +227,3 @@ def _refusal(fault: Fault) -> Refusal:
     kind = fault.type or error_type(fault.status)
     message = fault.message or f"Simulated {kind}"
     return Refusal(fault.status, message, kind=kind, code=fault.code, headers=headers)
-
-
-def _dated(answer: Answer, now: datetime) -> Answer:
-    answer.headers["date"] = format_datetime(now, usegmt=True)
-    return answer

@@ -188,6 +188,8 @@ class _Connection:
         except asyncio.CancelledError:
             self._writer.transport.abort()
             raise
+        except Exception:  # an answer script may raise while results are sent
+            logger.exception("The simulator failed while it sent an answer")
         finally:
             self._writer.close()
 

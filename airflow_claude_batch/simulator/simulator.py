@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_claude_batch.simulator.batches import Batch, MessageBatches, OutcomeScript, Rules
@@ -12,7 +13,7 @@ from airflow_claude_batch.simulator.clock import Clock, ManualClock, RealClock
 from airflow_claude_batch.simulator.control import PREFIX, Control
 from airflow_claude_batch.simulator.credentials import Credentials, FederationRule, Keys
 from airflow_claude_batch.simulator.exchange import Answer, Request
-from airflow_claude_batch.simulator.faults import Fault, FaultScript
+from airflow_claude_batch.simulator.faults import OPERATIONS, Fault, FaultScript
 from airflow_claude_batch.simulator.operations import Operations
 from airflow_claude_batch.simulator.outages import Outage
 from airflow_claude_batch.simulator.outcomes import EXPIRED, INTERNAL_ERROR
@@ -125,6 +126,7 @@ class Simulator:
             return self._control.handle(request)
         answer = self._outage.answer() or self._routes.handle(request)
         answer.delay_seconds += self._latency_seconds
+        answer.headers["date"] = format_datetime(self.clock.now(), usegmt=True)
         return answer
 
     def inject(self, *faults: Fault) -> None:
@@ -170,14 +172,14 @@ class Simulator:
 
     def calls(self) -> dict[str, int]:
         """How often each operation was called, answered or not."""
-        return dict(self._routes.calls)
+        return {**dict.fromkeys(OPERATIONS, 0), **self._routes.calls}
 
     def books(self, *, detail: bool = True) -> dict[str, Any]:
         """What was created and billed; see the README for its shape.
 
         :param detail: with every request; without is quick for large batches.
         """
-        return books(self._batches.everything(), calls=self._routes.calls, replies=self._replies, detail=detail)
+        return books(self._batches.everything(), calls=self.calls(), replies=self._replies, detail=detail)
 
     def _entry(self, batch_id: str) -> dict[str, Any]:
         entries = self.books(detail=False)["batches"]
