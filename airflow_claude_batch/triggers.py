@@ -9,24 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_claude_batch._compat import ON_KILL_SUPPORTED, supervisor_call
 from airflow_claude_batch.api.client import AsyncClaudeClient
-from airflow_claude_batch.batch.polling import WaitFor
+from airflow_claude_batch.batch.polling import Meaning, WaitFor, meaning
 from airflow_claude_batch.batch.wake import Wake
 from airflow_claude_batch.batch.watcher import Watcher, watcher_for
-from airflow_claude_batch.exceptions import (
-    APIConnectionError,
-    BadRequestError,
-    NotFoundError,
-    OverloadedError,
-    RateLimitError,
-    ServerError,
-)
+from airflow_claude_batch.exceptions import APIError, BadRequestError, NotFoundError
 from airflow_claude_batch.hooks import ClaudeHook
 
 #: With the LocalExecutor, a task whose trigger fires 3 to 6 s after it deferred may be marked failed: the scheduler
@@ -38,6 +31,8 @@ STATE_SECONDS: Final = 10.0
 STATE_SECONDS_WHEN_CANCELED: Final = 3.0
 CANCEL_SECONDS: Final = 15.0
 CANCEL_PAUSE_SECONDS: Final = 2.0
+#: A message batch expires this long after its creation (batch-processing docs, 2026-10-08).
+LIFETIME: Final = timedelta(hours=24)
 #: A look at a batch is answered in milliseconds, unlike a create; what hangs for longer is an outage.
 READ_SECONDS: Final = 60.0
 
@@ -122,9 +117,9 @@ class MessageBatchTrigger(BaseTrigger):
     # ------------------------------------------------------------------ waiting
 
     async def _wait(self) -> Wake:
+        self._log_begin()
         if self.task_instance is not None:  # dag.test() has none, and no executor either
             await asyncio.sleep(SETTLE_SECONDS)
-        self._log_begin()
         return await self._watcher().wait(
             self.batch_ids,
             wait_for=self.wait_for,
@@ -146,9 +141,15 @@ class MessageBatchTrigger(BaseTrigger):
         return watcher_for(conn_id, connect)
 
     def _log_begin(self) -> None:
-        what = ", ".join(self.batch_ids) or "a moment"
-        until = f", until {self.until} at most" if self.until else ""
-        self.log.info("Waiting for message batches (%s): %s%s.", self.wait_for, what, until)
+        submitted_at = _time(self.submitted_at)
+        parts = [
+            f"Waiting for {self.wait_for} of these message batches: {', '.join(self.batch_ids)}"
+            if self.batch_ids
+            else "Waiting",
+            f"they expire after {submitted_at + LIFETIME}" if submitted_at and self.batch_ids else "",
+            f"waiting ends at {self.until}" if self.until else "",
+        ]
+        self.log.info("%s.", "; ".join(filter(None, parts)))
 
     def _log_wake(self, wake: Wake) -> None:
         if wake.status == "due":
@@ -197,8 +198,8 @@ class MessageBatchTrigger(BaseTrigger):
         try:
             async with asyncio.timeout(CANCEL_SECONDS):
                 await self._cancel_persistently(batch_id)
-        except (BadRequestError, NotFoundError):
-            self.log.info("Message batch %s had ended before it could be canceled.", batch_id)
+        except (BadRequestError, NotFoundError) as error:
+            self.log.warning("Message batch %s needs no canceling, or cannot be canceled any more: %s", batch_id, error)
         except Exception:
             self.log.exception(
                 "Message batch %s could not be canceled: it goes on, for 24 hours at most, and every request that it "
@@ -216,7 +217,9 @@ class MessageBatchTrigger(BaseTrigger):
         while True:
             try:
                 await self._watcher().cancel(batch_id)
-            except (APIConnectionError, OverloadedError, RateLimitError, ServerError) as error:
+            except APIError as error:
+                if meaning(error) is not Meaning.OUTAGE:
+                    raise
                 self.log.warning("Canceling message batch %s: %s Trying again.", batch_id, error)
                 await asyncio.sleep(CANCEL_PAUSE_SECONDS)
             else:
@@ -224,4 +227,6 @@ class MessageBatchTrigger(BaseTrigger):
 
 
 def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+    """Read a time; one without an offset is UTC."""
+    time = datetime.fromisoformat(text) if text else None
+    return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time

@@ -70,6 +70,15 @@ def doubt_is_over(looks: int, seconds: float) -> bool:
     return looks >= DOUBT_LOOKS and seconds >= DOUBT_SECONDS
 
 
+def lost_ids(batch_id: str, error: Failure) -> tuple[str, ...]:
+    """Return the id if what was said for so long is that there is no such batch, and nothing else.
+
+    Whoever gives up a batch may pay for its requests again, so another refusal must never look like its loss.
+    """
+    gone = isinstance(error, NotFoundError) and error.error_type == "not_found_error"
+    return (batch_id,) if gone else ()
+
+
 def interval(age_seconds: float, *, poll_interval: float) -> float:
     """Return the seconds until the next look at a batch of this age.
 

@@ -26,6 +26,7 @@ class Watched:
     """One message batch.
 
     :param created_at: as the API says it, before that a guess of ours, or None.
+    :param last: as last seen.
     """
 
     batch_id: str
@@ -33,7 +34,7 @@ class Watched:
     created_at: datetime | None
     due_at: float
     interval: float = 0.0
-    status: str = "in_progress"
+    last: MessageBatch | None = None
     doubted_since: float | None = None
     doubts: int = 0
 
@@ -92,6 +93,10 @@ class Roster:
         if not self._watched:
             self._refused = False
 
+    def last_seen(self, batch_id: str) -> MessageBatch | None:
+        watched = self._watched.get(batch_id)
+        return watched.last if watched else None
+
     def next_look_at(self) -> float | None:
         """Return when the next survey should begin; None if nothing is watched."""
         if not self._watched:
@@ -138,9 +143,9 @@ class Roster:
         if watched is None:
             return
         report.seen[batch.id] = batch
-        if watched.status != batch.processing_status:
+        if batch.processing_status != (watched.last.processing_status if watched.last else "in_progress"):
             report.changed.append(batch)
-        watched.status, watched.created_at = batch.processing_status, batch.created_at
+        watched.last, watched.created_at = batch, batch.created_at
         watched.doubted_since, watched.doubts = None, 0
         age = polling.age(batch.created_at, wall).total_seconds()
         watched.interval = polling.interval(age, poll_interval=watched.poll_interval)

@@ -108,7 +108,7 @@ def _given_up(report: Report, seen: dict[str, BatchState], connection: str) -> W
     if report.refused:
         return Wake.failed(words.refused(report.refused, connection), report.refused, seen)
     for batch_id, error in report.gone.items():
-        return Wake.failed(words.gone(batch_id, error, connection), error, seen, lost=(batch_id,))
+        return Wake.failed(words.gone(batch_id, error, connection), error, seen, lost=polling.lost_ids(batch_id, error))
     return None
 
 

@@ -18,9 +18,10 @@ from random import random
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
+from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch
 from airflow_claude_batch.batch import words
-from airflow_claude_batch.batch.polling import Failure, WaitFor, utc_now
+from airflow_claude_batch.batch.polling import Failure, WaitFor, lost_ids, utc_now
 from airflow_claude_batch.batch.roster import Report, Roster
 from airflow_claude_batch.batch.survey import Answer, Call, Findings, ListPage, Retrieve, survey
 from airflow_claude_batch.batch.wake import BatchState, Wake
@@ -66,14 +67,13 @@ class _Waiter:
     until: datetime | None
     tell: Tell
     context: contextvars.Context
-    seen: dict[str, BatchState] = field(default_factory=dict)
+    ended: dict[str, BatchState] = field(default_factory=dict)
     open_ids: set[str] = field(default_factory=set)
     timer: asyncio.TimerHandle | None = None
 
     @property
     def satisfied(self) -> bool:
-        ended = len(self.batch_ids) - len(self.open_ids)
-        return ended == len(self.batch_ids) if self.wait_for == "all" else ended > 0
+        return not self.open_ids or (self.wait_for == "any" and bool(self.ended))
 
     def say(self, line: Line) -> None:
         """Log in the waiter's own context: Airflow files a trigger's lines by it."""
@@ -83,9 +83,6 @@ class _Waiter:
     def wake(self, wake: Wake) -> None:
         if not self.future.done():
             self.future.set_result(wake)
-
-    def fail(self, text: str, error: Exception, *, lost: tuple[str, ...] = ()) -> None:
-        self.wake(Wake.failed(text, error, self.seen, lost=lost))
 
 
 class Watcher:
@@ -135,10 +132,11 @@ class Watcher:
         :param batch_ids: none at all for a mere timer.
         :param created_at: a guess at when the oldest was created, which saves calls at the beginning.
         :param tell: takes a level, a text and its arguments; called in the caller's context.
+        :raises InputError: an id is none.
         """
         waiter = _Waiter(
             self._loop.create_future(),
-            tuple(dict.fromkeys(batch_ids)),
+            tuple(dict.fromkeys(map(check_batch_id, batch_ids))),
             wait_for,
             until,
             tell,
@@ -195,7 +193,7 @@ class Watcher:
             return
         left = (waiter.until - self._clock()).total_seconds()
         if left <= 0:
-            waiter.wake(Wake("due", dict(waiter.seen)))
+            waiter.wake(Wake("due", self._states(waiter)))
         else:
             waiter.timer = self._loop.call_later(
                 min(left, LONGEST_TIMER_SECONDS), self._set_timer, waiter, context=waiter.context
@@ -294,34 +292,38 @@ class Watcher:
             await self._say_all(line)
         for batch in report.changed:
             self._say_change(batch)
-        for number, batch in enumerate(report.seen.values()):
-            self._deliver_batch(batch)
+        for number, batch in enumerate([batch for batch in report.seen.values() if batch.ended]):
+            self._deliver_ended(batch)
             await _breathe(number)
         for batch_id, error in report.gone.items():
             self._deliver_gone(batch_id, error)
         if report.refused:
             await self._fail_all(words.refused(report.refused, self.name), report.refused)
 
-    def _deliver_batch(self, batch: MessageBatch) -> None:
+    def _deliver_ended(self, batch: MessageBatch) -> None:
         state = BatchState.of(batch)
         for waiter in tuple(self._by_batch.get(batch.id, ())):
-            waiter.seen[batch.id] = state
-            if not batch.ended:
-                continue
+            waiter.ended[batch.id] = state
             waiter.open_ids.discard(batch.id)
             self._leave(batch.id, waiter)
             if waiter.satisfied:
-                waiter.wake(Wake("ended", dict(waiter.seen)))
+                waiter.wake(Wake("ended", self._states(waiter)))
 
     def _deliver_gone(self, batch_id: str, error: Failure) -> None:
+        text = words.gone(batch_id, error, self.name)
         for waiter in self._by_batch.get(batch_id, ()):
-            waiter.fail(words.gone(batch_id, error, self.name), error, lost=(batch_id,))
+            waiter.wake(Wake.failed(text, error, self._states(waiter), lost=lost_ids(batch_id, error)))
 
     async def _fail_all(self, text: str, error: Exception) -> None:
         for number, waiter in enumerate(tuple(self._waiters)):
-            waiter.fail(text, error)
+            waiter.wake(Wake.failed(text, error, self._states(waiter)))
             await _breathe(number)
         await asyncio.sleep(0)  # let them leave before the next turn counts them
+
+    def _states(self, waiter: _Waiter) -> dict[str, BatchState]:
+        """What is known of the waiter's batches."""
+        seen = {batch_id: self._roster.last_seen(batch_id) for batch_id in waiter.open_ids}
+        return waiter.ended | {batch_id: BatchState.of(batch) for batch_id, batch in seen.items() if batch}
 
     async def _say_all(self, line: Line) -> None:
         for number, waiter in enumerate(tuple(self._waiters)):

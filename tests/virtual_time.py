@@ -1,0 +1,62 @@
+"""An event loop whose time passes only when nothing else is left to do: a day of waiting takes milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from concurrent.futures import Executor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+#: How long a thread may keep the loop waiting, in real seconds, before the test is taken for hung.
+PATIENCE_SECONDS = 20.0
+
+
+class _Selector(selectors.DefaultSelector):
+    """Instead of waiting for the next timer, moves the clock to it; only threads are really waited for."""
+
+    now = 0.0
+    threads = 0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        events = super().select(0)
+        if events or timeout == 0:
+            return events
+        if self.threads or timeout is None:
+            events = super().select(PATIENCE_SECONDS)
+            if not events:
+                raise TimeoutError("nothing is left that could happen")
+        else:
+            self.now += timeout
+        return events
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """For code that waits by the loop's own means, and does I/O in process or in threads."""
+
+    def __init__(self) -> None:
+        self._virtual = _Selector()
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        return self._virtual.now
+
+    def run_in_executor(self, executor: Executor | None, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        future = super().run_in_executor(executor, func, *args)
+        self._virtual.threads += 1
+        future.add_done_callback(self._thread_done)
+        return future
+
+    def _thread_done(self, _: asyncio.Future[Any]) -> None:
+        self._virtual.threads -= 1
+
+
+class LoopClock:
+    """The wall clock that belongs to a loop's time; the simulator takes it for its own."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, start: datetime = datetime(2026, 11, 22, tzinfo=UTC)) -> None:
+        self._loop = loop
+        self._start = start
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self._loop.time())

@@ -1,0 +1,96 @@
+"""A simulator, clients of it and an event loop, all on one virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, TypeVar
+
+import msgspec
+from virtual_time import LoopClock, VirtualTimeLoop
+
+from airflow_claude_batch.api.auth import ApiKey
+from airflow_claude_batch.api.client import AsyncClaudeClient, ClaudeClient, ClientConfig
+from airflow_claude_batch.batch.watcher import Watcher
+from airflow_claude_batch.simulator import Simulator
+
+T = TypeVar("T")
+
+REQUEST = {
+    "custom_id": "r0",
+    "params": {
+        "model": "claude-opus-5-5",
+        "max_tokens": 16,
+        "messages": [{"role": "user", "content": "Hello"}],
+    },
+}
+
+
+class World(AbstractContextManager["World"]):
+    """Where waiting is tested; ``said`` is what the waiters were told, by waiter.
+
+    :param knobs: the simulator's.
+    """
+
+    def __init__(self, **knobs: Any) -> None:
+        self.loop = VirtualTimeLoop()
+        self.clock = LoopClock(self.loop)
+        self.simulator = Simulator(clock=self.clock, **knobs)
+        self.key = "sk-test"
+        self.connects = 0
+        self.closed = 0
+        self.said: dict[str, list[str]] = {}
+        self._runner = asyncio.Runner(loop_factory=lambda: self.loop)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._runner.close()
+
+    def run(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return self._runner.run(main())
+
+    @property
+    def now(self) -> float:
+        return self.loop.time()
+
+    @property
+    def looks(self) -> int:
+        calls = self.simulator.calls()
+        return calls.get("retrieve", 0) + calls.get("list", 0)
+
+    def create(self, count: int = 1) -> list[str]:
+        body = msgspec.json.encode({"requests": [REQUEST]})
+        with ClaudeClient(self._config(), transport=self.simulator.transport()) as client:
+            return [client.create_batch(body).id for _ in range(count)]
+
+    def sync_client(self) -> ClaudeClient:
+        return ClaudeClient(self._config(), transport=self.simulator.transport())
+
+    async def connect(self) -> AsyncClaudeClient:
+        self.connects += 1
+        return _Counted(self)
+
+    def watcher(self, **options: Any) -> Watcher:
+        return Watcher("claude_default", self.connect, clock=self.clock.now, dice=lambda: 0.0, **options)
+
+    def tell(self, who: str) -> Callable[..., None]:
+        said = self.said.setdefault(who, [])
+        return lambda level, text, *args: said.append(text % args)
+
+    def _config(self) -> ClientConfig:
+        return ClientConfig(credentials=ApiKey(self.key), base_url="http://127.0.0.1", max_retries=0, read_timeout=60.0)
+
+
+class _Counted(AsyncClaudeClient):
+    """A client in process whose closing is counted."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world._config(), transport=world.simulator.transport(), clock=world.loop.time)
+        self._world = world
+
+    async def aclose(self) -> None:
+        self._world.closed += 1
+        await super().aclose()
