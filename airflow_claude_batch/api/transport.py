@@ -57,8 +57,9 @@ class Transport:
         self.calls_per_minute: int | None = None
         self._config = config
         self._tuning = _Tuning(config.write_timeout)
+        context = ssl_context(config)
         with _configuring():
-            self._client = httpx.Client(transport=transport, **_options(config, ssl_context(config)))
+            self._client = httpx.Client(transport=transport, **_options(config, context))
 
     def send(self, request: RawRequest) -> RawAnswer:
         """Send, and read the whole answer.
