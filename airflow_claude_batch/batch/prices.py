@@ -16,6 +16,7 @@ import msgspec
 
 from airflow_claude_batch.exceptions import ConfigurationError
 
+NEWEST_TOKENIZER: Final = Decimal("2.5")  # characters per token since Claude 4.7; before 3.4: models overview
 RETIREMENT_SLACK: Final = timedelta(hours=48)  # a batch may run 24 h, and its repair round another 24 h
 
 Feature = Literal[
@@ -70,7 +71,7 @@ class ModelPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     rates: Rates | None = None
     long_prompt: LongPrompt | None = None
     inference_geo: dict[str, Decimal] = {}
-    characters_per_token: Decimal = Decimal("2.5")
+    characters_per_token: Decimal = NEWEST_TOKENIZER
     max_tokens: Count | None = None
     extended_max_tokens: Count | None = None
     refuses: frozenset[Feature] = frozenset()
@@ -157,7 +158,7 @@ def read_prices(overrides: Mapping[str, Any] | None = None) -> tuple[Terms, dict
     packaged = resources.files(__package__).joinpath("prices.json").read_bytes()
     terms = msgspec.json.decode(packaged, type=dict[str, Any])
     models: dict[str, Any] = terms.pop("models")
-    changed_terms = dict(_convert("the top level", overrides or {}, dict[str, Any]))
+    changed_terms = dict(_convert("the top level", {} if overrides is None else overrides, dict[str, Any]))
     changed_models = _convert("models", changed_terms.pop("models", {}), dict[str, dict[str, Any]])
     ids = {alias: model for model, entry in models.items() for alias in entry.get("aliases", ())}
     for name, change in changed_models.items():
