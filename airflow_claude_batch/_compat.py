@@ -94,6 +94,7 @@ __all__ = [
     "TriggerEvent",
     "XCom",
     "conf",
+    "default_deferrable",
     "determine_kwargs",
     "mask_secret",
     "supervisor_call",
@@ -122,6 +123,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _in_flight: set[asyncio.Future[Any]] = set()
+
+
+def default_deferrable() -> bool:
+    """Whether operators defer when their author did not say."""
+    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
 
 
 async def supervisor_call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

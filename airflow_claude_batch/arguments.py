@@ -1,0 +1,42 @@
+"""Checks of what an author wrote, made when the DAG is parsed: all that can be refused then."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow_claude_batch.exceptions import ConfigurationError
+
+
+def check_choice(task: Any, name: str, choices: tuple[str, ...]) -> None:
+    """Refuse a word that is not one of the choices.
+
+    :raises ConfigurationError: names the task, the argument and the choices.
+    """
+    value = getattr(task, name)
+    if value not in choices:
+        raise ConfigurationError(f"{task.task_id}: {name} must be {' or '.join(map(repr, choices))}, not {value!r}")
+
+
+def check_timeout(task: Any) -> None:
+    """Refuse what is no length of time.
+
+    :raises ConfigurationError: names the task.
+    """
+    value = task.timeout
+    if not isinstance(value, timedelta) or value <= timedelta():
+        raise ConfigurationError(f"{task.task_id}: timeout must be a timedelta above zero, not {value!r}")
+
+
+def check_allow_failed(task: Any) -> None:
+    """Refuse what is neither a number of rows nor a share.
+
+    :raises ConfigurationError: names the task and what is allowed.
+    """
+    value = task.allow_failed
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    is_share = isinstance(value, float) and 0 <= value <= 1
+    if not (is_count or is_share):
+        raise ConfigurationError(
+            f"{task.task_id}: allow_failed must be a number of rows (5), or a share from 0.0 to 1.0 (0.01), not {value!r}"
+        )

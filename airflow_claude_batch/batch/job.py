@@ -1,0 +1,281 @@
+"""A submission, carried on from wherever it stands: first run, retry, resume, clear, full queue and repair are one call.
+
+``advance()`` settles lost answers, collects what has ended, sends what may be sent, begins another round for what is
+worth it, and answers either *wait* or *done*. All that it must remember is in the ledger and the folder, so that any
+process may make the next call; ``ledger`` tells in which order things are written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from airflow_claude_batch.api.wire import MessageBatch
+from airflow_claude_batch.batch import manifest as manifests
+from airflow_claude_batch.batch import results, storage
+from airflow_claude_batch.batch.collect import fetch
+from airflow_claude_batch.batch.canceling import cancel_batch
+from airflow_claude_batch.batch.landing import Landing, OwnSlots
+from airflow_claude_batch.batch.ledger import Ledger, Record
+from airflow_claude_batch.batch.manifest import Manifest
+from airflow_claude_batch.batch.policy import DRAIN, Done, Policy, Waiting
+from airflow_claude_batch.batch.pricing import PriceTable
+from airflow_claude_batch.batch.recovery import settle_intents, unknown_create
+from airflow_claude_batch.batch.requests import Requests
+from airflow_claude_batch.batch.sending import REPAIRABLE, next_piece, send
+from airflow_claude_batch.batch.verdict import judge, lost_batch, out_of_time
+from airflow_claude_batch.exceptions import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    BatchError,
+    MalformedResponseError,
+    NotFoundError,
+    OverloadedError,
+    RateLimitError,
+    ResultsError,
+    ServerError,
+)
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.api.client import ClaudeClient
+
+log = logging.getLogger(__name__)
+
+#: Failures that say nothing about the submission: the API or the road to it is down for a while.
+OUTAGES = (APIConnectionError, MalformedResponseError, OverloadedError, RateLimitError, ResultsError, ServerError)
+OUTAGE_PAUSE = timedelta(seconds=60)
+
+
+@dataclass(slots=True, kw_only=True)
+class Submission:
+    """One attempt's hold on a submission."""
+
+    client: ClaudeClient
+    record: Record
+    folder: storage.Folder
+    requests: Requests
+    policy: Policy
+    prices: PriceTable
+    clock: Callable[[], datetime]
+    sleep: Callable[[float], None]
+    _landing: Landing = field(init=False)
+    _taken: dict[str, datetime | None] = field(default_factory=dict, init=False)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.record.ledger
+
+    def advance(self) -> Waiting | Done:
+        """Do all that can be done now.
+
+        :raises SubmissionError: a person must decide, or somebody else has the submission.
+        :raises APIError: the API refuses; or it cannot be reached and nothing of ours is at stake yet.
+        """
+        with Landing(OwnSlots(self.requests), prices=self.prices) as self._landing:
+            self._restore()
+            try:
+                step = self._step()
+            except OUTAGES as error:
+                step = self._sit_out(error)
+            if isinstance(step, Done):
+                return step
+            self._land()
+            return (
+                step if step.until <= self._limit else Waiting(step.batch_ids, step.wait_for, self._limit, step.reason)
+            )
+
+    def cancel(self) -> None:
+        """Ask the API to cancel what is open. What it refuses to cancel has ended."""
+        for batch_id in self.ledger.open_batch_ids:
+            cancel_batch(self.client, batch_id)
+
+    def give_up_on(self, batch_id: str, reason: str) -> None:
+        """Take note that a recorded batch cannot be found any more, although looked for again and again.
+
+        :raises SubmissionUnknownError: unless the author decided that its requests are to be sent again.
+        """
+        if self.policy.on_lost == "stop":
+            raise lost_batch(batch_id, reason)
+        log.warning("%s is lost (%s): its unanswered requests are sent again", batch_id, reason)
+        self.record.save(self.ledger.without_batch(batch_id))
+
+    # ------------------------------------------------------------------ the road
+
+    def _step(self) -> Waiting | Done:
+        while True:
+            if (wait := self._settle_intents()) is not None:
+                return wait
+            self._drop_unwanted()
+            self._collect()
+            if self.clock() >= self._deadline and not self._is_complete():
+                return self._run_out()
+            if (wait := self._send_all()) is not None:
+                return wait
+            if self.ledger.open_parts:
+                return self._wait_for("all", "in progress") if self.policy.wait_for_completion else self._hand_over()
+            if not self._begin_round():
+                return self._end(None)
+
+    def _settle_intents(self) -> Waiting | None:
+        wait = settle_intents(self.record, self.client, self.policy, clock=self.clock, deadline=self._deadline)
+        if wait is not None and self.clock() >= self._deadline + DRAIN:
+            raise unknown_create(self.ledger.intents[0])
+        return wait
+
+    def _drop_unwanted(self) -> None:
+        """Batches of a submission that was replaced as a whole: stop them, expect nothing."""
+        for part in self.ledger.open_parts:
+            if part.answers == "unwanted" and part.batch_id:
+                cancel_batch(self.client, part.batch_id)
+                self.record.save(self.ledger.without_batch(part.batch_id))
+
+    def _collect(self) -> None:
+        for batch_id in self.ledger.open_batch_ids:
+            if batch_id in self._taken:
+                continue
+            try:
+                batch = self.client.retrieve_batch(batch_id)
+            except NotFoundError as error:
+                # One 404 may be a blip; whether it lasts is for the wait to find out (``give_up_on``).
+                log.warning("%s was not found just now: %s", batch_id, error)
+                continue
+            if batch.ended:
+                self._take(batch)
+        self._land()
+
+    def _take(self, batch: MessageBatch) -> None:
+        try:
+            fetch(self.client, batch, self._landing, sleep=self.sleep)
+        except NotFoundError as error:
+            self.give_up_on(batch.id, f"it has ended, but its results are gone: {error}")
+        else:
+            self._taken[batch.id] = batch.ended_at
+
+    def _send_all(self) -> Waiting | None:
+        """Send until nothing is left to send, or the API takes no more."""
+        if any(part.answers == "moved" for part in self.ledger.open_parts):
+            return self._wait_for("all", "batches of the earlier input may answer requests of this one")
+        while (piece := next_piece(self.ledger, self.requests, self._landing.statuses, self.policy)) is not None:
+            try:
+                send(piece, self.record, self.requests, self.client, clock=self.clock)
+            except (RateLimitError, OverloadedError) as error:
+                return self._wait_for_room(error)
+            except APIError as error:
+                if not error.may_have_been_accepted:
+                    raise
+                log.warning("The answer to a create was lost (%s); looking for its batch before sending again", error)
+                if (wait := self._settle_intents()) is not None:
+                    return wait
+        return None
+
+    def _begin_round(self) -> bool:
+        """Begin a repair round if one is left and there is something to mend."""
+        again = sum(status in REPAIRABLE for status in self._landing.statuses)
+        if self.ledger.round >= self.policy.repair_rounds or not again:
+            return False
+        self.record.save(msgspec.structs.replace(self.ledger.settle(), round=self.ledger.round + 1))
+        log.info("Repair round %d: %d requests are sent again", self.ledger.round, again)
+        return True
+
+    # ------------------------------------------------------------------ waiting
+
+    @property
+    def _deadline(self) -> datetime:
+        return self.ledger.attempt_began_at + self.policy.timeout
+
+    @property
+    def _limit(self) -> datetime:
+        """No wait passes the next deadline."""
+        return self._deadline if self.clock() < self._deadline else self._deadline + DRAIN
+
+    def _wait_for(self, which: Literal["all", "any"], reason: str) -> Waiting:
+        return Waiting(self.ledger.open_batch_ids, which, self._limit, reason)
+
+    def _wait_for_room(self, error: APIStatusError) -> Waiting:
+        """The rest is sent when one of ours has ended; if none is open, others fill the queue."""
+        log.info("The API takes no more requests now; the rest is sent later. %s", error)
+        if self.ledger.open_parts:
+            return self._wait_for("any", "the API's queue is full")
+        pause = timedelta(seconds=error.retry_after or 0)
+        return Waiting((), "any", self.clock() + max(pause, OUTAGE_PAUSE), "the API's queue is full")
+
+    def _sit_out(self, error: Exception) -> Waiting:
+        """An outage is not an answer. With nothing of ours at stake, the task's own retries decide."""
+        if not self.ledger.parts:
+            raise error
+        if self.clock() >= self._deadline + DRAIN:
+            raise out_of_time(self.ledger, self.policy) from error
+        log.warning("Could not go on just now, trying again in %s: %s", OUTAGE_PAUSE, error)
+        return Waiting((), "any", self.clock() + OUTAGE_PAUSE, "the API cannot be reached")
+
+    def _run_out(self) -> Waiting | Done:
+        """The time is over: cancel what is open if so asked, and land what was answered before."""
+        if self.policy.on_timeout == "cancel" and self.ledger.open_parts:
+            if not self.ledger.timed_out:
+                log.warning("The timeout of %s is over: canceling the open batches", self.policy.timeout)
+                self.record.save(msgspec.structs.replace(self.ledger, timed_out=True))
+                self.cancel()
+            if self.clock() < self._deadline + DRAIN:
+                return self._wait_for("all", "canceling after the timeout")
+        return self._end(out_of_time(self.ledger, self.policy))
+
+    def _is_complete(self) -> bool:
+        """Nothing is open, and nothing is left to send in this round."""
+        left = next_piece(self.ledger, self.requests, self._landing.statuses, self.policy)
+        return not self.ledger.open_parts and left is None
+
+    # ------------------------------------------------------------------ landing
+
+    def _restore(self) -> None:
+        """Know what was landed before, by this task or by the sensor."""
+        if (file := self.folder.open(results.FILE)) is not None:
+            with file:
+                self._landing.restore(file)
+
+    def _land(self) -> None:
+        """Publish what was taken. Only then are its parts landed."""
+        if not self._taken:
+            return
+        self._landing.publish(self.folder, missing=None)
+        last = max((at for at in self._taken.values() if at is not None), default=None)
+        landed = self.ledger.with_landed(self._taken, last)
+        manifests.publish(self.folder, self._manifest(landed, "in_progress"))
+        self.record.save(landed)
+        self._taken.clear()
+
+    def _hand_over(self) -> Done:
+        """Two-task form: everything is sent, and waiting is the sensor's job."""
+        manifest = self._manifest(self.ledger, "in_progress")
+        manifests.publish(self.folder, manifest)
+        return Done(manifest)
+
+    def _end(self, failure: BatchError | None) -> Done:
+        """Give every request its last word and judge; with batches still open, land only what is there."""
+        complete = not self.ledger.open_parts
+        missing = "no result row came for this request" if complete else None
+        size = self._landing.publish(self.folder, missing=missing)
+        self.record.save(self.ledger.settle())
+        manifest = self._manifest(self.ledger, "ended" if complete else "in_progress")
+        manifests.publish(self.folder, manifest)
+        rows = self._landing.lines(missing=missing)
+        manifest = manifests.with_responses(manifest, rows, size, self.policy.max_inline_bytes)
+        verdict, permanent = judge(self._landing, self.policy, manifest)
+        return Done(manifest, failure or verdict, permanent=permanent and failure is None)
+
+    def _manifest(self, ledger: Ledger, status: str) -> Manifest:
+        return manifests.summarize(
+            self._landing,
+            submission_id=ledger.submission_id,
+            status=status,
+            batch_ids=ledger.batch_ids,
+            landed=ledger.landed_batch_ids,
+            results_path=self.folder.uri(results.FILE),
+            created_at=ledger.created_at,
+            ended_at=ledger.ended_at,
+        )

@@ -1,0 +1,251 @@
+"""Rows on their way from result streams to ``results.jsonl``: in any order in, in input order out.
+
+Memory is 13 bytes a request; the rows themselves wait in a spool file on the local disk. A landing may be
+fed the same batch twice, and fed again what an earlier attempt landed: the first answer of a request stays.
+"""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Protocol
+
+import msgspec
+
+from airflow_claude_batch.api import wire
+from airflow_claude_batch.batch import results, storage
+from airflow_claude_batch.batch.pricing import PriceTable, Totals
+from airflow_claude_batch.batch.requests import Requests, hash_text, parse_custom_id
+from airflow_claude_batch.batch.results import ANSWERED, FINAL, Outcome, Status
+from airflow_claude_batch.exceptions import ResultsError
+
+
+class Slots(Protocol):
+    """Where each result belongs."""
+
+    def __len__(self) -> int: ...
+
+    def places(self, custom_id: str) -> Sequence[int]:
+        """The requests that an answer under this custom_id serves, the best first; none for a stranger's."""
+
+    def key(self, index: int) -> bytes:
+        """The user's key as JSON."""
+
+
+class OwnSlots:
+    """The places of a submission's own requests.
+
+    An answer belongs to the request at its index while that has the same content. If it has not, the input has
+    changed since the answer was asked for: then it belongs wherever a request with its content stands now.
+    """
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+        self._by_hash: dict[str, list[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def key(self, index: int) -> bytes:
+        return self._requests.key(index)
+
+    def places(self, custom_id: str) -> Sequence[int]:
+        ours = parse_custom_id(custom_id)
+        if ours is None:
+            return ()
+        exact = ours.index < len(self) and hash_text(self._requests.hash(ours.index)) == ours.hash
+        if exact and not self._by_hash:
+            return (ours.index,)
+        same = self._same(ours.hash)
+        return (ours.index, *(index for index in same if index != ours.index)) if exact else same
+
+    def _same(self, hash_: str) -> Sequence[int]:
+        """Every request with this content; the table is built when the first answer is out of place."""
+        if not self._by_hash:
+            for index in range(len(self)):
+                self._by_hash.setdefault(hash_text(self._requests.hash(index)), []).append(index)
+        return self._by_hash.get(hash_, ())
+
+
+class ForeignSlots:
+    """Batches that were made elsewhere: their custom_ids are the keys, their order is that of arrival."""
+
+    def __init__(self, request_count: int) -> None:
+        self._count = request_count
+        self._index: dict[str, int] = {}
+        self._keys: list[str] = []
+
+    def __len__(self) -> int:
+        return self._count
+
+    def places(self, custom_id: str) -> Sequence[int]:
+        if custom_id not in self._index:
+            if len(self._keys) == self._count:
+                return ()
+            self._index[custom_id] = len(self._keys)
+            self._keys.append(custom_id)
+        return (self._index[custom_id],)
+
+    def key(self, index: int) -> bytes:
+        return msgspec.json.encode(self._keys[index] if index < len(self._keys) else None)
+
+
+@dataclass(slots=True)
+class Intake:
+    """What one result stream held."""
+
+    rows: int = 0
+    duplicates: int = 0
+    strangers: list[str] = field(default_factory=list)
+
+
+class _Landed(msgspec.Struct, frozen=True, gc=False):
+    """What is needed of a row that an earlier attempt landed."""
+
+    index: int
+    key: msgspec.Raw
+    status: str
+    custom_id: str | None = None
+    model: str | None = None
+    stop_reason: str | None = None
+    usage: wire.Usage | None = None
+    error: wire.ErrorObject | None = None
+
+
+class Landing:
+    """Collects outcomes by request and publishes them. Use it as a context manager: it holds a spool file."""
+
+    def __init__(self, slots: Slots, *, prices: PriceTable) -> None:
+        self._slots = slots
+        self._prices = prices
+        self.bill = Totals(prices)
+        self.stop_reasons: Counter[str] = Counter()
+        self.statuses = bytearray(len(slots))
+        self._offsets = array("Q", bytes(8 * len(slots)))
+        self._lengths = array("I", bytes(4 * len(slots)))
+        self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by __exit__
+        self._end = 0
+        self._chosen: dict[str, int] = {}
+
+    def __enter__(self) -> Landing:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._spool.close()
+
+    def restore(self, lines: Iterable[bytes]) -> None:
+        """Take the rows of an earlier ``results.jsonl`` as they are.
+
+        :raises ResultsError: a line is damaged.
+        """
+        decoder = msgspec.json.Decoder(_Landed)
+        for number, line in enumerate(lines, 1):
+            try:
+                row = decoder.decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise ResultsError(
+                    f"Line {number} of the landed {results.FILE} is damaged ({type(error).__name__}). Restore the file, or "
+                    "remove it: the answers are then fetched from the API again, which keeps them for 29 days."
+                ) from None
+            if row.custom_id is not None:
+                prefix = len('{"index":,"key":,') + len(str(row.index)) + len(row.key)
+                outcome = Outcome(
+                    _status_of(row), b"{" + line[prefix:].rstrip(b"\n"), row.model, row.usage, row.stop_reason
+                )
+                self._keep(row.custom_id, outcome)
+
+    def take(self, batch_id: str, lines: Iterable[bytes]) -> Intake:
+        """Take one batch's result stream, in whatever order it comes.
+
+        :raises MalformedResponseError: a line is no result.
+        """
+        intake = Intake()
+        seen: set[str] = set()
+        for raw in lines:
+            line = wire.decode_result_line(raw)
+            intake.rows += 1
+            if line.custom_id in seen:
+                intake.duplicates += 1
+                continue
+            seen.add(line.custom_id)
+            outcome = results.read_outcome(line, batch_id, self._prices)
+            if not self._keep(line.custom_id, outcome):
+                intake.strangers.append(line.custom_id)
+        return intake
+
+    def _keep(self, custom_id: str, outcome: Outcome) -> bool:
+        """Keep a row unless its request has a better one. False: it belongs nowhere."""
+        places = self._slots.places(custom_id)
+        if not places:
+            return False
+        index = places[0] if len(places) == 1 else self._choose(custom_id, outcome.status, places)
+        held = self.statuses[index]
+        if held in ANSWERED or (held in FINAL and outcome.status not in ANSWERED):
+            return True
+        self._spool.seek(self._end)
+        self._spool.write(outcome.tail)
+        self.statuses[index] = outcome.status
+        self._offsets[index] = self._end
+        self._lengths[index] = len(outcome.tail)
+        self._end += len(outcome.tail)
+        if outcome.usage is not None and outcome.model is not None:
+            self.bill.add(outcome.usage, outcome.model)
+            self.stop_reasons[outcome.stop_reason or "none"] += 1
+        return True
+
+    def _choose(self, custom_id: str, status: Status, places: Sequence[int]) -> int:
+        """Of several equal requests, one that has no answer yet; the same one when the answer comes again."""
+        if custom_id not in self._chosen:
+            free = (index for index in places if self.statuses[index] not in ANSWERED)
+            index = next(free, places[0])
+            if status not in ANSWERED:
+                return index
+            self._chosen[custom_id] = index
+        return self._chosen[custom_id]
+
+    def lines(self, *, missing: str | None) -> Iterator[bytes]:
+        """The rows in input order. Requests without an outcome get a row that says ``missing``, or none if None."""
+        self._spool.flush()
+        spool = mmap.mmap(self._spool.fileno(), 0, access=mmap.ACCESS_READ) if self._end else b""
+        nothing = None if missing is None else results.missing_tail(missing)
+        for index in range(len(self._slots)):
+            start = self._offsets[index]
+            tail = spool[start : start + self._lengths[index]] if self.statuses[index] else nothing
+            if tail is not None:
+                yield b'{"index":%d,"key":%b,%b\n' % (index, self._slots.key(index), tail[1:])
+
+    def publish(self, folder: storage.Folder, *, missing: str | None) -> int:
+        """Write ``results.jsonl`` as a whole and answer its size in bytes.
+
+        :raises ResultsError: the storage refused; what was landed before is untouched.
+        """
+        size = 0
+        try:
+            with folder.writing(results.FILE) as file:
+                for line in self.lines(missing=missing):
+                    size += file.write(line)
+        except OSError as error:
+            raise ResultsError(
+                f"The answers are at the API, but {folder.uri(results.FILE)} could not be written ({error}). What was landed before "
+                "is untouched. A retry fetches them again and pays nothing."
+            ) from error
+        return size
+
+    def counts(self) -> dict[str, int]:
+        """How many requests ended in which way, under the rows' words."""
+        found = Counter(self.statuses)
+        counts = dict.fromkeys(("succeeded", "errored", "expired", "canceled", "missing", "invalid_output"), 0)
+        for status in Status:
+            counts[status.word] += found[status]
+        return counts
+
+
+def _status_of(row: _Landed) -> Status:
+    if row.status == "errored":
+        permanent = row.error is not None and row.error.type in results.PERMANENT_ERRORS
+        return Status.REFUSED if permanent else Status.ERRORED
+    return Status[row.status.upper()]

@@ -1,0 +1,243 @@
+"""The durable record of a submission: what was meant to be sent, what was sent, what came back.
+
+Two invariants, each worth money:
+
+* An intent (a part without a batch id) is written before its create call and the batch id before
+  anything else happens after the answer. Whatever dies in between leaves a trace to search by.
+* A ledger that cannot be read, or comes from a newer version, stops the task. It is never "no ledger".
+
+The ledger holds no requests and no answers: a few hundred bytes a part.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection
+from datetime import datetime
+from typing import Literal, Protocol
+
+import msgspec
+
+from airflow_claude_batch.batch import storage
+from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTakenOverError
+
+FILE = "ledger.json"
+VERSION = 1
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The requests of one create call: those between ``first`` and ``last`` that had no final answer then."""
+
+    #: Starts every custom_id of the part: what tells our batch from anybody else's.
+    token: str
+    #: Indices of the first and the last request, and how many they are (not all between need be in it).
+    first: int
+    last: int
+    count: int
+    #: Bytes of the create call's body.
+    size: int
+    #: The attempt and the round of it that made the part.
+    attempt: str
+    round: int
+    #: When the intent was written, by the API's clock where it told it.
+    intended_at: datetime
+    #: Newest batch of the workspace at that moment, and when that was made; None in an empty workspace.
+    watermark: str | None = None
+    watermark_at: datetime | None = None
+    #: None while this is only an intent.
+    batch_id: str | None = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    #: The answers are in the landed results.
+    landed: bool = False
+    #: ``moved``: made for an earlier input, whose indices are not today's; ``unwanted``: not to be used at all.
+    answers: Literal["ours", "moved", "unwanted"] = "ours"
+
+    @property
+    def is_intent(self) -> bool:
+        return self.batch_id is None
+
+    @property
+    def is_open(self) -> bool:
+        return self.batch_id is not None and not self.landed
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """A submission so far. Frozen: a change is a new ledger, saved before it is acted upon."""
+
+    submission_id: str
+    #: Identifies keys, contents and order of the requests that the parts' indices refer to.
+    input_digest: str
+    #: The attempt that owns the submission now. Another one that finds a stranger's name here stops.
+    attempt: str
+    #: When this attempt began; its timeout counts from here.
+    attempt_began_at: datetime
+    #: Airflow's number of the try that this attempt is: tells a resumed try from a new one.
+    try_number: int = 1
+    #: Grows with every clear of the task, not with its retries.
+    generation: int = 0
+    #: Repair rounds begun in this attempt.
+    round: int = 0
+    parts: tuple[Part, ...] = ()
+    #: Batches whose answers are landed and whose parts are forgotten.
+    settled: tuple[str, ...] = ()
+    #: This attempt ran out of time and asked for the cancellation of what was open.
+    timed_out: bool = False
+    #: First create and last ending of the submission's batches, by the API's clock.
+    created_at: datetime | None = None
+    ended_at: datetime | None = None
+    version: int = VERSION
+
+    @property
+    def intents(self) -> tuple[Part, ...]:
+        return tuple(part for part in self.parts if part.is_intent)
+
+    @property
+    def open_parts(self) -> tuple[Part, ...]:
+        return tuple(part for part in self.parts if part.is_open)
+
+    @property
+    def open_batch_ids(self) -> tuple[str, ...]:
+        return tuple(part.batch_id for part in self.parts if part.batch_id and not part.landed)
+
+    @property
+    def landed_batch_ids(self) -> frozenset[str]:
+        return frozenset(self.settled).union(part.batch_id for part in self.parts if part.landed and part.batch_id)
+
+    @property
+    def batch_ids(self) -> tuple[str, ...]:
+        """Every batch of this submission, oldest first."""
+        return self.settled + tuple(part.batch_id for part in self.parts if part.batch_id)
+
+    def with_part(self, part: Part) -> Ledger:
+        """Add a part, or put it in the place of the one with its token."""
+        if any(known.token == part.token for known in self.parts):
+            parts = tuple(part if known.token == part.token else known for known in self.parts)
+        else:
+            parts = (*self.parts, part)
+        return msgspec.structs.replace(self, parts=parts)
+
+    def without_part(self, part: Part) -> Ledger:
+        """Forget an intent that is known not to have become a batch."""
+        return msgspec.structs.replace(self, parts=tuple(known for known in self.parts if known.token != part.token))
+
+    def with_landed(self, batch_ids: Collection[str], ended_at: datetime | None) -> Ledger:
+        """Mark the parts whose answers are in the landed results."""
+        parts = tuple(
+            msgspec.structs.replace(part, landed=True) if part.batch_id in batch_ids else part for part in self.parts
+        )
+        last = max((at for at in (self.ended_at, ended_at) if at is not None), default=None)
+        return msgspec.structs.replace(self, parts=parts, ended_at=last)
+
+    def without_batch(self, batch_id: str) -> Ledger:
+        """Expect no answers of this batch any more; it stays in the list of batches."""
+        parts = tuple(part for part in self.parts if part.batch_id != batch_id)
+        return msgspec.structs.replace(self, parts=parts, settled=(*self.settled, batch_id))
+
+    def settle(self) -> Ledger:
+        """Keep only the batch ids of landed parts: their rows speak for themselves."""
+        landed = tuple(part.batch_id for part in self.parts if part.landed and part.batch_id)
+        rest = tuple(part for part in self.parts if not part.landed)
+        return msgspec.structs.replace(self, parts=rest, settled=self.settled + landed)
+
+
+class LedgerStore(Protocol):
+    """Where one submission's ledger lives. ``load`` answers None only if there certainly is none."""
+
+    def load(self) -> bytes | None: ...
+
+    def save(self, data: bytes) -> None: ...
+
+
+class FolderLedgerStore:
+    """The ledger as a file in the submission's folder."""
+
+    def __init__(self, folder: storage.Folder) -> None:
+        self._folder = folder
+
+    def load(self) -> bytes | None:
+        return storage.read(self._folder, FILE)
+
+    def save(self, data: bytes) -> None:
+        storage.write(self._folder, FILE, data)
+
+
+class Record:
+    """A ledger and its store, kept the same: ``ledger`` is always what was last saved."""
+
+    def __init__(self, store: LedgerStore, ledger: Ledger) -> None:
+        self._store = store
+        self.ledger = ledger
+
+    def save(self, ledger: Ledger) -> None:
+        """Make a change durable; only then may it be acted upon."""
+        save(self._store, ledger)
+        self.ledger = ledger
+
+    def check_ownership(self) -> None:
+        """A zombie of an earlier attempt must not spend money beside its successor.
+
+        :raises SubmissionTakenOverError: another attempt has the submission now.
+        """
+        current = load(self._store)
+        if current is None or current.attempt != self.ledger.attempt:
+            raise SubmissionTakenOverError(
+                "Another attempt of this task has taken the submission over, so this one stops. "
+                f"Message batches known here: {', '.join(self.ledger.batch_ids) or 'none'}."
+            )
+
+
+def new_token() -> str:
+    """A name for a part or an attempt that nothing else in the workspace has: 12 hexadecimal digits."""
+    return secrets.token_hex(6)
+
+
+def load(store: LedgerStore) -> Ledger | None:
+    """The ledger, None if none was ever written.
+
+    :raises SubmissionRecordError: there may be one, but it cannot be understood.
+    """
+    try:
+        data = store.load()
+        return None if data is None else _decode(data)
+    except SubmissionRecordError:
+        raise
+    except Exception as error:
+        raise SubmissionRecordError(
+            f"The submission's ledger could not be read ({type(error).__name__}: {error}). Batches that it names may be running; "
+            "nothing was sent now, and a retry reads it again."
+        ) from error
+
+
+def save(store: LedgerStore, ledger: Ledger) -> None:
+    """Write the ledger as a whole.
+
+    :raises SubmissionRecordError: it could not be written; the caller must not go on to spend money.
+    """
+    try:
+        store.save(msgspec.json.encode(ledger))
+    except Exception as error:
+        raise SubmissionRecordError(
+            f"The submission's ledger could not be written ({type(error).__name__}: {error}). Nothing more was sent; a retry "
+            f"goes on from the last state that was written. Batches known now: {', '.join(ledger.batch_ids) or 'none'}."
+        ) from error
+
+
+def _decode(data: bytes) -> Ledger:
+    try:
+        version = msgspec.json.decode(data, type=_Version).version
+        if version == VERSION:
+            return msgspec.json.decode(data, type=Ledger)
+    except msgspec.MsgspecError as error:
+        raise SubmissionRecordError(
+            f"The submission's ledger is damaged ({error}). Batches that it named may be running: see the Console's batch list. "
+            "Nothing was sent. Restore it, or clear the task with reuse_answers=False and the ledger removed to start anew."
+        ) from error
+    raise SubmissionRecordError(
+        f"The submission's ledger has version {version}; this release understands {VERSION}. It was written by a newer release: "
+        "upgrade this worker. Nothing was sent."
+    )
+
+
+class _Version(msgspec.Struct):
+    version: int

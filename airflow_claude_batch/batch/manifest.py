@@ -1,0 +1,113 @@
+"""The manifest: the small JSON that goes to XCom and stands beside the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.landing import Landing
+from airflow_claude_batch.batch.pricing import plain
+from airflow_claude_batch.exceptions import SubmissionRecordError
+
+FILE = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a submission came to.
+
+    ``status`` is ``ended`` once every request has its final row, else ``in_progress``. ``responses`` holds the
+    rows themselves while they are small, else None and ``results_path`` says where they are.
+    ``landed_batch_ids`` are the batches whose answers are in that file.
+    """
+
+    submission_id: str
+    status: str
+    batch_ids: list[str]
+    request_count: int
+    counts: dict[str, int]
+    results_path: str | None
+    responses: list[Any] | None = None
+    landed_batch_ids: list[str] = []
+    usage: dict[str, Any] | None = None
+    cost: dict[str, Any] | None = None
+    created_at: datetime | None = None
+    ended_at: datetime | None = None
+    schema_version: int = SCHEMA_VERSION
+
+    def to_xcom(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+
+def read_manifest(value: Any) -> Manifest:
+    """Understand a manifest that came by XCom or from a file; fields of later versions are ignored.
+
+    :raises ValueError: it is none.
+    """
+    try:
+        return msgspec.convert(value, Manifest)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"not a manifest: {error}") from error
+
+
+def landed_batch_ids(folder: storage.Folder) -> frozenset[str]:
+    """The batches that the folder's rows account for, whichever task landed them."""
+    data = storage.read(folder, FILE)
+    if data is None:
+        return frozenset()
+    try:
+        return frozenset(msgspec.json.decode(data, type=Manifest).landed_batch_ids)
+    except msgspec.MsgspecError as error:
+        raise SubmissionRecordError(
+            f"{folder.uri(FILE)} is damaged ({error}). Remove it: the answers are then fetched from the API again."
+        ) from error
+
+
+def publish(folder: storage.Folder, manifest: Manifest) -> None:
+    """Write the manifest beside the rows that it speaks of, after them."""
+    storage.write(folder, FILE, msgspec.json.encode(msgspec.structs.replace(manifest, responses=None)))
+
+
+def summarize(
+    landing: Landing,
+    *,
+    submission_id: str,
+    status: str,
+    batch_ids: Sequence[str],
+    landed: Collection[str],
+    results_path: str,
+    created_at: datetime | None,
+    ended_at: datetime | None,
+) -> Manifest:
+    """A submission as it stands."""
+    return Manifest(
+        submission_id=submission_id,
+        status=status,
+        batch_ids=list(batch_ids),
+        request_count=len(landing.statuses),
+        counts=landing.counts(),
+        results_path=results_path,
+        landed_batch_ids=[batch_id for batch_id in batch_ids if batch_id in landed],
+        usage=landing.bill.tokens.to_manifest(),
+        cost=_cost(landing),
+        created_at=created_at,
+        ended_at=ended_at if status == "ended" else None,
+    )
+
+
+def with_responses(manifest: Manifest, lines: Iterable[bytes], size: int, max_bytes: int) -> Manifest:
+    """The manifest with the rows themselves, if they are no larger than ``max_bytes``."""
+    if size > max_bytes:
+        return manifest
+    return msgspec.structs.replace(manifest, responses=[msgspec.json.decode(line) for line in lines])
+
+
+def _cost(landing: Landing) -> dict[str, Any]:
+    cost = landing.bill.cost
+    return {"usd": None if cost is None else plain(cost.usd), "estimated_usd": None}

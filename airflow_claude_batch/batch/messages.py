@@ -1,0 +1,215 @@
+"""One element of ``messages``, in any of its accepted shapes, becomes the params of one Messages call.
+
+Everything that can be refused without asking the API is refused here, with the element named, because
+the API would say it only after the batch has ended, once for every row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_claude_batch.api import limits
+from airflow_claude_batch.exceptions import InvalidMessageError
+
+ROLES = ("user", "assistant", "system")
+OVERRIDES = ("model", "max_tokens", "system", "params")
+SHAPES = (
+    'a prompt (string), {"role": …, "content": …}, a conversation (list of such), '
+    '{"key": …, "prompt" or "messages": …}, or {"custom_id": …, "params": {…}}'
+)
+#: Not allowed in a batch whatever the model (batch-processing docs, 2026-10).
+NOT_IN_A_BATCH = ("speed", "fallbacks")
+#: Gone from API version 2026-10-21 on; refused by models from 4.7 on under the older one too.
+SAMPLING = ("temperature", "top_p", "top_k")
+VERSION_WITHOUT_SAMPLING = "2026-10-21"
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the operator says for every request: an element may override each of them.
+
+    ``params`` are further parameters of the Messages API; ``output_config`` among them is where a schema goes.
+    """
+
+    model: str
+    max_tokens: int
+    system: str | list[Any] | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call to make: the user's key (any JSON value) and the params as they go on the wire."""
+
+    index: int
+    key: Any
+    params: dict[str, Any]
+
+
+def read_request(element: Any, index: int, defaults: Defaults) -> Request:
+    """Understand element number ``index``.
+
+    :raises InvalidMessageError: the shape is none of ours, or a field has the wrong type.
+    """
+    where = _where(index, element)
+    if isinstance(element, str):
+        return Request(index, index, _params(_one_prompt(element, where), defaults))
+    if isinstance(element, list | tuple):
+        return Request(index, index, _params(list(element), defaults))
+    if not isinstance(element, Mapping):
+        raise InvalidMessageError(f"{where} is a {type(element).__name__}. Give {SHAPES}.")
+    if "params" in element and "custom_id" in element:
+        return _api_shape(element, index, defaults, where)
+    if "role" in element:
+        return Request(index, index, _params([dict(element)], defaults))
+    return _keyed(element, index, defaults, where)
+
+
+def _keyed(element: Mapping[str, Any], index: int, defaults: Defaults, where: str) -> Request:
+    unknown = [name for name in element if name not in ("key", "prompt", "messages", *OVERRIDES)]
+    if unknown:
+        raise InvalidMessageError(
+            f"{where} has the unknown field {unknown[0]!r}. Fields of the Messages API go under 'params'. Give {SHAPES}."
+        )
+    if ("prompt" in element) == ("messages" in element):
+        raise InvalidMessageError(f"{where} must have one of 'prompt' and 'messages'. Give {SHAPES}.")
+    messages = element["messages"] if "messages" in element else _one_prompt(element["prompt"], where)
+    own = element.get("params") or {}
+    if not isinstance(own, Mapping):
+        raise InvalidMessageError(f"{where}: 'params' must be a mapping, not {type(own).__name__}.")
+    merged = Defaults(
+        model=element.get("model", defaults.model),
+        max_tokens=element.get("max_tokens", defaults.max_tokens),
+        system=element.get("system", defaults.system),
+        params={**defaults.params, **own},
+    )
+    return Request(index, element.get("key", index), _params(messages, merged))
+
+
+def _api_shape(element: Mapping[str, Any], index: int, defaults: Defaults, where: str) -> Request:
+    """The API's own item passes through; only what every request must have is filled in."""
+    unknown = [name for name in element if name not in ("custom_id", "params")]
+    if unknown:
+        raise InvalidMessageError(f"{where} has the unknown field {unknown[0]!r} beside 'custom_id' and 'params'.")
+    if not isinstance(element["params"], Mapping):
+        raise InvalidMessageError(f"{where}: 'params' must be a mapping, not {type(element['params']).__name__}.")
+    required = {"model": defaults.model, "max_tokens": defaults.max_tokens}
+    return Request(index, element["custom_id"], {**required, **element["params"]})
+
+
+def _one_prompt(prompt: Any, where: str) -> list[Any]:
+    if not isinstance(prompt, str | list):
+        raise InvalidMessageError(
+            f"{where}: the prompt must be a string or a list of content blocks, not {type(prompt).__name__}."
+        )
+    return [{"role": "user", "content": prompt}]
+
+
+def _params(messages: Any, defaults: Defaults) -> dict[str, Any]:
+    params: dict[str, Any] = {
+        "model": defaults.model,
+        "max_tokens": defaults.max_tokens,
+        **defaults.params,
+        "messages": messages,
+    }
+    if defaults.system is not None:
+        params["system"] = defaults.system
+    return params
+
+
+def check_params(request: Request, *, api_version: str) -> None:
+    """Refuse what the API refuses for any model.
+
+    :raises InvalidMessageError: names the element, the field and the remedy.
+    """
+    where = f"messages[{request.index}]" + (f" (key {request.key!r})" if request.key != request.index else "")
+    params = request.params
+    if not isinstance(params["model"], str) or not params["model"].strip():
+        raise InvalidMessageError(f"{where}: 'model' must be a model id, not {params['model']!r}.")
+    _check_max_tokens(params["max_tokens"], where)
+    _check_messages(params.get("messages"), where)
+    if params.get("stream"):
+        raise InvalidMessageError(f"{where}: a batch cannot stream. Remove 'stream'.")
+    for name in NOT_IN_A_BATCH:
+        if name in params:
+            raise InvalidMessageError(f"{where}: {name!r} is not available in batches. Remove it.")
+    if api_version >= VERSION_WITHOUT_SAMPLING:
+        for name in SAMPLING:
+            if name in params:
+                raise InvalidMessageError(
+                    f"{where}: API version {api_version} has no {name!r}. Remove it, or set the connection's "
+                    "api_version to 2023-06-01 for a model before 4.7."
+                )
+
+
+def _check_max_tokens(value: Any, where: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidMessageError(f"{where}: 'max_tokens' must be a whole number, not {value!r}.")
+    if value < 1:
+        raise InvalidMessageError(f"{where}: 'max_tokens' must be at least 1, not {value}.")
+
+
+def _check_messages(messages: Any, where: str) -> None:
+    if not isinstance(messages, list | tuple):
+        raise InvalidMessageError(f"{where}: 'messages' must be a list, not {type(messages).__name__}.")
+    if not messages:
+        raise InvalidMessageError(f"{where} has no messages: the API wants at least one.")
+    for position, message in enumerate(messages):
+        _check_message(message, f"{where}.messages[{position}]")
+
+
+def _check_message(message: Any, where: str) -> None:
+    if not isinstance(message, Mapping):
+        raise InvalidMessageError(f"{where} must be a mapping with 'role' and 'content', not {type(message).__name__}.")
+    if message.get("role") not in ROLES:
+        raise InvalidMessageError(
+            f"{where}: 'role' must be one of {', '.join(ROLES)}, not {message.get('role')!r:.40}."
+        )
+    content = message.get("content")
+    if isinstance(content, str):
+        if not content.strip():
+            raise InvalidMessageError(f"{where}: the text is empty; the API refuses blank messages.")
+    elif isinstance(content, list):
+        _check_blocks(content, where)
+    else:
+        raise InvalidMessageError(
+            f"{where}: 'content' must be a string or a list of content blocks, not {type(content).__name__}."
+        )
+
+
+def _check_blocks(blocks: list[Any], where: str) -> None:
+    if not blocks:
+        raise InvalidMessageError(f"{where}: 'content' has no blocks.")
+    for position, block in enumerate(blocks):
+        if not isinstance(block, Mapping) or not isinstance(block.get("type"), str):
+            raise InvalidMessageError(f"{where}.content[{position}] is not a content block with a 'type'.")
+
+
+def encode_params(request: Request) -> bytes:
+    """The params as they go on the wire; the content hash is taken of these bytes.
+
+    Plain ``json`` on purpose: it refuses dates, bytes, NaN and the like, which faster encoders turn
+    silently into something that the author did not write.
+
+    :raises InvalidMessageError: a value is not JSON, or the request alone is larger than a batch may be.
+    """
+    try:
+        data = json.dumps(request.params, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidMessageError(
+            f"messages[{request.index}] (key {request.key!r:.80}) cannot be written as JSON: {error}."
+        ) from error
+    if len(data) > limits.MAX_BATCH_BYTES - 1024:
+        raise InvalidMessageError(
+            f"messages[{request.index}] (key {request.key!r:.80}) has {len(data):,} bytes; a whole batch may have "
+            f"{limits.MAX_BATCH_BYTES:,}. Shorten it, or pass large documents by reference (Files API)."
+        )
+    return data
+
+
+def _where(index: int, element: Any) -> str:
+    key = element.get("key", element.get("custom_id")) if isinstance(element, Mapping) else None
+    return f"messages[{index}]" + (f" (key {key!r:.80})" if key is not None else "")

@@ -1,0 +1,61 @@
+"""What the author of a task decides, and how a step of the job answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from airflow_claude_batch.api import limits
+from airflow_claude_batch.batch.manifest import Manifest
+from airflow_claude_batch.exceptions import BatchError
+
+#: A canceled batch ends once what was running has finished (seen: 1 to 25 s; nothing is promised).
+DRAIN = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The choices of one submission; the operator's arguments of the same names.
+
+    ``on_lost``: what to do when the API gives no way to know what became of a batch.
+    ``max_requests`` and ``max_bytes`` bound a part.
+    """
+
+    wait_for_completion: bool = True
+    timeout: timedelta = timedelta(hours=25)
+    on_timeout: Literal["cancel", "leave"] = "cancel"
+    repair_rounds: int = 1
+    allow_failed: float = 0
+    on_lost: Literal["stop", "resend"] = "stop"
+    max_requests: int = limits.MAX_REQUESTS
+    max_bytes: int = limits.MAX_BATCH_BYTES
+    max_inline_bytes: int = 48 * 1024
+
+    def allowed_failures(self, request_count: int) -> int:
+        """How many rows may end without an answer: a whole number is a count, a fraction a share."""
+        if isinstance(self.allow_failed, int):
+            return self.allow_failed
+        return int(self.allow_failed * request_count)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Call ``advance`` again when all (or any) of these batches have ended, or at ``until``, whichever is first."""
+
+    batch_ids: tuple[str, ...]
+    wait_for: Literal["all", "any"]
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end for this attempt. Everything that was answered is landed, whatever ``failure`` says.
+
+    ``permanent``: the same input would fail in the same way, so that a retry is of no use.
+    """
+
+    manifest: Manifest
+    failure: BatchError | None = None
+    permanent: bool = False

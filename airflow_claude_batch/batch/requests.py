@@ -1,0 +1,235 @@
+"""A submission's requests: written once to ``requests.jsonl``, indexed, and streamed from there.
+
+A line is ``{"hash": …, "key": …, "params": …}`` with params last, so that an upload copies bytes and
+never decodes a prompt again. Memory is about 30 bytes a request, whatever the prompts' size.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import mmap
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from airflow_claude_batch.batch.messages import Request, encode_params
+from airflow_claude_batch.exceptions import InputError, InvalidMessageError, SubmissionRecordError
+
+FILE = "requests.jsonl"
+HASH_BYTES = 16
+_HEAD = b'{"requests":['
+_TAIL = b"]}"
+_CHUNK = 256 * 1024
+
+
+class _Line(msgspec.Struct):
+    hash: str
+    key: msgspec.Raw
+    params: msgspec.Raw
+
+
+def content_hash(params: bytes) -> bytes:
+    """What makes two requests the same: 16 bytes over the params as sent."""
+    return hashlib.blake2b(params, digest_size=HASH_BYTES).digest()
+
+
+def hash_text(digest: bytes) -> str:
+    """A content hash in the alphabet that custom_ids allow, 22 characters."""
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+class Requests:
+    """The requests of a submission, by index. Close it, or use it as a context manager.
+
+    ``digest`` identifies the whole input: its keys, contents and order.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._offsets = array("Q")
+        self._params_at = array("I")
+        self._hashes = bytearray()
+        self._file = path.open("rb")
+        self._map: mmap.mmap | bytes = b""
+        digest = hashlib.sha256()
+        try:
+            if path.stat().st_size:
+                self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._scan(digest)
+        except BaseException:
+            self.close()
+            raise
+        self.digest = digest.hexdigest()
+
+    def _scan(self, digest: hashlib._Hash) -> None:
+        decoder = msgspec.json.Decoder(_Line)
+        offset = 0
+        for line in iter(self._file.readline, b""):
+            try:
+                read = decoder.decode(line)
+                hash_ = base64.urlsafe_b64decode(read.hash + "==")
+            except (msgspec.MsgspecError, ValueError) as error:
+                raise SubmissionRecordError(
+                    f"Line {len(self._offsets) + 1} of the submission's {FILE} is damaged: {error}. "
+                    "Restore the file, or clear the task with reuse_answers=False to start a new submission."
+                ) from error
+            self._offsets.append(offset)
+            self._params_at.append(len(line) - 2 - len(read.params))
+            self._hashes += hash_
+            digest.update(hash_)
+            digest.update(read.key)
+            offset += len(line)
+        self._offsets.append(offset)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __enter__(self) -> Requests:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if isinstance(self._map, mmap.mmap):
+            self._map.close()
+        self._map = b""
+        self._file.close()
+
+    def hash(self, index: int) -> bytes:
+        return bytes(self._hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES])
+
+    def key(self, index: int) -> bytes:
+        """The user's key as JSON."""
+        head = self._map[self._offsets[index] : self._offsets[index] + self._params_at[index]]
+        return head[head.index(b'"key":') + 6 : -len(b',"params":')]
+
+    def params(self, index: int) -> bytes:
+        start = self._offsets[index] + self._params_at[index]
+        return self._map[start : self._offsets[index + 1] - 2]
+
+    def params_size(self, index: int) -> int:
+        return self._offsets[index + 1] - 2 - self._offsets[index] - self._params_at[index]
+
+    def custom_id(self, index: int, token: str) -> str:
+        """``<token>-<index>-<content hash>``: a result line alone tells what it answers."""
+        return f"{token}-{index}-{hash_text(self.hash(index))}"
+
+    def wire_size(self, index: int) -> int:
+        """Bytes of the item in a create body, the comma included."""
+        return self.params_size(index) + _ITEM_BYTES + len(str(index))
+
+
+TOKEN_CHARACTERS = 12
+_ITEM_BYTES = len(b'{"custom_id":"--","params":},') + TOKEN_CHARACTERS + 22
+
+
+@dataclass(frozen=True, slots=True)
+class CustomId:
+    """A custom_id of ours, taken apart."""
+
+    token: str
+    index: int
+    hash: str
+
+
+def parse_custom_id(custom_id: str) -> CustomId | None:
+    """None when the custom_id is not of our making."""
+    token, _, rest = custom_id.partition("-")
+    index, _, hash_ = rest.partition("-")
+    if len(token) != TOKEN_CHARACTERS or len(hash_) != 22 or not index.isdecimal():
+        return None
+    return CustomId(token, int(index), hash_)
+
+
+@dataclass(frozen=True, slots=True)
+class CreateBody:
+    """The body of one create call, streamed; ``content_length`` is exact."""
+
+    requests: Requests
+    indices: Iterable[int]  # re-iterable: a refused create may be sent again
+    token: str
+
+    @property
+    def content_length(self) -> int:
+        items = sum(self.requests.wire_size(index) for index in self.indices)
+        return len(_HEAD) + items - 1 + len(_TAIL)
+
+    def chunks(self) -> Iterator[bytes]:
+        buffer = bytearray(_HEAD)
+        comma = b""
+        for index in self.indices:
+            custom_id = self.requests.custom_id(index, self.token).encode()
+            buffer += b'%b{"custom_id":"%b","params":%b}' % (comma, custom_id, self.requests.params(index))
+            comma = b","
+            if len(buffer) >= _CHUNK:
+                yield bytes(buffer)
+                buffer.clear()
+        yield bytes(buffer + _TAIL)
+
+
+def write_requests(requests: Iterable[Request], file: IO[bytes]) -> int:
+    """Write the submission's requests and answer how many there are.
+
+    :raises InvalidMessageError: a value is not JSON, or two elements have the same key.
+    :raises InputError: there is none.
+    """
+    keys = _Keys()
+    for request in requests:
+        params = encode_params(request)
+        key = _encode_key(request)
+        keys.add(key)
+        hash_ = hash_text(content_hash(params)).encode()
+        file.write(b'{"hash":"%b","key":%b,"params":%b}\n' % (hash_, key, params))
+    if not keys.count:
+        raise InputError("messages is empty: there is nothing to send. Skip the task upstream instead.")
+    keys.check()
+    return keys.count
+
+
+def _encode_key(request: Request) -> bytes:
+    try:
+        return json.dumps(
+            request.key, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+        ).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidMessageError(
+            f"messages[{request.index}]: the key cannot be written as JSON ({error}). Use a string, a number, or "
+            "lists and mappings of them."
+        ) from error
+
+
+class _Keys:
+    """Finds duplicate keys with eight bytes a key; names both elements."""
+
+    def __init__(self) -> None:
+        self._prints = array("Q")
+
+    @property
+    def count(self) -> int:
+        return len(self._prints)
+
+    def add(self, key: bytes) -> None:
+        self._prints.append(int.from_bytes(hashlib.blake2b(key, digest_size=8).digest()))
+
+    def check(self) -> None:
+        prints = self._prints
+        order = sorted(prints)
+        for before, after in zip(order, order[1:], strict=False):
+            if before == after:
+                first, second = [index for index, print_ in enumerate(prints) if print_ == before][:2]
+                raise InvalidMessageError(
+                    f"messages[{first}] and messages[{second}] have the same key. Keys must be unique: answers are "
+                    "matched by them."
+                )
+
+
+def decode_key(key: bytes) -> Any:
+    """The user's key again, as JSON gives it back."""
+    return msgspec.json.decode(key)

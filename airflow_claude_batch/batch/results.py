@@ -1,0 +1,161 @@
+"""A result line becomes the row that a request ends as."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+
+from airflow_claude_batch.api import wire
+from airflow_claude_batch.batch.pricing import PriceTable, plain
+
+FILE = "results.jsonl"
+
+
+class Status(IntEnum):
+    """How a request stands; a byte each in memory. The names are the rows' words."""
+
+    NONE = 0
+    SUCCEEDED = 1
+    INVALID_OUTPUT = 2
+    #: Errored in a way that the same request would meet again.
+    REFUSED = 3
+    ERRORED = 4
+    EXPIRED = 5
+    CANCELED = 6
+
+    @property
+    def word(self) -> str:
+        """The ``status`` of the row."""
+        return {Status.NONE: "missing", Status.REFUSED: "errored"}.get(self, self.name.lower())
+
+
+#: What needs no further call: answered, or refused for good.
+FINAL = frozenset({Status.SUCCEEDED, Status.INVALID_OUTPUT, Status.REFUSED})
+ANSWERED = frozenset({Status.SUCCEEDED})
+#: Nested error types that the same request would meet again (design: what is worth retrying).
+PERMANENT_ERRORS = frozenset({"invalid_request_error", "not_found_error"})
+
+_BY_TYPE = {"expired": Status.EXPIRED, "canceled": Status.CANCELED}
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """The final word on one request: one line of ``results.jsonl``.
+
+    ``status``: succeeded, errored, expired, canceled, missing or invalid_output. ``text``: the text blocks
+    joined, None if there is none. ``output``: the validated structured output. ``usage`` and ``message`` are as
+    the API sent them. ``cost_usd``: decimal digits, None if the model's price is not known. ``custom_id`` and
+    ``batch_id`` find the request in the vendor's books.
+    """
+
+    index: int
+    key: Any
+    status: str
+    text: str | None = None
+    output: Any = None
+    stop_reason: str | None = None
+    model: str | None = None
+    usage: dict[str, Any] | None = None
+    cost_usd: str | None = None
+    error: dict[str, Any] | None = None
+    batch_id: str | None = None
+    custom_id: str | None = None
+    message: dict[str, Any] | None = None
+
+
+class _Tail(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A row without index and key, in the rows' order of fields."""
+
+    status: str
+    text: str | None = None
+    output: Any = None
+    stop_reason: str | None = None
+    model: str | None = None
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+    cost_usd: str | None = None
+    error: dict[str, Any] | None = None
+    batch_id: str | None = None
+    custom_id: str | None = None
+    message: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a row needs of a message."""
+
+    model: str
+    content: list[wire.ContentBlock]
+    usage: msgspec.Raw
+    stop_reason: str | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """What one result line says: its status, its row from ``"status":`` on, and what the bill needs."""
+
+    status: Status
+    tail: bytes
+    model: str | None = None
+    usage: wire.Usage | None = None
+    stop_reason: str | None = None
+
+
+_message = msgspec.json.Decoder(_Message)
+_usage = msgspec.json.Decoder(wire.Usage)
+_encoder = msgspec.json.Encoder()
+
+
+def read_outcome(line: wire.ResultLine, batch_id: str, prices: PriceTable) -> Outcome:
+    """Understand one result line. A type that is not known yet is kept, as an error that a retry may mend.
+
+    :raises msgspec.MsgspecError: a succeeded result without a proper message.
+    """
+    result = line.result
+    if result.type == "succeeded" and (message := result.message) is not None:
+        return _succeeded(message, line.custom_id, batch_id, prices)
+    if (status := _BY_TYPE.get(result.type)) is not None:
+        tail = _Tail(status=status.word, batch_id=batch_id, custom_id=line.custom_id)
+        return Outcome(status, _encoder.encode(tail))
+    return _errored(result, line.custom_id, batch_id)
+
+
+def _succeeded(raw: msgspec.Raw, custom_id: str, batch_id: str, prices: PriceTable) -> Outcome:
+    message = _message.decode(raw)
+    usage = _usage.decode(message.usage)
+    cost = prices.cost(usage, message.model)
+    texts = [block.text for block in message.content if block.type == "text" and block.text is not None]
+    tail = _Tail(
+        status="succeeded",
+        text="".join(texts) if texts else None,
+        stop_reason=message.stop_reason,
+        model=message.model,
+        usage=message.usage,
+        cost_usd=None if cost is None else plain(cost.usd),
+        batch_id=batch_id,
+        custom_id=custom_id,
+        message=raw,
+    )
+    return Outcome(Status.SUCCEEDED, _encoder.encode(tail), message.model, usage, message.stop_reason)
+
+
+def _errored(result: wire.Result, custom_id: str, batch_id: str) -> Outcome:
+    error = _error(result)
+    status = Status.REFUSED if error["type"] in PERMANENT_ERRORS else Status.ERRORED
+    tail = _Tail(status="errored", error=error, batch_id=batch_id, custom_id=custom_id)
+    return Outcome(status, _encoder.encode(tail))
+
+
+def _error(result: wire.Result) -> dict[str, Any]:
+    """The real error: it is nested twice (errored rows carry a whole error envelope)."""
+    if result.error is None:
+        return {"type": result.type, "message": f"result of type {result.type!r} without an error"}
+    envelope = wire.decode_error(result.error)
+    return {
+        "type": envelope.type or "unknown",
+        "message": envelope.message,
+        "request_id": envelope.request_id,
+    }
+
+
+def missing_tail(reason: str) -> bytes:
+    """The row of a request for which no result line came."""
+    return _encoder.encode(_Tail(status="missing", error={"type": "missing", "message": reason}))

@@ -1,0 +1,150 @@
+"""A submission's folder: files that appear whole or not at all, on a disk or in an object store.
+
+Invariant: ``read`` and ``open`` answer "not there" (None) only when the storage said so. A storage that
+cannot be read raises, because taking an unreadable ledger for an empty one would pay twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fsspec import AbstractFileSystem
+
+
+class Folder(Protocol):
+    """What a submission needs of a storage. Names are single path segments."""
+
+    def uri(self, name: str) -> str:
+        """Where ``name`` is, for people and for other tasks."""
+
+    def open(self, name: str) -> IO[bytes] | None:
+        """The file for reading from its start, None if there is none."""
+
+    def writing(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+        """A file that replaces ``name`` when the block ends well, and leaves it alone otherwise."""
+
+    def check_writable(self) -> None:
+        """Raise OSError now rather than after the money is spent."""
+
+
+def read(folder: Folder, name: str) -> bytes | None:
+    """The whole of a small file, None if there is none."""
+    file = folder.open(name)
+    if file is None:
+        return None
+    with file:
+        return file.read()
+
+
+def write(folder: Folder, name: str, data: bytes) -> None:
+    """Replace a small file as a whole."""
+    with folder.writing(name) as file:
+        file.write(data)
+
+
+class LocalFolder:
+    """A folder on a disk. A file is written beside its place, synced, and renamed into it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def uri(self, name: str) -> str:
+        return str(self.path / name)
+
+    def open(self, name: str) -> IO[bytes] | None:
+        try:
+            return (self.path / name).open("rb")
+        except FileNotFoundError:
+            return None
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        self.path.mkdir(parents=True, exist_ok=True)
+        draft = self.path / f".{name}.{uuid.uuid4().hex}.tmp"
+        try:
+            with draft.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self.path / name)
+        finally:
+            draft.unlink(missing_ok=True)
+        self._sync()
+        self._clear_drafts(name)
+
+    def check_writable(self) -> None:
+        with self.writing(".writable"):
+            pass
+        (self.path / ".writable").unlink(missing_ok=True)
+
+    def _sync(self) -> None:
+        """Make the rename durable: it lives in the directory, not in the file."""
+        directory = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _clear_drafts(self, name: str) -> None:
+        """Remove what killed attempts left; a living rival that loses its draft here fails, as it should."""
+        for draft in self.path.glob(f".{name}.*.tmp"):
+            draft.unlink(missing_ok=True)
+
+
+class ObjectFolder:
+    """A folder in an object store. A file is written on the local disk and uploaded in one piece."""
+
+    def __init__(self, fs: AbstractFileSystem, root: str, *, uri: str) -> None:
+        self.fs = fs
+        self.root = root.rstrip("/")
+        self._uri = uri.rstrip("/")  # as the author wrote it: it names the connection, which the file system does not
+
+    def uri(self, name: str) -> str:
+        return f"{self._uri}/{name}"
+
+    def open(self, name: str) -> IO[bytes] | None:
+        # Listings are cached by most stores' clients; another process may have written since.
+        self.fs.invalidate_cache(self.root)
+        try:
+            file: IO[bytes] = self.fs.open(self._at(name), "rb")
+        except FileNotFoundError:
+            return None
+        return file
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        with tempfile.NamedTemporaryFile() as draft:
+            yield draft
+            draft.flush()
+            self.fs.makedirs(self.root, exist_ok=True)
+            self.fs.put_file(draft.name, self._at(name))
+
+    def check_writable(self) -> None:
+        write(self, ".writable", b"")
+        self.fs.rm_file(self._at(".writable"))
+
+    def _at(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+
+def local_copy(folder: Folder, name: str, directory: Path) -> Path | None:
+    """A path of ``name`` that can be mapped into memory: the file itself, or a copy in ``directory``."""
+    if isinstance(folder, LocalFolder):
+        path = folder.path / name
+        return path if path.exists() else None
+    file = folder.open(name)
+    if file is None:
+        return None
+    copy = directory / f"{uuid.uuid4().hex}-{name}"
+    with file, copy.open("xb") as out:
+        shutil.copyfileobj(file, out, 1 << 20)
+    return copy

@@ -1,0 +1,83 @@
+"""How a submission is judged once its rows are landed, and what is said when it did not go as asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from airflow_claude_batch.batch.landing import Landing
+from airflow_claude_batch.batch.ledger import Ledger
+from airflow_claude_batch.batch.manifest import Manifest
+from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.results import ANSWERED, FINAL, Row
+from airflow_claude_batch.exceptions import (
+    BatchIncompleteError,
+    BatchTimeoutError,
+    SubmissionUnknownError,
+)
+
+_NAMED = 5
+
+
+def judge(landing: Landing, policy: Policy, manifest: Manifest) -> tuple[BatchIncompleteError | None, bool]:
+    """The failure, if more requests than allowed are without an answer, and whether a retry could not mend it."""
+    failed = sum(status not in ANSWERED for status in landing.statuses)
+    allowed = policy.allowed_failures(len(landing.statuses))
+    if failed <= allowed:
+        return None, False
+    mendable = sum(status not in FINAL for status in landing.statuses)
+    return BatchIncompleteError(_incomplete(landing, failed, allowed, manifest)), failed - mendable > allowed
+
+
+def out_of_time(ledger: Ledger, policy: Policy) -> BatchTimeoutError:
+    """The timeout is over; says what still runs and bills."""
+    if not ledger.open_parts:
+        state = "No batch of it runs any more."
+    elif policy.on_timeout == "leave":
+        state = f"Still running, and billed for what they answer: {', '.join(ledger.open_batch_ids)}."
+    else:
+        state = f"Canceled, but not ended yet: {', '.join(ledger.open_batch_ids)}."
+    return BatchTimeoutError(
+        f"The submission did not end within {policy.timeout}. {state} What was answered is landed and kept; a retry or a clear of "
+        "the task takes it from there and sends only what has no answer."
+    )
+
+
+def still_running(batch_ids: Sequence[str]) -> BatchTimeoutError:
+    """A sensor's time is over; it stops nothing."""
+    return BatchTimeoutError(
+        f"The time to wait is over. Still running, and billed for what they answer: {', '.join(batch_ids)}. What was answered "
+        "is landed; a retry or a clear of this task waits again."
+    )
+
+
+def lost_batch(batch_id: str, reason: str) -> SubmissionUnknownError:
+    """A batch that the ledger names cannot be found, or its results cannot."""
+    return SubmissionUnknownError(
+        f"{batch_id} was made by this task but cannot be found any more ({reason}). Either the connection's credential belongs to "
+        "another workspace now (then restore it), or the batch was deleted or is older than 29 days. Nothing was sent again. A "
+        "retry looks again; on_lost='resend' sends its unanswered requests again and pays for them again."
+    )
+
+
+def _incomplete(landing: Landing, failed: int, allowed: int, manifest: Manifest) -> str:
+    counts = ", ".join(f"{count} {word}" for word, count in manifest.counts.items() if count)
+    return (
+        f"{failed} of {manifest.request_count} requests ended without an answer (allow_failed permits {allowed}): {counts}. "
+        f"First: {'; '.join(_first_failures(landing))}. All rows are landed in {manifest.results_path}. A retry of the task sends "
+        "only requests that the API may still answer; permanently refused ones need another input, or reuse_answers=False."
+    )
+
+
+def _first_failures(landing: Landing) -> list[str]:
+    """The first rows without an answer, by key, with the reason."""
+    named: list[str] = []
+    for line in landing.lines(missing="no result row came"):
+        row = msgspec.json.decode(line, type=Row)
+        if row.status != "succeeded":
+            why = f" ({row.error.get('type')}: {row.error.get('message')})" if row.error else ""
+            named.append(f"{row.key!r:.80} {row.status}{why:.200}")
+        if len(named) == _NAMED:
+            break
+    return named

@@ -1,0 +1,151 @@
+"""What the operator and the sensor share: from step to step, waiting in the worker or from deferral to deferral."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_claude_batch import exceptions
+from airflow_claude_batch._compat import AirflowFailException, conf, timezone
+from airflow_claude_batch.batch import waiting
+from airflow_claude_batch.batch.manifest import Manifest
+from airflow_claude_batch.batch.policy import DRAIN, Done, Waiting
+from airflow_claude_batch.batch.pricing import PriceTable
+from airflow_claude_batch.batch.wake import Wake
+from airflow_claude_batch.exceptions import ClaudeBatchError, ConfigurationError, InputError
+
+if TYPE_CHECKING:
+    from airflow_claude_batch._compat import BaseOperator
+    from airflow_claude_batch.api.client import ClaudeClient
+
+log = logging.getLogger(__name__)
+
+
+class Work(Protocol):
+    """What can be carried on: a submission, or a collection of batches made elsewhere."""
+
+    client: ClaudeClient
+
+    def advance(self) -> Waiting | Done: ...
+
+    def give_up_on(self, batch_id: str, reason: str) -> None: ...
+
+
+def carry_on(task: Any, work: Work, **kwargs: Any) -> Manifest:
+    """Advance until done. A deferrable task leaves by the exception that defers it.
+
+    :param kwargs: what ``execute_complete`` is to be given when the task comes back.
+    """
+    while True:
+        step = work.advance()
+        if isinstance(step, Done):
+            return conclude(step)
+        log.info("Waiting until %s at most: %s", step.until, step.reason)
+        if task.deferrable:
+            defer(task, step, kwargs)
+        wake = waiting.wait(
+            work.client,
+            step.batch_ids,
+            wait_for=step.wait_for,
+            poll_interval=poll_interval(task),
+            until=step.until,
+            connection=task.claude_conn_id,
+        )
+        heed(wake, work, task)
+
+
+def defer(task: Any, step: Waiting, kwargs: dict[str, Any]) -> None:
+    """Leave the worker; the trigger's event brings the task back.
+
+    Airflow's own timeout is only a net below ours: the trigger comes back at ``until`` by itself.
+    """
+    from airflow_claude_batch.triggers import MessageBatchTrigger
+
+    task.defer(
+        trigger=MessageBatchTrigger(
+            task.claude_conn_id,
+            batch_ids=list(step.batch_ids),
+            wait_for=step.wait_for,
+            poll_interval=poll_interval(task),
+            until=step.until.isoformat(),
+            cancel_on_kill=task.cancel_on_kill,
+        ),
+        method_name="execute_complete",
+        kwargs=kwargs or None,
+        timeout=max(step.until - timezone.utcnow(), timedelta()) + DRAIN,
+    )
+
+
+def heed(wake: Wake, work: Work, task: Any) -> None:
+    """Take in how a wait ended.
+
+    :raises ClaudeBatchError: the wait found what a person must mend.
+    """
+    if wake.status != "error":
+        return
+    if wake.lost:
+        for batch_id in wake.lost:
+            work.give_up_on(batch_id, wake.error or "not found")
+        return
+    kind = getattr(exceptions, wake.error_type or "", None)
+    name = kind.__name__ if isinstance(kind, type) and issubclass(kind, ClaudeBatchError) else "error"
+    raise exceptions.BatchError(f"Waiting for {task.task_id} ended ({name}): {wake.error}")
+
+
+def conclude(step: Done) -> Manifest:
+    """The manifest of a good end.
+
+    :raises BatchError: the end is not the one asked for; a retry of the task may mend it.
+    :raises AirflowFailException: it would not.
+    """
+    log.info("%s: %s, rows in %s", step.manifest.status, _counted(step.manifest), step.manifest.results_path)
+    if step.failure is None:
+        return step.manifest
+    if step.permanent:
+        raise AirflowFailException(str(step.failure)) from step.failure
+    raise step.failure
+
+
+@contextlib.contextmanager
+def mended(task: BaseOperator) -> Iterator[None]:
+    """Errors of the input fail the task for good: a retry would say the same."""
+    try:
+        yield
+    except InputError as error:
+        raise AirflowFailException(f"{task.task_id}: {error}") from error
+
+
+def poll_interval(task: Any) -> float:
+    """The task's own, or the deployment's."""
+    if task.poll_interval is not None:
+        return float(task.poll_interval)
+    return float(conf.getfloat("claude_batch", "poll_interval", fallback=60.0))
+
+
+def price_table() -> PriceTable:
+    """The bundled prices, with the deployment's overrides.
+
+    :raises ConfigurationError: the overrides cannot be read.
+    """
+    path = conf.get("claude_batch", "prices_path", fallback=None)
+    if not path:
+        return PriceTable.load()
+    try:
+        overrides = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"[claude_batch] prices_path: {path} cannot be read: {error}") from error
+    return PriceTable.load(overrides)
+
+
+def max_inline_bytes() -> int:
+    """How large the rows in a manifest may be."""
+    return int(conf.getint("claude_batch", "max_inline_bytes", fallback=48 * 1024))
+
+
+def _counted(manifest: Manifest) -> str:
+    return ", ".join(f"{count} {word}" for word, count in manifest.counts.items() if count) or "no rows yet"

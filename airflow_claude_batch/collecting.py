@@ -1,0 +1,153 @@
+"""The sensor's work: finds out what the batches are of, waits for them and lands their answers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_claude_batch._compat import timezone
+from airflow_claude_batch.api.limits import check_batch_id
+from airflow_claude_batch.batch import requests as requests_
+from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.collection import Collection
+from airflow_claude_batch.batch.job import OUTAGES
+from airflow_claude_batch.batch.manifest import read_manifest
+from airflow_claude_batch.batch.policy import Done, Policy
+from airflow_claude_batch.batch.requests import Requests
+from airflow_claude_batch.batch.wake import Wake
+from airflow_claude_batch.carrying import carry_on, conclude, heed, max_inline_bytes, mended, price_table
+from airflow_claude_batch.exceptions import InputError
+from airflow_claude_batch.hooks import ClaudeHook
+from airflow_claude_batch.folders import own_folder, parent_of, submission_id
+
+if TYPE_CHECKING:
+    from airflow_claude_batch._compat import Context
+    from airflow_claude_batch.sensors import MessageBatchSensor
+
+log = logging.getLogger(__name__)
+
+#: For how long the API must deny a batch until it is believed: single 404s are reported from production.
+NOT_FOUND_GRACE: Final = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batches:
+    """What a sensor's ``batch`` comes to."""
+
+    ids: Sequence[str]
+    submission_id: str
+    folder: storage.Folder
+    has_requests: bool
+
+
+def run_collection(
+    task: MessageBatchSensor, context: Context, *, event: Mapping[str, Any] | None, deadline: datetime
+) -> dict[str, Any]:
+    """Carry a deferrable sensor on to its end, or to the next deferral.
+
+    :param event: what the trigger said, when this is a resumption.
+    """
+    with mended(task), _opened(task, context, deadline) as collection:
+        if event is not None:
+            heed(Wake.from_event(event), collection, task)
+        return carry_on(task, collection, deadline=deadline.isoformat()).to_xcom()
+
+
+def poke(task: MessageBatchSensor, context: Context) -> dict[str, Any] | None:
+    """Look once. None while the batches run, or cannot be asked about: an outage is not an answer."""
+    with mended(task), _opened(task, context, timezone.utcnow() + timedelta(days=1)) as collection:
+        try:
+            step = collection.advance()
+        except OUTAGES as error:
+            log.warning("The batches could not be looked at just now, trying again: %s", error)
+            return None
+        if isinstance(step, Done):
+            return conclude(step).to_xcom()
+        _give_up_in_time(task, context, collection)
+        return None
+
+
+def _give_up_in_time(task: MessageBatchSensor, context: Context, collection: Collection) -> None:
+    """Tell a batch that does not exist from a blip."""
+    now = timezone.utcnow()
+    since = task._not_found_since  # noqa: SLF001  # the memory of a poking process lives on the task
+    for batch_id in since.keys() - collection.not_found.keys():
+        del since[batch_id]
+    for batch_id, reason in collection.not_found.items():
+        first = since.setdefault(batch_id, _first_look(task, context) or now)
+        if now - first >= NOT_FOUND_GRACE:
+            collection.give_up_on(batch_id, reason)
+
+
+def _first_look(task: MessageBatchSensor, context: Context) -> datetime | None:
+    """A sensor that is rescheduled begins each look in a new process."""
+    if not task.reschedule:
+        return None
+    first: datetime | None = context["ti"].get_first_reschedule_date(context)
+    return first
+
+
+@contextlib.contextmanager
+def _opened(task: MessageBatchSensor, context: Context, deadline: datetime) -> Iterator[Collection]:
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claude-batch-")))
+        batches = _batches(task, context)
+        collection = Collection(
+            client=ClaudeHook(task.claude_conn_id).get_conn(),
+            submission_id=batches.submission_id,
+            batch_ids=batches.ids,
+            folder=batches.folder,
+            requests=_requests(batches, scratch, stack),
+            policy=Policy(allow_failed=task.allow_failed, max_inline_bytes=max_inline_bytes()),
+            prices=price_table(),
+            deadline=deadline,
+            clock=timezone.utcnow,
+            sleep=time.sleep,
+        )
+        task._collection = collection  # noqa: SLF001  # for on_kill, which Airflow calls on the task
+        yield collection
+
+
+def _requests(batches: _Batches, scratch: Path, stack: contextlib.ExitStack) -> Requests | None:
+    if not batches.has_requests:
+        return None
+    path = storage.local_copy(batches.folder, requests_.FILE, scratch)
+    if path is None:
+        raise InputError(
+            f"{batches.folder.uri(requests_.FILE)} is not there, which says what was sent. Is results_path a place that all "
+            "workers share? To land the answers without it, give the sensor the manifest's batch_ids."
+        )
+    return stack.enter_context(Requests(path))
+
+
+def _batches(task: MessageBatchSensor, context: Context) -> _Batches:
+    value = task.batch
+    if isinstance(value, Mapping):
+        return _of_manifest(value)
+    ids = [value] if isinstance(value, str) else value
+    if not isinstance(ids, Sequence) or not ids or not all(isinstance(id_, str) for id_ in ids):
+        raise InputError(
+            f"batch is {type(value).__name__}: give the operator's output, a batch id, or a list of batch ids."
+        )
+    ti = context["ti"]
+    folder = own_folder(task.results_path, ti)
+    return _Batches([check_batch_id(id_) for id_ in ids], submission_id(ti), folder, has_requests=False)
+
+
+def _of_manifest(value: Mapping[str, Any]) -> _Batches:
+    try:
+        manifest = read_manifest(value)
+    except ValueError as error:
+        raise InputError(f"batch is a mapping, but {error}. Give the operator's output.") from error
+    if manifest.results_path is None:
+        raise InputError("batch is a manifest without results_path. Give the operator's output.")
+    folder, _ = parent_of(manifest.results_path)
+    ids = [check_batch_id(id_) for id_ in manifest.batch_ids]
+    return _Batches(ids, manifest.submission_id, folder, has_requests=True)

@@ -1,0 +1,60 @@
+"""Where submissions keep their files: any place that Airflow's object storage reaches."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow_claude_batch._compat import ObjectStoragePath, conf
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.batch.storage import Folder
+
+#: What names may keep of an Airflow run id such as ``manual__2026-11-22T09:00:00+00:00``.
+_PLAIN = ":+~@=,"
+
+
+def results_root(results_path: str | None) -> str:
+    """The folder above all submissions: the task's, the deployment's, else one under AIRFLOW_HOME."""
+    configured = results_path or conf.get("claude_batch", "results_path", fallback=None)
+    return configured or str(Path(conf.get("core", "airflow_home", fallback="~/airflow")).expanduser() / "claude_batch")
+
+
+def own_folder(results_path: str | None, ti: Any) -> Folder:
+    """The folder of a task instance: ``<root>/<dag_id>/<run_id>/<task_id>[/<map_index>]``, the same for every try."""
+    names = [ti.dag_id, ti.run_id, ti.task_id]
+    if ti.map_index is not None and ti.map_index >= 0:
+        names.append(str(ti.map_index))
+    return folder_at("/".join([results_root(results_path).rstrip("/"), *map(_segment, names)]))
+
+
+def submission_id(ti: Any) -> str:
+    """The same for every try of a task instance, and for no other task instance."""
+    name = "\0".join((ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index)))
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def folder_at(uri: str) -> Folder:
+    """A folder by path or URI, such as ``s3://aws_default@bucket/claude-batch``."""
+    from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
+
+    if "://" not in uri:
+        return LocalFolder(Path(uri).expanduser())
+    path = ObjectStoragePath(uri)
+    if path.protocol in ("file", "local"):
+        return LocalFolder(Path(path.path))
+    return ObjectFolder(path.fs, path.path, uri=uri)
+
+
+def parent_of(uri: str) -> tuple[Folder, str]:
+    """The folder of a file, and the file's name in it."""
+    parent, _, name = uri.rpartition("/")
+    return folder_at(parent or "."), name
+
+
+def _segment(name: str) -> str:
+    """One path segment that cannot climb out of its folder."""
+    quoted = quote(name, safe=_PLAIN)
+    return quoted.replace(".", "%2E") if not quoted.strip(".") else quoted

@@ -1,0 +1,79 @@
+"""Reading the operator's ``messages``, wherever they come from, as requests."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_claude_batch._compat import ObjectStoragePath
+from airflow_claude_batch.batch.messages import Defaults, Request, check_params, read_request
+from airflow_claude_batch.batch.requests import write_requests
+from airflow_claude_batch.exceptions import InputError, InvalidMessageError
+from airflow_claude_batch.templating import plain
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.hooks import ClaudeHook
+    from airflow_claude_batch.operators import SendMessageBatchOperator
+
+
+def write_input(task: SendMessageBatchOperator, hook: ClaudeHook, file: IO[bytes]) -> int:
+    """Write the task's requests to a file, one by one, and answer how many there are.
+
+    :raises InputError: names the element and the remedy.
+    """
+    return write_requests(_requests(task, hook), file)
+
+
+def _requests(task: SendMessageBatchOperator, hook: ClaudeHook) -> Iterator[Request]:
+    api_version = hook.get_config().api_version
+    defaults = Defaults(
+        model=task.model or hook.get_default_model(),
+        max_tokens=_whole_number(task.max_tokens),
+        system=plain(task.system),
+        params=plain(task.request_params) or {},
+    )
+    for index, element in enumerate(_elements(plain(task.messages))):
+        request = read_request(element, index, defaults)
+        check_params(request, api_version=api_version)
+        yield request
+
+
+def _whole_number(value: Any) -> Any:
+    """A template gives digits."""
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+
+
+def _elements(messages: Any) -> Iterable[Any]:
+    if isinstance(messages, str | ObjectStoragePath | Path):
+        return _lines(str(messages))
+    if isinstance(messages, Mapping) or not isinstance(messages, Iterable):
+        raise InputError(
+            f"messages is a {type(messages).__name__}. Give a list of elements, or the path of a .jsonl file."
+        )
+    return messages
+
+
+def _lines(uri: str) -> Iterator[Any]:
+    """The elements of a ``.jsonl`` or ``.jsonl.gz`` file, one a line."""
+    if not uri.endswith((".jsonl", ".jsonl.gz")):
+        raise InputError(
+            "messages is a string that is not the path of a .jsonl or .jsonl.gz file. For a single prompt give a list of "
+            "one; a template must give a list."
+        )
+    number = 0
+    try:
+        with ObjectStoragePath(uri).open("rb") as raw:  # type: ignore[no-untyped-call]  # Airflow's
+            lines = gzip.GzipFile(fileobj=raw) if uri.endswith(".gz") else raw
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield msgspec.json.decode(line)
+    except FileNotFoundError as error:
+        raise InputError(f"messages: there is no file {uri}.") from error
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise InputError(f"messages: {uri} breaks off after line {number}: {error}. Write it again, whole.") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidMessageError(f"messages: line {number} of {uri} is not JSON ({type(error).__name__}).") from None

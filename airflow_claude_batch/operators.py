@@ -1,0 +1,178 @@
+"""The operator that sends messages as message batches.
+
+Everything but Airflow's own names is imported when a task runs: a DAG file is parsed every few seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_claude_batch._compat import BaseOperator, TaskDeferralTimeout, default_deferrable
+from airflow_claude_batch.arguments import check_allow_failed, check_choice, check_timeout
+from airflow_claude_batch.exceptions import ConfigurationError
+from airflow_claude_batch.templating import Unshown, has_marks, render_messages
+
+if TYPE_CHECKING:
+    import jinja2
+
+    from airflow_claude_batch._compat import Context
+    from airflow_claude_batch.batch.job import Submission
+
+#: Parameters of the Messages API that authors may take for Airflow's ``params`` (which are the DAG's).
+MISPLACED = frozenset(
+    {"output_config", "stop_sequences", "thinking", "tool_choice", "tools", "cache_control", "service_tier"}
+)
+
+
+class SendMessageBatchOperator(BaseOperator):
+    """Send messages to Claude as message batches; every request is paid for once, whatever crashes.
+
+    The XCom is the manifest: ``batch_ids``, ``counts``, ``results_path``, and ``responses`` with the rows themselves
+    while they are small. Without ``wait_for_completion`` it is handed on as soon as everything is sent, for
+    :class:`~airflow_claude_batch.sensors.MessageBatchSensor` to wait.
+
+    A retry or a clear of the task goes on from what was sent and answered before: only requests without a final
+    answer are sent.
+
+    :param messages: (templated) a list, an upstream task's output, or the path or URI of a ``.jsonl`` or ``.jsonl.gz``
+        file. An element is a prompt; ``{"role": …, "content": …}``; a list of such; ``{"key": …, "prompt" or "messages":
+        …}`` with overrides ``system``, ``model``, ``max_tokens``, ``params``; or ``{"custom_id": …, "params": {…}}``. Data
+        is never rendered as Jinja, what the author wrote literally is; a template string gives the native object.
+    :param model: (templated) default: the connection's, else claude-opus-5-5.
+    :param max_tokens: (templated) of each answer.
+    :param system: (templated) the system prompt of every request that has none.
+    :param request_params: (templated) further parameters of the Messages API for every request, such as ``thinking``.
+        Airflow's own ``params`` are the DAG's and are not sent.
+    :param claude_conn_id: (templated) a connection of type ``claude`` or ``anthropic``.
+    :param results_path: (templated) folder or URI above all submissions; default: ``[claude_batch] results_path``, else
+        ``claude_batch`` under AIRFLOW_HOME.
+    :param wait_for_completion: wait for the batches and land the answers in this task.
+    :param deferrable: wait in the triggerer, holding no worker. Default: ``[operators] default_deferrable``.
+    :param poll_interval: the most seconds between two looks at a batch. Default: ``[claude_batch] poll_interval``, 60.
+    :param timeout: how long an attempt may take from its start, waiting included.
+    :param on_timeout: ``cancel`` the batches or ``leave`` them running. What was answered is landed either way.
+    :param cancel_on_kill: cancel the batches when the running or deferred task is killed by hand.
+    :param repair_rounds: how often, within an attempt, requests that expired, went missing or met a server's error are
+        sent again. Refused ones are not.
+    :param allow_failed: how many rows may end without an answer before the task fails: a whole number of them, or a
+        share of all as a float.
+    :param reuse_answers: False makes a clear of the task start a new submission that pays for everything again.
+    :param on_lost: what to do when the API gives no way to know what became of a batch: ``stop`` with an error, or
+        ``resend`` its requests at the risk of paying for them twice.
+    """
+
+    template_fields: Sequence[str] = (
+        "messages",
+        "model",
+        "max_tokens",
+        "system",
+        "request_params",
+        "claude_conn_id",
+        "results_path",
+    )
+    template_fields_renderers = {"request_params": "json"}  # noqa: RUF012  # Airflow reads a plain class attribute
+    ui_color = "#f0e6dc"
+
+    def __init__(
+        self,
+        *,
+        messages: Any,
+        model: str | None = None,
+        max_tokens: int | str = 4096,
+        system: str | list[Any] | None = None,
+        request_params: Mapping[str, Any] | None = None,
+        claude_conn_id: str = "claude_default",
+        results_path: str | None = None,
+        wait_for_completion: bool = False,
+        deferrable: bool | None = None,
+        poll_interval: float | None = None,
+        timeout: timedelta = timedelta(hours=25),
+        on_timeout: Literal["cancel", "leave"] = "cancel",
+        cancel_on_kill: bool = True,
+        repair_rounds: int = 1,
+        allow_failed: float = 0,
+        reuse_answers: bool = True,
+        on_lost: Literal["stop", "resend"] = "stop",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.messages = messages
+        self.model = model
+        self.max_tokens = max_tokens
+        self.system = system
+        self.request_params = request_params
+        self.claude_conn_id = claude_conn_id
+        self.results_path = results_path
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.on_timeout = on_timeout
+        self.cancel_on_kill = cancel_on_kill
+        self.repair_rounds = repair_rounds
+        self.allow_failed = allow_failed
+        self.reuse_answers = reuse_answers
+        self.on_lost = on_lost
+        self._submission: Submission | None = None
+        self._check_arguments()
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Send, and wait if so asked."""
+        from airflow_claude_batch.submitting import run_submission
+
+        return run_submission(self, context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Go on after a deferral. Safe to be called twice with the same event."""
+        from airflow_claude_batch.submitting import run_submission
+
+        return run_submission(self, context, event=event or {})
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on also when Airflow's own deferral timeout has fired: what was answered is to be landed."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            return self.execute_complete(context)
+
+    def on_kill(self) -> None:
+        """Cancel what is open when the task is killed while a worker runs it."""
+        if self._submission is not None and self.cancel_on_kill:
+            self._submission.cancel()
+
+    def render_template(
+        self,
+        content: Any,
+        context: Context,
+        jinja_env: jinja2.Environment | None = None,
+        seen_oids: set[int] | None = None,
+    ) -> Any:
+        """Render what the author wrote; leave data alone, and keep prompts out of the UI."""
+        if isinstance(content, str) and not has_marks(content):
+            rendered = content
+        elif content is self.messages:
+            return render_messages(self, content, context, jinja_env, seen_oids)
+        else:
+            rendered = super().render_template(content, context, jinja_env, seen_oids)
+        return Unshown(rendered, "the system prompt") if content is self.system and content is not None else rendered
+
+    def _check_arguments(self) -> None:
+        """Refuse at parse time what can be known then.
+
+        :raises ConfigurationError: names the argument and what it may be.
+        """
+        check_choice(self, "on_timeout", ("cancel", "leave"))
+        check_choice(self, "on_lost", ("stop", "resend"))
+        check_allow_failed(self)
+        check_timeout(self)
+        if self.repair_rounds < 0:
+            raise ConfigurationError(f"{self.task_id}: repair_rounds must not be below 0")
+        dag = self.get_dag()
+        misplaced = MISPLACED.intersection(self.params) - set(dag.params if dag else ())
+        if misplaced:
+            raise ConfigurationError(
+                f"{self.task_id}: {', '.join(sorted(misplaced))} in params: these are Airflow's DAG params, which are not sent. Use "
+                "request_params for parameters of the Messages API."
+            )

@@ -1,0 +1,94 @@
+"""The sensor that waits for message batches and hands on their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_claude_batch._compat import BaseSensorOperator, PokeReturnValue, default_deferrable, timezone
+from airflow_claude_batch.arguments import check_allow_failed
+
+if TYPE_CHECKING:
+    from airflow_claude_batch._compat import Context
+    from airflow_claude_batch.batch.collection import Collection
+
+
+class MessageBatchSensor(BaseSensorOperator):
+    """Wait until message batches have ended, land their answers, and give the manifest.
+
+    It never sends anything: requests that ended without an answer are sent again when the operator's task is cleared.
+    Nor does it stop anything, unless it is killed and ``cancel_on_kill`` says so.
+
+    :param batch: (templated) the operator's output, a batch id, or a list of ids. With the operator's output, answers
+        are landed beside its requests, in input order under the author's keys; otherwise in order of arrival, with
+        their custom_ids as keys, in this task's own folder.
+    :param claude_conn_id: (templated) a connection of type ``claude`` or ``anthropic``.
+    :param results_path: (templated) folder or URI above all submissions, for batches that are not the operator's.
+    :param deferrable: wait in the triggerer. Default: ``[operators] default_deferrable``. If not, ``mode`` is ``poke``
+        or ``reschedule``, and ``poke_interval`` counts, as in any sensor.
+    :param poll_interval: when deferred, the most seconds between two looks at a batch. Default: ``[claude_batch]
+        poll_interval``, 60.
+    :param timeout: how long to wait, in seconds or as a timedelta. The batches go on when it is over.
+    :param cancel_on_kill: cancel the batches when the running or deferred task is killed by hand.
+    :param allow_failed: how many rows may end without an answer before the task fails: a whole number of them, or a
+        share of all as a float.
+    """
+
+    template_fields: Sequence[str] = ("batch", "claude_conn_id", "results_path")
+    ui_color = "#f0e6dc"
+
+    def __init__(
+        self,
+        *,
+        batch: Any,
+        claude_conn_id: str = "claude_default",
+        results_path: str | None = None,
+        deferrable: bool | None = None,
+        poll_interval: float | None = None,
+        timeout: float | timedelta = timedelta(hours=25),
+        cancel_on_kill: bool = False,
+        allow_failed: float = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(timeout=timeout, **kwargs)
+        self.batch = batch
+        self.claude_conn_id = claude_conn_id
+        self.results_path = results_path
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.poll_interval = poll_interval
+        self.cancel_on_kill = cancel_on_kill
+        self.allow_failed = allow_failed
+        self._collection: Collection | None = None
+        self._not_found_since: dict[str, datetime] = {}
+        check_allow_failed(self)
+
+    def execute(self, context: Context) -> Any:
+        """Look once; then wait in the triggerer, or poke as any sensor does."""
+        if not self.deferrable:
+            return super().execute(context)
+        return self._carry_on(context, event=None, deadline=timezone.utcnow() + timedelta(seconds=self.timeout))
+
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None, deadline: str | None = None
+    ) -> Any:
+        """Go on after a deferral. Safe to be called twice with the same event."""
+        at = datetime.fromisoformat(deadline) if deadline else timezone.utcnow()
+        return self._carry_on(context, event=event or {}, deadline=at)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once at the batches; when all have ended, land their answers."""
+        from airflow_claude_batch.collecting import poke
+
+        manifest = poke(self, context)
+        return PokeReturnValue(is_done=manifest is not None, xcom_value=manifest)
+
+    def on_kill(self) -> None:
+        """Cancel the batches when the task is killed while a worker runs it, if so asked."""
+        if self._collection is not None and self.cancel_on_kill:
+            self._collection.cancel()
+
+    def _carry_on(self, context: Context, *, event: dict[str, Any] | None, deadline: datetime) -> Any:
+        from airflow_claude_batch.collecting import run_collection
+
+        return run_collection(self, context, event=event, deadline=deadline)

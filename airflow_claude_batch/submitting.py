@@ -1,0 +1,124 @@
+"""The operator's work: opens the submission of a task instance and carries it on."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_claude_batch._compat import timezone
+from airflow_claude_batch.batch import opening
+from airflow_claude_batch.batch.job import Submission
+from airflow_claude_batch.batch.ledger import FolderLedgerStore, LedgerStore
+from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.wake import Wake
+from airflow_claude_batch.carrying import carry_on, heed, max_inline_bytes, mended, price_table
+from airflow_claude_batch.folders import own_folder, submission_id
+from airflow_claude_batch.hooks import ClaudeHook
+from airflow_claude_batch.inputs import write_input
+
+if TYPE_CHECKING:
+    from airflow_claude_batch._compat import Context
+    from airflow_claude_batch.batch.storage import Folder
+    from airflow_claude_batch.operators import SendMessageBatchOperator
+
+STATE_KEY = "claude_batch_ledger"
+#: A ledger outlives its batches' results (29 days), counted from its last change.
+STATE_RETENTION = timedelta(days=60)
+
+
+class StateLedgerStore:
+    """The ledger in Airflow's task state store (3.3+); one left in the folder by an older version is taken over."""
+
+    def __init__(self, accessor: Any, folder: Folder) -> None:
+        self._accessor = accessor
+        self._folder = FolderLedgerStore(folder)
+
+    def load(self) -> bytes | None:
+        value = self._accessor.get(STATE_KEY)
+        return self._folder.load() if value is None else msgspec.json.encode(value)
+
+    def save(self, data: bytes) -> None:
+        self._accessor.set(STATE_KEY, msgspec.json.decode(data), retention=STATE_RETENTION)
+
+
+def run_submission(
+    task: SendMessageBatchOperator, context: Context, *, event: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Carry a task's submission on to its end, or to the next deferral.
+
+    :param event: what the trigger said, when this is a resumption.
+    """
+    with mended(task), tempfile.TemporaryDirectory(prefix="claude-batch-") as scratch:
+        hook = ClaudeHook(task.claude_conn_id)
+        with _opened(task, context, hook, Path(scratch), resuming=event is not None) as submission:
+            task._submission = submission  # noqa: SLF001  # for on_kill, which Airflow calls on the task
+            if event is not None:
+                heed(Wake.from_event(event), submission, task)
+            return carry_on(task, submission).to_xcom()
+
+
+@contextlib.contextmanager
+def _opened(
+    task: SendMessageBatchOperator, context: Context, hook: ClaudeHook, scratch: Path, *, resuming: bool
+) -> Iterator[Submission]:
+    ti = context["ti"]
+    folder = own_folder(task.results_path, ti)
+    store = _ledger_store(context, folder)
+    attempt = _attempt(ti)
+    opened = opening.resume(store, folder, attempt, scratch) if resuming else None
+    if opened is None:
+        opened = opening.begin(
+            store,
+            folder,
+            attempt,
+            lambda file: write_input(task, hook, file),
+            scratch,
+            reuse_answers=task.reuse_answers,
+        )
+    record, requests = opened
+    with requests:
+        yield Submission(
+            client=hook.get_conn(),
+            record=record,
+            folder=folder,
+            requests=requests,
+            policy=_policy(task),
+            prices=price_table(),
+            clock=timezone.utcnow,
+            sleep=time.sleep,
+        )
+
+
+def _attempt(ti: Any) -> opening.Attempt:
+    """A clear raises ``max_tries`` (to the tries made so far plus the retries), a retry does not."""
+    return opening.Attempt(
+        submission_id=submission_id(ti),
+        try_number=ti.try_number,
+        generation=ti.max_tries,
+        now=timezone.utcnow(),
+    )
+
+
+def _ledger_store(context: Context, folder: Folder) -> LedgerStore:
+    accessor = context.get("task_state_store")
+    return FolderLedgerStore(folder) if accessor is None else StateLedgerStore(accessor, folder)
+
+
+def _policy(task: SendMessageBatchOperator) -> Policy:
+    timeout = min(task.timeout, task.execution_timeout or task.timeout)
+    return Policy(
+        wait_for_completion=task.wait_for_completion,
+        timeout=timeout,
+        on_timeout=task.on_timeout,
+        repair_rounds=task.repair_rounds,
+        allow_failed=task.allow_failed,
+        on_lost=task.on_lost,
+        max_inline_bytes=max_inline_bytes(),
+    )
