@@ -31,6 +31,14 @@ def host_of(url: str) -> str:
     return urlsplit(url).netloc
 
 
+def host_in(text: str) -> str | None:
+    """The host that a URL of unknown origin names, None if it names none."""
+    try:
+        return urlsplit(text).hostname
+    except ValueError:
+        return None
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host name means this machine."""
     if host == "localhost":

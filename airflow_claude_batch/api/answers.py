@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
+from airflow_claude_batch.api.address import host_in
 from airflow_claude_batch.api.http import CallFailed, RawAnswer, RawRequest
 from airflow_claude_batch.api.limits import MAX_BATCH_BYTES
 from airflow_claude_batch.api.retry import (
@@ -161,7 +161,7 @@ def shorten(text: str, length: int) -> str:
 def _redirected(request: RawRequest, answer: RawAnswer) -> CallFailed:
     failure = Refused(answer.status_code)
     accepted = may_have_been_accepted(failure, request.effect)
-    to = urlsplit(answer.headers.get("location", "")).hostname or "an unnamed place"
+    to = host_in(answer.headers.get("location", "")) or "an unnamed place"
     ending = _ending(request.effect, accepted=accepted)
     error: APIError = MalformedResponseError(
         f"could not {request.what}: {request.host} answered {answer.status_code}, a redirect to {shorten(to, 100)}. "

@@ -75,7 +75,8 @@ class ClientConfig:
             )
         if min(self.connect_timeout, self.read_timeout, self.write_timeout) <= 0 or self.max_retries < 0:
             raise ConfigurationError("timeouts must be above 0 seconds, and max_retries not below 0")
-        for name, value in self.fixed_headers().items():
+        profile = {"anthropic-user-profile-id": self.user_profile_id or ""}
+        for name, value in (self.fixed_headers() | profile).items():
             if not _HEADER_NAME.fullmatch(name):
                 raise ConfigurationError(f"{name!r} cannot be the name of a header")
             if not (value.isascii() and value.isprintable()):

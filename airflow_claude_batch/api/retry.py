@@ -100,16 +100,12 @@ def may_have_been_accepted(failure: Failure, effect: Effect) -> bool:
     """Whether the call may have taken effect although it failed. Reading has no effect to take."""
     if effect is Effect.NONE:
         return False
-    match failure:
-        case NoAnswer(stage):
-            # A server that honours content-length cannot accept a body cut short, so SENDING looks safe. But the
-            # part that we failed to send may be none (the error came after the last byte), and a proxy may have
-            # the whole body already. Looking costs one call, being wrong costs a batch.
-            return stage in (Stage.SENDING, Stage.WAITING)
-        case Refused(status_code):
-            return _status_may_hide_acceptance(status_code)
-        case Garbled():
-            return True
+    if isinstance(failure, NoAnswer):
+        # A server that honours content-length cannot accept a body cut short, so SENDING looks safe. But the part that
+        # we failed to send may be none (the error came after the last byte), and a proxy may have the whole body
+        # already. Looking costs one call, being wrong costs a batch.
+        return failure.stage in (Stage.SENDING, Stage.WAITING)
+    return isinstance(failure, Garbled) or _status_may_hide_acceptance(failure.status_code)
 
 
 def _status_may_hide_acceptance(status_code: int) -> bool:
@@ -150,19 +146,15 @@ def decide(
 
 
 def _worth_another_try(failure: Failure) -> bool:
-    match failure:
-        case NoAnswer(stage):
-            return stage is not Stage.UNTRUSTED
-        case Refused(error_code=code) if code in SPEND_LIMIT_CODES:
-            return False
-        case Refused(error_code=code) if code == BODY_TIMEOUT_CODE:
-            return True
-        case Refused(should_retry=bool(said)):
-            return said
-        case Refused(status_code):
-            return status_code in (408, 409, 429) or status_code >= 500
-        case Garbled():
-            return True
+    if isinstance(failure, NoAnswer):
+        return failure.stage is not Stage.UNTRUSTED
+    if isinstance(failure, Garbled) or failure.error_code == BODY_TIMEOUT_CODE:
+        return True
+    if failure.error_code in SPEND_LIMIT_CODES:
+        return False
+    if failure.should_retry is not None:
+        return failure.should_retry
+    return failure.status_code in (408, 409, 429) or failure.status_code >= 500
 
 
 def _pause_seconds(asked: float | None, attempt: int, dice: float) -> float:

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from faces import BATCH
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_claude_batch import exceptions
+from airflow_claude_batch.api.answers import no_answer, read_answer, refused, shorten
+from airflow_claude_batch.api.http import CallFailed, RawAnswer, RawRequest
+from airflow_claude_batch.api.retry import Effect, Garbled, Refused, Stage
+from airflow_claude_batch.api.wire import BatchPage, MessageBatch
+
+LOOK = "The batch may have been created nevertheless: look for it before sending again."
+NOTHING = "Nothing was created."
+
+
+def request(effect=Effect.AGAIN):
+    return RawRequest(
+        what="create a message batch",
+        effect=effect,
+        method="POST",
+        url="https://api.anthropic.com/v1/messages/batches",
+        headers={"authorization": "Bearer sk-ant-secret"},
+        read_timeout=1,
+        write_timeout=1,
+        credential_remedy="Check the API key.",
+        max_answer_bytes=1000,
+    )
+
+
+def envelope(kind, message="Some words.", code=None, request_id="req_body"):
+    details = {"error_code": code} if code else None
+    body = {"type": "error", "error": {"type": kind, "message": message, "details": details}, "request_id": request_id}
+    return json.dumps(body).encode()
+
+
+def error_of(status, body=b"", effect=Effect.AGAIN, **headers):
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return refused(request(effect), RawAnswer(status, names, body)).error
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code", "expected", "accepted"),
+    [
+        (400, "invalid_request_error", None, exceptions.BadRequestError, False),
+        (400, "invalid_request_error", "request_body_timeout", exceptions.BadRequestError, False),
+        (401, "authentication_error", None, exceptions.AuthenticationError, False),
+        (402, "billing_error", None, exceptions.BillingError, False),
+        (403, "permission_error", None, exceptions.PermissionDeniedError, False),
+        (404, "not_found_error", None, exceptions.NotFoundError, False),
+        (408, "timeout_error", None, exceptions.ServerError, True),
+        (409, "conflict_error", None, exceptions.BadRequestError, True),
+        (413, "request_too_large", None, exceptions.RequestTooLargeError, False),
+        (422, "invalid_request_error", None, exceptions.BadRequestError, False),
+        (429, "rate_limit_error", None, exceptions.RateLimitError, False),
+        (429, "rate_limit_error", "ramp_limit_exceeded", exceptions.RateLimitError, False),
+        (429, "rate_limit_error", "enforced_spend_limit_reached", exceptions.BillingError, False),
+        (429, "rate_limit_error", "contract_spend_limit_reached", exceptions.BillingError, False),
+        (400, "billing_error", None, exceptions.BillingError, False),
+        (499, "api_error", None, exceptions.ServerError, True),
+        (500, "api_error", None, exceptions.ServerError, True),
+        (503, "api_error", "cmek_key_unreachable", exceptions.ServerError, True),
+        (504, "timeout_error", None, exceptions.ServerError, True),
+        (529, "overloaded_error", None, exceptions.OverloadedError, False),
+    ],
+)
+def test_each_answer_that_says_no_is_its_own_error(status, kind, code, expected, accepted):
+    error = error_of(status, envelope(kind, code=code), retry_after="7")
+
+    assert type(error) is expected
+    assert (error.status_code, error.error_type, error.error_code) == (status, kind, code)
+    assert (error.request_id, error.retry_after) == ("req_body", 7.0)
+    assert error.may_have_been_accepted is accepted
+    assert str(error).startswith(f"could not create a message batch: api.anthropic.com answered {status} {kind}")
+    assert (LOOK if accepted else NOTHING) in str(error)
+    assert str(error).endswith("(request id req_body)")
+    assert "sk-ant" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "You have reached your specified API usage limits. You will regain access on 2026-12-01.",
+            exceptions.BillingError,
+        ),
+        ("Your credit balance is too low to access the Anthropic API.", exceptions.BillingError),
+        ("max_tokens: too many", exceptions.BadRequestError),
+    ],
+)
+def test_limits_on_spending_that_are_told_in_words_only_are_billing_errors(message, expected):
+    error = error_of(400, envelope("invalid_request_error", message))
+
+    assert type(error) is expected
+    assert ("No retry will help" in str(error)) is (expected is exceptions.BillingError)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "remedy"),
+    [
+        (401, None, "Check the API key."),
+        (403, None, "workspace and its permissions"),
+        (404, None, "workspace that made them"),
+        (407, None, "proxy URL"),
+        (413, None, "250,000,000 bytes"),
+        (402, None, "Claude Console"),
+        (400, "organization_on_hold", "on hold"),
+        (400, "cmek_key_disabled", "encryption key"),
+        (400, "claude_code_key_creator_not_member", "make a new key"),
+    ],
+)
+def test_an_error_says_what_to_do(status, code, remedy):
+    assert remedy in str(error_of(status, envelope("some_error", code=code)))
+
+
+def test_an_error_that_costs_nothing_does_not_speak_of_money():
+    text = str(error_of(500, envelope("api_error"), effect=Effect.NONE))
+
+    assert LOOK not in text
+    assert NOTHING not in text
+
+
+def test_the_edges_error_has_neither_type_nor_request_id_in_its_body():
+    error = error_of(413, b'{"error":{"type":"request_too_large","message":"Request exceeds the maximum size"}}')
+
+    assert type(error) is exceptions.RequestTooLargeError
+    assert (error.error_type, error.request_id) == ("request_too_large", None)
+    assert "request id" not in str(error)
+
+
+def test_the_headers_request_id_stands_in_for_the_bodys():
+    assert error_of(500, envelope("api_error", request_id=None), request_id="req_header").request_id == "req_header"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"<html><head><title>502 Bad\n Gateway</title></head>" + b"x" * 9000, "an HTML page ('502 Bad Gateway')"),
+        (b"  <!DOCTYPE html><html><title> </title>", "an HTML page: it looks like a proxy's"),
+        (b"upstream connect error", "not the API's JSON: 'upstream connect error'"),
+        (b"", "0 bytes that are not the API's JSON."),
+        (b"\xff\xfe\x00binary", "bytes that are not the API's JSON"),
+        (b'{"error":7}', "not the API's JSON"),
+        (b'["error"]', "not the API's JSON"),
+        (b'{"message":"no Route matched"}', "no Route matched"),
+    ],
+    ids=["html", "html without title", "text", "empty", "binary", "odd error", "list", "gateway's json"],
+)
+def test_an_answer_of_something_on_the_way_is_called_that(body, said):
+    error = error_of(502, body)
+
+    assert type(error) is exceptions.ServerError
+    assert error.error_type is None
+    assert said in str(error)
+    assert "api.anthropic.com answered 502" in str(error)
+    assert len(str(error)) < 500
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "sk-ant-api03-abcdefgh",
+        "Bearer abcdefghijkl",
+        "basic dXNlcjpwYXNz",
+        "eyJhbGci.eyJzdWIi.c2ln",
+        "http://user:hunter2@proxy:3128",
+    ],
+)
+def test_a_secret_that_an_answer_repeats_is_left_out(leak):
+    secret = leak.removeprefix("http://").split("@")[0].split(" ")[-1]
+    for error in (
+        error_of(401, envelope("authentication_error", f"you sent {leak} to us")),
+        error_of(502, f"bad gateway: {leak}".encode()),
+        no_answer(request(), Stage.CONNECTING, f"failed for {leak}").error,
+    ):
+        assert secret not in str(error)
+        assert "***" in str(error)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_an_error_that_names_only_the_host(status):
+    error = error_of(status, b"", location="https://login.example/sso?token=abc123")
+
+    assert type(error) is exceptions.MalformedResponseError
+    assert "a redirect to login.example." in str(error)
+    assert "abc123" not in str(error)
+    assert error.may_have_been_accepted is False
+
+
+@pytest.mark.parametrize("location", [{}, {"location": "/elsewhere"}, {"location": "https://[bad"}], ids=str)
+def test_a_redirect_to_nowhere_is_an_error_as_well(location):
+    assert "an unnamed place" in str(error_of(302, b"", **location))
+
+
+def test_after_303_a_batch_may_be_there():
+    assert error_of(303).may_have_been_accepted is True
+
+
+def test_an_answer_becomes_a_value_that_knows_the_servers_time():
+    headers = {"date": "Sun, 22 Nov 2026 09:00:01 GMT"}
+    page = json.dumps({"data": [BATCH], "has_more": False, "first_id": "a", "last_id": "b"}).encode()
+    now = datetime(2026, 11, 22, 9, 0, 1, tzinfo=UTC)
+
+    assert read_answer(request(), RawAnswer(200, headers, json.dumps(BATCH).encode()), MessageBatch).server_time == now
+    assert read_answer(request(), RawAnswer(200, headers, page), BatchPage).server_time == now
+    assert read_answer(request(), RawAnswer(201, {}, page), BatchPage).server_time is None
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"id":"msgbatch_1"', "bytes that are not the API's JSON"),
+        (b"<html><title>Sign in</title>", "HTML page ('Sign in')"),
+        (b"my secret prompt", "16 bytes that are not the API's JSON"),
+    ],
+    ids=["cut", "html", "text"],
+)
+def test_a_success_that_is_not_the_apis_may_have_made_a_batch_and_its_body_is_not_shown(body, said):
+    with pytest.raises(CallFailed) as caught:
+        read_answer(request(), RawAnswer(200, {}, body), MessageBatch)
+
+    assert caught.value.failure == Garbled()
+    error = caught.value.error
+    assert type(error) is exceptions.MalformedResponseError
+    assert error.may_have_been_accepted is True
+    assert said in str(error)
+    assert LOOK in str(error)
+    assert "secret prompt" not in str(error)
+
+
+@pytest.mark.parametrize(("said", "understood"), [("true", True), ("false", False), ("perhaps", None), (None, None)])
+def test_the_apis_own_opinion_of_another_try_is_heard(said, understood):
+    headers = {"x-should-retry": said} if said else {}
+
+    assert refused(request(), RawAnswer(500, headers, b"")).failure == Refused(500, should_retry=understood)
+
+
+def test_a_date_to_wait_for_is_measured_on_the_servers_clock():
+    headers = {"date": "Sun, 22 Nov 2026 09:00:00 GMT", "retry-after": "Sun, 22 Nov 2026 09:00:30 GMT"}
+
+    assert refused(request(), RawAnswer(429, headers, b"")).error.retry_after == 30.0
+
+
+def test_a_call_without_an_answer_says_why():
+    error = no_answer(request(), Stage.WAITING, "ReadTimeout").error
+
+    assert str(error) == f"could not create a message batch: api.anthropic.com: ReadTimeout. {LOOK}"
+    assert error.may_have_been_accepted is True
+    untrusted = no_answer(request(), Stage.UNTRUSTED, "certificate verify failed").error
+    assert "Name the CA file" in str(untrusted)
+    assert untrusted.may_have_been_accepted is False
+
+
+@given(text=st.text(), length=st.integers(min_value=10, max_value=100))
+def test_what_gets_into_a_log_is_one_short_printable_line(text, length):
+    line = shorten(text, length)
+
+    assert len(line) <= length
+    assert line.isprintable()
+
+
+@given(st.integers(min_value=300, max_value=599), st.binary(max_size=100), st.sampled_from(Effect))
+def test_every_answer_makes_an_error(status, body, effect):
+    assert isinstance(error_of(status, body, effect), exceptions.APIError)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_claude_batch.api import limits
+from airflow_claude_batch.exceptions import InputError
+
+
+@pytest.mark.parametrize("batch_id", ["msgbatch_01AbCdEfGhJkLmNpQrStUvWx", "batch-2", "a", "A" * 128])
+def test_a_word_that_urls_can_hold_is_a_batch_id(batch_id):
+    assert limits.check_batch_id(batch_id) == batch_id
+
+
+@pytest.mark.parametrize(
+    "batch_id",
+    ["", "a/b", "..", "../models", "a?b", "a#b", "a b", "a%2fb", "msgbatch_1\n", "ä", "A" * 129, "a\\b", None, 7, b"a"],
+    ids=repr,
+)
+def test_anything_else_is_refused_before_it_gets_into_a_url(batch_id):
+    with pytest.raises(InputError, match="not the id of a message batch"):
+        limits.check_batch_id(batch_id)
+
+
+def test_a_refused_id_is_named_but_not_at_length():
+    with pytest.raises(InputError) as caught:
+        limits.check_batch_id("../../" + "x" * 5000)
+
+    assert "'../../xxx" in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@given(st.text())
+def test_no_text_that_passes_can_leave_its_place_in_a_path(text):
+    try:
+        checked = limits.check_batch_id(text)
+    except InputError:
+        return
+    assert checked == text
+    assert not set(checked) & set("/\\.?#%@: \t\r\n")
+
+
+@pytest.mark.parametrize(
+    ("custom_id", "fits"),
+    [
+        ("a", True),
+        ("run42-0001_A", True),
+        ("x" * 64, True),
+        ("x" * 65, False),
+        ("", False),
+        ("a.b", False),
+        ("manual__2026-11-22T09:00:00+00:00", False),
+        ("ä", False),
+        ("a\n", False),
+    ],
+)
+@pytest.mark.parametrize("method", ["match", "fullmatch"])
+def test_custom_ids_are_what_the_api_takes(custom_id, fits, method):
+    assert bool(getattr(limits.CUSTOM_ID_PATTERN, method)(custom_id)) is fits

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_claude_batch.api.retry import (
+    LONGEST_PAUSE_SECONDS,
+    LONGEST_RETRY_AFTER_SECONDS,
+    Effect,
+    Garbled,
+    GiveUp,
+    NoAnswer,
+    Refused,
+    Retry,
+    Stage,
+    decide,
+    http_date,
+    may_have_been_accepted,
+    may_resend,
+    retry_after_seconds,
+)
+
+NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+
+
+def rule(failure, *, effect=Effect.NONE, attempt=1, max_retries=4, dice=0.0):
+    return decide(failure, effect=effect, attempt=attempt, max_retries=max_retries, rng=lambda: dice)
+
+
+# The table of money: which failed create may have made a batch nevertheless.
+@pytest.mark.parametrize(
+    ("failure", "accepted"),
+    [
+        pytest.param(NoAnswer(Stage.CONNECTING), False, id="nothing left"),
+        pytest.param(NoAnswer(Stage.UNTRUSTED), False, id="certificate not trusted"),
+        pytest.param(NoAnswer(Stage.SENDING), True, id="a part left"),
+        pytest.param(NoAnswer(Stage.WAITING), True, id="all of it left"),
+        pytest.param(Garbled(), True, id="200 that is not the API's"),
+        *[
+            pytest.param(Refused(status), False, id=str(status))
+            for status in (301, 302, 307, 308, 400, 401, 402, 403, 404, 405, 407, 413, 415, 422, 425, 429, 431, 529)
+        ],
+        *[
+            pytest.param(Refused(status), True, id=str(status))
+            for status in (199, 303, 408, 409, 499, 500, 501, 502, 503, 504, 520, 522, 524, 528, 530, 599, 600)
+        ],
+        pytest.param(Refused(400, "request_body_timeout"), False, id="400 request_body_timeout"),
+    ],
+)
+def test_a_create_is_sent_again_only_if_it_cannot_have_been_accepted(failure, accepted):
+    assert may_have_been_accepted(failure, Effect.AGAIN) is accepted
+    assert may_have_been_accepted(failure, Effect.SAME) is accepted
+    assert may_have_been_accepted(failure, Effect.NONE) is False
+    assert may_resend(failure, Effect.AGAIN) is not accepted
+    assert may_resend(failure, Effect.SAME)
+    assert may_resend(failure, Effect.NONE)
+    if accepted:
+        assert isinstance(rule(failure, effect=Effect.AGAIN), GiveUp)
+
+
+# The table of time: what is worth another try, for a call that may be repeated.
+@pytest.mark.parametrize(
+    ("failure", "again"),
+    [
+        pytest.param(NoAnswer(Stage.CONNECTING), True, id="connecting"),
+        pytest.param(NoAnswer(Stage.UNTRUSTED), False, id="untrusted"),
+        pytest.param(NoAnswer(Stage.SENDING), True, id="sending"),
+        pytest.param(NoAnswer(Stage.WAITING), True, id="waiting"),
+        pytest.param(Garbled(), True, id="garbled"),
+        *[
+            pytest.param(Refused(status), True, id=str(status))
+            for status in (408, 409, 429, 500, 502, 503, 504, 524, 529)
+        ],
+        *[pytest.param(Refused(status), False, id=str(status)) for status in (302, 400, 401, 402, 403, 404, 413, 422)],
+        pytest.param(Refused(400, "request_body_timeout"), True, id="slow upload"),
+        pytest.param(
+            Refused(400, "request_body_timeout", should_retry=False), True, id="slow upload, whatever is said"
+        ),
+        pytest.param(Refused(429, "enforced_spend_limit_reached"), False, id="tier's spend limit"),
+        pytest.param(Refused(429, "contract_spend_limit_reached"), False, id="contract's spend limit"),
+        pytest.param(
+            Refused(429, "enforced_spend_limit_reached", 1.0, True), False, id="spend limit, whatever is said"
+        ),
+        pytest.param(Refused(402, "linked_organization_spend_limit_reached"), False, id="402"),
+        pytest.param(Refused(429, "ramp_limit_exceeded", 3.0), True, id="ramp"),
+        pytest.param(Refused(429, "a_code_of_tomorrow"), True, id="unknown code"),
+        pytest.param(Refused(503, should_retry=False), False, id="503, told not to"),
+        pytest.param(Refused(400, should_retry=True), True, id="400, told to"),
+    ],
+)
+def test_another_try_is_made_where_it_may_help(failure, again):
+    assert isinstance(rule(failure), Retry if again else GiveUp)
+
+
+def test_a_create_that_was_refused_for_overload_is_sent_again():
+    assert isinstance(rule(Refused(529), effect=Effect.AGAIN), Retry)
+    assert isinstance(rule(Refused(429, retry_after_seconds=2.0), effect=Effect.AGAIN), Retry)
+
+
+@pytest.mark.parametrize(("attempt", "again"), [(1, True), (4, True), (5, False), (6, False)])
+def test_tries_are_counted(attempt, again):
+    assert isinstance(rule(Refused(529), attempt=attempt, max_retries=4), Retry if again else GiveUp)
+
+
+def test_without_retries_there_are_none():
+    assert rule(Refused(529), max_retries=0) == GiveUp("failed 1 times")
+
+
+@pytest.mark.parametrize(
+    ("attempt", "dice", "seconds"),
+    [(1, 0.0, 0.5), (2, 0.0, 1.0), (3, 0.0, 2.0), (3, 0.999, 1.001), (9, 0.0, LONGEST_PAUSE_SECONDS)],
+)
+def test_pauses_double_and_are_spread(attempt, dice, seconds):
+    assert rule(Refused(500), attempt=attempt, max_retries=99, dice=dice).after_seconds == pytest.approx(seconds)
+
+
+def test_a_long_pause_is_left_to_the_caller():
+    verdict = rule(Refused(429, retry_after_seconds=LONGEST_RETRY_AFTER_SECONDS + 1))
+
+    assert verdict == GiveUp("the server asks to wait 301 s")
+
+
+def test_asked_to_come_back_at_once_it_pauses_all_the_same():
+    assert rule(Refused(429, retry_after_seconds=0.0)).after_seconds == 0.5
+
+
+failures = st.one_of(
+    st.builds(NoAnswer, st.sampled_from(Stage)),
+    st.builds(Garbled),
+    st.builds(
+        Refused,
+        status_code=st.integers(min_value=100, max_value=999),
+        error_code=st.sampled_from(
+            [None, "request_body_timeout", "enforced_spend_limit_reached", "ramp_limit_exceeded"]
+        ),
+        retry_after_seconds=st.none() | st.floats(min_value=0, max_value=1e12),
+        should_retry=st.none() | st.booleans(),
+    ),
+)
+
+
+@given(
+    failure=failures,
+    effect=st.sampled_from(Effect),
+    attempt=st.integers(min_value=1, max_value=10_000),
+    max_retries=st.integers(min_value=0, max_value=10_000),
+    dice=st.floats(min_value=0, max_value=1, exclude_max=True),
+)
+def test_whatever_fails_the_rules_hold(failure, effect, attempt, max_retries, dice):
+    verdict = rule(failure, effect=effect, attempt=attempt, max_retries=max_retries, dice=dice)
+
+    if isinstance(verdict, GiveUp):
+        assert verdict.reason
+        return
+    assert may_resend(failure, effect)
+    assert attempt <= max_retries
+    asked = getattr(failure, "retry_after_seconds", None) or 0.0
+    assert asked <= verdict.after_seconds <= max(asked * 1.1, LONGEST_PAUSE_SECONDS)
+    assert verdict.after_seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "10"}, 10.0),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after-ms": "250", "retry-after": "10"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "10"}, 10.0),
+        ({"retry-after": "Sun, 22 Nov 2026 09:01:30 GMT"}, 90.0),
+        ({"retry-after": "Sun, 22 Nov 2026 08:59:00 GMT"}, 0.0),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "tomorrow"}, None),
+        ({"retry-after": ""}, None),
+    ],
+    ids=str,
+)
+def test_retry_after_is_read_in_every_form(headers, seconds):
+    assert retry_after_seconds(headers, now=NOW) == seconds
+
+
+def test_a_date_to_wait_for_means_nothing_when_the_servers_clock_is_unknown():
+    assert retry_after_seconds({"retry-after": "Sun, 22 Nov 2026 09:01:30 GMT"}, now=None) is None
+    assert retry_after_seconds({"retry-after": "7"}, now=None) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("Sun, 22 Nov 2026 09:00:00 GMT", NOW),
+        ("Sun, 22 Nov 2026 10:00:00 +0100", NOW),
+        ("Sun, 22 Nov 2026 09:00:00 -0000", NOW),
+        ("2026-11-22T09:00:00Z", None),
+        ("Sun, 99 Nov 2026 09:00:00 GMT", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_dates_of_headers_are_aware(text, at):
+    assert http_date(text) == at
+
+
+@given(st.text())
+def test_no_text_in_a_date_header_is_an_error(text):
+    at = http_date(text)
+
+    assert at is None or at.tzinfo

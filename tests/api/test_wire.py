@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from faces import BATCH
+
+from airflow_claude_batch.api import wire
+from airflow_claude_batch.exceptions import MalformedResponseError
+
+MESSAGE = {
+    "model": "claude-haiku-5-5",
+    "id": "msg_01Example",
+    "type": "message",
+    "role": "assistant",
+    "content": [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "text", "text": "posi", "citations": None},
+        {"type": "tool_use", "id": "toolu_1", "name": "n", "input": {"text": "no"}, "caller": {"type": "direct"}},
+        {"type": "text", "text": "tive"},
+    ],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "stop_details": None,
+    "container": None,
+    "usage": {
+        "input_tokens": 14,
+        "cache_creation_input_tokens": 3,
+        "cache_read_input_tokens": 2,
+        "cache_creation": {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 2},
+        "output_tokens": 5,
+        "output_tokens_details": {"thinking_tokens": 4},
+        "server_tool_use": {"web_search_requests": 1, "web_fetch_requests": 0},
+        "service_tier": "batch",
+        "inference_geo": "not_available",
+        "speed": None,
+    },
+}
+
+
+def line(result: object, custom_id: str = "run42-0001") -> bytes:
+    return json.dumps({"custom_id": custom_id, "result": result}).encode()
+
+
+def test_a_batch_is_read_whatever_else_the_api_says_about_it():
+    batch = wire.decode(json.dumps(BATCH | {"type": "message_batch", "news": [1]}).encode(), wire.MessageBatch)
+
+    assert batch.id == BATCH["id"]
+    assert batch.request_counts.total == 2
+    assert batch.created_at == datetime(2026, 11, 22, 9, 0, 0, 123456, UTC)
+    assert not batch.ended
+    assert batch.server_time is None
+
+
+@pytest.mark.parametrize(
+    ("status", "ended"), [("in_progress", False), ("canceling", False), ("ended", True), ("resting", False)]
+)
+def test_a_status_unknown_today_is_not_an_end(status, ended):
+    batch = wire.decode(json.dumps(BATCH | {"processing_status": status}).encode(), wire.MessageBatch)
+
+    assert batch.ended is ended
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-11-22T09:00:00Z", "2026-11-22T09:00:00.000000+00:00", "2026-11-22T10:00:00+01:00"]
+)
+def test_times_are_aware_in_every_form(text):
+    batch = wire.decode(json.dumps(BATCH | {"created_at": text}).encode(), wire.MessageBatch)
+
+    assert batch.created_at == datetime(2026, 11, 22, 9, tzinfo=UTC)
+
+
+def test_counts_that_are_missing_are_none_of_them():
+    assert wire.decode(b'{"succeeded":3}', wire.RequestCounts).total == 3
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"<html></html>",
+        b'{"id":7}',
+        b'{"id":"\xff"}',
+        b"[" * 100_000,
+        json.dumps(BATCH | {"created_at": "2026-11-22T09:00:00"}).encode(),
+    ],
+    ids=["empty", "cut", "list", "html", "wrong type", "not utf-8", "too deep", "time without zone"],
+)
+def test_what_is_no_batch_is_malformed(data):
+    with pytest.raises(MalformedResponseError) as caught:
+        wire.decode(data, wire.MessageBatch)
+
+    assert caught.value.__context__ is None or not isinstance(caught.value.__cause__, UnicodeDecodeError)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_succeeded_line_keeps_its_message_undecoded():
+    row = wire.decode_result_line(line({"type": "succeeded", "message": MESSAGE}))
+
+    assert (row.custom_id, row.result.type) == ("run42-0001", "succeeded")
+    assert json.loads(bytes(row.result.message)) == MESSAGE
+    assert row.result.error is None
+
+
+def test_an_errored_line_has_its_error_nested_twice():
+    envelope = {
+        "type": "error",
+        "error": {
+            "details": {"error_visibility": "user_facing"},
+            "type": "invalid_request_error",
+            "message": "messages: Field required",
+        },
+        "request_id": None,
+    }
+    row = wire.decode_result_line(line({"type": "errored", "error": envelope}))
+    error = wire.decode_error(row.result.error)
+
+    assert row.result.message is None
+    assert (error.type, error.message) == ("invalid_request_error", "messages: Field required")
+    assert (error.error_code, error.request_id) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [{"type": "canceled"}, {"type": "expired"}, {"type": "postponed", "until": 7}, {"type": "x", "message": None}],
+    ids=lambda result: result["type"],
+)
+def test_other_lines_have_neither_message_nor_error(result):
+    row = wire.decode_result_line(line(result))
+
+    assert row.result.type == result["type"]
+    assert row.result.message is None
+    assert row.result.error is None
+
+
+@pytest.mark.parametrize("payload", [b"true", b"nope"[:0] + b"1234"])
+def test_only_null_counts_as_nothing(payload):
+    row = wire.decode_result_line(b'{"custom_id":"a","result":{"type":"x","message":' + payload + b"}}")
+
+    assert bytes(row.result.message) == payload
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b'{"custom_id":"a"', b'{"result":{"type":"x"}}', b"<html>", b'{"custom_id":"a"}']
+)
+def test_a_line_that_is_no_result_is_malformed(data):
+    with pytest.raises(MalformedResponseError):
+        wire.decode_result_line(data)
+
+
+def test_a_message_is_read_for_its_text_and_its_price():
+    message = wire.decode_message(json.dumps(MESSAGE).encode())
+
+    assert message.text == "positive"
+    assert message.stop_reason == "end_turn"
+    assert message.usage.cache_creation.ephemeral_1h_input_tokens == 2
+    assert message.usage.output_tokens_details.thinking_tokens == 4
+    assert message.usage.server_tool_use.web_search_requests == 1
+    assert message.usage.service_tier == "batch"
+
+
+def test_a_refusal_says_why():
+    details = {"type": "refusal", "category": "cyber", "explanation": "no"}
+    message = wire.decode_message(
+        json.dumps(MESSAGE | {"content": [], "stop_reason": "refusal", "stop_details": details}).encode()
+    )
+
+    assert message.text == ""
+    assert message.stop_details.category == "cyber"
+
+
+@pytest.mark.parametrize(
+    ("details", "code"),
+    [
+        ({"error_code": "cmek_key_disabled"}, "cmek_key_disabled"),
+        ({"error_code": 7}, None),
+        ({}, None),
+        (None, None),
+        ("text", None),
+    ],
+    ids=repr,
+)
+def test_an_error_code_is_text_or_nothing(details, code):
+    body = {"error": {"type": "rate_limit_error", "message": "m", "details": details}, "request_id": "req_1"}
+
+    assert wire.decode_error(json.dumps(body).encode()).error_code == code
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "supported"),
+    [({"batch": {"supported": True}}, True), ({"batch": {"supported": False}}, False), ({}, None), (None, None)],
+    ids=repr,
+)
+def test_a_model_says_whether_it_runs_in_batches(capabilities, supported):
+    model = wire.decode(json.dumps({"id": "m", "capabilities": capabilities}).encode(), wire.ModelInfo)
+
+    assert model.batch_supported is supported
+
+
+def test_the_servers_time_gets_into_a_batch_and_into_each_batch_of_a_page():
+    now = datetime(2026, 11, 22, 9, tzinfo=UTC)
+    batch = wire.decode(json.dumps(BATCH).encode(), wire.MessageBatch)
+    page = wire.decode(json.dumps({"data": [BATCH], "has_more": False}).encode(), wire.BatchPage)
+
+    assert wire.dated(batch, now).server_time == now
+    assert wire.dated(page, now).server_time == now
+    assert wire.dated(page, now).data[0].server_time == now
+    assert wire.dated(wire.TokenCount(3), now) == wire.TokenCount(3)
+
+
+def test_a_hundred_thousand_lines_are_decoded_quickly():
+    data = line({"type": "succeeded", "message": MESSAGE})
+    begun = time.process_time()
+    for _ in range(100_000):
+        wire.decode_result_line(data)
+
+    assert time.process_time() - begun < 3
+
+
+def test_results_are_values():
+    result = wire.Result("succeeded", msgspec.Raw(b"{}"))
+
+    assert bytes(result.message) == b"{}"
+    with pytest.raises(AttributeError):
+        result.type = "errored"
