@@ -18,7 +18,7 @@ from airflow_claude_batch.simulator import Simulator
 
 T = TypeVar("T")
 
-REQUEST = {
+_REQUEST = {
     "custom_id": "r0",
     "params": {
         "model": "claude-opus-5-5",
@@ -26,6 +26,10 @@ REQUEST = {
         "messages": [{"role": "user", "content": "Hello"}],
     },
 }
+
+
+#: Of a create call: one request.
+BODY = msgspec.json.encode({"requests": [_REQUEST]})
 
 
 class World(AbstractContextManager["World"]):
@@ -62,9 +66,8 @@ class World(AbstractContextManager["World"]):
         return calls.get("retrieve", 0) + calls.get("list", 0)
 
     def create(self, count: int = 1) -> list[str]:
-        body = msgspec.json.encode({"requests": [REQUEST]})
         with ClaudeClient(self._config(), transport=self.simulator.transport()) as client:
-            return [client.create_batch(body).id for _ in range(count)]
+            return [client.create_batch(BODY).id for _ in range(count)]
 
     def sync_client(self) -> ClaudeClient:
         return ClaudeClient(self._config(), transport=self.simulator.transport())

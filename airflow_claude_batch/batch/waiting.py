@@ -54,7 +54,8 @@ def wait(
     for batch_id in batch_ids:
         watched.add(batch_id, poll_interval=poll_interval, created_at=created_at, now=slept)
     while True:
-        if watched.batch_ids:
+        next_look_at = watched.next_look_at()
+        if next_look_at is not None and next_look_at <= slept:
             report = _look(client, watched, slept, clock)
             _log(report, connection)
             ended = _take(report, watched, seen)
@@ -76,14 +77,13 @@ def _look(client: BatchReader, watched: Roster, now: float, clock: Callable[[], 
 
 def _survey(client: BatchReader, watched: Roster, now: float) -> Findings:
     asking = survey(watched.due(now), watched=watched.batch_ids, may_list=watched.may_list)
-    calls = next(asking)
-    while True:
-        answers = [_ask(client, call) for call in calls]
-        try:
-            calls = asking.send(answers)
-        except StopIteration as stop:
-            findings: Findings = stop.value
-            return findings
+    try:
+        calls = next(asking)
+        while True:
+            calls = asking.send([_ask(client, call) for call in calls])
+    except StopIteration as stop:
+        findings: Findings = stop.value
+        return findings
 
 
 def _ask(client: BatchReader, call: Call) -> Answer:

@@ -262,14 +262,13 @@ class Watcher:
     async def _survey(self) -> Findings:
         roster = self._roster
         asking = survey(roster.due(self._loop.time()), watched=roster.batch_ids, may_list=roster.may_list)
-        calls = next(asking)
-        while True:
-            answers = await asyncio.gather(*map(self._ask, calls))
-            try:
-                calls = asking.send(list(answers))
-            except StopIteration as stop:
-                found: Findings = stop.value
-                return found
+        try:
+            calls = next(asking)
+            while True:
+                calls = asking.send(await asyncio.gather(*map(self._ask, calls)))
+        except StopIteration as stop:
+            findings: Findings = stop.value
+            return findings
 
     async def _ask(self, call: Call) -> Answer:
         client = await self._get_client()
