@@ -81,6 +81,15 @@ def test_no_more_requests_are_kept_than_may_be_measured() -> None:
     assert [(group.requests, len(group.kept)) for group in sample.groups] == [(1_000, 5)]
 
 
+def test_every_request_of_a_stream_has_its_chance_to_be_measured() -> None:
+    (group,) = Sample(plan(params(f"{index:09}") for index in range(1_000))).groups
+
+    kept = sorted(int(request.load()["messages"][0]["content"]) for request in group.kept)
+
+    assert len(set(kept)) == MAX_CALLS
+    assert 300 < sum(kept) / len(kept) < 700
+
+
 def test_the_sample_is_the_same_in_a_retry() -> None:
     def chosen() -> list[Mapping[str, Any]]:
         return [request.load() for request in Sample(plan(params(f"{index:09}") for index in range(1_000))).chosen()]
@@ -104,11 +113,13 @@ PHOTO = {"type": "image", "source": {"type": "url", "url": "https://example.org/
 @pytest.mark.parametrize("image", [pytest.param(IMAGE, id="base64"), pytest.param(PHOTO, id="url")])
 def test_images_do_not_speak_for_texts(image: Params) -> None:
     with_images = [{**params(), "messages": [{"role": "user", "content": [image]}]}] * 100
-    texts = [params("x" * 4_000)] * 100
+    texts = [params("x" * len(msgspec.json.encode(image)))] * 100
+    tokens = 100 * (1_500 + prompt_tokens(texts[0]))
 
     estimate = estimated([*with_images, *texts], Counter())
 
-    assert estimate.tokens.lower.input <= 100 * (1_500 + 1_000) <= estimate.tokens.upper.input
+    assert estimate.tokens.lower.input <= tokens <= estimate.tokens.upper.input
+    assert estimate.tokens.upper.input < 1.2 * tokens
 
 
 def test_texts_of_another_length_do_not_speak_for_what_was_not_measured() -> None:
@@ -224,6 +235,19 @@ def test_a_long_prompt_is_estimated_at_the_rates_of_long_prompts() -> None:
     assert usd_of(long).expected == Decimal("0.02565625")  # 102,500 at 0.25 and 25 at 1.25
 
 
+def test_prompts_about_as_long_as_the_threshold_are_short_at_best_and_long_at_worst() -> None:
+    requests = [params("x" * length, model="claude-haiku-5-5", max_tokens=1) for length in (395_998, 411_998)]
+
+    estimate = estimated(requests, Counter())
+
+    assert estimate.tokens.map(lambda tokens: tokens.input) == (197_960, 202_000, 206_040)
+    assert usd_of(estimate) == (
+        Decimal("0.0098985"),  # 197,960 at 0.05 and 2 at 0.25
+        Decimal("0.0505025"),  # 202,000 at 0.25 and 2 at 1.25
+        Decimal("0.0515125"),
+    )
+
+
 def test_inference_geo_of_a_request_is_in_its_estimate() -> None:
     plain, american = estimated([params()], Counter()), estimated([params(inference_geo="us")], Counter())
 
@@ -247,6 +271,9 @@ SHARED = {"type": "text", "text": "y" * 4_000}
         pytest.param({"system": [{**SHARED, "cache_control": {"type": "ephemeral"}}]}, "cache_write_5m", id="5m"),
         pytest.param(
             {"system": [{**SHARED, "cache_control": {"type": "ephemeral", "ttl": "1h"}}]}, "cache_write_1h", id="1h"
+        ),
+        pytest.param(
+            {"system": [SHARED], "cache_control": {"type": "ephemeral", "ttl": "1h"}}, "cache_write_1h", id="automatic"
         ),
     ],
 )
