@@ -100,7 +100,7 @@ def _opened(task: MessageBatchSensor, context: Context, deadline: datetime) -> I
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claude-batch-")))
         batches = _batches(task, context)
         collection = Collection(
-            client=ClaudeHook(task.claude_conn_id).get_conn(),
+            client=stack.enter_context(ClaudeHook(task.claude_conn_id).get_conn()),
             submission_id=batches.submission_id,
             batch_ids=batches.ids,
             folder=batches.folder,

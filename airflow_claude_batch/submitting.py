@@ -83,9 +83,9 @@ def _opened(
             reuse_answers=task.reuse_answers,
         )
     record, requests = opened
-    with requests:
+    with requests, hook.get_conn() as client:
         yield Submission(
-            client=hook.get_conn(),
+            client=client,
             record=record,
             folder=folder,
             requests=requests,
