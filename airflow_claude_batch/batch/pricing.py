@@ -193,17 +193,14 @@ class Totals:
         parts = self.by_model.values()
         return None if None in parts else sum(filter(None, parts), Cost())
 
-    def to_manifest(self) -> dict[str, dict[str, Any]]:
-        """``usage`` and ``cost`` as the manifest shows them; amounts are strings, None if not known."""
+    def to_manifest(self) -> dict[str, Any]:
+        """The cost as the manifest shows it: amounts are strings, or None if they are not known."""
         bill = self.cost
         return {
-            "usage": self.tokens.to_manifest(),
-            "cost": {
-                "usd": bill and plain(bill.usd),
-                "without_batch_usd": bill and plain(bill.without_batch),
-                "without_cache_usd": bill and plain(bill.without_cache),
-                "unpriced_models": self.unpriced_models,
-            },
+            "usd": bill and plain(bill.usd),
+            "without_batch_usd": bill and plain(bill.without_batch),
+            "without_cache_usd": bill and plain(bill.without_cache),
+            "unpriced_models": self.unpriced_models,
         }
 
 

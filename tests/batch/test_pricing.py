@@ -213,22 +213,20 @@ def test_totals_with_a_model_without_a_price_count_its_tokens_and_have_no_cost()
 
     assert totals.cost is None
     assert totals.by_model["claude-opus-5-5"] is not None
+    assert totals.tokens.to_manifest() == {
+        "input_tokens": 3_000,
+        "cache_creation_input_tokens": 12,
+        "ephemeral_5m_input_tokens": 5,
+        "ephemeral_1h_input_tokens": 7,
+        "cache_read_input_tokens": 9,
+        "output_tokens": 30,
+        "web_search_requests": 1,
+    }
     assert totals.to_manifest() == {
-        "usage": {
-            "input_tokens": 3_000,
-            "cache_creation_input_tokens": 12,
-            "ephemeral_5m_input_tokens": 5,
-            "ephemeral_1h_input_tokens": 7,
-            "cache_read_input_tokens": 9,
-            "output_tokens": 30,
-            "web_search_requests": 1,
-        },
-        "cost": {
-            "usd": None,
-            "without_batch_usd": None,
-            "without_cache_usd": None,
-            "unpriced_models": ["claude-7-novella"],
-        },
+        "usd": None,
+        "without_batch_usd": None,
+        "without_cache_usd": None,
+        "unpriced_models": ["claude-7-novella"],
     }
 
 
@@ -237,7 +235,7 @@ def test_totals_in_the_manifest_are_exact() -> None:
     for _ in range(3):
         totals.add(usage(14, 5), "claude-haiku-5-5")
 
-    assert totals.to_manifest()["cost"] == {
+    assert totals.to_manifest() == {
         "usd": "0.00000585",
         "without_batch_usd": "0.0000117",
         "without_cache_usd": "0.00000585",
