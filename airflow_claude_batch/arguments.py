@@ -38,5 +38,6 @@ def check_allow_failed(task: Any) -> None:
     is_share = isinstance(value, float) and 0 <= value <= 1
     if not (is_count or is_share):
         raise ConfigurationError(
-            f"{task.task_id}: allow_failed must be a number of rows (5), or a share from 0.0 to 1.0 (0.01), not {value!r}"
+            f"{task.task_id}: allow_failed must be a number of rows (5), or a share from 0.0 to 1.0 (0.01), not "
+            f"{value!r}"
         )

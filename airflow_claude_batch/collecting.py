@@ -24,8 +24,8 @@ from airflow_claude_batch.batch.requests import Requests
 from airflow_claude_batch.batch.wake import Wake
 from airflow_claude_batch.carrying import carry_on, conclude, heed, max_inline_bytes, mended, price_table
 from airflow_claude_batch.exceptions import InputError
-from airflow_claude_batch.hooks import ClaudeHook
 from airflow_claude_batch.folders import own_folder, parent_of, submission_id
+from airflow_claude_batch.hooks import ClaudeHook
 
 if TYPE_CHECKING:
     from airflow_claude_batch._compat import Context
@@ -77,7 +77,7 @@ def poke(task: MessageBatchSensor, context: Context) -> dict[str, Any] | None:
 def _give_up_in_time(task: MessageBatchSensor, context: Context, collection: Collection) -> None:
     """Tell a batch that does not exist from a blip."""
     now = timezone.utcnow()
-    since = task._not_found_since  # noqa: SLF001  # the memory of a poking process lives on the task
+    since = task._not_found_since  # the memory of a poking process lives on the task
     for batch_id in since.keys() - collection.not_found.keys():
         del since[batch_id]
     for batch_id, reason in collection.not_found.items():
@@ -111,7 +111,7 @@ def _opened(task: MessageBatchSensor, context: Context, deadline: datetime) -> I
             clock=timezone.utcnow,
             sleep=time.sleep,
         )
-        task._collection = collection  # noqa: SLF001  # for on_kill, which Airflow calls on the task
+        task._collection = collection  # for on_kill, which Airflow calls on the task
         yield collection
 
 
@@ -121,8 +121,8 @@ def _requests(batches: _Batches, scratch: Path, stack: contextlib.ExitStack) -> 
     path = storage.local_copy(batches.folder, requests_.FILE, scratch)
     if path is None:
         raise InputError(
-            f"{batches.folder.uri(requests_.FILE)} is not there, which says what was sent. Is results_path a place that all "
-            "workers share? To land the answers without it, give the sensor the manifest's batch_ids."
+            f"{batches.folder.uri(requests_.FILE)} is not there, which says what was sent. Is results_path a place "
+            "that all workers share? To land the answers without it, give the sensor the manifest's batch_ids."
         )
     return stack.enter_context(Requests(path))
 

@@ -61,14 +61,14 @@ def _lines(uri: str) -> Iterator[Any]:
     """The elements of a ``.jsonl`` or ``.jsonl.gz`` file, one a line."""
     if not uri.endswith((".jsonl", ".jsonl.gz")):
         raise InputError(
-            "messages is a string that is not the path of a .jsonl or .jsonl.gz file. For a single prompt give a list of "
-            "one; a template must give a list."
+            "messages is a string that is not the path of a .jsonl or .jsonl.gz file. For a single prompt give a "
+            "list of one; a template must give a list."
         )
     number = 0
     try:
         with ObjectStoragePath(uri).open("rb") as raw:  # type: ignore[no-untyped-call]  # Airflow's
             lines = gzip.GzipFile(fileobj=raw) if uri.endswith(".gz") else raw
-            for number, line in enumerate(lines, 1):
+            for number, line in enumerate(lines, 1):  # noqa: B007  # named in errors
                 if line.strip():
                     yield msgspec.json.decode(line)
     except FileNotFoundError as error:

@@ -37,9 +37,10 @@ class SendMessageBatchOperator(BaseOperator):
     answer are sent.
 
     :param messages: (templated) a list, an upstream task's output, or the path or URI of a ``.jsonl`` or ``.jsonl.gz``
-        file. An element is a prompt; ``{"role": …, "content": …}``; a list of such; ``{"key": …, "prompt" or "messages":
-        …}`` with overrides ``system``, ``model``, ``max_tokens``, ``params``; or ``{"custom_id": …, "params": {…}}``. Data
-        is never rendered as Jinja, what the author wrote literally is; a template string gives the native object.
+        file. An element is a prompt; ``{"role": …, "content": …}``; a list of such; ``{"key": …, "prompt" or
+        "messages": …}`` with overrides ``system``, ``model``, ``max_tokens``, ``params``; or ``{"custom_id": …,
+        "params": {…}}``. Data is never rendered as Jinja, what the author wrote literally is; a template string gives
+        the native object.
     :param model: (templated) default: the connection's, else claude-opus-5-5.
     :param max_tokens: (templated) of each answer.
     :param system: (templated) the system prompt of every request that has none.
@@ -173,6 +174,6 @@ class SendMessageBatchOperator(BaseOperator):
         misplaced = MISPLACED.intersection(self.params) - set(dag.params if dag else ())
         if misplaced:
             raise ConfigurationError(
-                f"{self.task_id}: {', '.join(sorted(misplaced))} in params: these are Airflow's DAG params, which are not sent. Use "
-                "request_params for parameters of the Messages API."
+                f"{self.task_id}: {', '.join(sorted(misplaced))} in params: these are Airflow's DAG params, which "
+                "are not sent. Use request_params for parameters of the Messages API."
             )

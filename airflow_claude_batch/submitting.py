@@ -58,7 +58,7 @@ def run_submission(
     with mended(task), tempfile.TemporaryDirectory(prefix="claude-batch-") as scratch:
         hook = ClaudeHook(task.claude_conn_id)
         with _opened(task, context, hook, Path(scratch), resuming=event is not None) as submission:
-            task._submission = submission  # noqa: SLF001  # for on_kill, which Airflow calls on the task
+            task._submission = submission  # for on_kill, which Airflow calls on the task
             if event is not None:
                 heed(Wake.from_event(event), submission, task)
             return carry_on(task, submission).to_xcom()

@@ -45,8 +45,8 @@ def fetch(client: ClaudeClient, batch: MessageBatch, landing: Landing, *, sleep:
             return intake
         failure, before = f"{intake.rows} of {expected} rows", intake.rows
     raise ResultsError(
-        f"The results of {batch.id} could not be downloaded whole in {TRIES} tries (last: {failure}). They stay at the API for "
-        "29 days from the batch's creation; a retry fetches them and pays nothing."
+        f"The results of {batch.id} could not be downloaded whole in {TRIES} tries (last: {failure}). They stay at "
+        "the API for 29 days from the batch's creation; a retry fetches them and pays nothing."
     )
 
 

@@ -1,4 +1,4 @@
-"""A submission, carried on from wherever it stands: first run, retry, resume, clear, full queue and repair are one call.
+"""A submission, carried on from where it stands: first run, retry, resume, clear, full queue, repair are one call.
 
 ``advance()`` settles lost answers, collects what has ended, sends what may be sent, begins another round for what is
 worth it, and answers either *wait* or *done*. All that it must remember is in the ledger and the folder, so that any
@@ -18,8 +18,8 @@ import msgspec
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import manifest as manifests
 from airflow_claude_batch.batch import results, storage
-from airflow_claude_batch.batch.collect import fetch
 from airflow_claude_batch.batch.canceling import cancel_batch
+from airflow_claude_batch.batch.collect import fetch
 from airflow_claude_batch.batch.landing import Landing, OwnSlots
 from airflow_claude_batch.batch.ledger import Ledger, Record
 from airflow_claude_batch.batch.manifest import Manifest

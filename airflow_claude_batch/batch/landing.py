@@ -148,8 +148,9 @@ class Landing:
                 row = decoder.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise ResultsError(
-                    f"Line {number} of the landed {results.FILE} is damaged ({type(error).__name__}). Restore the file, or "
-                    "remove it: the answers are then fetched from the API again, which keeps them for 29 days."
+                    f"Line {number} of the landed {results.FILE} is damaged ({type(error).__name__}). Restore the "
+                    "file, or remove it: the answers are then fetched from the API again, which keeps them for 29 "
+                    "days."
                 ) from None
             if row.custom_id is not None:
                 prefix = len('{"index":,"key":,') + len(str(row.index)) + len(row.key)
@@ -230,8 +231,8 @@ class Landing:
                     size += file.write(line)
         except OSError as error:
             raise ResultsError(
-                f"The answers are at the API, but {folder.uri(results.FILE)} could not be written ({error}). What was landed before "
-                "is untouched. A retry fetches them again and pays nothing."
+                f"The answers are at the API, but {folder.uri(results.FILE)} could not be written ({error}). What "
+                "was landed before is untouched. A retry fetches them again and pays nothing."
             ) from error
         return size
 

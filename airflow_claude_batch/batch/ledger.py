@@ -204,8 +204,8 @@ def load(store: LedgerStore) -> Ledger | None:
         raise
     except Exception as error:
         raise SubmissionRecordError(
-            f"The submission's ledger could not be read ({type(error).__name__}: {error}). Batches that it names may be running; "
-            "nothing was sent now, and a retry reads it again."
+            f"The submission's ledger could not be read ({type(error).__name__}: {error}). Batches that it names may "
+            "be running; nothing was sent now, and a retry reads it again."
         ) from error
 
 
@@ -218,8 +218,9 @@ def save(store: LedgerStore, ledger: Ledger) -> None:
         store.save(msgspec.json.encode(ledger))
     except Exception as error:
         raise SubmissionRecordError(
-            f"The submission's ledger could not be written ({type(error).__name__}: {error}). Nothing more was sent; a retry "
-            f"goes on from the last state that was written. Batches known now: {', '.join(ledger.batch_ids) or 'none'}."
+            f"The submission's ledger could not be written ({type(error).__name__}: {error}). Nothing more was sent; "
+            "a retry goes on from the last state that was written. Batches known now: "
+            f"{', '.join(ledger.batch_ids) or 'none'}."
         ) from error
 
 
@@ -230,12 +231,13 @@ def _decode(data: bytes) -> Ledger:
             return msgspec.json.decode(data, type=Ledger)
     except msgspec.MsgspecError as error:
         raise SubmissionRecordError(
-            f"The submission's ledger is damaged ({error}). Batches that it named may be running: see the Console's batch list. "
-            "Nothing was sent. Restore it, or clear the task with reuse_answers=False and the ledger removed to start anew."
+            f"The submission's ledger is damaged ({error}). Batches that it named may be running: see the Console's "
+            "batch list. Nothing was sent. Restore it, or clear the task with reuse_answers=False and the ledger "
+            "removed to start anew."
         ) from error
     raise SubmissionRecordError(
-        f"The submission's ledger has version {version}; this release understands {VERSION}. It was written by a newer release: "
-        "upgrade this worker. Nothing was sent."
+        f"The submission's ledger has version {version}; this release understands {VERSION}. It was written by a "
+        "newer release: upgrade this worker. Nothing was sent."
     )
 
 

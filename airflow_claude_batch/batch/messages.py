@@ -72,7 +72,8 @@ def _keyed(element: Mapping[str, Any], index: int, defaults: Defaults, where: st
     unknown = [name for name in element if name not in ("key", "prompt", "messages", *OVERRIDES)]
     if unknown:
         raise InvalidMessageError(
-            f"{where} has the unknown field {unknown[0]!r}. Fields of the Messages API go under 'params'. Give {SHAPES}."
+            f"{where} has the unknown field {unknown[0]!r}. Fields of the Messages API go under 'params'. Give "
+            f"{SHAPES}."
         )
     if ("prompt" in element) == ("messages" in element):
         raise InvalidMessageError(f"{where} must have one of 'prompt' and 'messages'. Give {SHAPES}.")

@@ -166,6 +166,6 @@ def _check_writable(folder: storage.Folder) -> None:
         folder.check_writable()
     except OSError as error:
         raise ConfigurationError(
-            f"{folder.uri('')} cannot be written ({error}). Nothing was sent. Set results_path, or [claude_batch] results_path, to "
-            "a place that the workers may write to."
+            f"{folder.uri('')} cannot be written ({error}). Nothing was sent. Set results_path, or [claude_batch] "
+            "results_path, to a place that the workers may write to."
         ) from error

@@ -104,8 +104,8 @@ def unknown_create(part: Part) -> SubmissionUnknownError:
 
 def _unknown(part: Part, batch_ids: tuple[str, ...]) -> str:
     return (
-        f"A create of {part.count} requests, begun {part.intended_at:%Y-%m-%d %H:%M:%S} UTC, has no known answer, and the API gives "
-        f"no way to tell what became of it. Batches that it may have become: {', '.join(batch_ids) or 'none listed'} (custom_ids "
-        f"would begin with {part.token}). Nothing was sent again. A retry looks again; on_lost='resend' sends these requests "
-        "again and may pay for them twice."
+        f"A create of {part.count} requests, begun {part.intended_at:%Y-%m-%d %H:%M:%S} UTC, has no known answer, "
+        "and the API gives no way to tell what became of it. Batches that it may have become: "
+        f"{', '.join(batch_ids) or 'none listed'} (custom_ids would begin with {part.token}). Nothing was sent "
+        "again. A retry looks again; on_lost='resend' sends these requests again and may pay for them twice."
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import mmap
 from array import array
@@ -221,7 +222,7 @@ class _Keys:
     def check(self) -> None:
         prints = self._prints
         order = sorted(prints)
-        for before, after in zip(order, order[1:], strict=False):
+        for before, after in itertools.pairwise(order):
             if before == after:
                 first, second = [index for index, print_ in enumerate(prints) if print_ == before][:2]
                 raise InvalidMessageError(

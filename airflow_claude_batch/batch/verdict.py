@@ -39,34 +39,36 @@ def out_of_time(ledger: Ledger, policy: Policy) -> BatchTimeoutError:
     else:
         state = f"Canceled, but not ended yet: {', '.join(ledger.open_batch_ids)}."
     return BatchTimeoutError(
-        f"The submission did not end within {policy.timeout}. {state} What was answered is landed and kept; a retry or a clear of "
-        "the task takes it from there and sends only what has no answer."
+        f"The submission did not end within {policy.timeout}. {state} What was answered is landed and kept; a retry "
+        "or a clear of the task takes it from there and sends only what has no answer."
     )
 
 
 def still_running(batch_ids: Sequence[str]) -> BatchTimeoutError:
     """A sensor's time is over; it stops nothing."""
     return BatchTimeoutError(
-        f"The time to wait is over. Still running, and billed for what they answer: {', '.join(batch_ids)}. What was answered "
-        "is landed; a retry or a clear of this task waits again."
+        f"The time to wait is over. Still running, and billed for what they answer: {', '.join(batch_ids)}. What was "
+        "answered is landed; a retry or a clear of this task waits again."
     )
 
 
 def lost_batch(batch_id: str, reason: str) -> SubmissionUnknownError:
     """A batch that the ledger names cannot be found, or its results cannot."""
     return SubmissionUnknownError(
-        f"{batch_id} was made by this task but cannot be found any more ({reason}). Either the connection's credential belongs to "
-        "another workspace now (then restore it), or the batch was deleted or is older than 29 days. Nothing was sent again. A "
-        "retry looks again; on_lost='resend' sends its unanswered requests again and pays for them again."
+        f"{batch_id} was made by this task but cannot be found any more ({reason}). Either the connection's "
+        "credential belongs to another workspace now (then restore it), or the batch was deleted or is older than "
+        "29 days. Nothing was sent again. A retry looks again; on_lost='resend' sends its unanswered requests again "
+        "and pays for them again."
     )
 
 
 def _incomplete(landing: Landing, failed: int, allowed: int, manifest: Manifest) -> str:
     counts = ", ".join(f"{count} {word}" for word, count in manifest.counts.items() if count)
     return (
-        f"{failed} of {manifest.request_count} requests ended without an answer (allow_failed permits {allowed}): {counts}. "
-        f"First: {'; '.join(_first_failures(landing))}. All rows are landed in {manifest.results_path}. A retry of the task sends "
-        "only requests that the API may still answer; permanently refused ones need another input, or reuse_answers=False."
+        f"{failed} of {manifest.request_count} requests ended without an answer (allow_failed permits {allowed}): "
+        f"{counts}. First: {'; '.join(_first_failures(landing))}. All rows are landed in {manifest.results_path}. A "
+        "retry of the task sends only requests that the API may still answer; permanently refused ones need another "
+        "input, or reuse_answers=False."
     )
 
 
