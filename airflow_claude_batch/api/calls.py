@@ -65,7 +65,7 @@ class Call(Generic[T]):
         headers = config.fixed_headers() | dict(credential_headers) | {"accept": self.accept}
         if self.attributed and config.user_profile_id:
             headers["anthropic-user-profile-id"] = config.user_profile_id
-        if self.body:
+        if self.body is not None:
             headers["content-type"] = "application/json"
         query = f"?{urlencode(self.query)}" if self.query else ""
         return RawRequest(

@@ -44,13 +44,13 @@ class BytesBody:
         yield self.data
 
 
-class DeadlinePassed(Exception):  # noqa: N818  (it is caught where it is made to be, and becomes an APIError there)
-    """The time for an upload is over."""
+class UploadStopped(Exception):  # noqa: N818  (it is caught where it is made to be, and becomes an APIError there)
+    """We stopped sending a body; says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimedBody:
-    """A body in slices, of which none begins to leave after ``deadline`` on ``clock``."""
+    """A body in slices, of which none begins to leave after ``deadline`` on ``clock``; and none too many or too few."""
 
     body: RequestBody
     deadline: float
@@ -63,13 +63,23 @@ class TimedBody:
     def chunks(self) -> Iterator[bytes]:
         """Give slices.
 
-        :raises DeadlinePassed: before a slice that would leave too late.
+        :raises UploadStopped: before a slice that would leave too late, or if the length is not as announced.
         """
+        left = self.content_length
+        for piece in self._slices():
+            left -= len(piece)
+            if left < 0:
+                break
+            if self.clock() >= self.deadline:
+                raise UploadStopped("the time for sending it is over")
+            yield piece
+        if left:
+            raise UploadStopped("its body is not as long as it was said to be")
+
+    def _slices(self) -> Iterator[bytes]:
         for chunk in self.body.chunks():
             view = memoryview(chunk)
             for start in range(0, len(view), SLICE_BYTES):
-                if self.clock() >= self.deadline:
-                    raise DeadlinePassed
                 yield bytes(view[start : start + SLICE_BYTES])
 
 

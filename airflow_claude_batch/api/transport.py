@@ -24,10 +24,10 @@ from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.http import (
     MAX_ERROR_BYTES,
     CallFailed,
-    DeadlinePassed,
     RawAnswer,
     RawRequest,
     RequestBody,
+    UploadStopped,
 )
 from airflow_claude_batch.api.retry import Stage
 from airflow_claude_batch.exceptions import ConfigurationError
@@ -47,7 +47,7 @@ _NOT_SENT: Final = (
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
 )
-_NOT_ALL_SENT: Final = (httpx.WriteError, httpx.WriteTimeout, httpx.LocalProtocolError, DeadlinePassed)
+_NOT_ALL_SENT: Final = (httpx.WriteError, httpx.WriteTimeout, httpx.LocalProtocolError, UploadStopped)
 
 
 class Transport:
@@ -75,10 +75,10 @@ class Transport:
 
         :raises CallFailed: no answer.
         """
-        body = _Body(request.body) if request.body else None
+        body = _Body(request.body) if request.body is not None else None
         try:
             response = self._client.send(_built(self._client, self._config, request, body, self._tuning), stream=True)
-        except (httpx.HTTPError, DeadlinePassed) as error:
+        except (httpx.HTTPError, UploadStopped) as error:
             raise _sorted(request, error) from error
         self.calls_per_minute = _calls_per_minute(response) or self.calls_per_minute
         try:
@@ -155,10 +155,10 @@ class AsyncTransport:
         :raises CallFailed: no answer.
         """
         client = await self._opened()
-        body = _AsyncBody(request.body) if request.body else None
+        body = _AsyncBody(request.body) if request.body is not None else None
         try:
             response = await client.send(_built(client, self._config, request, body, self._tuning.on_loop), stream=True)
-        except (httpx.HTTPError, DeadlinePassed) as error:
+        except (httpx.HTTPError, UploadStopped) as error:
             raise _sorted(request, error) from error
         self.calls_per_minute = _calls_per_minute(response) or self.calls_per_minute
         try:
@@ -314,7 +314,7 @@ def _built(
     trace: Callable[[str, Mapping[str, Any]], object],
 ) -> httpx.Request:
     headers = dict(request.headers)
-    if request.body:
+    if request.body is not None:
         headers["content-length"] = str(request.body.content_length)
     timeout = httpx.Timeout(
         connect=config.connect_timeout,
@@ -361,8 +361,8 @@ def _calls_per_minute(response: httpx.Response) -> int | None:
 
 
 def _sorted(request: RawRequest, error: Exception) -> CallFailed:
-    if isinstance(error, DeadlinePassed):
-        return no_answer(request, Stage.SENDING, "the time for sending it is over")
+    if isinstance(error, UploadStopped):
+        return no_answer(request, Stage.SENDING, str(error))
     # What httpx says of a request that it cannot write may quote its headers.
     said = "" if isinstance(error, httpx.LocalProtocolError) else str(error)
     return no_answer(request, _stage(error), f"{type(error).__name__}: {said}".rstrip(": "))
