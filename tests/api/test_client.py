@@ -617,7 +617,7 @@ def test_a_workload_identity_gets_its_token_over_the_clients_own_connections(cli
     client.retrieve_batch(BATCH_ID)
     exchange, create, retrieve = client.api.requests
 
-    assert str(exchange.url) == f"{BASE_URL}/v1/oauth/token"
+    assert str(exchange.url) == "https://api.anthropic.com/v1/oauth/token"
     assert "anthropic-version" not in exchange.headers
     assert create.headers["authorization"] == retrieve.headers["authorization"] == "Bearer sk-ant-oat01-one"
     assert create.headers["anthropic-beta"] == "oauth-2025-04-20"

@@ -1,0 +1,516 @@
+"""Both clients over real sockets, against servers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import gzip
+import ipaddress
+import json
+import socket
+import ssl
+import threading
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from faces import BATCH, BATCH_ID, BODY, KEY
+from raw_server import RawServer
+
+from airflow_claude_batch import exceptions
+from airflow_claude_batch.api.auth import ApiKey
+from airflow_claude_batch.api.client import AsyncClaudeClient
+from airflow_claude_batch.api.config import ClientConfig
+from airflow_claude_batch.api.transport import KEEPALIVE_SECONDS
+
+ANSWER = json.dumps(BATCH).encode()
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+def config(port, scheme="http", **settings):
+    base = {"credentials": ApiKey(KEY), "base_url": f"{scheme}://127.0.0.1:{port}", "max_retries": 0}
+    return ClientConfig(**(base | settings))
+
+
+def always(connection):
+    """Answer every request with a batch."""
+    while True:
+        connection.request()
+        connection.answer("200 OK", ANSWER)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Makes a certificate for 127.0.0.1 that vouches for itself; gives the paths of certificate and key."""
+    folder = tmp_path_factory.mktemp("certificate")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    public, private = folder / "ca.pem", folder / "key.pem"
+    public.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return public, private
+
+
+@pytest.fixture
+def tls(certificate):
+    """A server's side of TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return context
+
+
+def test_connections_are_kept_between_calls(face):
+    with RawServer(always) as server, face(config(server.port)) as client:
+        for _ in range(3):
+            client.retrieve_batch(BATCH_ID)
+        client.create_batch(BODY)
+
+    assert len(server.connections) == 1
+    assert KEEPALIVE_SECONDS > 60
+
+
+def test_sockets_are_told_when_to_give_up(face):
+    with RawServer(always) as server, face(config(server.port, write_timeout=12)) as client:
+        client.retrieve_batch(BATCH_ID)
+        owner = getattr(client, "client", client)
+        (connection,) = owner._transport._client._transport._pool.connections
+        opened = connection._connection._network_stream.get_extra_info("socket")
+
+        assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 12_000
+
+
+def test_options_that_a_system_lacks_are_left_out(face, monkeypatch):
+    monkeypatch.delattr(socket, "TCP_USER_TIMEOUT", raising=False)
+    monkeypatch.delattr(socket, "TCP_KEEPIDLE", raising=False)
+    with RawServer(always) as server, face(config(server.port)) as client:
+        assert client.retrieve_batch(BATCH_ID).id == BATCH_ID
+
+
+def test_a_certificate_that_nobody_vouches_for_is_a_clear_error(face, tls):
+    pauses = []
+    with (
+        RawServer(always, context=tls) as server,
+        face(config(server.port, "https", max_retries=3), sleep=pauses.append) as client,
+        pytest.raises(exceptions.APIConnectionError, match="certificate verify failed") as caught,
+    ):
+        client.create_batch(BODY)
+
+    assert "Name the CA file" in str(caught.value)
+    assert "Nothing was created" in str(caught.value)
+    assert caught.value.may_have_been_accepted is False
+    assert pauses == []
+
+
+def test_a_ca_file_makes_it_trusted(face, tls, certificate):
+    with (
+        RawServer(always, context=tls) as server,
+        face(config(server.port, "https", verify=str(certificate[0]))) as client,
+    ):
+        assert client.create_batch(BODY).id == BATCH_ID
+
+
+def test_without_verification_anybody_is_believed(face, tls):
+    with RawServer(always, context=tls) as server, face(config(server.port, "https", verify=False)) as client:
+        assert client.create_batch(BODY).id == BATCH_ID
+
+
+def test_a_ready_ssl_context_is_used(tls, certificate):
+    context = ssl.create_default_context(cafile=str(certificate[0]))
+
+    async def ask(port):
+        async with AsyncClaudeClient(config(port, "https"), ssl_context=context) as client:
+            return await client.retrieve_batch(BATCH_ID)
+
+    with RawServer(always, context=tls) as server:
+        assert asyncio.run(ask(server.port)).id == BATCH_ID
+
+
+def test_a_ca_folder_that_vouches_for_nobody_is_a_clear_error(face, tls, tmp_path):
+    with (
+        RawServer(always, context=tls) as server,
+        face(config(server.port, "https", verify=str(tmp_path))) as client,
+        pytest.raises(exceptions.APIConnectionError, match="certificate verify failed"),
+    ):
+        client.retrieve_batch(BATCH_ID)
+
+
+@pytest.mark.parametrize("content", [None, b"no certificate"], ids=["missing", "rubbish"])
+def test_a_ca_file_that_cannot_be_used_is_a_matter_of_configuration(face, tmp_path, content):
+    path = tmp_path / "ca.pem"
+    if content:
+        path.write_bytes(content)
+
+    def ask():
+        with face(config(1, "https", verify=str(path))) as client:
+            client.retrieve_batch(BATCH_ID)
+
+    with pytest.raises(exceptions.ConfigurationError, match=r"ca\.pem"):
+        ask()
+
+
+def test_many_first_calls_share_one_client():
+    async def ask(port):
+        async with AsyncClaudeClient(config(port, "https", verify=False)) as client:
+            asking = [client.list_models() for _ in range(5)]
+            return await asyncio.gather(*asking, return_exceptions=True), client._transport._client
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    answers, made = asyncio.run(ask(port))
+
+    assert all(isinstance(answer, exceptions.APIConnectionError) for answer in answers)
+    assert made.is_closed
+
+
+def test_a_client_that_was_never_used_closes(face):
+    with face(config(1)):
+        pass
+
+
+def test_a_refused_connection_has_created_nothing(face):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with (
+        face(config(port)) as client,
+        pytest.raises(exceptions.APIConnectionError, match=r"ConnectError: .*127\.0\.0\.1|Connect") as caught,
+    ):
+        client.create_batch(BODY)
+
+    assert caught.value.may_have_been_accepted is False
+
+
+def test_a_name_that_does_not_exist_has_created_nothing(face):
+    unknown = config(1, base_url="https://api.anthropic.invalid", verify=False)
+    with face(unknown) as client, pytest.raises(exceptions.APIConnectionError) as caught:
+        client.create_batch(BODY)
+
+    assert caught.value.may_have_been_accepted is False
+    assert "api.anthropic.invalid" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "serve",
+    [
+        pytest.param(lambda connection: connection.request(), id="closed after the request"),
+        pytest.param(lambda connection: (connection.request(), connection.reset()), id="reset after the request"),
+        pytest.param(lambda connection: (connection.head(), connection.reset()), id="reset during the request"),
+        pytest.param(
+            lambda connection: (connection.request(), connection.socket.sendall(b"HTTP/1.1 200")), id="half a head"
+        ),
+        pytest.param(
+            lambda connection: (connection.request(), connection.answer("200 OK", ANSWER[:50], length=len(ANSWER))),
+            id="half a body",
+        ),
+        pytest.param(
+            lambda connection: (connection.request(), connection.socket.sendall(b"gibberish\r\n\r\n")), id="no HTTP"
+        ),
+        pytest.param(lambda connection: (connection.request(), connection.over.wait(10)), id="silence"),
+    ],
+)
+def test_a_create_whose_answer_is_lost_is_sent_once(face, serve):
+    with (
+        RawServer(serve) as server,
+        face(config(server.port, read_timeout=0.3, max_retries=4)) as client,
+        pytest.raises(exceptions.APIConnectionError) as caught,
+    ):
+        client.create_batch(BODY)
+
+    assert caught.value.may_have_been_accepted is True
+    assert "look for it before sending again" in str(caught.value)
+    assert len(server.connections) == 1
+
+
+class Large:
+    """A body much larger than what sockets buffer."""
+
+    content_length = 64 * 1024 * 1024
+
+    def __init__(self):
+        self.given = 0
+
+    def chunks(self):
+        for _ in range(64):
+            self.given += 1
+            yield b"x" * 1024 * 1024
+
+
+def test_a_server_that_refuses_a_large_body_and_hangs_up_is_understood(face):
+    def serve(connection):
+        connection.head()
+        body = b'{"error":{"type":"request_too_large","message":"Request exceeds the maximum size"}}'
+        connection.answer("413 Payload Too Large", body, "connection: close")
+        connection.socket.shutdown(socket.SHUT_WR)
+        while connection.socket.recv(65536):
+            if connection.over.wait(0):
+                return
+
+    body = Large()
+    with (
+        RawServer(serve) as server,
+        face(config(server.port)) as client,
+        pytest.raises(exceptions.RequestTooLargeError) as caught,
+    ):
+        client.create_batch(body)
+    assert caught.value.may_have_been_accepted is False
+
+
+def test_an_error_that_is_cut_off_still_has_its_status(face):
+    def serve(connection):
+        connection.request()
+        connection.answer("413 Payload Too Large", b'{"error":', length=500)
+
+    with (
+        RawServer(serve) as server,
+        face(config(server.port)) as client,
+        pytest.raises(exceptions.RequestTooLargeError),
+    ):
+        client.create_batch(BODY)
+
+
+def test_an_upload_that_stalls_is_cut_off(face):
+    body = Large()
+    with (
+        RawServer(lambda connection: (connection.head(), connection.over.wait(10))) as server,
+        face(config(server.port, write_timeout=0.3)) as client,
+        pytest.raises(exceptions.APIConnectionError) as caught,
+    ):
+        client.create_batch(body)
+
+    assert caught.value.may_have_been_accepted is True
+    assert body.given < 64
+
+
+def test_a_slow_upload_is_cut_off_at_its_deadline(face):
+    body = Large()
+
+    def trickle(connection):
+        connection.head()
+        while not connection.over.wait(0.01):
+            connection.socket.recv(65536)
+
+    with (
+        RawServer(trickle) as server,
+        face(config(server.port)) as client,
+        pytest.raises(exceptions.APIConnectionError, match=r"the time for sending it is over|WriteTimeout"),
+    ):
+        client.create_batch(body, deadline_seconds=0.5)
+    assert body.given < 64
+
+
+def test_a_large_body_arrives_whole(face):
+    heard = []
+
+    def serve(connection):
+        heard.append(connection.request()[1])
+        connection.answer("200 OK", ANSWER)
+
+    with RawServer(serve) as server, face(config(server.port)) as client:
+        client.create_batch(Large())
+    assert heard == [b"x" * Large.content_length]
+
+
+@pytest.mark.parametrize("announced", [10, 19, 21, 20_000])
+def test_a_body_that_is_not_as_long_as_it_says_may_have_been_accepted(face, announced):
+    class Wrong(Large):
+        content_length = announced
+
+        def chunks(self):
+            yield b"x" * 10
+            yield b"x" * 10
+
+    with (
+        RawServer(always) as server,
+        face(config(server.port)) as client,
+        pytest.raises(exceptions.APIConnectionError, match="not as long as it was said to be") as caught,
+    ):
+        client.create_batch(Wrong())
+    assert caught.value.may_have_been_accepted is True
+
+
+def rows(connection, *pieces, end=b"0\r\n\r\n", headers=""):
+    connection.request()
+    connection.socket.sendall(f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n{headers}\r\n".encode())
+    for piece in pieces:
+        connection.socket.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+    connection.socket.sendall(end)
+
+
+@pytest.mark.parametrize("end", ["mid line", "at a line's end", "reset"])
+def test_results_that_are_cut_off_raise_after_the_whole_lines(face, end):
+    def serve(connection):
+        pieces = [b'{"a":1}\n', b'{"b":2}\n'] + ([b'{"c"'] if end == "mid line" else [])
+        rows(connection, *pieces, end=b"")
+        if end == "reset":
+            connection.over.wait(0.2)
+            connection.reset()
+
+    seen = []
+
+    def read(client):
+        with client.stream_results(BATCH_ID) as lines:
+            seen.extend(lines)
+
+    with (
+        RawServer(serve) as server,
+        face(config(server.port)) as client,
+        pytest.raises(exceptions.APIConnectionError, match="read the results of message batch") as caught,
+    ):
+        read(client)
+    assert seen == [b'{"a":1}', b'{"b":2}']
+    assert caught.value.may_have_been_accepted is False
+
+
+def test_results_that_stop_coming_raise(face):
+    def serve(connection):
+        rows(connection, b'{"a":1}\n', end=b"")
+        connection.over.wait(10)
+
+    with (
+        RawServer(serve) as server,
+        face(config(server.port, read_timeout=0.3)) as client,
+        client.stream_results(BATCH_ID) as lines,
+    ):
+        assert next(lines) == b'{"a":1}'
+        with pytest.raises(exceptions.APIConnectionError, match="ReadTimeout"):
+            next(lines)
+
+
+def test_compressed_results_are_read(face):
+    packed = gzip.compress(b'{"a":1}\n{"b":2}')
+
+    with (
+        RawServer(lambda connection: rows(connection, packed, headers="content-encoding: gzip\r\n")) as server,
+        face(config(server.port)) as client,
+        client.stream_results(BATCH_ID) as lines,
+    ):
+        assert list(lines) == [b'{"a":1}', b'{"b":2}']
+
+
+def test_results_that_do_not_unpack_raise(face):
+    with (
+        RawServer(
+            lambda connection: rows(connection, b"this is no gzip", headers="content-encoding: gzip\r\n")
+        ) as server,
+        face(config(server.port)) as client,
+        client.stream_results(BATCH_ID) as lines,
+        pytest.raises(exceptions.APIConnectionError, match="DecodingError"),
+    ):
+        next(lines)
+
+
+def test_results_may_be_left_early_and_the_client_goes_on(face):
+    def serve(connection):
+        head = connection.head()
+        if "/results" in head:
+            connection.heard += b"\r\n\r\n"
+            rows(connection, b'{"a":1}\n', b'{"b":2}\n', end=b"")
+            connection.over.wait(10)
+        else:
+            connection.answer("200 OK", ANSWER)
+
+    with RawServer(serve) as server, face(config(server.port)) as client:
+        with client.stream_results(BATCH_ID) as lines:
+            assert next(lines) == b'{"a":1}'
+        assert client.retrieve_batch(BATCH_ID).id == BATCH_ID
+
+
+def test_a_proxy_of_the_connection_is_used(face):
+    heads = []
+
+    def proxy(connection):
+        heads.append(connection.request()[0])
+        connection.answer("200 OK", ANSWER)
+
+    with RawServer(proxy) as server:
+        through = config(9, proxy=f"http://user:pass@127.0.0.1:{server.port}")
+        with face(through) as client:
+            assert client.retrieve_batch(BATCH_ID).id == BATCH_ID
+
+    assert heads[0].startswith(f"GET http://127.0.0.1:9/v1/messages/batches/{BATCH_ID} HTTP/1.1")
+
+
+def test_a_proxy_that_does_not_let_us_through_has_created_nothing(face):
+    def proxy(connection):
+        assert connection.head().startswith("CONNECT 127.0.0.1:9 ")
+        connection.answer("407 Proxy Authentication Required")
+
+    with RawServer(proxy) as server:
+        through = config(9, "https", proxy=f"http://user:password@127.0.0.1:{server.port}", verify=False)
+        with face(through) as client, pytest.raises(exceptions.APIConnectionError, match="407") as caught:
+            client.create_batch(BODY)
+
+    assert caught.value.may_have_been_accepted is False
+    assert "password" not in str(caught.value)
+
+
+def test_a_proxy_of_the_environment_is_used_for_hosts_elsewhere(face, monkeypatch):
+    heads = []
+
+    def proxy(connection):
+        heads.append(connection.head())
+        connection.answer("403 Forbidden")
+
+    with RawServer(proxy) as server:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
+        elsewhere = config(1, base_url="https://api.anthropic.invalid", verify=False)
+        with face(elsewhere) as client, pytest.raises(exceptions.APIConnectionError, match="403"):
+            client.retrieve_batch(BATCH_ID)
+
+    assert heads[0].startswith("CONNECT api.anthropic.invalid:443 ")
+
+
+def test_plain_http_to_this_machine_never_takes_a_proxy_of_the_environment(face, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    with RawServer(always) as server, face(config(server.port)) as client:
+        assert client.retrieve_batch(BATCH_ID).id == BATCH_ID
+
+
+@pytest.mark.parametrize("proxy", ["ftp://user:password@proxy", "user:password@proxy:3128", "socks5://h:1"])
+def test_a_proxy_that_cannot_be_used_is_a_matter_of_configuration(face, proxy):
+    def ask():
+        with face(config(1, proxy=proxy, verify=False)) as client:
+            client.retrieve_batch(BATCH_ID)
+
+    with pytest.raises(exceptions.ConfigurationError, match="proxy") as caught:
+        ask()
+    assert "password" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_one_client_serves_many_threads(face):
+    if face.__name__ != "SyncFace":
+        pytest.skip("a loop is one thread")
+    found = []
+    with RawServer(always) as server, face(config(server.port)) as client:
+        threads = [threading.Thread(target=lambda: found.append(client.retrieve_batch(BATCH_ID).id)) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert found == [BATCH_ID] * 20
