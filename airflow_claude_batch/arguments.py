@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from airflow_claude_batch.exceptions import ConfigurationError
@@ -41,3 +42,17 @@ def check_allow_failed(task: Any) -> None:
             f"{task.task_id}: allow_failed must be a number of rows (5), or a share from 0.0 to 1.0 (0.01), not "
             f"{value!r}"
         )
+
+
+def amount(name: str, value: Any) -> Decimal:
+    """Read a sum of US dollars.
+
+    :raises ConfigurationError: it is none.
+    """
+    try:
+        dollars = Decimal(str(value))
+    except ArithmeticError:
+        dollars = Decimal("NaN")
+    if not dollars.is_finite() or dollars < 0:
+        raise ConfigurationError(f"{name} must be an amount of US dollars such as 12.50, not {value!r}")
+    return dollars

@@ -7,11 +7,13 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_claude_batch import exceptions
 from airflow_claude_batch._compat import AirflowFailException, conf, timezone
+from airflow_claude_batch.arguments import amount
 from airflow_claude_batch.batch import waiting
 from airflow_claude_batch.batch.manifest import Manifest
 from airflow_claude_batch.batch.policy import DRAIN, Done, Waiting
@@ -140,6 +142,18 @@ def price_table() -> PriceTable:
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"[claude_batch] prices_path: {path} cannot be read: {error}") from error
     return PriceTable.load(overrides)
+
+
+def max_cost(task: Any) -> Decimal | None:
+    """The lower of the task's own limit and the deployment's, in USD.
+
+    :raises ConfigurationError: the deployment's limit is no amount.
+    """
+    ceiling = conf.get("claude_batch", "max_cost_per_submission", fallback=None)
+    limits = [amount("[claude_batch] max_cost_per_submission", value) for value in [ceiling] if value]
+    if task.max_cost is not None:
+        limits.append(amount(f"{task.task_id}: max_cost", task.max_cost))
+    return min(limits, default=None)
 
 
 def max_inline_bytes() -> int:

@@ -9,27 +9,30 @@ from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_claude_batch._compat import ObjectStoragePath
-from airflow_claude_batch.batch.messages import Defaults, Request, check_params, read_request
+from airflow_claude_batch._compat import ObjectStoragePath, timezone
+from airflow_claude_batch.batch.messages import Defaults, Request, read_request
+from airflow_claude_batch.batch.preflight import Preflight
 from airflow_claude_batch.batch.requests import write_requests
 from airflow_claude_batch.exceptions import InputError, InvalidMessageError
 from airflow_claude_batch.templating import plain
 
 if TYPE_CHECKING:
+    from airflow_claude_batch.batch.pricing import PriceTable
     from airflow_claude_batch.hooks import ClaudeHook
     from airflow_claude_batch.operators import SendMessageBatchOperator
 
 
-def write_input(task: SendMessageBatchOperator, hook: ClaudeHook, file: IO[bytes]) -> int:
+def write_input(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceTable, file: IO[bytes]) -> int:
     """Write the task's requests to a file, one by one, and answer how many there are.
 
     :raises InputError: names the element and the remedy.
     """
-    return write_requests(_requests(task, hook), file)
+    return write_requests(_requests(task, hook, prices), file)
 
 
-def _requests(task: SendMessageBatchOperator, hook: ClaudeHook) -> Iterator[Request]:
-    api_version = hook.get_config().api_version
+def _requests(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceTable) -> Iterator[Request]:
+    config = hook.get_config()
+    preflight = Preflight(prices, api_version=config.api_version, betas=config.betas, now=timezone.utcnow())
     defaults = Defaults(
         model=task.model or hook.get_default_model(),
         max_tokens=_whole_number(task.max_tokens),
@@ -38,7 +41,7 @@ def _requests(task: SendMessageBatchOperator, hook: ClaudeHook) -> Iterator[Requ
     )
     for index, element in enumerate(_elements(plain(task.messages))):
         request = read_request(element, index, defaults)
-        check_params(request, api_version=api_version)
+        preflight.check(request)
         yield request
 
 

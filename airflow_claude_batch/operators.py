@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_claude_batch._compat import BaseOperator, TaskDeferralTimeout, default_deferrable
-from airflow_claude_batch.arguments import check_allow_failed, check_choice, check_timeout
+from airflow_claude_batch.arguments import amount, check_allow_failed, check_choice, check_timeout
 from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.templating import Unshown, has_marks, render_messages
 
@@ -62,6 +63,8 @@ class SendMessageBatchOperator(BaseOperator):
     :param reuse_answers: False makes a clear of the task start a new submission that pays for everything again.
     :param on_lost: what to do when the API gives no way to know what became of a batch: ``stop`` with an error, or
         ``resend`` its requests at the risk of paying for them twice.
+    :param max_cost: US dollars; nothing is sent when the submission may cost more, every answer taken at its full
+        ``max_tokens``. ``[claude_batch] max_cost_per_submission`` bounds it for the deployment.
     """
 
     template_fields: Sequence[str] = (
@@ -96,6 +99,7 @@ class SendMessageBatchOperator(BaseOperator):
         allow_failed: float = 0,
         reuse_answers: bool = True,
         on_lost: Literal["stop", "resend"] = "stop",
+        max_cost: float | str | Decimal | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -116,6 +120,7 @@ class SendMessageBatchOperator(BaseOperator):
         self.allow_failed = allow_failed
         self.reuse_answers = reuse_answers
         self.on_lost = on_lost
+        self.max_cost = max_cost
         self._submission: Submission | None = None
         self._check_arguments()
 
@@ -168,6 +173,8 @@ class SendMessageBatchOperator(BaseOperator):
         check_choice(self, "on_lost", ("stop", "resend"))
         check_allow_failed(self)
         check_timeout(self)
+        if self.max_cost is not None:
+            amount(f"{self.task_id}: max_cost", self.max_cost)
         if self.repair_rounds < 0:
             raise ConfigurationError(f"{self.task_id}: repair_rounds must not be below 0")
         dag = self.get_dag()

@@ -18,7 +18,7 @@ from airflow_claude_batch.batch.job import Submission
 from airflow_claude_batch.batch.ledger import FolderLedgerStore, LedgerStore
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.wake import Wake
-from airflow_claude_batch.carrying import carry_on, heed, max_inline_bytes, mended, price_table
+from airflow_claude_batch.carrying import carry_on, heed, max_cost, max_inline_bytes, mended, price_table
 from airflow_claude_batch.folders import own_folder, submission_id
 from airflow_claude_batch.hooks import ClaudeHook
 from airflow_claude_batch.inputs import write_input
@@ -71,6 +71,7 @@ def _opened(
     ti = context["ti"]
     folder = own_folder(task.results_path, ti)
     store = _ledger_store(context, folder)
+    prices = price_table()
     attempt = _attempt(ti)
     opened = opening.resume(store, folder, attempt, scratch) if resuming else None
     if opened is None:
@@ -78,7 +79,7 @@ def _opened(
             store,
             folder,
             attempt,
-            lambda file: write_input(task, hook, file),
+            lambda file: write_input(task, hook, prices, file),
             scratch,
             reuse_answers=task.reuse_answers,
         )
@@ -90,7 +91,7 @@ def _opened(
             folder=folder,
             requests=requests,
             policy=_policy(task),
-            prices=price_table(),
+            prices=prices,
             clock=timezone.utcnow,
             sleep=time.sleep,
         )
@@ -121,4 +122,5 @@ def _policy(task: SendMessageBatchOperator) -> Policy:
         allow_failed=task.allow_failed,
         on_lost=task.on_lost,
         max_inline_bytes=max_inline_bytes(),
+        max_cost=max_cost(task),
     )

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from airflow_claude_batch.api.wire import MessageBatch
+from airflow_claude_batch.batch import costing, results, sending, storage
 from airflow_claude_batch.batch import manifest as manifests
-from airflow_claude_batch.batch import results, storage
 from airflow_claude_batch.batch.canceling import cancel_batch
 from airflow_claude_batch.batch.collect import fetch
 from airflow_claude_batch.batch.landing import Landing, OwnSlots
@@ -27,6 +27,7 @@ from airflow_claude_batch.batch.policy import DRAIN, Done, Policy, Waiting
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.recovery import settle_intents, unknown_create
 from airflow_claude_batch.batch.requests import Requests
+from airflow_claude_batch.batch.results import FINAL
 from airflow_claude_batch.batch.sending import REPAIRABLE, next_piece, send
 from airflow_claude_batch.batch.verdict import judge, lost_batch, out_of_time
 from airflow_claude_batch.exceptions import (
@@ -162,6 +163,7 @@ class Submission:
         if any(part.answers == "moved" for part in self.ledger.open_parts):
             return self._wait_for("all", "batches of the earlier input may answer requests of this one")
         while (piece := next_piece(self.ledger, self.requests, self._landing.statuses, self.policy)) is not None:
+            self._check_cost()
             try:
                 send(piece, self.record, self.requests, self.client, clock=self.clock)
             except (RateLimitError, OverloadedError) as error:
@@ -173,6 +175,20 @@ class Submission:
                 if (wait := self._settle_intents()) is not None:
                     return wait
         return None
+
+    def _check_cost(self) -> None:
+        """Once a round, before its first create: what was billed and what may be, against the limit.
+
+        :raises CostLimitError: nothing more is sent.
+        """
+        if any(sending.is_of_this_round(part, self.ledger) for part in self.ledger.parts):
+            return
+        open_ends = (index for index, status in enumerate(self._landing.statuses) if status not in FINAL)
+        counter = self.client if self.ledger.estimate is None else None
+        estimate = costing.estimate_requests(self.requests, open_ends, self.prices, counter)
+        costing.guard(estimate, self.policy.max_cost, spent=self._landing.bill.cost)
+        if self.ledger.estimate is None:
+            self.record.save(msgspec.structs.replace(self.ledger, estimate=estimate.to_manifest()))
 
     def _begin_round(self) -> bool:
         """Begin a repair round if one is left and there is something to mend."""
@@ -278,4 +294,5 @@ class Submission:
             results_path=self.folder.uri(results.FILE),
             created_at=ledger.created_at,
             ended_at=ledger.ended_at,
+            estimate=ledger.estimate,
         )

@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -86,6 +86,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     #: First create and last ending of the submission's batches, by the API's clock.
     created_at: datetime | None = None
     ended_at: datetime | None = None
+    #: What the submission was estimated to cost before its first create, as the manifest shows it.
+    estimate: dict[str, Any] | None = None
     version: int = VERSION
 
     @property

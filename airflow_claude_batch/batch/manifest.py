@@ -10,7 +10,6 @@ import msgspec
 
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.landing import Landing
-from airflow_claude_batch.batch.pricing import plain
 from airflow_claude_batch.exceptions import SubmissionRecordError
 
 FILE = "manifest.json"
@@ -35,6 +34,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     landed_batch_ids: list[str] = []
     usage: dict[str, Any] | None = None
     cost: dict[str, Any] | None = None
+    estimate: dict[str, Any] | None = None
     created_at: datetime | None = None
     ended_at: datetime | None = None
     schema_version: int = SCHEMA_VERSION
@@ -84,6 +84,7 @@ def summarize(
     results_path: str,
     created_at: datetime | None,
     ended_at: datetime | None,
+    estimate: dict[str, Any] | None = None,
 ) -> Manifest:
     """A submission as it stands."""
     return Manifest(
@@ -95,7 +96,8 @@ def summarize(
         results_path=results_path,
         landed_batch_ids=[batch_id for batch_id in batch_ids if batch_id in landed],
         usage=landing.bill.tokens.to_manifest(),
-        cost=_cost(landing),
+        cost=_cost(landing, estimate),
+        estimate=estimate,
         created_at=created_at,
         ended_at=ended_at if status == "ended" else None,
     )
@@ -108,6 +110,7 @@ def with_responses(manifest: Manifest, lines: Iterable[bytes], size: int, max_by
     return msgspec.structs.replace(manifest, responses=[msgspec.json.decode(line) for line in lines])
 
 
-def _cost(landing: Landing) -> dict[str, Any]:
-    cost = landing.bill.cost
-    return {"usd": None if cost is None else plain(cost.usd), "estimated_usd": None}
+def _cost(landing: Landing, estimate: dict[str, Any] | None) -> dict[str, Any]:
+    """The bill, with the expected cost beside it."""
+    usd = estimate and estimate["usd"]
+    return {**landing.bill.to_manifest(), "estimated_usd": usd and usd["expected"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Literal
 
 from airflow_claude_batch.api import limits
@@ -19,7 +20,7 @@ class Policy:
     """The choices of one submission; the operator's arguments of the same names.
 
     ``on_lost``: what to do when the API gives no way to know what became of a batch.
-    ``max_requests`` and ``max_bytes`` bound a part.
+    ``max_requests`` and ``max_bytes`` bound a part. ``max_cost``: USD that the submission may cost in all.
     """
 
     wait_for_completion: bool = True
@@ -31,6 +32,7 @@ class Policy:
     max_requests: int = limits.MAX_REQUESTS
     max_bytes: int = limits.MAX_BATCH_BYTES
     max_inline_bytes: int = 48 * 1024
+    max_cost: Decimal | None = None
 
     def allowed_failures(self, request_count: int) -> int:
         """How many rows may end without an answer: a whole number is a count, a fraction a share."""

@@ -82,12 +82,16 @@ def _intend(piece: Slice, record: Record, client: ClaudeClient, *, clock: Callab
     return part
 
 
+def is_of_this_round(part: Part, ledger: Ledger) -> bool:
+    """Whether the part was made in the round that is under way."""
+    return part.attempt == ledger.attempt and part.round == ledger.round
+
+
 def _taken(ledger: Ledger, request_count: int) -> bytearray:
     """A mark for every request that is in flight, or was sent in this round already."""
     taken = bytearray(request_count)
     for part in ledger.parts:
-        this_round = part.attempt == ledger.attempt and part.round == ledger.round
-        if part.answers == "ours" and (this_round or not part.landed):
+        if part.answers == "ours" and (is_of_this_round(part, ledger) or not part.landed):
             taken[part.first : part.last + 1] = b"\1" * (part.last + 1 - part.first)
     return taken
 

@@ -1,0 +1,46 @@
+"""What a submission will cost, said before it is sent, and the limit that it must keep."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from airflow_claude_batch.batch.estimate import Estimate, check_max_cost, estimate_cost
+from airflow_claude_batch.batch.pricing import Cost, PriceTable
+from airflow_claude_batch.batch.requests import Requests
+from airflow_claude_batch.batch.sample import PlannedRequest, TokenCounter
+
+log = logging.getLogger(__name__)
+
+
+def estimate_requests(
+    requests: Requests, indices: Iterator[int], prices: PriceTable, client: TokenCounter | None
+) -> Estimate:
+    """Estimate the requests that are to be sent; a bounded number of them is counted by the API, free of charge."""
+    return estimate_cost(_planned(requests, indices), table=prices, client=client)
+
+
+def guard(estimate: Estimate, max_cost: Decimal | None, *, spent: Cost | None) -> None:
+    """Log the estimate, and refuse what may, with what is spent already, cost more than allowed.
+
+    :param spent: the bill so far; None if a model without a price is in it.
+    :raises CostLimitError: says by how much, and what would fit.
+    """
+    log.info("Estimate of what is to be sent:\n%s", estimate.to_table())
+    if max_cost is not None:
+        check_max_cost(estimate, max_cost - (spent.usd if spent else 0))
+
+
+def _planned(requests: Requests, indices: Iterator[int]) -> Iterator[PlannedRequest]:
+    for index in indices:
+        yield PlannedRequest.of(_params(requests, index), load=partial(_params, requests, index))
+
+
+def _params(requests: Requests, index: int) -> dict[str, Any]:
+    params: dict[str, Any] = msgspec.json.decode(requests.params(index))
+    return params

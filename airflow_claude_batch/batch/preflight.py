@@ -1,0 +1,80 @@
+"""What the API would refuse for this model or this version, found before anything is sent."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, Final
+
+from airflow_claude_batch.batch.messages import Request, check_params
+from airflow_claude_batch.batch.prices import ModelPrice
+from airflow_claude_batch.batch.pricing import PriceTable
+from airflow_claude_batch.exceptions import InvalidMessageError
+
+log = logging.getLogger(__name__)
+
+#: Raises the cap of one answer, in batches only (batch-processing docs, 2026-10).
+EXTENDED_OUTPUT_BETA: Final = "output-300k-2026-03-24"
+
+
+class Preflight:
+    """Checks requests one by one. What is odd about a model is said once, however many requests name it.
+
+    :param now: the moment of sending, for the models' lifecycles.
+    """
+
+    def __init__(self, prices: PriceTable, *, api_version: str, betas: Collection[str], now: datetime) -> None:
+        self._prices = prices
+        self._api_version = api_version
+        self._extended = EXTENDED_OUTPUT_BETA in betas
+        self._now = now
+        self._known: dict[str, ModelPrice | None] = {}
+
+    def check(self, request: Request) -> None:
+        """Refuse what cannot go well.
+
+        :raises InvalidMessageError: names the element, the field and the remedy.
+        """
+        check_params(request, api_version=self._api_version)
+        model = self._model(request)
+        if model is None:
+            return
+        cap = (self._extended and model.extended_max_tokens) or model.max_tokens
+        if cap is not None and request.params["max_tokens"] > cap:
+            _refuse(request, f"max_tokens is {request.params['max_tokens']}; {model.id} gives at most {cap}")
+        for feature, why in _used(request.params):
+            if feature in model.refuses:
+                _refuse(request, f"{model.id} refuses {why}")
+
+    def _model(self, request: Request) -> ModelPrice | None:
+        name = request.params["model"]
+        if name not in self._known:
+            lifecycle = self._prices.lifecycle(name, self._now)
+            if lifecycle.state == "retired":
+                _refuse(request, f"{lifecycle.warning}")
+            if lifecycle.warning:
+                log.warning("%s", lifecycle.warning)
+            self._known[name] = self._prices.lookup(name)
+        return self._known[name]
+
+
+def _used(params: dict[str, Any]) -> list[tuple[str, str]]:
+    """Features of a request that some models refuse, and what to do instead."""
+    used = []
+    choice, thinking = params.get("tool_choice"), params.get("thinking")
+    if isinstance(choice, dict) and choice.get("type") in ("any", "tool"):
+        used.append(("forced_tool_use", "a forced tool_choice: use output_config.format for structured answers"))
+    if isinstance(thinking, dict) and thinking.get("type") == "enabled":
+        used.append(("thinking_enabled", 'thinking of type "enabled": use "adaptive" with output_config.effort'))
+    if isinstance(thinking, dict) and thinking.get("type") == "disabled":
+        used.append(("thinking_disabled", 'thinking of type "disabled": leave it out, or lower output_config.effort'))
+    if params["messages"][-1].get("role") == "assistant":
+        used.append(("prefill", "a conversation that ends with an assistant's turn: end it with a user's"))
+    if params.get("temperature", 1) != 1 or "top_p" in params or "top_k" in params:
+        used.append(("sampling_parameters", "temperature, top_p and top_k: remove them"))
+    return used
+
+
+def _refuse(request: Request, reason: str) -> None:
+    raise InvalidMessageError(f"messages[{request.index}] (key {request.key!r:.80}): {reason}. Nothing was sent.")
