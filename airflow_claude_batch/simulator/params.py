@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from airflow_claude_batch.simulator.catalogue import EXTENDED_OUTPUT_TOKENS, Model, usable_model
 from airflow_claude_batch.simulator.conversation import (
     CURRENT_VERSION,
@@ -20,7 +22,7 @@ from airflow_claude_batch.simulator.conversation import (
 )
 from airflow_claude_batch.simulator.outcomes import Outcome, invalid, unknown_model
 from airflow_claude_batch.simulator.prompts import prompt_tokens
-from airflow_claude_batch.simulator.schemas import schema_problem
+from airflow_claude_batch.simulator.schemas import INVALID, is_schema, schema_problem
 
 Params = dict[str, Any]
 
@@ -187,6 +189,8 @@ def _tools(params: Params, model: Model, _conditions: Conditions) -> str | None:
     for index, tool in enumerate(tools):
         if not isinstance(tool, dict) or not isinstance(tool.get("name", tool.get("mcp_server_name")), str):
             return f"tools.{index}.name: Field required"
+        if "input_schema" in tool and not is_schema(msgspec.json.encode(tool["input_schema"])):
+            return f"tools.{index}.custom.input_schema: {INVALID}"
     names = [tool.get("name") for tool in tools]
     if len(set(names)) != len(names):
         return "tools: Tool names must be unique."

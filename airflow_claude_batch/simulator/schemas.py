@@ -10,7 +10,9 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
+from jsonschema import Draft202012Validator, SchemaError
 
+INVALID = "JSON schema is invalid. It must match JSON Schema draft 2020-12"
 MAX_OPTIONAL_PROPERTIES = 24
 MAX_UNIONS = 16
 _REFUSED = {
@@ -29,8 +31,21 @@ def schema_problem(schema: Any) -> str | None:
 
 
 @lru_cache(maxsize=256)
+def is_schema(encoded: bytes) -> bool:
+    """Whether some JSON is a JSON schema at all, for tools as for outputs."""
+    schema = msgspec.json.decode(encoded)
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError:
+        return False
+    return isinstance(schema, dict)
+
+
+@lru_cache(maxsize=256)
 def _checked(encoded: bytes) -> str | None:
     schema = msgspec.json.decode(encoded)
+    if not is_schema(encoded):
+        return f"output_config.format.schema: {INVALID}"
     nodes = list(_nodes(schema))
     problems = (_node_problem(schema, node) for node in nodes)
     problem = next(filter(None, problems), None) or _recursion_problem(schema) or _size_problem(nodes)

@@ -7,6 +7,7 @@ connection without an answer, end a body halfway, stop listening for a while.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import socket
 import struct
@@ -31,6 +32,7 @@ from airflow_claude_batch.simulator.outages import Outage
 _READ_BYTES = 1 << 18
 _BACKLOG = 4096  # thousands of clients may connect at once
 _LINGER_SECONDS = 5.0  # how long an upload that was refused is still read, so that its sender sees the answer
+_FOLLOW_SECONDS = 5.0
 _HANG_STEP_SECONDS = 0.05
 _RESET = struct.pack("ii", 1, 0)
 
@@ -130,9 +132,10 @@ class Server:
             self._listener = None
 
     def _outage_changed(self) -> None:
-        """Called from whichever thread changed the outage."""
+        """Called from whichever thread changed the outage, never the server's own; back when it is in force."""
         if self._loop is not None and not self._loop.is_closed():
-            asyncio.run_coroutine_threadsafe(self._follow_outage(), self._loop)
+            following = asyncio.run_coroutine_threadsafe(self._follow_outage(), self._loop)
+            concurrent.futures.wait([following], timeout=_FOLLOW_SECONDS)
 
     async def _follow_outage(self) -> None:
         refusing = self._outage.kind == "refuse"
