@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -19,7 +20,8 @@ _PLAIN = ":+~@=,"
 def results_root(results_path: str | None) -> str:
     """The folder above all submissions: the task's, the deployment's, else one under AIRFLOW_HOME."""
     configured = results_path or conf.get("claude_batch", "results_path", fallback=None)
-    return configured or str(Path(conf.get("core", "airflow_home", fallback="~/airflow")).expanduser() / "claude_batch")
+    home = os.path.expandvars(os.environ.get("AIRFLOW_HOME", "~/airflow"))  # as Airflow itself finds it
+    return configured or str(Path(home).expanduser() / "claude_batch")
 
 
 def own_folder(results_path: str | None, ti: Any) -> Folder:
