@@ -49,7 +49,7 @@ def read_options() -> list[dict[str, str]]:
         {"key": f"{section}.{name}", "prompt": f"[{section}] {name}\n\n{option['description'].strip()}"}
         for section, contents in conf.configuration_description.items()
         for name, option in contents["options"].items()
-        if option["description"]
+        if option.get("description")
     ]
 
 
@@ -57,7 +57,7 @@ def read_options() -> list[dict[str, str]]:
 def write_report(messages: list[dict[str, str]], manifest: dict[str, Any]) -> str:
     """Put the page next to the results, wherever they are kept, and return its address."""
     descriptions = {message["key"]: message["prompt"].partition("\n\n")[2] for message in messages}
-    cells = ((row["key"], descriptions[row["key"]], row["text"]) for row in read_rows(manifest))
+    cells = ((row.key, descriptions[row.key], row.text or "") for row in read_rows(manifest))
     page = PAGE.format(
         count=manifest["request_count"],
         model=MODEL,

@@ -28,7 +28,7 @@ def find_chapters() -> list[list[dict[str, Any]]]:
 @task
 def bind(manifests: list[dict[str, Any]]) -> list[str]:
     """Every chapter's answers, in order."""
-    return [f"{row['key']}: {row['text']}" for manifest in manifests for row in read_rows(manifest)]
+    return [f"{row.key}: {row.text}" for manifest in manifests for row in read_rows(manifest)]
 
 
 with DAG("mapped", schedule="@monthly", tags=["claude"]):

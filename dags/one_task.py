@@ -38,7 +38,7 @@ def read_tickets() -> list[dict[str, Any]]:
 @task
 def count_topics(manifest: dict[str, Any]) -> dict[str, int]:
     """``output`` is the answer read as JSON, valid by the schema."""
-    return Counter(row["output"]["topic"] for row in read_rows(manifest) if row["output"])
+    return Counter(row.output["topic"] for row in read_rows(manifest) if row.output)
 
 
 with DAG("one_task", schedule="@daily", tags=["claude"], default_args={"retries": 2}):

@@ -17,6 +17,6 @@ with DAG("quickstart", schedule="@daily"):
     def show(manifest):
         """One row per message, in their order."""
         for row in read_rows(manifest):
-            print(row["text"])
+            print(row.text)
 
     show(wait.output)

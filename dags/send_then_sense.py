@@ -34,7 +34,7 @@ def reserve_pages(manifest: dict[str, Any]) -> int:
 @task
 def publish(manifest: dict[str, Any], pages: int) -> dict[str, str]:
     """The answers come in the order of the messages, each with its key."""
-    translations = {row["key"]: row["text"] for row in read_rows(manifest)}
+    translations = {row.key: row.text for row in read_rows(manifest)}
     if len(translations) != pages:
         raise ValueError(f"{pages} pages for {len(translations)} translations")
     return translations

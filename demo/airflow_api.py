@@ -47,9 +47,10 @@ class AirflowApi:
         response = self._send("GET", f"/api/v2/dags/{dag_id}")
         return None if response.status_code == httpx.codes.NOT_FOUND else _body(response)
 
-    def import_errors(self) -> list[str]:
-        """The stack traces of DAG files that could not be imported."""
-        return [e["stack_trace"] for e in self._call("GET", "/api/v2/importErrors")["import_errors"]]
+    def import_error(self, file_name: str) -> str | None:
+        """Why a DAG file could not be imported; None if it could, or was not read yet."""
+        errors = self._call("GET", "/api/v2/importErrors")["import_errors"]
+        return next((e["stack_trace"] for e in errors if e["filename"].endswith(file_name)), None)
 
     def trigger(self, dag_id: str, run_id: str) -> None:
         """Start a run, as the UI's button does."""
@@ -87,7 +88,7 @@ class AirflowApi:
         """The task's log as the UI shows it."""
         address = f"{_task(dag_id, run_id, task_id)}/logs/{attempt}"
         entries = self._call("GET", address, params={"full_content": "true"})["content"]
-        return [e if isinstance(e, str) else f"{e.get('level', '')}: {e.get('event', '')}" for e in entries]
+        return [line for entry in entries for line in _log_lines(entry)]
 
     def _call(self, method: str, address: str, **kwargs: Any) -> Any:
         return _body(self._send(method, address, **kwargs))
@@ -129,6 +130,14 @@ def _run(dag_id: str, run_id: str) -> str:
 
 def _task(dag_id: str, run_id: str, task_id: str) -> str:
     return f"{_run(dag_id, run_id)}/taskInstances/{task_id}"
+
+
+def _log_lines(entry: str | dict[str, Any]) -> list[str]:
+    if isinstance(entry, str):
+        return [entry]
+    raised = [f"{e['exc_type']}: {e['exc_value']}" for e in entry.get("error_detail") or ()]
+    text = entry.get("event", "")
+    return ([] if text.startswith("::") else [f"{entry.get('level') or 'info'}: {text}"]) + raised
 
 
 def _body(response: httpx.Response) -> Any:

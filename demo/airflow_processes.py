@@ -99,15 +99,15 @@ class AirflowProcesses:
             raise DemoError(f"{error}\n{self._tails(*names)}") from None
 
     def wait_for_dag(self, dag_id: str) -> None:
-        """Return when the DAG's file has been read.
+        """Return when the DAG has been read from the file of its name.
 
-        :raises DemoError: it cannot be imported, or was not found in time.
+        :raises DemoError: the file cannot be imported, or was not found in time.
         """
 
         def parsed() -> bool:
             self.check()
-            if errors := self.api.import_errors():
-                raise DemoError("A DAG file cannot be imported:\n" + "\n".join(errors))
+            if error := self.api.import_error(f"{dag_id}.py"):
+                raise DemoError(f"{dag_id}.py cannot be imported:\n{error}")
             return self.api.dag(dag_id) is not None
 
         wait_for(parsed, seconds=START_SECONDS, what=f"the dag-processor to read {dag_id}")

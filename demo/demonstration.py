@@ -23,6 +23,7 @@ CONNECTION_ID = "claude_default"
 DEFAULT_PORT = 8080
 BATCH_SECONDS = 20  # long enough to see the deferral
 SIMULATED_RUN_SECONDS = 300
+SIMULATED_SETTINGS = {"AIRFLOW__CLAUDE_BATCH__POLL_INTERVAL": "10", "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "5"}
 LIVE_RUN_SECONDS = 26 * 3600  # the API gives a batch 24 h, the sensor waits 25
 
 
@@ -76,7 +77,7 @@ class Demonstration:
             raise DemoError(f"Port {port} is in use. Give another PORT, or none to have a free one chosen.")
         if port is None and is_free(DEFAULT_PORT):
             port = DEFAULT_PORT
-        settings = {} if self._settings.live else {"AIRFLOW__CLAUDE_BATCH__POLL_INTERVAL": "10"}
+        settings = {} if self._settings.live else SIMULATED_SETTINGS
         return AirflowProcesses(self._home, dags_folder=self._root / "dags", port=port, settings=settings)
 
     def _start(self, airflow: AirflowProcesses) -> None:

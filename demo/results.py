@@ -5,12 +5,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from demo.errors import DemoError
 
-SHOWN_ROWS = 4
-SHOWN_CHARACTERS = 220
+if TYPE_CHECKING:
+    from airflow_claude_batch.batch.results import Row
+
+SHOWN_ROWS = 3
+SHOWN_CHARACTERS = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class Results:
     """What was asked, and the rows that came back."""
 
     messages: Sequence[dict[str, str]]
-    rows: Sequence[dict[str, Any]]
+    rows: Sequence[Row]
 
     @classmethod
     def read(cls, messages: Sequence[dict[str, str]], manifest: dict[str, Any]) -> Results:
@@ -33,7 +36,7 @@ class Results:
         :raises DemoError: says which has none.
         """
         asked = [message["key"] for message in self.messages]
-        answered = [row["key"] for row in self.rows if row["status"] == "succeeded" and row["text"]]
+        answered = [row.key for row in self.rows if row.status == "succeeded" and row.text]
         missing = [key for key in asked if key not in set(answered)]
         if missing:
             raise DemoError(f"{len(missing)} of {len(asked)} options have no answer: {', '.join(missing[:5])} ...")
@@ -45,7 +48,7 @@ class Results:
         step = max(1, len(self.rows) // SHOWN_ROWS)
         chosen = list(zip(self.messages, self.rows, strict=True))[::step][:SHOWN_ROWS]
         return [
-            (message["key"], _shorten(message["prompt"].partition("\n\n")[2]), _shorten(row["text"]))
+            (message["key"], _shorten(message["prompt"].partition("\n\n")[2]), _shorten(row.text or ""))
             for message, row in chosen
         ]
 

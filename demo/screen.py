@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
+from rich.box import HORIZONTALS
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -77,7 +78,9 @@ class Screen:
 
     def rows(self, rows: Sequence[tuple[str, str, str]]) -> None:
         """A table of option, before, after."""
-        table = Table("option", "before", "after", show_lines=True, expand=True)
+        table = Table(box=HORIZONTALS, show_lines=True, expand=True)
+        for heading, ratio in (("option", 2), ("before", 3), ("after", 3)):
+            table.add_column(heading, ratio=ratio, overflow="fold")
         for row in rows:
             table.add_row(*(_plain(cell) for cell in row))
         self.console.print(table)

@@ -11,8 +11,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from airflow_claude_batch.batch.results import Row
 from airflow_claude_batch.rows import read_rows
-
 from demo.airflow_api import wait_for
 from demo.airflow_processes import AirflowProcesses
 from demo.simulator import KEY, SimulatorProcess
@@ -61,7 +61,7 @@ class Stack:
 
         return wait_for(found, seconds=RUN_SECONDS, what=f"{task_id} of {run_id} to be {state}")
 
-    def wait_for_success(self, run_id: str) -> list[dict[str, Any]]:
+    def wait_for_success(self, run_id: str) -> list[Row]:
         """Return the rows of a run that has succeeded."""
         self.wait_for_task(run_id, "write_report", "success")
         return list(read_rows(self.returned(run_id, "wait")))
@@ -95,4 +95,4 @@ def running_stack(folder: Path, venv: Path) -> Iterator[Stack]:
 
 def environment() -> Path:
     """The environment whose Airflow the tests run, by default the one they run in themselves."""
-    return Path(os.environ.get("AIRFLOW_VENV", sys.prefix)).absolute()
+    return Path(os.environ.get("STACK_VENV", sys.prefix)).absolute()

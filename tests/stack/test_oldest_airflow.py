@@ -23,4 +23,4 @@ def test_deferred_wait_with_a_connection_in_the_database(start_stack: Callable[[
 
     rows = stack.wait_for_success(run_id)
     assert len(rows) == stack.simulator.books()["billed_requests"] > 200
-    assert {row["status"] for row in rows} == {"succeeded"}
+    assert {row.status for row in rows} == {"succeeded"}

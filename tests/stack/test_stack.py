@@ -40,8 +40,8 @@ def assert_answered_and_paid_once(stack: Stack, run_id: str, known: list[str]) -
     rows = stack.wait_for_success(run_id)
     asked = [message["key"] for message in stack.returned(run_id, "read_options")]
     assert len(asked) > 200
-    assert [row["key"] for row in rows] == asked
-    assert {row["status"] for row in rows} == {"succeeded"}
+    assert [row.key for row in rows] == asked
+    assert {row.status for row in rows} == {"succeeded"}
     (batch,) = new_batches(stack.simulator, known)
     assert batch["request_count"] == len(asked)
     assert stack.returned(run_id, "wait")["batch_ids"] == [batch["id"]]
