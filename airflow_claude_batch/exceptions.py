@@ -67,7 +67,7 @@ class APIConnectionError(APIError):
 
 
 class MalformedResponseError(APIError):
-    """The answer is not the API's: a proxy's page, or broken JSON."""
+    """The answer is not the API's: a proxy's page, a redirect, or broken JSON."""
 
 
 class APIStatusError(APIError):
@@ -100,7 +100,7 @@ class APIStatusError(APIError):
 
 
 class BadRequestError(APIStatusError):
-    """400 and other refusals of the request itself."""
+    """400 and other refusals of the request itself, a 409 among them."""
 
 
 class AuthenticationError(APIStatusError):
@@ -132,7 +132,7 @@ class OverloadedError(APIStatusError):
 
 
 class ServerError(APIStatusError):
-    """408 and 5xx but 529: the request may have been accepted nevertheless."""
+    """408, 499 and 5xx but 529: the request may have been accepted nevertheless."""
 
 
 class SubmissionError(ClaudeBatchError):

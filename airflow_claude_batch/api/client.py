@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncClaudeClient", "ClaudeClient", "ClientConfig", "RequestBody"]
 
-# Seconds in which a create has to be sent: the largest one at 3 Mbit/s. Long before an intent counts as old.
+# Seconds in which a create has to be sent: the largest one at 3 Mbit/s.
 CREATE_DEADLINE_SECONDS: Final = 720.0
 
 A = TypeVar("A")
@@ -105,8 +105,11 @@ class ClaudeClient:
             answer was lost is under way for a bounded time.
         :raises APIError: look at ``may_have_been_accepted`` before sending the same again.
         """
-        limits = {"seconds": deadline_seconds, "write_timeout": self._config.write_timeout}
-        return self._call(calls.create_batch(body, **limits, clock=self._clock))
+        return self._call(
+            calls.create_batch(
+                body, seconds=deadline_seconds, write_timeout=self._config.write_timeout, clock=self._clock
+            )
+        )
 
     def retrieve_batch(self, batch_id: str) -> MessageBatch:
         """Ask how a message batch stands."""
@@ -262,8 +265,11 @@ class AsyncClaudeClient:
         self, body: RequestBody | bytes, *, deadline_seconds: float = CREATE_DEADLINE_SECONDS
     ) -> MessageBatch:
         """Make a message batch; see :meth:`ClaudeClient.create_batch`. The body is read in threads."""
-        limits = {"seconds": deadline_seconds, "write_timeout": self._config.write_timeout}
-        return await self._call(calls.create_batch(body, **limits, clock=self._clock))
+        return await self._call(
+            calls.create_batch(
+                body, seconds=deadline_seconds, write_timeout=self._config.write_timeout, clock=self._clock
+            )
+        )
 
     async def retrieve_batch(self, batch_id: str) -> MessageBatch:
         """Ask how a message batch stands."""
@@ -373,6 +379,7 @@ class _Attempts:
         self._rng = rng
         self._deadline = deadline
         self._failed = 0
+        self._maybe_accepted = False
 
     def pause_after(self, failed: CallFailed) -> float:
         """Give the seconds until the next attempt.
@@ -380,6 +387,7 @@ class _Attempts:
         :raises APIError: there will be none.
         """
         self._failed += 1
+        self._maybe_accepted |= failed.error.may_have_been_accepted
         verdict = decide(
             failed.failure,
             effect=failed.effect,
@@ -388,6 +396,7 @@ class _Attempts:
             rng=self._rng,
         )
         if isinstance(verdict, GiveUp) or self._too_late(verdict.after_seconds):
+            failed.error.may_have_been_accepted = self._maybe_accepted
             raise failed.error from failed.__cause__
         log.warning("%s Trying again in %.1f s.", failed.error, verdict.after_seconds)
         return verdict.after_seconds

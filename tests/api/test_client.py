@@ -437,6 +437,14 @@ def test_other_calls_are_sent_again(client_of, call, error):
     assert len(client.api.requests) == 2
 
 
+def test_a_cancel_that_may_have_been_accepted_once_stays_so(client_of):
+    client = client_of(httpx.ReadTimeout(""), httpx.ConnectError("refused"))
+
+    with pytest.raises(exceptions.APIConnectionError) as caught:
+        client.cancel_batch(BATCH_ID)
+    assert caught.value.may_have_been_accepted is True
+
+
 def test_reading_never_counts_as_accepted(client_of):
     with pytest.raises(exceptions.APIConnectionError) as caught:
         client_of(httpx.ReadTimeout("")).retrieve_batch(BATCH_ID)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from datetime import UTC, datetime
 
 import pytest
@@ -164,6 +165,17 @@ def test_both_headers_and_both_versions_are_understood(world, header, version):
     client = world.client(credentials=ApiKey(KEY, header), api_version=version)
 
     assert client.create_batch(body()).processing_status == "in_progress"
+
+
+def test_no_log_of_any_level_holds_the_key_or_the_prompts(world, caplog):
+    caplog.set_level(logging.DEBUG)
+    client = world.client(extra_headers={"x-gateway": "gateway-secret"})
+    batch = world.ended(client, request("a", "my secret prompt"))
+    read(client, batch)
+
+    assert "httpx" in {record.name for record in caplog.records}
+    for secret in (KEY, "gateway-secret", "my secret prompt", "Simulated answer"):
+        assert secret not in caplog.text
 
 
 def test_a_wrong_key_is_told_so(world_of):
