@@ -6,7 +6,7 @@ fed the same batch twice, and fed again what an earlier attempt landed: the firs
 
 from __future__ import annotations
 
-import mmap
+import os
 import tempfile
 from array import array
 from collections import Counter
@@ -187,7 +187,6 @@ class Landing:
         held = self.statuses[index]
         if held in ANSWERED or (held in FINAL and outcome.status not in ANSWERED):
             return True
-        self._spool.seek(self._end)
         self._spool.write(outcome.tail)
         self.statuses[index] = outcome.status
         self._offsets[index] = self._end
@@ -211,11 +210,11 @@ class Landing:
     def lines(self, *, missing: str | None) -> Iterator[bytes]:
         """The rows in input order. Requests without an outcome get a row that says ``missing``, or none if None."""
         self._spool.flush()
-        spool = mmap.mmap(self._spool.fileno(), 0, access=mmap.ACCESS_READ) if self._end else b""
+        spool = self._spool.fileno()
         nothing = None if missing is None else results.missing_tail(missing)
         for index in range(len(self._slots)):
-            start = self._offsets[index]
-            tail = spool[start : start + self._lengths[index]] if self.statuses[index] else nothing
+            held = self.statuses[index]
+            tail = os.pread(spool, self._lengths[index], self._offsets[index]) if held else nothing
             if tail is not None:
                 yield b'{"index":%d,"key":%b,%b\n' % (index, self._slots.key(index), tail[1:])
 

@@ -6,9 +6,10 @@ of their costs to the last digit. A model without a price has no cost: it is nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from operator import mul
 from typing import Any, NamedTuple
 
 import msgspec
@@ -91,6 +92,24 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
         return Cost(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
 
 
+class _Scale(NamedTuple):
+    """The cost of one token of each column, in whole units of the smallest decimal place that any of them has."""
+
+    units: tuple[int, ...]
+    places: int
+
+    @classmethod
+    def of(cls, costs: Sequence[Decimal]) -> _Scale | None:
+        if not costs:
+            return None
+        places = max(0, *(-int(cost.normalize().as_tuple().exponent) for cost in costs))
+        return cls(tuple(int(cost.scaleb(places)) for cost in costs), places)
+
+    def text(self, tokens: Tokens) -> str:
+        whole, rest = divmod(sum(map(mul, self.units, tokens)), 10**self.places)
+        return f"{whole}.{rest:0{self.places}d}".rstrip("0").rstrip(".") if self.places else str(whole)
+
+
 class PriceTable:
     """What models cost in a message batch. Make one with :meth:`load`."""
 
@@ -98,6 +117,7 @@ class PriceTable:
         self.terms = terms
         self.models = models
         self._names = names_of(models)
+        self._scales: dict[tuple[str, str | None, bool], _Scale | None] = {}
 
     @classmethod
     def load(cls, overrides: Mapping[str, Any] | None = None) -> PriceTable:
@@ -119,6 +139,22 @@ class PriceTable:
         entry, tokens = self.lookup(model), Tokens.of(usage)
         long_prompt = entry is not None and entry.is_long(tokens.prompt)
         return self.price(tokens, model, inference_geo=inference_geo or usage.inference_geo, long_prompt=long_prompt)
+
+    def usd(self, usage: Usage, model: str) -> str | None:
+        """What :meth:`cost` sums up to, in digits as :func:`plain` writes them, for a hundred thousand rows."""
+        entry, tokens = self.lookup(model), Tokens.of(usage)
+        kind = (model, usage.inference_geo, entry is not None and entry.is_long(tokens.prompt))
+        if kind not in self._scales:
+            self._scales[kind] = self._scale(*kind)
+        scale = self._scales[kind]
+        return scale and scale.text(tokens)
+
+    def _scale(self, model: str, geo: str | None, long_prompt: bool) -> _Scale | None:
+        """The cost of one token of each column; a cost is linear in them."""
+        columns = range(len(Tokens._fields))
+        ones = (Tokens(*(int(column == one) for column in columns)) for one in columns)
+        costs = [self.price(one, model, inference_geo=geo, long_prompt=long_prompt) for one in ones]
+        return _Scale.of([cost.usd for cost in costs if cost])
 
     def price(
         self, tokens: Tokens, model: str, *, inference_geo: str | None = None, long_prompt: bool = False

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import itertools
 import json
-import mmap
+import os
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ HASH_BYTES = 16
 _HEAD = b'{"requests":['
 _TAIL = b"]}"
 _CHUNK = 256 * 1024
+_KEY_AT = len('{"hash":"","key":') + 22
 
 
 class _Line(msgspec.Struct):
@@ -56,11 +57,8 @@ class Requests:
         self._params_at = array("I")
         self._hashes = bytearray()
         self._file = path.open("rb")
-        self._map: mmap.mmap | bytes = b""
         digest = hashlib.sha256()
         try:
-            if path.stat().st_size:
-                self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
             self._scan(digest)
         except BaseException:
             self.close()
@@ -98,9 +96,6 @@ class Requests:
 
     def close(self) -> None:
         """Let go of the file."""
-        if isinstance(self._map, mmap.mmap):
-            self._map.close()
-        self._map = b""
         self._file.close()
 
     def hash(self, index: int) -> bytes:
@@ -108,12 +103,15 @@ class Requests:
 
     def key(self, index: int) -> bytes:
         """The user's key as JSON."""
-        head = self._map[self._offsets[index] : self._offsets[index] + self._params_at[index]]
-        return head[head.index(b'"key":') + 6 : -len(b',"params":')]
+        length = self._params_at[index] - _KEY_AT - len(b',"params":')
+        return self._read(self._offsets[index] + _KEY_AT, length)
 
     def params(self, index: int) -> bytes:
-        start = self._offsets[index] + self._params_at[index]
-        return self._map[start : self._offsets[index + 1] - 2]
+        return self._read(self._offsets[index] + self._params_at[index], self.params_size(index))
+
+    def _read(self, offset: int, length: int) -> bytes:
+        # Not mapped into memory: the pages of a large file would count as ours until the system is short of them.
+        return os.pread(self._file.fileno(), length, offset)
 
     def params_size(self, index: int) -> int:
         return self._offsets[index + 1] - 2 - self._offsets[index] - self._params_at[index]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from airflow_claude_batch.api import wire
-from airflow_claude_batch.batch.pricing import PriceTable, plain
+from airflow_claude_batch.batch.pricing import PriceTable
 
 FILE = "results.jsonl"
 
@@ -121,7 +121,6 @@ def read_outcome(line: wire.ResultLine, batch_id: str, prices: PriceTable) -> Ou
 def _succeeded(raw: msgspec.Raw, custom_id: str, batch_id: str, prices: PriceTable) -> Outcome:
     message = _message.decode(raw)
     usage = _usage.decode(message.usage)
-    cost = prices.cost(usage, message.model)
     texts = [block.text for block in message.content if block.type == "text" and block.text is not None]
     tail = _Tail(
         status="succeeded",
@@ -129,7 +128,7 @@ def _succeeded(raw: msgspec.Raw, custom_id: str, batch_id: str, prices: PriceTab
         stop_reason=message.stop_reason,
         model=message.model,
         usage=message.usage,
-        cost_usd=None if cost is None else plain(cost.usd),
+        cost_usd=prices.usd(usage, message.model),
         batch_id=batch_id,
         custom_id=custom_id,
         message=raw,

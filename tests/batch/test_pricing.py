@@ -476,3 +476,10 @@ def test_a_wrong_override_is_refused_by_its_name(overrides: dict[str, object], e
     assert repr(entry) in str(refusal.value)
     assert reason in str(refusal.value)
     assert "Correct or remove that entry" in str(refusal.value)
+
+
+@given(usages, st.sampled_from(sorted(TABLE.models)))
+def test_the_cost_of_a_row_in_digits_is_the_exact_cost(answer: Usage, model: str) -> None:
+    cost = TABLE.cost(answer, model)
+
+    assert TABLE.usd(answer, model) == (cost and plain(cost.usd))
