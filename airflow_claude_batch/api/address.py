@@ -53,6 +53,7 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  (reading it is what checks it)
+        (parts.hostname or "").encode("idna")  # as the system does before it looks a name up
     except ValueError:
         raise ConfigurationError("the base URL is not a URL") from None
     if not (url.isascii() and url.isprintable()) or " " in url:

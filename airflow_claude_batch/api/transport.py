@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import httpx
 
-from airflow_claude_batch.api.address import is_loopback
+from airflow_claude_batch.api.address import host_in, is_loopback
 from airflow_claude_batch.api.answers import garbled, no_answer, refused
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.http import (
@@ -295,7 +295,7 @@ def _configuring() -> Iterator[None]:
 
 def _options(config: ClientConfig, context: ssl.SSLContext) -> dict[str, Any]:
     # On loopback plain http is allowed because nothing leaves the machine; a proxy from the environment would undo it.
-    loopback = is_loopback(httpx.URL(config.base_url).host)
+    loopback = is_loopback(host_in(config.base_url) or "")
     return {
         "verify": context,
         "proxy": config.proxy,
@@ -322,14 +322,12 @@ def _built(
         write=request.write_timeout,
         pool=config.read_timeout,
     )
-    return client.build_request(
-        request.method,
-        request.url,
-        headers=headers,
-        content=body,
-        timeout=timeout,
-        extensions={"trace": trace},
-    )
+    try:
+        return client.build_request(
+            request.method, request.url, headers=headers, content=body, timeout=timeout, extensions={"trace": trace}
+        )
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ConfigurationError(f"nothing can be sent to {request.host}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,13 @@ def test_https_anywhere_and_http_on_this_machine_are_fine(url, checked):
         ("https://user@host", "user name"),
         ("https://host:port", "not a URL"),
         ("https://[::1", "not a URL"),
+        ("https://host:99999", "not a URL"),
+        ("https://a..b", "not a URL"),
+        ("https://" + "a" * 64 + ".example", "not a URL"),
         ("https://ho st", "character"),
         ("https://host\n", "character"),
         ("https://höst", "character"),
+        ("https://host/ä", "character"),
     ],
 )
 def test_an_address_that_a_credential_must_not_go_to_is_refused(url, said):

@@ -502,6 +502,13 @@ def test_a_proxy_that_cannot_be_used_is_a_matter_of_configuration(face, proxy):
     assert caught.value.__cause__ is None
 
 
+def test_a_host_that_only_httpx_finds_wrong_is_a_matter_of_configuration(face):
+    odd = config(1, base_url="https://xn--ls8h=.example", verify=False)
+
+    with face(odd) as client, pytest.raises(exceptions.ConfigurationError, match="xn--ls8h="):
+        client.retrieve_batch(BATCH_ID)
+
+
 def test_one_client_serves_many_threads(face):
     if face.__name__ != "SyncFace":
         pytest.skip("a loop is one thread")
