@@ -150,8 +150,8 @@ class Watcher:
 
     async def cancel(self, batch_id: str) -> MessageBatch:
         """Cancel a batch with the watcher's client."""
-        client = await self._get_client()
         self._start()
+        client = await self._get_client()
         return await client.cancel_batch(batch_id)
 
     # ------------------------------------------------------------------ who waits
@@ -203,10 +203,19 @@ class Watcher:
 
     def _start(self) -> None:
         if self._task is None:
+            _watchers.setdefault(self._loop, {})[self.name] = self
             # An empty context: this task serves everybody, so its own lines belong to no trigger's log.
             self._task = self._loop.create_task(
                 self._run(), name=f"claude-batch-watcher-{self.name}", context=contextvars.Context()
             )
+            self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if any(not waiter.future.done() for waiter in self._waiters):
+            self._start()
+        else:
+            _forget(self)
 
     async def _run(self) -> None:
         try:
@@ -216,12 +225,7 @@ class Watcher:
             log.exception("The watcher of connection %r broke", self.name)
             await self._fail_all(words.broken(error), error)
         finally:
-            self._task = None
             client, self._client = self._client, None
-            if all(waiter.future.done() for waiter in self._waiters):
-                _forget(self)
-            else:
-                self._start()
             if client:
                 await client.aclose()
 
@@ -383,12 +387,13 @@ _watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Watcher]] = We
 
 
 def watcher_for(name: str, connect: Connect) -> Watcher:
-    """Return the running loop's watcher for a connection; ``connect`` is used if there is none yet."""
-    watchers = _watchers.setdefault(asyncio.get_running_loop(), {})
-    return watchers.setdefault(name, Watcher(name, connect))
+    """Return the running loop's watcher for a connection; ``connect`` is used if there is none at work."""
+    return _watchers.get(asyncio.get_running_loop(), {}).get(name) or Watcher(name, connect)
 
 
 def _forget(watcher: Watcher) -> None:
     watchers = _watchers.get(watcher._loop, {})
     if watchers.get(watcher.name) is watcher:
         del watchers[watcher.name]
+    if not watchers:
+        _watchers.pop(watcher._loop, None)
