@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_claude_batch.api import limits
+from airflow_claude_batch.batch import unwritable
 from airflow_claude_batch.exceptions import InvalidMessageError
 
 ROLES = ("user", "assistant", "system")
@@ -64,8 +65,18 @@ def read_request(element: Any, index: int, defaults: Defaults) -> Request:
     if "params" in element and "custom_id" in element:
         return _api_shape(element, index, defaults, where)
     if "role" in element:
-        return Request(index, index, _params([dict(element)], defaults))
+        return Request(index, index, _params([_message(element, where)], defaults))
     return _keyed(element, index, defaults, where)
+
+
+def _message(element: Mapping[str, Any], where: str) -> dict[str, Any]:
+    ours = [name for name in ("key", "custom_id", "prompt", "messages", *OVERRIDES) if name in element]
+    if ours:
+        raise InvalidMessageError(
+            f"{where} has both 'role' and {ours[0]!r}, which the API refuses in a message. Put the message into "
+            "'messages': {'key': …, 'messages': [{'role': …, 'content': …}]}."
+        )
+    return dict(element)
 
 
 def _keyed(element: Mapping[str, Any], index: int, defaults: Defaults, where: str) -> Request:
@@ -126,12 +137,16 @@ def check_params(request: Request, *, api_version: str) -> None:
 
     :raises InvalidMessageError: names the element, the field and the remedy.
     """
-    where = f"messages[{request.index}]" + (f" (key {request.key!r})" if request.key != request.index else "")
+    where = f"messages[{request.index}]" + (f" (key {request.key!r:.80})" if request.key != request.index else "")
     params = request.params
     if not isinstance(params["model"], str) or not params["model"].strip():
         raise InvalidMessageError(f"{where}: 'model' must be a model id, not {params['model']!r}.")
     _check_max_tokens(params["max_tokens"], where)
     _check_messages(params.get("messages"), where)
+    if not isinstance(params.get("system", ""), str | list):
+        raise InvalidMessageError(
+            f"{where}: 'system' must be a string or a list of content blocks, not {type(params['system']).__name__}."
+        )
     if params.get("stream"):
         raise InvalidMessageError(f"{where}: a batch cannot stream. Remove 'stream'.")
     for name in NOT_IN_A_BATCH:
@@ -200,9 +215,11 @@ def encode_params(request: Request) -> bytes:
     try:
         data = json.dumps(request.params, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
+        why = unwritable.explain(request.params, "params", error)
+        # The chain would show the prompt: a UnicodeEncodeError carries it.
         raise InvalidMessageError(
-            f"messages[{request.index}] (key {request.key!r:.80}) cannot be written as JSON: {error}."
-        ) from error
+            f"messages[{request.index}] (key {request.key!r:.80}) cannot be written as JSON: {why}"
+        ) from None
     if len(data) > limits.MAX_BATCH_BYTES - 1024:
         raise InvalidMessageError(
             f"messages[{request.index}] (key {request.key!r:.80}) has {len(data):,} bytes; a whole batch may have "
