@@ -143,14 +143,14 @@ class _Reading:
         )
 
     def _base_url(self) -> str:
-        if not (self.values.host or "").strip():
-            return check_base_url(self.environ.get("ANTHROPIC_BASE_URL", DEFAULT_BASE_URL))
+        named = bool((self.values.host or "").strip())
+        place = "host" if named else "ANTHROPIC_BASE_URL"
         try:
-            url = check_base_url(_host_url(self.values))
+            url = check_base_url(_host_url(self.values) if named else self.environ.get(place, DEFAULT_BASE_URL))
         except ConfigurationError as error:
-            raise ConfigurationError(f"host: {error}") from None
+            raise ConfigurationError(f"{place}: {error}") from None
         if urlsplit(url).path.endswith("/v1"):
-            raise ConfigurationError("host ends with /v1: remove that, every call's own path begins with it")
+            raise ConfigurationError(f"{place} ends with /v1: remove that, every call's own path begins with it")
         return url
 
     def _credentials(self, base_url: str) -> Credentials:

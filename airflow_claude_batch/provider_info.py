@@ -60,6 +60,7 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "Max retries",
         "integer",
         "Repeats of a call that is safe to repeat; a create is never repeated blindly.",
+        minimum=0,
     ),
 }
 

@@ -1,0 +1,27 @@
+"""Airflow reads its settings when it is imported first, so they are made here, before any test module is read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+HOME = Path(tempfile.mkdtemp(prefix="claude-batch-tests-"))
+
+for name in [name for name in os.environ if name.startswith(("AIRFLOW", "ANTHROPIC_"))]:
+    del os.environ[name]
+
+os.environ.update(
+    AIRFLOW_HOME=str(HOME),
+    AIRFLOW__CORE__DAGS_FOLDER=str(HOME / "dags"),
+    AIRFLOW__CORE__FERNET_KEY="cFRwdm1VQm9zN3Y1cXkzcWZ3b2h3Rk1wQkZ0V2p3ZlE=",
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME}/airflow.db",
+)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(HOME, ignore_errors=True)

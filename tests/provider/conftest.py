@@ -1,0 +1,71 @@
+"""What tests of the Airflow floor share: a database, a way to run a DAG, a simulator with a connection to it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+
+from airflow_claude_batch._compat import AIRFLOW_VERSION
+from airflow_claude_batch.simulator import Simulator
+
+KEY = "sk-ant-test-0123456789"
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.fixture
+def run_dag(airflow_db: None) -> Callable[..., Any]:
+    """Run a DAG's tasks in this process, with ``dag.test()``; gives the DAG run."""
+
+    def run(dag: DAG, **options: Any) -> Any:
+        sync_dag(dag)
+        return dag.test(**options)
+
+    return run
+
+
+@pytest.fixture
+def simulator() -> Simulator:
+    return Simulator(keys={KEY: "wrkspc_test"})
+
+
+@pytest.fixture
+def simulator_url(simulator: Simulator) -> Iterator[str]:
+    with simulator.serve() as server:
+        yield server.url
+
+
+@pytest.fixture
+def claude_default(simulator_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The default connection, to the simulator; gives its id."""
+    connection = {"conn_type": "claude", "password": KEY, "host": simulator_url}
+    monkeypatch.setenv("AIRFLOW_CONN_CLAUDE_DEFAULT", json.dumps(connection))
+    return "claude_default"
+
+
+def sync_dag(dag: DAG) -> None:
+    """Put a DAG that a test has built into the database: from Airflow 3.1 on ``dag.test()`` looks for it there."""
+    if AIRFLOW_VERSION < (3, 1):
+        return
+    if AIRFLOW_VERSION >= (3, 2):
+        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    else:
+        from airflow.models.dagbag import DagBag, sync_bag_to_db
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.merge(DagBundleModel(name="testing"))
+    bag = DagBag(os.devnull)
+    bag.bag_dag(dag)
+    sync_bag_to_db(bag, "testing", None)
