@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.storage import Folder, LocalFolder, ObjectFolder
+
+
+class Store(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """An object store of a test's own, whose uploads can be made to fail, and which counts its cache's flushes."""
+
+    cachable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store: dict[str, Any] = {}
+        self.pseudo_dirs = [""]
+        self.refusing = False
+        self.flushed: list[str | None] = []
+
+    def put_file(self, lpath: str, rpath: str, **options: Any) -> None:
+        if self.refusing:
+            raise PermissionError(f"no writing to {rpath}")
+        super().put_file(lpath, rpath, **options)
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        self.flushed.append(path)
+
+
+def object_folder(store: Store | None = None) -> ObjectFolder:
+    return ObjectFolder(store or Store(), "/bucket/run/", uri="s3://aws@bucket/run/")
+
+
+def write_half(folder: Folder, error: BaseException) -> None:
+    """Write more than a buffer, and fail."""
+    with folder.writing("a.json") as file:
+        file.write(b"half of" * 100_000)
+        raise error
+
+
+@pytest.fixture(params=["disk", "object store"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    return LocalFolder(tmp_path / "deep" / "run") if request.param == "disk" else object_folder()
+
+
+# ---------------------------------------------------------------- both kinds
+
+
+def test_file_that_was_never_written_is_not_there(folder: Folder) -> None:
+    assert folder.open("a.json") is None
+    assert storage.read(folder, "a.json") is None
+
+
+def test_file_reads_as_it_was_written_last(folder: Folder) -> None:
+    storage.write(folder, "a.json", b"first")
+    storage.write(folder, "a.json", b"")
+    assert storage.read(folder, "a.json") == b""
+
+    storage.write(folder, "a.json", b"last")
+    assert storage.read(folder, "a.json") == b"last"
+
+
+def test_writer_that_fails_in_the_middle_leaves_no_file(folder: Folder) -> None:
+    with pytest.raises(ZeroDivisionError):
+        write_half(folder, ZeroDivisionError())
+
+    assert storage.read(folder, "a.json") is None
+
+
+def test_writer_that_fails_in_the_middle_leaves_the_old_file_whole(folder: Folder) -> None:
+    storage.write(folder, "a.json", b"old")
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half(folder, KeyboardInterrupt())
+
+    assert storage.read(folder, "a.json") == b"old"
+
+
+def test_file_is_not_there_before_its_writer_is_done(folder: Folder) -> None:
+    with folder.writing("a.json") as file:
+        file.write(b"all of it")
+        file.flush()
+        assert storage.read(folder, "a.json") is None
+
+    assert storage.read(folder, "a.json") == b"all of it"
+
+
+def test_check_of_a_writable_folder_leaves_nothing_behind(folder: Folder) -> None:
+    folder.check_writable()
+
+    assert storage.read(folder, ".writable") is None
+
+
+def test_local_copy_can_be_read_as_a_file(folder: Folder, tmp_path: Path) -> None:
+    assert storage.local_copy(folder, "a.json", tmp_path) is None
+
+    storage.write(folder, "a.json", b"x" * 3_000_000)
+    path = storage.local_copy(folder, "a.json", tmp_path)
+
+    assert path is not None
+    assert path.read_bytes() == b"x" * 3_000_000
+
+
+# ---------------------------------------------------------------- a disk
+
+
+def test_failed_writer_leaves_no_draft(tmp_path: Path) -> None:
+    folder = LocalFolder(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        write_half(folder, ZeroDivisionError())
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_drafts_of_killed_writers_are_cleared_and_those_of_other_files_are_not(tmp_path: Path) -> None:
+    folder = LocalFolder(tmp_path)
+    (tmp_path / ".a.json.0123.tmp").write_bytes(b"half")
+    (tmp_path / ".ab.json.0123.tmp").write_bytes(b"another's")
+
+    storage.write(folder, "a.json", b"whole")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".ab.json.0123.tmp", "a.json"]
+
+
+def test_rival_whose_draft_was_cleared_fails_and_leaves_the_file_alone(tmp_path: Path) -> None:
+    folder = LocalFolder(tmp_path)
+    slow = folder.writing("a.json")
+    slow.__enter__().write(b"the slow one's")
+    storage.write(folder, "a.json", b"the quick one's")
+
+    with pytest.raises(FileNotFoundError):
+        slow.__exit__(None, None, None)
+
+    assert storage.read(folder, "a.json") == b"the quick one's"
+
+
+def test_file_and_its_directory_are_synced_before_it_counts_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        kind = "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        synced.append(f"{kind}, {'after' if (tmp_path / 'a.json').exists() else 'before'} the rename")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    storage.write(LocalFolder(tmp_path), "a.json", b"whole")
+
+    assert synced == ["file, before the rename", "directory, after the rename"]
+
+
+def test_folder_that_cannot_be_made_is_found_out_by_the_check(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+
+    with pytest.raises(OSError, match="file"):
+        LocalFolder(tmp_path / "file" / "run").check_writable()
+
+
+def test_file_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+
+    with pytest.raises(IsADirectoryError):
+        LocalFolder(tmp_path).open("a.json")
+
+
+def test_uri_on_a_disk_is_the_path(tmp_path: Path) -> None:
+    assert LocalFolder(tmp_path).uri("a.json") == f"{tmp_path}/a.json"
+
+
+def test_local_copy_on_a_disk_is_the_file_itself(tmp_path: Path) -> None:
+    storage.write(LocalFolder(tmp_path), "a.json", b"x")
+
+    assert storage.local_copy(LocalFolder(tmp_path), "a.json", tmp_path / "scratch") == tmp_path / "a.json"
+
+
+# ---------------------------------------------------------------- an object store
+
+
+def test_uri_in_an_object_store_is_the_author_s() -> None:
+    assert object_folder().uri("a.json") == "s3://aws@bucket/run/a.json"
+
+
+def test_upload_that_is_refused_leaves_the_old_file() -> None:
+    store = Store()
+    folder = object_folder(store)
+    storage.write(folder, "a.json", b"old")
+    store.refusing = True
+
+    with pytest.raises(PermissionError):
+        storage.write(folder, "a.json", b"new")
+    with pytest.raises(PermissionError):
+        folder.check_writable()
+    assert storage.read(folder, "a.json") == b"old"
+
+
+def test_listings_that_the_client_remembers_are_forgotten_before_a_look() -> None:
+    store = Store()
+    object_folder(store).open("a.json")
+
+    assert store.flushed == ["/bucket/run"]
+
+
+def test_store_that_cannot_be_read_is_not_taken_for_empty() -> None:
+    class Broken(Store):
+        def _open(self, *args: Any, **options: Any) -> Any:
+            raise ConnectionError("no route")
+
+    with pytest.raises(ConnectionError):
+        object_folder(Broken()).open("a.json")
