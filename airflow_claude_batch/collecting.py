@@ -105,7 +105,11 @@ def _opened(task: MessageBatchSensor, context: Context, deadline: datetime) -> I
             batch_ids=batches.ids,
             folder=batches.folder,
             requests=_requests(batches, scratch, stack),
-            policy=Policy(allow_failed=task.allow_failed, max_inline_bytes=max_inline_bytes()),
+            policy=Policy(
+                allow_failed=task.allow_failed,
+                max_inline_bytes=max_inline_bytes(),
+                delete_batches=task.delete_batches,
+            ),
             prices=price_table(),
             deadline=deadline,
             clock=timezone.utcnow,

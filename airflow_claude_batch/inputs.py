@@ -27,7 +27,7 @@ def write_input(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceT
 
     :raises InputError: names the element and the remedy.
     """
-    return write_requests(_requests(task, hook, prices), file)
+    return write_requests(_requests(task, hook, prices), file, deduplicate=task.deduplicate)
 
 
 def _requests(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceTable) -> Iterator[Request]:
@@ -36,13 +36,25 @@ def _requests(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceTab
     defaults = Defaults(
         model=task.model or hook.get_default_model(),
         max_tokens=_whole_number(task.max_tokens),
-        system=plain(task.system),
+        system=_cached(plain(task.system)) if task.cache_system else plain(task.system),
         params=plain(task.request_params) or {},
     )
     for index, element in enumerate(_elements(plain(task.messages))):
         request = read_request(element, index, defaults)
         preflight.check(request)
         yield request
+
+
+def _cached(system: Any) -> list[Any]:
+    """The system prompt with a mark behind it: what stands before is written to the prompt cache and read from there.
+
+    :raises InputError: there is none.
+    """
+    if not system:
+        raise InputError("cache_system=True needs a system prompt to mark: give system.")
+    blocks: list[Any] = [{"type": "text", "text": system}] if isinstance(system, str) else list(system)
+    mark = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    return [*blocks[:-1], {**blocks[-1], **mark}]
 
 
 def _whole_number(value: Any) -> Any:

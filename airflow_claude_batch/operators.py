@@ -65,6 +65,12 @@ class SendMessageBatchOperator(BaseOperator):
         ``resend`` its requests at the risk of paying for them twice.
     :param max_cost: US dollars; nothing is sent when the submission may cost more, every answer taken at its full
         ``max_tokens``. ``[claude_batch] max_cost_per_submission`` bounds it for the deployment.
+    :param deduplicate: send identical requests once, and give every row that asked the one answer.
+    :param canary: send one request alone, and stop when it is refused, before all others are.
+    :param warm_cache: send one request alone, so that the others find the prompt cache written.
+    :param cache_system: mark the system prompt for the prompt cache, for one hour.
+    :param delete_batches: delete the batches at the API once all their rows are landed (with ``wait_for_completion``;
+        in the two-task form it is the sensor's).
     """
 
     template_fields: Sequence[str] = (
@@ -100,6 +106,11 @@ class SendMessageBatchOperator(BaseOperator):
         reuse_answers: bool = True,
         on_lost: Literal["stop", "resend"] = "stop",
         max_cost: float | str | Decimal | None = None,
+        deduplicate: bool = False,
+        canary: bool = False,
+        warm_cache: bool = False,
+        cache_system: bool = False,
+        delete_batches: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -121,6 +132,11 @@ class SendMessageBatchOperator(BaseOperator):
         self.reuse_answers = reuse_answers
         self.on_lost = on_lost
         self.max_cost = max_cost
+        self.deduplicate = deduplicate
+        self.canary = canary
+        self.warm_cache = warm_cache
+        self.cache_system = cache_system
+        self.delete_batches = delete_batches
         self._submission: Submission | None = None
         self._check_arguments()
 

@@ -33,6 +33,7 @@ class MessageBatchSensor(BaseSensorOperator):
     :param cancel_on_kill: cancel the batches when the running or deferred task is killed by hand.
     :param allow_failed: how many rows may end without an answer before the task fails: a whole number of them, or a
         share of all as a float.
+    :param delete_batches: delete the batches at the API once all their rows are landed.
     """
 
     template_fields: Sequence[str] = ("batch", "claude_conn_id", "results_path")
@@ -49,6 +50,7 @@ class MessageBatchSensor(BaseSensorOperator):
         timeout: float | timedelta = timedelta(hours=25),
         cancel_on_kill: bool = False,
         allow_failed: float = 0,
+        delete_batches: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(timeout=timeout, **kwargs)
@@ -59,6 +61,7 @@ class MessageBatchSensor(BaseSensorOperator):
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
         self.allow_failed = allow_failed
+        self.delete_batches = delete_batches
         self._collection: Collection | None = None
         self._not_found_since: dict[str, datetime] = {}
         check_allow_failed(self)

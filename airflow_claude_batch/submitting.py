@@ -123,4 +123,7 @@ def _policy(task: SendMessageBatchOperator) -> Policy:
         on_lost=task.on_lost,
         max_inline_bytes=max_inline_bytes(),
         max_cost=max_cost(task),
+        canary=task.canary,
+        warm_cache=task.warm_cache,
+        delete_batches=task.delete_batches,
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import manifest as manifests
 from airflow_claude_batch.batch import results, storage
-from airflow_claude_batch.batch.canceling import cancel_batch
+from airflow_claude_batch.batch.canceling import cancel_batch, delete_batches
 from airflow_claude_batch.batch.collect import fetch
 from airflow_claude_batch.batch.landing import ForeignSlots, Landing, OwnSlots, Slots
 from airflow_claude_batch.batch.policy import Done, Policy, Waiting
@@ -113,6 +113,8 @@ class Collection:
             manifest = manifests.with_responses(
                 manifest, landing.lines(missing=missing), size, self.policy.max_inline_bytes
             )
+            if self.policy.delete_batches:
+                delete_batches(self.client, self.batch_ids)
             # A sensor's retry sends nothing, so that it can mend nothing: the operator's can.
             return Done(manifest, judge(landing, self.policy, manifest)[0], permanent=True)
 

@@ -22,7 +22,7 @@ def estimate_requests(
     requests: Requests, indices: Iterator[int], prices: PriceTable, client: TokenCounter | None
 ) -> Estimate:
     """Estimate the requests that are to be sent; a bounded number of them is counted by the API, free of charge."""
-    return estimate_cost(_planned(requests, indices), table=prices, client=client)
+    return estimate_cost(_planned(requests, indices), table=prices, client=client, duplicates=len(requests.twins))
 
 
 def guard(estimate: Estimate, max_cost: Decimal | None, *, spent: Cost | None) -> None:

@@ -7,6 +7,7 @@ process may make the next call; ``ledger`` tells in which order things are writt
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ import msgspec
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import costing, results, sending, storage
 from airflow_claude_batch.batch import manifest as manifests
-from airflow_claude_batch.batch.canceling import cancel_batch
+from airflow_claude_batch.batch.canceling import cancel_batch, delete_batches
 from airflow_claude_batch.batch.collect import fetch
 from airflow_claude_batch.batch.landing import Landing, OwnSlots
 from airflow_claude_batch.batch.ledger import Ledger, Record
@@ -29,7 +30,7 @@ from airflow_claude_batch.batch.recovery import settle_intents, unknown_create
 from airflow_claude_batch.batch.requests import Requests
 from airflow_claude_batch.batch.results import FINAL
 from airflow_claude_batch.batch.sending import REPAIRABLE, next_piece, send
-from airflow_claude_batch.batch.verdict import judge, lost_batch, out_of_time
+from airflow_claude_batch.batch.verdict import judge, lost_batch, out_of_time, refused_canary
 from airflow_claude_batch.exceptions import (
     APIConnectionError,
     APIError,
@@ -114,7 +115,9 @@ class Submission:
                 return wait
             self._drop_unwanted()
             self._collect()
-            if self.clock() >= self._deadline and not self._is_complete():
+            if self.policy.canary and (refusal := refused_canary(self._landing)) is not None:
+                return self._end(refusal, permanent=True)
+            if self.clock() >= self._deadline and (self.ledger.timed_out or not self._is_complete()):
                 return self._run_out()
             if (wait := self._send_all()) is not None:
                 return wait
@@ -162,7 +165,11 @@ class Submission:
         """Send until nothing is left to send, or the API takes no more."""
         if any(part.answers == "moved" for part in self.ledger.open_parts):
             return self._wait_for("all", "batches of the earlier input may answer requests of this one")
-        while (piece := next_piece(self.ledger, self.requests, self._landing.statuses, self.policy)) is not None:
+        one_first = (self.policy.canary or self.policy.warm_cache) and not self._has_final_rows
+        if one_first and self.ledger.open_parts:
+            return self._wait_for("all", "one request goes first")
+        policy = dataclasses.replace(self.policy, max_requests=1) if one_first else self.policy
+        while (piece := next_piece(self.ledger, self.requests, self._landing.statuses, policy)) is not None:
             self._check_cost()
             try:
                 send(piece, self.record, self.requests, self.client, clock=self.clock)
@@ -174,7 +181,13 @@ class Submission:
                 log.warning("The answer to a create was lost (%s); looking for its batch before sending again", error)
                 if (wait := self._settle_intents()) is not None:
                     return wait
+            if one_first:
+                return self._wait_for("all", "one request goes first")
         return None
+
+    @property
+    def _has_final_rows(self) -> bool:
+        return any(status in FINAL for status in self._landing.statuses)
 
     def _check_cost(self) -> None:
         """Once a round, before its first create: what was billed and what may be, against the limit.
@@ -183,7 +196,8 @@ class Submission:
         """
         if any(sending.is_of_this_round(part, self.ledger) for part in self.ledger.parts):
             return
-        open_ends = (index for index, status in enumerate(self._landing.statuses) if status not in FINAL)
+        twins = self.requests.twins
+        open_ends = (i for i, status in enumerate(self._landing.statuses) if status not in FINAL and i not in twins)
         counter = self.client if self.ledger.estimate is None else None
         estimate = costing.estimate_requests(self.requests, open_ends, self.prices, counter)
         costing.guard(estimate, self.policy.max_cost, spent=self._landing.bill.cost)
@@ -239,7 +253,8 @@ class Submission:
                 self.cancel()
             if self.clock() < self._deadline + DRAIN:
                 return self._wait_for("all", "canceling after the timeout")
-        return self._end(out_of_time(self.ledger, self.policy))
+        answered = all(status in FINAL for status in self._landing.statuses)
+        return self._end(None if answered else out_of_time(self.ledger, self.policy))
 
     def _is_complete(self) -> bool:
         """Nothing is open, and nothing is left to send in this round."""
@@ -271,7 +286,7 @@ class Submission:
         manifests.publish(self.folder, manifest)
         return Done(manifest)
 
-    def _end(self, failure: BatchError | None) -> Done:
+    def _end(self, failure: BatchError | None, *, permanent: bool = False) -> Done:
         """Give every request its last word and judge; with batches still open, land only what is there."""
         complete = not self.ledger.open_parts
         missing = "no result row came for this request" if complete else None
@@ -281,8 +296,12 @@ class Submission:
         manifests.publish(self.folder, manifest)
         rows = self._landing.lines(missing=missing)
         manifest = manifests.with_responses(manifest, rows, size, self.policy.max_inline_bytes)
-        verdict, permanent = judge(self._landing, self.policy, manifest)
-        return Done(manifest, failure or verdict, permanent=permanent and failure is None)
+        if self.policy.warm_cache and not self._landing.bill.tokens.cached:
+            log.warning("No prompt cache was written or read: the shared prefix is too short for it, or not marked")
+        if complete and self.policy.delete_batches:
+            delete_batches(self.client, self.ledger.batch_ids)
+        verdict, beyond_repair = judge(self._landing, self.policy, manifest)
+        return Done(manifest, failure or verdict, permanent=permanent or (failure is None and beyond_repair))
 
     def _manifest(self, ledger: Ledger, status: str) -> Manifest:
         return manifests.summarize(

@@ -10,7 +10,7 @@ import os
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Protocol
 
@@ -32,6 +32,10 @@ class Slots(Protocol):
     def places(self, custom_id: str) -> Sequence[int]:
         """The requests that an answer under this custom_id serves, the best first; none for a stranger's."""
 
+    @property
+    def twins(self) -> Mapping[int, int]:
+        """Requests that were not sent, with the ones whose answers are theirs too."""
+
     def key(self, index: int) -> bytes:
         """The user's key as JSON."""
 
@@ -45,6 +49,7 @@ class OwnSlots:
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
+        self.twins = requests.twins
         self._by_hash: dict[str, list[int]] = {}
 
     def __len__(self) -> int:
@@ -67,6 +72,8 @@ class OwnSlots:
         """Every request with this content; the table is built when the first answer is out of place."""
         if not self._by_hash:
             for index in range(len(self)):
+                if index in self.twins:
+                    continue
                 self._by_hash.setdefault(hash_text(self._requests.hash(index)), []).append(index)
         return self._by_hash.get(hash_, ())
 
@@ -76,6 +83,7 @@ class ForeignSlots:
 
     def __init__(self, request_count: int) -> None:
         self._count = request_count
+        self.twins: Mapping[int, int] = {}
         self._index: dict[str, int] = {}
         self._keys: list[str] = []
 
@@ -158,6 +166,7 @@ class Landing:
                     _status_of(row), b"{" + line[prefix:].rstrip(b"\n"), row.model, row.usage, row.stop_reason
                 )
                 self._keep(row.custom_id, outcome)
+        self._share()
 
     def take(self, batch_id: str, lines: Iterable[bytes]) -> Intake:
         """Take one batch's result stream, in whatever order it comes.
@@ -176,7 +185,15 @@ class Landing:
             outcome = results.read_outcome(line, batch_id, self._prices)
             if not self._keep(line.custom_id, outcome):
                 intake.strangers.append(line.custom_id)
+        self._share()
         return intake
+
+    def _share(self) -> None:
+        """Give requests that were not sent the answers of their equals."""
+        for twin, first in self._slots.twins.items():
+            self.statuses[twin] = self.statuses[first]
+            self._offsets[twin] = self._offsets[first]
+            self._lengths[twin] = self._lengths[first]
 
     def _keep(self, custom_id: str, outcome: Outcome) -> bool:
         """Keep a row unless its request has a better one. False: it belongs nowhere."""
@@ -210,11 +227,13 @@ class Landing:
     def lines(self, *, missing: str | None) -> Iterator[bytes]:
         """The rows in input order. Requests without an outcome get a row that says ``missing``, or none if None."""
         self._spool.flush()
-        spool = self._spool.fileno()
+        spool, twins = self._spool.fileno(), self._slots.twins
         nothing = None if missing is None else results.missing_tail(missing)
         for index in range(len(self._slots)):
             held = self.statuses[index]
             tail = os.pread(spool, self._lengths[index], self._offsets[index]) if held else nothing
+            if tail is not None and index in twins and held:
+                tail = results.twin_tail(tail)
             if tail is not None:
                 yield b'{"index":%d,"key":%b,%b\n' % (index, self._slots.key(index), tail[1:])
 

@@ -21,6 +21,7 @@ class Policy:
 
     ``on_lost``: what to do when the API gives no way to know what became of a batch.
     ``max_requests`` and ``max_bytes`` bound a part. ``max_cost``: USD that the submission may cost in all.
+    ``canary`` and ``warm_cache`` send one request alone first.
     """
 
     wait_for_completion: bool = True
@@ -33,6 +34,9 @@ class Policy:
     max_bytes: int = limits.MAX_BATCH_BYTES
     max_inline_bytes: int = 48 * 1024
     max_cost: Decimal | None = None
+    canary: bool = False
+    warm_cache: bool = False
+    delete_batches: bool = False
 
     def allowed_failures(self, request_count: int) -> int:
         """How many rows may end without an answer: a whole number is a count, a fraction a share."""

@@ -48,6 +48,11 @@ class Tokens(NamedTuple):
         """The tokens of the whole prompt, wherever they were read from."""
         return self.input + self.cache_write_5m + self.cache_write_1h + self.cache_read
 
+    @property
+    def cached(self) -> int:
+        """The tokens that were written to the prompt cache or read from it."""
+        return self.cache_write_5m + self.cache_write_1h + self.cache_read
+
     @classmethod
     def total(cls, counts: Iterable[Tokens]) -> Tokens:
         """Sum each column."""

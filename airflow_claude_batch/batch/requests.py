@@ -1,7 +1,8 @@
 """A submission's requests: written once to ``requests.jsonl``, indexed, and streamed from there.
 
 A line is ``{"hash": …, "key": …, "params": …}`` with params last, so that an upload copies bytes and
-never decodes a prompt again. Memory is about 30 bytes a request, whatever the prompts' size.
+never decodes a prompt again. Memory is about 30 bytes a request, whatever the prompts' size. A request that is
+not sent because it equals an earlier one has ``null`` for params: it is the twin of that one.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import itertools
 import json
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 
@@ -56,6 +57,8 @@ class Requests:
         self._offsets = array("Q")
         self._params_at = array("I")
         self._hashes = bytearray()
+        #: Requests that are not sent, each with the equal one whose answer is theirs too.
+        self.twins: Mapping[int, int] = {}
         self._file = path.open("rb")
         digest = hashlib.sha256()
         try:
@@ -67,6 +70,7 @@ class Requests:
 
     def _scan(self, digest: hashlib._Hash) -> None:
         decoder = msgspec.json.Decoder(_Line)
+        twins = array("I")
         offset = 0
         for line in iter(self._file.readline, b""):
             try:
@@ -77,13 +81,17 @@ class Requests:
                     f"Line {len(self._offsets) + 1} of the submission's {FILE} is damaged: {error}. "
                     "Restore the file, or clear the task with reuse_answers=False to start a new submission."
                 ) from error
+            is_twin = len(read.params) == len(b"null")
+            if is_twin:
+                twins.append(len(self._offsets))
             self._offsets.append(offset)
             self._params_at.append(len(line) - 2 - len(read.params))
             self._hashes += hash_
-            digest.update(hash_)
+            digest.update(b"twin" if is_twin else hash_)
             digest.update(read.key)
             offset += len(line)
         self._offsets.append(offset)
+        self.twins = self._firsts(twins)
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -100,6 +108,15 @@ class Requests:
 
     def hash(self, index: int) -> bytes:
         return bytes(self._hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES])
+
+    def _firsts(self, twins: Sequence[int]) -> dict[int, int]:
+        """The first request with the content of each twin."""
+        wanted = {self.hash(twin) for twin in twins}
+        first: dict[bytes, int] = {}
+        for index in range(len(self)) if wanted else ():
+            if (hash_ := self.hash(index)) in wanted:
+                first.setdefault(hash_, index)
+        return {twin: first[self.hash(twin)] for twin in twins}
 
     def key(self, index: int) -> bytes:
         """The user's key as JSON."""
@@ -173,18 +190,23 @@ class CreateBody:
         yield bytes(buffer + _TAIL)
 
 
-def write_requests(requests: Iterable[Request], file: IO[bytes]) -> int:
+def write_requests(requests: Iterable[Request], file: IO[bytes], *, deduplicate: bool = False) -> int:
     """Write the submission's requests and answer how many there are.
 
+    :param deduplicate: write requests that equal an earlier one as its twins.
     :raises InvalidMessageError: a value is not JSON, or two elements have the same key.
     :raises InputError: there is none.
     """
-    keys = _Keys()
+    keys, sent = _Keys(), set[bytes]()
     for request in requests:
         params = encode_params(request)
         key = _encode_key(request)
         keys.add(key)
-        hash_ = hash_text(content_hash(params)).encode()
+        digest = content_hash(params)
+        if deduplicate:
+            params = b"null" if digest in sent else params
+            sent.add(digest)
+        hash_ = hash_text(digest).encode()
         file.write(b'{"hash":"%b","key":%b,"params":%b}\n' % (hash_, key, params))
     if not keys.count:
         raise InputError("messages is empty: there is nothing to send. Skip the task upstream instead.")
@@ -227,8 +249,3 @@ class _Keys:
                     f"messages[{first}] and messages[{second}] have the same key. Keys must be unique: answers are "
                     "matched by them."
                 )
-
-
-def decode_key(key: bytes) -> Any:
-    """The user's key again, as JSON gives it back."""
-    return msgspec.json.decode(key)

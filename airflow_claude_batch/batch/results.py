@@ -155,6 +155,12 @@ def _error(result: wire.Result) -> dict[str, Any]:
     }
 
 
+def twin_tail(tail: bytes) -> bytes:
+    """The row of a request that was not sent, since an equal one was: the same answer, paid for there."""
+    row = msgspec.json.decode(tail, type=_Tail)
+    return _encoder.encode(msgspec.structs.replace(row, usage=msgspec.Raw(b"null"), cost_usd="0"))
+
+
 def missing_tail(reason: str) -> bytes:
     """The row of a request for which no result line came."""
     return _encoder.encode(_Tail(status="missing", error={"type": "missing", "message": reason}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ def next_piece(ledger: Ledger, requests: Requests, statuses: Sequence[int], poli
     eligible = REPAIRABLE if ledger.round else REPAIRABLE | {Status.CANCELED}
     sizes = (
         ((index, requests.wire_size(index)) for index in run)
-        for run in _runs(statuses, eligible, _taken(ledger, len(requests)))
+        for run in _runs(statuses, eligible, _taken(ledger, len(requests)), requests.twins)
     )
     pieces = (
         piece for run in sizes for piece in split(run, max_requests=policy.max_requests, max_bytes=policy.max_bytes)
@@ -96,11 +96,13 @@ def _taken(ledger: Ledger, request_count: int) -> bytearray:
     return taken
 
 
-def _runs(statuses: Sequence[int], eligible: frozenset[Status], taken: bytearray) -> Iterator[array[int]]:
+def _runs(
+    statuses: Sequence[int], eligible: frozenset[Status], taken: bytearray, twins: Container[int]
+) -> Iterator[array[int]]:
     """Runs of requests to send, broken where one in between is taken."""
     run: array[int] = array("I")
     for index, status in enumerate(statuses):
-        if status in FINAL:
+        if status in FINAL or index in twins:
             continue
         if taken[index]:
             if run:

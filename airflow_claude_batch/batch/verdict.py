@@ -10,7 +10,7 @@ from airflow_claude_batch.batch.landing import Landing
 from airflow_claude_batch.batch.ledger import Ledger
 from airflow_claude_batch.batch.manifest import Manifest
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.results import ANSWERED, FINAL, Row
+from airflow_claude_batch.batch.results import ANSWERED, FINAL, Row, Status
 from airflow_claude_batch.exceptions import (
     BatchIncompleteError,
     BatchTimeoutError,
@@ -44,6 +44,16 @@ def out_of_time(ledger: Ledger, policy: Policy) -> BatchTimeoutError:
     )
 
 
+def refused_canary(landing: Landing) -> BatchIncompleteError | None:
+    """The failure of a submission whose first request was refused before any was answered: all would be."""
+    if Status.REFUSED not in landing.statuses or any(status in ANSWERED for status in landing.statuses):
+        return None
+    return BatchIncompleteError(
+        f"The request that went first was refused: {'; '.join(_first_failures(landing, 1))}. The others, which "
+        "probably would have been too, were not sent. Correct the parameters and clear the task."
+    )
+
+
 def still_running(batch_ids: Sequence[str]) -> BatchTimeoutError:
     """A sensor's time is over; it stops nothing."""
     return BatchTimeoutError(
@@ -72,7 +82,7 @@ def _incomplete(landing: Landing, failed: int, allowed: int, manifest: Manifest)
     )
 
 
-def _first_failures(landing: Landing) -> list[str]:
+def _first_failures(landing: Landing, most: int = _NAMED) -> list[str]:
     """The first rows without an answer, by key, with the reason."""
     named: list[str] = []
     for line in landing.lines(missing="no result row came"):
@@ -80,6 +90,6 @@ def _first_failures(landing: Landing) -> list[str]:
         if row.status != "succeeded":
             why = f" ({row.error.get('type')}: {row.error.get('message')})" if row.error else ""
             named.append(f"{row.key!r:.80} {row.status}{why:.200}")
-        if len(named) == _NAMED:
+        if len(named) == most:
             break
     return named

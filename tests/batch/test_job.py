@@ -1,0 +1,320 @@
+"""The submission as a state machine: what one try after another makes of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from submission_world import World
+
+from airflow_claude_batch.batch.messages import Defaults
+from airflow_claude_batch.batch.policy import Policy, Waiting
+from airflow_claude_batch.exceptions import (
+    BatchIncompleteError,
+    BatchTimeoutError,
+    CostLimitError,
+    SubmissionUnknownError,
+)
+from airflow_claude_batch.simulator import Fault, ManualClock, Simulator
+
+TEN = [f"question {number}" for number in range(10)]
+PARTS = Policy(max_requests=4)
+
+
+def make_world(path: Path, **options: Any) -> World:
+    clock = ManualClock()
+    options.setdefault("batch_seconds", 90)
+    return World(path, Simulator(clock=clock, **options), clock)
+
+
+def statuses(world: World) -> list[str]:
+    return [row["status"] for row in world.rows]
+
+
+def fails_first(times: int, outcome: str, *indices: int) -> Any:
+    """An outcome function: the named requests end badly the first ``times`` times that they are sent."""
+    sent: dict[str, int] = {}
+
+    def decide(custom_id: str, params: dict[str, Any], attempt_no: int) -> str:
+        text = params["messages"][-1]["content"]
+        sent[text] = sent.get(text, 0) + 1
+        return outcome if int(text.split()[-1]) in indices and sent[text] <= times else "succeeded"
+
+    return decide
+
+
+def test_several_parts_become_rows_in_input_order(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+
+    done = world.run(TEN, PARTS)
+
+    assert done.failure is None
+    assert [row["index"] for row in world.rows] == list(range(10))
+    assert done.manifest.counts["succeeded"] == 10
+    assert len(done.manifest.batch_ids) == 3
+    assert done.manifest.responses == world.rows
+    assert world.billed == 10
+
+
+def test_a_retry_after_everything_was_answered_sends_nothing(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    first = world.run(TEN, PARTS)
+
+    again = world.run(TEN, PARTS)
+
+    assert again.manifest.counts == first.manifest.counts
+    assert again.manifest.responses == first.manifest.responses
+    assert world.simulator.books()["calls"]["create"] == 3
+
+
+def test_a_full_queue_lets_the_rest_wait_until_a_part_has_ended(tmp_path: Path) -> None:
+    world = make_world(tmp_path, queue_limit=4)
+
+    done = world.run(TEN, PARTS)
+
+    assert done.failure is None
+    assert any(isinstance(step, Waiting) and step.wait_for == "any" for step in world.steps)
+    assert world.billed == 10
+
+
+@pytest.mark.parametrize("outcome", ["expired", "errored:overloaded_error", "errored:api_error"])
+def test_a_repair_round_sends_only_what_may_be_mended(tmp_path: Path, outcome: str) -> None:
+    world = make_world(tmp_path, outcome=fails_first(1, outcome, 3, 7))
+
+    done = world.run(TEN, PARTS)
+
+    assert done.failure is None
+    assert statuses(world) == ["succeeded"] * 10
+    assert world.simulator.books()["batches"][-1]["request_count"] == 2
+
+
+def test_rounds_are_bounded_and_the_next_try_sends_the_rest(tmp_path: Path) -> None:
+    world = make_world(tmp_path, outcome=fails_first(2, "expired", 3))
+    done = world.run(TEN, PARTS)
+    assert isinstance(done.failure, BatchIncompleteError)
+    assert not done.permanent
+    assert statuses(world)[3] == "expired"
+    assert "3 expired" in str(done.failure)
+
+    done = world.run(TEN, PARTS)
+
+    assert done.failure is None
+    assert world.simulator.books()["batches"][-1]["request_count"] == 1
+    assert world.billed == 10
+
+
+def test_what_was_refused_is_not_sent_again_and_fails_for_good(tmp_path: Path) -> None:
+    world = make_world(tmp_path, outcome=fails_first(9, "errored:invalid_request_error", 2))
+
+    done = world.run(TEN, PARTS)
+
+    assert done.permanent
+    assert "invalid_request_error" in str(done.failure)
+    assert len(world.simulator.books()["batches"]) == 3
+
+
+@pytest.mark.parametrize(("allowed", "green"), [(0, False), (1, True), (0.05, False), (0.1, True)])
+def test_allow_failed_is_a_count_or_a_share(tmp_path: Path, allowed: float, green: bool) -> None:
+    world = make_world(tmp_path, outcome=fails_first(9, "expired", 2))
+
+    done = world.run(TEN, Policy(allow_failed=allowed))
+
+    assert (done.failure is None) is green
+
+
+def test_a_lost_answer_is_looked_for_and_paid_for_once(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.simulator.inject(Fault(on="create", do="drop_after_accept", times=2))
+
+    done = world.run(TEN, PARTS)
+
+    assert done.failure is None
+    assert world.billed == 10
+    assert len(world.simulator.books()["batches"]) == 3
+
+
+def test_a_create_that_never_arrived_is_sent_again_after_the_grace(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.simulator.inject(Fault(on="create", do="status", status=504, times=1))
+    began = world.clock.now()
+
+    done = world.run(TEN, Policy())
+
+    assert done.failure is None
+    assert world.billed == 10
+    assert world.clock.now() - began > timedelta(minutes=3)
+
+
+def test_the_timeout_cancels_and_lands_what_was_answered(tmp_path: Path) -> None:
+    world = make_world(tmp_path, batch_seconds=lambda batch: 60 if batch.number == 0 else 90_000)
+    policy = Policy(max_requests=4, timeout=timedelta(hours=1))
+
+    done = world.run(TEN, policy)
+
+    assert isinstance(done.failure, BatchTimeoutError)
+    assert not done.permanent
+    assert statuses(world)[:4] == ["succeeded"] * 4
+    assert "canceled" in statuses(world)
+
+
+def test_the_try_after_a_cancel_sends_only_what_has_no_answer(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    with world.attempt(TEN, PARTS) as submission:
+        submission.advance()
+        submission.cancel()
+
+    done = world.run(TEN, PARTS)
+
+    assert done.failure is None
+    assert statuses(world) == ["succeeded"] * 10
+    assert world.billed == 10
+
+
+def test_leaving_on_timeout_keeps_the_batch_for_the_next_try(tmp_path: Path) -> None:
+    world = make_world(tmp_path, batch_seconds=7200)
+    done = world.run(TEN, Policy(timeout=timedelta(hours=1), on_timeout="leave"))
+    assert isinstance(done.failure, BatchTimeoutError)
+    assert "Still running" in str(done.failure)
+
+    done = world.run(TEN, Policy(timeout=timedelta(hours=5)))
+
+    assert done.failure is None
+    assert world.simulator.books()["calls"]["create"] == 1
+
+
+def test_a_clear_with_a_changed_input_sends_only_the_changed_requests(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.run(TEN, PARTS)
+    changed = ["a new one 99", *TEN[1:5], *reversed(TEN[5:])]
+
+    done = world.run(changed, PARTS, clear=True)
+
+    assert done.failure is None
+    assert world.billed == 11
+    assert [row["text"].split("“")[1].split("”")[0] for row in world.rows] == changed
+
+
+def test_a_changed_input_waits_for_batches_that_may_answer_some_of_it(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    with world.attempt(TEN, PARTS) as submission:
+        submission.advance()
+
+    done = world.run([*TEN[:9], "another 77"], PARTS, clear=True)
+
+    assert done.failure is None
+    assert world.billed == 11
+
+
+def test_an_input_changed_as_a_whole_stops_the_batches_of_the_old_one(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    with world.attempt(TEN, PARTS) as submission:
+        submission.advance()
+
+    done = world.run([f"other {number}" for number in range(10)], PARTS, clear=True)
+
+    assert done.failure is None
+    assert world.billed == 10
+    assert len(done.manifest.batch_ids) == 6
+
+
+def test_reuse_answers_false_pays_again_after_a_clear_but_not_after_a_crash(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    with world.attempt(TEN, PARTS, reuse_answers=False) as submission:
+        submission.advance()
+    world.run(TEN, PARTS, reuse_answers=False)
+    assert world.billed == 10
+
+    world.run(TEN, PARTS, reuse_answers=False, clear=True)
+
+    assert world.billed == 20
+
+
+def test_identical_requests_are_sent_once_and_answer_every_row(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+
+    done = world.run(["same 1", "other 2", "same 1", "same 1"], Policy(), deduplicate=True)
+
+    assert done.failure is None
+    assert world.billed == 2
+    assert [row["text"] for row in world.rows] == [world.rows[n]["text"] for n in (0, 1, 0, 0)]
+    assert [row["cost_usd"] == "0" for row in world.rows] == [False, False, True, True]
+
+
+def test_a_refused_canary_stops_the_others(tmp_path: Path) -> None:
+    world = make_world(tmp_path, outcome=fails_first(9, "errored:invalid_request_error", *range(10)))
+
+    done = world.run(TEN, Policy(canary=True))
+
+    assert done.permanent
+    assert "went first was refused" in str(done.failure)
+    assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [1]
+
+
+def test_an_answered_canary_is_followed_by_the_others(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+
+    done = world.run(TEN, Policy(canary=True))
+
+    assert done.failure is None
+    assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [1, 9]
+
+
+def test_a_warmed_cache_is_read_by_the_others(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    block = {"type": "text", "text": "rules " * 4000, "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    defaults = Defaults(model="claude-haiku-5-5", max_tokens=64, system=[block])
+
+    done = world.run(TEN, Policy(warm_cache=True), defaults=defaults)
+
+    assert done.manifest.usage is not None
+    assert done.manifest.usage["cache_read_input_tokens"] >= 9 * done.manifest.usage["ephemeral_1h_input_tokens"] > 0
+
+
+def test_deleted_batches_leave_their_rows(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+
+    done = world.run(TEN, Policy(max_requests=4, delete_batches=True))
+
+    assert done.failure is None
+    assert len(world.rows) == 10
+    assert all(batch["deleted"] for batch in world.simulator.books()["batches"])
+    assert world.run(TEN, PARTS).failure is None
+    assert world.billed == 10
+
+
+def test_a_limit_on_cost_refuses_before_anything_is_sent(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+
+    with pytest.raises(CostLimitError, match="Nothing was sent"):
+        world.run(TEN, Policy(max_cost=Decimal("0.00001")))
+
+    assert world.simulator.books()["batches"] == []
+
+
+def test_results_that_are_gone_stop_the_task(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    with world.attempt(TEN, Policy()) as submission:
+        submission.advance()
+        world.clock.advance(30 * 24 * 3600)
+    with pytest.raises(SubmissionUnknownError, match="older than 29 days"):
+        world.run(TEN, Policy())
+    assert world.simulator.books()["calls"]["create"] == 1
+
+    done = world.run(TEN, Policy(on_lost="resend"))
+
+    assert done.failure is None
+    assert len(world.simulator.books()["batches"]) == 2
+
+
+def test_an_outage_while_waiting_is_sat_out(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    with world.attempt(TEN, Policy()) as submission:
+        submission.advance()
+        world.simulator.inject(Fault(on="any", do="status", status=503, times=20))
+        done = world.finish(submission)
+
+    assert done.failure is None
+    assert world.billed == 10
