@@ -39,7 +39,7 @@ def _requests(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceTab
         system=_cached(plain(task.system)) if task.cache_system else plain(task.system),
         params=plain(task.request_params) or {},
     )
-    for index, element in enumerate(_elements(plain(task.messages))):
+    for index, element in enumerate(elements(plain(task.messages))):
         request = read_request(element, index, defaults)
         preflight.check(request)
         yield request
@@ -62,7 +62,11 @@ def _whole_number(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
 
-def _elements(messages: Any) -> Iterable[Any]:
+def elements(messages: Any) -> Iterable[Any]:
+    """The elements of ``messages``: of a list or any other iterable, or of a file.
+
+    :raises InputError: it is neither.
+    """
     if isinstance(messages, str | ObjectStoragePath | Path):
         return _lines(str(messages))
     if isinstance(messages, Mapping) or not isinstance(messages, Iterable):

@@ -143,6 +143,9 @@ def get_provider_info() -> dict[str, Any]:
         "operators": _modules("operators"),
         "sensors": _modules("sensors"),
         "triggers": _modules("triggers"),
+        "task-decorators": [
+            {"name": "claude_batch", "class-name": "airflow_claude_batch.decorators.claude_batch_task"}
+        ],
         "connection-types": [
             {
                 "connection-type": "claude",

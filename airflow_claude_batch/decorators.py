@@ -1,0 +1,77 @@
+"""``@task.claude_batch``: a function gives the messages, the task gives the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_claude_batch._compat import DecoratedOperator, determine_kwargs, task_decorator_factory
+from airflow_claude_batch.operators import SendMessageBatchOperator
+
+if TYPE_CHECKING:
+    from airflow_claude_batch._compat import Context, TaskDecorator
+
+
+class ClaudeBatchDecoratedOperator(DecoratedOperator, SendMessageBatchOperator):
+    """The operator whose messages are what a function returns or yields.
+
+    The function is called when the messages are needed: not again when the task resumes after a deferral.
+    """
+
+    custom_operator_name = "@task.claude_batch"
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields,
+        *(name for name in SendMessageBatchOperator.template_fields if name != "messages"),
+    )
+    template_fields_renderers = {  # noqa: RUF012  # Airflow reads a plain class attribute
+        **DecoratedOperator.template_fields_renderers,
+        **SendMessageBatchOperator.template_fields_renderers,
+    }
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Sequence[Any] | None = None,
+        op_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if "messages" in kwargs:
+            raise TypeError("@task.claude_batch takes its messages from the function: return or yield them")
+        super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, messages=None, **kwargs)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Call the function and send what it gives."""
+        self.messages = _Returned(self, context)
+        return SendMessageBatchOperator.execute(self, context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Go on after a deferral."""
+        self.messages = _Returned(self, context)
+        return SendMessageBatchOperator.execute_complete(self, context, event)
+
+
+class _Returned:
+    """What the function gives, each time that it is asked for."""
+
+    def __init__(self, task: ClaudeBatchDecoratedOperator, context: Context) -> None:
+        self._task = task
+        self._context = context
+
+    def __iter__(self) -> Iterator[Any]:
+        from airflow_claude_batch.inputs import elements
+
+        task = self._task
+        names: Any = {**self._context, **task.op_kwargs}
+        kwargs = determine_kwargs(task.python_callable, task.op_args, names)
+        return iter(elements(task.python_callable(*task.op_args, **kwargs)))
+
+
+def claude_batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """Make a function the source of a message batch's messages; takes the operator's arguments.
+
+    :param python_callable: the function; Airflow gives it.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable, decorated_operator_class=ClaudeBatchDecoratedOperator, **kwargs
+    )
