@@ -76,11 +76,9 @@ class Requests:
             try:
                 read = decoder.decode(line)
                 hash_ = base64.urlsafe_b64decode(read.hash + "==")
+                _check_layout(line, read)
             except (msgspec.MsgspecError, ValueError) as error:
-                raise SubmissionRecordError(
-                    f"Line {len(self._offsets) + 1} of the submission's {FILE} is damaged: {error}. "
-                    "Restore the file, or clear the task with reuse_answers=False to start a new submission."
-                ) from error
+                raise _damaged(len(self._offsets) + 1, error) from error
             is_twin = len(read.params) == len(b"null")
             if is_twin:
                 twins.append(len(self._offsets))
@@ -110,13 +108,16 @@ class Requests:
         return bytes(self._hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES])
 
     def _firsts(self, twins: Sequence[int]) -> dict[int, int]:
-        """The first request with the content of each twin."""
+        """The first request with the content of each twin, which comes before it."""
         wanted = {self.hash(twin) for twin in twins}
         first: dict[bytes, int] = {}
         for index in range(len(self)) if wanted else ():
             if (hash_ := self.hash(index)) in wanted:
                 first.setdefault(hash_, index)
-        return {twin: first[self.hash(twin)] for twin in twins}
+        firsts = {twin: first[self.hash(twin)] for twin in twins}
+        for twin in firsts.keys() & firsts.values():
+            raise _damaged(twin + 1, ValueError("a request without params equals none before it"))
+        return firsts
 
     def key(self, index: int) -> bytes:
         """The user's key as JSON."""
@@ -140,6 +141,20 @@ class Requests:
     def wire_size(self, index: int) -> int:
         """Bytes of the item in a create body, the comma included."""
         return self.params_size(index) + _ITEM_BYTES + len(str(index))
+
+
+def _check_layout(line: bytes, read: _Line) -> None:
+    """Places are reckoned from lengths, so that a line must be, to the byte, as it was written."""
+    length = _KEY_AT + len(read.key) + len(b',"params":') + len(read.params) + len(b"}\n")
+    if len(line) != length or len(read.hash) != 22 or not line.endswith(b"}\n"):
+        raise ValueError("it is not as long as what it holds")
+
+
+def _damaged(line: int, error: Exception) -> SubmissionRecordError:
+    return SubmissionRecordError(
+        f"Line {line} of the submission's {FILE} is damaged: {error}. Restore the file, or clear the task with "
+        "reuse_answers=False to start a new submission."
+    )
 
 
 TOKEN_CHARACTERS = 12
