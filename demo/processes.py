@@ -85,7 +85,7 @@ class ChildProcess:
 
     def kill(self) -> None:
         """End the whole session at once, as a crash would."""
-        _signal_all(self.session.members(), signal.SIGKILL)
+        _kill(self.session)
         self.popen.wait()
 
 
@@ -98,7 +98,7 @@ def stop(sessions: Iterable[Session], *, grace_seconds: float = 20) -> list[str]
     while time.monotonic() < deadline and any(session.is_led() for session in living):
         time.sleep(0.1)
     for session in living:
-        _signal_all(session.members(), signal.SIGKILL)
+        _kill(session)
     return [session.name for session in living]
 
 
@@ -125,6 +125,12 @@ class SessionFile:
         new = self._path.with_suffix(".new")
         new.write_text(json.dumps(entries))
         new.replace(self._path)
+
+
+def _kill(session: Session) -> None:
+    while members := session.members():  # again for those that were being born
+        _signal_all(members, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 def _is_another_process(pid: int, created_at: float) -> bool:
