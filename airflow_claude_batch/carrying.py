@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_claude_batch import exceptions
+from airflow_claude_batch import exceptions, metrics
 from airflow_claude_batch._compat import AirflowFailException, conf, timezone
 from airflow_claude_batch.arguments import amount
 from airflow_claude_batch.batch import waiting
@@ -38,7 +38,7 @@ class Work(Protocol):
     def give_up_on(self, batch_id: str, reason: str) -> None: ...
 
 
-def carry_on(task: Any, work: Work, **kwargs: Any) -> Manifest:
+def carry_on(task: Any, work: Work, ti: Any, **kwargs: Any) -> Manifest:
     """Advance until done. A deferrable task leaves by the exception that defers it.
 
     :param kwargs: what ``execute_complete`` is to be given when the task comes back.
@@ -46,7 +46,7 @@ def carry_on(task: Any, work: Work, **kwargs: Any) -> Manifest:
     while True:
         step = work.advance()
         if isinstance(step, Done):
-            return conclude(step)
+            return conclude(step, ti)
         log.info("Waiting until %s at most: %s", step.until, step.reason)
         if task.deferrable:
             defer(task, step, kwargs)
@@ -99,13 +99,17 @@ def heed(wake: Wake, work: Work, task: Any) -> None:
     raise exceptions.BatchError(f"Waiting for {task.task_id} ended ({name}): {wake.error}")
 
 
-def conclude(step: Done) -> Manifest:
+def conclude(step: Done, ti: Any) -> Manifest:
     """The manifest of a good end.
+
+    A submission is counted once: not by a try that is followed by another one.
 
     :raises BatchError: the end is not the one asked for; a retry of the task may mend it.
     :raises AirflowFailException: it would not.
     """
     log.info("%s: %s, rows in %s", step.manifest.status, _counted(step.manifest), step.manifest.results_path)
+    if step.failure is None or step.permanent or ti.try_number > ti.max_tries:
+        metrics.report(step.manifest)
     if step.failure is None:
         return step.manifest
     if step.permanent:

@@ -57,7 +57,7 @@ def run_collection(
     with mended(task), _opened(task, context, deadline) as collection:
         if event is not None:
             heed(Wake.from_event(event), collection, task)
-        return carry_on(task, collection, deadline=deadline.isoformat()).to_xcom()
+        return carry_on(task, collection, context["ti"], deadline=deadline.isoformat()).to_xcom()
 
 
 def poke(task: MessageBatchSensor, context: Context) -> dict[str, Any] | None:
@@ -69,7 +69,7 @@ def poke(task: MessageBatchSensor, context: Context) -> dict[str, Any] | None:
             log.warning("The batches could not be looked at just now, trying again: %s", error)
             return None
         if isinstance(step, Done):
-            return conclude(step).to_xcom()
+            return conclude(step, context["ti"]).to_xcom()
         _give_up_in_time(task, context, collection)
         return None
 

@@ -61,7 +61,7 @@ def run_submission(
             task._submission = submission  # for on_kill, which Airflow calls on the task
             if event is not None:
                 heed(Wake.from_event(event), submission, task)
-            return carry_on(task, submission).to_xcom()
+            return carry_on(task, submission, context["ti"]).to_xcom()
 
 
 @contextlib.contextmanager
