@@ -20,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 UV = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+OLDEST_PYTHON = "3.11"
 TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis")
 
 # Airflow's own deprecations are not ours to mend, on versions that get no fixes any more; ours stay errors.
@@ -45,7 +46,7 @@ class Environment:
 
     @property
     def name(self) -> str:
-        return f"airflow-{self.airflow}-py{self.python}"
+        return f"airflow-{self.airflow}" + ("" if self.python == OLDEST_PYTHON else f"-py{self.python}")
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -56,10 +57,10 @@ NEWEST = ("-c", "constraints.txt")
 
 ENVIRONMENTS = (
     # Airflow 3.0 draws a connection's form only if wtforms is there.
-    Environment("3.0.6", "3.11", ("--exclude-newer", "2025-09-10"), ("wtforms",)),
-    Environment("3.1.8", "3.11", ("--exclude-newer", "2026-03-25")),
-    Environment("3.2.2", "3.11", ("--exclude-newer", "2026-06-30")),
-    Environment("3.3.2", "3.11", NEWEST),
+    Environment("3.0.6", OLDEST_PYTHON, ("--exclude-newer", "2025-09-10"), ("wtforms",)),
+    Environment("3.1.8", OLDEST_PYTHON, ("--exclude-newer", "2026-03-25")),
+    Environment("3.2.2", OLDEST_PYTHON, ("--exclude-newer", "2026-06-30")),
+    Environment("3.3.2", OLDEST_PYTHON, NEWEST),
     Environment("3.3.2", "3.12", NEWEST),
     Environment("3.3.2", "3.13", NEWEST),
 )
@@ -84,7 +85,8 @@ def _options() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="Everything else goes to pytest.")
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"a part of a name; there are: {_names()}")
     options, pytest_options = parser.parse_known_args()
-    return options, pytest_options or ["tests/provider"]
+    paths = [option for option in pytest_options if (ROOT / option.partition("::")[0]).exists()]
+    return options, ["-q", "-n", "2", "--dist", "loadfile", *pytest_options, *([] if paths else ["tests/provider"])]
 
 
 def _names() -> str:
