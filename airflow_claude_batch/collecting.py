@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_claude_batch._compat import timezone
+from airflow_claude_batch._compat import AirflowSkipException, timezone
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.batch import requests as requests_
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.collection import Collection
 from airflow_claude_batch.batch.job import OUTAGES
-from airflow_claude_batch.batch.manifest import read_manifest
+from airflow_claude_batch.batch.manifest import DRY_RUN, read_manifest
 from airflow_claude_batch.batch.policy import Done, Policy
 from airflow_claude_batch.batch.requests import Requests
 from airflow_claude_batch.batch.wake import Wake
@@ -150,6 +150,10 @@ def _of_manifest(value: Mapping[str, Any]) -> _Batches:
         manifest = read_manifest(value)
     except ValueError as error:
         raise InputError(f"batch is a mapping, but {error}. Give the operator's output.") from error
+    if manifest.status == DRY_RUN:
+        raise AirflowSkipException(
+            "The operator ran with dry_run=True: nothing was sent, so there is nothing to wait for."
+        )
     if manifest.results_path is None:
         raise InputError("batch is a manifest without results_path. Give the operator's output.")
     folder, _ = parent_of(manifest.results_path)

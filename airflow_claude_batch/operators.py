@@ -71,6 +71,8 @@ class SendMessageBatchOperator(BaseOperator):
     :param cache_system: mark the system prompt for the prompt cache, for one hour.
     :param delete_batches: delete the batches at the API once all their rows are landed (with ``wait_for_completion``;
         in the two-task form it is the sensor's).
+    :param dry_run: check every element and estimate the cost, and send nothing. The manifest's status is ``dry_run``;
+        the sensor skips it.
     """
 
     template_fields: Sequence[str] = (
@@ -111,6 +113,7 @@ class SendMessageBatchOperator(BaseOperator):
         warm_cache: bool = False,
         cache_system: bool = False,
         delete_batches: bool = False,
+        dry_run: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -137,6 +140,7 @@ class SendMessageBatchOperator(BaseOperator):
         self.warm_cache = warm_cache
         self.cache_system = cache_system
         self.delete_batches = delete_batches
+        self.estimate_only = dry_run  # BaseOperator.dry_run is a method
         self._submission: Submission | None = None
         self._check_arguments()
 

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_claude_batch._compat import timezone
-from airflow_claude_batch.batch import opening
+from airflow_claude_batch.batch import costing, opening
 from airflow_claude_batch.batch.job import Submission
 from airflow_claude_batch.batch.ledger import FolderLedgerStore, LedgerStore
+from airflow_claude_batch.batch.manifest import Manifest, dry_manifest
 from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.requests import FILE, Requests
 from airflow_claude_batch.batch.wake import Wake
 from airflow_claude_batch.carrying import carry_on, heed, max_cost, max_inline_bytes, mended, price_table
 from airflow_claude_batch.folders import own_folder, submission_id
@@ -57,11 +59,25 @@ def run_submission(
     """
     with mended(task), tempfile.TemporaryDirectory(prefix="claude-batch-") as scratch:
         hook = ClaudeHook(task.claude_conn_id)
+        if task.estimate_only:
+            return _estimated(task, context, hook, Path(scratch)).to_xcom()
         with _opened(task, context, hook, Path(scratch), resuming=event is not None) as submission:
             task._submission = submission  # for on_kill, which Airflow calls on the task
             if event is not None:
                 heed(Wake.from_event(event), submission, task)
             return carry_on(task, submission, context["ti"]).to_xcom()
+
+
+def _estimated(task: SendMessageBatchOperator, context: Context, hook: ClaudeHook, scratch: Path) -> Manifest:
+    """Check and estimate, send nothing, leave nothing behind."""
+    path, prices = scratch / FILE, price_table()
+    with path.open("wb") as file:
+        write_input(task, hook, prices, file)
+    with Requests(path) as requests, hook.get_conn() as client:
+        indices = (index for index in range(len(requests)) if index not in requests.twins)
+        estimate = costing.estimate_requests(requests, indices, prices, client)
+        costing.guard(estimate, max_cost(task), spent=None)
+        return dry_manifest(submission_id(context["ti"]), len(requests), estimate.to_manifest())
 
 
 @contextlib.contextmanager

@@ -14,14 +14,15 @@ from airflow_claude_batch.exceptions import SubmissionRecordError
 
 FILE = "manifest.json"
 SCHEMA_VERSION = 1
+DRY_RUN = "dry_run"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a submission came to.
 
-    ``status`` is ``ended`` once every request has its final row, else ``in_progress``. ``responses`` holds the
-    rows themselves while they are small, else None and ``results_path`` says where they are.
-    ``landed_batch_ids`` are the batches whose answers are in that file.
+    ``status`` is ``ended`` once every request has its final row, ``dry_run`` if nothing was sent, else
+    ``in_progress``. ``responses`` holds the rows themselves while they are small, else None and ``results_path`` says
+    where they are. ``landed_batch_ids`` are the batches whose answers are in that file.
     """
 
     submission_id: str
@@ -100,6 +101,21 @@ def summarize(
         estimate=estimate,
         created_at=created_at,
         ended_at=ended_at if status == "ended" else None,
+    )
+
+
+def dry_manifest(submission_id: str, request_count: int, estimate: dict[str, Any]) -> Manifest:
+    """What a submission would be: nothing was sent."""
+    usd = estimate["usd"]
+    return Manifest(
+        submission_id=submission_id,
+        status=DRY_RUN,
+        batch_ids=[],
+        request_count=request_count,
+        counts={},
+        results_path=None,
+        cost={"usd": "0", "estimated_usd": usd and usd["expected"]},
+        estimate=estimate,
     )
 
 
