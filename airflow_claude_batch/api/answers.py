@@ -77,7 +77,7 @@ _CODE_REMEDIES: Final = {
 }
 
 _SECRET: Final = re.compile(
-    r"sk-[\w.*-]{6,}|eyJ[\w-]+\.[\w-]+\.[\w-]*|(?i:bearer|basic)\s+[\w+/=.~-]{6,}|(?<=://)[^/\s@]+@"
+    r"\bsk-[\w.*-]{6,}|eyJ[\w-]+\.[\w-]+\.[\w-]*|(?i:bearer|basic)\s+[\w+/=.~-]{6,}|(?<=://)[^/\s@]+@"
 )
 
 

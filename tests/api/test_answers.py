@@ -181,6 +181,12 @@ def test_a_secret_that_an_answer_repeats_is_left_out(leak):
         assert "***" in str(error)
 
 
+def test_words_that_only_look_like_secrets_stay():
+    assert shorten("a risk-adjusted task-limited plan\n at https://host/a@b", 100) == (
+        "a risk-adjusted task-limited plan at https://host/a@b"
+    )
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_is_an_error_that_names_only_the_host(status):
     error = error_of(status, b"", location="https://login.example/sso?token=abc123")

@@ -41,7 +41,27 @@ def rule(failure, *, effect=Effect.NONE, attempt=1, max_retries=4, dice=0.0):
         pytest.param(Garbled(), True, id="200 that is not the API's"),
         *[
             pytest.param(Refused(status), False, id=str(status))
-            for status in (301, 302, 307, 308, 400, 401, 402, 403, 404, 405, 407, 413, 415, 422, 425, 429, 431, 529)
+            for status in (
+                300,
+                301,
+                302,
+                307,
+                308,
+                400,
+                401,
+                402,
+                403,
+                404,
+                405,
+                407,
+                413,
+                415,
+                422,
+                425,
+                429,
+                431,
+                529,
+            )
         ],
         *[
             pytest.param(Refused(status), True, id=str(status))
@@ -121,6 +141,21 @@ def test_a_long_pause_is_left_to_the_caller():
     verdict = rule(Refused(429, retry_after_seconds=LONGEST_RETRY_AFTER_SECONDS + 1))
 
     assert verdict == GiveUp("the server asks to wait 301 s")
+
+
+@pytest.mark.parametrize(
+    ("asked", "attempt", "dice", "seconds"),
+    [
+        (100.0, 1, 0.0, 100.5),
+        (100.0, 3, 0.5, 101.5),
+        (10.0, 6, 0.0, 11.0),
+        (LONGEST_RETRY_AFTER_SECONDS, 1, 0.0, 300.5),
+    ],
+)
+def test_the_pause_asked_for_is_kept_and_spread_a_little(asked, attempt, dice, seconds):
+    failure = Refused(429, retry_after_seconds=asked)
+
+    assert rule(failure, attempt=attempt, max_retries=9, dice=dice) == Retry(pytest.approx(seconds))
 
 
 def test_asked_to_come_back_at_once_it_pauses_all_the_same():
