@@ -13,6 +13,8 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from urllib.parse import parse_qsl, unquote
 
@@ -65,7 +67,7 @@ class Server:
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="claude-simulator", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._listener: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._stopping = asyncio.Event()
         self._connections: set[_Connection] = set()
 
@@ -109,7 +111,7 @@ class Server:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        await self._listen()
+        self._listen()
         self._outage.watch(self._outage_changed)
         self._ready.set()
         try:
@@ -117,19 +119,39 @@ class Server:
         finally:
             self._outage.unwatch(self._outage_changed)
             self._close_listener()
-            await self._end_connections(list(self._connections))
+            await self._end(list(self._connections))
 
-    async def _listen(self) -> None:
-        listener = await asyncio.start_server(
-            self._connected, self._host, self._port, backlog=_BACKLOG, limit=_READ_BYTES
-        )
-        self._port = listener.sockets[0].getsockname()[1]
+    def _listen(self) -> None:
+        listener = _listening(self._host, self._port)
+        self._port = listener.getsockname()[1]
+        # asyncio's own servers lose connections that arrive while they are closed (Python 3.11).
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
         self._listener = listener
 
     def _close_listener(self) -> None:
         if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):  # BlockingIOError: nobody is left to accept
+            while True:
+                sock, _ = listener.accept()
+                sock.setblocking(False)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection = _Connection(sock, handle=self._handle, body_limit=self._body_limit, outage=self._outage)
+                self._connections.add(connection)
+                connection.task.add_done_callback(partial(self._ended, connection))
+
+    def _ended(self, connection: _Connection, _: asyncio.Task[None]) -> None:
+        self._connections.discard(connection)
+
+    @staticmethod
+    async def _end(connections: list[_Connection]) -> None:
+        for connection in connections:
+            connection.task.cancel()
+        await asyncio.gather(*(connection.task for connection in connections), return_exceptions=True)
 
     def _outage_changed(self) -> None:
         """Called from whichever thread changed the outage, never the server's own; back when it is in force."""
@@ -141,22 +163,12 @@ class Server:
         refusing = self._outage.kind == "refuse"
         if refusing and self._listener is not None:
             self._close_listener()
-            await self._end_connections([each for each in self._connections if each.idle])
+            await self._end([connection for connection in self._connections if connection.idle])
         elif not refusing and self._listener is None and not self._stopping.is_set():
             try:
-                await self._listen()
+                self._listen()
             except OSError:
                 logger.exception("The simulator cannot listen on port %s again after the outage", self._port)
-
-    async def _end_connections(self, connections: list[_Connection]) -> None:
-        for connection in connections:
-            connection.task.cancel()
-        await asyncio.gather(*(connection.task for connection in connections), return_exceptions=True)
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = _Connection(reader, writer, handle=self._handle, body_limit=self._body_limit, outage=self._outage)
-        self._connections.add(connection)
-        connection.task.add_done_callback(lambda _: self._connections.discard(connection))
 
 
 class _Connection:
@@ -164,21 +176,21 @@ class _Connection:
 
     def __init__(
         self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        sock: socket.socket,
         *,
         handle: Handle,
         body_limit: Callable[[str], int],
         outage: Outage,
     ) -> None:
-        self._reader = reader
-        self._writer = writer
+        self._sock = sock
         self._handle = handle
         self._body_limit = body_limit
         self._outage = outage
         self._http = h11.Connection(h11.SERVER)
         self.idle = True
         self.task = asyncio.get_running_loop().create_task(self._serve())
+        # Not in the task itself: one that is canceled before it begins never runs.
+        self.task.add_done_callback(lambda _: sock.close())
 
     async def _serve(self) -> None:
         try:
@@ -188,13 +200,8 @@ class _Connection:
             await self._send_protocol_error(error)
         except (ConnectionError, TimeoutError):
             pass  # the client has gone; so be it
-        except asyncio.CancelledError:
-            self._writer.transport.abort()
-            raise
         except Exception:  # an answer script may raise while results are sent
             logger.exception("The simulator failed while it sent an answer")
-        finally:
-            self._writer.close()
 
     async def _exchange(self) -> bool:
         """One request and its answer; whether another may follow."""
@@ -269,7 +276,7 @@ class _Connection:
         while (event := self._http.next_event()) is h11.NEED_DATA:
             if self._http.they_are_waiting_for_100_continue:
                 await self._write(h11.InformationalResponse(status_code=100, headers=[]))
-            self._http.receive_data(await self._reader.read(_READ_BYTES))
+            self._http.receive_data(await self._read())
         return event
 
     async def _send(self, answer: Answer) -> None:
@@ -288,8 +295,10 @@ class _Connection:
     async def _write(self, event: h11.Event) -> None:
         data = self._http.send(event)
         if data:
-            self._writer.write(data)
-            await self._writer.drain()
+            await asyncio.get_running_loop().sock_sendall(self._sock, data)
+
+    async def _read(self) -> bytes:
+        return await asyncio.get_running_loop().sock_recv(self._sock, _READ_BYTES)
 
     async def _send_protocol_error(self, error: h11.RemoteProtocolError) -> None:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
@@ -302,18 +311,15 @@ class _Connection:
             )
 
     def _drop(self, fault: ConnectionDropped) -> None:
-        if not fault.reset:
-            return  # closing the writer sends what was written and an ordinary end
-        sock: socket.socket | None = self._writer.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._writer.transport.abort()
+        """Prepare the close that follows: what was written goes out, unless it is to be a reset."""
+        if fault.reset:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
     async def _hang(self) -> None:
         """Say nothing until the outage is over or the client gives up."""
         while self._outage.kind == "hang":
             try:
-                if not await asyncio.wait_for(self._reader.read(_READ_BYTES), _HANG_STEP_SECONDS):
+                if not await asyncio.wait_for(self._read(), _HANG_STEP_SECONDS):
                     return
             except TimeoutError:
                 continue
@@ -322,10 +328,24 @@ class _Connection:
         """Read on what nobody wants: a close with unread bytes would take the answer away from the sender."""
         try:
             async with asyncio.timeout(_LINGER_SECONDS):
-                while await self._reader.read(_READ_BYTES):
+                while await self._read():
                     pass
         except TimeoutError:
             return
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket at exactly one address, which an outage can give back and take again."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _next_piece(pieces: Iterator[bytes]) -> bytes | None:

@@ -249,7 +249,7 @@ class TestSockets:
     def test_an_occupied_port_is_an_os_error(self, simulator: Simulator) -> None:
         with (
             socket.create_server(("127.0.0.1", 0)) as taken,
-            pytest.raises(OSError, match="address already in use"),
+            pytest.raises(OSError, match="Address already in use"),
             simulator.serve(port=taken.getsockname()[1]),
         ):
             pytest.fail("it served")
