@@ -29,7 +29,7 @@ class Slots(Protocol):
 
     def __len__(self) -> int: ...
 
-    def places(self, custom_id: str) -> Sequence[int]:
+    def places(self, custom_id: str, batch_id: str) -> Sequence[int]:
         """The requests that an answer under this custom_id serves, the best first; none for a stranger's."""
 
     @property
@@ -58,15 +58,16 @@ class OwnSlots:
     def key(self, index: int) -> bytes:
         return self._requests.key(index)
 
-    def places(self, custom_id: str) -> Sequence[int]:
+    def places(self, custom_id: str, batch_id: str) -> Sequence[int]:
         ours = parse_custom_id(custom_id)
         if ours is None:
             return ()
         exact = ours.index < len(self) and hash_text(self._requests.hash(ours.index)) == ours.hash
+        own = self.twins.get(ours.index, ours.index)
         if exact and not self._by_hash:
-            return (ours.index,)
+            return (own,)
         same = self._same(ours.hash)
-        return (ours.index, *(index for index in same if index != ours.index)) if exact else same
+        return (own, *(index for index in same if index != own)) if exact else same
 
     def _same(self, hash_: str) -> Sequence[int]:
         """Every request with this content; the table is built when the first answer is out of place."""
@@ -79,24 +80,28 @@ class OwnSlots:
 
 
 class ForeignSlots:
-    """Batches that were made elsewhere: their custom_ids are the keys, their order is that of arrival."""
+    """Batches that were made elsewhere: their custom_ids are the keys, their order is that of arrival.
+
+    A custom_id is unique in its batch only.
+    """
 
     def __init__(self, request_count: int) -> None:
         self._count = request_count
         self.twins: Mapping[int, int] = {}
-        self._index: dict[str, int] = {}
+        self._index: dict[tuple[str, str], int] = {}
         self._keys: list[str] = []
 
     def __len__(self) -> int:
         return self._count
 
-    def places(self, custom_id: str) -> Sequence[int]:
-        if custom_id not in self._index:
+    def places(self, custom_id: str, batch_id: str) -> Sequence[int]:
+        name = (batch_id, custom_id)
+        if name not in self._index:
             if len(self._keys) == self._count:
                 return ()
-            self._index[custom_id] = len(self._keys)
+            self._index[name] = len(self._keys)
             self._keys.append(custom_id)
-        return (self._index[custom_id],)
+        return (self._index[name],)
 
     def key(self, index: int) -> bytes:
         return msgspec.json.encode(self._keys[index] if index < len(self._keys) else None)
@@ -118,6 +123,7 @@ class _Landed(msgspec.Struct, frozen=True, gc=False):
     key: msgspec.Raw
     status: str
     custom_id: str | None = None
+    batch_id: str | None = None
     model: str | None = None
     stop_reason: str | None = None
     usage: wire.Usage | None = None
@@ -153,20 +159,24 @@ class Landing:
         decoder = msgspec.json.Decoder(_Landed)
         for number, line in enumerate(lines, 1):
             try:
-                row = decoder.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                self._restore(line, decoder)
+            except (msgspec.MsgspecError, ValueError) as error:
                 raise ResultsError(
                     f"Line {number} of the landed {results.FILE} is damaged ({type(error).__name__}). Restore the "
                     "file, or remove it: the answers are then fetched from the API again, which keeps them for 29 "
                     "days."
                 ) from None
-            if row.custom_id is not None:
-                prefix = len('{"index":,"key":,') + len(str(row.index)) + len(row.key)
-                outcome = Outcome(
-                    _status_of(row), b"{" + line[prefix:].rstrip(b"\n"), row.model, row.usage, row.stop_reason
-                )
-                self._keep(row.custom_id, outcome)
         self._share()
+
+    def _restore(self, line: bytes, decoder: msgspec.json.Decoder[_Landed]) -> None:
+        row = decoder.decode(line)
+        if row.custom_id is None or row.batch_id is None:
+            return
+        head = b'{"index":%d,"key":%b,' % (row.index, row.key)
+        if not line.startswith(head):
+            raise ValueError("not written by us")
+        tail = b"{" + line[len(head) :].rstrip(b"\n")
+        self._keep(row.custom_id, row.batch_id, Outcome(_status_of(row), tail, row.model, row.usage, row.stop_reason))
 
     def take(self, batch_id: str, lines: Iterable[bytes]) -> Intake:
         """Take one batch's result stream, in whatever order it comes.
@@ -183,7 +193,7 @@ class Landing:
                 continue
             seen.add(line.custom_id)
             outcome = results.read_outcome(line, batch_id, self._prices)
-            if not self._keep(line.custom_id, outcome):
+            if not self._keep(line.custom_id, batch_id, outcome):
                 intake.strangers.append(line.custom_id)
         self._share()
         return intake
@@ -195,9 +205,9 @@ class Landing:
             self._offsets[twin] = self._offsets[first]
             self._lengths[twin] = self._lengths[first]
 
-    def _keep(self, custom_id: str, outcome: Outcome) -> bool:
+    def _keep(self, custom_id: str, batch_id: str, outcome: Outcome) -> bool:
         """Keep a row unless its request has a better one. False: it belongs nowhere."""
-        places = self._slots.places(custom_id)
+        places = self._slots.places(custom_id, batch_id)
         if not places:
             return False
         index = places[0] if len(places) == 1 else self._choose(custom_id, outcome.status, places)
@@ -267,4 +277,6 @@ def _status_of(row: _Landed) -> Status:
     if row.status == "errored":
         permanent = row.error is not None and row.error.type in results.PERMANENT_ERRORS
         return Status.REFUSED if permanent else Status.ERRORED
+    if row.status.upper() not in Status.__members__:
+        raise ValueError(f"no status of ours: {row.status!r}")
     return Status[row.status.upper()]

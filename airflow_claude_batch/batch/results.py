@@ -9,6 +9,7 @@ import msgspec
 
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch.pricing import PriceTable
+from airflow_claude_batch.exceptions import MalformedResponseError
 
 FILE = "results.jsonl"
 
@@ -102,16 +103,21 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 _message = msgspec.json.Decoder(_Message)
 _usage = msgspec.json.Decoder(wire.Usage)
 _encoder = msgspec.json.Encoder()
+_NOTHING = msgspec.Raw(b"null")
 
 
 def read_outcome(line: wire.ResultLine, batch_id: str, prices: PriceTable) -> Outcome:
-    """Understand one result line. A type that is not known yet is kept, as an error that a retry may mend.
+    """Understand one result line, whatever it holds: the others of its batch wait behind it.
 
-    :raises msgspec.MsgspecError: a succeeded result without a proper message.
+    A type that is not known yet is kept as an error that a retry may mend. A succeeded result without a proper message
+    was paid for: it is kept as ``invalid_output``, which is not asked for again.
     """
     result = line.result
-    if result.type == "succeeded" and (message := result.message) is not None:
-        return _succeeded(message, line.custom_id, batch_id, prices)
+    if result.type == "succeeded":
+        try:
+            return _succeeded(result.message or _NOTHING, line.custom_id, batch_id, prices)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            return _unreadable(result.message or _NOTHING, line.custom_id, batch_id, error)
     if (status := _BY_TYPE.get(result.type)) is not None:
         tail = _Tail(status=status.word, batch_id=batch_id, custom_id=line.custom_id)
         return Outcome(status, _encoder.encode(tail))
@@ -136,6 +142,27 @@ def _succeeded(raw: msgspec.Raw, custom_id: str, batch_id: str, prices: PriceTab
     return Outcome(Status.SUCCEEDED, _encoder.encode(tail), message.model, usage, message.stop_reason)
 
 
+def _unreadable(raw: msgspec.Raw, custom_id: str, batch_id: str, error: Exception) -> Outcome:
+    try:
+        message: dict[str, Any] | None = msgspec.json.decode(raw, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        message = None
+    why = {"type": "unreadable_message", "message": f"answered and billed, but not in the API's form: {_reason(error)}"}
+    tail = _Tail(
+        status=Status.INVALID_OUTPUT.word,
+        error=why,
+        batch_id=batch_id,
+        custom_id=custom_id,
+        message=msgspec.Raw(_encoder.encode(message)),
+    )
+    return Outcome(Status.INVALID_OUTPUT, _encoder.encode(tail))
+
+
+def _reason(error: Exception) -> str:
+    """What was wrong, without the text that it was found in."""
+    return error.reason if isinstance(error, UnicodeDecodeError) else str(error)
+
+
 def _errored(result: wire.Result, custom_id: str, batch_id: str) -> Outcome:
     error = _error(result)
     status = Status.REFUSED if error["type"] in PERMANENT_ERRORS else Status.ERRORED
@@ -147,7 +174,10 @@ def _error(result: wire.Result) -> dict[str, Any]:
     """The real error: it is nested twice (errored rows carry a whole error envelope)."""
     if result.error is None:
         return {"type": result.type, "message": f"result of type {result.type!r} without an error"}
-    envelope = wire.decode_error(result.error)
+    try:
+        envelope = wire.decode_error(result.error)
+    except MalformedResponseError as error:
+        return {"type": "unknown", "message": str(error)}
     return {
         "type": envelope.type or "unknown",
         "message": envelope.message,
