@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_claude_batch._compat import AirflowSkipException, timezone
 from airflow_claude_batch.api.limits import check_batch_id
+from airflow_claude_batch.batch import parquet, storage
 from airflow_claude_batch.batch import requests as requests_
-from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.collection import Collection
 from airflow_claude_batch.batch.job import OUTAGES
 from airflow_claude_batch.batch.manifest import DRY_RUN, read_manifest
@@ -99,6 +99,8 @@ def _opened(task: MessageBatchSensor, context: Context, deadline: datetime) -> I
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claude-batch-")))
         batches = _batches(task, context)
+        if task.results_format == "parquet":
+            parquet.check_installed()
         collection = Collection(
             client=stack.enter_context(ClaudeHook(task.claude_conn_id).get_conn()),
             submission_id=batches.submission_id,
@@ -109,6 +111,7 @@ def _opened(task: MessageBatchSensor, context: Context, deadline: datetime) -> I
                 allow_failed=task.allow_failed,
                 max_inline_bytes=max_inline_bytes(),
                 delete_batches=task.delete_batches,
+                results_format=task.results_format,
             ),
             prices=price_table(),
             deadline=deadline,

@@ -71,6 +71,8 @@ class SendMessageBatchOperator(BaseOperator):
     :param cache_system: mark the system prompt for the prompt cache, for one hour.
     :param delete_batches: delete the batches at the API once all their rows are landed (with ``wait_for_completion``;
         in the two-task form it is the sensor's).
+    :param results_format: ``parquet`` lands a ``results.parquet`` too, which the manifest then names; needs the extra
+        ``parquet``. In the two-task form it is the sensor's.
     :param dry_run: check every element and estimate the cost, and send nothing. The manifest's status is ``dry_run``;
         the sensor skips it.
     """
@@ -113,6 +115,7 @@ class SendMessageBatchOperator(BaseOperator):
         warm_cache: bool = False,
         cache_system: bool = False,
         delete_batches: bool = False,
+        results_format: Literal["jsonl", "parquet"] = "jsonl",
         dry_run: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -140,6 +143,7 @@ class SendMessageBatchOperator(BaseOperator):
         self.warm_cache = warm_cache
         self.cache_system = cache_system
         self.delete_batches = delete_batches
+        self.results_format = results_format
         self.estimate_only = dry_run  # BaseOperator.dry_run is a method
         self._submission: Submission | None = None
         self._check_arguments()
@@ -191,6 +195,7 @@ class SendMessageBatchOperator(BaseOperator):
         """
         check_choice(self, "on_timeout", ("cancel", "leave"))
         check_choice(self, "on_lost", ("stop", "resend"))
+        check_choice(self, "results_format", ("jsonl", "parquet"))
         check_allow_failed(self)
         check_timeout(self)
         if self.max_cost is not None:

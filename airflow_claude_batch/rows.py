@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_claude_batch.batch import results
+from airflow_claude_batch.batch import parquet, results
 from airflow_claude_batch.exceptions import ResultsError
 from airflow_claude_batch.folders import parent_of
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def read_rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
-    """Give the rows of a manifest, or of a ``results.jsonl`` by path or URI, one by one in input order.
+    """Give the rows of a manifest, or of a results file by path or URI, one by one in input order.
 
     :raises ResultsError: the file is not there, or a line of it is damaged.
     """
@@ -27,6 +27,10 @@ def read_rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
     file = folder.open(name)
     if file is None:
         raise ResultsError(f"{path} is not there: nothing is landed yet, or it was moved.")
+    if name.endswith(".parquet"):
+        with file:
+            yield from parquet.read(file)
+        return
     decoder = msgspec.json.Decoder(results.Row)
     with file:
         for number, line in enumerate(file, 1):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_claude_batch._compat import BaseSensorOperator, PokeReturnValue, default_deferrable, timezone
-from airflow_claude_batch.arguments import check_allow_failed
+from airflow_claude_batch.arguments import check_allow_failed, check_choice
 
 if TYPE_CHECKING:
     from airflow_claude_batch._compat import Context
@@ -34,6 +34,8 @@ class MessageBatchSensor(BaseSensorOperator):
     :param allow_failed: how many rows may end without an answer before the task fails: a whole number of them, or a
         share of all as a float.
     :param delete_batches: delete the batches at the API once all their rows are landed.
+    :param results_format: ``parquet`` lands a ``results.parquet`` too, which the manifest then names; needs the extra
+        ``parquet``.
     """
 
     template_fields: Sequence[str] = ("batch", "claude_conn_id", "results_path")
@@ -51,6 +53,7 @@ class MessageBatchSensor(BaseSensorOperator):
         cancel_on_kill: bool = False,
         allow_failed: float = 0,
         delete_batches: bool = False,
+        results_format: Literal["jsonl", "parquet"] = "jsonl",
         **kwargs: Any,
     ) -> None:
         super().__init__(timeout=timeout, **kwargs)
@@ -62,8 +65,10 @@ class MessageBatchSensor(BaseSensorOperator):
         self.cancel_on_kill = cancel_on_kill
         self.allow_failed = allow_failed
         self.delete_batches = delete_batches
+        self.results_format = results_format
         self._collection: Collection | None = None
         self._not_found_since: dict[str, datetime] = {}
+        check_choice(self, "results_format", ("jsonl", "parquet"))
         check_allow_failed(self)
 
     def execute(self, context: Context) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_claude_batch._compat import timezone
-from airflow_claude_batch.batch import costing, opening
+from airflow_claude_batch.batch import costing, opening, parquet
 from airflow_claude_batch.batch.job import Submission
 from airflow_claude_batch.batch.ledger import FolderLedgerStore, LedgerStore
 from airflow_claude_batch.batch.manifest import Manifest, dry_manifest
@@ -87,6 +87,8 @@ def _opened(
     ti = context["ti"]
     folder = own_folder(task.results_path, ti)
     store = _ledger_store(context, folder)
+    if task.results_format == "parquet":
+        parquet.check_installed()
     prices = price_table()
     attempt = _attempt(ti)
     opened = opening.resume(store, folder, attempt, scratch) if resuming else None
@@ -142,4 +144,5 @@ def _policy(task: SendMessageBatchOperator) -> Policy:
         canary=task.canary,
         warm_cache=task.warm_cache,
         delete_batches=task.delete_batches,
+        results_format=task.results_format,
     )

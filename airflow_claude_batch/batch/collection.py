@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import manifest as manifests
 from airflow_claude_batch.batch import results, storage
-from airflow_claude_batch.batch.canceling import cancel_batch, delete_batches
+from airflow_claude_batch.batch.canceling import cancel_batch
 from airflow_claude_batch.batch.collect import fetch
+from airflow_claude_batch.batch.ending import publish_end
 from airflow_claude_batch.batch.landing import ForeignSlots, Landing, OwnSlots, Slots
+from airflow_claude_batch.batch.manifest import Manifest
 from airflow_claude_batch.batch.policy import Done, Policy, Waiting
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.requests import Requests
@@ -95,28 +97,32 @@ class Collection:
                     landing.restore(file)
             for batch in ended:
                 self._fetch(batch, landing)
-            missing = None if open_ else "no result row came for this request"
-            size = landing.publish(self.folder, missing=missing)
-            manifest = manifests.summarize(
+            manifest = publish_end(
                 landing,
-                submission_id=self.submission_id,
-                status="in_progress" if open_ else "ended",
-                batch_ids=self.batch_ids,
-                landed=landed.union(batch.id for batch in ended),
-                results_path=self.folder.uri(results.FILE),
-                created_at=min((batch.created_at for batch in ended), default=None),
-                ended_at=max((batch.ended_at for batch in ended if batch.ended_at), default=None),
+                self.folder,
+                self.policy,
+                self.client,
+                complete=not open_,
+                summarize=lambda path: self._manifest(landing, ended, landed, path, complete=not open_),
             )
-            manifests.publish(self.folder, manifest)
             if open_:
                 return Done(manifest, still_running(open_), permanent=False)
-            manifest = manifests.with_responses(
-                manifest, landing.lines(missing=missing), size, self.policy.max_inline_bytes
-            )
-            if self.policy.delete_batches:
-                delete_batches(self.client, self.batch_ids)
             # A sensor's retry sends nothing, so that it can mend nothing: the operator's can.
             return Done(manifest, judge(landing, self.policy, manifest)[0], permanent=True)
+
+    def _manifest(
+        self, landing: Landing, ended: Sequence[MessageBatch], landed: frozenset[str], path: str, *, complete: bool
+    ) -> Manifest:
+        return manifests.summarize(
+            landing,
+            submission_id=self.submission_id,
+            status="ended" if complete else "in_progress",
+            batch_ids=self.batch_ids,
+            landed=landed.union(batch.id for batch in ended),
+            results_path=path,
+            created_at=min((batch.created_at for batch in ended), default=None),
+            ended_at=max((batch.ended_at for batch in ended if batch.ended_at), default=None),
+        )
 
     def _fetch(self, batch: MessageBatch, landing: Landing) -> None:
         try:

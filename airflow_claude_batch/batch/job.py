@@ -19,8 +19,9 @@ import msgspec
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import costing, results, sending, storage
 from airflow_claude_batch.batch import manifest as manifests
-from airflow_claude_batch.batch.canceling import cancel_batch, delete_batches
+from airflow_claude_batch.batch.canceling import cancel_batch
 from airflow_claude_batch.batch.collect import fetch
+from airflow_claude_batch.batch.ending import publish_end
 from airflow_claude_batch.batch.landing import Landing, OwnSlots
 from airflow_claude_batch.batch.ledger import Ledger, Record
 from airflow_claude_batch.batch.manifest import Manifest
@@ -289,28 +290,28 @@ class Submission:
     def _end(self, failure: BatchError | None, *, permanent: bool = False) -> Done:
         """Give every request its last word and judge; with batches still open, land only what is there."""
         complete = not self.ledger.open_parts
-        missing = "no result row came for this request" if complete else None
-        size = self._landing.publish(self.folder, missing=missing)
         self.record.save(self.ledger.settle())
-        manifest = self._manifest(self.ledger, "ended" if complete else "in_progress")
-        manifests.publish(self.folder, manifest)
-        rows = self._landing.lines(missing=missing)
-        manifest = manifests.with_responses(manifest, rows, size, self.policy.max_inline_bytes)
+        manifest = publish_end(
+            self._landing,
+            self.folder,
+            self.policy,
+            self.client,
+            complete=complete,
+            summarize=lambda path: self._manifest(self.ledger, "ended" if complete else "in_progress", path),
+        )
         if self.policy.warm_cache and not self._landing.bill.tokens.cached:
             log.warning("No prompt cache was written or read: the shared prefix is too short for it, or not marked")
-        if complete and self.policy.delete_batches:
-            delete_batches(self.client, self.ledger.batch_ids)
         verdict, beyond_repair = judge(self._landing, self.policy, manifest)
         return Done(manifest, failure or verdict, permanent=permanent or (failure is None and beyond_repair))
 
-    def _manifest(self, ledger: Ledger, status: str) -> Manifest:
+    def _manifest(self, ledger: Ledger, status: str, results_path: str | None = None) -> Manifest:
         return manifests.summarize(
             self._landing,
             submission_id=ledger.submission_id,
             status=status,
             batch_ids=ledger.batch_ids,
             landed=ledger.landed_batch_ids,
-            results_path=self.folder.uri(results.FILE),
+            results_path=results_path or self.folder.uri(results.FILE),
             created_at=ledger.created_at,
             ended_at=ledger.ended_at,
             estimate=ledger.estimate,

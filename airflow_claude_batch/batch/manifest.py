@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -117,13 +117,6 @@ def dry_manifest(submission_id: str, request_count: int, estimate: dict[str, Any
         cost={"usd": "0", "estimated_usd": usd and usd["expected"]},
         estimate=estimate,
     )
-
-
-def with_responses(manifest: Manifest, lines: Iterable[bytes], size: int, max_bytes: int) -> Manifest:
-    """The manifest with the rows themselves, if they are no larger than ``max_bytes``."""
-    if size > max_bytes:
-        return manifest
-    return msgspec.structs.replace(manifest, responses=[msgspec.json.decode(line) for line in lines])
 
 
 def _cost(landing: Landing, estimate: dict[str, Any] | None) -> dict[str, Any]:

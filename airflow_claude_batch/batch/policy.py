@@ -37,6 +37,7 @@ class Policy:
     canary: bool = False
     warm_cache: bool = False
     delete_batches: bool = False
+    results_format: Literal["jsonl", "parquet"] = "jsonl"
 
     def allowed_failures(self, request_count: int) -> int:
         """How many rows may end without an answer: a whole number is a count, a fraction a share."""
