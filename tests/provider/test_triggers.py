@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator
@@ -181,8 +180,7 @@ def test_triggers_run_in_loops_of_their_own_leave_nothing_behind(batch_ids: Call
         # This is all that dag.test() does with a trigger.
         event = asyncio.run(anext(trigger(ids).run()))
         assert event.payload["status"] == "ended"
-    gc.collect()
-    assert not watcher._watchers
+        assert not watcher._watchers
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -415,7 +413,6 @@ def test_a_batch_that_ended_meanwhile_needs_no_canceling(simulator, batch_ids, s
 @pytest.fixture(autouse=True)
 def no_watchers_left() -> Iterator[None]:
     yield
-    gc.collect()
     assert not watcher._watchers
 
 

@@ -1,0 +1,114 @@
+"""The measured process: many triggers on one event loop, as in Airflow's triggerer.
+
+Started by ``waiting.py``, also with the interpreter of another environment. Reads commands from stdin, one to a line:
+``start <count>`` triggers, ``watch`` the loop's lag from now on (which costs CPU itself), ``mark``, which is answered
+with a line of JSON about this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, TextIO
+
+TICK_SECONDS = 0.005
+
+
+def ours(batch_id: str, interval: float) -> Any:
+    """Make a trigger of this package."""
+    from airflow_claude_batch.triggers import MessageBatchTrigger
+
+    return MessageBatchTrigger("claude_default", batch_ids=[batch_id], poll_interval=interval)
+
+
+def official(batch_id: str, interval: float) -> Any:
+    """Make a trigger of Apache's provider."""
+    from airflow.providers.anthropic.triggers.batch import AnthropicBatchTrigger
+
+    return AnthropicBatchTrigger("anthropic_default", batch_id, poll_interval=interval, end_time=time.time() + 86_400)
+
+
+TRIGGERS = {"ours": ours, "official": official}
+
+
+class Loop:
+    """The triggers, and what they cost."""
+
+    def __init__(self, role: str, batch_ids: list[str], interval: float, answers: TextIO) -> None:
+        self._make = TRIGGERS[role]
+        self._batch_ids = iter(batch_ids)
+        self._interval = interval
+        self._answers = answers
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._fired: dict[str, float] = {}
+        self._worst_lag = 0.0
+        self._watching: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Obey until stdin ends."""
+        async for command in lines_of(sys.stdin):
+            match command.split():
+                case ["start", count]:
+                    self._start(int(count))
+                case ["watch"]:
+                    self._watching = asyncio.create_task(self._watch())
+                case ["mark"]:
+                    self._mark()
+        for task in filter(None, (self._watching, *self._tasks)):
+            task.cancel()
+
+    def _start(self, count: int) -> None:
+        for _, batch_id in zip(range(count), self._batch_ids, strict=False):
+            task = asyncio.create_task(self._wait(batch_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _wait(self, batch_id: str) -> None:
+        async for _ in self._make(batch_id, self._interval).run():
+            self._fired[batch_id] = time.time()
+
+    async def _watch(self) -> None:
+        """Note by how much a short sleep was too long: so long nobody else got a turn."""
+        while True:
+            begun = time.perf_counter()
+            await asyncio.sleep(TICK_SECONDS)
+            self._worst_lag = max(self._worst_lag, time.perf_counter() - begun - TICK_SECONDS)
+
+    def _mark(self) -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        mark = {
+            "cpu": time.process_time(),
+            "rss": pages * os.sysconf("SC_PAGE_SIZE"),
+            "lag": self._worst_lag,
+            "waiting": len(self._tasks),
+            "fired": self._fired if not self._tasks else {},
+        }
+        self._worst_lag = 0.0
+        print(json.dumps(mark), file=self._answers, flush=True)
+
+
+async def lines_of(stream: TextIO) -> AsyncIterator[str]:
+    """Read a pipe without blocking the loop."""
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), stream)
+    while line := await reader.readline():
+        yield line.decode()
+
+
+def main() -> None:
+    """Run one role; arguments: role, interval, file of batch ids."""
+    role, interval, ids_path = sys.argv[1:]
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Airflow logs to stdout
+    batch_ids = json.loads(Path(ids_path).read_text())
+    TRIGGERS[role](batch_ids[0], 1.0)  # imports are not what is measured
+    asyncio.run(Loop(role, batch_ids, float(interval), answers).run())
+
+
+if __name__ == "__main__":
+    main()
