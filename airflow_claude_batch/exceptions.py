@@ -4,6 +4,7 @@ ClaudeBatchError
 ├── InputError (ValueError)          before any request: nothing sent, nothing billed
 │   ├── InvalidMessageError            one element of ``messages``; names it
 │   ├── BatchLimitError                the API's limits, known before sending
+│   ├── OutputSchemaError              ``output_schema`` is not what the API takes; names the place
 │   └── CostLimitError                 the estimate is above ``max_cost``
 ├── ConfigurationError (ValueError)  the connection or the deployment's settings; nothing sent
 ├── APIError                         the API, or the road to it; ``may_have_been_accepted`` is the money question
@@ -40,6 +41,10 @@ class InvalidMessageError(InputError):
 
 class BatchLimitError(InputError):
     """The input is beyond what the API takes."""
+
+
+class OutputSchemaError(InputError):
+    """The output schema cannot be sent as it is meant. Names the place in it and the remedy."""
 
 
 class CostLimitError(InputError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_claude_batch.api import limits
@@ -32,13 +32,15 @@ VERSION_WITHOUT_SAMPLING = "2026-10-21"
 class Defaults:
     """What the operator says for every request: an element may override each of them.
 
-    ``params`` are further parameters of the Messages API; ``output_config`` among them is where a schema goes.
+    ``params`` are further parameters of the Messages API. ``output_format`` is the ``output_config.format`` of every
+    request that has none of its own.
     """
 
     model: str
     max_tokens: int
     system: str | list[Any] | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    output_format: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,15 @@ def read_request(element: Any, index: int, defaults: Defaults) -> Request:
 
     :raises InvalidMessageError: the shape is none of ours, or a field has the wrong type.
     """
+    request = _read(element, index, defaults)
+    config = request.params.get("output_config") or {}
+    if defaults.output_format is None or not isinstance(config, Mapping) or "format" in config:
+        return request
+    asking = {"output_config": {**config, "format": defaults.output_format}}
+    return replace(request, params={**request.params, **asking})
+
+
+def _read(element: Any, index: int, defaults: Defaults) -> Request:
     where = _where(index, element)
     if isinstance(element, str):
         return Request(index, index, _params(_one_prompt(element, where), defaults))
@@ -147,6 +158,7 @@ def check_params(request: Request, *, api_version: str) -> None:
         raise InvalidMessageError(
             f"{where}: 'system' must be a string or a list of content blocks, not {type(params['system']).__name__}."
         )
+    _check_output_config(params, where)
     if params.get("stream"):
         raise InvalidMessageError(f"{where}: a batch cannot stream. Remove 'stream'.")
     for name in NOT_IN_A_BATCH:
@@ -166,6 +178,24 @@ def _check_max_tokens(value: Any, where: str) -> None:
         raise InvalidMessageError(f"{where}: 'max_tokens' must be a whole number, not {value!r}.")
     if value < 1:
         raise InvalidMessageError(f"{where}: 'max_tokens' must be at least 1, not {value}.")
+
+
+def _check_output_config(params: Mapping[str, Any], where: str) -> None:
+    """What does not go with structured outputs (structured-outputs docs, 2026-10-08)."""
+    config = params.get("output_config") or {}
+    if not isinstance(config, Mapping):
+        raise InvalidMessageError(f"{where}: 'output_config' must be a mapping, not {type(config).__name__}.")
+    if config.get("format") is None:
+        return
+    if params["messages"][-1]["role"] == "assistant":
+        raise InvalidMessageError(
+            f"{where} ends with an assistant's turn, which does not go with an output schema. End with a user's."
+        )
+    blocks = (
+        block for message in params["messages"] if isinstance(message["content"], list) for block in message["content"]
+    )
+    if any(isinstance(cited := block.get("citations"), Mapping) and cited.get("enabled") for block in blocks):
+        raise InvalidMessageError(f"{where} asks for citations, which do not go with an output schema. Leave one out.")
 
 
 def _check_messages(messages: Any, where: str) -> None:
