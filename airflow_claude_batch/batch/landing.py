@@ -12,7 +12,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -22,6 +22,9 @@ from airflow_claude_batch.batch.pricing import PriceTable, Totals
 from airflow_claude_batch.batch.requests import Requests, hash_text, parse_custom_id
 from airflow_claude_batch.batch.results import ANSWERED, FINAL, Outcome, Status
 from airflow_claude_batch.exceptions import ResultsError
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.batch.validator import OutputValidator
 
 
 class Slots(Protocol):
@@ -39,6 +42,9 @@ class Slots(Protocol):
     def key(self, index: int) -> bytes:
         """The user's key as JSON."""
 
+    def validator(self, custom_id: str, batch_id: str) -> OutputValidator | None:
+        """What an answer under this custom_id must satisfy, None if it may be any text."""
+
 
 class OwnSlots:
     """The places of a submission's own requests.
@@ -47,8 +53,9 @@ class OwnSlots:
     changed since the answer was asked for: then it belongs wherever a request with its content stands now.
     """
 
-    def __init__(self, requests: Requests) -> None:
+    def __init__(self, requests: Requests, validator: OutputValidator | None = None) -> None:
         self._requests = requests
+        self._validator = validator
         self.twins = requests.twins
         self._by_hash: dict[str, list[int]] = {}
 
@@ -68,6 +75,12 @@ class OwnSlots:
             return (own,)
         same = self._same(ours.hash)
         return (own, *(index for index in same if index != own)) if exact else same
+
+    def validator(self, custom_id: str, batch_id: str) -> OutputValidator | None:
+        """The submission's, if the request asked for its schema: it may have had a format of its own."""
+        if self._validator is None or not (places := self.places(custom_id, batch_id)):
+            return None
+        return self._validator if self._validator.is_asked_for(self._requests.params(places[0])) else None
 
     def _same(self, hash_: str) -> Sequence[int]:
         """Every request with this content; the table is built when the first answer is out of place."""
@@ -105,6 +118,9 @@ class ForeignSlots:
 
     def key(self, index: int) -> bytes:
         return msgspec.json.encode(self._keys[index] if index < len(self._keys) else None)
+
+    def validator(self, custom_id: str, batch_id: str) -> None:
+        """What was asked for elsewhere is not known here."""
 
 
 @dataclass(slots=True)
@@ -192,7 +208,8 @@ class Landing:
                 intake.duplicates += 1
                 continue
             seen.add(line.custom_id)
-            outcome = results.read_outcome(line, batch_id, self._prices)
+            validator = self._slots.validator(line.custom_id, batch_id)
+            outcome = results.read_outcome(line, batch_id, self._prices, validator)
             if not self._keep(line.custom_id, batch_id, outcome):
                 intake.strangers.append(line.custom_id)
         self._share()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.exceptions import MalformedResponseError
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.batch.validator import OutputValidator
 
 FILE = "results.jsonl"
 
@@ -45,7 +48,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The final word on one request: one line of ``results.jsonl``.
 
     ``status``: succeeded, errored, expired, canceled, missing or invalid_output. ``text``: the text blocks
-    joined, None if there is none. ``output``: the validated structured output. ``usage`` and ``message`` are as
+    joined, None if there is none. ``output``: what the text says, if it was asked for with an output schema and
+    satisfies it. ``usage`` and ``message`` are as
     the API sent them. ``cost_usd``: decimal digits, None if the model's price is not known. ``custom_id`` and
     ``batch_id`` find the request in the vendor's books.
     """
@@ -106,16 +110,19 @@ _encoder = msgspec.json.Encoder()
 _NOTHING = msgspec.Raw(b"null")
 
 
-def read_outcome(line: wire.ResultLine, batch_id: str, prices: PriceTable) -> Outcome:
+def read_outcome(
+    line: wire.ResultLine, batch_id: str, prices: PriceTable, validator: OutputValidator | None = None
+) -> Outcome:
     """Understand one result line, whatever it holds: the others of its batch wait behind it.
 
     A type that is not known yet is kept as an error that a retry may mend. A succeeded result without a proper message
-    was paid for: it is kept as ``invalid_output``, which is not asked for again.
+    was paid for: it is kept as ``invalid_output``, which is not asked for again. So is an answer that is not what the
+    ``validator`` wants.
     """
     result = line.result
     if result.type == "succeeded":
         try:
-            return _succeeded(result.message or _NOTHING, line.custom_id, batch_id, prices)
+            return _succeeded(result.message or _NOTHING, line.custom_id, batch_id, prices, validator)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return _unreadable(result.message or _NOTHING, line.custom_id, batch_id, error)
     if (status := _BY_TYPE.get(result.type)) is not None:
@@ -124,22 +131,29 @@ def read_outcome(line: wire.ResultLine, batch_id: str, prices: PriceTable) -> Ou
     return _errored(result, line.custom_id, batch_id)
 
 
-def _succeeded(raw: msgspec.Raw, custom_id: str, batch_id: str, prices: PriceTable) -> Outcome:
+def _succeeded(
+    raw: msgspec.Raw, custom_id: str, batch_id: str, prices: PriceTable, validator: OutputValidator | None
+) -> Outcome:
     message = _message.decode(raw)
     usage = _usage.decode(message.usage)
     texts = [block.text for block in message.content if block.type == "text" and block.text is not None]
+    text = "".join(texts) if texts else None
+    output, error = validator.read(text, message.stop_reason) if validator is not None else (None, None)
+    status = Status.SUCCEEDED if error is None else Status.INVALID_OUTPUT
     tail = _Tail(
-        status="succeeded",
-        text="".join(texts) if texts else None,
+        status=status.word,
+        text=text,
+        output=output,
         stop_reason=message.stop_reason,
         model=message.model,
         usage=message.usage,
         cost_usd=prices.usd(usage, message.model),
+        error=error,
         batch_id=batch_id,
         custom_id=custom_id,
         message=raw,
     )
-    return Outcome(Status.SUCCEEDED, _encoder.encode(tail), message.model, usage, message.stop_reason)
+    return Outcome(status, _encoder.encode(tail), message.model, usage, message.stop_reason)
 
 
 def _unreadable(raw: msgspec.Raw, custom_id: str, batch_id: str, error: Exception) -> Outcome:

@@ -11,7 +11,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, relevance
 from jsonschema.validators import validator_for
 
-from airflow_claude_batch.batch.schema import OutputSchema
+from airflow_claude_batch.batch.schema import OutputSchema, load
+from airflow_claude_batch.batch.storage import Folder
 
 ERROR_TYPE = "invalid_output"
 _HINTS = {
@@ -43,6 +44,15 @@ class OutputValidator:
     def __init__(self, schema: OutputSchema) -> None:
         self._format = schema.format
         self._validator = validator_for(schema.schema, default=Draft202012Validator)(schema.schema)
+
+    @classmethod
+    def of(cls, folder: Folder) -> OutputValidator | None:
+        """For the submission in this folder; None if it has no output schema.
+
+        :raises SubmissionRecordError: it has one that cannot be read.
+        """
+        schema = load(folder)
+        return None if schema is None else cls(schema)
 
     def is_asked_for(self, params: bytes) -> bool:
         """Whether a request's params ask for this schema, and have no ``output_config.format`` of their own."""
