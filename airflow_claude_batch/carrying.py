@@ -72,6 +72,7 @@ def defer(task: Any, step: Waiting, kwargs: dict[str, Any]) -> None:
         trigger=MessageBatchTrigger(
             task.claude_conn_id,
             batch_ids=list(step.batch_ids),
+            open_batch_ids=list(step.open_batch_ids),
             wait_for=step.wait_for,
             poll_interval=poll_interval(task),
             until=step.until.isoformat(),

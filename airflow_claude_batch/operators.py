@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import jinja2
 
     from airflow_claude_batch._compat import Context
-    from airflow_claude_batch.batch.job import Submission
+    from airflow_claude_batch.killing import UnderWay
 
 #: Parameters of the Messages API that authors may take for Airflow's ``params`` (which are the DAG's).
 MISPLACED = frozenset(
@@ -145,7 +145,7 @@ class SendMessageBatchOperator(BaseOperator):
         self.delete_batches = delete_batches
         self.results_format = results_format
         self.estimate_only = dry_run  # BaseOperator.dry_run is a method
-        self._submission: Submission | None = None
+        self._under_way: UnderWay | None = None
         self._check_arguments()
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -168,9 +168,9 @@ class SendMessageBatchOperator(BaseOperator):
             return self.execute_complete(context)
 
     def on_kill(self) -> None:
-        """Cancel what is open when the task is killed while a worker runs it."""
-        if self._submission is not None and self.cancel_on_kill:
-            self._submission.cancel()
+        """Send nothing more, and cancel what is open, when the task is killed while a worker runs it."""
+        if self._under_way is not None:
+            self._under_way.kill(cancel=self.cancel_on_kill)
 
     def render_template(
         self,

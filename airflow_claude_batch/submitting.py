@@ -24,6 +24,7 @@ from airflow_claude_batch.carrying import carry_on, heed, max_cost, max_inline_b
 from airflow_claude_batch.folders import own_folder, submission_id
 from airflow_claude_batch.hooks import ClaudeHook
 from airflow_claude_batch.inputs import write_input
+from airflow_claude_batch.killing import UnderWay
 
 if TYPE_CHECKING:
     from airflow_claude_batch._compat import Context
@@ -62,7 +63,7 @@ def run_submission(
         if task.estimate_only:
             return _estimated(task, context, hook, Path(scratch)).to_xcom()
         with _opened(task, context, hook, Path(scratch), resuming=event is not None) as submission:
-            task._submission = submission  # for on_kill, which Airflow calls on the task
+            task._under_way = UnderWay(submission, hook.get_config())  # for on_kill, which Airflow calls on the task
             if event is not None:
                 heed(Wake.from_event(event), submission, task)
             return carry_on(task, submission, context["ti"]).to_xcom()
@@ -131,7 +132,10 @@ def _ledger_store(context: Context, folder: Folder) -> LedgerStore:
 
 
 def _policy(task: SendMessageBatchOperator) -> Policy:
-    timeout = min(task.timeout, task.execution_timeout or task.timeout)
+    timeout = task.timeout
+    if task.execution_timeout is not None:
+        # Airflow ends the task's process then; ours comes first, so that on_timeout has its say.
+        timeout = min(timeout, task.execution_timeout * 0.9)
     return Policy(
         wait_for_completion=task.wait_for_completion,
         timeout=timeout,

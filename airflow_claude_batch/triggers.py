@@ -47,6 +47,7 @@ class MessageBatchTrigger(BaseTrigger):
 
     :param claude_conn_id: the connection.
     :param batch_ids: what to wait for; none for a mere timer.
+    :param open_batch_ids: what to cancel when the task is killed; None for those waited for.
     :param wait_for: ``all`` or ``any`` of them.
     :param poll_interval: the most seconds between two looks; young batches are looked at more often.
     :param until: when to stop waiting, ISO 8601 with an offset; None for never.
@@ -59,6 +60,7 @@ class MessageBatchTrigger(BaseTrigger):
         claude_conn_id: str,
         *,
         batch_ids: list[str],
+        open_batch_ids: list[str] | None = None,
         wait_for: WaitFor = "all",
         poll_interval: float = 60.0,
         until: str | None = None,
@@ -69,6 +71,7 @@ class MessageBatchTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
         self.claude_conn_id = claude_conn_id
         self.batch_ids = list(batch_ids)
+        self.open_batch_ids = self.batch_ids if open_batch_ids is None else list(open_batch_ids)
         self.wait_for: WaitFor = wait_for
         self.poll_interval = poll_interval
         self.until = until
@@ -83,6 +86,7 @@ class MessageBatchTrigger(BaseTrigger):
             {
                 "claude_conn_id": self.claude_conn_id,
                 "batch_ids": self.batch_ids,
+                "open_batch_ids": self.open_batch_ids,
                 "wait_for": self.wait_for,
                 "poll_interval": self.poll_interval,
                 "until": self.until,
@@ -160,10 +164,10 @@ class MessageBatchTrigger(BaseTrigger):
     # ------------------------------------------------------------------ being killed
 
     async def _end_batches(self, seconds: float) -> None:
-        if self._done or not self.cancel_on_kill or not self.batch_ids or await self._still_wanted(seconds):
+        if self._done or not self.cancel_on_kill or not self.open_batch_ids or await self._still_wanted(seconds):
             return
         self._done = True
-        await asyncio.gather(*map(self._cancel, self.batch_ids))
+        await asyncio.gather(*map(self._cancel, self.open_batch_ids))
 
     async def _still_wanted(self, seconds: float) -> bool:
         """Whether the task instance goes on. Not knowing counts as yes: a batch canceled by mistake was paid for."""
@@ -173,7 +177,7 @@ class MessageBatchTrigger(BaseTrigger):
             self.log.warning(
                 "Could not tell whether this task was ended by hand (%r), so message batches %s are left to go on.",
                 error,
-                ", ".join(self.batch_ids),
+                ", ".join(self.open_batch_ids),
             )
             return True
 

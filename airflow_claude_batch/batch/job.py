@@ -25,7 +25,7 @@ from airflow_claude_batch.batch.ending import publish_end
 from airflow_claude_batch.batch.landing import Landing, OwnSlots
 from airflow_claude_batch.batch.ledger import Ledger, Record
 from airflow_claude_batch.batch.manifest import Manifest
-from airflow_claude_batch.batch.policy import DRAIN, Done, Policy, Waiting
+from airflow_claude_batch.batch.policy import DRAIN, OUTAGE_PAUSE, OUTAGES, Done, Policy, Waiting
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.recovery import settle_intents, unknown_create
 from airflow_claude_batch.batch.requests import Requests
@@ -33,26 +33,19 @@ from airflow_claude_batch.batch.results import FINAL
 from airflow_claude_batch.batch.sending import REPAIRABLE, next_piece, send
 from airflow_claude_batch.batch.verdict import judge, lost_batch, out_of_time, refused_canary
 from airflow_claude_batch.exceptions import (
-    APIConnectionError,
     APIError,
     APIStatusError,
     BatchError,
-    MalformedResponseError,
     NotFoundError,
     OverloadedError,
     RateLimitError,
-    ResultsError,
-    ServerError,
+    SubmissionError,
 )
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
 
 log = logging.getLogger(__name__)
-
-#: Failures that say nothing about the submission: the API or the road to it is down for a while.
-OUTAGES = (APIConnectionError, MalformedResponseError, OverloadedError, RateLimitError, ResultsError, ServerError)
-OUTAGE_PAUSE = timedelta(seconds=60)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,6 +62,7 @@ class Submission:
     sleep: Callable[[float], None]
     _landing: Landing = field(init=False)
     _taken: dict[str, datetime | None] = field(default_factory=dict, init=False)
+    _stopped: bool = field(default=False, init=False)
 
     @property
     def ledger(self) -> Ledger:
@@ -89,13 +83,20 @@ class Submission:
             if isinstance(step, Done):
                 return step
             self._land()
-            return (
-                step if step.until <= self._limit else Waiting(step.batch_ids, step.wait_for, self._limit, step.reason)
-            )
+            until = min(step.until, self._limit)
+            return dataclasses.replace(step, until=until, open_batch_ids=self.open_batch_ids)
+
+    @property
+    def open_batch_ids(self) -> tuple[str, ...]:
+        return self.ledger.open_batch_ids
+
+    def stop(self) -> None:
+        """Send nothing more: the task is being killed, from a signal's handler, in the middle of anything."""
+        self._stopped = True
 
     def cancel(self) -> None:
         """Ask the API to cancel what is open. What it refuses to cancel has ended."""
-        for batch_id in self.ledger.open_batch_ids:
+        for batch_id in self.open_batch_ids:
             cancel_batch(self.client, batch_id)
 
     def give_up_on(self, batch_id: str, reason: str) -> None:
@@ -172,6 +173,8 @@ class Submission:
         policy = dataclasses.replace(self.policy, max_requests=1) if one_first else self.policy
         while (piece := next_piece(self.ledger, self.requests, self._landing.statuses, policy)) is not None:
             self._check_cost()
+            if self._stopped:
+                raise SubmissionError("The task was killed: nothing more is sent. Its next try goes on from here.")
             try:
                 send(piece, self.record, self.requests, self.client, clock=self.clock)
             except (RateLimitError, OverloadedError) as error:

@@ -9,10 +9,22 @@ from typing import Literal
 
 from airflow_claude_batch.api import limits
 from airflow_claude_batch.batch.manifest import Manifest
-from airflow_claude_batch.exceptions import BatchError
+from airflow_claude_batch.exceptions import (
+    APIConnectionError,
+    BatchError,
+    MalformedResponseError,
+    OverloadedError,
+    RateLimitError,
+    ResultsError,
+    ServerError,
+)
 
 #: A canceled batch ends once what was running has finished (seen: 1 to 25 s; nothing is promised).
 DRAIN = timedelta(minutes=10)
+
+#: Failures that say nothing about the submission: the API or the road to it is down for a while.
+OUTAGES = (APIConnectionError, MalformedResponseError, OverloadedError, RateLimitError, ResultsError, ServerError)
+OUTAGE_PAUSE = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +60,16 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Call ``advance`` again when all (or any) of these batches have ended, or at ``until``, whichever is first."""
+    """Call ``advance`` again when all (or any) of these batches have ended, or at ``until``, whichever is first.
+
+    ``open_batch_ids``: what runs meanwhile, waited for or not; to be canceled when the task is killed.
+    """
 
     batch_ids: tuple[str, ...]
     wait_for: Literal["all", "any"]
     until: datetime
     reason: str
+    open_batch_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
