@@ -153,6 +153,7 @@ class Demonstration:
     def _leave(self, airflow: AirflowProcesses, *, keep: bool) -> None:
         if keep:
             self._screen.say(f"Airflow stays up at {airflow.url}, user {USERNAME}, password {airflow.password}")
+            self._screen.say(f"The run    {airflow.url}/dags/{DAG_ID}")
             self._screen.say("Stop it with: make demo-stop")
             return
         with self._screen.doing("Stopping everything"):

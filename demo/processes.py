@@ -89,7 +89,7 @@ class ChildProcess:
         self.popen.wait()
 
 
-def stop(sessions: Iterable[Session], *, grace_seconds: float = 20) -> list[str]:
+def stop(sessions: Iterable[Session], *, grace_seconds: float = 10) -> list[str]:
     """Ask the sessions' leaders to end, wait, kill what is left; answers the names of those that were there."""
     living = [session for session in sessions if session.members()]
     for session in living:
