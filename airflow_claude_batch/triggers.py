@@ -33,8 +33,6 @@ CANCEL_SECONDS: Final = 15.0
 CANCEL_PAUSE_SECONDS: Final = 2.0
 #: A message batch expires this long after its creation (batch-processing docs, 2026-10-08).
 LIFETIME: Final = timedelta(hours=24)
-#: A look at a batch is answered in milliseconds, unlike a create; what hangs for longer is an outage.
-READ_SECONDS: Final = 60.0
 
 #: A task in one of these states goes on, or will be run again: somebody wants the batches.
 WANTED_STATES: Final = frozenset(
@@ -138,9 +136,7 @@ class MessageBatchTrigger(BaseTrigger):
 
         async def connect() -> AsyncClaudeClient:
             config = await ClaudeHook(conn_id).get_async_config()
-            return AsyncClaudeClient(
-                replace(config, max_retries=0, read_timeout=min(config.read_timeout, READ_SECONDS))
-            )
+            return AsyncClaudeClient(replace(config, max_retries=0))
 
         return watcher_for(conn_id, connect)
 

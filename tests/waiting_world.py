@@ -77,7 +77,8 @@ class World(AbstractContextManager["World"]):
         return _Counted(self)
 
     def watcher(self, **options: Any) -> Watcher:
-        return Watcher("claude_default", self.connect, clock=self.clock.now, dice=lambda: 0.0, **options)
+        options = {"clock": self.clock.now, "dice": lambda: 0.0} | options
+        return Watcher("claude_default", self.connect, **options)
 
     def tell(self, who: str) -> Callable[..., None]:
         said = self.said.setdefault(who, [])

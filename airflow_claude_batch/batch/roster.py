@@ -6,7 +6,7 @@ seconds of a clock that never jumps; only ages are taken from the wall clock.
 
 from __future__ import annotations
 
-from collections.abc import KeysView
+from collections.abc import Iterable, KeysView
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -41,10 +41,8 @@ class Watched:
 
 @dataclass(slots=True)
 class Report:
-    """What a survey changed.
+    """What a survey says beside what it saw.
 
-    :param seen: every watched batch that was seen.
-    :param changed: those whose ``processing_status`` is another than before; first seen, than ``in_progress``.
     :param gone: those that the API has denied for so long that we believe it, and its words.
     :param outage_began: what failed, when it failed twice in a row; once is not worth a line in every log.
     :param outage_ended: how long the outage was, in seconds, if it is over.
@@ -53,8 +51,6 @@ class Report:
     :param reconnect_if_old: do so if that was not done lately: what is wrong may have been mended there.
     """
 
-    seen: dict[str, MessageBatch] = field(default_factory=dict)
-    changed: list[MessageBatch] = field(default_factory=list)
     gone: dict[str, Failure] = field(default_factory=dict)
     outage_began: Failure | None = None
     outage_ended: float | None = None
@@ -108,28 +104,33 @@ class Roster:
         soon = [w for w in self._watched.values() if w.due_at - now <= w.interval * LOOK_ALONG]
         return {w.batch_id: w.created_at for w in sorted(soon, key=lambda w: w.due_at)}
 
-    def note(
-        self,
-        findings: Findings,
-        *,
-        now: float,
-        wall: datetime,
-        spread: float = 0.0,
-        calls_per_minute: int | None = None,
-    ) -> Report:
-        """Take in what a survey found."""
+    def see(
+        self, batches: Iterable[MessageBatch], *, now: float, wall: datetime, spread: float = 0.0
+    ) -> list[MessageBatch]:
+        """Take in what was seen; return the watched ones that are ended or canceling and were not when last seen."""
+        changed = []
+        for batch in batches:
+            watched = self._watched.get(batch.id)
+            if watched is None:
+                continue
+            if batch.processing_status != (watched.last.processing_status if watched.last else "in_progress"):
+                changed.append(batch)
+            watched.last, watched.created_at = batch, batch.created_at
+            watched.doubted_since, watched.doubts = None, 0
+            age = polling.age(batch.created_at, wall).total_seconds()
+            watched.interval = polling.interval(age, poll_interval=watched.poll_interval)
+            watched.due_at = now + polling.early(watched.interval, spread=spread)
+        return changed
+
+    def note(self, findings: Findings, *, now: float, calls_per_minute: int | None = None) -> Report:
+        """Take in what a survey found beside the batches, which are for ``see``."""
         report = Report()
-        for batch in findings.seen.values():
-            self._note_seen(batch, report, now, wall, spread)
         for batch_id, error in findings.doubts.items():
             self._note_doubt(batch_id, error, report, now)
         self.may_list = findings.listed
         shortest = min((w.poll_interval for w in self._watched.values()), default=polling.QUICKEST_SECONDS)
-        rest = max(
-            polling.pace(findings.calls, calls_per_minute=calls_per_minute),
-            polling.interval(0.0, poll_interval=shortest) * (1.0 - LOOK_ALONG),
-        )
-        self.not_before = now + rest
+        rest = polling.interval(0.0, poll_interval=shortest) * (1.0 - LOOK_ALONG)
+        self.not_before = now + max(rest, polling.pace(findings.calls, calls_per_minute=calls_per_minute))
         if findings.trouble is None:
             self._note_answer(report, now)
         elif polling.meaning(findings.trouble) is Meaning.REFUSED:
@@ -137,19 +138,6 @@ class Roster:
         else:
             self._note_outage(findings.trouble, report, now, shortest)
         return report
-
-    def _note_seen(self, batch: MessageBatch, report: Report, now: float, wall: datetime, spread: float) -> None:
-        watched = self._watched.get(batch.id)
-        if watched is None:
-            return
-        report.seen[batch.id] = batch
-        if batch.processing_status != (watched.last.processing_status if watched.last else "in_progress"):
-            report.changed.append(batch)
-        watched.last, watched.created_at = batch, batch.created_at
-        watched.doubted_since, watched.doubts = None, 0
-        age = polling.age(batch.created_at, wall).total_seconds()
-        watched.interval = polling.interval(age, poll_interval=watched.poll_interval)
-        watched.due_at = now + polling.early(watched.interval, spread=spread)
 
     def _note_doubt(self, batch_id: str, error: Failure, report: Report, now: float) -> None:
         watched = self._watched.get(batch_id)

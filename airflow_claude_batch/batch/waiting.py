@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import Protocol
 
@@ -48,31 +48,30 @@ def wait(
     :param created_at: a guess at when the oldest was created, which saves calls at the beginning.
     :param connection: its id, for messages.
     """
-    watched = Roster()
-    seen: dict[str, BatchState] = {}
-    slept = 0.0
+    watched, slept = Roster(), 0.0
     for batch_id in batch_ids:
         watched.add(batch_id, poll_interval=poll_interval, created_at=created_at, now=slept)
+    ended: dict[str, BatchState] = {}
     while True:
-        next_look_at = watched.next_look_at()
-        if next_look_at is not None and next_look_at <= slept:
-            report = _look(client, watched, slept, clock)
-            _log(report, connection)
-            ended = _take(report, watched, seen)
+        if _is_time(watched, slept):
+            findings = _survey(client, watched, slept)
+            report = watched.note(findings, now=slept, calls_per_minute=client.calls_per_minute)
+            _log(words.about_the_road(report, connection))
+            ended |= _take(findings, watched, slept, clock())
             if ended and (wait_for == "any" or not watched.batch_ids):
-                return Wake("ended", seen)
-            if wake := _given_up(report, seen, connection):
+                return Wake("ended", ended | _states(watched))
+            if wake := _given_up(report, ended | _states(watched), connection):
                 return wake
         if polling.is_due(until, clock()) or (until is None and not watched.batch_ids):
-            return Wake("due", seen)
+            return Wake("due", ended | _states(watched))
         pause = _pause(watched.next_look_at(), slept, until, clock())
         sleep(pause)
         slept += pause
 
 
-def _look(client: BatchReader, watched: Roster, now: float, clock: Callable[[], datetime]) -> Report:
-    findings = _survey(client, watched, now)
-    return watched.note(findings, now=now, wall=clock(), calls_per_minute=client.calls_per_minute)
+def _is_time(watched: Roster, now: float) -> bool:
+    next_look_at = watched.next_look_at()
+    return next_look_at is not None and next_look_at <= now
 
 
 def _survey(client: BatchReader, watched: Roster, now: float) -> Findings:
@@ -95,28 +94,34 @@ def _ask(client: BatchReader, call: Call) -> Answer:
         return error
 
 
-def _take(report: Report, watched: Roster, seen: dict[str, BatchState]) -> bool:
-    """Keep what was seen; say whether any has ended."""
-    for batch in report.seen.values():
-        seen[batch.id] = BatchState.of(batch)
+def _take(findings: Findings, watched: Roster, now: float, wall: datetime) -> dict[str, BatchState]:
+    """Take in what was seen; return, and watch no more, what has ended."""
+    ended = {}
+    for batch in watched.see(findings.seen.values(), now=now, wall=wall):
+        _log([words.status_changed(batch)])
         if batch.ended:
+            ended[batch.id] = BatchState.of(batch)
             watched.remove(batch.id)
-    return any(batch.ended for batch in report.seen.values())
+    return ended
 
 
-def _given_up(report: Report, seen: dict[str, BatchState], connection: str) -> Wake | None:
+def _states(watched: Roster) -> dict[str, BatchState]:
+    seen = {batch_id: watched.last_seen(batch_id) for batch_id in watched.batch_ids}
+    return {batch_id: BatchState.of(batch) for batch_id, batch in seen.items() if batch}
+
+
+def _given_up(report: Report, states: dict[str, BatchState], connection: str) -> Wake | None:
     if report.refused:
-        return Wake.failed(words.refused(report.refused, connection), report.refused, seen)
+        return Wake.failed(words.refused(report.refused, connection), report.refused, states)
     for batch_id, error in report.gone.items():
-        return Wake.failed(words.gone(batch_id, error, connection), error, seen, lost=polling.lost_ids(batch_id, error))
+        return Wake.failed(
+            words.gone(batch_id, error, connection), error, states, lost=polling.lost_ids(batch_id, error)
+        )
     return None
 
 
-def _log(report: Report, connection: str) -> None:
-    for level, text, args in words.about_the_road(report, connection):
-        log.log(level, text, *args)
-    for batch in report.changed:
-        level, text, args = words.status_changed(batch)
+def _log(lines: Iterable[words.Line]) -> None:
+    for level, text, args in lines:
         log.log(level, text, *args)
 
 

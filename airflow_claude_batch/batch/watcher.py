@@ -10,18 +10,20 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from random import random
-from typing import Final, Protocol
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from airflow_claude_batch.api.limits import check_batch_id
-from airflow_claude_batch.api.wire import BatchPage, MessageBatch
+from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import words
-from airflow_claude_batch.batch.polling import Failure, WaitFor, lost_ids, utc_now
+from airflow_claude_batch.batch.polling import WaitFor, lost_ids, utc_now
+from airflow_claude_batch.batch.road import Connect, Road
 from airflow_claude_batch.batch.roster import Report, Roster
 from airflow_claude_batch.batch.survey import Answer, Call, Findings, ListPage, Retrieve, survey
 from airflow_claude_batch.batch.wake import BatchState, Wake
@@ -32,31 +34,17 @@ log = logging.getLogger(__name__)
 
 #: How long the client is kept for the next waiter.
 GRACE_SECONDS: Final = 30.0
-#: A connection that is in trouble is read again, at most this often: somebody may have mended it there.
-RECONNECT_SECONDS: Final = 300.0
 #: Reading a connection may fail because Airflow's own services are busy; believed at the third time.
 CONNECT_TRIES: Final = 3
 CONNECT_PAUSE_SECONDS: Final = 20.0
 #: So many waiters are told something before others get their turn on the loop.
 TOLD_AT_ONCE: Final = 25
+#: So many batches of a survey are looked through before that; it takes some 4 ms.
+SEEN_AT_ONCE: Final = 1000
 #: A timer this long is checked against the wall clock on the way, in case that was set.
 LONGEST_TIMER_SECONDS: Final = 600.0
 
 Tell = Callable[..., None]
-
-
-class BatchClient(Protocol):
-    """What a watcher needs of :class:`~airflow_claude_batch.api.client.AsyncClaudeClient`."""
-
-    @property
-    def calls_per_minute(self) -> int | None: ...
-    async def retrieve_batch(self, batch_id: str) -> MessageBatch: ...
-    async def list_batches(self, *, limit: int, after_id: str | None = None) -> BatchPage: ...
-    async def cancel_batch(self, batch_id: str) -> MessageBatch: ...
-    async def aclose(self) -> None: ...
-
-
-Connect = Callable[[], Awaitable[BatchClient]]
 
 
 @dataclass(slots=True, eq=False)
@@ -102,7 +90,7 @@ class Watcher:
         dice: Callable[[], float] = random,
     ) -> None:
         self.name = name
-        self._connect = connect
+        self._road = Road(name, connect)
         self._clock = clock
         self._dice = dice
         self._loop = asyncio.get_running_loop()
@@ -110,9 +98,6 @@ class Watcher:
         self._waiters: set[_Waiter] = set()
         self._by_batch: dict[str, set[_Waiter]] = {}
         self._roster = Roster()
-        self._client: BatchClient | None = None
-        self._connected_at = 0.0
-        self._connecting = asyncio.Lock()
         self._failed_connects = 0
         self._asleep_until = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -151,7 +136,7 @@ class Watcher:
     async def cancel(self, batch_id: str) -> MessageBatch:
         """Cancel a batch with the watcher's client."""
         self._start()
-        client = await self._get_client()
+        client = await self._road.client()
         return await client.cancel_batch(batch_id)
 
     # ------------------------------------------------------------------ who waits
@@ -225,9 +210,7 @@ class Watcher:
             log.exception("The watcher of connection %r broke", self.name)
             await self._fail_all(words.broken(error), error)
         finally:
-            client, self._client = self._client, None
-            if client:
-                await client.aclose()
+            await self._road.close()
 
     async def _turn(self) -> None:
         next_look_at = self._roster.next_look_at()
@@ -236,6 +219,19 @@ class Watcher:
             await self._sleep(None if next_look_at is None else next_look_at - now)
         elif await self._connected():
             await self._look()
+
+    async def _connected(self) -> bool:
+        try:
+            await self._road.client()
+        except Exception as error:  # connections may live in anybody's secrets back end
+            self._failed_connects += 1
+            if self._failed_connects < CONNECT_TRIES:
+                await asyncio.sleep(CONNECT_PAUSE_SECONDS)
+            else:
+                await self._fail_all(words.unreadable(error, self.name), error)
+            return False
+        self._failed_connects = 0
+        return True
 
     async def _sleep(self, seconds: float | None) -> None:
         self._bell.clear()
@@ -251,17 +247,23 @@ class Watcher:
 
     async def _look(self) -> None:
         findings = await self._survey()
-        report = self._roster.note(
-            findings,
-            now=self._loop.time(),
-            wall=self._clock(),
-            spread=self._dice(),
-            calls_per_minute=self._client.calls_per_minute if self._client else None,
-        )
-        await self._deliver(report)
-        old = self._loop.time() - self._connected_at > RECONNECT_SECONDS
-        if report.reconnect or (report.reconnect_if_old and old):
-            await self._reconnect()
+        report = self._roster.note(findings, now=self._loop.time(), calls_per_minute=self._road.calls_per_minute)
+        for line in words.about_the_road(report, self.name):
+            await self._say_all(line)
+        await self._see(findings)
+        await self._give_up(report)
+        if report.reconnect or (report.reconnect_if_old and self._road.is_old):
+            await self._road.renew()
+            self._roster.may_list = True
+
+    async def _see(self, findings: Findings) -> None:
+        seen, spread = iter(findings.seen.values()), self._dice()
+        while some := list(islice(seen, SEEN_AT_ONCE)):
+            changed = self._roster.see(some, now=self._loop.time(), wall=self._clock(), spread=spread)
+            for number, batch in enumerate(changed):
+                self._deliver_change(batch)
+                await _breathe(number)
+            await asyncio.sleep(0)
 
     async def _survey(self) -> Findings:
         roster = self._roster
@@ -275,7 +277,7 @@ class Watcher:
             return findings
 
     async def _ask(self, call: Call) -> Answer:
-        client = await self._get_client()
+        client = await self._road.client()
         try:
             match call:
                 case Retrieve(batch_id):
@@ -290,32 +292,25 @@ class Watcher:
 
     # ------------------------------------------------------------------ what was found
 
-    async def _deliver(self, report: Report) -> None:
-        for line in words.about_the_road(report, self.name):
-            await self._say_all(line)
-        for batch in report.changed:
-            self._say_change(batch)
-        for number, batch in enumerate([batch for batch in report.seen.values() if batch.ended]):
-            self._deliver_ended(batch)
-            await _breathe(number)
-        for batch_id, error in report.gone.items():
-            self._deliver_gone(batch_id, error)
-        if report.refused:
-            await self._fail_all(words.refused(report.refused, self.name), report.refused)
-
-    def _deliver_ended(self, batch: MessageBatch) -> None:
-        state = BatchState.of(batch)
+    def _deliver_change(self, batch: MessageBatch) -> None:
+        line, state = words.status_changed(batch), BatchState.of(batch)
         for waiter in tuple(self._by_batch.get(batch.id, ())):
+            waiter.say(line)
+            if not batch.ended:
+                continue
             waiter.ended[batch.id] = state
             waiter.open_ids.discard(batch.id)
             self._leave(batch.id, waiter)
             if waiter.satisfied:
                 waiter.wake(Wake("ended", self._states(waiter)))
 
-    def _deliver_gone(self, batch_id: str, error: Failure) -> None:
-        text = words.gone(batch_id, error, self.name)
-        for waiter in self._by_batch.get(batch_id, ()):
-            waiter.wake(Wake.failed(text, error, self._states(waiter), lost=lost_ids(batch_id, error)))
+    async def _give_up(self, report: Report) -> None:
+        for batch_id, error in report.gone.items():
+            text, lost = words.gone(batch_id, error, self.name), lost_ids(batch_id, error)
+            for waiter in self._by_batch.get(batch_id, ()):
+                waiter.wake(Wake.failed(text, error, self._states(waiter), lost=lost))
+        if report.refused:
+            await self._fail_all(words.refused(report.refused, self.name), report.refused)
 
     async def _fail_all(self, text: str, error: Exception) -> None:
         for number, waiter in enumerate(tuple(self._waiters)):
@@ -332,47 +327,6 @@ class Watcher:
         for number, waiter in enumerate(tuple(self._waiters)):
             waiter.say(line)
             await _breathe(number)
-
-    def _say_change(self, batch: MessageBatch) -> None:
-        for waiter in self._by_batch.get(batch.id, ()):
-            waiter.say(words.status_changed(batch))
-
-    # ------------------------------------------------------------------ the client
-
-    async def _get_client(self) -> BatchClient:
-        async with self._connecting:
-            if self._client is None:
-                self._client = await self._connect()
-                self._connected_at = self._loop.time()
-                self._roster.may_list = True
-            return self._client
-
-    async def _connected(self) -> bool:
-        try:
-            await self._get_client()
-        except Exception as error:  # the secrets back ends may raise anything
-            self._failed_connects += 1
-            if self._failed_connects < CONNECT_TRIES:
-                await asyncio.sleep(CONNECT_PAUSE_SECONDS)
-            else:
-                await self._fail_all(words.unreadable(error, self.name), error)
-            return False
-        self._failed_connects = 0
-        return True
-
-    async def _reconnect(self) -> None:
-        """Read the connection again; keep the old client if that fails."""
-        try:
-            client = await self._connect()
-        except Exception as error:
-            log.warning("Connection %r could not be read again: %s", self.name, error)
-            self._connected_at = self._loop.time()
-            return
-        old, self._client = self._client, client
-        self._connected_at = self._loop.time()
-        self._roster.may_list = True
-        if old:
-            await old.aclose()
 
 
 async def _breathe(number: int) -> None:

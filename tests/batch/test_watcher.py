@@ -8,6 +8,7 @@ import pytest
 from waiting_world import World
 
 from airflow_claude_batch.batch.wake import Wake
+from airflow_claude_batch.batch.watcher import Watcher
 from airflow_claude_batch.exceptions import InputError
 from airflow_claude_batch.simulator import Fault
 
@@ -310,9 +311,7 @@ def test_a_connection_that_cannot_be_read_is_tried_again_and_then_told():
         [batch_id] = world.create()
 
         async def main() -> Wake:
-            watcher = world.watcher()
-            watcher._connect = unreadable
-            return await watcher.wait([batch_id])
+            return await Watcher("claude_default", unreadable).wait([batch_id])
 
         async def unreadable() -> None:
             world.connects += 1
@@ -432,11 +431,26 @@ def test_a_watcher_that_breaks_tells_everybody():
     with World(batch_seconds=100) as world:
         [batch_id] = world.create()
 
-        def broken(*_: object) -> None:
+        def broken() -> float:
             raise ZeroDivisionError
 
         async def main() -> list[Wake]:
-            watcher = world.watcher()
-            return await asyncio.gather(watcher.wait([batch_id], tell=broken), watcher.wait([batch_id]))
+            watcher = world.watcher(dice=broken)
+            return await asyncio.gather(watcher.wait([batch_id]), watcher.wait([batch_id]))
 
         assert {(wake.status, wake.error_type) for wake in world.run(main)} == {("error", "ZeroDivisionError")}
+
+
+def test_a_watcher_that_is_canceled_goes_on_for_those_who_wait():
+    with World(batch_seconds=100) as world:
+        [batch_id] = world.create()
+
+        async def main() -> Wake:
+            wait = asyncio.ensure_future(world.watcher().wait([batch_id]))
+            await asyncio.sleep(15)
+            [task] = [task for task in asyncio.all_tasks() if task.get_name().startswith("claude-batch-watcher")]
+            task.cancel()
+            return await wait
+
+        assert world.run(main).status == "ended"
+        assert world.connects == 2

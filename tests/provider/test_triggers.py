@@ -112,6 +112,7 @@ def test_class_path_and_arguments_are_what_the_database_holds() -> None:
     kwargs = {
         "claude_conn_id": "claude_default",
         "batch_ids": ["msgbatch_1"],
+        "open_batch_ids": ["msgbatch_1", "msgbatch_2"],
         "wait_for": "any",
         "poll_interval": 30.0,
         "until": "2026-11-22T09:00:00+00:00",
@@ -208,7 +209,7 @@ def test_a_key_rotated_in_the_connection_is_taken_up(
     async def main() -> Any:
         event = asyncio.ensure_future(anext(trigger(ids).run()))
         await asyncio.sleep(0)
-        await until(lambda: watcher.watcher_for("claude_default", _never)._client)
+        await until(lambda: watcher.watcher_for("claude_default", _never)._road._client)
         monkeypatch.setenv("AIRFLOW_CONN_CLAUDE_DEFAULT", json.dumps(good))
         return await event
 
@@ -331,6 +332,14 @@ def test_without_cancel_on_kill_nothing_is_even_asked(simulator, batch_ids, supe
     kill(deferred(ids))
     assert simulator.calls()["cancel"] == 0
     assert supervisor.asked == []
+
+
+def test_what_is_canceled_may_be_more_than_what_is_waited_for(simulator, batch_ids, supervised, kill) -> None:
+    simulator.pace(3600)
+    ids = batch_ids(3)
+    supervised({"a_task": "failed"})
+    kill(deferred(ids[:1], open_batch_ids=ids, cancel_on_kill=True))
+    assert simulator.calls()["cancel"] == 3
 
 
 def test_a_mapped_task_is_known_by_its_index(simulator, batch_ids, supervised, kill) -> None:
