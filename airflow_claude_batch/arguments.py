@@ -6,7 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from airflow_claude_batch.exceptions import ConfigurationError
+from airflow_claude_batch.exceptions import ConfigurationError, OutputSchemaError
 
 
 def check_choice(task: Any, name: str, choices: tuple[str, ...]) -> None:
@@ -42,6 +42,21 @@ def check_allow_failed(task: Any) -> None:
             f"{task.task_id}: allow_failed must be a number of rows (5), or a share from 0.0 to 1.0 (0.01), not "
             f"{value!r}"
         )
+
+
+def check_output_schema(task: Any) -> None:
+    """Refuse a schema that the API does not take.
+
+    :raises OutputSchemaError: names the task, the place in the schema and the remedy.
+    """
+    if task.output_schema is None:
+        return
+    from airflow_claude_batch.batch.schema import read_schema
+
+    try:
+        read_schema(task.output_schema)
+    except OutputSchemaError as error:
+        raise OutputSchemaError(f"{task.task_id}: {error}") from error
 
 
 def amount(name: str, value: Any) -> Decimal:

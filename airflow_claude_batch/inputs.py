@@ -13,6 +13,7 @@ from airflow_claude_batch._compat import ObjectStoragePath, timezone
 from airflow_claude_batch.batch.messages import Defaults, Request, read_request
 from airflow_claude_batch.batch.preflight import Preflight
 from airflow_claude_batch.batch.requests import write_requests
+from airflow_claude_batch.batch.schema import OutputSchema, read_schema
 from airflow_claude_batch.exceptions import InputError, InvalidMessageError
 from airflow_claude_batch.templating import plain
 
@@ -30,6 +31,14 @@ def write_input(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceT
     return write_requests(_requests(task, hook, prices), file, deduplicate=task.deduplicate)
 
 
+def output_schema(task: SendMessageBatchOperator) -> OutputSchema | None:
+    """What the task's answers must satisfy.
+
+    :raises OutputSchemaError: it is not what the API takes.
+    """
+    return None if task.output_schema is None else read_schema(task.output_schema)
+
+
 def _requests(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceTable) -> Iterator[Request]:
     config = hook.get_config()
     preflight = Preflight(prices, api_version=config.api_version, betas=config.betas, now=timezone.utcnow())
@@ -38,6 +47,7 @@ def _requests(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceTab
         max_tokens=_whole_number(task.max_tokens),
         system=_cached(plain(task.system)) if task.cache_system else plain(task.system),
         params=plain(task.request_params) or {},
+        output_format=schema.format if (schema := output_schema(task)) else None,
     )
     for index, element in enumerate(elements(plain(task.messages))):
         request = read_request(element, index, defaults)

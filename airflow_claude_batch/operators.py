@@ -11,7 +11,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_claude_batch._compat import BaseOperator, TaskDeferralTimeout, default_deferrable
-from airflow_claude_batch.arguments import amount, check_allow_failed, check_choice, check_timeout
+from airflow_claude_batch.arguments import (
+    amount,
+    check_allow_failed,
+    check_choice,
+    check_output_schema,
+    check_timeout,
+)
 from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.templating import Unshown, has_marks, render_messages
 
@@ -47,6 +53,13 @@ class SendMessageBatchOperator(BaseOperator):
     :param system: (templated) the system prompt of every request that has none.
     :param request_params: (templated) further parameters of the Messages API for every request, such as ``thinking``.
         Airflow's own ``params`` are the DAG's and are not sent.
+    :param output_schema: what every answer is to be: a pydantic model or another type that pydantic's ``TypeAdapter``
+        takes, or a JSON Schema as a dict. Requests ask for it by ``output_config.format`` unless they have a format of
+        their own. What the API does not take of it (bounds, lengths, patterns) is said in descriptions. When answers
+        are landed they are validated against its JSON Schema (a model's own validators are not run, which
+        ``read_rows(manifest, schema=Model)`` does): a row has the value in ``output``, or status ``invalid_output``
+        with the reason in ``error`` and the answer in ``text``. Such rows were paid for, are not sent again, and count
+        as failed.
     :param claude_conn_id: (templated) a connection of type ``claude`` or ``anthropic``.
     :param results_path: (templated) folder or URI above all submissions; default: ``[claude_batch] results_path``, else
         ``claude_batch`` under AIRFLOW_HOME.
@@ -97,6 +110,7 @@ class SendMessageBatchOperator(BaseOperator):
         max_tokens: int | str = 4096,
         system: str | list[Any] | None = None,
         request_params: Mapping[str, Any] | None = None,
+        output_schema: Any = None,
         claude_conn_id: str = "claude_default",
         results_path: str | None = None,
         wait_for_completion: bool = False,
@@ -125,6 +139,7 @@ class SendMessageBatchOperator(BaseOperator):
         self.max_tokens = max_tokens
         self.system = system
         self.request_params = request_params
+        self.output_schema = output_schema
         self.claude_conn_id = claude_conn_id
         self.results_path = results_path
         self.wait_for_completion = wait_for_completion
@@ -198,6 +213,7 @@ class SendMessageBatchOperator(BaseOperator):
         check_choice(self, "results_format", ("jsonl", "parquet"))
         check_allow_failed(self)
         check_timeout(self)
+        check_output_schema(self)
         if self.max_cost is not None:
             amount(f"{self.task_id}: max_cost", self.max_cost)
         if self.repair_rounds < 0:

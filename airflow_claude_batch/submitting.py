@@ -23,7 +23,7 @@ from airflow_claude_batch.batch.wake import Wake
 from airflow_claude_batch.carrying import carry_on, heed, max_cost, max_inline_bytes, mended, price_table
 from airflow_claude_batch.folders import own_folder, submission_id
 from airflow_claude_batch.hooks import ClaudeHook
-from airflow_claude_batch.inputs import write_input
+from airflow_claude_batch.inputs import output_schema, write_input
 from airflow_claude_batch.killing import UnderWay
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def _opened(
             lambda file: write_input(task, hook, prices, file),
             scratch,
             reuse_answers=task.reuse_answers,
+            output_schema=output_schema(task),
         )
     record, requests = opened
     with requests, hook.get_conn() as client:

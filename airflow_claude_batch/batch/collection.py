@@ -19,6 +19,7 @@ from airflow_claude_batch.batch.manifest import Manifest
 from airflow_claude_batch.batch.policy import Done, Policy, Waiting
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.requests import Requests
+from airflow_claude_batch.batch.validator import OutputValidator
 from airflow_claude_batch.batch.verdict import judge, lost_batch, still_running
 from airflow_claude_batch.exceptions import NotFoundError
 
@@ -87,7 +88,7 @@ class Collection:
 
     def _slots(self, batches: Sequence[MessageBatch]) -> Slots:
         if self.requests is not None:
-            return OwnSlots(self.requests)
+            return OwnSlots(self.requests, OutputValidator.of(self.folder))
         return ForeignSlots(sum(batch.request_counts.total for batch in batches))
 
     def _land(self, ended: Sequence[MessageBatch], landed: frozenset[str], open_: tuple[str, ...]) -> Done:

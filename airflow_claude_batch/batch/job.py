@@ -31,6 +31,7 @@ from airflow_claude_batch.batch.recovery import settle_intents, unknown_create
 from airflow_claude_batch.batch.requests import Requests
 from airflow_claude_batch.batch.results import FINAL
 from airflow_claude_batch.batch.sending import REPAIRABLE, next_piece, send
+from airflow_claude_batch.batch.validator import OutputValidator
 from airflow_claude_batch.batch.verdict import judge, lost_batch, out_of_time, refused_canary
 from airflow_claude_batch.exceptions import (
     APIError,
@@ -74,7 +75,8 @@ class Submission:
         :raises SubmissionError: a person must decide, or somebody else has the submission.
         :raises APIError: the API refuses; or it cannot be reached and nothing of ours is at stake yet.
         """
-        with Landing(OwnSlots(self.requests), prices=self.prices) as self._landing:
+        slots = OwnSlots(self.requests, OutputValidator.of(self.folder))
+        with Landing(slots, prices=self.prices) as self._landing:
             self._restore()
             try:
                 step = self._step()

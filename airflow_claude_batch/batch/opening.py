@@ -14,10 +14,11 @@ import msgspec
 
 from airflow_claude_batch.batch import ledger as ledgers
 from airflow_claude_batch.batch import requests as requests_
-from airflow_claude_batch.batch import results, storage
+from airflow_claude_batch.batch import results, schema, storage
 from airflow_claude_batch.batch.ledger import Ledger, LedgerStore, Part, Record
 from airflow_claude_batch.batch.manifest import landed_batch_ids
 from airflow_claude_batch.batch.requests import Requests
+from airflow_claude_batch.batch.schema import OutputSchema
 from airflow_claude_batch.exceptions import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -61,9 +62,11 @@ def begin(
     scratch: Path,
     *,
     reuse_answers: bool,
+    output_schema: OutputSchema | None = None,
 ) -> tuple[Record, Requests]:
     """Begin an attempt: read the input, and take over whatever earlier attempts have left.
 
+    :param output_schema: what the answers to the input must satisfy, for whoever lands them.
     :raises InputError: the input cannot be sent.
     :raises ConfigurationError: the submission's folder cannot be written.
     :raises SubmissionRecordError: there is a ledger, but it cannot be read.
@@ -76,6 +79,8 @@ def begin(
         known = ledgers.load(store)
         _check_writable(folder)
         ledger = _taken_over(known, requests, folder, attempt, scratch, reuse_answers=reuse_answers)
+        if output_schema is not None:
+            schema.publish(folder, output_schema)
         if known is None or known.input_digest != requests.digest:
             with path.open("rb") as source, folder.writing(requests_.FILE) as file:
                 shutil.copyfileobj(source, file, 1 << 20)
