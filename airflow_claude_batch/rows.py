@@ -15,11 +15,18 @@ if TYPE_CHECKING:
     from airflow_claude_batch.batch.results import Row
 
 
-def read_rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
+def read_rows(source: Mapping[str, Any] | str, *, schema: Any = None) -> Iterator[Row]:
     """Give the rows of a manifest, or of a results file by path or URI, one by one in input order.
 
-    :raises ResultsError: the file is not there, or a line of it is damaged.
+    :param schema: a pydantic model, or another type that pydantic's ``TypeAdapter`` takes: each ``output`` is given as
+        an instance of it. Its own validators run now; only its JSON Schema was enforced when the rows were landed.
+    :raises ResultsError: the file is not there, or a line of it is damaged, or an output is no instance.
     """
+    rows = _rows(source)
+    return rows if schema is None else _with_instances(rows, schema)
+
+
+def _rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
     path = source if isinstance(source, str) else source.get("results_path")
     if not path:
         raise ResultsError("The manifest names no results_path: nothing is landed yet.")
@@ -38,3 +45,23 @@ def read_rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
                 yield decoder.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise ResultsError(f"Line {number} of {path} is damaged ({type(error).__name__}).") from None
+
+
+def _with_instances(rows: Iterator[Row], schema: Any) -> Iterator[Row]:
+    from pydantic import TypeAdapter, ValidationError
+
+    adapter = schema if isinstance(schema, TypeAdapter) else TypeAdapter(schema)
+    for row in rows:
+        if row.output is None:
+            yield row
+            continue
+        try:
+            # As JSON: what is no JSON, such as a date or a tuple, is then read from how JSON writes it.
+            output = adapter.validate_json(msgspec.json.encode(row.output))
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            place = ".".join(map(str, found["loc"])) or "it"
+            raise ResultsError(
+                f"Row {row.index} (key {row.key!r:.80}): its output is not what schema wants: {place}: {found['type']}."
+            ) from None
+        yield msgspec.structs.replace(row, output=output)
