@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,24 +16,26 @@ from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.batch import parquet, storage
 from airflow_claude_batch.batch import requests as requests_
 from airflow_claude_batch.batch.collection import Collection
-from airflow_claude_batch.batch.job import OUTAGES
 from airflow_claude_batch.batch.manifest import DRY_RUN, read_manifest
-from airflow_claude_batch.batch.policy import Done, Policy
+from airflow_claude_batch.batch.policy import Policy, Waiting
 from airflow_claude_batch.batch.requests import Requests
 from airflow_claude_batch.batch.wake import Wake
 from airflow_claude_batch.carrying import carry_on, conclude, heed, max_inline_bytes, mended, price_table
 from airflow_claude_batch.exceptions import InputError
 from airflow_claude_batch.folders import own_folder, parent_of, submission_id
 from airflow_claude_batch.hooks import ClaudeHook
+from airflow_claude_batch.killing import UnderWay
 
 if TYPE_CHECKING:
     from airflow_claude_batch._compat import Context
     from airflow_claude_batch.sensors import MessageBatchSensor
 
-log = logging.getLogger(__name__)
-
 #: For how long the API must deny a batch until it is believed: single 404s are reported from production.
 NOT_FOUND_GRACE: Final = timedelta(minutes=10)
+
+
+#: Airflow looks at its own timeout right after a poke: what was answered must be landed before it does.
+LAST_LOOK: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +61,17 @@ def run_collection(
         return carry_on(task, collection, context["ti"], deadline=deadline.isoformat()).to_xcom()
 
 
-def poke(task: MessageBatchSensor, context: Context) -> dict[str, Any] | None:
+def poke(task: MessageBatchSensor, context: Context, *, deadline: datetime) -> dict[str, Any] | None:
     """Look once. None while the batches run, or cannot be asked about: an outage is not an answer."""
-    with mended(task), _opened(task, context, timezone.utcnow() + timedelta(days=1)) as collection:
-        try:
+    with mended(task), _opened(task, context, deadline) as collection:
+        step = collection.advance()
+        if isinstance(step, Waiting):
+            _give_up_in_time(task, context, collection)
+            if timezone.utcnow() < deadline - LAST_LOOK:
+                return None
+            collection.deadline = timezone.utcnow()
             step = collection.advance()
-        except OUTAGES as error:
-            log.warning("The batches could not be looked at just now, trying again: %s", error)
-            return None
-        if isinstance(step, Done):
-            return conclude(step, context["ti"]).to_xcom()
-        _give_up_in_time(task, context, collection)
-        return None
+        return None if isinstance(step, Waiting) else conclude(step, context["ti"]).to_xcom()
 
 
 def _give_up_in_time(task: MessageBatchSensor, context: Context, collection: Collection) -> None:
@@ -81,12 +81,12 @@ def _give_up_in_time(task: MessageBatchSensor, context: Context, collection: Col
     for batch_id in since.keys() - collection.not_found.keys():
         del since[batch_id]
     for batch_id, reason in collection.not_found.items():
-        first = since.setdefault(batch_id, _first_look(task, context) or now)
+        first = since.setdefault(batch_id, first_look(task, context) or now)
         if now - first >= NOT_FOUND_GRACE:
             collection.give_up_on(batch_id, reason)
 
 
-def _first_look(task: MessageBatchSensor, context: Context) -> datetime | None:
+def first_look(task: MessageBatchSensor, context: Context) -> datetime | None:
     """A sensor that is rescheduled begins each look in a new process."""
     if not task.reschedule:
         return None
@@ -99,14 +99,15 @@ def _opened(task: MessageBatchSensor, context: Context, deadline: datetime) -> I
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claude-batch-")))
         batches = _batches(task, context)
+        hook = ClaudeHook(task.claude_conn_id)
         if task.results_format == "parquet":
             parquet.check_installed()
         collection = Collection(
-            client=stack.enter_context(ClaudeHook(task.claude_conn_id).get_conn()),
+            client=stack.enter_context(hook.get_conn()),
             submission_id=batches.submission_id,
             batch_ids=batches.ids,
             folder=batches.folder,
-            requests=_requests(batches, scratch, stack),
+            requests=_requests(batches, scratch),
             policy=Policy(
                 allow_failed=task.allow_failed,
                 max_inline_bytes=max_inline_bytes(),
@@ -118,20 +119,32 @@ def _opened(task: MessageBatchSensor, context: Context, deadline: datetime) -> I
             clock=timezone.utcnow,
             sleep=time.sleep,
         )
-        task._collection = collection  # for on_kill, which Airflow calls on the task
+        task._under_way = UnderWay(collection, hook.get_config())  # for on_kill, which Airflow calls on the task
         yield collection
 
 
-def _requests(batches: _Batches, scratch: Path, stack: contextlib.ExitStack) -> Requests | None:
+def _requests(batches: _Batches, scratch: Path) -> Callable[[], Requests] | None:
+    """How to read what was sent: it may be large, and waits until everything has ended. That it is gone is said now."""
     if not batches.has_requests:
         return None
-    path = storage.local_copy(batches.folder, requests_.FILE, scratch)
-    if path is None:
-        raise InputError(
-            f"{batches.folder.uri(requests_.FILE)} is not there, which says what was sent. Is results_path a place "
-            "that all workers share? To land the answers without it, give the sensor the manifest's batch_ids."
-        )
-    return stack.enter_context(Requests(path))
+    if (file := batches.folder.open(requests_.FILE)) is None:
+        raise _nothing_sent(batches.folder)
+    file.close()
+
+    def read() -> Requests:
+        path = storage.local_copy(batches.folder, requests_.FILE, scratch)
+        if path is None:
+            raise _nothing_sent(batches.folder)
+        return Requests(path)
+
+    return read
+
+
+def _nothing_sent(folder: storage.Folder) -> InputError:
+    return InputError(
+        f"{folder.uri(requests_.FILE)} is not there, which says what was sent. Is results_path a place that all "
+        "workers share? To land the answers without it, give the sensor the manifest's batch_ids."
+    )
 
 
 def _batches(task: MessageBatchSensor, context: Context) -> _Batches:
@@ -145,7 +158,8 @@ def _batches(task: MessageBatchSensor, context: Context) -> _Batches:
         )
     ti = context["ti"]
     folder = own_folder(task.results_path, ti)
-    return _Batches([check_batch_id(id_) for id_ in ids], submission_id(ti), folder, has_requests=False)
+    unique = dict.fromkeys(check_batch_id(id_) for id_ in ids)
+    return _Batches(tuple(unique), submission_id(ti), folder, has_requests=False)
 
 
 def _of_manifest(value: Mapping[str, Any]) -> _Batches:

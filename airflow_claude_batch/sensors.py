@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_claude_batch._compat import BaseSensorOperator, PokeReturnValue, default_deferrable, timezone
+from airflow_claude_batch._compat import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    TaskDeferralError,
+    TaskDeferralTimeout,
+    default_deferrable,
+    timezone,
+)
 from airflow_claude_batch.arguments import check_allow_failed, check_choice
+from airflow_claude_batch.exceptions import BatchTimeoutError
 
 if TYPE_CHECKING:
     from airflow_claude_batch._compat import Context
-    from airflow_claude_batch.batch.collection import Collection
+    from airflow_claude_batch.killing import UnderWay
 
 
 class MessageBatchSensor(BaseSensorOperator):
@@ -29,7 +41,8 @@ class MessageBatchSensor(BaseSensorOperator):
         or ``reschedule``, and ``poke_interval`` counts, as in any sensor.
     :param poll_interval: when deferred, the most seconds between two looks at a batch. Default: ``[claude_batch]
         poll_interval``, 60.
-    :param timeout: how long to wait, in seconds or as a timedelta. The batches go on when it is over.
+    :param timeout: how long to wait, in seconds or as a timedelta. When it is over, what was answered is landed, the
+        batches go on, and the task fails without a retry, as any sensor does.
     :param cancel_on_kill: cancel the batches when the running or deferred task is killed by hand.
     :param allow_failed: how many rows may end without an answer before the task fails: a whole number of them, or a
         share of all as a float.
@@ -66,16 +79,18 @@ class MessageBatchSensor(BaseSensorOperator):
         self.allow_failed = allow_failed
         self.delete_batches = delete_batches
         self.results_format = results_format
-        self._collection: Collection | None = None
+        self._under_way: UnderWay | None = None
+        self._began_at: datetime | None = None
         self._not_found_since: dict[str, datetime] = {}
         check_choice(self, "results_format", ("jsonl", "parquet"))
         check_allow_failed(self)
 
     def execute(self, context: Context) -> Any:
         """Look once; then wait in the triggerer, or poke as any sensor does."""
+        self._began_at = timezone.utcnow()
         if not self.deferrable:
             return super().execute(context)
-        return self._carry_on(context, event=None, deadline=timezone.utcnow() + timedelta(seconds=self.timeout))
+        return self._carry_on(context, event=None, deadline=self._began_at + timedelta(seconds=self.timeout))
 
     def execute_complete(
         self, context: Context, event: dict[str, Any] | None = None, deadline: str | None = None
@@ -84,19 +99,52 @@ class MessageBatchSensor(BaseSensorOperator):
         at = datetime.fromisoformat(deadline) if deadline else timezone.utcnow()
         return self._carry_on(context, event=event or {}, deadline=at)
 
-    def poke(self, context: Context) -> PokeReturnValue:
-        """Look once at the batches; when all have ended, land their answers."""
-        from airflow_claude_batch.collecting import poke
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on also when Airflow's own deferral timeout has fired: what was answered is to be landed."""
+        try:
+            # Past the base sensor, which would fail or skip the task before anything is landed.
+            return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            return self.execute_complete(context)
+        except TaskDeferralError as error:
+            self._skip_softly(error)
+            raise
 
-        manifest = poke(self, context)
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once at the batches; when all have ended, or the time is over, land their answers."""
+        from airflow_claude_batch.collecting import first_look, poke
+
+        began_at = first_look(self, context) or self._began_at or timezone.utcnow()
+        with _timing_out():
+            manifest = poke(self, context, deadline=began_at + timedelta(seconds=self.timeout))
         return PokeReturnValue(is_done=manifest is not None, xcom_value=manifest)
 
     def on_kill(self) -> None:
         """Cancel the batches when the task is killed while a worker runs it, if so asked."""
-        if self._collection is not None and self.cancel_on_kill:
-            self._collection.cancel()
+        if self._under_way is not None:
+            self._under_way.kill(cancel=self.cancel_on_kill)
 
     def _carry_on(self, context: Context, *, event: dict[str, Any] | None, deadline: datetime) -> Any:
         from airflow_claude_batch.collecting import run_collection
 
-        return run_collection(self, context, event=event, deadline=deadline)
+        try:
+            with _timing_out():
+                return run_collection(self, context, event=event, deadline=deadline)
+        except (AirflowFailException, AirflowSensorTimeout) as error:
+            self._skip_softly(error)
+            raise
+
+    def _skip_softly(self, error: Exception) -> None:
+        """As the base sensor does for one that pokes."""
+        for name in ("soft_fail", "never_fail"):
+            if getattr(self, name):
+                raise AirflowSkipException(f"Skipping due to {name} is set to True: {error}") from error
+
+
+@contextlib.contextmanager
+def _timing_out() -> Iterator[None]:
+    """Raise what Airflow raises when a sensor's time is over: it is not retried, and may be skipped."""
+    try:
+        yield
+    except BatchTimeoutError as error:
+        raise AirflowSensorTimeout(str(error)) from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -11,16 +13,15 @@ from typing import TYPE_CHECKING
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import manifest as manifests
 from airflow_claude_batch.batch import results, storage
-from airflow_claude_batch.batch.canceling import cancel_batch
 from airflow_claude_batch.batch.collect import fetch
 from airflow_claude_batch.batch.ending import publish_end
 from airflow_claude_batch.batch.landing import ForeignSlots, Landing, OwnSlots, Slots
 from airflow_claude_batch.batch.manifest import Manifest
-from airflow_claude_batch.batch.policy import Done, Policy, Waiting
+from airflow_claude_batch.batch.policy import OUTAGE_PAUSE, OUTAGES, Done, Policy, Waiting
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.requests import Requests
 from airflow_claude_batch.batch.validator import OutputValidator
-from airflow_claude_batch.batch.verdict import judge, lost_batch, still_running
+from airflow_claude_batch.batch.verdict import judge, still_running, unknown_batches
 from airflow_claude_batch.exceptions import NotFoundError
 
 if TYPE_CHECKING:
@@ -33,15 +34,16 @@ log = logging.getLogger(__name__)
 class Collection:
     """Message batches to wait for and to land.
 
-    ``requests``: those of the submission that the batches are of, whose rows then come in input order under the
-    author's keys. None for batches made elsewhere: their rows come in order of arrival, their custom_ids as keys.
+    ``requests`` opens those of the submission that the batches are of, whose rows then come in input order under the
+    author's keys; it is called once everything has ended. None for batches made elsewhere: their rows come in order of
+    arrival, their custom_ids as keys.
     """
 
     client: ClaudeClient
     submission_id: str
     batch_ids: Sequence[str]
     folder: storage.Folder
-    requests: Requests | None
+    requests: Callable[[], Requests] | None
     policy: Policy
     prices: PriceTable
     deadline: datetime
@@ -52,28 +54,62 @@ class Collection:
     def advance(self) -> Waiting | Done:
         """Look once at what is not landed yet, and land it all when everything has ended or the time is over.
 
-        :raises APIError: the API cannot be reached, or refuses.
-        :raises ResultsError: the answers are there but could not be landed.
+        :raises BatchTimeoutError: the time is over, and the batches cannot be looked at.
+        :raises SubmissionUnknownError: the time is over, and the API denies the batches that are left.
+        :raises APIError: the API refuses.
         """
-        landed = manifests.landed_batch_ids(self.folder).intersection(self.batch_ids)
-        batches = [batch for id_ in self.batch_ids if id_ not in landed and (batch := self._look(id_)) is not None]
-        ended = {batch.id for batch in batches if batch.ended} | landed
-        open_ = tuple(id_ for id_ in self.batch_ids if id_ not in ended)
-        if open_ and self.clock() < self.deadline:
-            return Waiting(open_, "all", self.deadline, f"{len(open_)} message batch(es) in progress")
-        return self._land([batch for batch in batches if batch.ended], landed, open_)
+        try:
+            step = self._step()
+        except OUTAGES as error:
+            if self.clock() >= self.deadline:
+                raise still_running(self.batch_ids, error) from error
+            log.warning("Could not go on just now, trying again in %s: %s", OUTAGE_PAUSE, error)
+            until = min(self.clock() + OUTAGE_PAUSE, self.deadline)
+            step = Waiting((), "any", until, "the API cannot be reached, or not all of the answers")
+        if isinstance(step, Done):
+            return step
+        return dataclasses.replace(step, open_batch_ids=self.open_batch_ids)
 
     def give_up_on(self, batch_id: str, reason: str) -> None:
         """Take note that a batch cannot be found although looked for again and again.
 
         :raises SubmissionUnknownError: always: a sensor cannot send anything again.
         """
-        raise lost_batch(batch_id, reason)
+        raise unknown_batches({batch_id: reason})
 
-    def cancel(self) -> None:
-        """Ask the API to cancel the batches."""
-        for batch_id in self.batch_ids:
-            cancel_batch(self.client, batch_id)
+    @property
+    def open_batch_ids(self) -> tuple[str, ...]:
+        """All: those that have ended refuse to be canceled."""
+        return tuple(self.batch_ids)
+
+    def stop(self) -> None:
+        """Nothing is ever sent from here."""
+
+    def _step(self) -> Waiting | Done:
+        known = self._known()
+        landed = frozenset(known.landed_batch_ids if known and self._has_rows() else ()).intersection(self.batch_ids)
+        batches = [batch for id_ in self.batch_ids if id_ not in landed and (batch := self._look(id_)) is not None]
+        ended = [batch for batch in batches if batch.ended]
+        open_ = tuple(id_ for id_ in self.batch_ids if id_ not in landed.union(batch.id for batch in ended))
+        if open_ and self.clock() < self.deadline:
+            return Waiting(open_, "all", self.deadline, f"{len(open_)} message batch(es) in progress")
+        return self._land(ended, known, landed, open_)
+
+    def _known(self) -> Manifest | None:
+        """What was landed before, by whichever task.
+
+        Rows of batches made elsewhere count only if they are all there: a missing one does not say of which batch.
+        """
+        known = manifests.published(self.folder)
+        if known is None or self.requests is not None:
+            return known
+        return known if known.status == "ended" and set(known.landed_batch_ids) == set(self.batch_ids) else None
+
+    def _has_rows(self) -> bool:
+        file = self.folder.open(results.FILE)
+        if file is not None:
+            file.close()
+        return file is not None
 
     def _look(self, batch_id: str) -> MessageBatch | None:
         """None when the API denies it just now: a single 404 may be a blip."""
@@ -86,14 +122,20 @@ class Collection:
         self.not_found.pop(batch_id, None)
         return batch
 
-    def _slots(self, batches: Sequence[MessageBatch]) -> Slots:
-        if self.requests is not None:
-            return OwnSlots(self.requests, OutputValidator.of(self.folder))
-        return ForeignSlots(sum(batch.request_counts.total for batch in batches))
+    @contextlib.contextmanager
+    def _slots(self, ended: Sequence[MessageBatch], known: Manifest | None) -> Iterator[Slots]:
+        if self.requests is None:
+            landed = known.request_count if known and not ended else 0
+            yield ForeignSlots(landed + sum(batch.request_counts.total for batch in ended))
+            return
+        with self.requests() as requests:
+            yield OwnSlots(requests, OutputValidator.of(self.folder))
 
-    def _land(self, ended: Sequence[MessageBatch], landed: frozenset[str], open_: tuple[str, ...]) -> Done:
-        with Landing(self._slots(ended), prices=self.prices) as landing:
-            if self.requests is not None and (file := self.folder.open(results.FILE)) is not None:
+    def _land(
+        self, ended: Sequence[MessageBatch], known: Manifest | None, landed: frozenset[str], open_: tuple[str, ...]
+    ) -> Done:
+        with self._slots(ended, known) as slots, Landing(slots, prices=self.prices) as landing:
+            if known is not None and (file := self.folder.open(results.FILE)) is not None:
                 with file:
                     landing.restore(file)
             for batch in ended:
@@ -104,16 +146,27 @@ class Collection:
                 self.policy,
                 self.client,
                 complete=not open_,
-                summarize=lambda path: self._manifest(landing, ended, landed, path, complete=not open_),
+                summarize=lambda path: self._manifest(landing, ended, known, landed, path, complete=not open_),
             )
+            if denied := {id_: self.not_found[id_] for id_ in open_ if id_ in self.not_found}:
+                raise unknown_batches(denied)
             if open_:
                 return Done(manifest, still_running(open_), permanent=False)
             # A sensor's retry sends nothing, so that it can mend nothing: the operator's can.
             return Done(manifest, judge(landing, self.policy, manifest)[0], permanent=True)
 
     def _manifest(
-        self, landing: Landing, ended: Sequence[MessageBatch], landed: frozenset[str], path: str, *, complete: bool
+        self,
+        landing: Landing,
+        ended: Sequence[MessageBatch],
+        known: Manifest | None,
+        landed: frozenset[str],
+        path: str,
+        *,
+        complete: bool,
     ) -> Manifest:
+        created = [batch.created_at for batch in ended] + [known.created_at if known else None]
+        endings = [batch.ended_at for batch in ended] + [known.ended_at if known else None]
         return manifests.summarize(
             landing,
             submission_id=self.submission_id,
@@ -121,12 +174,13 @@ class Collection:
             batch_ids=self.batch_ids,
             landed=landed.union(batch.id for batch in ended),
             results_path=path,
-            created_at=min((batch.created_at for batch in ended), default=None),
-            ended_at=max((batch.ended_at for batch in ended if batch.ended_at), default=None),
+            created_at=min(filter(None, created), default=None),
+            ended_at=max(filter(None, endings), default=None),
+            estimate=known.estimate if known else None,
         )
 
     def _fetch(self, batch: MessageBatch, landing: Landing) -> None:
         try:
             fetch(self.client, batch, landing, sleep=self.sleep)
         except NotFoundError as error:
-            raise lost_batch(batch.id, f"it has ended, but its results are gone: {error}") from error
+            raise unknown_batches({batch.id: f"it has ended, but its results are gone: {error}"}) from error

@@ -57,17 +57,26 @@ def read_manifest(value: Any) -> Manifest:
         raise ValueError(f"not a manifest: {error}") from error
 
 
-def landed_batch_ids(folder: storage.Folder) -> frozenset[str]:
-    """The batches that the folder's rows account for, whichever task landed them."""
+def published(folder: storage.Folder) -> Manifest | None:
+    """The manifest beside the rows, whichever task landed them; None if nothing was landed yet.
+
+    :raises SubmissionRecordError: it cannot be understood.
+    """
     data = storage.read(folder, FILE)
     if data is None:
-        return frozenset()
+        return None
     try:
-        return frozenset(msgspec.json.decode(data, type=Manifest).landed_batch_ids)
-    except msgspec.MsgspecError as error:
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise SubmissionRecordError(
             f"{folder.uri(FILE)} is damaged ({error}). Remove it: the answers are then fetched from the API again."
         ) from error
+
+
+def landed_batch_ids(folder: storage.Folder) -> frozenset[str]:
+    """The batches that the folder's rows account for."""
+    known = published(folder)
+    return frozenset(known.landed_batch_ids if known else ())
 
 
 def publish(folder: storage.Folder, manifest: Manifest) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -54,11 +54,25 @@ def refused_canary(landing: Landing) -> BatchIncompleteError | None:
     )
 
 
-def still_running(batch_ids: Sequence[str]) -> BatchTimeoutError:
-    """A sensor's time is over; it stops nothing."""
-    return BatchTimeoutError(
-        f"The time to wait is over. Still running, and billed for what they answer: {', '.join(batch_ids)}. What was "
-        "answered is landed; a retry or a clear of this task waits again."
+def still_running(batch_ids: Sequence[str], error: Exception | None = None) -> BatchTimeoutError:
+    """A sensor's time is over; it stops nothing.
+
+    :param error: why the batches could not be looked at.
+    """
+    if error is None:
+        state = f"Still running, and billed for what they answer: {', '.join(batch_ids)}. What was answered is landed"
+    else:
+        state = f"Whether these batches still run could not be found out ({error}): {', '.join(batch_ids)}"
+    return BatchTimeoutError(f"The time to wait is over. {state}; clearing this task waits again.")
+
+
+def unknown_batches(not_found: Mapping[str, str]) -> SubmissionUnknownError:
+    """Batches that a sensor was given and that the API denies; why, by id."""
+    denied = "; ".join(f"{batch_id} ({reason})" for batch_id, reason in not_found.items())
+    return SubmissionUnknownError(
+        f"The API does not have these message batches, or not their results: {denied}. Either the ids are wrong, the "
+        "connection's credential belongs to another workspace, or the batches were deleted or are older than 29 days. "
+        "Nothing was landed of them."
     )
 
 
@@ -77,8 +91,8 @@ def _incomplete(landing: Landing, failed: int, allowed: int, manifest: Manifest)
     return (
         f"{failed} of {manifest.request_count} requests ended without an answer (allow_failed permits {allowed}): "
         f"{counts}. First: {'; '.join(_first_failures(landing))}. All rows are landed in {manifest.results_path}. A "
-        "retry of the task sends only requests that the API may still answer; permanently refused ones need another "
-        "input, or reuse_answers=False."
+        "retry or a clear of the task that sent them sends only requests that the API may still answer; permanently "
+        "refused ones need another input, or reuse_answers=False."
     )
 
 
