@@ -6,7 +6,6 @@ import argparse
 import json
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,8 @@ import msgspec
 from airflow_claude_batch.simulator.clock import ManualClock
 from airflow_claude_batch.simulator.credentials import Keys
 from airflow_claude_batch.simulator.simulator import Simulator
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,9 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         queue_limit=options.queue_limit,
         seed=options.seed,
     )
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    # Blocked before the server's thread begins, which inherits it, and waited for below.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     server = simulator.serve(options.host, options.port)
     try:
         server.start()
@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(
         f"Use it from Airflow: export AIRFLOW_CONN_CLAUDE_DEFAULT='{_connection(server.url, options.keys)}'", flush=True
     )
-    stop.wait()
+    signal.sigwait(_STOPPING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     server.stop()
     return 0
 

@@ -113,13 +113,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What the simulator's owner decides where the API leaves room."""
+    """What the simulator's owner decides where the API leaves room; explained at `simulator.Simulator`."""
 
     queue_limit: int | None = None
     cancel_seconds: float = 0.0
     cancel_succeeded_share: float = 0.0
     cancel_ended: Literal["error", "unchanged"] = "error"
     unknown_cursor: Literal["error", "empty"] = "error"
+    results_base_url: str | None = None
+    shuffle: bool = True
     seed: int = 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_claude_batch.simulator.batches import Batch, Draft, MessageBatches
+from airflow_claude_batch.simulator.batches import Batch, Draft, MessageBatches, Rules
 from airflow_claude_batch.simulator.books import params_digest
 from airflow_claude_batch.simulator.catalogue import MODELS, find_model
 from airflow_claude_batch.simulator.creation import StoredRequests, not_json
@@ -45,27 +45,13 @@ class Call:
 
 
 class Operations:
-    """Carries out calls.
+    """Carries out calls."""
 
-    :param results_base_url: what ``results_url`` starts with; None: the address by which the caller came.
-    """
-
-    def __init__(
-        self,
-        *,
-        batches: MessageBatches,
-        credentials: Credentials,
-        replies: Replies,
-        shuffle: bool,
-        seed: int,
-        results_base_url: str | None,
-    ) -> None:
+    def __init__(self, *, batches: MessageBatches, credentials: Credentials, replies: Replies, rules: Rules) -> None:
         self._batches = batches
         self._credentials = credentials
         self._replies = replies
-        self._shuffle = shuffle
-        self._seed = seed
-        self._results_base_url = results_base_url
+        self._rules = rules
         self.by_name: dict[str, Callable[[Call], Answer]] = {
             "create": self._create,
             "retrieve": self._retrieve,
@@ -138,7 +124,8 @@ class Operations:
         if batch.ended_at is None or batch.archived_at(call.conditions.now) is not None:
             raise Refusal(404, f"Message Batch {batch.id} has no available results.")
         batch.downloads += 1
-        dice = random.Random(f"{self._seed}:{batch.number}:{batch.downloads}") if self._shuffle else None
+        seed = f"{self._rules.seed}:{batch.number}:{batch.downloads}"
+        dice = random.Random(seed) if self._rules.shuffle else None
         lines = result_lines(batch, replies=self._replies, dice=dice)
         headers = {
             "content-type": "application/x-jsonl",
@@ -178,7 +165,7 @@ class Operations:
         return self._batches.get(call.subject, workspace=call.workspace)
 
     def _wire(self, batch: Batch, call: Call) -> dict[str, Any]:
-        base_url = self._results_base_url or call.request.base_url
+        base_url = self._rules.results_base_url or call.request.base_url
         return batch.wire(now=call.conditions.now, base_url=base_url)
 
 

@@ -84,18 +84,13 @@ class Simulator:
             cancel_succeeded_share=cancel_succeeded_share,
             cancel_ended=cancel_ended,
             unknown_cursor=unknown_cursor,
+            results_base_url=results_base_url,
+            shuffle=shuffle,
             seed=seed,
         )
         self._batches = MessageBatches(clock=self.clock, rules=rules, pace=batch_seconds, outcome=outcome)
         credentials = Credentials(clock=self.clock, keys=keys, federation=federation)
-        operations = Operations(
-            batches=self._batches,
-            credentials=credentials,
-            replies=self._replies,
-            shuffle=shuffle,
-            seed=seed,
-            results_base_url=results_base_url,
-        )
+        operations = Operations(batches=self._batches, credentials=credentials, replies=self._replies, rules=rules)
         self._routes = Routes(
             clock=self.clock,
             credentials=credentials,

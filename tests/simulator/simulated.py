@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,13 @@ def request(custom_id: str = "a", **others: Any) -> dict[str, Any]:
 
 def requests(count: int) -> list[dict[str, Any]]:
     return [request(f"r{index}", prompt=f"question {index}") for index in range(count)]
+
+
+def jwt(**claims: Any) -> str:
+    """An identity token as far as the simulator looks at it."""
+    parts = [{"alg": "RS256"}, claims]
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
+    return ".".join([*encoded, "signature"])
 
 
 class Api:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-import anthropic
 import pytest
-from simulated import MODEL, requests
+from simulated import MODEL, jwt, request, requests
 
 from airflow_claude_batch.simulator import Fault, ManualClock, Simulator
+
+# Not installed beside every Airflow that the tests run on.
+anthropic = pytest.importorskip("anthropic")
+credentials_of_sdk = pytest.importorskip("anthropic.lib.credentials")
 
 
 @pytest.fixture
@@ -168,3 +172,35 @@ def test_the_sdks_own_retry_pays_twice(simulator: Simulator) -> None:
     ):
         client.messages.batches.create(requests=requests(1))
     assert len(simulator.books()["batches"]) == 2
+
+
+class TestFederation:
+    def credentials(self, assertion: str, rule: str = "fdrl_1") -> Any:
+        return credentials_of_sdk.WorkloadIdentityCredentials(
+            identity_token_provider=lambda: assertion,
+            federation_rule_id=rule,
+            organization_id="3f0c2c1e-0000-4000-8000-000000000000",
+        )
+
+    def test_it_exchanges_once_and_calls(self, clock: ManualClock) -> None:
+        simulator = Simulator()
+        with simulator.serve() as server:
+            credentials = self.credentials(jwt(sub="airflow"))
+            with anthropic.Anthropic(credentials=credentials, base_url=server.url, max_retries=0) as client:
+                client.messages.batches.create(requests=[request()])  # type: ignore[list-item]  # a plain dict
+                client.messages.batches.list()
+            credentials.close()
+        assert simulator.calls()["token"] == 1
+        assert simulator.calls()["create"] == 1
+
+    def test_it_understands_a_refusal(self) -> None:
+        with Simulator().serve() as server:
+            credentials = self.credentials("not-a-jwt")
+            with (
+                anthropic.Anthropic(credentials=credentials, base_url=server.url, max_retries=0) as client,
+                pytest.raises(credentials_of_sdk.WorkloadIdentityError) as raised,
+            ):
+                client.messages.batches.list()
+            credentials.close()
+        assert raised.value.status_code == 401
+        assert raised.value.request_id

@@ -313,19 +313,20 @@ async def _use_the_door_of_async_clients(clock: ManualClock) -> None:
 
 
 class TestSize:
-    def test_100_000_requests_are_created_and_answered(self, simulator: Simulator, connect: Connect) -> None:
+    def test_100_000_requests_are_created_and_answered(self, simulator: Simulator) -> None:
         count = 100_000
-        api = connect(simulator, timeout=120)
-        batch = api.created(*requests(count))
         seen = set()
-        with api.client.stream("GET", f"/v1/messages/batches/{batch}/results") as response:
-            rest = b""
-            for piece in response.iter_bytes():
-                *lines, rest = (rest + piece).split(b"\n")
-                seen.update(json.loads(line)["custom_id"] for line in lines)
+        with simulator.serve() as server, httpx.Client(base_url=server.url, headers=HEADERS, timeout=120) as client:
+            api = Api(client)
+            batch = api.created(*requests(count))
+            with client.stream("GET", f"/v1/messages/batches/{batch}/results") as response:
+                rest = b""
+                for piece in response.iter_bytes():
+                    *lines, rest = (rest + piece).split(b"\n")
+                    seen.update(json.loads(line)["custom_id"] for line in lines)
+            assert api.retrieve(batch).json()["request_counts"]["succeeded"] == count
         assert rest == b""
         assert seen == {f"r{index}" for index in range(count)}
-        assert api.retrieve(batch).json()["request_counts"]["succeeded"] == count
 
     def test_256_megabytes_are_accepted_and_one_byte_more_is_not(self, simulator: Simulator) -> None:
         limit = 256_000_000

@@ -1,27 +1,17 @@
-"""Workload identity federation: identity tokens for short-lived access tokens, judged by the SDK too."""
+"""Workload identity federation: identity tokens for short-lived access tokens."""
 
 from __future__ import annotations
 
-import base64
-import json
 from typing import Any
 
-import anthropic
 import httpx
 import pytest
-from anthropic.lib.credentials import WorkloadIdentityCredentials, WorkloadIdentityError
-from simulated import Api, Connect, error_of, request
+from simulated import Api, Connect, error_of, jwt
 
 from airflow_claude_batch.simulator import Fault, FederationRule, ManualClock, Simulator
 
 ORGANIZATION = "3f0c2c1e-0000-4000-8000-000000000000"
 BETA = {"anthropic-beta": "oauth-2025-04-20"}
-
-
-def jwt(**claims: Any) -> str:
-    parts = [{"alg": "RS256"}, claims]
-    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
-    return ".".join([*encoded, "signature"])
 
 
 def exchange(api: Api, **changes: Any) -> httpx.Response:
@@ -135,33 +125,3 @@ class TestRules:
     def test_a_narrow_scope_cannot_call(self, api: Api) -> None:
         token = exchange(api, federation_rule_id="fdrl_narrow").json()["access_token"]
         assert error_of(call(api, token))[:2] == (403, "permission_error")
-
-
-class TestSdk:
-    def credentials(self, assertion: str, rule: str = "fdrl_1") -> WorkloadIdentityCredentials:
-        return WorkloadIdentityCredentials(
-            identity_token_provider=lambda: assertion, federation_rule_id=rule, organization_id=ORGANIZATION
-        )
-
-    def test_it_exchanges_once_and_calls(self, clock: ManualClock) -> None:
-        simulator = Simulator()
-        with simulator.serve() as server:
-            credentials = self.credentials(jwt(sub="airflow"))
-            with anthropic.Anthropic(credentials=credentials, base_url=server.url, max_retries=0) as client:
-                client.messages.batches.create(requests=[request()])  # type: ignore[list-item]  # a plain dict
-                client.messages.batches.list()
-            credentials.close()
-        assert simulator.calls()["token"] == 1
-        assert simulator.calls()["create"] == 1
-
-    def test_it_understands_a_refusal(self) -> None:
-        with Simulator().serve() as server:
-            credentials = self.credentials("not-a-jwt")
-            with (
-                anthropic.Anthropic(credentials=credentials, base_url=server.url, max_retries=0) as client,
-                pytest.raises(WorkloadIdentityError) as raised,
-            ):
-                client.messages.batches.list()
-            credentials.close()
-        assert raised.value.status_code == 401
-        assert raised.value.request_id
