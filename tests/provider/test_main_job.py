@@ -40,7 +40,11 @@ def test_messages_from_upstream_come_back_as_rows_in_order(
             taken.append(manifest)
 
         send = SendMessageBatchOperator(
-            task_id="send", messages=prompts(), model="claude-haiku-5-5", results_path=results_path, deferrable=deferrable
+            task_id="send",
+            messages=prompts(),
+            model="claude-haiku-5-5",
+            results_path=results_path,
+            deferrable=deferrable,
         )
         wait = MessageBatchSensor(task_id="wait", batch=send.output, deferrable=deferrable, poke_interval=0.01)
         take(wait.output)
