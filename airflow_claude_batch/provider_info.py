@@ -50,6 +50,7 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "Verify certificates",
         "boolean",
         "Leave on. Off only to find out whether certificates are the trouble.",
+        default=True,
     ),
     "connect_timeout": _field("Connect timeout", "number", "Seconds.", exclusiveMinimum=0),
     "read_timeout": _field("Read timeout", "number", "Seconds without a byte of the answer.", exclusiveMinimum=0),

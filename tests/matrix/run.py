@@ -45,8 +45,12 @@ class Environment:
     more: tuple[str, ...] = ()
 
     @property
+    def version(self) -> str:
+        return self.airflow if self.python == OLDEST_PYTHON else f"{self.airflow}-py{self.python}"
+
+    @property
     def name(self) -> str:
-        return f"airflow-{self.airflow}" + ("" if self.python == OLDEST_PYTHON else f"-py{self.python}")
+        return f"airflow-{self.version}"
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -68,9 +72,9 @@ ENVIRONMENTS = (
 
 def main() -> int:
     options, pytest_options = _options()
-    wanted = [each for each in ENVIRONMENTS if any(word in each.name for word in options.only or [""])]
+    wanted = [each for each in ENVIRONMENTS if each.version.startswith(tuple(options.only))]
     if not wanted:
-        return _fail(f"No environment is called {' or '.join(options.only)}. There are: {_names()}")
+        return _fail(f"No environment begins with {' or '.join(options.only)}. There are: {_names()}")
     try:
         with tempfile.TemporaryDirectory() as folder:
             wheel = _wheel(Path(folder))
@@ -83,14 +87,16 @@ def main() -> int:
 
 def _options() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="Everything else goes to pytest.")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help=f"a part of a name; there are: {_names()}")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], metavar="VERSION", help=f"the begin of a version; there are: {_names()}"
+    )
     options, pytest_options = parser.parse_known_args()
     paths = [option for option in pytest_options if (ROOT / option.partition("::")[0]).exists()]
     return options, ["-q", "-n", "2", "--dist", "loadfile", *pytest_options, *([] if paths else ["tests/provider"])]
 
 
 def _names() -> str:
-    return ", ".join(each.name for each in ENVIRONMENTS)
+    return ", ".join(each.version for each in ENVIRONMENTS)
 
 
 def _run(environment: Environment, wheel: Path, pytest_options: list[str]) -> str:

@@ -1,0 +1,73 @@
+"""What a DAG file pays for importing us: Airflow parses every file again and again."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+#: With what of Airflow's own a DAG file has loaded when it comes to each: whoever writes @task has its module.
+MODULES = {
+    "operators": "airflow.sdk.bases.operator",
+    "sensors": "airflow.sdk.bases.operator",
+    "hooks": "airflow.sdk.bases.operator",
+    "decorators": "airflow.sdk.bases.decorator",
+}
+MOST_CPU_MILLISECONDS = 30.0
+RUNS = 5
+
+#: The wire, the job and what they stand on belong into the task's run.
+TOO_HEAVY = ("airflow_claude_batch.api", "airflow_claude_batch.batch", "anthropic", "asgiref", "httpx", "msgspec")
+
+# Each import is measured in a process of its own, forked from one in which Airflow's base operator is loaded.
+MEASURE = """
+import gc, importlib, json, os, sys, time
+from airflow.sdk import BaseOperator
+
+def measure(module, airflows_own):
+    importlib.import_module(airflows_own)
+    old = set(sys.modules)
+    begun = time.process_time()
+    importlib.import_module(f"airflow_claude_batch.{module}")
+    cpu = (time.process_time() - begun) * 1000
+    return {"cpu": cpu, "new": sorted(set(sys.modules) - old)}
+
+def in_child(module, airflows_own):
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.write(write, json.dumps(measure(module, airflows_own)).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        result = json.load(answer)
+    os.wait()
+    return result
+
+gc.disable()
+runs, modules = int(sys.argv[1]), json.loads(sys.argv[2])
+print(json.dumps({module: [in_child(module, own) for _ in range(runs)] for module, own in modules.items()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, Any]:
+    command = [sys.executable, "-W", "ignore", "-c", MEASURE, str(RUNS), json.dumps(MODULES)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]  # (JSON)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_parsing_a_dag_costs_milliseconds(measured: dict[str, Any], module: str) -> None:
+    assert statistics.median(run["cpu"] for run in measured[module]) < MOST_CPU_MILLISECONDS
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_parsing_a_dag_loads_nothing_that_only_tasks_need(measured: dict[str, Any], module: str) -> None:
+    new = measured[module][0]["new"]
+    assert f"airflow_claude_batch.{module}" in new
+    assert [name for name in new if name.startswith(TOO_HEAVY)] == []
