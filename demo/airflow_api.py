@@ -52,10 +52,14 @@ class AirflowApi:
         errors = self._call("GET", "/api/v2/importErrors")["import_errors"]
         return next((e["stack_trace"] for e in errors if e["filename"].endswith(file_name)), None)
 
-    def trigger(self, dag_id: str, run_id: str) -> None:
-        """Start a run, as the UI's button does."""
+    def trigger(self, dag_id: str, run_id: str) -> bool:
+        """Start a run, as the UI's button does; answers False if there is one of this id already."""
         body: dict[str, Any] = {"dag_run_id": run_id, "logical_date": None, "conf": {}}
-        self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)
+        response = self._send("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)
+        if response.status_code == httpx.codes.CONFLICT:
+            return False
+        response.raise_for_status()
+        return True
 
     def unfinished_runs(self, dag_id: str) -> list[str]:
         """The ids of the runs that have not ended, newest first."""
@@ -66,6 +70,11 @@ class AirflowApi:
     def fail_run(self, dag_id: str, run_id: str) -> None:
         """Mark a run failed, with its open tasks."""
         self._call("PATCH", _run(dag_id, run_id), json={"state": "failed"})
+
+    def clear_failed(self, dag_id: str, run_id: str) -> None:
+        """Have the failed tasks of a run tried again."""
+        body = {"dag_run_id": run_id, "only_failed": True, "reset_dag_runs": True, "dry_run": False}
+        self._call("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body)
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """``queued``, ``running``, ``success`` or ``failed``."""

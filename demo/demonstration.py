@@ -61,6 +61,8 @@ class Demonstration:
             raise
         finally:
             self._leave(airflow, keep=keep)
+            if self._unfinished_run():
+                self._screen.say("What was sent goes on at the API and is billed; `make demo LIVE=1` takes it up again")
 
     def _is_agreed(self) -> bool:
         """Say what will go to the real API, and ask."""
@@ -119,15 +121,15 @@ class Demonstration:
 
     def _begin(self, airflow: AirflowProcesses) -> DagRun:
         """Trigger the DAG; in live mode go on with the run that an earlier demo left, if there is one."""
-        run_id = self._unfinished_run()
-        if run_id:
-            self._screen.say(f"Going on with the interrupted {run_id}: what it sent is not sent again")
-            return DagRun(airflow, DAG_ID, run_id, TASK_IDS)
-        run_id = f"demo__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
+        run_id = self._unfinished_run() or f"demo__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
         if self._settings.live:
             self._run_file.write_text(run_id)
-        airflow.api.trigger(DAG_ID, run_id)
-        self._screen.say(f"DAG {DAG_ID} triggered, run {run_id}")
+        if airflow.api.trigger(DAG_ID, run_id):
+            self._screen.say(f"DAG {DAG_ID} triggered, run {run_id}")
+        else:
+            self._screen.say(f"Going on with run {run_id}: what it has sent is not sent again")
+            if airflow.api.run_state(DAG_ID, run_id) == "failed":
+                airflow.api.clear_failed(DAG_ID, run_id)
         return DagRun(airflow, DAG_ID, run_id, TASK_IDS)
 
     def _unfinished_run(self) -> str | None:
@@ -147,6 +149,8 @@ class Demonstration:
             self._screen.say(
                 f"The API's books: {len(books['batches'])} batch, {books['billed_requests']} answers billed"
             )
+        if usd := (manifest["cost"] or {}).get("usd"):
+            self._screen.say(f"Cost      ${usd}" + " (of simulated usage)" * bool(self._simulator))
         self._screen.say(f"Report    {run.returned('write_report')}")
         self._screen.say(f"Results   {manifest['results_path']}")
 

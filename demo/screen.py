@@ -54,6 +54,7 @@ class Screen:
         try:
             return self.console.input(question).strip().lower() in ("y", "yes")
         except EOFError:
+            self.console.print()
             return False
 
     @contextmanager
