@@ -171,8 +171,18 @@ class Record:
         self._store = store
         self.ledger = ledger
 
+    @classmethod
+    def take_over(cls, store: LedgerStore, ledger: Ledger) -> Record:
+        """Make ``ledger.attempt`` the owner of the submission, whoever had it before."""
+        save(store, ledger)
+        return cls(store, ledger)
+
     def save(self, ledger: Ledger) -> None:
-        """Make a change durable; only then may it be acted upon."""
+        """Make a change durable; only then may it be acted upon.
+
+        :raises SubmissionTakenOverError: what the owner has written since must not be lost.
+        """
+        self.check_ownership()
         save(self._store, ledger)
         self.ledger = ledger
 

@@ -84,8 +84,7 @@ def begin(
         if known is None or known.input_digest != requests.digest:
             with path.open("rb") as source, folder.writing(requests_.FILE) as file:
                 shutil.copyfileobj(source, file, 1 << 20)
-        record = Record(store, ledger)
-        record.save(ledger)
+        record = Record.take_over(store, ledger)
     except BaseException:
         requests.close()
         raise

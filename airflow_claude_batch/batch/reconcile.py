@@ -20,6 +20,9 @@ CREATE_BASE = timedelta(seconds=60)
 SLOWEST_UPLOAD_BYTES_PER_SECOND = 500_000
 #: The last bytes of an aborted upload (a write timeout), and the time until an accepted batch is listed (seen: none).
 SETTLING = timedelta(seconds=120)
+#: How long after all that a batch may still be ours: a proxy may hold a whole upload back. Later ones are others', of
+#: which a busy workspace makes new ones faster than they end.
+HELD_BACK = timedelta(hours=1)
 #: How soon to look again while nothing is there.
 LOOK_AGAIN = timedelta(seconds=10)
 
@@ -95,7 +98,7 @@ def reconcile(part: Part, listing: Sequence[Candidate], *, known: Collection[str
     candidates = [
         batch
         for batch in listing
-        if batch.request_count == part.count and batch.batch_id not in known and _not_older(batch, part)
+        if batch.request_count == part.count and batch.batch_id not in known and _is_of_its_time(batch, part)
     ]
     for batch in candidates:
         if batch.first_custom_id and batch.first_custom_id.startswith(f"{part.token}-"):
@@ -111,7 +114,9 @@ def reconcile(part: Part, listing: Sequence[Candidate], *, known: Collection[str
     return Send()
 
 
-def _not_older(batch: Candidate, part: Part) -> bool:
+def _is_of_its_time(batch: Candidate, part: Part) -> bool:
+    if batch.created_at > grace_ends(part) + HELD_BACK:
+        return False
     return part.watermark_at is None or batch.created_at >= part.watermark_at
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from array import array
 from collections.abc import Callable, Container, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_claude_batch.batch.ledger import Ledger, Part, Record, new_token
@@ -15,7 +15,7 @@ from airflow_claude_batch.batch.recovery import record_batch
 from airflow_claude_batch.batch.requests import CreateBody, Requests
 from airflow_claude_batch.batch.results import FINAL, Status
 from airflow_claude_batch.batch.splitting import Slice, split
-from airflow_claude_batch.exceptions import APIError
+from airflow_claude_batch.exceptions import APIConnectionError, APIError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
@@ -45,15 +45,17 @@ def next_piece(ledger: Ledger, requests: Requests, statuses: Sequence[int], poli
 def send(
     piece: Slice, record: Record, requests: Requests, client: ClaudeClient, *, clock: Callable[[], datetime]
 ) -> None:
-    """Create one message batch.
+    """Create one message batch, within its deadline from the moment of its intent: later, others take it for lost.
 
     :raises APIError: with ``may_have_been_accepted``, the intent stays in the ledger and is to be settled; otherwise
         nothing was sent, and the ledger says so.
     """
+    began = clock()
     part = _intend(piece, record, client, clock=clock)
     body = CreateBody(requests, piece.indices, part.token)
     try:
-        batch = client.create_batch(body, deadline_seconds=create_deadline(part.size).total_seconds())
+        left = _time_left(part, clock() - began)
+        batch = client.create_batch(body, deadline_seconds=left.total_seconds())
     except APIError as error:
         if not error.may_have_been_accepted:
             record.save(record.ledger.without_part(part))
@@ -65,7 +67,6 @@ def _intend(piece: Slice, record: Record, client: ClaudeClient, *, clock: Callab
     """Write down what is about to be sent, and the workspace's newest batch at this moment."""
     newest = client.list_batches(limit=1)
     watermark = newest.data[0] if newest.data else None
-    record.check_ownership()
     part = Part(
         token=new_token(),
         first=piece.first,
@@ -79,7 +80,23 @@ def _intend(piece: Slice, record: Record, client: ClaudeClient, *, clock: Callab
         watermark_at=watermark.created_at if watermark else None,
     )
     record.save(record.ledger.with_part(part))
+    # Another attempt that took over while this was written has not seen the intent.
+    record.check_ownership()
     return part
+
+
+def _time_left(part: Part, passed: timedelta) -> timedelta:
+    """What is left of the time for a create whose intent is so old.
+
+    :raises APIConnectionError: nothing; it was not sent.
+    """
+    left = create_deadline(part.size) - passed
+    if left <= timedelta():
+        raise APIConnectionError(
+            f"could not create a message batch: {passed} went by after the intent was written, because this process "
+            "stood still or its ledger was slow. Nothing was created."
+        )
+    return left
 
 
 def is_of_this_round(part: Part, ledger: Ledger) -> bool:

@@ -24,6 +24,7 @@ class Store:
     def __init__(self, data: bytes | None = None, error: Exception | None = None) -> None:
         self.data = data
         self.error = error
+        self.save_error: Exception | None = None
 
     def load(self) -> bytes | None:
         if self.error:
@@ -31,8 +32,8 @@ class Store:
         return self.data
 
     def save(self, data: bytes) -> None:
-        if self.error:
-            raise self.error
+        if error := self.save_error or self.error:
+            raise error
         self.data = data
 
 
@@ -226,7 +227,9 @@ def test_refusal_of_the_store_itself_is_passed_on_as_it_is() -> None:
 
 
 def test_ledger_that_cannot_be_written_stops_and_names_the_batches() -> None:
-    record = Record(Store(error=OSError("disk full")), ledger(OPEN))
+    store = Store()
+    record = Record.take_over(store, ledger(OPEN))
+    store.save_error = OSError("disk full")
 
     with pytest.raises(SubmissionRecordError, match=r"OSError: disk full.*Batches known now: b2, b3"):
         record.save(ledger(OPEN, LANDED))
@@ -238,7 +241,7 @@ def test_ledger_that_cannot_be_written_stops_and_names_the_batches() -> None:
 
 def test_record_that_is_still_ours_may_go_on() -> None:
     store = Store()
-    record = Record(store, ledger())
+    record = Record.take_over(store, ledger())
     record.save(ledger(OPEN))
 
     record.check_ownership()
@@ -248,8 +251,7 @@ def test_record_that_is_still_ours_may_go_on() -> None:
 @pytest.mark.parametrize("gone", [True, False], ids=["ledger gone", "another attempt's"])
 def test_record_that_is_another_s_stops(gone: bool) -> None:
     store = Store()
-    record = Record(store, ledger(OPEN))
-    record.save(ledger(OPEN))
+    record = Record.take_over(store, ledger(OPEN))
     if gone:
         store.data = None
     else:
@@ -257,6 +259,10 @@ def test_record_that_is_another_s_stops(gone: bool) -> None:
 
     with pytest.raises(SubmissionTakenOverError, match="known here: b2"):
         record.check_ownership()
+    before = store.data
+    with pytest.raises(SubmissionTakenOverError):
+        record.save(ledger(LANDED))
+    assert store.data == before
 
 
 def test_part_says_whether_it_may_still_become_a_batch() -> None:
