@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,46 +51,65 @@ def render_messages(
     element. What comes from another task, or is one of many mapped arguments, is data and stays as it is.
     """
     if isinstance(content, str):
-        return Unshown(_native(task, content, context, jinja_env), "from a template")
-    if hasattr(content, "resolve"):
+        from jinja2.nativetypes import native_concat
+
+        return Unshown(_render(content, context, _environment(task, jinja_env), native_concat), "from a template")
+    if _is_reference(content):
         return Unshown(content.resolve(context), "from an upstream task")
-    if _is_mapped(task) or id(content) in (seen_oids or ()):
+    if _is_mapped_argument(task) or id(content) in (seen_oids or ()):
         return Unshown(content, "a mapped argument")
     if not has_marks(content):
         return Unshown(content, "written in the DAG")
-    return Unshown(_rendered(task, content, context, jinja_env), "written in the DAG")
+    return Unshown(_rendered(content, context, _environment(task, jinja_env)), "written in the DAG")
 
 
-def _rendered(task: BaseOperator, content: Any, context: Context, jinja_env: jinja2.Environment | None) -> Any:
-    """A copy of literal content with its strings rendered; prompts that look like numbers stay strings."""
-    env = jinja_env or task.get_template_env()
+def _rendered(content: Any, context: Context, env: jinja2.Environment) -> Any:
+    """A copy of literal content with its strings rendered."""
     if isinstance(content, str):
-        return env.from_string(content).render(_names(context)) if has_marks(content) else content
-    if hasattr(content, "resolve"):
+        return _render(content, context, env, _text_or_object) if has_marks(content) else content
+    if _is_reference(content):
         return content.resolve(context)
     if isinstance(content, Mapping):
-        return {key: _rendered(task, value, context, env) for key, value in content.items()}
+        return {key: _rendered(value, context, env) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_rendered(task, value, context, env) for value in content]
+        return [_rendered(value, context, env) for value in content]
     return content
 
 
-def _native(task: BaseOperator, content: str, context: Context, jinja_env: jinja2.Environment | None) -> Any:
-    from jinja2.nativetypes import NativeEnvironment
+def _environment(task: BaseOperator, jinja_env: jinja2.Environment | None) -> jinja2.Environment:
+    """The task's own environment, as far as one that leaves values as they are can be."""
+    from jinja2.nativetypes import NativeCodeGenerator
 
-    env = jinja_env or task.get_template_env()
-    native = NativeEnvironment(undefined=env.undefined)
-    native.globals.update(env.globals)
-    native.filters.update(env.filters)
-    return native.from_string(content).render(_names(context))
-
-
-def _names(context: Context) -> dict[str, Any]:
-    return dict(context)
+    env = (jinja_env or task.get_template_env()).overlay()
+    env.code_generator_class = NativeCodeGenerator
+    return env
 
 
-def _is_mapped(task: BaseOperator) -> bool:
-    return bool(getattr(task, "_BaseOperator__from_mapped", False))
+def _render(text: str, context: Context, env: jinja2.Environment, join: Callable[[Iterable[Any]], Any]) -> Any:
+    template = env.from_string(text)
+    return join(template.root_render_func(template.new_context(dict(context))))
+
+
+def _text_or_object(values: Iterable[Any]) -> Any:
+    """A template within an element: a list or mapping stays one, all else is text, also what looks like a number."""
+    parts = list(values)
+    if len(parts) == 1 and isinstance(parts[0], Mapping | list | tuple):
+        return parts[0]
+    return "".join(map(str, parts))
+
+
+def _is_reference(content: Any) -> bool:
+    """Whether it stands for another task's output. (A path has a ``resolve`` as well.)"""
+    return hasattr(content, "iter_references") and hasattr(content, "resolve")
+
+
+def _is_mapped_argument(task: BaseOperator) -> bool:
+    """Whether ``messages`` was given to ``expand``, and not to ``partial``."""
+    if not getattr(task, "_BaseOperator__from_mapped", False):
+        return False
+    dag = task.get_dag()
+    mapped = dag.task_dict.get(task.task_id) if dag else None
+    return "messages" not in getattr(mapped, "partial_kwargs", {})
 
 
 def has_marks(content: Any) -> bool:
@@ -101,4 +120,4 @@ def has_marks(content: Any) -> bool:
         return any(map(has_marks, content.values()))
     if isinstance(content, list | tuple):
         return any(map(has_marks, content))
-    return hasattr(content, "resolve")
+    return _is_reference(content)
