@@ -6,16 +6,13 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from airflow_claude_batch._compat import timezone
 from airflow_claude_batch.batch import costing, opening, parquet
 from airflow_claude_batch.batch.job import Submission
-from airflow_claude_batch.batch.ledger import FolderLedgerStore, LedgerStore
+from airflow_claude_batch.batch.ledger import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.manifest import Manifest, dry_manifest
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.requests import FILE, Requests
@@ -30,25 +27,6 @@ if TYPE_CHECKING:
     from airflow_claude_batch._compat import Context
     from airflow_claude_batch.batch.storage import Folder
     from airflow_claude_batch.operators import SendMessageBatchOperator
-
-STATE_KEY = "claude_batch_ledger"
-#: A ledger outlives its batches' results (29 days), counted from its last change.
-STATE_RETENTION = timedelta(days=60)
-
-
-class StateLedgerStore:
-    """The ledger in Airflow's task state store (3.3+); one left in the folder by an older version is taken over."""
-
-    def __init__(self, accessor: Any, folder: Folder) -> None:
-        self._accessor = accessor
-        self._folder = FolderLedgerStore(folder)
-
-    def load(self) -> bytes | None:
-        value = self._accessor.get(STATE_KEY)
-        return self._folder.load() if value is None else msgspec.json.encode(value)
-
-    def save(self, data: bytes) -> None:
-        self._accessor.set(STATE_KEY, msgspec.json.decode(data), retention=STATE_RETENTION)
 
 
 def run_submission(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -23,6 +23,9 @@ from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTak
 
 FILE = "ledger.json"
 VERSION = 1
+STATE_KEY = "claude_batch_ledger"
+#: A ledger outlives its batches' results (29 days), counted from its last change.
+STATE_RETENTION = timedelta(days=60)
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -162,6 +165,24 @@ class FolderLedgerStore:
 
     def save(self, data: bytes) -> None:
         storage.write(self._folder, FILE, data)
+
+
+class StateLedgerStore:
+    """The ledger in Airflow's task state store (3.3+); one left in the folder by an older version is taken over.
+
+    The state store refuses writes of a try that was replaced: its task instance has another id by then.
+    """
+
+    def __init__(self, accessor: Any, folder: storage.Folder) -> None:
+        self._accessor = accessor
+        self._folder = FolderLedgerStore(folder)
+
+    def load(self) -> bytes | None:
+        value = self._accessor.get(STATE_KEY)
+        return self._folder.load() if value is None else msgspec.json.encode(value)
+
+    def save(self, data: bytes) -> None:
+        self._accessor.set(STATE_KEY, msgspec.json.decode(data), retention=STATE_RETENTION)
 
 
 class Record:
