@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow_claude_batch._compat import ObjectStoragePath, conf
+from airflow_claude_batch.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batch.storage import Folder
@@ -39,15 +40,33 @@ def submission_id(ti: Any) -> str:
 
 
 def folder_at(uri: str) -> Folder:
-    """A folder by path or URI, such as ``s3://aws_default@bucket/claude-batch``."""
+    """A folder by path or URI, such as ``s3://aws_default@bucket/claude-batch``.
+
+    :raises ConfigurationError: no installed provider serves the URI.
+    """
     from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
 
     if "://" not in uri:
         return LocalFolder(Path(uri).expanduser())
-    path = ObjectStoragePath(uri)
+    path = object_path(uri)
     if path.protocol in ("file", "local"):
         return LocalFolder(Path(path.path))
     return ObjectFolder(path.fs, path.path, uri=uri)
+
+
+def object_path(uri: str) -> ObjectStoragePath:
+    """A path or URI whose storage can be reached from here.
+
+    :raises ConfigurationError: no installed provider serves the URI.
+    """
+    try:
+        path = ObjectStoragePath(uri)
+        _ = path.fs
+    except (ValueError, ImportError) as error:
+        raise ConfigurationError(
+            f"{uri} cannot be reached: {error}. Install the Airflow provider that serves it on every worker."
+        ) from error
+    return path
 
 
 def parent_of(uri: str) -> tuple[Folder, str]:

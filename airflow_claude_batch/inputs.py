@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from airflow_claude_batch.batch.preflight import Preflight
 from airflow_claude_batch.batch.requests import write_requests
 from airflow_claude_batch.batch.schema import OutputSchema, read_schema
 from airflow_claude_batch.exceptions import InputError, InvalidMessageError
+from airflow_claude_batch.folders import object_path
 from airflow_claude_batch.templating import plain
 
 if TYPE_CHECKING:
@@ -46,13 +48,22 @@ def _requests(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceTab
         model=task.model or hook.get_default_model(),
         max_tokens=_whole_number(task.max_tokens),
         system=_cached(plain(task.system)) if task.cache_system else plain(task.system),
-        params=plain(task.request_params) or {},
+        params=_params(task.request_params),
         output_format=schema.format if (schema := output_schema(task)) else None,
     )
     for index, element in enumerate(elements(plain(task.messages))):
         request = read_request(element, index, defaults)
         preflight.check(request)
         yield request
+
+
+def _params(params: Any) -> Mapping[str, Any]:
+    if not isinstance(params or {}, Mapping):
+        raise InputError(
+            f"request_params is a {type(params).__name__}. Give a mapping; a template that makes one needs a DAG with "
+            "render_template_as_native_obj=True."
+        )
+    return params or {}
 
 
 def _cached(system: Any) -> list[Any]:
@@ -63,6 +74,8 @@ def _cached(system: Any) -> list[Any]:
     if not system:
         raise InputError("cache_system=True needs a system prompt to mark: give system.")
     blocks: list[Any] = [{"type": "text", "text": system}] if isinstance(system, str) else list(system)
+    if not all(isinstance(block, Mapping) for block in blocks):
+        raise InputError("system must be a string or a list of content blocks.")
     mark = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
     return [*blocks[:-1], {**blocks[-1], **mark}]
 
@@ -79,7 +92,7 @@ def elements(messages: Any) -> Iterable[Any]:
     """
     if isinstance(messages, str | ObjectStoragePath | Path):
         return _lines(str(messages))
-    if isinstance(messages, Mapping) or not isinstance(messages, Iterable):
+    if isinstance(messages, Mapping | bytes) or not isinstance(messages, Iterable):
         raise InputError(
             f"messages is a {type(messages).__name__}. Give a list of elements, or the path of a .jsonl file."
         )
@@ -95,14 +108,14 @@ def _lines(uri: str) -> Iterator[Any]:
         )
     number = 0
     try:
-        with ObjectStoragePath(uri).open("rb") as raw:  # type: ignore[no-untyped-call]  # Airflow's
+        with object_path(uri).open("rb") as raw:  # type: ignore[no-untyped-call]  # Airflow's
             lines = gzip.GzipFile(fileobj=raw) if uri.endswith(".gz") else raw
             for number, line in enumerate(lines, 1):  # noqa: B007  # named in errors
                 if line.strip():
                     yield msgspec.json.decode(line)
     except FileNotFoundError as error:
         raise InputError(f"messages: there is no file {uri}.") from error
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"messages: {uri} breaks off after line {number}: {error}. Write it again, whole.") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidMessageError(f"messages: line {number} of {uri} is not JSON ({type(error).__name__}).") from None
