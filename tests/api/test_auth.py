@@ -138,11 +138,11 @@ def test_what_is_not_known_is_not_sent_and_the_version_neither():
 
 def test_a_token_is_kept_until_shortly_before_its_end(caller):
     tokens = []
-    for moment in (0, 3479, 3481, 3600):
+    for moment in (0, 3479, 3480, 3600):
         caller.clock.now = 1000.0 + moment
         tokens.append(caller.token().removeprefix("sk-ant-oat01-"))
 
-    # At 3481 s, 119 s before its end, it was renewed early; that one is good until long after.
+    # At 3480 s, 120 s before its end, it was renewed early; that one is good until long after.
     assert tokens == ["token1", "token1", "token2", "token2"]
     assert len(caller.endpoint.requests) == 2
 
@@ -150,11 +150,33 @@ def test_a_token_is_kept_until_shortly_before_its_end(caller):
 def test_a_short_lived_token_is_not_renewed_at_every_call(caller):
     caller.endpoint.answer["expires_in"] = 60
     tokens = []
-    for moment in (0, 29, 31, 32):
+    for moment in (0, 29, 30, 31):
         caller.clock.now = 1000.0 + moment
         tokens.append(caller.token()[-1])
 
     assert tokens == ["1", "1", "2", "2"]
+
+
+def test_a_short_lived_token_is_dead_a_quarter_of_its_life_before_its_end(caller):
+    caller.endpoint.answer["expires_in"] = 60
+    caller.token()
+    caller.endpoint.failures = [RawAnswer(503, {}, b"")] * 2
+    caller.clock.now += 44
+
+    assert caller.token().endswith("token1")
+    caller.clock.now += 1
+    with pytest.raises(CallFailed):
+        caller.token()
+
+
+def test_a_token_that_does_not_say_how_long_it_lives_lives_an_hour(caller):
+    del caller.endpoint.answer["expires_in"]
+    caller.token()
+    caller.clock.now += 3479
+
+    assert caller.token().endswith("token1")
+    caller.clock.now += 1
+    assert caller.token().endswith("token2")
 
 
 def test_a_token_dead_on_arrival_is_used_once_and_not_asked_for_in_circles(caller):
@@ -172,17 +194,17 @@ def test_an_early_refresh_that_fails_goes_on_with_the_old_token_and_pauses(calle
     assert caller.token().endswith("token1")
     assert caller.token().endswith("token1")
     assert len(caller.endpoint.requests) == 2
-    caller.clock.now += 5.1
+    caller.clock.now += 5
     assert caller.token().endswith("token1")
     assert len(caller.endpoint.requests) == 3
-    caller.clock.now += 5.1
+    caller.clock.now += 5
     assert caller.token().endswith("token4")
 
 
 def test_a_late_refresh_that_fails_is_an_error_and_the_next_call_tries_again(caller):
     caller.token()
     caller.endpoint.failures = [RawAnswer(503, {}, b"")]
-    caller.clock.now += 3571
+    caller.clock.now += 3570
 
     with pytest.raises(CallFailed):
         caller.token()

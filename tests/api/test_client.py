@@ -307,11 +307,13 @@ def test_all_pages_are_walked_in_the_direction_asked_for(client_of, start, pages
     assert [request.url.query.decode() for request in client.api.requests] == queries
 
 
-def test_a_page_that_leaves_its_cursors_out_is_walked_by_its_batches(client_of):
-    bare = {"data": [BATCH | {"id": "b"}], "has_more": True}
-    client = client_of(httpx.Response(200, json=bare), page("a", more=False))
+@pytest.mark.parametrize(("start", "cursor"), [({}, b"after_id=b"), ({"before_id": "a"}, b"before_id=c")])
+def test_a_page_that_leaves_its_cursors_out_is_walked_by_its_batches(client_of, start, cursor):
+    bare = {"data": [BATCH | {"id": "c"}, BATCH | {"id": "b"}], "has_more": True}
+    client = client_of(httpx.Response(200, json=bare), page("x", more=False))
 
-    assert [batch.id for batch in client.iter_batches()] == ["b", "a"]
+    assert [batch.id for batch in client.iter_batches(**start)] == ["c", "b", "x"]
+    assert client.api.requests[1].url.query == cursor + b"&limit=1000"
 
 
 def test_a_cursor_that_does_not_move_is_an_error_and_not_a_circle(client_of):
@@ -592,10 +594,19 @@ def test_reading_has_no_such_deadline(client_of):
     assert client.retrieve_batch(BATCH_ID).id == BATCH_ID
 
 
-@pytest.mark.parametrize(("operation", "seconds"), [("create_batch", 600.0), ("retrieve_batch", 60.0)])
-def test_only_what_may_take_long_is_waited_for_long(client_of, operation, seconds):
+def drain(client):
+    with client.stream_results(BATCH_ID):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("call", "seconds"),
+    [(lambda c: c.create_batch(BODY), 600.0), (drain, 600.0), (lambda c: c.retrieve_batch(BATCH_ID), 60.0)],
+    ids=["create", "results", "retrieve"],
+)
+def test_only_what_may_take_long_is_waited_for_long(client_of, call, seconds):
     client = client_of(OK)
-    getattr(client, operation)(BODY if operation == "create_batch" else BATCH_ID)
+    call(client)
     timeout = client.api.requests[0].extensions["timeout"]
 
     assert timeout == {"connect": 10.0, "read": seconds, "write": 30.0, "pool": 600.0}

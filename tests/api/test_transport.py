@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from faces import BATCH, BATCH_ID, BODY, KEY
+from faces import BATCH, BATCH_ID, BODY, KEY, SyncFace
 from raw_server import RawServer
 
 from airflow_claude_batch import exceptions
@@ -509,11 +509,9 @@ def test_a_host_that_only_httpx_finds_wrong_is_a_matter_of_configuration(face):
         client.retrieve_batch(BATCH_ID)
 
 
-def test_one_client_serves_many_threads(face):
-    if face.__name__ != "SyncFace":
-        pytest.skip("a loop is one thread")
+def test_one_client_serves_many_threads():
     found = []
-    with RawServer(always) as server, face(config(server.port)) as client:
+    with RawServer(always) as server, SyncFace(config(server.port)) as client:
         threads = [threading.Thread(target=lambda: found.append(client.retrieve_batch(BATCH_ID).id)) for _ in range(20)]
         for thread in threads:
             thread.start()
