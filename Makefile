@@ -19,13 +19,16 @@ test: $(STAMP) ## run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 matrix: $(STAMP) ## the Airflow tests on 3.0, 3.1, 3.2 and 3.3 (ONLY=3.0 narrows, ARGS go to pytest)
-	@$(BIN)/python tests/matrix/run.py $(if $(ONLY),--only $(ONLY)) $(ARGS)
+	@$(BIN)/python tests/matrix/run.py $(foreach version,$(ONLY),--only $(version)) $(ARGS)
 
 lint: $(STAMP) ## formatting, lint rules, import contracts
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/lint-imports
 
 types: $(STAMP) ## mypy, strict
 	@$(BIN)/mypy
+
+bench: $(STAMP) ## what a thousand deferred tasks cost, beside Apache's trigger (ten minutes, Linux)
+	@$(BIN)/python benchmarks/waiting.py $(ARGS)
 
 check: lint types test ## what CI runs
 
@@ -46,4 +49,4 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "Installing failed (the lines above say why). A first run needs a package index: check the network or pip's settings."; exit 1; }
 	@touch $@
 
-.PHONY: help demo demo-stop test matrix lint types check fmt clean
+.PHONY: help demo demo-stop test matrix lint types bench check fmt clean

@@ -46,7 +46,7 @@ class Loop:
         self._answers = answers
         self._tasks: set[asyncio.Task[None]] = set()
         self._fired: dict[str, float] = {}
-        self._worst_lag = 0.0
+        self._worst_lag = self._longest_turn = 0.0
         self._watching: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -73,11 +73,15 @@ class Loop:
             self._fired[batch_id] = time.time()
 
     async def _watch(self) -> None:
-        """Note by how much a short sleep was too long: so long nobody else got a turn."""
+        """Note by how much a short sleep was too long, and how much CPU the loop's thread took meanwhile.
+
+        The second leaves out what other processes of a busy machine do to the first.
+        """
         while True:
-            begun = time.perf_counter()
+            begun, cpu = time.perf_counter(), time.thread_time()
             await asyncio.sleep(TICK_SECONDS)
             self._worst_lag = max(self._worst_lag, time.perf_counter() - begun - TICK_SECONDS)
+            self._longest_turn = max(self._longest_turn, time.thread_time() - cpu)
 
     def _mark(self) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -85,10 +89,11 @@ class Loop:
             "cpu": time.process_time(),
             "rss": pages * os.sysconf("SC_PAGE_SIZE"),
             "lag": self._worst_lag,
+            "turn": self._longest_turn,
             "waiting": len(self._tasks),
             "fired": self._fired if not self._tasks else {},
         }
-        self._worst_lag = 0.0
+        self._worst_lag = self._longest_turn = 0.0
         print(json.dumps(mark), file=self._answers, flush=True)
 
 
