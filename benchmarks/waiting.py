@@ -23,9 +23,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from peers import install_peers
+
 HERE = Path(__file__).parent
-PEERS = HERE.parent / ".venvs" / "peers"
-PEER = "apache-airflow-providers-anthropic==1.2.0"
 LATENCY_SECONDS = 0.05
 INTERVAL_SECONDS = 10.0
 INTERVALS = 3
@@ -193,18 +193,6 @@ def wait_until(come_true: Any, *, pause: float = 0.1, seconds: float = 900.0) ->
             raise TimeoutError
         time.sleep(pause)
     return value
-
-
-def install_peers() -> Path:
-    """Make the environment of the official provider beside ours; return its interpreter."""
-    python = PEERS / "bin" / "python"
-    if not python.exists():
-        uv = Path(sys.executable).with_name("uv")
-        constraints = HERE.parent / "constraints.txt"
-        subprocess.run([uv, "venv", "-q", "--python", sys.executable, PEERS], check=True)
-        command = [uv, "pip", "install", "-q", "--python", python, "-c", constraints, PEER, "anthropic>=1"]
-        subprocess.run(command, check=True)
-    return python
 
 
 ROWS = (

@@ -1,0 +1,133 @@
+"""What the benchmarks of size share: an API that only moves bytes, and processes whose cost is measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+ROLE = Path(__file__).with_name("bulk_role.py")
+KEY = "sk-benchmark"
+BATCHES = "/v1/messages/batches"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a role's work cost; ``memory`` is its peak in bytes above that of the interpreter with its imports."""
+
+    cpu: Mapping[str, float]
+    memory: int
+    seconds: float
+
+    @property
+    def cpu_seconds(self) -> float:
+        return sum(self.cpu.values())
+
+
+class LoopbackAPI(ThreadingHTTPServer):
+    """Answers with files and takes bodies into one: what it costs is not what a client costs.
+
+    :param results: the files of result lines, by batch id.
+    :param received: where the body of a create call goes.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, results: Mapping[str, tuple[Path, int]], received: Path | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.results = results
+        self.received = received
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def batch(self, batch_id: str, status: str, count: int) -> dict[str, Any]:
+        """A message batch as the API describes it."""
+        return {
+            "id": batch_id,
+            "type": "message_batch",
+            "processing_status": status,
+            "request_counts": {"processing": 0, "succeeded": count, "errored": 0, "canceled": 0, "expired": 0},
+            "created_at": "2026-10-08T00:00:00Z",
+            "expires_at": "2026-10-09T00:00:00Z",
+            "ended_at": None,
+            "archived_at": None,
+            "cancel_initiated_at": None,
+            "results_url": f"{self.url}{BATCHES}/{batch_id}/results",
+        }
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: LoopbackAPI
+
+    def do_GET(self) -> None:
+        batch_id = self.path.removeprefix(f"{BATCHES}/").split("/")[0]
+        path, count = self.server.results[batch_id]
+        if self.path.endswith("/results"):
+            self._head(path.stat().st_size, "application/x-jsonl")
+            with path.open("rb") as file:
+                self.connection.sendfile(file)
+        else:
+            self._answer(self.server.batch(batch_id, "ended", count))
+
+    def do_POST(self) -> None:
+        left = int(self.headers["content-length"])
+        with Path(self.server.received if self.path == BATCHES else os.devnull).open("wb") as file:
+            while left:
+                left -= file.write(self.rfile.read(min(left, 1 << 18)))
+        counted = {"input_tokens": 400}
+        self._answer(self.server.batch("msgbatch_new", "in_progress", 0) if self.path == BATCHES else counted)
+
+    def _answer(self, value: Any) -> None:
+        body = json.dumps(value).encode()
+        self._head(len(body), "application/json")
+        self.wfile.write(body)
+
+    def _head(self, length: int, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(length))
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serving(api: LoopbackAPI) -> Iterator[LoopbackAPI]:
+    """Answer calls in threads of this process, which is not measured."""
+    thread = threading.Thread(target=api.serve_forever)
+    thread.start()
+    try:
+        yield api
+    finally:
+        api.shutdown()
+        thread.join()
+        api.server_close()
+
+
+def run(role: str, python: str | Path, home: Path, api: LoopbackAPI, **options: Any) -> Cost:
+    """Let a role do its work in a process of its own; see ``bulk_role.py``."""
+    connection = json.dumps({"conn_type": "anthropic", "password": KEY, "host": api.url})
+    environment = os.environ | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW_CONN_ANTHROPIC_DEFAULT": connection,
+        "AIRFLOW_CONN_CLAUDE_DEFAULT": connection,
+        "NO_PROXY": "127.0.0.1",
+    }
+    command = [python, ROLE, role, json.dumps({"url": api.url, **options})]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    return Cost(**json.loads(done.stdout))
+
+
+def table(columns: Mapping[str, Cost], rows: Mapping[str, list[str]]) -> None:
+    """Print a column for each run."""
+    print(f"{'':34}" + "".join(f"{name:>20}" for name in columns))
+    for title, figures in rows.items():
+        print(f"{title:34}" + "".join(f"{figure:>20}" for figure in figures))

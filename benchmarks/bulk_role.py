@@ -1,0 +1,201 @@
+"""A measured process: does one thing in bulk, and says what it cost.
+
+Started by ``bulk.run``, also with the interpreter of another environment. A role imports what it needs, and gives the
+steps of its work by name; only they are measured.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+KEY = "sk-benchmark"
+Steps = dict[str, Callable[[], object]]
+
+
+def ours_landing(url: str, folder: str, requests: str, batch_ids: list[str]) -> Steps:
+    """Land the results of batches as the operator does."""
+    from airflow_claude_batch.api.auth import ApiKey
+    from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+    from airflow_claude_batch.batch.collect import fetch
+    from airflow_claude_batch.batch.landing import Landing, OwnSlots
+    from airflow_claude_batch.batch.pricing import PriceTable
+    from airflow_claude_batch.batch.requests import Requests
+    from airflow_claude_batch.batch.storage import LocalFolder
+
+    prices = PriceTable.load()
+    config = ClientConfig(credentials=ApiKey(KEY), base_url=url)
+
+    def land() -> None:
+        with (
+            Requests(Path(requests)) as own,
+            ClaudeClient(config) as client,
+            Landing(OwnSlots(own), prices=prices) as landing,
+        ):
+            for batch_id in batch_ids:
+                fetch(client, client.retrieve_batch(batch_id), landing, sleep=time.sleep)
+            landing.publish(LocalFolder(Path(folder)), missing="missing")
+
+    return {"landing": land}
+
+
+def common_ai_landing(url: str, folder: str, batch_id: str, count: int) -> Steps:
+    """Land the results of a batch as ``@task.llm_batch`` does."""
+    from airflow.providers.common.ai.batch.anthropic import AnthropicBatchAdapter
+    from airflow.providers.common.ai.batch.output_schema import build_output_spec
+    from airflow.providers.common.ai.batch.results import stream_results_to_jsonl
+    from airflow.sdk import ObjectStoragePath
+
+    adapter = AnthropicBatchAdapter(api_key=KEY, base_url=url)
+
+    def land() -> None:
+        stream_results_to_jsonl(
+            adapter=adapter,
+            batch_id=batch_id,
+            output_spec=build_output_spec(str),
+            request_count=count,
+            custom_id_prefix="0123456789abcdef",
+            destination=ObjectStoragePath(f"file://{folder}/results.jsonl"),
+        )
+
+    return {"landing": land}
+
+
+def copy(url: str, folder: str, batch_id: str) -> Steps:
+    """Copy the stream to a file."""
+    import httpx
+
+    def land() -> None:
+        stream = httpx.stream("GET", f"{url}/v1/messages/batches/{batch_id}/results")
+        with stream as response, Path(folder, "results.jsonl").open("wb") as file:
+            for chunk in response.iter_bytes():
+                file.write(chunk)
+
+    return {"landing": land}
+
+
+def ours_submitting(url: str, folder: str, messages: str) -> Steps:
+    """Submit a file of messages as the operator does, up to the answer to the create call."""
+    from airflow_claude_batch.batch import costing
+    from airflow_claude_batch.batch.pricing import PriceTable
+    from airflow_claude_batch.batch.requests import CreateBody, Requests
+    from airflow_claude_batch.hooks import ClaudeHook
+    from airflow_claude_batch.inputs import write_input
+    from airflow_claude_batch.operators import SendMessageBatchOperator
+
+    task = SendMessageBatchOperator(task_id="send", messages=messages, max_tokens=64)
+    hook, prices, path = ClaudeHook("claude_default"), PriceTable.load(), Path(folder, "requests.jsonl")
+    held: list[Requests] = []
+
+    def read() -> None:
+        with path.open("wb") as file:
+            write_input(task, hook, prices, file)
+
+    def estimate() -> None:
+        with hook.get_conn() as client:
+            costing.estimate_requests(held[0], iter(range(len(held[0]))), prices, client)
+
+    def create() -> None:
+        with hook.get_conn() as client:
+            client.create_batch(CreateBody(held[0], range(len(held[0])), "0123456789ab"))
+
+    return {
+        "read, check and write": read,
+        "index": lambda: held.append(Requests(path)),
+        "estimate": estimate,
+        "create": create,
+    }
+
+
+def official_submitting(url: str, folder: str, messages: str, model: str) -> Steps:
+    """Submit a file of messages with the hook of Apache's anthropic provider."""
+    from airflow.providers.anthropic.hooks.anthropic import AnthropicHook
+
+    hook, requests = AnthropicHook("anthropic_default"), list[dict[str, Any]]()
+    hook.conn  # noqa: B018  # loads certificates; imports the SDK's resources
+
+    def read() -> None:
+        with Path(messages).open() as file:
+            requests.extend(
+                {
+                    "custom_id": element["key"],
+                    "params": {
+                        "model": model,
+                        "max_tokens": 64,
+                        "messages": [{"role": "user", "content": element["prompt"]}],
+                    },
+                }
+                for element in map(json.loads, file)
+            )
+
+    return {"read": read, "create": lambda: hook.create_batch(requests)}
+
+
+def common_ai_submitting(url: str, folder: str, messages: str, model: str) -> Steps:
+    """Submit a file of messages as ``@task.llm_batch`` does."""
+    from airflow.providers.common.ai.batch.anthropic import AnthropicBatchAdapter
+    from airflow.providers.common.ai.batch.output_schema import build_output_spec
+
+    adapter, requests = AnthropicBatchAdapter(api_key=KEY, base_url=url), list[dict[str, Any]]()
+    how = {
+        "model": model,
+        "output_spec": build_output_spec(str),
+        "idempotency_key": "0123456789abcdef",
+        "max_tokens": 64,
+    }
+
+    def read() -> None:
+        with Path(messages).open() as file:
+            requests.extend({"prompt": element["prompt"]} for element in map(json.loads, file))
+
+    return {
+        "read": read,
+        "check": lambda: adapter.validate_requests(requests, **how),
+        "create": lambda: adapter.submit(requests, input_fingerprint="0", **how),
+    }
+
+
+ROLES: dict[str, Callable[..., Steps]] = {
+    role.__name__: role
+    for role in (
+        ours_landing,
+        common_ai_landing,
+        copy,
+        ours_submitting,
+        official_submitting,
+        common_ai_submitting,
+    )
+}
+
+
+def memory(name: str) -> int:
+    """A line of ``/proc/self/status`` in bytes: ``VmRSS`` or ``VmHWM``."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name))
+
+
+def main() -> None:
+    """Do one role's work; arguments: its name, its options as JSON."""
+    name, options = sys.argv[1], json.loads(sys.argv[2])
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Airflow logs to stdout
+    steps = ROLES[name](**options)
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    alone, begun, cpu = memory("VmRSS"), time.perf_counter(), {}
+    for step, work in steps.items():
+        before = time.process_time()
+        work()
+        cpu[step] = time.process_time() - before
+    cost = {"cpu": cpu, "memory": memory("VmHWM") - alone, "seconds": time.perf_counter() - begun}
+    print(json.dumps(cost), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""The environment of the peers: Apache's two providers for Claude, apart from ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PEERS = ROOT / ".venvs" / "peers"
+PACKAGES = (
+    "apache-airflow-providers-anthropic==1.2.0",
+    "apache-airflow-providers-common-ai==1.0.0",
+    "anthropic>=1",
+)
+
+
+def install_peers() -> Path:
+    """Make the environment if it is not there as it should be; return its interpreter."""
+    python, installed = PEERS / "bin" / "python", PEERS / "installed.txt"
+    wanted = "\n".join(PACKAGES)
+    if not installed.exists() or installed.read_text() != wanted:
+        uv = Path(sys.executable).with_name("uv")
+        if not python.exists():
+            subprocess.run([uv, "venv", "-q", "--python", sys.executable, PEERS], check=True)
+        command = [uv, "pip", "install", "-q", "--python", python, "-c", ROOT / "constraints.txt", *PACKAGES]
+        subprocess.run(command, check=True)
+        installed.write_text(wanted)
+    return python
