@@ -41,7 +41,10 @@ def _do(arguments: list[str], screen: Screen) -> None:
     if arguments:
         raise DemoError(f"There is no verb {' '.join(arguments)!r}; the only one is 'stop'.")
     settings = Settings.read(os.environ)
-    with _alone(home(ROOT, live=settings.live)):
+    folder = home(ROOT, live=settings.live)
+    # Reading rows imports Airflow into this process too, which would otherwise make a home in the user's own.
+    os.environ["AIRFLOW_HOME"] = str(folder)
+    with alone(folder):
         Demonstration(settings, screen, ROOT).run()
 
 
@@ -52,7 +55,7 @@ def _stop(screen: Screen) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Keep a second demo of the same checkout out while this one runs."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +22,8 @@ CONNECTION_ID = "claude_default"
 DEFAULT_PORT = 8080
 BATCH_SECONDS = 20  # long enough to see the deferral
 SIMULATED_RUN_SECONDS = 300
-SIMULATED_SETTINGS = {"AIRFLOW__CLAUDE_BATCH__POLL_INTERVAL": "10", "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "5"}
+SETTINGS = {"AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "10"}
+SIMULATED_SETTINGS = SETTINGS | {"AIRFLOW__CLAUDE_BATCH__POLL_INTERVAL": "10"}
 LIVE_RUN_SECONDS = 26 * 3600  # the API gives a batch 24 h, the sensor waits 25
 
 
@@ -38,8 +38,6 @@ class Demonstration:
         self._home = home(root, live=settings.live)
         self._run_file = self._home / "unfinished_run"
         self._simulator: SimulatorProcess | None = None
-        # Importing Airflow here, as the rows do, would otherwise make a home in the user's own.
-        os.environ["AIRFLOW_HOME"] = str(self._home)
 
     def run(self) -> None:
         """Do it all, and leave nothing running unless that was asked for.
@@ -79,7 +77,7 @@ class Demonstration:
             raise DemoError(f"Port {port} is in use. Give another PORT, or none to have a free one chosen.")
         if port is None and is_free(DEFAULT_PORT):
             port = DEFAULT_PORT
-        settings = {} if self._settings.live else SIMULATED_SETTINGS
+        settings = SETTINGS if self._settings.live else SIMULATED_SETTINGS
         return AirflowProcesses(self._home, dags_folder=self._root / "dags", port=port, settings=settings)
 
     def _start(self, airflow: AirflowProcesses) -> None:

@@ -1,0 +1,84 @@
+"""What the demo says and does before it starts anything, and what it leaves behind."""
+
+import io
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from demo.__main__ import alone, main
+from demo.demonstration import CONNECTION_ID, Demonstration
+from demo.errors import DemoError
+from demo.live import forget_connection, read_plan
+from demo.ports import free_ports, is_free
+from demo.screen import Screen
+from demo.settings import Settings
+
+EXAMPLE = Path(__file__).parents[2] / "dags" / "describe_options.py"
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_port_in_use_is_said_before_anything_starts(tmp_path: Path, busy_port: int) -> None:
+    screen = Screen(Console(file=io.StringIO()))
+
+    with pytest.raises(DemoError, match=f"Port {busy_port} is in use"):
+        Demonstration(Settings(port=busy_port), screen, tmp_path).run()
+
+    assert not (tmp_path / ".airflow").exists()
+
+
+def test_busy_port_is_not_free_and_free_ports_differ(busy_port: int) -> None:
+    assert not is_free(busy_port)
+    assert len({*free_ports(3), busy_port}) == 4
+
+
+def test_second_demo_of_a_checkout_is_kept_out(tmp_path: Path) -> None:
+    with alone(tmp_path), pytest.raises(DemoError, match="Another demo runs in this checkout"), alone(tmp_path):
+        pass
+    with alone(tmp_path):
+        pass
+
+
+def test_unknown_verb_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["halt"]) == 1
+    assert "no verb 'halt'" in capsys.readouterr().out
+
+
+def test_key_is_gone_from_the_database_after_a_live_run(tmp_path: Path) -> None:
+    database = tmp_path / "airflow.db"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE connection (conn_id TEXT, password TEXT)")
+        connection.execute("INSERT INTO connection VALUES (?, 'sk-secret'), ('other', 'kept')", (CONNECTION_ID,))
+
+    forget_connection(tmp_path, CONNECTION_ID)
+
+    assert b"sk-secret" not in database.read_bytes()
+    assert b"kept" in database.read_bytes()
+
+
+def test_forgetting_without_a_database_does_nothing(tmp_path: Path) -> None:
+    forget_connection(tmp_path, CONNECTION_ID)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.airflow
+def test_plan_of_a_live_run_names_model_count_size_and_the_most_it_can_cost() -> None:
+    plan = read_plan(EXAMPLE)
+
+    assert plan.model == "claude-haiku-5-5"
+    assert plan.count > 200
+    assert plan.bytes > 300 * plan.count
+    assert plan.max_usd is not None
+    assert Decimal("0.01") < plan.max_usd < Decimal("0.50")
+    assert f"{plan.count} requests" in str(plan)
