@@ -87,7 +87,7 @@ class Collection:
 
     def _step(self) -> Waiting | Done:
         known = self._known()
-        landed = frozenset(known.landed_batch_ids if known and self._has_rows() else ()).intersection(self.batch_ids)
+        landed = frozenset(self._landed(known) if known else ()).intersection(self.batch_ids)
         batches = [batch for id_ in self.batch_ids if id_ not in landed and (batch := self._look(id_)) is not None]
         ended = [batch for batch in batches if batch.ended]
         open_ = tuple(id_ for id_ in self.batch_ids if id_ not in landed.union(batch.id for batch in ended))
@@ -105,11 +105,12 @@ class Collection:
             return known
         return known if known.status == "ended" and set(known.landed_batch_ids) == set(self.batch_ids) else None
 
-    def _has_rows(self) -> bool:
-        file = self.folder.open(results.FILE)
-        if file is not None:
+    def _landed(self, known: Manifest) -> Sequence[str]:
+        """The batches that need not be fetched; if the rows are gone of which the manifest speaks, all do."""
+        if (file := self.folder.open(results.FILE)) is not None:
             file.close()
-        return file is not None
+            return known.landed_batch_ids
+        return known.landed_batch_ids if known.counts.get("missing") == known.request_count else ()
 
     def _look(self, batch_id: str) -> MessageBatch | None:
         """None when the API denies it just now: a single 404 may be a blip."""

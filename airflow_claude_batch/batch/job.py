@@ -315,7 +315,7 @@ class Submission:
             submission_id=ledger.submission_id,
             status=status,
             batch_ids=ledger.batch_ids,
-            landed=ledger.landed_batch_ids,
+            landed=ledger.closed_batch_ids,
             results_path=results_path or self.folder.uri(results.FILE),
             created_at=ledger.created_at,
             ended_at=ledger.ended_at,

@@ -84,6 +84,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[Part, ...] = ()
     #: Batches whose answers are landed and whose parts are forgotten.
     settled: tuple[str, ...] = ()
+    #: Batches of which no answer is expected any more: lost, or made for what is not wanted now.
+    dropped: tuple[str, ...] = ()
     #: This attempt ran out of time and asked for the cancellation of what was open.
     timed_out: bool = False
     #: First create and last ending of the submission's batches, by the API's clock.
@@ -107,12 +109,18 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def landed_batch_ids(self) -> frozenset[str]:
+        """Those whose answers are in the landed rows."""
         return frozenset(self.settled).union(part.batch_id for part in self.parts if part.landed and part.batch_id)
 
     @property
+    def closed_batch_ids(self) -> frozenset[str]:
+        """Those that nobody need wait for."""
+        return self.landed_batch_ids.union(self.dropped)
+
+    @property
     def batch_ids(self) -> tuple[str, ...]:
-        """Every batch of this submission, oldest first."""
-        return self.settled + tuple(part.batch_id for part in self.parts if part.batch_id)
+        """Every batch that was made for this submission, whether its answers are wanted or not."""
+        return self.dropped + self.settled + tuple(part.batch_id for part in self.parts if part.batch_id)
 
     def with_part(self, part: Part) -> Ledger:
         """Add a part, or put it in the place of the one with its token."""
@@ -137,7 +145,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     def without_batch(self, batch_id: str) -> Ledger:
         """Expect no answers of this batch any more; it stays in the list of batches."""
         parts = tuple(part for part in self.parts if part.batch_id != batch_id)
-        return msgspec.structs.replace(self, parts=parts, settled=(*self.settled, batch_id))
+        return msgspec.structs.replace(self, parts=parts, dropped=(*self.dropped, batch_id))
 
     def settle(self) -> Ledger:
         """Keep only the batch ids of landed parts: their rows speak for themselves."""

@@ -22,7 +22,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     ``status`` is ``ended`` once every request has its final row, ``dry_run`` if nothing was sent, else
     ``in_progress``. ``responses`` holds the rows themselves while they are small, else None and ``results_path`` says
-    where they are. ``landed_batch_ids`` are the batches whose answers are in that file.
+    where they are. ``landed_batch_ids`` are the batches whose answers are in that file, or are not wanted any more.
     """
 
     submission_id: str

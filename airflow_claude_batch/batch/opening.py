@@ -19,7 +19,7 @@ from airflow_claude_batch.batch.ledger import Ledger, LedgerStore, Part, Record
 from airflow_claude_batch.batch.manifest import landed_batch_ids
 from airflow_claude_batch.batch.requests import Requests
 from airflow_claude_batch.batch.schema import OutputSchema
-from airflow_claude_batch.exceptions import ConfigurationError
+from airflow_claude_batch.exceptions import ConfigurationError, SubmissionRecordError
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ def resume(
     """Go on with this attempt after a deferral; None if it is not the one that was under way."""
     known = ledgers.load(store)
     if known is None or known.try_number != attempt.try_number or known.generation != attempt.generation:
+        return None
+    if known.landed_batch_ids and not _has_rows(folder):
         return None
     path = storage.local_copy(folder, requests_.FILE, scratch)
     if path is None:
@@ -76,14 +78,14 @@ def begin(
         write_input(file)
     requests = Requests(path)
     try:
-        known = ledgers.load(store)
         _check_writable(folder)
+        known = ledgers.load(store)
         ledger = _taken_over(known, requests, folder, attempt, scratch, reuse_answers=reuse_answers)
         if output_schema is not None:
             schema.publish(folder, output_schema)
-        if known is None or known.input_digest != requests.digest:
-            with path.open("rb") as source, folder.writing(requests_.FILE) as file:
-                shutil.copyfileobj(source, file, 1 << 20)
+        # Also when it is there already: it may be damaged, and whoever says so says that this mends it.
+        with path.open("rb") as source, folder.writing(requests_.FILE) as file:
+            shutil.copyfileobj(source, file, 1 << 20)
         record = Record.take_over(store, ledger)
     except BaseException:
         requests.close()
@@ -115,18 +117,49 @@ def _taken_over(
     if known is None:
         return ledger
     known = known.with_landed(landed_batch_ids(folder), None).settle()
+    if known.settled and not _has_rows(folder):
+        known = _reopened(known, attempt)
     if known.input_digest != requests.digest:
         use: Literal["moved", "unwanted"] = "moved" if _shares_content(folder, requests, scratch) else "unwanted"
         log.info("The input has changed since the last attempt; answers to unchanged requests are kept")
         _set_aside(folder, known, copy=True)
-        return msgspec.structs.replace(ledger, parts=_for(known, use), settled=known.settled)
+        return msgspec.structs.replace(ledger, parts=_for(known, use), settled=known.settled, dropped=known.dropped)
     return msgspec.structs.replace(
         ledger,
         parts=known.parts,
         settled=known.settled,
+        dropped=known.dropped,
         created_at=known.created_at,
         ended_at=known.ended_at,
     )
+
+
+def _has_rows(folder: storage.Folder) -> bool:
+    file = folder.open(results.FILE)
+    if file is not None:
+        file.close()
+    return file is not None
+
+
+def _reopened(known: Ledger, attempt: Attempt) -> Ledger:
+    """A ledger that expects again the answers of which the landed rows are gone: they were paid for."""
+    log.warning("The landed rows are gone; these batches are fetched again: %s", ", ".join(known.settled))
+    again = tuple(
+        Part(
+            token=ledgers.new_token(),
+            first=0,
+            last=0,
+            count=0,
+            size=0,
+            attempt=known.attempt,
+            round=0,
+            intended_at=attempt.now,
+            batch_id=batch_id,
+            answers="moved",
+        )
+        for batch_id in known.settled
+    )
+    return msgspec.structs.replace(known, parts=(*again, *known.parts), settled=())
 
 
 def _for(known: Ledger | None, answers: Literal["moved", "unwanted"]) -> tuple[Part, ...]:
@@ -144,8 +177,11 @@ def _shares_content(folder: storage.Folder, requests: Requests, scratch: Path) -
     path = storage.local_copy(folder, requests_.FILE, scratch)
     if path is None:
         return True
-    with Requests(path) as before:
-        old = {before.hash(index) for index in range(len(before))}
+    try:
+        with Requests(path) as before:
+            old = {before.hash(index) for index in range(len(before))}
+    except SubmissionRecordError:
+        return True
     return any(requests.hash(index) in old for index in range(len(requests)))
 
 
@@ -168,7 +204,7 @@ def _set_aside(folder: storage.Folder, known: Ledger | None, *, copy: bool = Fal
 def _check_writable(folder: storage.Folder) -> None:
     try:
         folder.check_writable()
-    except OSError as error:
+    except Exception as error:  # object stores raise what their libraries raise
         raise ConfigurationError(
             f"{folder.uri('')} cannot be written ({error}). Nothing was sent. Set results_path, or [claude_batch] "
             "results_path, to a place that the workers may write to."

@@ -152,8 +152,8 @@ def _check_layout(line: bytes, read: _Line) -> None:
 
 def _damaged(line: int, error: Exception) -> SubmissionRecordError:
     return SubmissionRecordError(
-        f"Line {line} of the submission's {FILE} is damaged: {error}. Restore the file, or clear the task with "
-        "reuse_answers=False to start a new submission."
+        f"Line {line} of the submission's {FILE} is damaged: {error}. Restore the file, or clear the task that sent "
+        "them, which writes it again."
     )
 
 

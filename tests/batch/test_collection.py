@@ -294,6 +294,26 @@ def test_rows_that_were_removed_are_fetched_again(own: bool, make: Callable[...,
     assert sorted(row["text"] for row in bench.rows) == sorted(row["text"] for row in rows)
 
 
+def test_batch_that_the_operator_has_dropped_is_not_waited_for(make: Callable[..., Bench]) -> None:
+    bench = make(batch_seconds=0)
+    batch = bench.own("a")
+    manifest.publish(
+        bench.folder,
+        manifest.Manifest(
+            submission_id="s",
+            status="in_progress",
+            batch_ids=["msgbatch_lost", batch],
+            request_count=1,
+            counts={"missing": 1},
+            results_path="",
+            landed_batch_ids=["msgbatch_lost"],
+        ),
+    )
+    done = bench.land("msgbatch_lost", batch, own=True)
+
+    assert done.manifest.counts["succeeded"] == 1
+
+
 def test_other_foreign_batches_in_the_same_folder_replace_the_rows(make: Callable[..., Bench]) -> None:
     bench = make(batch_seconds=0)
     first, second = bench.foreign("a"), bench.foreign("b")

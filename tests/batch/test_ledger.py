@@ -84,6 +84,8 @@ def test_lost_batch_stays_in_the_list_of_batches() -> None:
 
     assert known.open_parts == ()
     assert set(known.batch_ids) == {"b2", "b3"}
+    assert known.landed_batch_ids == {"b3"}
+    assert known.closed_batch_ids == {"b2", "b3"}
 
 
 def test_landed_parts_settle_into_their_batch_ids() -> None:
@@ -135,9 +137,10 @@ def test_no_batch_is_ever_forgotten_whatever_happens_in_which_order(steps: list[
         assert sorted(known.batch_ids) == sorted(f"b{n}" for n in range(made))
         assert len(known.settled) >= settled
         settled = len(known.settled)
-        open_now = set(known.open_batch_ids)
+        open_now, dropped = set(known.open_batch_ids), set(known.dropped)
         assert open_now.isdisjoint(known.landed_batch_ids)
-        assert open_now | known.landed_batch_ids == set(known.batch_ids)
+        assert dropped.isdisjoint(open_now | known.landed_batch_ids)
+        assert open_now | known.landed_batch_ids | dropped == open_now | known.closed_batch_ids == set(known.batch_ids)
 
 
 def test_tokens_are_twelve_characters_and_never_the_same() -> None:
