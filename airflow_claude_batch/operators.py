@@ -58,8 +58,10 @@ class SendMessageBatchOperator(BaseOperator):
         their own. What the API does not take of it (bounds, lengths, patterns) is said in descriptions. When answers
         are landed they are validated against its JSON Schema (a model's own validators are not run, which
         ``read_rows(manifest, schema=Model)`` does): a row has the value in ``output``, or status ``invalid_output``
-        with the reason in ``error`` and the answer in ``text``. Such rows were paid for, are not sent again, and count
-        as failed.
+        with the reason in ``error`` and the answer in ``text``. Such rows were paid for and count as failed.
+    :param repair_invalid: ask again, in the repair rounds, where the answer was ``invalid_output``; with twice the
+        tokens, up to the model's limit, where it was cut off at ``max_tokens``. Each time is paid for: the row says in
+        ``replaced`` what was paid before. Refusals are not asked again.
     :param claude_conn_id: (templated) a connection of type ``claude`` or ``anthropic``.
     :param results_path: (templated) folder or URI above all submissions; default: ``[claude_batch] results_path``, else
         ``claude_batch`` under AIRFLOW_HOME.
@@ -111,6 +113,7 @@ class SendMessageBatchOperator(BaseOperator):
         system: str | list[Any] | None = None,
         request_params: Mapping[str, Any] | None = None,
         output_schema: Any = None,
+        repair_invalid: bool = False,
         claude_conn_id: str = "claude_default",
         results_path: str | None = None,
         wait_for_completion: bool = False,
@@ -140,6 +143,7 @@ class SendMessageBatchOperator(BaseOperator):
         self.system = system
         self.request_params = request_params
         self.output_schema = output_schema
+        self.repair_invalid = repair_invalid
         self.claude_conn_id = claude_conn_id
         self.results_path = results_path
         self.wait_for_completion = wait_for_completion
@@ -218,6 +222,8 @@ class SendMessageBatchOperator(BaseOperator):
             amount(f"{self.task_id}: max_cost", self.max_cost)
         if self.repair_rounds < 0:
             raise ConfigurationError(f"{self.task_id}: repair_rounds must not be below 0")
+        if self.repair_invalid and (self.output_schema is None or not self.repair_rounds):
+            raise ConfigurationError(f"{self.task_id}: repair_invalid needs an output_schema and repair_rounds above 0")
         dag = self.get_dag()
         misplaced = MISPLACED.intersection(self.params) - set(dag.params if dag else ())
         if misplaced:

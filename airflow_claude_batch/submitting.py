@@ -120,6 +120,7 @@ def _policy(task: SendMessageBatchOperator) -> Policy:
         timeout=timeout,
         on_timeout=task.on_timeout,
         repair_rounds=task.repair_rounds,
+        repair_invalid=task.repair_invalid,
         allow_failed=task.allow_failed,
         on_lost=task.on_lost,
         max_inline_bytes=max_inline_bytes(),

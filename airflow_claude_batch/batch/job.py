@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
@@ -28,9 +28,10 @@ from airflow_claude_batch.batch.manifest import Manifest
 from airflow_claude_batch.batch.policy import DRAIN, OUTAGE_PAUSE, OUTAGES, Done, Policy, Waiting
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.recovery import settle_intents, unknown_create
+from airflow_claude_batch.batch.repair import make_room
 from airflow_claude_batch.batch.requests import Requests
 from airflow_claude_batch.batch.results import FINAL
-from airflow_claude_batch.batch.sending import REPAIRABLE, next_piece, send
+from airflow_claude_batch.batch.sending import in_repair, next_piece, send
 from airflow_claude_batch.batch.validator import OutputValidator
 from airflow_claude_batch.batch.verdict import judge, lost_batch, out_of_time, refused_canary
 from airflow_claude_batch.exceptions import (
@@ -173,6 +174,8 @@ class Submission:
         if one_first and self.ledger.open_parts:
             return self._wait_for("all", "one request goes first")
         policy = dataclasses.replace(self.policy, max_requests=1) if one_first else self.policy
+        if self.policy.repair_invalid and self.ledger.round:
+            make_room(self._landing, self.requests, self.prices)
         while (piece := next_piece(self.ledger, self.requests, self._landing.statuses, policy)) is not None:
             self._check_cost()
             if self._stopped:
@@ -202,17 +205,23 @@ class Submission:
         """
         if any(sending.is_of_this_round(part, self.ledger) for part in self.ledger.parts):
             return
-        twins = self.requests.twins
-        open_ends = (i for i, status in enumerate(self._landing.statuses) if status not in FINAL and i not in twins)
         counter = self.client if self.ledger.estimate is None else None
-        estimate = costing.estimate_requests(self.requests, open_ends, self.prices, counter)
+        estimate = costing.estimate_requests(self.requests, self._open_ends(), self.prices, counter)
         costing.guard(estimate, self.policy.max_cost, spent=self._landing.bill.cost)
         if self.ledger.estimate is None:
             self.record.save(msgspec.structs.replace(self.ledger, estimate=estimate.to_manifest()))
 
+    def _open_ends(self) -> Iterator[int]:
+        """The requests that are to be sent, now or later."""
+        again = in_repair(self.policy) if self.ledger.round else frozenset()
+        for index, status in enumerate(self._landing.statuses):
+            if (status not in FINAL or status in again) and index not in self.requests.twins:
+                yield index
+
     def _begin_round(self) -> bool:
         """Begin a repair round if one is left and there is something to mend."""
-        again = sum(status in REPAIRABLE for status in self._landing.statuses)
+        eligible = in_repair(self.policy)
+        again = sum(status in eligible for status in self._landing.statuses)
         if self.ledger.round >= self.policy.repair_rounds or not again:
             return False
         self.record.save(msgspec.structs.replace(self.ledger.settle(), round=self.ledger.round + 1))

@@ -132,6 +132,16 @@ class Intake:
     strangers: list[str] = field(default_factory=list)
 
 
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """What is needed of an answer that was paid for."""
+
+    batch_id: str
+    model: str
+    usage: wire.Usage
+    stop_reason: str | None = None
+    replaced: list[Answer] = []
+
+
 class _Landed(msgspec.Struct, frozen=True, gc=False):
     """What is needed of a row that an earlier attempt landed."""
 
@@ -144,6 +154,7 @@ class _Landed(msgspec.Struct, frozen=True, gc=False):
     stop_reason: str | None = None
     usage: wire.Usage | None = None
     error: wire.ErrorObject | None = None
+    replaced: list[Answer] = []
 
 
 class Landing:
@@ -192,7 +203,10 @@ class Landing:
         if not line.startswith(head):
             raise ValueError("not written by us")
         tail = b"{" + line[len(head) :].rstrip(b"\n")
-        self._keep(row.custom_id, row.batch_id, Outcome(_status_of(row), tail, row.model, row.usage, row.stop_reason))
+        status = _status_of(row, self._prices)
+        if self._keep(row.custom_id, row.batch_id, Outcome(status, tail, row.model, row.usage, row.stop_reason)):
+            for answer in row.replaced:
+                self.bill.add(answer.usage, answer.model)
 
     def take(self, batch_id: str, lines: Iterable[bytes]) -> Intake:
         """Take one batch's result stream, in whatever order it comes.
@@ -228,18 +242,39 @@ class Landing:
         if not places:
             return False
         index = places[0] if len(places) == 1 else self._choose(custom_id, outcome.status, places)
-        held = self.statuses[index]
-        if held in ANSWERED or (held in FINAL and outcome.status not in ANSWERED):
+        held, tail = self.statuses[index], outcome.tail
+        if held == Status.REPAIRABLE_OUTPUT and outcome.usage is not None:
+            if batch_id in self._paid_in(index):
+                return True
+            tail = results.replacing_tail(tail, self._tail(index))
+        elif held in ANSWERED or (held in FINAL and outcome.status not in ANSWERED):
             return True
-        self._spool.write(outcome.tail)
+        self._spool.write(tail)
         self.statuses[index] = outcome.status
         self._offsets[index] = self._end
-        self._lengths[index] = len(outcome.tail)
-        self._end += len(outcome.tail)
+        self._lengths[index] = len(tail)
+        self._end += len(tail)
         if outcome.usage is not None and outcome.model is not None:
             self.bill.add(outcome.usage, outcome.model)
             self.stop_reasons[outcome.stop_reason or "none"] += 1
         return True
+
+    def repairable(self) -> Iterator[int]:
+        """Requests whose answers are invalid, while others may be valid."""
+        return (index for index, status in enumerate(self.statuses) if status == Status.REPAIRABLE_OUTPUT)
+
+    def answer(self, index: int) -> Answer:
+        """What is held of an answered request."""
+        return msgspec.json.decode(self._tail(index), type=Answer)
+
+    def _paid_in(self, index: int) -> set[str]:
+        """The batches that have answered a request so far."""
+        answer = self.answer(index)
+        return {answer.batch_id, *(before.batch_id for before in answer.replaced)}
+
+    def _tail(self, index: int) -> bytes:
+        self._spool.flush()
+        return os.pread(self._spool.fileno(), self._lengths[index], self._offsets[index])
 
     def _choose(self, custom_id: str, status: Status, places: Sequence[int]) -> int:
         """Of several equal requests, one that has no answer yet; the same one when the answer comes again."""
@@ -290,10 +325,12 @@ class Landing:
         return counts
 
 
-def _status_of(row: _Landed) -> Status:
+def _status_of(row: _Landed, prices: PriceTable) -> Status:
     if row.status == "errored":
         permanent = row.error is not None and row.error.type in results.PERMANENT_ERRORS
         return Status.REFUSED if permanent else Status.ERRORED
+    if row.status == Status.INVALID_OUTPUT.word and row.model is not None and row.usage is not None:
+        return results.invalid_status(row.stop_reason, row.usage, row.model, prices)
     if row.status.upper() not in Status.__members__:
         raise ValueError(f"no status of ours: {row.status!r}")
     return Status[row.status.upper()]

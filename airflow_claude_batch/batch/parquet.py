@@ -1,6 +1,6 @@
 """Rows as a Parquet file, for those who query them; ``results.jsonl`` stays beside it.
 
-Scalars are columns; what may have any shape (key, output, usage, error, message) is a column of JSON text.
+Scalars are columns; what may have any shape (key, output, usage, error, message, replaced) is a column of JSON text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILE: Final = "results.parquet"
 ROWS_PER_GROUP: Final = 10_000
 
 _TEXT: Final = ("status", "text", "stop_reason", "model", "cost_usd", "batch_id", "custom_id")
-_JSON: Final = ("key", "output", "usage", "error", "message")
+_JSON: Final = ("key", "output", "usage", "error", "message", "replaced")
 
 
 def check_installed() -> None:
@@ -94,6 +94,7 @@ class _RawRow(msgspec.Struct, frozen=True):
     batch_id: str | None
     custom_id: str | None
     message: msgspec.Raw
+    replaced: msgspec.Raw = msgspec.Raw(b"null")
 
 
 def _record(row: _RawRow) -> dict[str, Any]:

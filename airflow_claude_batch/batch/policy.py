@@ -33,13 +33,15 @@ class Policy:
 
     ``on_lost``: what to do when the API gives no way to know what became of a batch.
     ``max_requests`` and ``max_bytes`` bound a part. ``max_cost``: USD that the submission may cost in all.
-    ``canary`` and ``warm_cache`` send one request alone first.
+    ``canary`` and ``warm_cache`` send one request alone first. ``repair_invalid``: whether repair rounds ask again also
+    where the answer was not valid.
     """
 
     wait_for_completion: bool = True
     timeout: timedelta = timedelta(hours=25)
     on_timeout: Literal["cancel", "leave"] = "cancel"
     repair_rounds: int = 1
+    repair_invalid: bool = False
     allow_failed: float = 0
     on_lost: Literal["stop", "resend"] = "stop"
     max_requests: int = limits.MAX_REQUESTS

@@ -31,6 +31,10 @@ _CHUNK = 256 * 1024
 _KEY_AT = len('{"hash":"","key":') + 22
 
 
+class _Length(msgspec.Struct):
+    max_tokens: int
+
+
 class _Line(msgspec.Struct):
     hash: str
     key: msgspec.Raw
@@ -57,6 +61,7 @@ class Requests:
         self._offsets = array("Q")
         self._params_at = array("I")
         self._hashes = bytearray()
+        self._raised: dict[int, int] = {}
         #: Requests that are not sent, each with the equal one whose answer is theirs too.
         self.twins: Mapping[int, int] = {}
         self._file = path.open("rb")
@@ -125,13 +130,29 @@ class Requests:
         return self._read(self._offsets[index] + _KEY_AT, length)
 
     def params(self, index: int) -> bytes:
-        return self._read(self._offsets[index] + self._params_at[index], self.params_size(index))
+        """What is sent for the request."""
+        params = self._written_params(index)
+        return _with_max_tokens(params, self._raised[index]) if index in self._raised else params
+
+    def _written_params(self, index: int) -> bytes:
+        start = self._offsets[index] + self._params_at[index]
+        return self._read(start, self._offsets[index + 1] - 2 - start)
+
+    def max_tokens(self, index: int) -> int:
+        """How long the author lets the answer be."""
+        return msgspec.json.decode(self._written_params(index), type=_Length).max_tokens
+
+    def raise_max_tokens(self, index: int, max_tokens: int) -> None:
+        """Send the request with room for a longer answer. It stays the same: its hash and custom_id do not change."""
+        self._raised[index] = max_tokens
 
     def _read(self, offset: int, length: int) -> bytes:
         # Not mapped into memory: the pages of a large file would count as ours until the system is short of them.
         return os.pread(self._file.fileno(), length, offset)
 
     def params_size(self, index: int) -> int:
+        if index in self._raised:
+            return len(self.params(index))
         return self._offsets[index + 1] - 2 - self._offsets[index] - self._params_at[index]
 
     def custom_id(self, index: int, token: str) -> str:
@@ -239,6 +260,11 @@ def _encode_key(request: Request) -> bytes:
             f"messages[{request.index}]: the key cannot be written as JSON ({error}). Use a string, a number, or "
             "lists and mappings of them."
         ) from error
+
+
+def _with_max_tokens(params: bytes, max_tokens: int) -> bytes:
+    raised = {**json.loads(params), "max_tokens": max_tokens}
+    return json.dumps(raised, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 class _Keys:

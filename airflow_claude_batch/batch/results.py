@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_claude_batch.api import wire
+from airflow_claude_batch.batch import repair
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.exceptions import MalformedResponseError
 
@@ -28,15 +29,18 @@ class Status(IntEnum):
     ERRORED = 4
     EXPIRED = 5
     CANCELED = 6
+    #: Invalid, but another answer may be valid. Asked for only if the author pays for that: ``repair_invalid``.
+    REPAIRABLE_OUTPUT = 7
 
     @property
     def word(self) -> str:
         """The ``status`` of the row."""
-        return {Status.NONE: "missing", Status.REFUSED: "errored"}.get(self, self.name.lower())
+        return _WORDS.get(self, self.name.lower())
 
 
+_WORDS = {Status.NONE: "missing", Status.REFUSED: "errored", Status.REPAIRABLE_OUTPUT: "invalid_output"}
 #: What needs no further call: answered, or refused for good.
-FINAL = frozenset({Status.SUCCEEDED, Status.INVALID_OUTPUT, Status.REFUSED})
+FINAL = frozenset({Status.SUCCEEDED, Status.INVALID_OUTPUT, Status.REPAIRABLE_OUTPUT, Status.REFUSED})
 ANSWERED = frozenset({Status.SUCCEEDED})
 #: Nested error types that the same request would meet again (design: what is worth retrying).
 PERMANENT_ERRORS = frozenset({"invalid_request_error", "not_found_error"})
@@ -51,7 +55,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     joined, None if there is none. ``output``: what the text says, if it was asked for with an output schema and
     satisfies it. ``usage`` and ``message`` are as
     the API sent them. ``cost_usd``: decimal digits, None if the model's price is not known. ``custom_id`` and
-    ``batch_id`` find the request in the vendor's books.
+    ``batch_id`` find the request in the vendor's books. ``replaced``: earlier answers to the request, invalid and paid
+    for too, as rows without index, key and message.
     """
 
     index: int
@@ -67,6 +72,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     batch_id: str | None = None
     custom_id: str | None = None
     message: dict[str, Any] | None = None
+    replaced: list[dict[str, Any]] | None = None
 
 
 class _Tail(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -83,6 +89,7 @@ class _Tail(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     batch_id: str | None = None
     custom_id: str | None = None
     message: msgspec.Raw = msgspec.Raw(b"null")
+    replaced: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -139,7 +146,7 @@ def _succeeded(
     texts = [block.text for block in message.content if block.type == "text" and block.text is not None]
     text = "".join(texts) if texts else None
     output, error = validator.read(text, message.stop_reason) if validator is not None else (None, None)
-    status = Status.SUCCEEDED if error is None else Status.INVALID_OUTPUT
+    status = Status.SUCCEEDED if error is None else invalid_status(message.stop_reason, usage, message.model, prices)
     tail = _Tail(
         status=status.word,
         text=text,
@@ -177,6 +184,12 @@ def _reason(error: Exception) -> str:
     return error.reason if isinstance(error, UnicodeDecodeError) else str(error)
 
 
+def invalid_status(stop_reason: str | None, usage: wire.Usage, model: str, prices: PriceTable) -> Status:
+    """How a request stands whose answer is not valid."""
+    worthwhile = repair.is_worthwhile(stop_reason, usage, model, prices)
+    return Status.REPAIRABLE_OUTPUT if worthwhile else Status.INVALID_OUTPUT
+
+
 def _errored(result: wire.Result, custom_id: str, batch_id: str) -> Outcome:
     error = _error(result)
     status = Status.REFUSED if error["type"] in PERMANENT_ERRORS else Status.ERRORED
@@ -202,7 +215,15 @@ def _error(result: wire.Result) -> dict[str, Any]:
 def twin_tail(tail: bytes) -> bytes:
     """The row of a request that was not sent, since an equal one was: the same answer, paid for there."""
     row = msgspec.json.decode(tail, type=_Tail)
-    return _encoder.encode(msgspec.structs.replace(row, usage=msgspec.Raw(b"null"), cost_usd="0"))
+    return _encoder.encode(msgspec.structs.replace(row, usage=_NOTHING, cost_usd="0", replaced=msgspec.UNSET))
+
+
+def replacing_tail(tail: bytes, held: bytes) -> bytes:
+    """A row that takes the place of another that was paid for too, and says so."""
+    row, old = (msgspec.json.decode(each, type=_Tail) for each in (tail, held))
+    bare = msgspec.structs.replace(old, message=_NOTHING, replaced=msgspec.UNSET)
+    replaced = [*(old.replaced or ()), msgspec.Raw(_encoder.encode(bare))]
+    return _encoder.encode(msgspec.structs.replace(row, replaced=replaced))
 
 
 def missing_tail(reason: str) -> bytes:

@@ -26,12 +26,17 @@ log = logging.getLogger(__name__)
 REPAIRABLE = frozenset({Status.NONE, Status.ERRORED, Status.EXPIRED})
 
 
+def in_repair(policy: Policy) -> frozenset[Status]:
+    """What a repair round asks for."""
+    return REPAIRABLE | {Status.REPAIRABLE_OUTPUT} if policy.repair_invalid else REPAIRABLE
+
+
 def next_piece(ledger: Ledger, requests: Requests, statuses: Sequence[int], policy: Policy) -> Slice | None:
     """The requests of the next create call: unanswered, not in flight, not yet sent in this round.
 
     A piece never spans requests in flight, so that ``first`` and ``last`` of a part tell which requests are its own.
     """
-    eligible = REPAIRABLE if ledger.round else REPAIRABLE | {Status.CANCELED}
+    eligible = in_repair(policy) if ledger.round else REPAIRABLE | {Status.CANCELED}
     sizes = (
         ((index, requests.wire_size(index)) for index in run)
         for run in _runs(statuses, eligible, _taken(ledger, len(requests)), requests.twins)
@@ -119,7 +124,7 @@ def _runs(
     """Runs of requests to send, broken where one in between is taken."""
     run: array[int] = array("I")
     for index, status in enumerate(statuses):
-        if status in FINAL or index in twins:
+        if index in twins or (status in FINAL and status not in eligible):
             continue
         if taken[index]:
             if run:

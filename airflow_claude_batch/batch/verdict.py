@@ -92,7 +92,8 @@ def _incomplete(landing: Landing, failed: int, allowed: int, manifest: Manifest)
         f"{failed} of {manifest.request_count} requests ended without an answer (allow_failed permits {allowed}): "
         f"{counts}. First: {'; '.join(_first_failures(landing))}. All rows are landed in {manifest.results_path}. A "
         "retry or a clear of the task that sent them sends only requests that the API may still answer; permanently "
-        "refused ones need another input, or reuse_answers=False."
+        "refused ones need another input, or reuse_answers=False; invalid outputs are asked for, and paid, again with "
+        "repair_invalid=True."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from airflow_claude_batch.batch.messages import Defaults, read_request
 from airflow_claude_batch.batch.policy import Done, Policy, Waiting
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.requests import write_requests
+from airflow_claude_batch.batch.schema import OutputSchema
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.simulator import ManualClock, Simulator
 
@@ -59,6 +60,7 @@ class World:
         reuse_answers: bool = True,
         deduplicate: bool = False,
         defaults: Defaults = DEFAULTS,
+        output_schema: OutputSchema | None = None,
     ) -> Iterator[Submission]:
         """Begin a try of the task."""
         self.try_number += 1
@@ -66,6 +68,8 @@ class World:
         scratch = self.path / f"scratch-{self.try_number}"
         scratch.mkdir()
         folder = self.folder
+        if output_schema is not None:
+            defaults = replace(defaults, output_format=output_schema.format)
         requests = (read_request(message, index, defaults) for index, message in enumerate(messages))
         record, opened = opening.begin(
             FolderLedgerStore(folder),
@@ -76,6 +80,7 @@ class World:
             lambda file: write_requests(requests, file, deduplicate=deduplicate),
             scratch,
             reuse_answers=reuse_answers,
+            output_schema=output_schema,
         )
         config = ClientConfig(credentials=ApiKey("sk-test"), base_url="http://127.0.0.1:1", max_retries=0)
         with opened, ClaudeClient(config, transport=self.simulator.transport(), sleep=lambda _: None) as client:

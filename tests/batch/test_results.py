@@ -199,6 +199,7 @@ def test_words_of_the_statuses_are_those_of_the_rows() -> None:
         "errored",
         "expired",
         "canceled",
+        "invalid_output",
     ]
 
 
