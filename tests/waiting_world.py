@@ -66,11 +66,11 @@ class World(AbstractContextManager["World"]):
         return calls.get("retrieve", 0) + calls.get("list", 0)
 
     def create(self, count: int = 1) -> list[str]:
-        with ClaudeClient(self._config(), transport=self.simulator.transport()) as client:
+        with ClaudeClient(self.config(), transport=self.simulator.transport()) as client:
             return [client.create_batch(BODY).id for _ in range(count)]
 
     def sync_client(self) -> ClaudeClient:
-        return ClaudeClient(self._config(), transport=self.simulator.transport())
+        return ClaudeClient(self.config(), transport=self.simulator.transport())
 
     async def connect(self) -> AsyncClaudeClient:
         self.connects += 1
@@ -84,7 +84,7 @@ class World(AbstractContextManager["World"]):
         said = self.said.setdefault(who, [])
         return lambda level, text, *args: said.append(text % args)
 
-    def _config(self) -> ClientConfig:
+    def config(self) -> ClientConfig:
         return ClientConfig(credentials=ApiKey(self.key), base_url="http://127.0.0.1", max_retries=0, read_timeout=60.0)
 
 
@@ -92,7 +92,7 @@ class _Counted(AsyncClaudeClient):
     """A client in process whose closing is counted."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(world._config(), transport=world.simulator.transport(), clock=world.loop.time)
+        super().__init__(world.config(), transport=world.simulator.transport(), clock=world.loop.time)
         self._world = world
 
     async def aclose(self) -> None:

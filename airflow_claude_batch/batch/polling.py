@@ -6,6 +6,7 @@ The watcher of the triggerer and the synchronous wait both ask here, so that the
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -70,13 +71,16 @@ def doubt_is_over(looks: int, seconds: float) -> bool:
     return looks >= DOUBT_LOOKS and seconds >= DOUBT_SECONDS
 
 
-def lost_ids(batch_id: str, error: Failure) -> tuple[str, ...]:
-    """Return the id if what was said for so long is that there is no such batch, and nothing else.
+def lost_ids(gone: Mapping[str, Failure]) -> tuple[str, ...]:
+    """Return those of which the API said for so long that there is no such batch, and nothing else.
 
     Whoever gives up a batch may pay for its requests again, so another refusal must never look like its loss.
     """
-    gone = isinstance(error, NotFoundError) and error.error_type == "not_found_error"
-    return (batch_id,) if gone else ()
+    return tuple(
+        batch_id
+        for batch_id, error in gone.items()
+        if isinstance(error, NotFoundError) and error.error_type == "not_found_error"
+    )
 
 
 def interval(age_seconds: float, *, poll_interval: float) -> float:

@@ -113,10 +113,8 @@ def _states(watched: Roster) -> dict[str, BatchState]:
 def _given_up(report: Report, states: dict[str, BatchState], connection: str) -> Wake | None:
     if report.refused:
         return Wake.failed(words.refused(report.refused, connection), report.refused, states)
-    for batch_id, error in report.gone.items():
-        return Wake.failed(
-            words.gone(batch_id, error, connection), error, states, lost=polling.lost_ids(batch_id, error)
-        )
+    if report.gone:
+        return Wake.gone(words.gone(report.gone, connection), report.gone, states)
     return None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from airflow_claude_batch.api.wire import MessageBatch
+from airflow_claude_batch.batch.polling import Failure, lost_ids
 
 VERSION = 1
 
@@ -58,7 +59,7 @@ class Wake:
         go on. ``error``: waiting longer is of no use until somebody mends what ``error`` says; the batches go on.
     :param batches: by batch id, those that were seen at all.
     :param error_type: the class of the error, such as ``AuthenticationError``.
-    :param lost: with an error: the batch that the API has denied for ten minutes, again and again.
+    :param lost: with an error: the batches of which the API has said for ten minutes that they do not exist.
     """
 
     status: Status
@@ -68,11 +69,15 @@ class Wake:
     lost: tuple[str, ...] = ()
 
     @classmethod
-    def failed(
-        cls, text: str, error: Exception, batches: Mapping[str, BatchState], *, lost: tuple[str, ...] = ()
-    ) -> Wake:
+    def failed(cls, text: str, error: Exception, batches: Mapping[str, BatchState]) -> Wake:
         """Return the wake of a wait that a person must mend."""
-        return cls("error", dict(batches), text, type(error).__name__, lost)
+        return cls("error", batches, text, type(error).__name__)
+
+    @classmethod
+    def gone(cls, text: str, errors: Mapping[str, Failure], batches: Mapping[str, BatchState]) -> Wake:
+        """Return the wake of a wait for batches that the API denies."""
+        first = next(iter(errors.values()))
+        return cls("error", batches, text, type(first).__name__, lost_ids(errors))
 
     def to_event(self) -> dict[str, Any]:
         """Return it as the payload of a trigger event: JSON, small, no secrets."""

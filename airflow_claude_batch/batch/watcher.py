@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import words
-from airflow_claude_batch.batch.polling import WaitFor, lost_ids, utc_now
+from airflow_claude_batch.batch.polling import WaitFor, utc_now
 from airflow_claude_batch.batch.road import Connect, Road
 from airflow_claude_batch.batch.roster import Report, Roster
 from airflow_claude_batch.batch.survey import Answer, Call, Findings, ListPage, Retrieve, survey
@@ -98,7 +98,6 @@ class Watcher:
         self._waiters: set[_Waiter] = set()
         self._by_batch: dict[str, set[_Waiter]] = {}
         self._roster = Roster()
-        self._failed_connects = 0
         self._asleep_until = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -221,17 +220,17 @@ class Watcher:
             await self._look()
 
     async def _connected(self) -> bool:
-        try:
-            await self._road.client()
-        except Exception as error:  # connections may live in anybody's secrets back end
-            self._failed_connects += 1
-            if self._failed_connects < CONNECT_TRIES:
-                await asyncio.sleep(CONNECT_PAUSE_SECONDS)
-            else:
-                await self._fail_all(words.unreadable(error, self.name), error)
-            return False
-        self._failed_connects = 0
-        return True
+        for tries_left in reversed(range(CONNECT_TRIES)):
+            try:
+                await self._road.client()
+                return True
+            except Exception as error:  # connections may live in anybody's secrets back end
+                log.warning("Connection %r could not be read", self.name, exc_info=True)
+                if tries_left:
+                    await asyncio.sleep(CONNECT_PAUSE_SECONDS)
+                else:
+                    await self._fail_all(words.unreadable(error, self.name), error)
+        return False
 
     async def _sleep(self, seconds: float | None) -> None:
         self._bell.clear()
@@ -288,7 +287,7 @@ class Watcher:
             return error
         except Exception as error:  # one look must not end the waiting of all
             log.exception("Asking failed in an unexpected way: %r", call)
-            return APIConnectionError(f"unexpected {type(error).__name__}: {error}.")
+            return APIConnectionError(f"unexpected {type(error).__name__}, see the triggerer's log.")
 
     # ------------------------------------------------------------------ what was found
 
@@ -305,10 +304,9 @@ class Watcher:
                 waiter.wake(Wake("ended", self._states(waiter)))
 
     async def _give_up(self, report: Report) -> None:
-        for batch_id, error in report.gone.items():
-            text, lost = words.gone(batch_id, error, self.name), lost_ids(batch_id, error)
-            for waiter in self._by_batch.get(batch_id, ()):
-                waiter.wake(Wake.failed(text, error, self._states(waiter), lost=lost))
+        for waiter in {waiter for batch_id in report.gone for waiter in self._by_batch.get(batch_id, ())}:
+            gone = {batch_id: error for batch_id, error in report.gone.items() if batch_id in waiter.open_ids}
+            waiter.wake(Wake.gone(words.gone(gone, self.name), gone, self._states(waiter)))
         if report.refused:
             await self._fail_all(words.refused(report.refused, self.name), report.refused)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.polling import Failure
 from airflow_claude_batch.batch.roster import Report
+from airflow_claude_batch.exceptions import ClaudeBatchError
 
 #: A level, a text, and its arguments: what a logger's ``log`` takes.
 Line = tuple[int, str, tuple[object, ...]]
@@ -44,11 +45,12 @@ def status_changed(batch: MessageBatch) -> Line:
     return logging.INFO, "Message batch %s has ended: %s.", (batch.id, outcome or "no requests")
 
 
-def gone(batch_id: str, error: Failure, connection: str) -> str:
-    """The API denies a batch, and goes on doing so."""
+def gone(errors: Mapping[str, Failure], connection: str) -> str:
+    """The API denies batches, and goes on doing so."""
+    first = next(iter(errors.values()))
     return (
-        f"Message batch {batch_id}: for ten minutes the API has answered the same (connection {connection!r}): {error} "
-        "It may have been deleted, or the connection may belong to another workspace by now."
+        f"For ten minutes the API has denied {', '.join(errors)} (connection {connection!r}): {first} "
+        "Either the connection belongs to another workspace by now, or what is denied was deleted."
     )
 
 
@@ -59,9 +61,14 @@ def refused(error: Failure, connection: str) -> str:
 
 def unreadable(error: Exception, connection: str) -> str:
     """Airflow does not give us the connection."""
-    return f"Connection {connection!r} cannot be read: {error} {_GO_ON}"
+    return f"Connection {connection!r} cannot be read: {_told(error)} {_GO_ON}"
 
 
 def broken(error: Exception) -> str:
     """An error of our own."""
-    return f"Waiting broke: {error!r}. The message batches go on, and are billed; a retry resumes them."
+    return f"Waiting broke: {_told(error)} The message batches go on, and are billed; a retry resumes them."
+
+
+def _told(error: Exception) -> str:
+    """What others raise may quote a connection, and this goes into a database: the triggerer's own log has it."""
+    return str(error) if isinstance(error, ClaudeBatchError) else f"{type(error).__name__}, see the triggerer's log."

@@ -137,7 +137,7 @@ def test_a_404_is_believed_after_ten_minutes_and_three_looks(looks, seconds, ove
     ids=["the API's 404", "somebody else's 404", "a 400"],
 )
 def test_only_the_apis_own_404_makes_a_batch_lost(error, lost):
-    assert polling.lost_ids("msgbatch_1", error) == lost
+    assert polling.lost_ids({"msgbatch_1": error}) == lost
 
 
 @pytest.mark.parametrize(

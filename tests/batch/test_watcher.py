@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from waiting_world import World
 
+from airflow_claude_batch.api.client import AsyncClaudeClient
+from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.wake import Wake
 from airflow_claude_batch.batch.watcher import Watcher
 from airflow_claude_batch.exceptions import InputError
-from airflow_claude_batch.simulator import Fault
+from airflow_claude_batch.simulator import Fault, Simulator
 
 
 def test_one_batch_is_asked_after_singly_until_it_has_ended():
@@ -256,6 +258,24 @@ def test_a_batch_denied_for_ten_minutes_is_lost_and_only_its_waiter_told():
         assert other.status == "ended"
 
 
+def test_batches_denied_together_are_lost_together():
+    with World(batch_seconds=3600) as world:
+        first, second, found = world.create(3)
+        world.simulator.inject(
+            Fault(do="not_found_blip", on="retrieve", match=first, times=None),
+            Fault(do="not_found_blip", on="retrieve", match=second, times=None),
+            Fault(do="status", status=403, on="list", times=None),
+        )
+
+        async def main() -> Wake:
+            return await world.watcher().wait([first, second, found])
+
+        wake = world.run(main)
+        assert set(wake.lost) == {first, second}
+        assert first in wake.error
+        assert second in wake.error
+
+
 def test_a_listing_that_is_refused_leaves_single_calls():
     with World(batch_seconds=100) as world:
         batch_ids = world.create(20)
@@ -315,12 +335,103 @@ def test_a_connection_that_cannot_be_read_is_tried_again_and_then_told():
 
         async def unreadable() -> None:
             world.connects += 1
-            raise RuntimeError("the supervisor is busy")
+            raise RuntimeError("not a port: 'pass/word'")
 
         wake = world.run(main)
         assert (wake.status, wake.error_type) == ("error", "RuntimeError")
-        assert "Connection 'claude_default' cannot be read: the supervisor is busy" in wake.error
+        assert "Connection 'claude_default' cannot be read: RuntimeError, see the triggerer's log." in wake.error
+        assert "pass/word" not in str(wake)
         assert world.connects == 3
+
+
+def test_a_host_mended_in_the_connection_is_taken_up_during_an_outage():
+    with World(batch_seconds=60) as world:
+        [batch_id] = world.create()
+        good, world.simulator = world.simulator, Simulator(clock=world.clock)
+        world.simulator.outage("refuse")
+
+        async def main() -> Wake:
+            world.loop.call_later(100, setattr, world, "simulator", good)
+            return await world.watcher().wait([batch_id])
+
+        assert world.run(main).status == "ended"
+        assert world.now <= 300 + 60 + 60
+        assert world.connects == 2
+    assert world.closed == 2
+
+
+def test_a_connection_that_cannot_be_read_again_leaves_the_old_one_in_use():
+    with World(batch_seconds=60) as world:
+        [batch_id] = world.create()
+        world.simulator.outage("status:503")
+        world.loop.call_later(2000, world.simulator.end_outage)
+
+        async def connect() -> AsyncClaudeClient:
+            if world.connects:
+                world.connects += 1
+                raise RuntimeError("the secrets back end is gone")
+            return await world.connect()
+
+        async def main() -> Wake:
+            return await Watcher("claude_default", connect, clock=world.clock.now).wait([batch_id])
+
+        assert world.run(main).status == "ended"
+        assert 5 <= world.connects <= 8
+
+
+def test_an_unexpected_failure_of_one_look_is_waited_out_like_an_outage(caplog):
+    class Odd(AsyncClaudeClient):
+        async def retrieve_batch(self, batch_id: str) -> MessageBatch:
+            if not caplog.records:
+                raise KeyError("odd")
+            return await super().retrieve_batch(batch_id)
+
+    with World(batch_seconds=60) as world:
+        [batch_id] = world.create()
+
+        async def connect() -> AsyncClaudeClient:
+            return Odd(world.config(), transport=world.simulator.transport(), clock=world.loop.time)
+
+        async def main() -> Wake:
+            return await Watcher("claude_default", connect, clock=world.clock.now).wait([batch_id])
+
+        assert world.run(main).status == "ended"
+        assert "unexpected way" in caplog.text
+
+
+def test_a_waiter_that_leaves_during_a_look_is_not_missed():
+    with World(batch_seconds=60, latency_seconds=5) as world:
+        first, second = world.create(2)
+
+        async def main() -> Wake:
+            watcher = world.watcher()
+            leaving = asyncio.ensure_future(watcher.wait([first]))
+            staying = asyncio.ensure_future(watcher.wait([second]))
+            await asyncio.sleep(2)
+            leaving.cancel()
+            return await staying
+
+        assert list(world.run(main).batches) == [second]
+
+
+def test_a_clock_that_is_set_moves_the_end_of_the_wait():
+    with World(batch_seconds=80_000) as world:
+        [batch_id] = world.create()
+        ahead = timedelta(0)
+
+        def clock() -> datetime:
+            return world.clock.now() + ahead
+
+        async def main() -> Wake:
+            nonlocal ahead
+            until = clock() + timedelta(hours=10)
+            wait = asyncio.ensure_future(world.watcher(clock=clock).wait([batch_id], until=until))
+            await asyncio.sleep(1000)
+            ahead = timedelta(hours=5)
+            return await wait
+
+        assert world.run(main).status == "due"
+        assert world.now == pytest.approx(5 * 3600, abs=1)
 
 
 def test_the_client_is_closed_soon_after_the_last_waiter_and_opened_for_the_next():

@@ -334,6 +334,12 @@ def test_without_cancel_on_kill_nothing_is_even_asked(simulator, batch_ids, supe
     assert supervisor.asked == []
 
 
+def test_a_trigger_without_a_task_cancels_nothing(simulator, batch_ids, kill) -> None:
+    simulator.pace(3600)
+    kill(trigger(batch_ids(1), cancel_on_kill=True))
+    assert simulator.calls()["cancel"] == 0
+
+
 def test_what_is_canceled_may_be_more_than_what_is_waited_for(simulator, batch_ids, supervised, kill) -> None:
     simulator.pace(3600)
     ids = batch_ids(3)
