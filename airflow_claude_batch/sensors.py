@@ -34,7 +34,8 @@ class MessageBatchSensor(BaseSensorOperator):
 
     :param batch: (templated) the operator's output, a batch id, or a list of ids. With the operator's output, answers
         are landed beside its requests, in input order under the author's keys; otherwise in order of arrival, with
-        their custom_ids as keys, in this task's own folder.
+        their custom_ids as keys, in this task's own folder. An ``output_schema`` of the operator is known here too: it
+        stands beside the requests, and the answers are validated.
     :param claude_conn_id: (templated) a connection of type ``claude`` or ``anthropic``.
     :param results_path: (templated) folder or URI above all submissions, for batches that are not the operator's.
     :param deferrable: wait in the triggerer. Default: ``[operators] default_deferrable``. If not, ``mode`` is ``poke``

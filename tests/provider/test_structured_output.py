@@ -14,7 +14,7 @@ from airflow.sdk import DAG
 from provider.conftest import KEY
 from pydantic import BaseModel, Field, field_validator
 
-from airflow_claude_batch.exceptions import OutputSchemaError, ResultsError
+from airflow_claude_batch.exceptions import ConfigurationError, OutputSchemaError, ResultsError
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
 from airflow_claude_batch.sensors import MessageBatchSensor
@@ -62,6 +62,7 @@ class Model:
     def __init__(self) -> None:
         self.says: dict[str, Any] = {}
         self.stops: dict[str, str] = {}
+        self.needs: dict[str, int] = {}
         self.formats: dict[str, Any] = {}
 
     def answer(self, params: dict[str, Any], n: int) -> str:
@@ -73,7 +74,8 @@ class Model:
         return json.dumps(instance(config["format"]["schema"], seed=n, text=prompt))
 
     def outcome(self, custom_id: str, params: dict[str, Any], attempt: int) -> str | None:
-        return self.stops.get(params["messages"][-1]["content"])
+        prompt = params["messages"][-1]["content"]
+        return "max_tokens" if params["max_tokens"] < self.needs.get(prompt, 0) else self.stops.get(prompt)
 
 
 @pytest.fixture
@@ -241,6 +243,18 @@ class TestAnswers:
             next(rows)
         assert "1999" not in str(caught.value)
 
+    def test_that_were_cut_off_are_asked_for_again_with_more_room(
+        self, ask: Callable[..., Run], model: Model, simulator: Simulator
+    ) -> None:
+        model.needs["long"] = 100
+        run = ask(["short", "long"], output_schema=Order, max_tokens=64, repair_invalid=True, deferrable=True)
+
+        assert run.state == "success"
+        long = run.rows[1]
+        assert long["status"] == "succeeded"
+        assert [before["stop_reason"] for before in long["replaced"]] == ["max_tokens"]
+        assert simulator.books()["billed_requests"] == 3
+
     def test_of_mapped_tasks_are_validated(
         self, run_dag: Callable[..., Any], claude_default: str, results_path: str, model: Model
     ) -> None:
@@ -267,7 +281,7 @@ class TestAnswers:
     [
         pytest.param(
             {"type": "object", "properties": {"a": {"type": "object"}}},
-            r"ask: output_schema\.properties\.a is an object whose properties may have any name.* Lis?t them",
+            r"ask: output_schema\.properties\.a is an object whose properties may have any name.* List them",
             id="a dict",
         ),
         pytest.param(dict[str, int], "ask: output_schema is an object whose properties", id="a type"),
@@ -279,3 +293,8 @@ class TestAnswers:
 def test_a_schema_that_the_api_refuses_breaks_the_dag(schema: Any, message: str) -> None:
     with pytest.raises(OutputSchemaError, match=message):
         SendMessageBatchOperator(task_id="ask", messages=["one"], output_schema=schema)
+
+
+def test_repair_without_a_schema_breaks_the_dag() -> None:
+    with pytest.raises(ConfigurationError, match="ask: repair_invalid needs an output_schema"):
+        SendMessageBatchOperator(task_id="ask", messages=["one"], repair_invalid=True)
