@@ -72,7 +72,7 @@ ENVIRONMENTS = (
 
 def main() -> int:
     options, pytest_options = _options()
-    wanted = [each for each in ENVIRONMENTS if each.version.startswith(tuple(options.only))]
+    wanted = [each for each in ENVIRONMENTS if each.version.startswith(tuple(options.only or [""]))]
     if not wanted:
         return _fail(f"No environment begins with {' or '.join(options.only)}. There are: {_names()}")
     try:
@@ -88,7 +88,7 @@ def main() -> int:
 def _options() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="Everything else goes to pytest.")
     parser.add_argument(
-        "--only", nargs="+", default=[""], metavar="VERSION", help=f"the begin of a version; there are: {_names()}"
+        "--only", action="append", metavar="VERSION", help=f"the begin of a version; there are: {_names()}"
     )
     options, pytest_options = parser.parse_known_args()
     paths = [option for option in pytest_options if (ROOT / option.partition("::")[0]).exists()]

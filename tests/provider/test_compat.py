@@ -37,6 +37,22 @@ def test_supervisor_call_runs_in_another_thread_and_hands_over_arguments() -> No
     assert thread != threading.current_thread().name
 
 
+def test_supervisor_calls_run_one_at_a_time() -> None:
+    meeting = threading.Barrier(2)
+
+    def meet() -> bool:
+        try:
+            meeting.wait(timeout=0.1)
+        except threading.BrokenBarrierError:
+            return False
+        return True
+
+    async def two_at_once() -> list[bool]:
+        return await asyncio.gather(supervisor_call(meet), supervisor_call(meet))
+
+    assert asyncio.run(two_at_once()) == [False, False]
+
+
 def test_supervisor_call_that_fails_raises() -> None:
     def call() -> None:
         raise LookupError("no such thing")

@@ -181,7 +181,7 @@ def test_connection_that_does_not_exist_says_how_to_make_it() -> None:
     with pytest.raises(ConfigurationError) as caught:
         config_from_connection(ConnectionValues(conn_id="my", exists=False), {})
     assert "airflow connections add my --conn-type claude --conn-password" in str(caught.value)
-    assert "ANTHROPIC_API_KEY" in str(caught.value)
+    assert "<API key>. Or set, in the environment of workers and triggerers: ANTHROPIC_API_KEY;" in str(caught.value)
 
 
 def test_every_secret_in_use_is_given_for_masking_and_none_is_shown() -> None:

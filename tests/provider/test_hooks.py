@@ -185,6 +185,16 @@ def test_good_connection_says_where_it_acts(claude_default: str, simulator_url: 
     assert said.startswith(f"Message batches can be used at {simulator_url} in workspace wrkspc_test of organization ")
 
 
+@pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")  # what Airflow's own model calls
+def test_airflows_test_of_a_connection_comes_to_ours(simulator_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.models.connection import Connection
+
+    connection = Connection(conn_id="button", conn_type="claude", password=KEY, host=simulator_url)
+    monkeypatch.setenv("AIRFLOW_CONN_BUTTON", connection.get_uri())  # as the api-server does
+    ok, said = connection.test_connection()
+    assert ok, said
+
+
 def test_connection_that_cannot_read_the_models_is_good_nevertheless(claude_default: str, simulator: Simulator) -> None:
     simulator.inject(Fault(do="status", on="models", status=403))
     ok, said = ClaudeHook(claude_default).test_connection()
