@@ -17,10 +17,11 @@ class LineSplitter:
         """Give the lines that this chunk completes."""
         first, *others = chunk.split(b"\n")
         self._pieces.append(first)
-        lines = []
-        for piece in others:
-            lines += self.end()
-            self._pieces.append(piece)
+        if not others:
+            return []
+        lines = self.end()
+        self._pieces.append(others.pop())
+        lines += [line for line in others if line and not line.isspace()]
         return lines
 
     def end(self) -> list[bytes]:

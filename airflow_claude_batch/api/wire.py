@@ -292,8 +292,11 @@ def decode_error(raw: bytes | msgspec.Raw) -> ErrorEnvelope:
     return _decode(_ERROR, raw)
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 def _unless_null(raw: msgspec.Raw) -> msgspec.Raw | None:
-    return None if len(memoryview(raw)) == 4 and bytes(raw) == b"null" else raw
+    return None if raw == _NULL else raw
 
 
 _RESULT_LINE = msgspec.json.Decoder(ResultLine)

@@ -19,7 +19,7 @@ import msgspec
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch import results, storage
 from airflow_claude_batch.batch.pricing import PriceTable, Totals
-from airflow_claude_batch.batch.requests import Requests, hash_text, parse_custom_id
+from airflow_claude_batch.batch.requests import Requests, parse_custom_id
 from airflow_claude_batch.batch.results import ANSWERED, FINAL, Outcome, Status
 from airflow_claude_batch.exceptions import ResultsError
 
@@ -55,12 +55,13 @@ class OwnSlots:
 
     def __init__(self, requests: Requests, validator: OutputValidator | None = None) -> None:
         self._requests = requests
+        self._count = len(requests)
         self._validator = validator
         self.twins = requests.twins
-        self._by_hash: dict[str, list[int]] = {}
+        self._by_hash: dict[bytes, list[int]] = {}
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return self._count
 
     def key(self, index: int) -> bytes:
         return self._requests.key(index)
@@ -69,7 +70,7 @@ class OwnSlots:
         ours = parse_custom_id(custom_id)
         if ours is None:
             return ()
-        exact = ours.index < len(self) and hash_text(self._requests.hash(ours.index)) == ours.hash
+        exact = ours.index < self._count and self._requests.hash(ours.index) == ours.hash
         own = self.twins.get(ours.index, ours.index)
         if exact and not self._by_hash:
             return (own,)
@@ -82,13 +83,13 @@ class OwnSlots:
             return None
         return self._validator if self._validator.is_asked_for(self._requests.params(places[0])) else None
 
-    def _same(self, hash_: str) -> Sequence[int]:
+    def _same(self, hash_: bytes) -> Sequence[int]:
         """Every request with this content; the table is built when the first answer is out of place."""
         if not self._by_hash:
             for index in range(len(self)):
                 if index in self.twins:
                     continue
-                self._by_hash.setdefault(hash_text(self._requests.hash(index)), []).append(index)
+                self._by_hash.setdefault(self._requests.hash(index), []).append(index)
         return self._by_hash.get(hash_, ())
 
 
@@ -168,7 +169,7 @@ class Landing:
         self.statuses = bytearray(len(slots))
         self._offsets = array("Q", bytes(8 * len(slots)))
         self._lengths = array("I", bytes(4 * len(slots)))
-        self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by __exit__
+        self._spool: IO[bytes] = tempfile.TemporaryFile(buffering=storage.BUFFER_BYTES)  # noqa: SIM115  # closed by __exit__
         self._end = 0
         self._chosen: dict[str, int] = {}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from operator import mul
+from operator import add, mul
 from typing import Any, NamedTuple
 
 import msgspec
@@ -35,12 +35,12 @@ class Tokens(NamedTuple):
         five_minutes = written.ephemeral_5m_input_tokens if written else 0
         one_hour = written.ephemeral_1h_input_tokens if written else 0
         return cls(
-            input=usage.input_tokens,
-            cache_write_5m=max(five_minutes, (usage.cache_creation_input_tokens or 0) - one_hour),
-            cache_write_1h=one_hour,
-            cache_read=usage.cache_read_input_tokens or 0,
-            output=usage.output_tokens,
-            web_searches=(tools.web_search_requests or 0) if tools else 0,
+            usage.input_tokens,
+            max(five_minutes, (usage.cache_creation_input_tokens or 0) - one_hour),
+            one_hour,
+            usage.cache_read_input_tokens or 0,
+            usage.output_tokens,
+            (tools.web_search_requests or 0) if tools else 0,
         )
 
     @property
@@ -111,8 +111,9 @@ class _Scale(NamedTuple):
         return cls(tuple(int(cost.scaleb(places)) for cost in costs), places)
 
     def text(self, tokens: Tokens) -> str:
-        whole, rest = divmod(sum(map(mul, self.units, tokens)), 10**self.places)
-        return f"{whole}.{rest:0{self.places}d}".rstrip("0").rstrip(".") if self.places else str(whole)
+        digits = str(sum(map(mul, self.units, tokens))).zfill(self.places + 1)
+        point = len(digits) - self.places
+        return f"{digits[:point]}.{digits[point:]}".rstrip("0").rstrip(".")
 
 
 class PriceTable:
@@ -149,9 +150,10 @@ class PriceTable:
         """What :meth:`cost` sums up to, in digits as :func:`plain` writes them, for a hundred thousand rows."""
         entry, tokens = self.lookup(model), Tokens.of(usage)
         kind = (model, usage.inference_geo, entry is not None and entry.is_long(tokens.prompt))
-        if kind not in self._scales:
-            self._scales[kind] = self._scale(*kind)
-        scale = self._scales[kind]
+        try:
+            scale = self._scales[kind]
+        except KeyError:
+            scale = self._scales[kind] = self._scale(*kind)
         return scale and scale.text(tokens)
 
     def _scale(self, model: str, geo: str | None, long_prompt: bool) -> _Scale | None:
@@ -193,21 +195,22 @@ class PriceTable:
         return Lifecycle(model=model, state=state, retires_on=entry.retires_on, replacement=entry.replacement)
 
 
+_NO_TOKENS = Tokens()
+
+
 class Totals:
     """The bill of many answers. Adding one is integer arithmetic; money is worked out when it is asked for."""
 
     def __init__(self, table: PriceTable) -> None:
         self._table = table
-        self._sums: dict[tuple[str, str | None, bool], list[int]] = {}
+        self._sums: dict[tuple[str, str | None, bool], tuple[int, ...]] = {}
 
     def add(self, usage: Usage, model: str, *, inference_geo: str | None = None) -> None:
         """Count one answer, by the model's id as its row names it."""
         tokens, price = Tokens.of(usage), self._table.lookup(model)
         long_prompt = price is not None and price.is_long(tokens.prompt)
         key = (price.id if price else model, inference_geo or usage.inference_geo, long_prompt)
-        sums = self._sums.setdefault(key, [0] * len(tokens))
-        for column, count in enumerate(tokens):
-            sums[column] += count
+        self._sums[key] = tuple(map(add, self._sums.get(key, _NO_TOKENS), tokens))
 
     @property
     def tokens(self) -> Tokens:

@@ -1,7 +1,7 @@
 """A submission's requests: written once to ``requests.jsonl``, indexed, and streamed from there.
 
 A line is ``{"hash": …, "key": …, "params": …}`` with params last, so that an upload copies bytes and
-never decodes a prompt again. Memory is about 30 bytes a request, whatever the prompts' size. A request that is
+never decodes a prompt again. Memory is about 34 bytes a request, whatever the prompts' size. A request that is
 not sent because it equals an earlier one has ``null`` for params: it is the twin of that one.
 """
 
@@ -24,11 +24,12 @@ from airflow_claude_batch.batch.messages import Request, encode_params
 from airflow_claude_batch.exceptions import InputError, InvalidMessageError, SubmissionRecordError
 
 FILE = "requests.jsonl"
-HASH_BYTES = 16
+#: Of 16 bytes, in the alphabet that custom_ids allow.
+HASH_CHARACTERS = 22
 _HEAD = b'{"requests":['
 _TAIL = b"]}"
 _CHUNK = 256 * 1024
-_KEY_AT = len('{"hash":"","key":') + 22
+_KEY_AT = len('{"hash":"","key":') + HASH_CHARACTERS
 
 
 class _Length(msgspec.Struct):
@@ -42,13 +43,8 @@ class _Line(msgspec.Struct):
 
 
 def content_hash(params: bytes) -> bytes:
-    """What makes two requests the same: 16 bytes over the params as sent."""
-    return hashlib.blake2b(params, digest_size=HASH_BYTES).digest()
-
-
-def hash_text(digest: bytes) -> str:
-    """A content hash in the alphabet that custom_ids allow, 22 characters."""
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    """What makes two requests the same: 22 ASCII characters over the params as sent, as custom_ids carry them."""
+    return base64.urlsafe_b64encode(hashlib.blake2b(params, digest_size=16).digest()).rstrip(b"=")
 
 
 class Requests:
@@ -80,7 +76,6 @@ class Requests:
         for line in iter(self._file.readline, b""):
             try:
                 read = decoder.decode(line)
-                hash_ = base64.urlsafe_b64decode(read.hash + "==")
                 _check_layout(line, read)
             except (msgspec.MsgspecError, ValueError) as error:
                 raise _damaged(len(self._offsets) + 1, error) from error
@@ -89,6 +84,7 @@ class Requests:
                 twins.append(len(self._offsets))
             self._offsets.append(offset)
             self._params_at.append(len(line) - 2 - len(read.params))
+            hash_ = read.hash.encode()
             self._hashes += hash_
             digest.update(b"twin" if is_twin else hash_)
             digest.update(read.key)
@@ -110,7 +106,8 @@ class Requests:
         self._file.close()
 
     def hash(self, index: int) -> bytes:
-        return bytes(self._hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES])
+        start = index * HASH_CHARACTERS
+        return bytes(self._hashes[start : start + HASH_CHARACTERS])
 
     def _firsts(self, twins: Sequence[int]) -> dict[int, int]:
         """The first request with the content of each twin, which comes before it."""
@@ -157,7 +154,7 @@ class Requests:
 
     def custom_id(self, index: int, token: str) -> str:
         """``<token>-<index>-<content hash>``: a result line alone tells what it answers."""
-        return f"{token}-{index}-{hash_text(self.hash(index))}"
+        return f"{token}-{index}-{self.hash(index).decode()}"
 
     def wire_size(self, index: int) -> int:
         """Bytes of the item in a create body, the comma included."""
@@ -167,7 +164,7 @@ class Requests:
 def _check_layout(line: bytes, read: _Line) -> None:
     """Places are reckoned from lengths, so that a line must be, to the byte, as it was written."""
     length = _KEY_AT + len(read.key) + len(b',"params":') + len(read.params) + len(b"}\n")
-    if len(line) != length or len(read.hash) != 22 or not line.endswith(b"}\n"):
+    if len(line) != length or len(read.hash.encode()) != HASH_CHARACTERS or not line.endswith(b"}\n"):
         raise ValueError("it is not as long as what it holds")
 
 
@@ -179,25 +176,24 @@ def _damaged(line: int, error: Exception) -> SubmissionRecordError:
 
 
 TOKEN_CHARACTERS = 12
-_ITEM_BYTES = len(b'{"custom_id":"--","params":},') + TOKEN_CHARACTERS + 22
+_ITEM_BYTES = len(b'{"custom_id":"--","params":},') + TOKEN_CHARACTERS + HASH_CHARACTERS
 
 
-@dataclass(frozen=True, slots=True)
-class CustomId:
+class CustomId(msgspec.Struct, frozen=True, gc=False):
     """A custom_id of ours, taken apart."""
 
     token: str
     index: int
-    hash: str
+    hash: bytes
 
 
 def parse_custom_id(custom_id: str) -> CustomId | None:
     """None when the custom_id is not of our making."""
     token, _, rest = custom_id.partition("-")
     index, _, hash_ = rest.partition("-")
-    if len(token) != TOKEN_CHARACTERS or len(hash_) != 22 or not index.isdecimal():
+    if len(token) != TOKEN_CHARACTERS or len(hash_) != HASH_CHARACTERS or not index.isdecimal():
         return None
-    return CustomId(token, int(index), hash_)
+    return CustomId(token, int(index), hash_.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +238,7 @@ def write_requests(requests: Iterable[Request], file: IO[bytes], *, deduplicate:
         if deduplicate:
             params = b"null" if digest in sent else params
             sent.add(digest)
-        hash_ = hash_text(digest).encode()
-        file.write(b'{"hash":"%b","key":%b,"params":%b}\n' % (hash_, key, params))
+        file.write(b'{"hash":"%b","key":%b,"params":%b}\n' % (digest, key, params))
     if not keys.count:
         raise InputError("messages is empty: there is nothing to send. Skip the task upstream instead.")
     keys.check()

@@ -35,10 +35,15 @@ class Status(IntEnum):
     @property
     def word(self) -> str:
         """The ``status`` of the row."""
-        return _WORDS.get(self, self.name.lower())
+        return _WORDS[self]
 
 
-_WORDS = {Status.NONE: "missing", Status.REFUSED: "errored", Status.REPAIRABLE_OUTPUT: "invalid_output"}
+_WORDS = {
+    **{status: status.name.lower() for status in Status},
+    Status.NONE: "missing",
+    Status.REFUSED: "errored",
+    Status.REPAIRABLE_OUTPUT: "invalid_output",
+}
 #: What needs no further call: answered, or refused for good.
 FINAL = frozenset({Status.SUCCEEDED, Status.INVALID_OUTPUT, Status.REPAIRABLE_OUTPUT, Status.REFUSED})
 ANSWERED = frozenset({Status.SUCCEEDED})

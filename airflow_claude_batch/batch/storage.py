@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from fsspec import AbstractFileSystem
 
+#: What is written to a disk at once: a hundred thousand rows one by one are mostly system calls.
+BUFFER_BYTES = 256 * 1024
+
 
 class Folder(Protocol):
     """What a submission needs of a storage. Names are single path segments."""
@@ -71,7 +74,7 @@ class LocalFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         draft = self.path / f".{name}.{uuid.uuid4().hex}.tmp"
         try:
-            with draft.open("xb") as file:
+            with draft.open("xb", buffering=BUFFER_BYTES) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -122,7 +125,7 @@ class ObjectFolder:
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        with tempfile.NamedTemporaryFile() as draft:
+        with tempfile.NamedTemporaryFile(buffering=BUFFER_BYTES) as draft:
             yield draft
             draft.flush()
             self.fs.makedirs(self.root, exist_ok=True)
