@@ -29,6 +29,26 @@ def check_timeout(task: Any) -> None:
         raise ConfigurationError(f"{task.task_id}: timeout must be a timedelta above zero, not {value!r}")
 
 
+def check_rounds(task: Any) -> None:
+    """Refuse what is no number of rounds.
+
+    :raises ConfigurationError: names the task.
+    """
+    value = task.repair_rounds
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigurationError(f"{task.task_id}: repair_rounds must be a whole number, 0 for none, not {value!r}")
+
+
+def check_poll_interval(task: Any) -> None:
+    """Refuse what is no number of seconds.
+
+    :raises ConfigurationError: names the task.
+    """
+    value = task.poll_interval
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+        raise ConfigurationError(f"{task.task_id}: poll_interval must be a number of seconds above zero, not {value!r}")
+
+
 def check_allow_failed(task: Any) -> None:
     """Refuse what is neither a number of rows nor a share.
 

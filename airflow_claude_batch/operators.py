@@ -16,6 +16,8 @@ from airflow_claude_batch.arguments import (
     check_allow_failed,
     check_choice,
     check_output_schema,
+    check_poll_interval,
+    check_rounds,
     check_timeout,
 )
 from airflow_claude_batch.exceptions import ConfigurationError
@@ -217,11 +219,11 @@ class SendMessageBatchOperator(BaseOperator):
         check_choice(self, "results_format", ("jsonl", "parquet"))
         check_allow_failed(self)
         check_timeout(self)
+        check_rounds(self)
+        check_poll_interval(self)
         check_output_schema(self)
         if self.max_cost is not None:
             amount(f"{self.task_id}: max_cost", self.max_cost)
-        if self.repair_rounds < 0:
-            raise ConfigurationError(f"{self.task_id}: repair_rounds must not be below 0")
         if self.repair_invalid and (self.output_schema is None or not self.repair_rounds):
             raise ConfigurationError(f"{self.task_id}: repair_invalid needs an output_schema and repair_rounds above 0")
         dag = self.get_dag()

@@ -18,7 +18,7 @@ from airflow_claude_batch._compat import (
     default_deferrable,
     timezone,
 )
-from airflow_claude_batch.arguments import check_allow_failed, check_choice
+from airflow_claude_batch.arguments import check_allow_failed, check_choice, check_poll_interval
 from airflow_claude_batch.exceptions import BatchTimeoutError
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class MessageBatchSensor(BaseSensorOperator):
         self._not_found_since: dict[str, datetime] = {}
         check_choice(self, "results_format", ("jsonl", "parquet"))
         check_allow_failed(self)
+        check_poll_interval(self)
 
     def execute(self, context: Context) -> Any:
         """Look once; then wait in the triggerer, or poke as any sensor does."""

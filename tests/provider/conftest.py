@@ -35,8 +35,9 @@ def run_dag(airflow_db: None) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def simulator() -> Simulator:
-    return Simulator(keys={KEY: "wrkspc_test"})
+def simulator(request: pytest.FixtureRequest) -> Simulator:
+    """A simulator, by indirect parametrization with any options."""
+    return Simulator(**{"keys": {KEY: "wrkspc_test"}, **getattr(request, "param", {})})
 
 
 @pytest.fixture

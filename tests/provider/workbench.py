@@ -1,0 +1,101 @@
+"""DAGs under test: run them, see how their tasks ended and why, run a task again as a clear does."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG
+from conftest import sync_dag
+
+from airflow_claude_batch._compat import AIRFLOW_VERSION
+
+
+class Workbench:
+    """Makes DAGs whose errors it keeps."""
+
+    def __init__(self, path: Path) -> None:
+        self.results = path / "results"
+        self.errors: dict[str, list[BaseException]] = defaultdict(list)
+
+    def dag(self, dag_id: str, **options: Any) -> DAG:
+        """A DAG whose tasks are not retried unless they say so, and land under ``results``."""
+        arguments = {"on_failure_callback": self._keep, "on_retry_callback": self._keep, "retries": 0}
+        return DAG(dag_id, default_args={**arguments, "results_path": str(self.results)}, **options)
+
+    def run(self, dag: DAG, **options: Any) -> Run:
+        sync_dag(dag)
+        return Run(self, dag, dag.test(**options))
+
+    def _keep(self, context: Any) -> None:
+        self.errors[context["ti"].task_id].append(context["exception"])
+
+
+class Run:
+    """One run of a DAG."""
+
+    def __init__(self, bench: Workbench, dag: DAG, run: Any) -> None:
+        self.bench = bench
+        self.dag = dag
+        self.run = run
+
+    @property
+    def states(self) -> dict[str, str]:
+        """How tasks ended; mapped ones as ``send[0]``."""
+        return {
+            ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]": str(ti.state)
+            for ti in self.run.get_task_instances()
+        }
+
+    def tries(self, task_id: str) -> int:
+        count: int = self.run.get_task_instance(task_id).try_number
+        return count
+
+    def xcom(self, task_id: str, map_index: int = -1) -> Any:
+        """What a task returned."""
+        ti = self.run.get_task_instance(task_id, map_index=map_index)
+        return ti.xcom_pull(task_ids=task_id, map_indexes=map_index)
+
+    def error(self, task_id: str) -> str:
+        """What a task that failed for good said last."""
+        return str(self.bench.errors[task_id][-1])
+
+    def folder(self, task_id: str) -> Path:
+        """Where a task keeps its files."""
+        return self.bench.results / self.dag.dag_id / self.run.run_id / task_id
+
+    def again(self, dag: DAG, *task_ids: str) -> Run:
+        """Clear tasks and run them, with the DAG as it is now."""
+        from airflow import settings
+        from airflow.models.taskinstance import clear_task_instances
+
+        sync_dag(dag)
+        session = settings.Session()
+        run = session.merge(self.run, load=True)
+        run.dag = self.run.dag
+        clear_task_instances([ti for ti in run.get_task_instances(session=session) if ti.task_id in task_ids], session)
+        run.state = "running"
+        session.commit()
+        while run.state == "running":
+            session.expire_all()
+            ready, _ = run.update_state(session=session)
+            for ti in ready:
+                ti.try_number += 1
+                ti.state = "scheduled"
+            session.commit()
+            for ti in ready:
+                _run_task(ti, dag)
+        return Run(self.bench, dag, run)
+
+
+def _run_task(ti: Any, dag: DAG) -> None:
+    """The step of ``dag.test()`` that runs one task."""
+    from airflow.sdk.definitions import dag as dags
+
+    task = dag.task_dict[ti.task_id]
+    if AIRFLOW_VERSION < (3, 1):
+        ti.task = task
+        dags._run_task(ti=ti, run_triggerer=True)
+    else:
+        dags._run_task(ti=ti, task=task, run_triggerer=True)
