@@ -151,6 +151,7 @@ class Demonstration:
             self._screen.say(f"Cost      ${usd}" + " (of simulated usage)" * bool(self._simulator))
         self._screen.say(f"Report    {run.returned('write_report')}")
         self._screen.say(f"Results   {manifest['results_path']}")
+        self._screen.say(f"Manifest  {manifest['results_path'].rpartition('/')[0]}/manifest.json")
 
     def _leave(self, airflow: AirflowProcesses, *, keep: bool) -> None:
         if keep:
