@@ -36,6 +36,7 @@ fmt: $(STAMP) ## format and fix
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 clean: ## remove what the other verbs made
+	@if test -d .airflow && test -x $(BIN)/python; then $(BIN)/python -m demo stop; fi
 	rm -rf $(VENV) .airflow .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(STAMP): pyproject.toml constraints.txt
