@@ -11,9 +11,13 @@ import pytest
 from submission_world import World
 
 from airflow_claude_batch.batch import schema as schemas
+from airflow_claude_batch.batch.landing import Landing, OwnSlots
 from airflow_claude_batch.batch.messages import Defaults
 from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.pricing import PriceTable
+from airflow_claude_batch.batch.requests import Requests
 from airflow_claude_batch.batch.schema import read_schema
+from airflow_claude_batch.batch.validator import OutputValidator
 from airflow_claude_batch.exceptions import CostLimitError, SubmissionRecordError
 from airflow_claude_batch.simulator import Fault, ManualClock, Simulator
 
@@ -199,6 +203,25 @@ class TestRepair:
         assert done.permanent
         assert world.rows[0]["text"] == '{"n": -2}'
         assert world.billed == 2
+
+    def test_batches_that_are_fetched_again_are_not_billed_again(self, tmp_path: Path) -> None:
+        world = Model(a=[INVALID, '{"n": -2}']).world(tmp_path)
+        world.run(["a"], REPAIR, output_schema=SCHEMA)
+        (row,) = world.rows
+        results = world.folder.path / "results.jsonl"
+        with (
+            Requests(world.folder.path / "requests.jsonl") as requests,
+            Landing(OwnSlots(requests, OutputValidator(SCHEMA)), prices=PriceTable.load()) as landing,
+        ):
+            landing.restore(results.read_bytes().splitlines())
+            paid = landing.bill.to_manifest()
+            for answer in (row, *row["replaced"]):
+                message = {**row["message"], "content": [{"type": "text", "text": answer["text"]}]}
+                line = {"custom_id": answer["custom_id"], "result": {"type": "succeeded", "message": message}}
+                landing.take(answer["batch_id"], [json.dumps(line).encode()])
+
+            assert landing.bill.to_manifest() == paid
+            assert b"".join(landing.lines(missing=None)) == results.read_bytes()
 
     def test_what_expires_in_repair_keeps_the_answer_that_there_was(self, tmp_path: Path) -> None:
         model = Model(a=[INVALID])

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from airflow_claude_batch.batch.messages import Defaults, check_params, read_request
 from airflow_claude_batch.batch.schema import FILE, OutputSchema, load, publish, read_schema
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.batch.validator import OutputValidator
-from airflow_claude_batch.exceptions import OutputSchemaError, SubmissionRecordError
+from airflow_claude_batch.exceptions import InvalidMessageError, OutputSchemaError, SubmissionRecordError
 from airflow_claude_batch.simulator.instances import instance
 from airflow_claude_batch.simulator.schemas import schema_problem
 
@@ -494,6 +495,66 @@ def test_only_requests_that_ask_for_the_schema_are_told_apart() -> None:
     assert validator.is_asked_for(params({"output_config": {"format": schema.format, "effort": "low"}}))
     for other in ({}, {"output_config": {}}, {"output_config": {"format": None}}, {"output_config": {"format": {}}}):
         assert not validator.is_asked_for(params(other))
+
+
+# ------------------------------------------------------------------ requests
+
+FORMAT = read_schema(obj(a=TEXT)).format
+ASKING = Defaults(
+    model="claude-haiku-5-5", max_tokens=64, params={"output_config": {"effort": "low"}}, output_format=FORMAT
+)
+
+
+@pytest.mark.parametrize(
+    ("element", "config"),
+    [
+        pytest.param("a prompt", {"effort": "low", "format": FORMAT}, id="a prompt"),
+        pytest.param(
+            {"custom_id": "x", "params": {"messages": [{"role": "user", "content": "hi"}]}},
+            {"format": FORMAT},
+            id="the API's own shape",
+        ),
+        pytest.param(
+            {"prompt": "hi", "params": {"output_config": {"effort": "high"}}},
+            {"effort": "high", "format": FORMAT},
+            id="an effort of its own",
+        ),
+        pytest.param(
+            {"prompt": "hi", "params": {"output_config": {"format": {"type": "json_schema", "schema": TEXT}}}},
+            {"format": {"type": "json_schema", "schema": TEXT}},
+            id="a format of its own",
+        ),
+        pytest.param({"prompt": "hi", "params": {"output_config": {"format": None}}}, {"format": None}, id="no format"),
+    ],
+)
+def test_every_request_without_a_format_of_its_own_asks_for_the_schema(element: Any, config: dict[str, Any]) -> None:
+    request = read_request(element, 0, ASKING)
+
+    check_params(request, api_version="2023-06-01")
+    assert request.params["output_config"] == config
+
+
+@pytest.mark.parametrize(
+    ("element", "message"),
+    [
+        pytest.param(
+            [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "{"}],
+            "an assistant's turn",
+            id="prefill",
+        ),
+        pytest.param(
+            [{"role": "user", "content": [{"type": "document", "citations": {"enabled": True}}]}],
+            "citations",
+            id="cited",
+        ),
+        pytest.param(
+            {"prompt": "hi", "params": {"output_config": "json"}}, "must be a mapping, not str", id="no config"
+        ),
+    ],
+)
+def test_what_does_not_go_with_a_schema_is_refused(element: Any, message: str) -> None:
+    with pytest.raises(InvalidMessageError, match=rf"messages\[0\].*{message}"):
+        check_params(read_request(element, 0, ASKING), api_version="2023-06-01")
 
 
 # ------------------------------------------------------------------ properties
