@@ -26,6 +26,8 @@ _CLIENT_KWARGS: Final[Mapping[str, tuple[str, ...]]] = {
 # Theirs too: settings of platforms that have no batches, and a field that never goes on the wire.
 _NOT_FOR_US: Final = frozenset({"aws_region", "project_id", "region", "resource", "scope"})
 
+_MISPLACED: Final = {name: f"{name} (the connection has a field for it)" for name in ("host", "password")}
+
 _MAY_BE_SECRET: Final = frozenset({"headers", "host", "password", "proxy"})
 
 
@@ -57,7 +59,7 @@ def _flat(extra: dict[str, Any]) -> dict[str, Any]:
         for name, value in kwargs.items()
         for target in _CLIENT_KWARGS.get(name, (f"anthropic_client_kwargs.{name}",))
     }
-    own = {name: value for name, value in extra.items() if name not in ("host", "password")}
+    own = {_MISPLACED.get(name, name): value for name, value in extra.items()}
     return {**lifted, **identity, **own}
 
 

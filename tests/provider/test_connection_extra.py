@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.limits import DEFAULT_API_VERSION
 from airflow_claude_batch.connection import ConnectionSettings, ConnectionValues, config_from_connection
 from airflow_claude_batch.exceptions import ConfigurationError
@@ -90,6 +91,13 @@ def test_field_of_a_wrong_kind_is_refused_by_name(extra: Any, complaint: str) ->
 def test_keys_that_nothing_reads_are_named_and_no_failure() -> None:
     extra = {"team": "data", "model": "m", "anthropic_client_kwargs": {"http_client": 1}, "aws_region": "eu"}
     assert read(extra).remarks == ("nothing reads these keys of its extra: anthropic_client_kwargs.http_client, team",)
+
+
+def test_standard_fields_in_the_extra_are_not_read_but_remarked() -> None:
+    settings = read({"password": "sk-2", "host": "https://elsewhere.example"})
+    assert settings.config.base_url == "https://api.anthropic.com"
+    assert settings.config.credentials == ApiKey("sk-1")
+    assert "host (the connection has a field for it), password (the" in settings.remarks[0]
 
 
 def test_certificates_not_verified_are_remarked() -> None:
