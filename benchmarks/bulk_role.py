@@ -91,6 +91,7 @@ def ours_submitting(url: str, folder: str, messages: str) -> Steps:
 
     task = SendMessageBatchOperator(task_id="send", messages=messages, max_tokens=64)
     hook, prices, path = ClaudeHook("claude_default"), PriceTable.load(), Path(folder, "requests.jsonl")
+    client = hook.get_conn()
     held: list[Requests] = []
 
     def read() -> None:
@@ -98,18 +99,13 @@ def ours_submitting(url: str, folder: str, messages: str) -> Steps:
             write_input(task, hook, prices, file)
 
     def estimate() -> None:
-        with hook.get_conn() as client:
-            costing.estimate_requests(held[0], iter(range(len(held[0]))), prices, client)
-
-    def create() -> None:
-        with hook.get_conn() as client:
-            client.create_batch(CreateBody(held[0], range(len(held[0])), "0123456789ab"))
+        costing.estimate_requests(held[0], iter(range(len(held[0]))), prices, client)
 
     return {
         "read, check and write": read,
         "index": lambda: held.append(Requests(path)),
         "estimate": estimate,
-        "create": create,
+        "create": lambda: client.create_batch(CreateBody(held[0], range(len(held[0])), "0123456789ab")),
     }
 
 
