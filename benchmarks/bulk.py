@@ -31,6 +31,13 @@ class Cost:
         return sum(self.cpu.values())
 
 
+@dataclass(frozen=True)
+class Endpoint:
+    """Where an API is."""
+
+    url: str
+
+
 class LoopbackAPI(ThreadingHTTPServer):
     """Answers with files and takes bodies into one: what it costs is not what a client costs.
 
@@ -112,7 +119,7 @@ def serving(api: LoopbackAPI) -> Iterator[LoopbackAPI]:
         api.server_close()
 
 
-def run(role: str, python: str | Path, home: Path, api: LoopbackAPI, **options: Any) -> Cost:
+def run(role: str, python: str | Path, home: Path, api: LoopbackAPI | Endpoint, **options: Any) -> Cost:
     """Let a role do its work in a process of its own; see ``bulk_role.py``."""
     connection = json.dumps({"conn_type": "anthropic", "password": KEY, "host": api.url})
     environment = os.environ | {

@@ -157,6 +157,74 @@ def common_ai_submitting(url: str, folder: str, messages: str, model: str) -> St
     }
 
 
+def million(url: str, folder: str, messages: str) -> Steps:
+    """Carry a whole submission from its file to its rows, as the operator does from deferral to deferral."""
+    from datetime import UTC, datetime
+
+    from airflow_claude_batch.batch import opening
+    from airflow_claude_batch.batch.job import Submission
+    from airflow_claude_batch.batch.ledger import FolderLedgerStore
+    from airflow_claude_batch.batch.policy import Done, Policy, Waiting
+    from airflow_claude_batch.batch.pricing import PriceTable
+    from airflow_claude_batch.batch.storage import LocalFolder
+    from airflow_claude_batch.hooks import ClaudeHook
+    from airflow_claude_batch.inputs import write_input
+    from airflow_claude_batch.operators import SendMessageBatchOperator
+    from airflow_claude_batch.rows import read_rows
+
+    task = SendMessageBatchOperator(task_id="send", messages=messages, max_tokens=64)
+    hook, prices, place = ClaudeHook("claude_default"), PriceTable.load(), LocalFolder(Path(folder, "submission"))
+    client, scratch = hook.get_conn(), Path(folder, "scratch")
+    scratch.mkdir()
+    begun: list[Submission] = []
+
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    def begin() -> None:
+        record, requests = opening.begin(
+            FolderLedgerStore(place),
+            place,
+            opening.Attempt(submission_id="million", try_number=1, generation=0, now=now()),
+            lambda file: write_input(task, hook, prices, file),
+            scratch,
+            reuse_answers=True,
+        )
+        begun.append(
+            Submission(
+                client=client,
+                record=record,
+                folder=place,
+                requests=requests,
+                policy=Policy(),
+                prices=prices,
+                clock=now,
+                sleep=time.sleep,
+            )
+        )
+
+    def wait(step: Waiting) -> None:
+        done = {"all": all, "any": any}[step.wait_for]
+        while now() < step.until and not done(client.retrieve_batch(id_).ended for id_ in step.batch_ids):
+            time.sleep(1)
+
+    def carry_on() -> None:
+        while not isinstance(step := begun[0].advance(), Done):
+            print(f"{now():%H:%M:%S} {len(step.open_batch_ids)} open: {step.reason}", file=sys.stderr)
+            wait(step)
+        print(f"{now():%H:%M:%S} {step.manifest.counts} {step.failure or ''}", file=sys.stderr)
+
+    def check() -> None:
+        index = -1
+        for index, row in enumerate(read_rows(place.uri("results.jsonl"))):
+            right = (index, f"key-{index}", "succeeded")
+            assert (row.index, row.key, row.status) == right, f"row {index} is wrong"
+            assert f"Question {index}:" in row.text, f"row {index} has another's answer"
+        assert index + 1 == len(begun[0].requests), f"{index + 1} rows"
+
+    return {"begin": begin, "send, wait and land": carry_on, "read and check every row": check}
+
+
 ROLES: dict[str, Callable[..., Steps]] = {
     role.__name__: role
     for role in (
@@ -166,6 +234,7 @@ ROLES: dict[str, Callable[..., Steps]] = {
         ours_submitting,
         official_submitting,
         common_ai_submitting,
+        million,
     )
 }
 

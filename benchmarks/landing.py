@@ -88,9 +88,9 @@ def check_ours(path: Path, count: int) -> None:
         for index, line in enumerate(file):
             row = json.loads(line)
             right = {"index": index, "key": f"key-{index}", "text": json.loads(f'"{answer(index)}"')}
-            assert row.items() >= right.items(), f"row {index} is wrong"  # noqa: S101
+            assert row.items() >= right.items(), f"row {index} is wrong"
             rows += 1
-    assert rows == count, f"{rows} rows"  # noqa: S101
+    assert rows == count, f"{rows} rows"
 
 
 def land_theirs(home: Path, count: int) -> dict[str, Cost]:
@@ -103,7 +103,7 @@ def land_theirs(home: Path, count: int) -> dict[str, Cost]:
         )
         with (home / "results.jsonl").open() as file:
             found = sorted(row["index"] for row in map(json.loads, file) if row["status"] == "success")
-        assert found == list(range(count))  # noqa: S101
+        assert found == list(range(count))
         copied = run("copy", sys.executable, home, api, folder=str(home), batch_id="msgbatch_0")
     return {"common-ai": landed, "httpx copy": copied}
 

@@ -40,10 +40,10 @@ def submit(role: str, python: str | Path, home: Path, messages: Path, **options:
         cost = run(role, python, home, api, folder=str(home), messages=str(messages), **options)
     with (home / "body.json").open("rb") as file:
         sent = json.load(file)["requests"]
-    assert len(sent) == REQUESTS, len(sent)  # noqa: S101
+    assert len(sent) == REQUESTS, len(sent)
     for index, request in enumerate(sent):
         params = {"model": MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": prompt(index)}]}
-        assert request["params"] == params, f"request {index} is wrong"  # noqa: S101
+        assert request["params"] == params, f"request {index} is wrong"
     return cost
 
 
