@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import DAG
 
 from airflow_claude_batch._compat import AIRFLOW_VERSION
 from airflow_claude_batch.simulator import Simulator
+
+if TYPE_CHECKING:
+    from workbench import Workbench
 
 KEY = "sk-ant-test-0123456789"
 
@@ -32,6 +36,14 @@ def run_dag(airflow_db: None) -> Callable[..., Any]:
         return dag.test(**options)
 
     return run
+
+
+@pytest.fixture
+def bench(airflow_db: None, tmp_path: Path) -> Workbench:
+    """Runs DAGs, keeps their errors, clears their tasks."""
+    from workbench import Workbench
+
+    return Workbench(tmp_path)
 
 
 @pytest.fixture

@@ -28,11 +28,6 @@ def asked(manifest: dict[str, Any]) -> list[tuple[Any, str]]:
 ASKED = [(0, "one"), ("k", "{{ 1 + 1 }}"), (2, "three")]
 
 
-@pytest.fixture
-def bench(airflow_db: None, tmp_path: Any) -> Workbench:
-    return Workbench(tmp_path)
-
-
 def ask(task_id: str = "ask", **arguments: Any) -> Any:
     return SendMessageBatchOperator(task_id=task_id, wait_for_completion=True, **arguments)
 

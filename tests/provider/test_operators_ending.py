@@ -1,0 +1,188 @@
+"""How a submission ends before its batches do: time runs out, or somebody kills the task."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from workbench import Workbench
+
+from airflow_claude_batch._compat import TaskDeferred
+from airflow_claude_batch.operators import SendMessageBatchOperator
+from airflow_claude_batch.rows import read_rows
+
+pytestmark = pytest.mark.airflow
+
+HOUR = 3600.0
+SOON = timedelta(seconds=1)
+
+
+def running(**options: Any) -> Any:
+    """A simulator whose batches run for an hour."""
+    return pytest.mark.parametrize("simulator", [{"batch_seconds": HOUR, **options}], indirect=True, ids=["running"])
+
+
+def ask(task_id: str = "ask", **arguments: Any) -> SendMessageBatchOperator:
+    return SendMessageBatchOperator(task_id=task_id, messages=["a", "b"], wait_for_completion=True, **arguments)
+
+
+def open_batches(simulator: Any) -> list[str]:
+    return [batch["id"] for batch in simulator.books(detail=False)["batches"] if not batch["ended_at"]]
+
+
+# ---------------------------------------------------------------- the time is over
+
+
+@running(cancel_succeeded_share=0.5)
+@pytest.mark.parametrize("deferrable", [False, True], ids=["working", "deferred"])
+def test_timeout_cancels_the_batches_and_lands_what_was_answered(
+    deferrable: bool, bench: Workbench, claude_default: str, simulator: Any
+) -> None:
+    with bench.dag("canceled") as dag:
+        ask(timeout=SOON, deferrable=deferrable)
+    run = bench.run(dag)
+
+    assert run.states == {"ask": "failed"}
+    assert "did not end within 0:00:01. No batch of it runs any more. What was answered is landed" in run.error("ask")
+    assert open_batches(simulator) == []
+    rows = list(read_rows(str(run.folder("ask") / "results.jsonl")))
+    assert sorted(row.status for row in rows) == ["canceled", "succeeded"]
+    assert simulator.books()["billed_requests"] == 1
+
+
+@running()
+def test_timeout_may_leave_the_batches_and_the_next_try_takes_them_up(
+    bench: Workbench, claude_default: str, simulator: Any
+) -> None:
+    def dag(**arguments: Any) -> Any:
+        with bench.dag("left") as dag:
+            ask(on_timeout="leave", **arguments)
+        return dag
+
+    run = bench.run(dag(timeout=SOON))
+    (batch,) = open_batches(simulator)
+    assert run.states == {"ask": "failed"}
+    assert f"Still running, and billed for what they answer: {batch}" in run.error("ask")
+
+    simulator.pace(0)
+    run = run.again(dag(), "ask")
+    assert run.states == {"ask": "success"}
+    assert run.xcom("ask")["batch_ids"] == [batch]
+    assert simulator.books()["billed_requests"] == 2
+
+
+@running(cancel_succeeded_share=0.5)
+def test_retry_after_a_timeout_sends_what_was_not_answered(
+    bench: Workbench, claude_default: str, simulator: Any
+) -> None:
+    simulator.pace(lambda batch: HOUR if batch.number == 0 else 0.0)
+    with bench.dag("timed_out") as dag:
+        ask(timeout=SOON, retries=1, retry_delay=timedelta(0))
+    run = bench.run(dag)
+
+    assert run.states == {"ask": "success"}
+    assert run.tries("ask") == 2
+    assert [batch["request_count"] for batch in simulator.books()["batches"]] == [2, 1]
+    assert simulator.books()["billed_requests"] == 2
+
+
+@running()
+def test_execution_timeout_bounds_the_attempt_as_well(bench: Workbench, claude_default: str, simulator: Any) -> None:
+    with bench.dag("bounded") as dag:
+        ask(execution_timeout=SOON, deferrable=True)
+    run = bench.run(dag)
+
+    assert "did not end within 0:00:0" in run.error("ask")
+    assert open_batches(simulator) == []
+
+
+class PastAirflowsOwnTimeout(SendMessageBatchOperator):
+    """Airflow's net below ours: the triggerer was away until the deferral's own timeout fired."""
+
+    simulator: Any = None
+    fired_after: Any = None
+
+    def execute(self, context: Any) -> Any:
+        try:
+            return super().execute(context)
+        except TaskDeferred as deferred:
+            type(self).fired_after = deferred.timeout
+        (batch,) = open_batches(self.simulator)
+        self.simulator.end(batch)
+        return self.resume_execution("__fail__", {"error": "Trigger timeout"}, context)
+
+
+@running()
+def test_airflow_s_own_deferral_timeout_lands_what_was_answered(
+    bench: Workbench, claude_default: str, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PastAirflowsOwnTimeout, "simulator", simulator)
+    with bench.dag("deferral_timeout") as dag:
+        PastAirflowsOwnTimeout(task_id="ask", messages=["a", "b"], wait_for_completion=True, deferrable=True)
+    run = bench.run(dag)
+
+    assert run.states == {"ask": "success"}
+    assert run.xcom("ask")["counts"]["succeeded"] == 2
+    assert simulator.books()["billed_requests"] == 2
+    assert PastAirflowsOwnTimeout.fired_after > timedelta(hours=25)
+
+
+# ---------------------------------------------------------------- killed
+
+
+@pytest.fixture
+def handlers_as_before() -> Iterator[None]:
+    """Airflow installs a handler of SIGTERM for each task that it runs, and leaves it."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+def terminate_once_sent(simulator: Any) -> threading.Thread:
+    """What Airflow does to a task that somebody marks as failed."""
+
+    def wait_and_kill() -> None:
+        until, pause = time.monotonic() + 30, threading.Event()
+        while not (open_batches(simulator) and simulator.calls()["retrieve"]) and time.monotonic() < until:
+            pause.wait(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=wait_and_kill)
+    thread.start()
+    return thread
+
+
+@running(cancel_succeeded_share=0.5)
+@pytest.mark.usefixtures("handlers_as_before")
+def test_killed_task_cancels_its_batches_and_keeps_what_was_answered(
+    bench: Workbench, claude_default: str, simulator: Any
+) -> None:
+    with bench.dag("killed") as dag:
+        ask(poll_interval=0.2, timeout=timedelta(seconds=60))
+    killer = terminate_once_sent(simulator)
+    run = bench.run(dag)
+    killer.join()
+
+    assert open_batches(simulator) == []
+    assert run.states == {"ask": "failed"}
+    rows = list(read_rows(str(run.folder("ask") / "results.jsonl")))
+    assert sorted(row.status for row in rows) == ["canceled", "succeeded"]
+
+
+@running()
+@pytest.mark.usefixtures("handlers_as_before")
+def test_killed_task_leaves_its_batches_if_so_asked(bench: Workbench, claude_default: str, simulator: Any) -> None:
+    with bench.dag("spared") as dag:
+        ask(poll_interval=0.2, timeout=timedelta(seconds=3), cancel_on_kill=False, on_timeout="leave")
+    killer = terminate_once_sent(simulator)
+    bench.run(dag)
+    killer.join()
+
+    assert len(open_batches(simulator)) == 1
+    assert simulator.calls()["cancel"] == 0
