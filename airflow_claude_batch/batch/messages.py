@@ -26,6 +26,8 @@ NOT_IN_A_BATCH = ("speed", "fallbacks")
 #: Gone from API version 2026-10-21 on; refused by models from 4.7 on under the older one too.
 SAMPLING = ("temperature", "top_p", "top_k")
 VERSION_WITHOUT_SAMPLING = "2026-10-21"
+# Made once: json.dumps makes one for every call.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +245,7 @@ def encode_params(request: Request) -> bytes:
     :raises InvalidMessageError: a value is not JSON, or the request alone is larger than a batch may be.
     """
     try:
-        data = json.dumps(request.params, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        data = _ENCODER.encode(request.params).encode()
     except (TypeError, ValueError, RecursionError) as error:
         why = unwritable.explain(request.params, "params", error)
         # The chain would show the prompt: a UnicodeEncodeError carries it.

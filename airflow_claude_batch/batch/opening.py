@@ -74,7 +74,7 @@ def begin(
     :raises SubmissionRecordError: there is a ledger, but it cannot be read.
     """
     path = scratch / requests_.FILE
-    with path.open("wb") as file:
+    with path.open("wb", buffering=storage.BUFFER_BYTES) as file:
         write_input(file)
     requests = Requests(path)
     try:

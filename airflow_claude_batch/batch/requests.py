@@ -245,11 +245,12 @@ def write_requests(requests: Iterable[Request], file: IO[bytes], *, deduplicate:
     return keys.count
 
 
+_KEY_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
 def _encode_key(request: Request) -> bytes:
     try:
-        return json.dumps(
-            request.key, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
-        ).encode()
+        return _KEY_ENCODER.encode(request.key).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidMessageError(
             f"messages[{request.index}]: the key cannot be written as JSON ({error}). Use a string, a number, or "
