@@ -108,7 +108,7 @@ def conclude(step: Done, ti: Any) -> Manifest:
     :raises BatchError: the end is not the one asked for; a retry of the task may mend it.
     :raises AirflowFailException: it would not.
     """
-    log.info("%s: %s, rows in %s", step.manifest.status, _counted(step.manifest), step.manifest.results_path)
+    log.info("%s", _told(step.manifest))
     if step.failure is None or step.permanent or ti.try_number > ti.max_tries:
         metrics.report(step.manifest)
     if step.failure is None:
@@ -166,5 +166,10 @@ def max_inline_bytes() -> int:
     return int(conf.getint("claude_batch", "max_inline_bytes", fallback=48 * 1024))
 
 
-def _counted(manifest: Manifest) -> str:
-    return ", ".join(f"{count} {word}" for word, count in manifest.counts.items() if count) or "no rows yet"
+def _told(manifest: Manifest) -> str:
+    """What a manifest says, in a line."""
+    if manifest.status == "in_progress":
+        batches = ", ".join(manifest.batch_ids)
+        return f"{manifest.request_count} requests are on their way or answered, in {batches}"
+    counts = ", ".join(f"{count} {word}" for word, count in manifest.counts.items() if count)
+    return f"Ended: {counts}. The rows are in {manifest.results_path}"
