@@ -23,8 +23,10 @@ SETTLING = timedelta(seconds=120)
 #: How long after all that a batch may still be ours: a proxy may hold a whole upload back. Later ones are others', of
 #: which a busy workspace makes new ones faster than they end.
 HELD_BACK = timedelta(hours=1)
-#: How soon to look again while nothing is there.
-LOOK_AGAIN = timedelta(seconds=10)
+#: How soon to look again while nothing is there; in Airflow, each look may be a deferral.
+LOOK_AGAIN = timedelta(seconds=30)
+#: The API tells its clock in whole seconds.
+TICK = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def reconcile(part: Part, listing: Sequence[Candidate], *, known: Collection[str
     if running := _ids(batch for batch in candidates if not batch.ended):
         return Wait(running, until=None)
     if now < grace_ends(part):
-        return Wait((), until=min(now + LOOK_AGAIN, grace_ends(part)))
+        return Wait((), until=min(now + LOOK_AGAIN, grace_ends(part) + TICK))
     if unreadable := _ids(batch for batch in candidates if batch.first_custom_id == ""):
         return Stop(unreadable)
     return Send()

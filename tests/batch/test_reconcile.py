@@ -19,6 +19,7 @@ from airflow_claude_batch.batch.messages import Request
 from airflow_claude_batch.batch.policy import Policy, Waiting
 from airflow_claude_batch.batch.reconcile import (
     HELD_BACK,
+    LOOK_AGAIN,
     SETTLING,
     Adopt,
     Candidate,
@@ -39,6 +40,7 @@ from airflow_claude_batch.exceptions import APIError, SubmissionUnknownError
 TOKEN = "0123456789ab"
 OURS = f"{TOKEN}-0-{'h' * 22}"
 SECOND = timedelta(seconds=1)
+HALF = timedelta(seconds=0.5)
 HOUR = timedelta(hours=1)
 
 PART = Part(
@@ -64,8 +66,9 @@ def batch(id_: str = "b", *, count: int = 3, ended: bool = False, first: str | N
 @pytest.mark.parametrize(
     ("listing", "now", "expected"),
     [
-        pytest.param([], EARLY, Wait((), EARLY + 10 * SECOND), id="nothing yet: look again soon"),
-        pytest.param([], LATE - SECOND, Wait((), LATE), id="nothing, nearly over: not beyond the grace"),
+        pytest.param([], EARLY, Wait((), EARLY + LOOK_AGAIN), id="nothing yet: look again soon"),
+        pytest.param([], LATE - SECOND, Wait((), LATE + SECOND), id="nothing, nearly over: once more"),
+        pytest.param([], LATE - HALF, Wait((), LATE + SECOND), id="nothing, all but over: not before the clock moves"),
         pytest.param([], LATE, Send(), id="nothing after the grace: it never arrived"),
         pytest.param([batch()], EARLY, Wait(("b",), None), id="it may be the one that runs"),
         pytest.param([batch()], LATE, Wait(("b",), None), id="rather wait for it than pay again"),
@@ -73,10 +76,10 @@ def batch(id_: str = "b", *, count: int = 3, ended: bool = False, first: str | N
         pytest.param([batch(ended=True)], LATE, Peek(("b",)), id="ended, after the grace: still read it"),
         pytest.param([batch(ended=True, first=OURS)], EARLY, Adopt("b"), id="our token: ours"),
         pytest.param([batch(first=OURS)], EARLY, Adopt("b"), id="our token, however it was seen: ours"),
-        pytest.param([batch(ended=True, first="x-0-y")], EARLY, Wait((), EARLY + 10 * SECOND), id="a stranger's"),
+        pytest.param([batch(ended=True, first="x-0-y")], EARLY, Wait((), EARLY + LOOK_AGAIN), id="a stranger's"),
         pytest.param([batch(ended=True, first="x-0-y")], LATE, Send(), id="a stranger's, after the grace"),
         pytest.param([batch(ended=True, first=TOKEN + "0-0-y")], LATE, Send(), id="a token that ours only begins"),
-        pytest.param([batch(ended=True, first="")], EARLY, Wait((), EARLY + 10 * SECOND), id="unreadable: not yet"),
+        pytest.param([batch(ended=True, first="")], EARLY, Wait((), EARLY + LOOK_AGAIN), id="unreadable: not yet"),
         pytest.param([batch(ended=True, first="")], LATE, Stop(("b",)), id="unreadable after the grace: who knows"),
         pytest.param([batch(count=4)], LATE, Send(), id="another size is another's"),
         pytest.param([batch("known")], LATE, Send(), id="accounted for otherwise"),
