@@ -27,8 +27,8 @@ lint: $(STAMP) ## formatting, lint rules, import contracts
 types: $(STAMP) ## mypy, strict
 	@$(BIN)/mypy
 
-bench: $(STAMP) ## what a thousand deferred tasks cost, beside Apache's trigger (ten minutes, Linux)
-	@$(BIN)/python benchmarks/waiting.py $(ARGS)
+bench: $(STAMP) ## what landing, submitting and waiting cost beside Apache's providers (ONLY=landing narrows; 15 min, Linux)
+	@$(foreach name,$(or $(ONLY),landing submitting waiting),$(BIN)/python benchmarks/$(name).py $(ARGS) &&) true
 
 check: lint types test ## what CI runs
 

@@ -2,7 +2,7 @@
 
 Each runs in a process of its own, from the socket to the file; the API, which sends a recorded stream, is in this one
 and is not measured. Ours lands in input order with the whole message in every row, common-ai's in the order of arrival
-without it. Needs Linux; takes about a minute. ``make bench`` runs it.
+without it. Needs Linux; takes about five minutes. ``make bench`` runs it.
 """
 
 from __future__ import annotations

@@ -216,6 +216,7 @@ class Landing:
         """
         intake = Intake()
         seen: set[str] = set()
+        slots, prices = self._slots, self._prices
         for raw in lines:
             line = wire.decode_result_line(raw)
             intake.rows += 1
@@ -223,8 +224,8 @@ class Landing:
                 intake.duplicates += 1
                 continue
             seen.add(line.custom_id)
-            validator = self._slots.validator(line.custom_id, batch_id)
-            outcome = results.read_outcome(line, batch_id, self._prices, validator)
+            validator = slots.validator(line.custom_id, batch_id)
+            outcome = results.read_outcome(line, batch_id, prices, validator)
             if not self._keep(line.custom_id, batch_id, outcome):
                 intake.strangers.append(line.custom_id)
         self._share()

@@ -143,13 +143,13 @@ class PriceTable:
         :param inference_geo: what the request asked for; what the usage says if None.
         """
         entry, tokens = self.lookup(model), Tokens.of(usage)
-        long_prompt = entry is not None and entry.is_long(tokens.prompt)
+        long_prompt = _is_long(entry, tokens)
         return self.price(tokens, model, inference_geo=inference_geo or usage.inference_geo, long_prompt=long_prompt)
 
     def usd(self, usage: Usage, model: str) -> str | None:
         """What :meth:`cost` sums up to, in digits as :func:`plain` writes them, for a hundred thousand rows."""
         entry, tokens = self.lookup(model), Tokens.of(usage)
-        kind = (model, usage.inference_geo, entry is not None and entry.is_long(tokens.prompt))
+        kind = (model, usage.inference_geo, _is_long(entry, tokens))
         try:
             scale = self._scales[kind]
         except KeyError:
@@ -195,6 +195,11 @@ class PriceTable:
         return Lifecycle(model=model, state=state, retires_on=entry.retires_on, replacement=entry.replacement)
 
 
+def _is_long(entry: ModelPrice | None, tokens: Tokens) -> bool:
+    """Few models have a price for long prompts, and summing the prompt for each row takes time."""
+    return entry is not None and entry.long_prompt is not None and entry.is_long(tokens.prompt)
+
+
 _NO_TOKENS = Tokens()
 
 
@@ -208,8 +213,7 @@ class Totals:
     def add(self, usage: Usage, model: str, *, inference_geo: str | None = None) -> None:
         """Count one answer, by the model's id as its row names it."""
         tokens, price = Tokens.of(usage), self._table.lookup(model)
-        long_prompt = price is not None and price.is_long(tokens.prompt)
-        key = (price.id if price else model, inference_geo or usage.inference_geo, long_prompt)
+        key = (price.id if price else model, inference_geo or usage.inference_geo, _is_long(price, tokens))
         self._sums[key] = tuple(map(add, self._sums.get(key, _NO_TOKENS), tokens))
 
     @property
