@@ -56,6 +56,7 @@ def carry_on(task: Any, work: Work, ti: Any, **kwargs: Any) -> Manifest:
             wait_for=step.wait_for,
             poll_interval=poll_interval(task),
             until=step.until,
+            created_at=step.submitted_at,
             connection=task.claude_conn_id,
         )
         heed(wake, work, task)
@@ -77,6 +78,7 @@ def defer(task: Any, step: Waiting, kwargs: dict[str, Any]) -> None:
             poll_interval=poll_interval(task),
             until=step.until.isoformat(),
             cancel_on_kill=task.cancel_on_kill,
+            submitted_at=step.submitted_at.isoformat() if step.submitted_at else None,
         ),
         method_name="execute_complete",
         kwargs=kwargs or None,

@@ -92,7 +92,9 @@ class Collection:
         ended = [batch for batch in batches if batch.ended]
         open_ = tuple(id_ for id_ in self.batch_ids if id_ not in landed.union(batch.id for batch in ended))
         if open_ and self.clock() < self.deadline:
-            return Waiting(open_, "all", self.deadline, f"{len(open_)} message batch(es) in progress")
+            made = min((batch.created_at for batch in batches if not batch.ended), default=None)
+            reason = f"{len(open_)} message batch(es) in progress"
+            return Waiting(open_, "all", self.deadline, reason, submitted_at=made)
         return self._land(ended, known, landed, open_)
 
     def _known(self) -> Manifest | None:

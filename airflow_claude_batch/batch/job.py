@@ -87,7 +87,10 @@ class Submission:
                 return step
             self._land()
             until = min(step.until, self._limit)
-            return dataclasses.replace(step, until=until, open_batch_ids=self.open_batch_ids)
+            made = [part.created_at for part in self.ledger.open_parts if part.created_at]
+            return dataclasses.replace(
+                step, until=until, open_batch_ids=self.open_batch_ids, submitted_at=min(made, default=None)
+            )
 
     @property
     def open_batch_ids(self) -> tuple[str, ...]:

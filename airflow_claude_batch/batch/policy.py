@@ -65,6 +65,7 @@ class Waiting:
     """Call ``advance`` again when all (or any) of these batches have ended, or at ``until``, whichever is first.
 
     ``open_batch_ids``: what runs meanwhile, waited for or not; to be canceled when the task is killed.
+    ``submitted_at``: when the oldest of these was made, if it is known.
     """
 
     batch_ids: tuple[str, ...]
@@ -72,6 +73,7 @@ class Waiting:
     until: datetime
     reason: str
     open_batch_ids: tuple[str, ...] = ()
+    submitted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
