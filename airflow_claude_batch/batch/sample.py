@@ -36,8 +36,7 @@ class TokenCounter(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedRequest:
+class PlannedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request, as an estimate sees it.
 
     ``bytes_length`` is the length of its prompt (tools, system, messages) as JSON, ``cached_bytes`` that of the part
