@@ -107,8 +107,9 @@ def _lines(uri: str) -> Iterator[Any]:
             "list of one; a template must give a list."
         )
     number = 0
+    path = object_path(uri)
     try:
-        with object_path(uri).open("rb") as raw:  # type: ignore[no-untyped-call]  # Airflow's
+        with path.fs.open(path.path, "rb") as raw:  # path.open() gives on Airflow 3.0 what cannot be iterated
             lines = gzip.GzipFile(fileobj=raw) if uri.endswith(".gz") else raw
             for number, line in enumerate(lines, 1):  # noqa: B007  # named in errors
                 if line.strip():
