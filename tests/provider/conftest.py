@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +67,28 @@ def claude_default(simulator_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     connection = {"conn_type": "claude", "password": KEY, "host": simulator_url}
     monkeypatch.setenv("AIRFLOW_CONN_CLAUDE_DEFAULT", json.dumps(connection))
     return "claude_default"
+
+
+@pytest.fixture
+def terminate() -> Iterator[Callable[[Callable[[], Any]], None]]:
+    """End the running task as Airflow does when somebody marks it as failed: by a signal, once a condition holds."""
+    threads: list[threading.Thread] = []
+    handler = signal.getsignal(signal.SIGTERM)  # Airflow installs one for each task that it runs, and leaves it
+
+    def once(condition: Callable[[], Any]) -> None:
+        def kill() -> None:
+            until, pause = time.monotonic() + 30, threading.Event()
+            while not condition() and time.monotonic() < until:
+                pause.wait(0.02)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threads.append(threading.Thread(target=kill))
+        threads[-1].start()
+
+    yield once
+    for thread in threads:
+        thread.join()
+    signal.signal(signal.SIGTERM, handler)
 
 
 def sync_dag(dag: DAG) -> None:

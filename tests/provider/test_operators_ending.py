@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -136,38 +131,14 @@ def test_airflow_s_own_deferral_timeout_lands_what_was_answered(
 # ---------------------------------------------------------------- killed
 
 
-@pytest.fixture
-def handlers_as_before() -> Iterator[None]:
-    """Airflow installs a handler of SIGTERM for each task that it runs, and leaves it."""
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
-
-
-def terminate_once_sent(simulator: Any) -> threading.Thread:
-    """What Airflow does to a task that somebody marks as failed."""
-
-    def wait_and_kill() -> None:
-        until, pause = time.monotonic() + 30, threading.Event()
-        while not (open_batches(simulator) and simulator.calls()["retrieve"]) and time.monotonic() < until:
-            pause.wait(0.02)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=wait_and_kill)
-    thread.start()
-    return thread
-
-
 @running(cancel_succeeded_share=0.5)
-@pytest.mark.usefixtures("handlers_as_before")
 def test_killed_task_cancels_its_batches_and_keeps_what_was_answered(
-    bench: Workbench, claude_default: str, simulator: Any
+    bench: Workbench, claude_default: str, simulator: Any, terminate: Any
 ) -> None:
     with bench.dag("killed") as dag:
         ask(poll_interval=0.2, timeout=timedelta(seconds=60))
-    killer = terminate_once_sent(simulator)
+    terminate(lambda: simulator.calls()["retrieve"])
     run = bench.run(dag)
-    killer.join()
 
     assert open_batches(simulator) == []
     assert run.states == {"ask": "failed"}
@@ -176,13 +147,13 @@ def test_killed_task_cancels_its_batches_and_keeps_what_was_answered(
 
 
 @running()
-@pytest.mark.usefixtures("handlers_as_before")
-def test_killed_task_leaves_its_batches_if_so_asked(bench: Workbench, claude_default: str, simulator: Any) -> None:
+def test_killed_task_leaves_its_batches_if_so_asked(
+    bench: Workbench, claude_default: str, simulator: Any, terminate: Any
+) -> None:
     with bench.dag("spared") as dag:
         ask(poll_interval=0.2, timeout=timedelta(seconds=3), cancel_on_kill=False, on_timeout="leave")
-    killer = terminate_once_sent(simulator)
+    terminate(lambda: simulator.calls()["retrieve"])
     bench.run(dag)
-    killer.join()
 
     assert len(open_batches(simulator)) == 1
     assert simulator.calls()["cancel"] == 0

@@ -22,7 +22,19 @@ MOST_CPU_MILLISECONDS = 30.0
 RUNS = 5
 
 #: The wire, the job and what they stand on belong into the task's run.
-TOO_HEAVY = ("airflow_claude_batch.api", "airflow_claude_batch.batch", "anthropic", "asgiref", "httpx", "msgspec")
+TOO_HEAVY = (
+    "airflow_claude_batch.api",
+    "airflow_claude_batch.batch",
+    "airflow_claude_batch.collecting",
+    "airflow_claude_batch.submitting",
+    "airflow_claude_batch.triggers",
+    "anthropic",
+    "asgiref",
+    "httpx",
+    "msgspec",
+    "pydantic_core",
+    "pyarrow",
+)
 
 # Each import is measured in a process of its own, forked from one in which Airflow's base operator is loaded.
 MEASURE = """

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from airflow_claude_batch.batch.results import Row
+from airflow_claude_batch.exceptions import ResultsError
+from airflow_claude_batch.rows import read_rows
+
+ROWS: list[dict[str, Any]] = [
+    {"index": 0, "key": "a", "status": "succeeded", "text": "one\u2028two", "output": {"city": "Ulm"}},
+    {"index": 1, "key": {"b": [1, None]}, "status": "errored", "error": {"type": "api_error", "message": "why"}},
+    {"index": 2, "key": None, "status": "expired", "a_later_field": 1},
+]
+
+
+class City(BaseModel):
+    city: str
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "results.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS))
+    return path
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(str, id="path"),
+        pytest.param(lambda path: f"file://{path}", id="URI"),
+        pytest.param(lambda path: {"results_path": str(path), "responses": None}, id="manifest"),
+    ],
+)
+def test_rows_are_read_in_their_order_wherever_the_file_is_named(source: Any, path: Path) -> None:
+    rows = list(read_rows(source(path)))
+
+    assert [row.index for row in rows] == [0, 1, 2]
+    assert [row.key for row in rows] == ["a", {"b": [1, None]}, None]
+    assert [row.status for row in rows] == ["succeeded", "errored", "expired"]
+    assert rows[0].text == "one\u2028two"
+    assert rows[1].error == {"type": "api_error", "message": "why"}
+    assert all(isinstance(row, Row) for row in rows)
+
+
+def test_rows_are_read_one_by_one(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("damage\n")
+    rows = read_rows(str(path))
+
+    assert [next(rows).index for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ResultsError, match=rf"Line 4 of {path} is damaged"):
+        next(rows)
+
+
+def test_reader_that_stops_early_closes_the_file(path: Path) -> None:
+    rows = read_rows(str(path))
+    next(rows)
+    rows.close()  # type: ignore[attr-defined]  # a generator
+
+    assert list(rows) == []
+
+
+def test_outputs_are_given_as_instances_of_a_model(path: Path) -> None:
+    rows = list(read_rows(str(path), schema=City))
+
+    assert rows[0].output == City(city="Ulm")
+    assert [row.output for row in rows[1:]] == [None, None]
+
+
+def test_output_that_is_no_instance_is_named_without_its_content(path: Path) -> None:
+    path.write_text(json.dumps({**ROWS[0], "output": {"city": ["secret"]}}) + "\n")
+
+    with pytest.raises(ResultsError, match=r"Row 0 \(key 'a'\): its output is not what schema wants: city: ") as error:
+        list(read_rows(str(path), schema=City))
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        pytest.param({"results_path": None}, "names no results_path: nothing is landed yet", id="no path"),
+        pytest.param({}, "names no results_path", id="no manifest"),
+        pytest.param("", "names no results_path", id="empty path"),
+        pytest.param("/nowhere/results.jsonl", "/nowhere/results.jsonl is not there", id="no file"),
+        pytest.param("results.jsonl", "results.jsonl is not there", id="relative"),
+    ],
+)
+def test_rows_that_are_not_there_are_said_to_be(source: Any, says: str) -> None:
+    with pytest.raises(ResultsError, match=says):
+        next(read_rows(source))
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"index": "a", "key": 1, "status": "succeeded"}', "\xff"], ids=repr)
+def test_damaged_line_is_named_and_not_quoted(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(line.encode("latin-1") + b" secret\n")
+
+    with pytest.raises(ResultsError, match="Line 1 of") as error:
+        next(read_rows(str(path)))
+    assert "secret" not in str(error.value)
