@@ -24,7 +24,7 @@ QUEUE_LIMIT = 200_000
 @contextmanager
 def simulator() -> Iterator[Endpoint]:
     """Start the simulator, and stop it."""
-    command = [sys.executable, "-m", "airflow_claude_batch.simulator", "--port", "0", "--batch-seconds", "5"]
+    command = [sys.executable, "-m", "airflow_claude_batch.simulator", "--port", "0", "--batch-seconds", "45"]
     command += ["--queue-limit", str(QUEUE_LIMIT)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
