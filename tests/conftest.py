@@ -19,6 +19,9 @@ os.environ.update(
     AIRFLOW__CORE__DAGS_FOLDER=str(HOME / "dags"),
     AIRFLOW__CORE__FERNET_KEY="cFRwdm1VQm9zN3Y1cXkzcWZ3b2h3Rk1wQkZ0V2p3ZlE=",
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    # Tests write one DAG after the other under the same id; Airflow would take notice after 30 s.
+    AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL="0",
+    AIRFLOW__CORE__MIN_SERIALIZED_DAG_FETCH_INTERVAL="0",
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME}/airflow.db",
 )
 
