@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch.batch import ledger as ledgers
-from airflow_claude_batch.batch.ledger import FolderLedgerStore, Ledger, Part, Record
+from airflow_claude_batch.batch.ledger import FolderLedgerStore, Ledger, Part, Record, StateLedgerStore
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTakenOverError
 
@@ -237,6 +237,43 @@ def test_ledger_that_cannot_be_written_stops_and_names_the_batches() -> None:
     with pytest.raises(SubmissionRecordError, match=r"OSError: disk full.*Batches known now: b2, b3"):
         record.save(ledger(OPEN, LANDED))
     assert record.ledger == ledger(OPEN)
+
+
+class StateStore:
+    """Airflow's task state store, as far as it is used."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.retention: timedelta | None = None
+
+    def get(self, key: str) -> Any:
+        return self.values.get(key)
+
+    def set(self, key: str, value: Any, *, retention: timedelta) -> None:
+        self.values[key] = json.loads(json.dumps(value))
+        self.retention = retention
+
+
+def test_ledger_in_the_state_store_outlives_the_results_and_leaves_no_file(tmp_path: Path) -> None:
+    states = StateStore()
+    store = StateLedgerStore(states, LocalFolder(tmp_path))
+    assert ledgers.load(store) is None
+
+    ledgers.save(store, ledger(OPEN, INTENT))
+    assert ledgers.load(store) == ledger(OPEN, INTENT)
+    assert states.retention is not None
+    assert states.retention > timedelta(days=29)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ledger_in_the_folder_counts_until_one_is_in_the_state_store(tmp_path: Path) -> None:
+    folder = LocalFolder(tmp_path)
+    ledgers.save(FolderLedgerStore(folder), ledger(OPEN))
+    store = StateLedgerStore(StateStore(), folder)
+    assert ledgers.load(store) == ledger(OPEN)
+
+    ledgers.save(store, ledger(LANDED))
+    assert ledgers.load(store) == ledger(LANDED)
 
 
 # ---------------------------------------------------------------- owning it

@@ -93,6 +93,13 @@ def test_submission_without_an_estimate_says_so() -> None:
     assert summary().to_xcom()["cost"]["estimated_usd"] is None
 
 
+def test_dry_run_s_manifest_names_no_rows_and_no_batches() -> None:
+    manifest = manifests.dry_manifest("s", 3, ESTIMATE)
+
+    assert (manifest.status, manifest.batch_ids, manifest.results_path) == ("dry_run", [], None)
+    assert read_manifest(json.loads(json.dumps(manifest.to_xcom()))) == manifest
+
+
 def test_manifest_that_came_by_xcom_reads_as_it_was() -> None:
     manifest = summary(estimate=ESTIMATE)
 

@@ -267,6 +267,15 @@ def test_retry_of_a_task_that_pays_anew_at_a_clear_goes_on(task: Task) -> None:
         assert record.ledger.parts == (OPEN,)
 
 
+def test_empty_rows_are_not_worth_a_name_of_their_own(task: Task) -> None:
+    task.ended("a")
+    task.write("results.jsonl", b"")
+    with task.begin("b"):
+        pass
+
+    assert task.files == ["ledger.json", "requests.jsonl", "results.jsonl"]
+
+
 def test_first_run_that_pays_anew_sets_aside_what_it_finds(task: Task) -> None:
     task.write("results.jsonl", b"somebody's\n")
     with task.begin("a", reuse_answers=False) as (record, _):
