@@ -42,11 +42,15 @@ def run_dag(airflow_db: None) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def bench(airflow_db: None, tmp_path: Path) -> Workbench:
+def bench(airflow_db: None, tmp_path: Path) -> Iterator[Workbench]:
     """Runs DAGs, keeps their errors, clears their tasks."""
+    from airflow.sdk.execution_time.task_runner import get_listener_manager
     from workbench import Workbench
 
-    return Workbench(tmp_path)
+    bench = Workbench(tmp_path)
+    get_listener_manager().add_listener(bench)
+    yield bench
+    get_listener_manager().pm.unregister(bench)
 
 
 @pytest.fixture
