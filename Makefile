@@ -30,6 +30,9 @@ types: $(STAMP) ## mypy, strict
 bench: $(STAMP) ## what landing, submitting and waiting cost beside Apache's providers (ONLY=landing narrows; 15 min, Linux)
 	@$(foreach name,$(or $(ONLY),landing submitting waiting),$(BIN)/python benchmarks/$(name).py $(ARGS) &&) true
 
+thousand: $(STAMP) ## 1,000 deferred tasks on one real triggerer, through an outage (COUNT=200 for fewer; each starts two processes)
+	@$(BIN)/python tests/stack/thousand.py --count $(or $(COUNT),1000) $(ARGS)
+
 check: lint types test ## what CI runs
 
 fmt: $(STAMP) ## format and fix
@@ -50,4 +53,4 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "Installing failed (the lines above say why). A first run needs a package index: check the network or pip's settings."; exit 1; }
 	@touch $@
 
-.PHONY: help demo demo-stop test matrix lint types bench check fmt clean
+.PHONY: help demo demo-stop test matrix lint types bench thousand check fmt clean

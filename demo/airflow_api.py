@@ -85,6 +85,11 @@ class AirflowApi:
         found = self._call("GET", f"{_run(dag_id, run_id)}/taskInstances")["task_instances"]
         return list(found)
 
+    def task_count(self, dag_id: str, run_id: str, *states: str) -> int:
+        """How many task instances of the run are in one of these states; of all, if none is named."""
+        query = {"state": list(states), "limit": 1}
+        return int(self._call("GET", f"{_run(dag_id, run_id)}/taskInstances", params=query)["total_entries"])
+
     def returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """What the task returned (its XCom); None before that."""
         response = self._send("GET", f"{_task(dag_id, run_id, task_id)}/xcomEntries/return_value")
