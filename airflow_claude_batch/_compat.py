@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         task_decorator_factory,
     )
     from airflow.sdk.observability.stats import Stats
-    from airflow.triggers.base import BaseTrigger, TriggerEvent
+    from airflow.triggers.base import BaseTrigger, StartTriggerArgs, TriggerEvent
 
 #: Types are checked against the newest version; the branches below differ in homes, not in behaviour.
 AIRFLOW_VERSION: Final = tuple(int(number) for number in re.findall(r"\d+", __version__)[:3])
@@ -71,6 +71,7 @@ else:
 __all__ = [
     "AIRFLOW_VERSION",
     "ON_KILL_SUPPORTED",
+    "START_FROM_TRIGGER_SUPPORTED",
     "TASK_STATE_STORE_SUPPORTED",
     "AirflowException",
     "AirflowFailException",
@@ -86,6 +87,7 @@ __all__ = [
     "DecoratedOperator",
     "ObjectStoragePath",
     "PokeReturnValue",
+    "StartTriggerArgs",
     "Stats",
     "TaskDecorator",
     "TaskDeferralError",
@@ -104,6 +106,8 @@ __all__ = [
 
 #: Whether a trigger's ``on_kill`` is called when a user ends its deferred task.
 ON_KILL_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
+#: Whether the scheduler may defer a task itself and the trigger's arguments are rendered: 3.1 and 3.2 start a worker.
+START_FROM_TRIGGER_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
 #: Whether ``context["task_state_store"]`` exists: it survives retries, which an XCom does not.
 TASK_STATE_STORE_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
 
@@ -116,6 +120,7 @@ _LAZY: Final = {
     ),
     "task_decorator_factory": "airflow.sdk.bases.decorator",
     "BaseTrigger": "airflow.triggers.base",
+    "StartTriggerArgs": "airflow.triggers.base",
     "TriggerEvent": "airflow.triggers.base",
 }
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_claude_batch._compat import (
+    START_FROM_TRIGGER_SUPPORTED,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -19,10 +20,10 @@ from airflow_claude_batch._compat import (
     timezone,
 )
 from airflow_claude_batch.arguments import check_allow_failed, check_choice, check_poll_interval
-from airflow_claude_batch.exceptions import BatchTimeoutError
+from airflow_claude_batch.exceptions import BatchTimeoutError, ConfigurationError, InputError
 
 if TYPE_CHECKING:
-    from airflow_claude_batch._compat import Context
+    from airflow_claude_batch._compat import Context, StartTriggerArgs
     from airflow_claude_batch.killing import UnderWay
 
 
@@ -50,6 +51,11 @@ class MessageBatchSensor(BaseSensorOperator):
     :param delete_batches: delete the batches at the API once all their rows are landed.
     :param results_format: ``parquet`` lands a ``results.parquet`` too, which the manifest then names; needs the extra
         ``parquet``.
+    :param start_from_trigger: when deferrable, do not start a worker to look first: the scheduler hands the task to
+        the triggerer, and its only worker process is the one that lands the answers. For literal batch ids and a
+        literal ``claude_conn_id``, on Airflow 3.3 or newer; a mapped sensor starts in a worker all the same. The
+        triggerer then loads the whole DAG for each such task: leave it off in DAGs of hundreds of tasks.
+    :raises ConfigurationError: an argument cannot be right; names the task and the remedy.
     """
 
     template_fields: Sequence[str] = ("batch", "claude_conn_id", "results_path")
@@ -68,6 +74,7 @@ class MessageBatchSensor(BaseSensorOperator):
         allow_failed: float = 0,
         delete_batches: bool = False,
         results_format: Literal["jsonl", "parquet"] = "jsonl",
+        start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(timeout=timeout, **kwargs)
@@ -86,6 +93,9 @@ class MessageBatchSensor(BaseSensorOperator):
         check_choice(self, "results_format", ("jsonl", "parquet"))
         check_allow_failed(self)
         check_poll_interval(self)
+        if start_from_trigger:
+            self.start_trigger_args = _start_trigger_args(self)
+            self.start_from_trigger = True
 
     def execute(self, context: Context) -> Any:
         """Look once; then wait in the triggerer, or poke as any sensor does."""
@@ -99,6 +109,8 @@ class MessageBatchSensor(BaseSensorOperator):
     ) -> Any:
         """Go on after a deferral. Safe to be called twice with the same event."""
         at = datetime.fromisoformat(deadline) if deadline else timezone.utcnow()
+        if event and not deadline:  # the scheduler deferred the task, and knew no time when the DAG was parsed
+            at = context["ti"].start_date + timedelta(seconds=self.timeout)
         return self._carry_on(context, event=event or {}, deadline=at)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -141,6 +153,58 @@ class MessageBatchSensor(BaseSensorOperator):
         for name in ("soft_fail", "never_fail"):
             if getattr(self, name):
                 raise AirflowSkipException(f"Skipping due to {name} is set to True: {error}") from error
+
+
+def _start_trigger_args(task: MessageBatchSensor) -> StartTriggerArgs:
+    """What the scheduler makes the trigger of, without a worker. Whoever asks for it pays for the imports at parse.
+
+    :raises ConfigurationError: it cannot be known before the task runs, or not by this Airflow.
+    """
+    from airflow_claude_batch._compat import StartTriggerArgs
+    from airflow_claude_batch.carrying import poll_interval
+
+    if not START_FROM_TRIGGER_SUPPORTED:
+        raise ConfigurationError(f"{task.task_id}: start_from_trigger needs Airflow 3.3 or newer. Leave it out.")
+    if not task.deferrable:
+        raise ConfigurationError(f"{task.task_id}: start_from_trigger needs deferrable=True")
+    return StartTriggerArgs(
+        trigger_cls="airflow_claude_batch.triggers.MessageBatchTrigger",
+        trigger_kwargs={
+            "claude_conn_id": _literal_conn_id(task),
+            "batch_ids": _literal_batch_ids(task),
+            "poll_interval": poll_interval(task),
+            "cancel_on_kill": task.cancel_on_kill,
+        },
+        next_method="execute_complete",
+        timeout=timedelta(seconds=task.timeout),
+    )
+
+
+def _literal_conn_id(task: MessageBatchSensor) -> str:
+    conn_id: Any = task.claude_conn_id  # an author may have given any object
+    if not isinstance(conn_id, str) or "{{" in conn_id or "{%" in conn_id:
+        raise ConfigurationError(
+            f"{task.task_id}: with start_from_trigger, claude_conn_id must be a literal connection id, not a template. "
+            "Leave start_from_trigger out."
+        )
+    return conn_id
+
+
+def _literal_batch_ids(task: MessageBatchSensor) -> list[str]:
+    from airflow_claude_batch.api.limits import check_batch_id
+
+    ids = task.batch if isinstance(task.batch, list) else [task.batch]
+    try:
+        if ids:
+            return list(dict.fromkeys(check_batch_id(batch_id) for batch_id in ids))
+    except InputError as error:
+        reason = str(error)
+    else:
+        reason = "the list is empty"
+    raise ConfigurationError(
+        f"{task.task_id}: with start_from_trigger, batch must be a literal batch id or a list of them, and {reason}. "
+        "For the operator's output, or a template, leave start_from_trigger out."
+    )
 
 
 @contextlib.contextmanager
