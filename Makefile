@@ -21,6 +21,9 @@ test: $(STAMP) ## run the tests
 matrix: $(STAMP) ## the Airflow tests on 3.0, 3.1, 3.2 and 3.3 (ONLY=3.0 narrows, ARGS go to pytest)
 	@$(BIN)/python tests/matrix/run.py $(foreach version,$(ONLY),--only $(version)) $(ARGS)
 
+chaos: $(STAMP) ## crashes and faults by seed, RUNS of them from SEED on
+	@CHAOS_RUNS=$(or $(RUNS),1000) CHAOS_SEED=$(or $(SEED),1) $(BIN)/pytest -n 2 tests/crash/test_chaos.py
+
 lint: $(STAMP) ## formatting, lint rules, import contracts
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/lint-imports
 
@@ -53,4 +56,4 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "Installing failed (the lines above say why). A first run needs a package index: check the network or pip's settings."; exit 1; }
 	@touch $@
 
-.PHONY: help demo demo-stop test matrix lint types bench thousand check fmt clean
+.PHONY: help chaos demo demo-stop test matrix lint types bench thousand check fmt clean

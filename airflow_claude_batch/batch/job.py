@@ -291,6 +291,7 @@ class Submission:
         """Publish what was taken. Only then are its parts landed."""
         if not self._taken:
             return
+        self.record.check_ownership()
         self._landing.publish(self.folder, missing=None)
         last = max((at for at in self._taken.values() if at is not None), default=None)
         landed = self.ledger.with_landed(self._taken, last)

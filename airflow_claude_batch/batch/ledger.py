@@ -163,16 +163,34 @@ class LedgerStore(Protocol):
 
 
 class FolderLedgerStore:
-    """The ledger as a file in the submission's folder."""
+    """The ledger as files in the submission's folder, one a try: the highest number is the ledger.
 
-    def __init__(self, folder: storage.Folder) -> None:
+    A try writes its own file only. So one that stood still, and comes back when it has a successor, can never write
+    over the successor's ledger, whichever moment it stood still at; and no storage need compare and swap.
+    """
+
+    def __init__(self, folder: storage.Folder, *, try_number: int = 1) -> None:
         self._folder = folder
+        self._try_number = try_number
 
     def load(self) -> bytes | None:
-        return storage.read(self._folder, FILE)
+        tries = [number for name in self._folder.names() if (number := _try_of(name)) is not None]
+        return storage.read(self._folder, _file_of(max(tries))) if tries else None
 
     def save(self, data: bytes) -> None:
-        storage.write(self._folder, FILE, data)
+        storage.write(self._folder, _file_of(self._try_number), data)
+
+
+def _file_of(try_number: int) -> str:
+    return FILE if try_number == 1 else f"ledger-{try_number}.json"
+
+
+def _try_of(name: str) -> int | None:
+    """The try whose ledger has this name."""
+    if name == FILE:
+        return 1
+    number = name.removeprefix("ledger-").removesuffix(".json")
+    return int(number) if number.isdecimal() and name == _file_of(int(number)) else None
 
 
 class StateLedgerStore:

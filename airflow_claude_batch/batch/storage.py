@@ -29,6 +29,9 @@ class Folder(Protocol):
     def uri(self, name: str) -> str:
         """Where ``name`` is, for people and for other tasks."""
 
+    def names(self) -> list[str]:
+        """The names of the files there are; none if there is no folder yet."""
+
     def open(self, name: str) -> IO[bytes] | None:
         """The file for reading from its start, None if there is none."""
 
@@ -62,6 +65,12 @@ class LocalFolder:
 
     def uri(self, name: str) -> str:
         return str(self.path / name)
+
+    def names(self) -> list[str]:
+        try:
+            return [path.name for path in self.path.iterdir()]
+        except FileNotFoundError:
+            return []
 
     def open(self, name: str) -> IO[bytes] | None:
         try:
@@ -113,6 +122,13 @@ class ObjectFolder:
 
     def uri(self, name: str) -> str:
         return f"{self._uri}/{name}"
+
+    def names(self) -> list[str]:
+        self.fs.invalidate_cache(self.root)
+        try:
+            return [str(path).rpartition("/")[2] for path in self.fs.ls(self.root, detail=False)]
+        except FileNotFoundError:
+            return []
 
     def open(self, name: str) -> IO[bytes] | None:
         # Listings are cached by most stores' clients; another process may have written since.

@@ -1,0 +1,182 @@
+"""One process of a task, as ``run_submission`` and ``carry_on`` have it, with every effect a step and no Airflow."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from crash.effects import (
+    Effects,
+    SharedClock,
+    StateStore,
+    SteppedLocalFolder,
+    SteppedObjectFolder,
+    SteppedStore,
+    SteppedTransport,
+    Trap,
+)
+
+from airflow_claude_batch.api.auth import ApiKey
+from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.batch import opening, waiting
+from airflow_claude_batch.batch.job import Submission
+from airflow_claude_batch.batch.ledger import FolderLedgerStore, LedgerStore, StateLedgerStore
+from airflow_claude_batch.batch.messages import Request
+from airflow_claude_batch.batch.policy import Done, Policy
+from airflow_claude_batch.batch.pricing import PriceTable
+from airflow_claude_batch.batch.requests import write_requests
+from airflow_claude_batch.batch.wake import Wake
+from airflow_claude_batch.exceptions import BatchError
+from airflow_claude_batch.killing import UnderWay
+
+PRICES = PriceTable.load()
+
+Prompts = Mapping[str, str]
+Storage = Literal["disk", "objects"]
+Store = Literal["folder", "state"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """Everything a process of a job is told. ``home`` is where its clock, its state and its folder are.
+
+    ``wake``: what the trigger said; None in the first process of a try. ``effects`` names the log that they count on.
+    """
+
+    url: str
+    home: Path
+    prompts: Prompts
+    policy: Policy
+    store: Store = "folder"
+    storage: Storage = "disk"
+    try_number: int = 1
+    generation: int = 0
+    deferrable: bool = True
+    reuse_answers: bool = True
+    wake: Mapping[str, Any] | None = None
+    traps: Mapping[int, Trap] = field(default_factory=dict)
+    effects: str = "effects"
+    max_retries: int = 1
+    read_timeout: float = 20.0
+
+    @property
+    def report(self) -> Path:
+        return self.home / f"report-{self.effects}.json"
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "submission"
+
+    @property
+    def state_store(self) -> StateStore:
+        return StateStore(self.home / "state.json", f"ti-{self.try_number}")
+
+
+def params(prompt: str) -> dict[str, Any]:
+    return {
+        "model": "claude-haiku-5-5",
+        "max_tokens": 64,
+        "messages": [{"role": "user", "content": prompt}],
+    }
+
+
+def run(spec: Spec) -> None:
+    """Be one process of a task; the report is there only if it came to its end."""
+    logging.disable()
+    effects = Effects(spec.home / spec.effects, spec.traps)
+    effects.step("started", changes=False)
+    try:
+        with tempfile.TemporaryDirectory(dir=spec.home) as scratch, _opened(spec, effects, Path(scratch)) as submission:
+            report = _carry_on(spec, submission)
+    except Exception as error:
+        report = {"kind": "error", "type": type(error).__name__, "message": str(error)}
+    draft = spec.report.with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps(report))
+    draft.replace(spec.report)
+
+
+@contextmanager
+def _opened(spec: Spec, effects: Effects, scratch: Path) -> Iterator[Submission]:
+    clock = SharedClock(spec.home / "clock")
+    folder_class = SteppedLocalFolder if spec.storage == "disk" else SteppedObjectFolder
+    folder = folder_class(spec.folder, effects)
+    plain: LedgerStore = FolderLedgerStore(folder, try_number=spec.try_number)
+    store = SteppedStore(plain if spec.store == "folder" else StateLedgerStore(spec.state_store, folder), effects)
+    attempt = opening.Attempt(
+        submission_id="s", try_number=spec.try_number, generation=spec.generation, now=clock.now()
+    )
+
+    def write(file: IO[bytes]) -> int:
+        return write_requests(
+            (Request(n, key, params(prompt)) for n, (key, prompt) in enumerate(spec.prompts.items())), file
+        )
+
+    opened = opening.resume(store, folder, attempt, scratch) if spec.wake is not None else None
+    if opened is None:
+        opened = opening.begin(store, folder, attempt, write, scratch, reuse_answers=spec.reuse_answers)
+    record, requests = opened
+    config = ClientConfig(
+        credentials=ApiKey("sk-test"),
+        base_url=spec.url,
+        max_retries=spec.max_retries,
+        read_timeout=spec.read_timeout,
+    )
+    timing: dict[str, Any] = {"sleep": clock.sleep, "clock": clock.seconds, "rng": lambda: 0.5}
+    with requests, ClaudeClient(config, transport=SteppedTransport(effects), **timing) as client:
+        submission = Submission(
+            client=client,
+            record=record,
+            folder=folder,
+            requests=requests,
+            policy=spec.policy,
+            prices=PRICES,
+            clock=clock.now,
+            sleep=clock.sleep,
+        )
+        effects.on_term = lambda: UnderWay(submission, config).kill(cancel=True)
+        yield submission
+
+
+def _carry_on(spec: Spec, submission: Submission) -> dict[str, Any]:
+    clock = SharedClock(spec.home / "clock")
+    if spec.wake is not None:
+        _heed(Wake.from_event(spec.wake), submission)
+    while True:
+        step = submission.advance()
+        if isinstance(step, Done):
+            failure = step.failure and {"type": type(step.failure).__name__, "message": str(step.failure)}
+            return {
+                "kind": "done",
+                "manifest": step.manifest.to_xcom(),
+                "failure": failure,
+                "permanent": step.permanent,
+            }
+        if spec.deferrable:
+            return {
+                "kind": "deferred",
+                "batch_ids": step.batch_ids,
+                "wait_for": step.wait_for,
+                "until": step.until.isoformat(),
+            }
+        _heed(wait(submission.client, step.batch_ids, step.wait_for, step.until, clock), submission)
+
+
+def wait(client: ClaudeClient, batch_ids: Sequence[str], wait_for: Any, until: Any, clock: SharedClock) -> Wake:
+    return waiting.wait(client, batch_ids, wait_for=wait_for, until=until, clock=clock.now, sleep=clock.sleep)
+
+
+def _heed(wake: Wake, submission: Submission) -> None:
+    """As ``carrying.heed``."""
+    if wake.status != "error":
+        return
+    if not wake.lost:
+        raise BatchError(f"waiting ended: {wake.error}")
+    for batch_id in wake.lost:
+        submission.give_up_on(batch_id, wake.error or "not found")

@@ -1,0 +1,67 @@
+"""What the simulator's own books must say in the end: every request paid for once, every batch accounted for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from crash.attempt import Prompts, params
+
+FILES = {"requests.jsonl", "results.jsonl", "manifest.json"}
+
+
+def digest(prompt: str) -> str:
+    """As the books name a request."""
+    canonical = json.dumps(params(prompt), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def check(
+    books: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    folder: Path,
+    prompts: Prompts,
+    *,
+    dropped: Prompts | None = None,
+    foreign: frozenset[str] = frozenset(),
+) -> None:
+    """Assert that the job ended as promised.
+
+    :param dropped: requests of an earlier input that are not in the last one; they may have been paid for once.
+    :param foreign: batches that somebody else made.
+    """
+    ours = [batch for batch in books["batches"] if batch["id"] not in foreign]
+    check_bill(ours, prompts, dropped or {})
+    assert all(batch["processing_status"] == "ended" for batch in ours), "something still runs"
+    assert Counter(manifest["batch_ids"]) == Counter(batch["id"] for batch in ours), "not every batch is accounted for"
+    check_rows(ours, folder, prompts)
+    leftovers = {path.name for path in folder.iterdir()} - FILES
+    assert not {name for name in leftovers if not name.startswith(("results-", "ledger"))}, leftovers
+
+
+def check_bill(ours: list[Mapping[str, Any]], prompts: Prompts, dropped: Prompts) -> None:
+    billed = Counter(request["params_sha256"] for batch in ours for request in batch["requests"] if request["billed"])
+    for key, prompt in prompts.items():
+        assert billed.pop(digest(prompt), 0) == 1, f"{key} was not paid for exactly once"
+    for key, prompt in dropped.items():
+        assert billed.pop(digest(prompt), 0) <= 1, f"{key} was paid for twice"
+    assert not billed, "something was paid for that nobody asked for"
+
+
+def check_rows(ours: list[Mapping[str, Any]], folder: Path, prompts: Prompts) -> None:
+    rows = [json.loads(line) for line in (folder / "results.jsonl").read_bytes().splitlines()]
+    assert [row["index"] for row in rows] == list(range(len(prompts)))
+    assert [row["key"] for row in rows] == list(prompts)
+    paid = {
+        request["custom_id"]: (batch["id"], request["params_sha256"])
+        for batch in ours
+        for request in batch["requests"]
+        if request["billed"]
+    }
+    for row, prompt in zip(rows, prompts.values(), strict=True):
+        assert row["status"] == "succeeded", row
+        assert paid[row["custom_id"]] == (row["batch_id"], digest(prompt))

@@ -1,0 +1,187 @@
+"""Where a process can die: every effect of a job on the world is a step, and a step may be a trap.
+
+Between two effects nothing changes outside of the process, so that a kill after each effect, and one before the first,
+stands for a kill at any moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import signal
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import httpx
+
+from airflow_claude_batch.batch.ledger import LedgerStore, StateLedgerStore
+from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
+
+EPOCH = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+
+#: ``kill``: SIGKILL. ``stop``: SIGSTOP; whoever waits sends SIGCONT. ``term``: what Airflow calls ``on_kill`` for.
+Trap = Literal["kill", "stop", "term"]
+
+
+class SharedClock:
+    """A clock that stands still until somebody waits: one page of memory for the simulator and all processes."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            path.write_bytes(struct.pack("d", 0.0))
+        with path.open("r+b") as file:
+            self._page = mmap.mmap(file.fileno(), 8)
+
+    def seconds(self) -> float:
+        return float(struct.unpack("d", self._page[:])[0])
+
+    def now(self) -> datetime:
+        return EPOCH + timedelta(seconds=self.seconds())
+
+    def sleep(self, seconds: float) -> None:
+        self._page[:] = struct.pack("d", self.seconds() + max(seconds, 0.0))
+
+
+class Effects:
+    """Counts the effects of a job across its processes, and springs the traps.
+
+    Its log has a line for each effect: ``+`` if it changed something outside, ``-`` if it only looked.
+    """
+
+    def __init__(self, path: Path, traps: Mapping[int, Trap] | None = None) -> None:
+        self._log = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        self._count = path.read_bytes().count(b"\n")
+        self._traps = traps or {}
+        self.on_term: Callable[[], None] = lambda: None
+
+    def step(self, name: str, *, changes: bool = True) -> None:
+        os.write(self._log, f"{'+' if changes else '-'} {name}\n".encode())
+        self._count += 1
+        match self._traps.get(self._count):
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "stop":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case "term":
+                self.on_term()
+
+
+def changes(path: Path) -> list[int]:
+    """The numbers of the effects that changed something."""
+    lines = path.read_text().splitlines()
+    return [number for number, line in enumerate(lines, 1) if line.startswith("+")]
+
+
+class SteppedTransport(httpx.BaseTransport):
+    """Real sockets. A step before each call leaves, and one when its answer is here but nobody has read it."""
+
+    def __init__(self, effects: Effects) -> None:
+        self._inner = httpx.HTTPTransport(verify=False)
+        self._effects = effects
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        name = f"{request.method} {request.url.path}"
+        self._effects.step(f"calling {name}", changes=False)
+        response = self._inner.handle_request(request)
+        if not request.url.path.endswith("/results"):  # a stream: what cuts it is to come while it is read
+            response.read()
+        self._effects.step(f"called {name}", changes=_changes_something(request))
+        return response
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def _changes_something(request: httpx.Request) -> bool:
+    return request.method != "GET" and not request.url.path.endswith("/count_tokens")
+
+
+class SteppedStore:
+    """A ledger store with a step at each of its operations. That of a folder is known by the file it publishes."""
+
+    def __init__(self, inner: LedgerStore, effects: Effects) -> None:
+        self._inner = inner
+        self._effects = effects
+
+    def load(self) -> bytes | None:
+        data = self._inner.load()
+        self._effects.step("loaded ledger", changes=False)
+        return data
+
+    def save(self, data: bytes) -> None:
+        self._effects.step("saving ledger", changes=False)
+        self._inner.save(data)
+        self._effects.step("saved ledger", changes=isinstance(self._inner, StateLedgerStore))
+
+
+class SteppedLocalFolder(LocalFolder):
+    """A folder with a step when a file's content is written, and one when it is in its place."""
+
+    def __init__(self, path: Path, effects: Effects) -> None:
+        super().__init__(path)
+        self._effects = effects
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        with super().writing(name) as file:
+            yield file
+            file.flush()
+            self._effects.step(f"drafted {name}")
+        self._effects.step(f"published {name}")
+
+
+class SteppedObjectFolder(ObjectFolder):
+    """The same for an object store, which is a directory here."""
+
+    def __init__(self, path: Path, effects: Effects) -> None:
+        import fsspec
+
+        super().__init__(fsspec.filesystem("file"), str(path), uri=str(path))
+        self._effects = effects
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        with super().writing(name) as file:
+            yield file
+            self._effects.step(f"drafted {name}", changes=False)
+        self._effects.step(f"published {name}")
+
+
+class StateStore:
+    """Airflow's task state store as far as a task sees it: durable, JSON, and closed to tries that were replaced.
+
+    Airflow gives a task instance a new id with each try (``TaskInstance.prepare_db_for_next_try``). Under an old one
+    its API server answers 404: ``get`` takes that for no value, ``set`` raises.
+    """
+
+    def __init__(self, path: Path, ti_id: str) -> None:
+        self._path = path
+        self._ti_id = ti_id
+
+    def get(self, key: str, default: Any = None) -> Any:
+        state = self._read()
+        return state["values"].get(key, default) if state["ti_id"] == self._ti_id else default
+
+    def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
+        state = self._read()
+        if state["ti_id"] != self._ti_id:
+            raise RuntimeError(f"API_SERVER_ERROR: 404, task instance {self._ti_id} not found")
+        state["values"][key] = value
+        self._write(state)
+
+    def next_try(self) -> None:
+        """What Airflow does when a try has failed or is cleared; ``self`` is of the new try."""
+        self._write({**self._read(), "ti_id": self._ti_id})
+
+    def _read(self) -> dict[str, Any]:
+        return json.loads(self._path.read_bytes()) if self._path.exists() else {"ti_id": self._ti_id, "values": {}}
+
+    def _write(self, state: Mapping[str, Any]) -> None:
+        draft = self._path.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(state))
+        draft.replace(self._path)

@@ -1,0 +1,88 @@
+"""The stories in which processes are killed. Each must end with every answer paid once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from crash import books
+from crash.attempt import Prompts, Spec
+from crash.effects import SharedClock, Trap
+from crash.task import Task, prompts
+
+from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.simulator import Simulator
+
+MINUTES = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One story.
+
+    ``then``: what a user does when the task has come to its end for the first time; it is run to its end again.
+    """
+
+    words: str = "abc"
+    policy: Policy = field(default_factory=lambda: Policy(max_requests=3))
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    then: Callable[[Task], None] | None = None
+    prompts: Prompts | None = None
+    dropped: Prompts = field(default_factory=dict)
+    trap: Trap = "kill"
+
+
+@contextmanager
+def told(scenario: Scenario, home: Path, **choices: Any) -> Iterator[Task]:
+    """A task in a fresh workspace, at the beginning of the story."""
+    simulator = Simulator(clock=SharedClock(home / "clock"), **{"batch_seconds": 10 * MINUTES, **scenario.knobs})
+    with simulator.serve() as server:
+        spec = Spec(url=server.url, home=home, prompts=prompts(*scenario.words), policy=scenario.policy, **choices)
+        yield Task(simulator, spec)
+
+
+def play(scenario: Scenario, task: Task, traps: Mapping[int, Trap]) -> None:
+    """Play the story to its end, and look into the books."""
+    report = task.run_to_the_end(traps)
+    if scenario.then is not None:
+        scenario.then(task)
+        report = task.run_to_the_end(traps)
+    assert report["failure"] is None, report["failure"]
+    books.check(
+        task.simulator.books(),
+        report["manifest"],
+        task.spec.folder,
+        task.spec.prompts,
+        dropped=scenario.dropped,
+    )
+
+
+def _second_time_lucky(custom_id: str, params: dict[str, Any], attempt: int) -> str | None:
+    """What becomes of requests about x, o and c in the first batch that they are in."""
+    word = params["messages"][0]["content"].removeprefix("What is ").removesuffix("?")
+    return {"x": "expired", "o": "errored:overloaded_error", "c": "canceled"}.get(word) if attempt == 1 else None
+
+
+def _clear(task: Task) -> None:
+    task.clear()
+
+
+def _clear_with_other_input(task: Task) -> None:
+    """``a`` is gone, ``e`` is new, the others have moved."""
+    task.clear(prompts=prompts(*"edcb"))
+
+
+SCENARIOS = {
+    "one part": Scenario(),
+    "three parts": Scenario(words="abcdefg"),
+    "repair": Scenario(words="axcode", knobs={"outcome": _second_time_lucky}, policy=Policy(max_requests=4)),
+    "queue full": Scenario(words="abcd", policy=Policy(max_requests=2), knobs={"queue_limit": 3}),
+    "cleared": Scenario(words="abcd", then=_clear),
+    "cleared with other input": Scenario(words="abcd", then=_clear_with_other_input, dropped=prompts("a")),
+    "killed by hand": Scenario(
+        words="abcdef", knobs={"cancel_succeeded_share": 0.5, "cancel_seconds": 30}, trap="term"
+    ),
+}

@@ -1,0 +1,159 @@
+"""A task instance as Airflow runs it: processes one after the other, deferred, killed, retried, cleared."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import multiprocessing.context
+import multiprocessing.forkserver
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from crash.attempt import Prompts, Spec, run, wait
+from crash.effects import SharedClock, Trap
+
+from airflow_claude_batch.api.auth import ApiKey
+from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.simulator import Simulator
+
+RETRY_DELAY_SECONDS = 5
+PATIENCE_SECONDS = 60.0
+
+
+@functools.cache
+def _forks() -> multiprocessing.context.ForkServerContext:
+    """Where processes are forked from: a process that has everything imported, and no threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["crash.attempt", "pytest"])
+    inherited = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # the one way to tell it where to import from
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if inherited is not None:
+            os.environ["PYTHONPATH"] = inherited
+    return context
+
+
+class Task:
+    """One task instance, and what its processes need."""
+
+    def __init__(self, simulator: Simulator, spec: Spec, *, retry_delay: float = RETRY_DELAY_SECONDS) -> None:
+        self.simulator = simulator
+        self.spec = spec
+        self.clock = SharedClock(spec.home / "clock")
+        self.retry_delay = retry_delay
+        self.processes = 0
+        #: What each process came to, the last one last.
+        self.story: list[str] = []
+
+    def run_to_the_end(self, traps: Mapping[int, Trap] | None = None, *, tries: int = 8) -> dict[str, Any]:
+        """Run until it is done, retrying whatever fails; the last report."""
+        self.spec = dataclasses.replace(self.spec, traps=traps or {})
+        for _ in range(tries):
+            report = self.run_try()
+            if report["kind"] == "done" and (not report["failure"] or report["permanent"]):
+                return report
+            self.next_try()
+        raise AssertionError(f"not done after {tries} tries: {self.story}")
+
+    def run_try(self) -> dict[str, Any]:
+        """Run one try, through all its deferrals."""
+        report = self.run_process()
+        while report["kind"] == "deferred":
+            report = self.resume(report)
+        return report
+
+    def resume(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Be the triggerer until the wait is over, then run the next process of the try."""
+        spec, self.spec = self.spec, dataclasses.replace(self.spec, wake=self.wait(report))
+        try:
+            return self.run_process()
+        finally:
+            self.spec = dataclasses.replace(spec, traps=self.spec.traps)
+
+    def wait(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        config = ClientConfig(credentials=ApiKey("sk-test"), base_url="http://127.0.0.1", max_retries=0)
+        until = datetime.fromisoformat(report["until"])
+        with ClaudeClient(config, transport=self.simulator.transport()) as client:
+            wake = wait(client, report["batch_ids"], report["wait_for"], until, self.clock).to_event()
+        return json.loads(json.dumps(wake))  # type: ignore[no-any-return]
+
+    def run_process(self) -> dict[str, Any]:
+        return self.end_of(self.start())
+
+    def start(self) -> BaseProcess:
+        self.processes += 1
+        self.spec.report.unlink(missing_ok=True)
+        process = _forks().Process(target=run, args=(self.spec,))
+        process.start()
+        return process
+
+    def end_of(self, process: BaseProcess) -> dict[str, Any]:
+        process.join(PATIENCE_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            raise AssertionError(f"a process hangs: {self.story}")
+        if process.exitcode == -signal.SIGKILL:
+            report = {"kind": "killed"}
+        else:
+            assert process.exitcode == 0, f"the harness itself failed: {process.exitcode}"
+            report = json.loads(self.spec.report.read_bytes())
+        self.story.append(f"try {self.spec.try_number}: {_short(report)}")
+        return report
+
+    def next_try(self, **changes: Any) -> None:
+        self.clock.sleep(self.retry_delay)
+        self.spec = dataclasses.replace(self.spec, try_number=self.spec.try_number + 1, **changes)
+        self.spec.state_store.next_try()
+
+    def clear(self, **changes: Any) -> None:
+        """As a user does, also with another input or other arguments."""
+        self.next_try(generation=self.spec.generation + self.spec.try_number + 1, **changes)
+
+
+def wait_until_stopped(process: BaseProcess) -> bool:
+    """Whether the process has fallen into a ``stop`` trap; False if it came to its end instead."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if not process.is_alive():
+            return False
+        status = Path(f"/proc/{process.pid}/stat")
+        try:
+            state = status.read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, IndexError):
+            continue
+        if state == "T":
+            return True
+        time.sleep(0.002)
+    raise AssertionError("the process neither stopped nor ended")
+
+
+def go_on(process: BaseProcess) -> None:
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGCONT)
+
+
+def prompts(*words: str) -> Prompts:
+    return {f"key {word}": f"What is {word}?" for word in words}
+
+
+def _short(report: Mapping[str, Any]) -> str:
+    match report["kind"]:
+        case "done":
+            failure = report["failure"]
+            return f"done, {failure['type']}" if failure else "done"
+        case "error":
+            return f"{report['type']}: {report['message'][:200]}"
+        case kind:
+            return str(kind)
