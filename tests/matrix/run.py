@@ -8,6 +8,7 @@ day its last patch was current.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import os
 import shutil
@@ -15,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +106,11 @@ def _run(environment: Environment, wheel: Path, pytest_options: list[str]) -> st
     interpreter = _interpreter(environment.python)
     if interpreter is None:
         return f"skipped: no Python {environment.python} here"
+    with _alone(environment):
+        return _run_alone(environment, interpreter, wheel, pytest_options)
+
+
+def _run_alone(environment: Environment, interpreter: str, wheel: Path, pytest_options: list[str]) -> str:
     begun = time.monotonic()
     python = _prepared(environment, interpreter)
     _uv("pip", "install", "--python", str(python), "--no-deps", "--reinstall", str(wheel), what="install the wheel")
@@ -111,6 +119,16 @@ def _run(environment: Environment, wheel: Path, pytest_options: list[str]) -> st
     command = [python.with_name("pytest"), "-p", "no:cacheprovider", *WARNINGS, *pytest_options]
     status = subprocess.run(command, cwd=ROOT, check=False).returncode
     return f"{'passed' if status == 0 else 'FAILED'} in {time.monotonic() - begun:.0f} s"
+
+
+@contextmanager
+def _alone(environment: Environment) -> Iterator[None]:
+    """Wait for another run that uses this environment: each installs its own wheel into it."""
+    lock = ROOT / ".venvs" / f"{environment.name}.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _prepared(environment: Environment, interpreter: str) -> Path:
