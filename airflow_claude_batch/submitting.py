@@ -107,9 +107,7 @@ def _attempt(ti: Any) -> opening.Attempt:
 
 def _ledger_store(context: Context, folder: Folder) -> LedgerStore:
     accessor = context.get("task_state_store")
-    if accessor is None:
-        return FolderLedgerStore(folder, try_number=context["ti"].try_number)
-    return StateLedgerStore(accessor, folder)
+    return FolderLedgerStore(folder) if accessor is None else StateLedgerStore(accessor, folder)
 
 
 def _policy(task: SendMessageBatchOperator) -> Policy:

@@ -200,6 +200,9 @@ class MemoryStore:
     pause: timedelta = timedelta()
     workspace: ModelWorkspace | None = None
 
+    def claim(self) -> None:
+        pass
+
     def load(self) -> bytes | None:
         return self.data
 

@@ -11,17 +11,17 @@ The ledger holds no requests and no answers: a few hundred bytes a part.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTakenOverError
 
-FILE = "ledger.json"
 VERSION = 1
 STATE_KEY = "claude_batch_ledger"
 #: A ledger outlives its batches' results (29 days), counted from its last change.
@@ -155,7 +155,13 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LedgerStore(Protocol):
-    """Where one submission's ledger lives. ``load`` answers None only if there certainly is none."""
+    """Where one submission's ledger lives. ``load`` answers None only if there certainly is none.
+
+    ``claim`` makes this process the owner. From then on whatever another one saves does not touch its ledger, and
+    ``load`` or ``save`` of the other raises: at the latest in the ``load`` that follows its ``save``.
+    """
+
+    def claim(self) -> None: ...
 
     def load(self) -> bytes | None: ...
 
@@ -163,34 +169,66 @@ class LedgerStore(Protocol):
 
 
 class FolderLedgerStore:
-    """The ledger as files in the submission's folder, one a try: the highest number is the ledger.
+    """The ledger as files in the submission's folder, one for each owner: the one with the highest number rules.
 
-    A try writes its own file only. So one that stood still, and comes back when it has a successor, can never write
-    over the successor's ledger, whichever moment it stood still at; and no storage need compare and swap.
+    An owner writes its own file only, so that one who stood still, and comes back when it has a successor, cannot
+    write over the successor's ledger. A new owner announces itself with a file before it reads; an old one looks for
+    announcements after it has written and before it acts. Whichever comes first: either the new one reads what was
+    written, or the old one finds the announcement. No storage need compare and swap.
     """
 
-    def __init__(self, folder: storage.Folder, *, try_number: int = 1) -> None:
+    def __init__(self, folder: storage.Folder) -> None:
         self._folder = folder
-        self._try_number = try_number
+        self._own: _File | None = None
+
+    def claim(self) -> None:
+        self._own = self._announced()
 
     def load(self) -> bytes | None:
-        tries = [number for name in self._folder.names() if (number := _try_of(name)) is not None]
-        return storage.read(self._folder, _file_of(max(tries))) if tries else None
+        files = sorted(self._files(), reverse=True)
+        if self._own and files and files[0].number > self._own.number:
+            raise SubmissionTakenOverError("Another attempt of this task has taken the submission over.")
+        for file in files:
+            data = storage.read(self._folder, file.name)
+            if data is None:
+                raise SubmissionRecordError(f"{file.name} was listed, but is not there. Nothing was sent.")
+            if data != _CLAIM:
+                self._own = self._own or file
+                return data
+        return None
 
     def save(self, data: bytes) -> None:
-        storage.write(self._folder, _file_of(self._try_number), data)
+        self._own = self._own or self._announced()
+        storage.write(self._folder, self._own.name, data)
+
+    def _announced(self) -> _File:
+        number = max((file.number for file in self._files()), default=0) + 1
+        own = _File(number, new_token())
+        storage.write(self._folder, own.name, _CLAIM)
+        if any(file.number >= number and file != own for file in self._files()):
+            raise SubmissionTakenOverError("Another attempt of this task began at the same moment. Nothing was sent.")
+        return own
+
+    def _files(self) -> list[_File]:
+        return [
+            _File(int(found[1]), found[2]) for name in self._folder.names() if (found := _FILE_NAME.fullmatch(name))
+        ]
 
 
-def _file_of(try_number: int) -> str:
-    return FILE if try_number == 1 else f"ledger-{try_number}.json"
+class _File(NamedTuple):
+    """One owner's ledger file."""
+
+    number: int
+    token: str
+
+    @property
+    def name(self) -> str:
+        return f"ledger-{self.number}-{self.token}.json"
 
 
-def _try_of(name: str) -> int | None:
-    """The try whose ledger has this name."""
-    if name == FILE:
-        return 1
-    number = name.removeprefix("ledger-").removesuffix(".json")
-    return int(number) if number.isdecimal() and name == _file_of(int(number)) else None
+#: An announcement: its owner has not written yet.
+_CLAIM = b'{"claim":true}'
+_FILE_NAME = re.compile(r"ledger-(\d+)-(\w+)\.json")
 
 
 class StateLedgerStore:
@@ -202,6 +240,9 @@ class StateLedgerStore:
     def __init__(self, accessor: Any, folder: storage.Folder) -> None:
         self._accessor = accessor
         self._folder = FolderLedgerStore(folder)
+
+    def claim(self) -> None:
+        """Airflow has done it: this try's task instance has an id that no earlier one has."""
 
     def load(self) -> bytes | None:
         value = self._accessor.get(STATE_KEY)
@@ -220,35 +261,59 @@ class Record:
 
     @classmethod
     def take_over(cls, store: LedgerStore, ledger: Ledger) -> Record:
-        """Make ``ledger.attempt`` the owner of the submission, whoever had it before."""
+        """Make ``ledger.attempt`` the attempt of the submission; ``claim`` comes before."""
         save(store, ledger)
-        return cls(store, ledger)
+        record = cls(store, ledger)
+        record.check_ownership()
+        return record
 
     def save(self, ledger: Ledger) -> None:
         """Make a change durable; only then may it be acted upon.
 
-        :raises SubmissionTakenOverError: what the owner has written since must not be lost.
+        :raises SubmissionTakenOverError: also when that happened while it was written; it must not be acted upon.
         """
         self.check_ownership()
         save(self._store, ledger)
         self.ledger = ledger
+        self.check_ownership()
 
     def check_ownership(self) -> None:
         """A zombie of an earlier attempt must not spend money beside its successor.
 
         :raises SubmissionTakenOverError: another attempt has the submission now.
         """
-        current = load(self._store)
-        if current is None or current.attempt != self.ledger.attempt:
-            raise SubmissionTakenOverError(
-                "Another attempt of this task has taken the submission over, so this one stops. "
-                f"Message batches known here: {', '.join(self.ledger.batch_ids) or 'none'}."
-            )
+        try:
+            current = load(self._store)
+            if current is not None and current.attempt == self.ledger.attempt:
+                return
+        except SubmissionTakenOverError:
+            pass
+        raise SubmissionTakenOverError(
+            "Another attempt of this task has taken the submission over, so this one stops. "
+            f"Message batches known here: {', '.join(self.ledger.batch_ids) or 'none'}."
+        )
 
 
 def new_token() -> str:
     """A name for a part or an attempt that nothing else in the workspace has: 12 hexadecimal digits."""
     return secrets.token_hex(6)
+
+
+def claim(store: LedgerStore) -> None:
+    """Become the owner of the submission, before reading what the one before has left.
+
+    :raises SubmissionTakenOverError: somebody else did so at the same moment.
+    :raises SubmissionRecordError: it could not be written.
+    """
+    try:
+        store.claim()
+    except (SubmissionRecordError, SubmissionTakenOverError):
+        raise
+    except Exception as error:
+        raise SubmissionRecordError(
+            f"The submission's ledger could not be claimed ({type(error).__name__}: {error}). Batches that it names "
+            "may be running; nothing was sent now."
+        ) from error
 
 
 def load(store: LedgerStore) -> Ledger | None:
@@ -259,7 +324,7 @@ def load(store: LedgerStore) -> Ledger | None:
     try:
         data = store.load()
         return None if data is None else _decode(data)
-    except SubmissionRecordError:
+    except (SubmissionRecordError, SubmissionTakenOverError):
         raise
     except Exception as error:
         raise SubmissionRecordError(

@@ -79,6 +79,7 @@ def begin(
     requests = Requests(path)
     try:
         _check_writable(folder)
+        ledgers.claim(store)
         known = ledgers.load(store)
         ledger = _taken_over(known, requests, folder, attempt, scratch, reuse_answers=reuse_answers)
         if output_schema is not None:

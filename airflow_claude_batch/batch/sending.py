@@ -85,8 +85,6 @@ def _intend(piece: Slice, record: Record, client: ClaudeClient, *, clock: Callab
         watermark_at=watermark.created_at if watermark else None,
     )
     record.save(record.ledger.with_part(part))
-    # Another attempt that took over while this was written has not seen the intent.
-    record.check_ownership()
     return part
 
 

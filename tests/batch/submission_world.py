@@ -72,7 +72,7 @@ class World:
             defaults = replace(defaults, output_format=output_schema.format)
         requests = (read_request(message, index, defaults) for index, message in enumerate(messages))
         record, opened = opening.begin(
-            FolderLedgerStore(folder, try_number=self.try_number),
+            FolderLedgerStore(folder),
             folder,
             opening.Attempt(
                 submission_id="s", try_number=self.try_number, generation=self.generation, now=self.clock.now()

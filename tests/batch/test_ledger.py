@@ -26,6 +26,10 @@ class Store:
         self.error = error
         self.save_error: Exception | None = None
 
+    def claim(self) -> None:
+        if self.error:
+            raise self.error
+
     def load(self) -> bytes | None:
         if self.error:
             raise self.error
@@ -184,7 +188,8 @@ def test_ledger_in_a_folder_comes_back(tmp_path: Path) -> None:
 
     ledgers.save(store, ledger(OPEN))
     assert ledgers.load(store) == ledger(OPEN)
-    assert [path.name for path in tmp_path.iterdir()] == ["ledger.json"]
+    (file,) = tmp_path.iterdir()
+    assert file.name.startswith("ledger-1-")
 
 
 def test_ledger_takes_a_few_hundred_bytes_a_part() -> None:
@@ -311,3 +316,74 @@ def test_part_says_whether_it_may_still_become_a_batch() -> None:
         (False, True),
         (False, False),
     ]
+
+
+# ---------------------------------------------------------------- two owners at once, in a folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> LocalFolder:
+    return LocalFolder(tmp_path)
+
+
+def owner(folder: LocalFolder, attempt: str) -> Record:
+    store = FolderLedgerStore(folder)
+    ledgers.claim(store)
+    ledgers.load(store)
+    return Record.take_over(store, ledger(attempt=attempt))
+
+
+def test_owner_that_has_a_successor_can_change_nothing(folder: LocalFolder) -> None:
+    elder = owner(folder, "a1")
+    younger = owner(folder, "a2")
+
+    with pytest.raises(SubmissionTakenOverError):
+        elder.save(ledger(OPEN, attempt="a1"))
+    younger.save(ledger(INTENT, attempt="a2"))
+    assert ledgers.load(FolderLedgerStore(folder)) == ledger(INTENT, attempt="a2")
+
+
+def test_what_is_written_after_the_announcement_is_not_acted_upon(folder: LocalFolder) -> None:
+    elder = owner(folder, "a1")
+
+    class Meanwhile(FolderLedgerStore):
+        """Somebody announces itself just before we write."""
+
+        def save(self, data: bytes) -> None:
+            ledgers.claim(FolderLedgerStore(folder))
+            super().save(data)
+
+    store = Meanwhile(folder)
+    record = Record(store, ledgers.load(store) or elder.ledger)
+    with pytest.raises(SubmissionTakenOverError):
+        record.save(ledger(INTENT, attempt="a1"))
+
+
+def test_what_is_written_before_the_announcement_is_read(folder: LocalFolder) -> None:
+    elder = owner(folder, "a1")
+    elder.save(ledger(INTENT, attempt="a1"))
+    store = FolderLedgerStore(folder)
+    ledgers.claim(store)
+
+    assert ledgers.load(store) == ledger(INTENT, attempt="a1")
+
+
+def test_owners_that_claim_at_the_same_moment_do_not_both_go_on(folder: LocalFolder) -> None:
+    class Rival(LocalFolder):
+        """Somebody claims between our look and our claim."""
+
+        claimed = False
+
+        def writing(self, name: str) -> Any:
+            if not self.claimed:
+                self.claimed = True
+                ledgers.claim(FolderLedgerStore(folder))
+            return super().writing(name)
+
+    with pytest.raises(SubmissionTakenOverError, match="at the same moment"):
+        ledgers.claim(FolderLedgerStore(Rival(folder.path)))
+
+
+def test_claim_that_cannot_be_written_stops() -> None:
+    with pytest.raises(SubmissionRecordError, match=r"could not be claimed .OSError: disk full.*nothing was sent"):
+        ledgers.claim(Store(error=OSError("disk full")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from airflow_claude_batch.simulator import ManualClock, Simulator
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 LATER = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+ATTEMPT = Attempt(submission_id="s", try_number=1, generation=0, now=LATER)
 
 
 class Task:
@@ -75,11 +77,13 @@ class Task:
         storage.write(self.folder, name, data)
 
     def remove(self, name: str) -> None:
-        (self.folder.path / name).unlink()
+        for path in self.folder.path.glob(name):
+            path.unlink()
 
     @property
     def files(self) -> list[str]:
-        return sorted(path.name for path in self.folder.path.iterdir())
+        """By name; the ledger, which has a file for each of its owners, once."""
+        return sorted({re.sub(r"^ledger-.*", "ledger", path.name) for path in self.folder.path.iterdir()})
 
 
 @pytest.fixture
@@ -107,7 +111,7 @@ def test_first_attempt_writes_the_requests_and_owns_an_empty_ledger(task: Task) 
         assert (record.ledger.attempt_began_at, record.ledger.try_number, record.ledger.parts) == (NOW, 1, ())
         record.check_ownership()
 
-    assert task.files == ["ledger.json", "requests.jsonl"]
+    assert task.files == ["ledger", "requests.jsonl"]
     with Requests(task.folder.path / "requests.jsonl") as read:
         assert read.digest == requests.digest
 
@@ -138,11 +142,11 @@ def test_store_that_refuses_with_an_error_of_its_own_is_refused_alike(task: Task
 
 
 def test_ledger_that_cannot_be_read_stops_before_anything_is_written(task: Task) -> None:
-    task.write("ledger.json", b"{")
+    task.write("ledger-1-a.json", b"{")
 
     with pytest.raises(SubmissionRecordError):
         task.begin("a").__enter__()
-    assert task.files == ["ledger.json"]
+    assert task.files == ["ledger"]
 
 
 # ---------------------------------------------------------------- the same input again
@@ -273,7 +277,7 @@ def test_empty_rows_are_not_worth_a_name_of_their_own(task: Task) -> None:
     with task.begin("b"):
         pass
 
-    assert task.files == ["ledger.json", "requests.jsonl", "results.jsonl"]
+    assert task.files == ["ledger", "requests.jsonl", "results.jsonl"]
 
 
 def test_first_run_that_pays_anew_sets_aside_what_it_finds(task: Task) -> None:
@@ -365,7 +369,7 @@ def test_resuming_goes_on_where_the_attempt_was(task: Task) -> None:
     [
         pytest.param({}, None, {"try_number": 9}, id="another try"),
         pytest.param({}, None, {"generation": 9}, id="cleared meanwhile"),
-        pytest.param({}, "ledger.json", {}, id="no ledger"),
+        pytest.param({}, "ledger-*.json", {}, id="no ledger"),
         pytest.param({}, "requests.jsonl", {}, id="no requests"),
         pytest.param({"input_digest": "other"}, None, {}, id="requests of another input"),
         pytest.param({"parts": (LANDED,)}, None, {}, id="landed rows gone"),
@@ -383,7 +387,7 @@ def test_what_cannot_be_resumed_is_begun_anew(
 
 def test_ledger_that_cannot_be_read_is_not_begun_anew(task: Task) -> None:
     task.ended("a")
-    task.write("ledger.json", b"{")
+    task.write("ledger-9-a.json", b"{")
 
     with pytest.raises(SubmissionRecordError):
-        task.resume()
+        opening.resume(FolderLedgerStore(task.folder), task.folder, ATTEMPT, task.path)

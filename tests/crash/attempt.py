@@ -107,7 +107,7 @@ def _opened(spec: Spec, effects: Effects, scratch: Path) -> Iterator[Submission]
     clock = SharedClock(spec.home / "clock")
     folder_class = SteppedLocalFolder if spec.storage == "disk" else SteppedObjectFolder
     folder = folder_class(spec.folder, effects)
-    plain: LedgerStore = FolderLedgerStore(folder, try_number=spec.try_number)
+    plain: LedgerStore = FolderLedgerStore(folder)
     store = SteppedStore(plain if spec.store == "folder" else StateLedgerStore(spec.state_store, folder), effects)
     attempt = opening.Attempt(
         submission_id="s", try_number=spec.try_number, generation=spec.generation, now=clock.now()

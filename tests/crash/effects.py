@@ -108,6 +108,11 @@ class SteppedStore:
         self._inner = inner
         self._effects = effects
 
+    def claim(self) -> None:
+        self._effects.step("claiming", changes=False)
+        self._inner.claim()
+        self._effects.step("claimed", changes=False)
+
     def load(self) -> bytes | None:
         data = self._inner.load()
         self._effects.step("loaded ledger", changes=False)
