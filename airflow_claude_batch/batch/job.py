@@ -66,6 +66,10 @@ class Submission:
     _taken: dict[str, datetime | None] = field(default_factory=dict, init=False)
     _stopped: bool = field(default=False, init=False)
 
+    def __post_init__(self) -> None:
+        # An earlier attempt that comes back must not put older rows over those of its successor.
+        self.folder = storage.GuardedFolder(self.folder, self.record.check_ownership)
+
     @property
     def ledger(self) -> Ledger:
         return self.record.ledger
@@ -159,7 +163,24 @@ class Submission:
                 continue
             if batch.ended:
                 self._take(batch)
+        self._collect_again()
         self._land()
+
+    def _collect_again(self) -> None:
+        """Before anything is sent again, read landed batches of which no row is left.
+
+        Their requests were answered in later ones; or somebody put older rows over theirs: then they are paid for.
+        """
+        if all(status in FINAL for status in self._landing.statuses):
+            return
+        for batch_id in self.ledger.landed_batch_ids - self._landing.batch_ids:
+            try:
+                fetch(self.client, self.client.retrieve_batch(batch_id), self._landing, sleep=self.sleep)
+            except NotFoundError as error:
+                log.info("%s, of which no landed row is left, is gone at the API: %s", batch_id, error)
+                self._landing.batch_ids.add(batch_id)
+            else:
+                self._taken[batch_id] = None
 
     def _take(self, batch: MessageBatch) -> None:
         try:
@@ -291,7 +312,6 @@ class Submission:
         """Publish what was taken. Only then are its parts landed."""
         if not self._taken:
             return
-        self.record.check_ownership()
         self._landing.publish(self.folder, missing=None)
         last = max((at for at in self._taken.values() if at is not None), default=None)
         landed = self.ledger.with_landed(self._taken, last)

@@ -167,6 +167,8 @@ class Landing:
         self.bill = Totals(prices)
         self.stop_reasons: Counter[str] = Counter()
         self.statuses = bytearray(len(slots))
+        #: Batches of which something was taken or restored.
+        self.batch_ids: set[str] = set()
         self._offsets = array("Q", bytes(8 * len(slots)))
         self._lengths = array("I", bytes(4 * len(slots)))
         self._spool: IO[bytes] = tempfile.TemporaryFile(buffering=storage.BUFFER_BYTES)  # noqa: SIM115  # closed by __exit__
@@ -205,6 +207,7 @@ class Landing:
             raise ValueError("not written by us")
         tail = b"{" + line[len(head) :].rstrip(b"\n")
         status = _status_of(row, self._prices)
+        self.batch_ids.update((row.batch_id, *(answer.batch_id for answer in row.replaced)))
         if self._keep(row.custom_id, row.batch_id, Outcome(status, tail, row.model, row.usage, row.stop_reason)):
             for answer in row.replaced:
                 self.bill.add(answer.usage, answer.model)
@@ -215,6 +218,7 @@ class Landing:
         :raises MalformedResponseError: a line is no result.
         """
         intake = Intake()
+        self.batch_ids.add(batch_id)
         seen: set[str] = set()
         slots, prices = self._slots, self._prices
         for raw in lines:

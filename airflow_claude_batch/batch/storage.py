@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fsspec import AbstractFileSystem
 
@@ -153,6 +153,32 @@ class ObjectFolder:
 
     def _at(self, name: str) -> str:
         return f"{self.root}/{name}"
+
+
+class GuardedFolder:
+    """A folder that asks for leave each time before a file is put in its place, however long it took to write."""
+
+    def __init__(self, folder: Folder, check: Callable[[], None]) -> None:
+        self._folder = folder
+        self._check = check
+
+    def uri(self, name: str) -> str:
+        return self._folder.uri(name)
+
+    def names(self) -> list[str]:
+        return self._folder.names()
+
+    def open(self, name: str) -> IO[bytes] | None:
+        return self._folder.open(name)
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        with self._folder.writing(name) as file:
+            yield file
+            self._check()
+
+    def check_writable(self) -> None:
+        self._folder.check_writable()
 
 
 def local_copy(folder: Folder, name: str, directory: Path) -> Path | None:
