@@ -183,6 +183,7 @@ class FolderLedgerStore:
 
     def claim(self) -> None:
         self._own = self._announced()
+        self._folder.clear_drafts(_PREFIX)
 
     def load(self) -> bytes | None:
         files = sorted(self._files(), reverse=True)
@@ -223,12 +224,13 @@ class _File(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"ledger-{self.number}-{self.token}.json"
+        return f"{_PREFIX}{self.number}-{self.token}.json"
 
 
 #: An announcement: its owner has not written yet.
 _CLAIM = b'{"claim":true}'
-_FILE_NAME = re.compile(r"ledger-(\d+)-(\w+)\.json")
+_PREFIX = "ledger-"
+_FILE_NAME = re.compile(_PREFIX + r"(\d+)-(\w+)\.json")
 
 
 class StateLedgerStore:

@@ -41,6 +41,9 @@ class Folder(Protocol):
     def check_writable(self) -> None:
         """Raise OSError now rather than after the money is spent."""
 
+    def clear_drafts(self, prefix: str) -> None:
+        """Remove what killed writers have left of files whose names begin so; a living writer fails then."""
+
 
 def read(folder: Folder, name: str) -> bytes | None:
     """The whole of a small file, None if there is none."""
@@ -91,12 +94,16 @@ class LocalFolder:
         finally:
             draft.unlink(missing_ok=True)
         self._sync()
-        self._clear_drafts(name)
+        self.clear_drafts(f"{name}.")
 
     def check_writable(self) -> None:
         with self.writing(".writable"):
             pass
         (self.path / ".writable").unlink(missing_ok=True)
+
+    def clear_drafts(self, prefix: str) -> None:
+        for draft in self.path.glob(f".{prefix}*.tmp"):
+            draft.unlink(missing_ok=True)
 
     def _sync(self) -> None:
         """Make the rename durable: it lives in the directory, not in the file."""
@@ -105,11 +112,6 @@ class LocalFolder:
             os.fsync(directory)
         finally:
             os.close(directory)
-
-    def _clear_drafts(self, name: str) -> None:
-        """Remove what killed attempts left; a living rival that loses its draft here fails, as it should."""
-        for draft in self.path.glob(f".{name}.*.tmp"):
-            draft.unlink(missing_ok=True)
 
 
 class ObjectFolder:
@@ -151,6 +153,9 @@ class ObjectFolder:
         write(self, ".writable", b"")
         self.fs.rm_file(self._at(".writable"))
 
+    def clear_drafts(self, prefix: str) -> None:
+        """Nothing: drafts are on the local disk, in its folder for temporary files."""
+
     def _at(self, name: str) -> str:
         return f"{self.root}/{name}"
 
@@ -179,6 +184,9 @@ class GuardedFolder:
 
     def check_writable(self) -> None:
         self._folder.check_writable()
+
+    def clear_drafts(self, prefix: str) -> None:
+        self._folder.clear_drafts(prefix)
 
 
 def local_copy(folder: Folder, name: str, directory: Path) -> Path | None:

@@ -98,7 +98,9 @@ class Task:
         process.start()
         return process
 
-    def end_of(self, process: BaseProcess) -> dict[str, Any]:
+    def end_of(self, process: BaseProcess, spec: Spec | None = None) -> dict[str, Any]:
+        """Wait for a process and read its report; ``spec`` is its own if it is not the task's present one."""
+        spec = spec or self.spec
         process.join(PATIENCE_SECONDS)
         if process.is_alive():
             process.kill()
@@ -108,8 +110,8 @@ class Task:
             report = {"kind": "killed"}
         else:
             assert process.exitcode == 0, f"the harness itself failed: {process.exitcode}"
-            report = json.loads(self.spec.report.read_bytes())
-        self.story.append(f"try {self.spec.try_number}: {_short(report)}")
+            report = json.loads(spec.report.read_bytes())
+        self.story.append(f"try {spec.try_number}: {_short(report)}")
         return report
 
     def next_try(self, **changes: Any) -> None:
@@ -131,7 +133,7 @@ def wait_until_stopped(process: BaseProcess) -> bool:
         status = Path(f"/proc/{process.pid}/stat")
         try:
             state = status.read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, IndexError):
+        except (FileNotFoundError, ProcessLookupError, IndexError):
             continue
         if state == "T":
             return True
