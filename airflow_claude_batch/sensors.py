@@ -44,7 +44,8 @@ class MessageBatchSensor(BaseSensorOperator):
     :param poll_interval: when deferred, the most seconds between two looks at a batch. Default: ``[claude_batch]
         poll_interval``, 60.
     :param timeout: how long to wait, in seconds or as a timedelta. When it is over, what was answered is landed, the
-        batches go on, and the task fails without a retry, as any sensor does.
+        batches go on, and the task fails without a retry, as any sensor does. An ``execution_timeout`` that is shorter
+        bounds the wait too, deferred or not; the task is then retried, if it has retries.
     :param cancel_on_kill: cancel the batches when the running or deferred task is killed by hand.
     :param allow_failed: how many rows may end without an answer before the task fails: a whole number of them, or a
         share of all as a float.
@@ -102,7 +103,7 @@ class MessageBatchSensor(BaseSensorOperator):
         self._began_at = timezone.utcnow()
         if not self.deferrable:
             return super().execute(context)
-        return self._carry_on(context, event=None, deadline=self._began_at + timedelta(seconds=self.timeout))
+        return self._carry_on(context, event=None, deadline=self._began_at + self._longest)
 
     def execute_complete(
         self, context: Context, event: dict[str, Any] | None = None, deadline: str | None = None
@@ -146,13 +147,20 @@ class MessageBatchSensor(BaseSensorOperator):
         if not event or event.get("status") == "due":
             return timezone.utcnow()
         began_at: datetime = context["ti"].start_date
-        return began_at + timedelta(seconds=self.timeout)
+        return began_at + self._longest
+
+    @property
+    def _longest(self) -> timedelta:
+        """How long a deferrable sensor waits: Airflow does not apply ``execution_timeout`` to a deferred task."""
+        timeout = timedelta(seconds=self.timeout)
+        return timeout if self.execution_timeout is None else min(timeout, self.execution_timeout)
 
     def _carry_on(self, context: Context, *, event: dict[str, Any] | None, deadline: datetime) -> Any:
         from airflow_claude_batch.collecting import run_collection
 
+        is_bounded = self._longest < timedelta(seconds=self.timeout)  # then Airflow would retry the task, as its own
         try:
-            with _timing_out():
+            with contextlib.nullcontext() if is_bounded else _timing_out():
                 return run_collection(self, context, event=event, deadline=deadline)
         except (AirflowFailException, AirflowSensorTimeout) as error:
             self._skip_softly(error)
@@ -186,7 +194,7 @@ def _start_trigger_args(task: MessageBatchSensor) -> StartTriggerArgs:
             "cancel_on_kill": task.cancel_on_kill,
         },
         next_method="execute_complete",
-        timeout=timedelta(seconds=task.timeout),
+        timeout=task._longest,
     )
 
 

@@ -303,6 +303,24 @@ def test_unknown_batch_is_named_when_the_time_is_over_and_not_said_to_run(
     assert re.search(r"does not have these message batches.*msgbatch_unknown \(.*404.*ids are wrong", run.error("wait"))
 
 
+@RUNNING
+def test_execution_timeout_bounds_a_deferred_wait_and_leaves_retries(
+    bench: Workbench, claude_default: str, simulator: Any, create: Any
+) -> None:
+    done, open_ = create("x"), create("y")
+    simulator.end(done)
+    with bench.dag("bounded_wait") as dag:
+        bound = {"execution_timeout": timedelta(seconds=1), "retries": 1, "retry_delay": timedelta(0)}
+        wait(batch=[done, open_], mode="deferred", **bound)
+    run = bench.run(dag)
+
+    assert run.states == {"wait": "failed"}
+    assert run.tries("wait") == 2
+    assert f"Still running, and billed for what they answer: {open_}" in run.error("wait")
+    assert [row.key for row in read_rows(str(run.folder("wait") / "results.jsonl"))] == ["x"]
+    assert simulator.calls()["cancel"] == 0
+
+
 class PastAirflowsOwnTimeout(MessageBatchSensor):
     """Airflow's net below ours: the triggerer was away until the deferral's own timeout fired."""
 
