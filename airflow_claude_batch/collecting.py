@@ -154,12 +154,34 @@ def _batches(task: MessageBatchSensor, context: Context) -> _Batches:
     ids = [value] if isinstance(value, str) else value
     if not isinstance(ids, Sequence) or not ids or not all(isinstance(id_, str) for id_ in ids):
         raise InputError(
-            f"batch is {type(value).__name__}: give the operator's output, a batch id, or a list of batch ids."
+            f"batch is {_what_it_is(value)}: give the operator's output, a batch id, or a list of batch ids."
+            f"{_likely_remedy(value)}"
         )
     ti = context["ti"]
     folder = own_folder(task.results_path, ti)
     unique = dict.fromkeys(check_batch_id(id_) for id_ in ids)
     return _Batches(tuple(unique), submission_id(ti), folder, has_requests=False)
+
+
+def _what_it_is(value: Any) -> str:
+    if value is None:
+        return "None"
+    if isinstance(value, bytes) or not isinstance(value, Sequence):
+        return f"of type {type(value).__name__}"
+    strange = next((f" with an element of type {type(id_).__name__}" for id_ in value if not isinstance(id_, str)), "")
+    return f"a list{strange}" if value else "an empty list"
+
+
+def _likely_remedy(value: Any) -> str:
+    """What authors were after who gave this."""
+    if value is None:
+        return " The task that it comes from has given nothing."
+    if isinstance(value, Sequence) and value and all(isinstance(element, Mapping) for element in value):
+        return (
+            " For the outputs of a mapped operator map the sensor too: "
+            "MessageBatchSensor.partial(task_id=…).expand(batch=send.output)."
+        )
+    return ""
 
 
 def _of_manifest(value: Mapping[str, Any]) -> _Batches:

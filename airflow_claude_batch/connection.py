@@ -250,6 +250,11 @@ def _identity(extra: Mapping[str, Any], environ: Mapping[str, str], base_url: st
     rule, organization = part("federation_rule_id") or "", part("organization_id") or ""
     needed = {"federation_rule_id": rule, "organization_id": organization, "identity_token_file": file or token}
     missing = [name for name, value in needed.items() if not value]
+    if missing and not extra.get("federation_rule_id"):
+        names = " and ".join(f"ANTHROPIC_{name.upper()}" for name in missing)
+        raise ConfigurationError(
+            f"the environment's workload identity lacks {names}: set it for workers and triggerers"
+        )
     if missing:
         raise ConfigurationError(f"its workload identity lacks {' and '.join(missing)}: add it to extra")
     return WorkloadIdentity(

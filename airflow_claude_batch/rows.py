@@ -33,7 +33,9 @@ def _rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
     folder, name = parent_of(str(path))
     file = folder.open(name)
     if file is None:
-        raise ResultsError(f"{path} is not there: nothing is landed yet, or it was moved.")
+        raise ResultsError(
+            f"{path} is not there: nothing is landed yet, or it was moved, or this worker does not see the same storage."
+        )
     if name.endswith(".parquet"):
         with file:
             yield from parquet.read(file)
@@ -44,7 +46,10 @@ def _rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
             try:
                 yield decoder.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise ResultsError(f"Line {number} of {path} is damaged ({type(error).__name__}).") from None
+                raise ResultsError(
+                    f"Line {number} of {path} is damaged ({type(error).__name__}). Restore the file, or remove it and "
+                    "clear the task that landed it: it fetches the answers again, which the API keeps for 29 days."
+                ) from None
 
 
 def _with_instances(rows: Iterator[Row], schema: Any) -> Iterator[Row]:

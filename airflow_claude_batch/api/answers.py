@@ -62,12 +62,16 @@ _BILLING_REMEDY: Final = (
 
 _REMEDIES: Final = {
     403: "The credential is valid but may not do this: check its workspace and its permissions.",
-    404: "Objects are seen only from the workspace that made them: check that the credential belongs to it.",
     407: "The proxy wants a user name and password: put them into the connection's proxy URL.",
     413: (
         f"The API's limit is {MAX_BATCH_BYTES:,} bytes for one message batch, and a proxy on the way may have a "
         "lower one: send fewer requests at once."
     ),
+}
+
+_ROAD_REMEDIES: Final = {
+    Stage.CONNECTING: "Check the connection's host, and that this machine reaches it: network, firewall, proxy.",
+    Stage.UNTRUSTED: "Check the connection's host, and name the CA file of your proxy or gateway in the connection.",
 }
 
 _CODE_REMEDIES: Final = {
@@ -144,7 +148,7 @@ def no_answer(request: RawRequest, stage: Stage, reason: str) -> CallFailed:
     """Build the error of a call to which no answer came, or only a part of one."""
     failure = NoAnswer(stage)
     accepted = may_have_been_accepted(failure, request.effect)
-    remedy = "Name the CA file of your proxy or gateway in the connection." if stage is Stage.UNTRUSTED else ""
+    remedy = _ROAD_REMEDIES.get(stage, "")
     parts = [f"could not {request.what}: {request.host}: {shorten(reason, 300)}."]
     parts += [remedy, _ending(request.effect, accepted=accepted)]
     error = APIConnectionError(" ".join(part for part in parts if part), may_have_been_accepted=accepted)
@@ -221,6 +225,8 @@ def _remedy(request: RawRequest, status_code: int, kind: type[APIStatusError], e
         return _BILLING_REMEDY
     if kind is AuthenticationError:
         return request.credential_remedy
+    if kind is NotFoundError:
+        return request.missing_remedy
     return _CODE_REMEDIES.get(envelope.error_code or "") or _REMEDIES.get(status_code, "")
 
 

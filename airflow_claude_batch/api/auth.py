@@ -317,6 +317,7 @@ class WorkloadIdentity:
             read_timeout=EXCHANGE_TIMEOUT,
             write_timeout=EXCHANGE_TIMEOUT,
             credential_remedy=self.remedy,
+            missing_remedy="Nothing there exchanges tokens: check the base URL, which is the connection's host.",
             max_answer_bytes=MAX_TOKEN_ANSWER_BYTES,
         )
 

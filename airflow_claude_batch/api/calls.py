@@ -29,6 +29,12 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 _BATCHES: Final = "/v1/messages/batches"
 
+# What a 404 means depends on what was asked for.
+_NO_SUCH_BATCH: Final = (
+    "Objects are seen only from the workspace that made them: check that the credential belongs to it."
+)
+_NO_SUCH_PLACE: Final = "The API is not there: check the base URL, which is the connection's host."
+
 # Seconds. Everything but a create and the results is answered at once; a poll must not hang on a dead connection
 # for as long as a create may take.
 QUICK_READ_TIMEOUT: Final = 60.0
@@ -78,8 +84,14 @@ class Call(Generic[T]):
             read_timeout=config.read_timeout if self.slow else min(config.read_timeout, QUICK_READ_TIMEOUT),
             write_timeout=min(config.write_timeout, self.write_timeout),
             credential_remedy=config.credentials.remedy,
+            missing_remedy=self._missing_remedy(),
             max_answer_bytes=MAX_ANSWER_BYTES,
         )
+
+    def _missing_remedy(self) -> str:
+        if self.path == _BATCHES:
+            return _NO_SUCH_PLACE
+        return _NO_SUCH_BATCH if self.path.startswith(f"{_BATCHES}/") else ""
 
 
 def create_batch(
@@ -210,7 +222,9 @@ class Cursor:
         else:
             moved = replace(self, after_id=page.last_id or page.data[-1].id)
         if moved == self:
-            raise MalformedResponseError("the listing of message batches goes round in a circle")
+            raise MalformedResponseError(
+                "the listing of message batches goes round in a circle: does a gateway on the way leave out the query?"
+            )
         return moved
 
 

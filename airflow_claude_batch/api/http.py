@@ -92,6 +92,7 @@ class RawRequest:
     :param read_timeout: seconds to wait for the next bytes of the answer.
     :param write_timeout: seconds to wait until the next bytes of the body have left.
     :param credential_remedy: what to check when the credential is refused.
+    :param missing_remedy: what to check after a 404.
     :param max_answer_bytes: more than that is no answer of the API.
     """
 
@@ -104,6 +105,7 @@ class RawRequest:
     read_timeout: float
     write_timeout: float
     credential_remedy: str
+    missing_remedy: str = ""
     max_answer_bytes: int
 
     @property

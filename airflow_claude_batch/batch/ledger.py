@@ -188,11 +188,16 @@ class FolderLedgerStore:
     def load(self) -> bytes | None:
         files = sorted(self._files(), reverse=True)
         if self._own and files and files[0].number > self._own.number:
-            raise SubmissionTakenOverError("Another attempt of this task has taken the submission over.")
+            raise SubmissionTakenOverError(
+                "Another attempt of this task has taken the submission over, and goes on with what was sent. This one "
+                "stops, and sends nothing more."
+            )
         for file in files:
             data = storage.read(self._folder, file.name)
             if data is None:
-                raise SubmissionRecordError(f"{file.name} was listed, but is not there. Nothing was sent.")
+                raise SubmissionRecordError(
+                    f"{file.name} was listed, but is not there. Nothing was sent; a retry reads it again."
+                )
             if data != _CLAIM:
                 self._own = self._own or file
                 return data
@@ -207,7 +212,10 @@ class FolderLedgerStore:
         own = _File(number, new_token())
         storage.write(self._folder, own.name, _CLAIM)
         if any(file.number >= number and file != own for file in self._files()):
-            raise SubmissionTakenOverError("Another attempt of this task began at the same moment. Nothing was sent.")
+            raise SubmissionTakenOverError(
+                "Another attempt of this task began at the same moment. This one has sent nothing; a retry goes on from "
+                "what the other one has sent."
+            )
         return own
 
     def _files(self) -> list[_File]:

@@ -274,7 +274,7 @@ class _Keys:
         return len(self._prints)
 
     def add(self, key: bytes) -> None:
-        self._prints.append(int.from_bytes(hashlib.blake2b(key, digest_size=8).digest()))
+        self._prints.append(self._print(key))
 
     def check(self) -> None:
         prints = self._prints
@@ -282,7 +282,12 @@ class _Keys:
         for before, after in itertools.pairwise(order):
             if before == after:
                 first, second = [index for index, print_ in enumerate(prints) if print_ == before][:2]
+                positions = [self._print(b"%d" % index) for index in (first, second)]
+                hint = " An element without a key has its position as its key." if before in positions else ""
                 raise InvalidMessageError(
                     f"messages[{first}] and messages[{second}] have the same key. Keys must be unique: answers are "
-                    "matched by them."
+                    f"matched by them.{hint}"
                 )
+
+    def _print(self, key: bytes) -> int:
+        return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest())

@@ -28,6 +28,7 @@ def request(effect=Effect.AGAIN):
         read_timeout=1,
         write_timeout=1,
         credential_remedy="Check the API key.",
+        missing_remedy="Check the base URL.",
         max_answer_bytes=1000,
     )
 
@@ -104,7 +105,7 @@ def test_limits_on_spending_that_are_told_in_words_only_are_billing_errors(messa
     [
         (401, None, "Check the API key."),
         (403, None, "workspace and its permissions"),
-        (404, None, "workspace that made them"),
+        (404, None, "Check the base URL."),
         (407, None, "proxy URL"),
         (413, None, "250,000,000 bytes"),
         (402, None, "Claude Console"),
@@ -257,7 +258,7 @@ def test_a_call_without_an_answer_says_why():
     assert str(error) == f"could not create a message batch: api.anthropic.com: ReadTimeout. {LOOK}"
     assert error.may_have_been_accepted is True
     untrusted = no_answer(request(), Stage.UNTRUSTED, "certificate verify failed").error
-    assert "Name the CA file" in str(untrusted)
+    assert "name the CA file" in str(untrusted)
     assert untrusted.may_have_been_accepted is False
 
 

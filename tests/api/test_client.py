@@ -368,6 +368,23 @@ def test_results_that_are_not_there_yet_are_not_found(client_of):
         pytest.fail("there is nothing to read")
 
 
+@pytest.mark.parametrize(
+    ("call", "remedy"),
+    [
+        pytest.param(lambda c: c.create_batch(BODY), "check the base URL", id="create"),
+        pytest.param(lambda c: c.list_batches(limit=1), "check the base URL", id="list"),
+        pytest.param(lambda c: c.retrieve_batch(BATCH_ID), "from the workspace that made them", id="a batch"),
+        pytest.param(lambda c: c.cancel_batch(BATCH_ID), "from the workspace that made them", id="cancel a batch"),
+        pytest.param(lambda c: c.retrieve_model("claude-none"), r"m\. \(request id", id="a model"),
+    ],
+)
+def test_what_is_not_found_says_where_to_look(client_of, call, remedy):
+    client = client_of(refusal(404, "not_found_error"))
+
+    with pytest.raises(exceptions.NotFoundError, match=remedy):
+        call(client)
+
+
 def test_results_are_asked_for_again_until_they_begin(client_of):
     pauses = Pauses()
     client = client_of(refusal(529), httpx.Response(200, content=b'{"a":1}'), sleep=pauses)

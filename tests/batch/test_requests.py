@@ -122,6 +122,22 @@ def test_duplicate_key_is_refused_with_both_elements(keys: list[Any], named: tup
     assert f"messages[{named[0]}] and messages[{named[1]}]" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("keys", "hinted"),
+    [
+        pytest.param([5, 1, 1], True, id="the second stands at its position"),
+        pytest.param([0, 7, 0], True, id="the first stands at its position"),
+        pytest.param([7, 8, 7], False, id="neither does"),
+    ],
+)
+def test_duplicate_key_that_is_a_position_says_where_it_may_come_from(keys: list[int], hinted: bool) -> None:
+    requests = [Request(index, key, {}) for index, key in enumerate(keys)]
+
+    with pytest.raises(InvalidMessageError) as error:
+        write_requests(iter(requests), io.BytesIO())
+    assert ("An element without a key has its position as its key." in str(error.value)) == hinted
+
+
 def test_keys_of_different_types_are_different() -> None:
     keys = [1, "1", 1.5, "1.5", True, "true", None, "null", [1], [[1]], {}, []]
     with opened([Request(index, key, {}) for index, key in enumerate(keys)]) as read:

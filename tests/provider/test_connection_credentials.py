@@ -163,7 +163,11 @@ def test_workspace_of_an_identity_is_not_sent_as_a_header_too() -> None:
         pytest.param({}, {}, {"ANTHROPIC_API_KEY": "sk secret"}, "environment's ANTHROPIC_API_KEY", id="blank-in-env"),
         pytest.param({}, {"federation_rule_id": "f"}, {}, "organization_id and identity_token_file", id="rule-alone"),
         pytest.param(
-            {}, {}, {"ANTHROPIC_FEDERATION_RULE_ID": "f"}, "organization_id and identity_token_file", id="rule-in-env"
+            {},
+            {},
+            {"ANTHROPIC_FEDERATION_RULE_ID": "f"},
+            "environment's workload identity lacks ANTHROPIC_ORGANIZATION_ID and ANTHROPIC_IDENTITY_TOKEN_FILE: set",
+            id="rule-in-env",
         ),
         pytest.param({}, {**IDENTITY, "identity_token": "secret"}, {}, "either identity_token or", id="two-tokens"),
         pytest.param({}, {"platform": "bedrock"}, {}, "platform is 'bedrock'.*Remove platform", id="other-platform"),

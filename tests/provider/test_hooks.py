@@ -212,8 +212,16 @@ def test_connection_that_cannot_read_the_models_is_good_nevertheless(claude_defa
         pytest.param({}, Fault(do="status", on="list", status=403), "403.*may not do this", id="no-permission"),
         pytest.param({}, Fault(do="html", on="list"), "HTML page.*base URL is wrong", id="a-page"),
         pytest.param({}, Fault(do="status", on="list", status=529), "529 overloaded_error", id="overloaded"),
-        pytest.param({"host": "http://127.0.0.1:1"}, None, "Connection refused", id="refused"),
-        pytest.param({"host": "https://nowhere.invalid"}, None, "nowhere.invalid: ConnectError", id="no-such-name"),
+        pytest.param(
+            {"host": "http://127.0.0.1:1"}, None, "Connection refused.*Check the connection's host", id="refused"
+        ),
+        pytest.param(
+            {"host": "https://nowhere.invalid"},
+            None,
+            "nowhere.invalid: ConnectError.*Check the connection's host.*network, firewall, proxy",
+            id="no-such-name",
+        ),
+        pytest.param({}, Fault(do="status", on="list", status=404), "404.*check the base URL", id="no-such-path"),
         pytest.param({"password": None, "host": None}, None, "holds no credential", id="no-credential"),
         pytest.param({"host": "http://gw.corp"}, None, "must begin with https://", id="not-https"),
         pytest.param(
@@ -243,7 +251,7 @@ def test_bad_connection_says_why(
 def test_host_with_an_untrusted_certificate_says_so(connect: Connect, self_signed: SelfSigned) -> None:
     ok, said = connect(password=KEY, host=self_signed.url).test_connection()
     assert not ok
-    assert re.search("CERTIFICATE_VERIFY_FAILED.*Name the CA file", said), said
+    assert re.search("CERTIFICATE_VERIFY_FAILED.*name the CA file", said), said
 
 
 def test_host_with_a_certificate_of_the_ca_file_is_trusted(connect: Connect, self_signed: SelfSigned) -> None:

@@ -136,9 +136,11 @@ def test_batch_that_is_none_is_refused_at_once(bench: Workbench, claude_default:
         "slash": r"'msgbatch_1/\.\./x' is not the id of a message batch",
         "dots": r"'\.\.' is not the id of a message batch",
         "upstream": r"'\.\./\.\./secrets' is not the id of a message batch",
-        "number": "batch is int: give the operator's output, a batch id, or a list",
-        "empty": "batch is list: give the operator's output",
-        "numbers": "batch is list: give",
+        "number": "batch is of type int: give the operator's output, a batch id, or a list",
+        "empty": "batch is an empty list: give the operator's output",
+        "numbers": "batch is a list with an element of type int: give",
+        "nothing": r"batch is None: give.*The task that it comes from has given nothing\.",
+        "mapped": r"batch is a list with an element of type dict.*partial\(task_id=…\)\.expand\(batch=send\.output\)",
         "mapping": "batch is a mapping, but not a manifest.*Give the operator's output",
         "manifest_id": "'a/b' is not the id",
         "elsewhere": "requests.jsonl is not there, which says what was sent",
@@ -157,6 +159,14 @@ def test_batch_that_is_none_is_refused_at_once(bench: Workbench, claude_default:
         def evil() -> str:
             return "../../secrets"
 
+        @task
+        def gives_nothing() -> None:
+            pass
+
+        @task
+        def several(name: str) -> dict[str, Any]:
+            return {**manifest, "submission_id": name}
+
         again: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(0)}
         wait("slash", batch="msgbatch_1/../x", **again)
         wait("dots", batch=["msgbatch_1", ".."], mode="deferred", **again)
@@ -164,6 +174,8 @@ def test_batch_that_is_none_is_refused_at_once(bench: Workbench, claude_default:
         wait("number", batch=7, **again)
         wait("empty", batch="{{ [] }}", **again)
         wait("numbers", batch=[7], **again)
+        wait("nothing", batch=gives_nothing(), **again)
+        wait("mapped", batch=several.expand(name=["a", "b"]), **again)
         wait("mapping", batch={"id": "msgbatch_1"}, **again)
         wait("manifest_id", batch=manifest, **again)
         wait("elsewhere", batch={**manifest, "batch_ids": ["msgbatch_1"]}, mode="deferred", **again)
