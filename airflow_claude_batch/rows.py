@@ -34,7 +34,7 @@ def _rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
     file = folder.open(name)
     if file is None:
         raise ResultsError(
-            f"{path} is not there: nothing is landed yet, or it was moved, or this worker does not see the same storage."
+            f"{path} is not there: nothing is landed yet, or it was moved, or this worker has other storage."
         )
     if name.endswith(".parquet"):
         with file:

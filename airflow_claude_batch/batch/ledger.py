@@ -213,8 +213,8 @@ class FolderLedgerStore:
         storage.write(self._folder, own.name, _CLAIM)
         if any(file.number >= number and file != own for file in self._files()):
             raise SubmissionTakenOverError(
-                "Another attempt of this task began at the same moment. This one has sent nothing; a retry goes on from "
-                "what the other one has sent."
+                "Another attempt of this task began at the same moment. This one has sent nothing; a retry goes on "
+                "from what the other one has sent."
             )
         return own
 
