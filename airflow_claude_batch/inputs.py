@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from airflow_claude_batch._compat import ObjectStoragePath, timezone
+from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.messages import Defaults, Request, read_request
 from airflow_claude_batch.batch.preflight import Preflight
 from airflow_claude_batch.batch.requests import write_requests
@@ -51,9 +52,15 @@ def _requests(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceTab
         params=_params(task.request_params),
         output_format=schema.format if (schema := output_schema(task)) else None,
     )
-    for index, element in enumerate(elements(plain(task.messages))):
-        request = read_request(element, index, defaults)
-        preflight.check(request)
+    source = iter(elements(plain(task.messages)))
+    for index, element in enumerate(source):
+        try:
+            request = read_request(element, index, defaults)
+            preflight.check(request)
+        except InvalidMessageError as error:
+            if isinstance(source, _Lines):  # blank lines count there, and not as elements
+                raise InvalidMessageError(f"line {source.number} of {source.uri}: {error}") from error
+            raise
         yield request
 
 
@@ -91,7 +98,7 @@ def elements(messages: Any) -> Iterable[Any]:
     :raises InputError: it is neither.
     """
     if isinstance(messages, str | ObjectStoragePath | Path):
-        return _lines(str(messages))
+        return _Lines(str(messages))
     if isinstance(messages, Mapping | bytes) or not isinstance(messages, Iterable):
         raise InputError(
             f"messages is a {type(messages).__name__}. Give a list of elements, or the path of a .jsonl file."
@@ -99,24 +106,36 @@ def elements(messages: Any) -> Iterable[Any]:
     return messages
 
 
-def _lines(uri: str) -> Iterator[Any]:
-    """The elements of a ``.jsonl`` or ``.jsonl.gz`` file, one a line."""
-    if not uri.endswith((".jsonl", ".jsonl.gz")):
-        raise InputError(
-            "messages is a string that is not the path of a .jsonl or .jsonl.gz file. For a single prompt give a "
-            "list of one; a template must give a list."
-        )
-    number = 0
-    path = object_path(uri)
-    try:
-        with path.fs.open(path.path, "rb") as raw:  # path.open() gives on Airflow 3.0 what cannot be iterated
-            lines = gzip.GzipFile(fileobj=raw) if uri.endswith(".gz") else raw
-            for number, line in enumerate(lines, 1):  # noqa: B007  # named in errors
-                if line.strip():
-                    yield msgspec.json.decode(line)
-    except FileNotFoundError as error:
-        raise InputError(f"messages: there is no file {uri}.") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"messages: {uri} breaks off after line {number}: {error}. Write it again, whole.") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InvalidMessageError(f"messages: line {number} of {uri} is not JSON ({type(error).__name__}).") from None
+class _Lines(Iterator[Any]):
+    """The elements of a ``.jsonl`` or ``.jsonl.gz`` file, one a line; ``number`` is that of the last one read."""
+
+    def __init__(self, uri: str) -> None:
+        if not uri.endswith((".jsonl", ".jsonl.gz")):
+            raise InputError(
+                "messages is a string that is not the path of a .jsonl or .jsonl.gz file. For a single prompt give a "
+                "list of one; a template must give a list."
+            )
+        self.uri = uri
+        self.number = 0
+        self._elements = self._read()
+
+    def __next__(self) -> Any:
+        return next(self._elements)
+
+    def _read(self) -> Iterator[Any]:
+        uri, path = self.uri, object_path(self.uri)
+        try:
+            with storage.buffered(path.fs.open(path.path, "rb")) as raw:
+                for self.number, line in enumerate(gzip.GzipFile(fileobj=raw) if uri.endswith(".gz") else raw, 1):
+                    if line.strip():
+                        yield msgspec.json.decode(line)
+        except FileNotFoundError as error:
+            raise InputError(f"messages: there is no file {uri}.") from error
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise InputError(
+                f"messages: {uri} breaks off after line {self.number}: {error}. Write it again, whole."
+            ) from error
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise InvalidMessageError(
+                f"messages: line {self.number} of {uri} is not JSON ({type(error).__name__})."
+            ) from None

@@ -167,6 +167,7 @@ class SendMessageBatchOperator(BaseOperator):
         self.results_format = results_format
         self.estimate_only = dry_run  # BaseOperator.dry_run is a method
         self._under_way: UnderWay | None = None
+        self._renders = False
         self._check_arguments()
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -201,13 +202,19 @@ class SendMessageBatchOperator(BaseOperator):
         seen_oids: set[int] | None = None,
     ) -> Any:
         """Render what the author wrote; leave data alone, and keep prompts out of the UI."""
-        if isinstance(content, str) and not has_marks(content):
-            rendered = content
-        elif content is self.messages:
-            return render_messages(self, content, context, jinja_env, seen_oids)
-        else:
-            rendered = super().render_template(content, context, jinja_env, seen_oids)
+        if self._renders:  # what lies within a field: its values may be the same objects as another field's
+            return self._rendered(content, context, jinja_env, seen_oids)
+        self._renders = True
+        try:
+            if content is self.messages and content is not None and not _is_plain(content):
+                return render_messages(self, content, context, jinja_env, seen_oids)
+            rendered = self._rendered(content, context, jinja_env, seen_oids)
+        finally:
+            self._renders = False
         return Unshown(rendered, "the system prompt") if content is self.system and content is not None else rendered
+
+    def _rendered(self, content: Any, *how: Any) -> Any:
+        return content if _is_plain(content) else super().render_template(content, *how)
 
     def _check_arguments(self) -> None:
         """Refuse at parse time what can be known then.
@@ -233,3 +240,8 @@ class SendMessageBatchOperator(BaseOperator):
                 f"{self.task_id}: {', '.join(sorted(misplaced))} in params: these are Airflow's DAG params, which "
                 "are not sent. Use request_params for parameters of the Messages API."
             )
+
+
+def _is_plain(content: Any) -> bool:
+    """Whether it is a text in which nothing is to be rendered, such as a path."""
+    return isinstance(content, str) and not has_marks(content)

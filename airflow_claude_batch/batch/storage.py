@@ -7,20 +7,23 @@ cannot be read raises, because taking an unreadable ledger for an empty one woul
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import tempfile
 import uuid
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fsspec import AbstractFileSystem
 
-#: What is written to a disk at once: a hundred thousand rows one by one are mostly system calls.
+#: What is read or written at once: a hundred thousand rows one by one are mostly system calls.
 BUFFER_BYTES = 256 * 1024
+#: fsspec's protocols of stores in which an upload is there as a whole or not at all, and replaces what was there.
+WHOLE_UPLOADS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"})
 
 
 class Folder(Protocol):
@@ -43,6 +46,41 @@ class Folder(Protocol):
 
     def clear_drafts(self, prefix: str) -> None:
         """Remove what killed writers have left of files whose names begin so; a living writer fails then."""
+
+
+def buffered(file: Any) -> IO[bytes]:
+    """Read a file of fsspec's in large pieces: by itself it copies a whole block, of megabytes, for each line."""
+    return io.BufferedReader(_Bytes(file), BUFFER_BYTES)
+
+
+class _Bytes(io.RawIOBase):
+    """What file systems give as files: not all of them are ``io`` objects."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._file.seek(offset, whence)
+        return self.tell()
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 def read(folder: Folder, name: str) -> bytes | None:
@@ -115,46 +153,90 @@ class LocalFolder:
 
 
 class ObjectFolder:
-    """A folder in an object store. A file is written on the local disk and uploaded in one piece."""
+    """A folder in an object store or on another of fsspec's file systems.
+
+    A file is written on the local disk and uploaded in one piece. Where an upload that breaks off leaves half a file,
+    it goes beside its place first, and is moved. Whatever a store's library raises is an ``OSError`` here.
+    """
 
     def __init__(self, fs: AbstractFileSystem, root: str, *, uri: str) -> None:
         self.fs = fs
         self.root = root.rstrip("/")
         self._uri = uri.rstrip("/")  # as the author wrote it: it names the connection, which the file system does not
+        protocol = fs.protocol
+        self._is_whole = not WHOLE_UPLOADS.isdisjoint([protocol] if isinstance(protocol, str) else protocol)
 
     def uri(self, name: str) -> str:
         return f"{self._uri}/{name}"
 
     def names(self) -> list[str]:
-        self.fs.invalidate_cache(self.root)
-        try:
-            return [str(path).rpartition("/")[2] for path in self.fs.ls(self.root, detail=False)]
-        except FileNotFoundError:
-            return []
+        with self._os_errors():
+            self.fs.invalidate_cache(self.root)
+            try:
+                return [str(path).rpartition("/")[2] for path in self.fs.ls(self.root, detail=False)]
+            except FileNotFoundError:
+                return []
 
     def open(self, name: str) -> IO[bytes] | None:
-        # Listings are cached by most stores' clients; another process may have written since.
-        self.fs.invalidate_cache(self.root)
-        try:
-            file: IO[bytes] = self.fs.open(self._at(name), "rb")
-        except FileNotFoundError:
-            return None
-        return file
+        with self._os_errors():
+            # Listings are cached by most stores' clients; another process may have written since.
+            self.fs.invalidate_cache(self.root)
+            try:
+                return buffered(self.fs.open(self._at(name), "rb"))
+            except FileNotFoundError:
+                return None
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         with tempfile.NamedTemporaryFile(buffering=BUFFER_BYTES) as draft:
             yield draft
             draft.flush()
-            self.fs.makedirs(self.root, exist_ok=True)
-            self.fs.put_file(draft.name, self._at(name))
+            with self._os_errors():
+                self.fs.makedirs(self.root, exist_ok=True)
+                self._upload(draft.name, name)
 
     def check_writable(self) -> None:
-        write(self, ".writable", b"")
-        self.fs.rm_file(self._at(".writable"))
+        write(self, ".writable", b"first")
+        write(self, ".writable", b"last")  # not every file system moves a file over another
+        found = read(self, ".writable")
+        with self._os_errors():
+            self.fs.rm_file(self._at(".writable"))
+        if found != b"last":
+            raise OSError(f"{self.uri('.writable')} was written twice, and what was written last is not what is there")
 
     def clear_drafts(self, prefix: str) -> None:
-        """Nothing: drafts are on the local disk, in its folder for temporary files."""
+        """Those that were uploaded: the others are on the local disk, in its folder for temporary files."""
+        if self._is_whole:
+            return
+        for name in self.names():
+            if name.startswith(f".{prefix}") and name.endswith(".tmp"):
+                self._remove(self._at(name))
+
+    def _upload(self, local: str, name: str) -> None:
+        if self._is_whole:
+            self.fs.put_file(local, self._at(name))
+            return
+        draft = self._at(f".{name}.{uuid.uuid4().hex}.tmp")
+        try:
+            self.fs.put_file(local, draft)
+            self.fs.mv(draft, self._at(name))
+        except BaseException:
+            self._remove(draft)
+            raise
+        self.clear_drafts(f"{name}.")
+
+    def _remove(self, path: str) -> None:
+        with contextlib.suppress(Exception):  # it was moved; or whatever kept us from writing it keeps us from this
+            self.fs.rm_file(path)
+
+    @contextlib.contextmanager
+    def _os_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            raise OSError(f"{self._uri}: {type(error).__name__}: {error}") from error
 
     def _at(self, name: str) -> str:
         return f"{self.root}/{name}"

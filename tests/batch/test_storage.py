@@ -6,31 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
+from stores import BlockStore, FileServer, Store
 
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.storage import Folder, LocalFolder, ObjectFolder
-
-
-class Store(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """An object store of a test's own, whose uploads can be made to fail, and which counts its cache's flushes."""
-
-    cachable = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.store: dict[str, Any] = {}
-        self.pseudo_dirs = [""]
-        self.refusing = False
-        self.flushed: list[str | None] = []
-
-    def put_file(self, lpath: str, rpath: str, **options: Any) -> None:
-        if self.refusing:
-            raise PermissionError(f"no writing to {rpath}")
-        super().put_file(lpath, rpath, **options)
-
-    def invalidate_cache(self, path: str | None = None) -> None:
-        self.flushed.append(path)
 
 
 def object_folder(store: Store | None = None) -> ObjectFolder:
@@ -44,9 +23,15 @@ def write_half(folder: Folder, error: BaseException) -> None:
         raise error
 
 
-@pytest.fixture(params=["disk", "object store"])
+def served_folder(path: Path, server: FileServer | None = None) -> ObjectFolder:
+    return ObjectFolder(server or FileServer(), str(path / "served" / "run"), uri="sftp://host/run")
+
+
+@pytest.fixture(params=["disk", "object store", "file server"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
-    return LocalFolder(tmp_path / "deep" / "run") if request.param == "disk" else object_folder()
+    if request.param == "disk":
+        return LocalFolder(tmp_path / "deep" / "run")
+    return object_folder() if request.param == "object store" else served_folder(tmp_path)
 
 
 # ---------------------------------------------------------------- both kinds
@@ -215,3 +200,67 @@ def test_store_that_cannot_be_read_is_not_taken_for_empty() -> None:
 
     with pytest.raises(ConnectionError):
         object_folder(Broken()).open("a.json")
+
+
+def test_error_of_a_store_s_library_is_an_os_error() -> None:
+    """Such libraries have errors of their own; those who write know what to do about an OSError."""
+
+    class TheirError(Exception):
+        pass
+
+    class Broken(Store):
+        def put_file(self, *args: Any, **options: Any) -> None:
+            raise TheirError("slow down")
+
+        def _open(self, *args: Any, **options: Any) -> Any:
+            raise TheirError("slow down")
+
+    folder = object_folder(Broken())
+    for attempt in (lambda: storage.write(folder, "a.json", b""), lambda: folder.open("a.json")):
+        with pytest.raises(OSError, match="TheirError: slow down"):
+            attempt()
+
+
+def test_lines_of_a_large_object_are_read_once() -> None:
+    lines = [b"%d %s\n" % (number, b"x" * 1000) for number in range(10_000)]
+    store = BlockStore(b"".join(lines))
+
+    file = ObjectFolder(store, "bucket/run", uri="s3://bucket/run").open("results.jsonl")
+    assert file is not None
+    with file:
+        assert list(file) == lines
+    assert store.handed_out == len(store.data)
+
+
+# ---------------------------------------------------------------- a file server
+
+
+def test_upload_that_breaks_off_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
+    server = FileServer()
+    folder = served_folder(tmp_path, server)
+    storage.write(folder, "a.json", b"old")
+    server.bytes_left = 2
+
+    with pytest.raises(OSError, match="EOFError: the server has closed the connection"):
+        storage.write(folder, "a.json", b"new and longer")
+    assert storage.read(folder, "a.json") == b"old"
+    assert folder.names() == ["a.json"]
+
+
+def test_drafts_that_killed_writers_have_uploaded_are_cleared(tmp_path: Path) -> None:
+    folder = served_folder(tmp_path)
+    storage.write(folder, "a.json", b"old")
+    for name in (".a.json.0123.tmp", ".ab.json.0123.tmp"):
+        Path(folder.root, name).write_bytes(b"half")
+
+    storage.write(folder, "a.json", b"whole")
+    assert sorted(folder.names()) == [".ab.json.0123.tmp", "a.json"]
+
+
+def test_file_system_that_moves_nothing_over_a_file_is_found_out_by_the_check(tmp_path: Path) -> None:
+    server = FileServer()
+    server.moves_over_others = False
+
+    with pytest.raises(OSError, match="written twice"):
+        served_folder(tmp_path, server).check_writable()
+    assert served_folder(tmp_path, server).names() == []

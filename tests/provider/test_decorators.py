@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG, task
+from pydantic import BaseModel
+
+from airflow_claude_batch.rows import read_rows
 
 pytestmark = pytest.mark.airflow
 
@@ -40,6 +43,68 @@ def test_what_a_function_yields_is_sent_once_and_the_task_gives_the_manifest(
     assert [row["key"] for row in manifest["responses"]] == ["tea", "coffee"]
     assert simulator.books()["billed_requests"] == 2
     assert calls == [run.run_id]
+
+
+SYSTEM = "You are brief."
+
+
+class Fact(BaseModel):
+    """What is asked for."""
+
+    name: str
+    year: int
+
+
+def test_arguments_reach_the_function_as_they_were_given(
+    run_dag: Any, claude_default: str, simulator: Any, tmp_path: Any
+) -> None:
+    """None of them is mistaken for a field of the operator that happens to be the same object."""
+    got: list[Any] = []
+    with DAG("decorated_arguments") as dag:
+
+        @task.claude_batch(results_path=str(tmp_path), system=SYSTEM)
+        def question(*given: Any, **named: Any) -> list[str]:
+            got.extend((*given, named))
+            return ["What is tea?"]
+
+        question("a {{ 1 + 1 }}", None, SYSTEM, ["{{ 1 + 1 }}", None, SYSTEM], named={"none": None, "system": SYSTEM})
+    run = run_dag(dag)
+
+    assert str(run.state) == "success"
+    assert got[:4] == ["a 2", None, SYSTEM, ["2", None, SYSTEM]]
+    assert got[4]["named"] == {"none": None, "system": SYSTEM}
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
+def test_a_schema_and_a_template_of_the_model_hold_for_a_mapped_decorated_task(
+    deferrable: bool, run_dag: Any, claude_default: str, simulator: Any, tmp_path: Any
+) -> None:
+    with DAG("decorated_schema", params={"model": "claude-haiku-5-5"}) as dag:
+
+        @task.claude_batch(
+            model="{{ params.model }}",
+            system=SYSTEM,
+            output_schema=Fact,
+            results_path=str(tmp_path),
+            wait_for_completion=True,
+            deferrable=deferrable,
+        )
+        def facts(names: list[str]) -> Iterator[dict[str, str]]:
+            for name in names:
+                yield {"key": name, "prompt": f"When was {name} found?"}
+
+        facts.expand(names=[["tea"], ["coffee", "milk"]])
+    run = run_dag(dag)
+
+    assert str(run.state) == "success"
+    manifests = [
+        run.get_task_instance("facts", map_index=index).xcom_pull(task_ids="facts", map_indexes=index)
+        for index in (0, 1)
+    ]
+    rows = [row for manifest in manifests for row in read_rows(manifest, schema=Fact)]
+    assert [row.key for row in rows] == ["tea", "coffee", "milk"]
+    assert {type(row.output) for row in rows} == {Fact}
+    assert {row.model for row in rows} == {"claude-haiku-5-5"}
 
 
 def test_a_decorated_task_can_be_mapped(run_dag: Any, claude_default: str, simulator: Any, tmp_path: Any) -> None:

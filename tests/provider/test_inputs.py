@@ -5,12 +5,16 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk import ObjectStoragePath
+from airflow.sdk.io import attach
 from conftest import KEY
+from stores import BlockStore
 
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.exceptions import ConfigurationError, InputError, InvalidMessageError
@@ -69,6 +73,24 @@ def test_lines_of_a_file_are_elements(name: str, kind: Any, hook: ClaudeHook, tm
     assert prompts(sent(hook, kind(str(path)))) == ["a", "b", "ä\u2028"]
 
 
+@pytest.mark.parametrize("name", ["messages.jsonl", "messages.jsonl.gz"])
+def test_lines_of_a_large_object_are_read_once_and_never_held(name: str, hook: ClaudeHook) -> None:
+    """The clients of object stores read by blocks of megabytes: not one for each line."""
+    lines = b"".join(b'"%d %s"\n' % (number, b"x" * 1000) for number in range(20_000))
+    store = BlockStore(gzip.compress(lines, 1) if name.endswith("gz") else lines)
+    attach("s3", conn_id=name, fs=store)
+    operator = SendMessageBatchOperator(task_id="t", messages=f"s3://{name}@bucket/{name}")
+
+    tracemalloc.start()
+    with Path(os.devnull).open("wb") as sink:
+        assert write_input(operator, hook, TABLE, sink) == 20_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert store.handed_out == len(store.data)
+    assert peak < len(lines)
+
+
 def damaged(data: bytes) -> bytes:
     """A gzip file whose content is not what its header promises."""
     return data[:10] + b"\xff" * 20 + data[30:]
@@ -88,6 +110,12 @@ MANY = b"".join(b'"prompt %d"\n' % number for number in range(1000))
         pytest.param("m.jsonl", b'"a"\n\n{"prompt": secret}\n', ["line 3 of", "is not JSON"], id="not JSON"),
         pytest.param("m.jsonl", b'"a"\n"secret\xff"\n', ["line 2 of", "is not JSON"], id="not UTF-8"),
         pytest.param("m.jsonl", b'"a"\n7\n', ["messages[1] is a int"], id="element of the wrong type"),
+        pytest.param(
+            "m.jsonl",
+            b'"a"\n\n\n{"prompt": ""}\n',
+            ["line 4 of", "m.jsonl: messages[1]"],
+            id="empty prompt",
+        ),
         pytest.param("m.jsonl.gz", gzip.compress(MANY)[:-9], ["breaks off after line", "Write it again"], id="gz cut"),
         pytest.param("m.jsonl.gz", damaged(gzip.compress(MANY)), ["breaks off after line"], id="gz damaged"),
         pytest.param("m.jsonl.gz", MANY, ["breaks off after line 0", "Not a gzipped file"], id="not gz"),

@@ -1,0 +1,82 @@
+"""File systems of fsspec's kind that behave, and fail, as those that people keep their files on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+
+
+class Store(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """An object store of a test's own, whose uploads can be made to fail, and which counts its cache's flushes."""
+
+    cachable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store: dict[str, Any] = {}
+        self.pseudo_dirs = [""]
+        self.refusing = False
+        self.flushed: list[str | None] = []
+
+    def put_file(self, lpath: str, rpath: str, **options: Any) -> None:
+        if self.refusing:
+            raise PermissionError(f"no writing to {rpath}")
+        super().put_file(lpath, rpath, **options)
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        self.flushed.append(path)
+
+
+class FileServer(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """A file system over a network, such as SFTP: what is uploaded grows in its place, and the line may break."""
+
+    cachable = False
+    protocol = "sftp"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes_left = 1 << 30
+        self.moves_over_others = True
+
+    def put_file(self, lpath: str, rpath: str, **options: Any) -> None:
+        data = Path(lpath).read_bytes()
+        Path(rpath).write_bytes(data[: self.bytes_left])
+        if len(data) > self.bytes_left:
+            raise EOFError("the server has closed the connection")
+
+    def mv(self, path1: str, path2: str, **options: Any) -> None:
+        if self.moves_over_others or not Path(path2).exists():
+            Path(path1).replace(path2)
+
+
+class BlockStore(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """One large object, read by blocks as the clients of S3, GCS and Azure do; counts the bytes that are handed out."""
+
+    cachable = False
+    protocol = "s3"
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self.data = data
+        self.handed_out = 0
+
+    def info(self, path: str, **options: Any) -> dict[str, Any]:
+        return {"name": path, "size": len(self.data), "type": "file"}
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        store = self
+
+        class BlockFile(AbstractBufferedFile):  # type: ignore[misc]  # same
+            def _fetch_range(self, start: int, end: int) -> bytes:
+                return store.data[start:end]
+
+            def read(self, length: int = -1) -> bytes:
+                data: bytes = super().read(length)
+                store.handed_out += len(data)
+                return data
+
+        return BlockFile(self, path, mode)
