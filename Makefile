@@ -45,15 +45,26 @@ clean: ## remove what the other verbs made
 	@if test -d .airflow && test -x $(BIN)/python; then $(BIN)/python -m demo stop; fi
 	rm -rf $(VENV) .airflow .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
+# uv does not read pip's settings, and whoever has a mirror or a certificate of his own has told them to pip.
+pip_setting = $(BIN)/python -m pip config list 2>/dev/null | sed -n "s/^[^=]*\.$(1)='\(.*\)'$$/\1/p" | head -1
+
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "There is no '$(PYTHON)' here. Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -1). Try: make PYTHON=python3.12"; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
 	  { echo "Could not make $(VENV). On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@echo "Installing Airflow and the tools into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv && \
+	@index=$$($(call pip_setting,index-url)); cert=$$($(call pip_setting,cert)); \
+	  test -z "$$index" || test -n "$$UV_DEFAULT_INDEX$$UV_INDEX_URL" || export UV_DEFAULT_INDEX="$$index"; \
+	  test -z "$$cert" || export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$cert}"; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv && \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e . --group dev || \
 	  { echo "Installing failed (the lines above say why). A first run needs a package index: check the network or pip's settings."; exit 1; }
 	@touch $@
+
+.DEFAULT:
+	@echo "There is no 'make $@'. There is:"; $(MAKE) --no-print-directory help; exit 2
 
 .PHONY: help chaos demo demo-stop test matrix lint types bench thousand check fmt clean
