@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_claude_batch._compat import DecoratedOperator, determine_kwargs, task_decorator_factory
 from airflow_claude_batch.operators import SendMessageBatchOperator
+from airflow_claude_batch.templating import Unshown, plain
 
 if TYPE_CHECKING:
+    import jinja2
+
     from airflow_claude_batch._compat import Context, TaskDecorator
 
 
@@ -40,6 +43,18 @@ class ClaudeBatchDecoratedOperator(DecoratedOperator, SendMessageBatchOperator):
             raise TypeError("@task.claude_batch takes its messages from the function: return or yield them")
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, messages=None, **kwargs)
 
+    def render_template(
+        self,
+        content: Any,
+        context: Context,
+        jinja_env: jinja2.Environment | None = None,
+        seen_oids: set[int] | None = None,
+    ) -> Any:
+        """Render as the operator does, and keep what the function is called with out of the UI: prompts come of it."""
+        rendered = super().render_template(content, context, jinja_env, seen_oids)
+        is_all_of_them = content is self.op_args or content is self.op_kwargs
+        return Unshown(rendered, "given to the function") if content and is_all_of_them else rendered
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Call the function and send what it gives."""
         self.messages = _Returned(self, context)
@@ -61,10 +76,9 @@ class _Returned:
     def __iter__(self) -> Iterator[Any]:
         from airflow_claude_batch.inputs import elements
 
-        task = self._task
-        names: Any = {**self._context, **task.op_kwargs}
-        kwargs = determine_kwargs(task.python_callable, task.op_args, names)
-        return iter(elements(task.python_callable(*task.op_args, **kwargs)))
+        function, args, named = self._task.python_callable, plain(self._task.op_args), plain(self._task.op_kwargs)
+        kwargs = determine_kwargs(function, args, {**self._context, **named})
+        return iter(elements(function(*args, **kwargs)))
 
 
 def claude_batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.sdk import DAG, task
 from pydantic import BaseModel
 
@@ -119,6 +121,37 @@ def test_a_decorated_task_can_be_mapped(run_dag: Any, claude_default: str, simul
 
     assert {str(ti.state) for ti in run.get_task_instances()} == {"success"}
     assert simulator.books()["billed_requests"] == 3
+
+
+def test_rendered_templates_show_nothing_that_the_function_was_given(
+    run_dag: Any, claude_default: str, tmp_path: Any
+) -> None:
+    with DAG("decorated_shown") as dag:
+
+        @task
+        def texts() -> list[str]:
+            return ["a secret", "another secret"]
+
+        @task.claude_batch(results_path=str(tmp_path), model="claude-haiku-5-5")
+        def question(*given: list[str], more: str = "") -> list[str]:
+            return [*(text for texts in given for text in texts), more]
+
+        question(texts(), more="a secret {{ run_id }}")
+        question.override(task_id="mapped").expand(more=["a secret", "another secret"])
+    run = run_dag(dag)
+
+    assert str(run.state) == "success"
+    shown = {
+        (ti.task_id, ti.map_index): RenderedTaskInstanceFields.get_templated_fields(ti)
+        for ti in run.get_task_instances()
+        if ti.task_id != "texts"
+    }
+    assert shown["question", -1]["op_args"] == "1 elements (given to the function)"
+    assert shown["question", -1]["op_kwargs"] == "1 elements (given to the function)"
+    assert shown["mapped", 1]["op_kwargs"] == "1 elements (given to the function)"
+    assert "given" not in str(shown["mapped", 1]["op_args"])
+    assert shown["question", -1]["model"] == "claude-haiku-5-5"
+    assert "secret" not in json.dumps(list(shown.values()))
 
 
 def test_messages_as_an_argument_are_refused() -> None:
