@@ -3,14 +3,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import pkgutil
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.models.trigger import Trigger
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
+from airflow.utils.session import create_session
 from conftest import KEY
 from virtual_time import VirtualTimeLoop
 from waiting_world import BODY
@@ -125,18 +128,42 @@ def test_class_path_and_arguments_are_what_the_database_holds() -> None:
     assert json.loads(json.dumps(stored)) == kwargs
 
 
+AT_FIRST = {"wait_for": "any", "poll_interval": 30.0, "until": None, "cancel_on_kill": True}
+
+
+@pytest.mark.airflow
 @pytest.mark.parametrize(
     "stored",
     [
-        pytest.param({"claude_conn_id": "c", "batch_ids": ["msgbatch_1"]}, id="of an older version"),
-        pytest.param({"claude_conn_id": "c", "batch_ids": [], "invented_in": "2031"}, id="of a newer version"),
+        pytest.param({}, id="the least"),
+        pytest.param(AT_FIRST, id="of the first version"),
+        pytest.param({**AT_FIRST, "submitted_at": "2026-11-21T09:00:00+00:00"}, id="before open batches"),
+        pytest.param({**AT_FIRST, "invented_in": "2031", "regions": [{"name": "eu"}]}, id="of a newer version"),
     ],
 )
-def test_arguments_of_another_version_load(stored: dict[str, Any]) -> None:
-    _, kwargs = MessageBatchTrigger(**stored).serialize()
-    assert "invented_in" not in kwargs
-    assert kwargs["wait_for"] == "all"
-    assert kwargs["cancel_on_kill"] is False
+def test_trigger_stored_by_another_version_loads_and_fires(
+    airflow_db: None, batch_ids: Callable[[int], list[str]], stored: dict[str, Any]
+) -> None:
+    ids = batch_ids(2)
+    path = "airflow_claude_batch.triggers.MessageBatchTrigger"
+    kwargs = {"claude_conn_id": "claude_default", "batch_ids": ids, **stored}
+    with create_session() as session:
+        row = Trigger(classpath=path, kwargs=kwargs)
+        session.add(row)
+        session.flush()
+        row_id = row.id
+    with create_session() as session:
+        row = session.get(Trigger, row_id)
+        # As the triggerer makes them.
+        loaded = pkgutil.resolve_name(row.classpath)(**row.kwargs)
+        session.delete(row)
+
+    [event] = fire(loaded)
+
+    assert (event["status"], set(event["batches"]) <= set(ids)) == ("ended", True)
+    _, again = loaded.serialize()
+    assert again == trigger(ids, **{name: stored[name] for name in stored if name in again}).serialize()[1]
+    assert again["open_batch_ids"] == ids
 
 
 # ------------------------------------------------------------------ events
