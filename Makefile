@@ -30,8 +30,8 @@ lint: $(STAMP) ## formatting, lint rules, import contracts
 types: $(STAMP) ## mypy, strict
 	@$(BIN)/mypy
 
-bench: $(STAMP) ## what landing, submitting and waiting cost beside Apache's providers (ONLY=landing narrows; 15 min, Linux)
-	@$(foreach name,$(or $(ONLY),landing submitting waiting),$(BIN)/python benchmarks/$(name).py $(ARGS) &&) true
+bench: $(STAMP) ## what parsing, submitting, waiting and landing cost beside the peers (ONLY=land narrows; 30 min, Linux)
+	@$(BIN)/python -m benchmarks $(ONLY) $(ARGS)
 
 thousand: $(STAMP) ## 1,000 deferred tasks on one real triggerer, through an outage (COUNT=200 for fewer; each starts two processes)
 	@$(BIN)/python tests/stack/thousand.py --count $(or $(COUNT),1000) $(ARGS)

@@ -30,12 +30,9 @@ class Cost:
     def cpu_seconds(self) -> float:
         return sum(self.cpu.values())
 
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where an API is."""
-
-    url: str
+    @property
+    def megabytes(self) -> float:
+        return self.memory / 2**20
 
 
 class LoopbackAPI(ThreadingHTTPServer):
@@ -119,22 +116,15 @@ def serving(api: LoopbackAPI) -> Iterator[LoopbackAPI]:
         api.server_close()
 
 
-def run(role: str, python: str | Path, home: Path, api: LoopbackAPI | Endpoint, **options: Any) -> Cost:
-    """Let a role do its work in a process of its own; see ``bulk_role.py``."""
-    connection = json.dumps({"conn_type": "anthropic", "password": KEY, "host": api.url})
+def run(role: str, python: str | Path, home: Path, url: str, **options: Any) -> Cost:
+    """Let a role do its work with the API at ``url``, in a process of its own; see ``bulk_role.py``."""
+    connection = json.dumps({"conn_type": "anthropic", "password": KEY, "host": url})
     environment = os.environ | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW_CONN_ANTHROPIC_DEFAULT": connection,
         "AIRFLOW_CONN_CLAUDE_DEFAULT": connection,
         "NO_PROXY": "127.0.0.1",
     }
-    command = [python, ROLE, role, json.dumps({"url": api.url, **options})]
+    command = [python, ROLE, role, json.dumps({"url": url, **options})]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
     return Cost(**json.loads(done.stdout))
-
-
-def table(columns: Mapping[str, Cost], rows: Mapping[str, list[str]]) -> None:
-    """Print a column for each run."""
-    print(f"{'':34}" + "".join(f"{name:>20}" for name in columns))
-    for title, figures in rows.items():
-        print(f"{title:34}" + "".join(f"{figure:>20}" for figure in figures))

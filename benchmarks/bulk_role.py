@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,20 @@ def common_ai_landing(url: str, folder: str, batch_id: str, count: int) -> Steps
     return {"landing": land}
 
 
+def sdk_landing(url: str, folder: str, batch_id: str) -> Steps:
+    """Write the results of a batch as Anthropic's SDK gives them."""
+    from anthropic import Anthropic
+
+    client = Anthropic(api_key=KEY, base_url=url)
+
+    def land() -> None:
+        with Path(folder, "results.jsonl").open("w") as file:
+            for result in client.messages.batches.results(batch_id):
+                file.write(result.to_json(indent=None) + "\n")
+
+    return {"landing": land}
+
+
 def copy(url: str, folder: str, batch_id: str) -> Steps:
     """Copy the stream to a file."""
     import httpx
@@ -115,22 +129,33 @@ def official_submitting(url: str, folder: str, messages: str, model: str) -> Ste
 
     hook, requests = AnthropicHook("anthropic_default"), list[dict[str, Any]]()
     hook.conn  # noqa: B018  # loads certificates; imports the SDK's resources
+    return {
+        "read": lambda: requests.extend(read_requests(messages, model)),
+        "create": lambda: hook.create_batch(requests),
+    }
 
-    def read() -> None:
-        with Path(messages).open() as file:
-            requests.extend(
-                {
-                    "custom_id": element["key"],
-                    "params": {
-                        "model": model,
-                        "max_tokens": 64,
-                        "messages": [{"role": "user", "content": element["prompt"]}],
-                    },
-                }
-                for element in map(json.loads, file)
-            )
 
-    return {"read": read, "create": lambda: hook.create_batch(requests)}
+def sdk_submitting(url: str, folder: str, messages: str, model: str) -> Steps:
+    """Submit a file of messages with Anthropic's SDK."""
+    from anthropic import Anthropic
+
+    client, requests = Anthropic(api_key=KEY, base_url=url), list[dict[str, Any]]()
+    create = client.messages.batches.create
+    return {
+        "read": lambda: requests.extend(read_requests(messages, model)),
+        "create": lambda: create(requests=requests),
+    }
+
+
+def read_requests(messages: str, model: str) -> Iterator[dict[str, Any]]:
+    """Make the API's requests of a file of messages, as a user of a peer has to."""
+    with Path(messages).open() as file:
+        for element in map(json.loads, file):
+            message = {"role": "user", "content": element["prompt"]}
+            yield {
+                "custom_id": element["key"],
+                "params": {"model": model, "max_tokens": 64, "messages": [message]},
+            }
 
 
 def common_ai_submitting(url: str, folder: str, messages: str, model: str) -> Steps:
@@ -230,10 +255,12 @@ ROLES: dict[str, Callable[..., Steps]] = {
     for role in (
         ours_landing,
         common_ai_landing,
+        sdk_landing,
         copy,
         ours_submitting,
         official_submitting,
         common_ai_submitting,
+        sdk_submitting,
         million,
     )
 }

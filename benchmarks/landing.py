@@ -2,26 +2,28 @@
 
 Each runs in a process of its own, from the socket to the file; the API, which sends a recorded stream, is in this one
 and is not measured. Ours lands in input order with the whole message in every row, common-ai's in the order of arrival
-without it. Needs Linux; takes about five minutes. ``make bench`` runs it.
+without it; the SDK's objects are written as they come, since it has no landing of its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-from bulk import Cost, LoopbackAPI, run, serving, table
-from peers import install_peers
+from typing import Any
 
 from airflow_claude_batch.batch.messages import Request
 from airflow_claude_batch.batch.requests import Requests, write_requests
+from benchmarks.bulk import Cost, LoopbackAPI, run, serving
+from benchmarks.figures import COMMON_AI, SDK, Figure, Outcome, Scope
+from benchmarks.peers import install_peers
 
 BATCH = 100_000
+MANY = 1_000_000
+COPY = "plain copy"
 MODEL = "claude-haiku-4-5"
 LINE = (
     '{"custom_id":"%s","result":{"type":"succeeded","message":{"model":"claude-haiku-4-5","id":"msg_013Zva2CMHLNnXjN'
@@ -72,7 +74,7 @@ def land_ours(home: Path, count: int) -> Cost:
             "ours_landing",
             sys.executable,
             home,
-            api,
+            api.url,
             folder=str(home),
             requests=str(home / "requests.jsonl"),
             batch_ids=list(streams),
@@ -94,57 +96,78 @@ def check_ours(path: Path, count: int) -> None:
 
 
 def land_theirs(home: Path, count: int) -> dict[str, Cost]:
-    """Land so many with common-ai, and copy the same stream."""
+    """Land so many with common-ai and with the SDK, and copy the same stream."""
     home.mkdir()
     stream = record(home / "stream.jsonl", range(count), lambda index: f"0123456789abcdef-{index}")
+    roles = {COMMON_AI: "common_ai_landing", SDK: "sdk_landing", COPY: "copy"}
+    costs = {}
     with serving(LoopbackAPI({"msgbatch_0": stream})) as api:
-        landed = run(
-            "common_ai_landing", install_peers(), home, api, folder=str(home), batch_id="msgbatch_0", count=count
-        )
-        with (home / "results.jsonl").open() as file:
-            found = sorted(row["index"] for row in map(json.loads, file) if row["status"] == "success")
-        assert found == list(range(count))
-        copied = run("copy", sys.executable, home, api, folder=str(home), batch_id="msgbatch_0")
-    return {"common-ai": landed, "httpx copy": copied}
+        for name, role in roles.items():
+            options = {"count": count} if name == COMMON_AI else {}
+            costs[name] = run(role, install_peers(), home, api.url, folder=str(home), batch_id="msgbatch_0", **options)
+            check_theirs(name, home / "results.jsonl", count)
+            (home / "results.jsonl").unlink()
+    return costs
 
 
-def main() -> None:
-    """Measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--many", type=int, default=10 * BATCH, help="a second run of ours; 0 for none")
-    parser.add_argument("--ours-only", action="store_true")
-    options = parser.parse_args()
+def check_theirs(name: str, path: Path, count: int) -> None:
+    """Every row is there once, with its own answer."""
+    found = set()
+    with path.open() as file:
+        for line in file:
+            index, text = index_and_text(name, json.loads(line))
+            assert text == json.loads(f'"{answer(index)}"'), f"row {index} is wrong"
+            assert index not in found
+            found.add(index)
+    assert found == set(range(count)), f"{len(found)} rows"
+
+
+def index_and_text(name: str, row: dict[str, Any]) -> tuple[int, str]:
+    """Read a row of a peer."""
+    if name == COMMON_AI:
+        assert row["status"] == "success"
+        return row["index"], row["output"]
+    return int(row["custom_id"].rpartition("-")[2]), row["result"]["message"]["content"][0]["text"]
+
+
+def measure(scope: Scope) -> Outcome:
+    """Land the same results with each, and ten times as many with ours."""
+    count, many = scope.of(BATCH), scope.of(MANY)
     with tempfile.TemporaryDirectory(prefix="landing-") as scratch:
-        costs, counts = {"ours": land_ours(Path(scratch, "ours"), BATCH)}, [BATCH]
-        if not options.ours_only:
-            costs |= land_theirs(Path(scratch, "theirs"), BATCH)
-            counts += [BATCH, BATCH]
-        if options.many:
-            costs[f"ours, {options.many:,}"] = land_ours(Path(scratch, "many"), options.many)
-            counts.append(options.many)
-    report(costs, counts)
-
-
-def report(costs: dict[str, Cost], counts: list[int]) -> None:
-    """Print the costs and what they say."""
-    each = list(zip(costs.values(), counts, strict=True))
+        ours = land_ours(Path(scratch, "ours"), count)
+        peers = {} if scope.ours_only else land_theirs(Path(scratch, "theirs"), count)
+        grown = land_ours(Path(scratch, "many"), many)
     size = len(LINE % ("0" * 40, answer(0), 100, 100))
-    print(f"Landing {BATCH:,} results of {size:,} bytes; every row of every file was checked")
-    figures = {
-        "CPU, s": [f"{cost.cpu_seconds:.2f}" for cost, _ in each],
-        "CPU per row, us": [f"{cost.cpu_seconds / count * 1e6:.1f}" for cost, count in each],
-        "time, s": [f"{cost.seconds:.1f}" for cost, _ in each],
-        "memory above the imports, MB": [f"{cost.memory / 2**20:.1f}" for cost, _ in each],
-    }
-    table(costs, figures)
-    ours, *others = costs.values()
-    for name, other in zip(list(costs)[1:], others, strict=True):
-        if not name.startswith("ours"):
-            print(f"CPU: {name} / ours = {other.cpu_seconds / ours.cpu_seconds:.2f}")
-    if counts[-1] != BATCH:
-        grown = (others[-1].memory - ours.memory) / (counts[-1] - BATCH)
-        print(f"memory per row from {BATCH:,} to {counts[-1]:,} rows: {grown:.1f} bytes")
+    return Outcome(
+        f"{count:,} results of {size:,} bytes from the socket to the file. Ours is in input order and keeps the whole "
+        "message; common-ai's is in the order of arrival without it; the SDK's objects are written as they come (the "
+        "anthropic provider hands on the same stream). Checked: every row of every file.",
+        (*figures(ours, peers, count), *of_many(ours, count, grown, many)),
+    )
 
 
-if __name__ == "__main__":
-    main()
+def figures(ours: Cost, peers: dict[str, Cost], count: int) -> tuple[Figure, ...]:
+    """Say what it cost; memory is above the interpreter with its imports."""
+    others = {name: cost for name, cost in peers.items() if name != COPY}
+    cpu = Figure("CPU", "s", ours.cpu_seconds, {name: peer.cpu_seconds for name, peer in others.items()})
+    each = {name: peer.cpu_seconds / count * 1e6 for name, peer in others.items()}
+    memory = Figure("memory", "MB", ours.megabytes, {name: peer.megabytes for name, peer in others.items()})
+    lines = [
+        cpu.within(1 / 8, COMMON_AI, "1/8 of"),
+        Figure("CPU per row", "µs", ours.cpu_seconds / count * 1e6, each),
+        memory.at_most(64),
+    ]
+    if COPY in peers:
+        over = Figure("CPU over that of copying the bytes with httpx", "x", ours.cpu_seconds / peers[COPY].cpu_seconds)
+        lines.insert(1, over.at_most(5))
+    return tuple(lines)
+
+
+def of_many(ours: Cost, count: int, grown: Cost, many: int) -> tuple[Figure, ...]:
+    """Say how it grows: nothing does but the index."""
+    each = (grown.memory - ours.memory) / (many - count)
+    return (
+        Figure(f"CPU per row of {many:,}", "µs", grown.cpu_seconds / many * 1e6),
+        Figure(f"memory of {many:,} rows", "MB", grown.megabytes),
+        Figure(f"memory per row from {count:,} to {many:,}", "bytes", each).at_most(64),
+    )

@@ -1,36 +1,24 @@
 """One task with a million requests of 300 bytes, from the file to the last row, on an account of the first tier.
 
 The simulator runs as a process of its own with the tier's queue limit of 200,000 requests, so that most create calls
-wait for batches to end. Only the process of the task is measured; every row is checked. Needs Linux; takes about ten
-minutes, most of them the simulator's. ``make bench`` leaves it out: ``python benchmarks/million.py``.
+wait for batches to end. Only the process of the task is measured; every row is checked. Takes about ten minutes, most
+of them the simulator's.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from bulk import Endpoint, run
+from benchmarks.bulk import run
+from benchmarks.figures import Figure, Outcome, Scope
+from benchmarks.simulated import simulator
 
-QUEUE_LIMIT = 200_000
-
-
-@contextmanager
-def simulator() -> Iterator[Endpoint]:
-    """Start the simulator, and stop it."""
-    command = [sys.executable, "-m", "airflow_claude_batch.simulator", "--port", "0", "--batch-seconds", "45"]
-    command += ["--queue-limit", str(QUEUE_LIMIT)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield Endpoint(process.stdout.readline().split()[-1])
-        finally:
-            process.terminate()
+REQUESTS = 1_000_000
+QUEUE_LIMIT = 200_000  # of an account of the Start tier
+OPTIONS = ("--batch-seconds", "45", "--queue-limit", str(QUEUE_LIMIT))
 
 
 def write_messages(path: Path, count: int) -> None:
@@ -41,21 +29,25 @@ def write_messages(path: Path, count: int) -> None:
             file.write(json.dumps(element) + "\n")
 
 
-def main() -> None:
-    """Measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requests", type=int, default=1_000_000)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="million-") as scratch, simulator() as api:
+def measure(scope: Scope) -> Outcome:
+    """Carry a million through; ``check`` of the role fails if a row is wrong."""
+    count = scope.of(REQUESTS)
+    with tempfile.TemporaryDirectory(prefix="million-") as scratch, simulator(*OPTIONS) as api:
         messages = Path(scratch, "messages.jsonl")
-        write_messages(messages, options.requests)
-        cost = run("million", sys.executable, Path(scratch), api, folder=scratch, messages=str(messages))
-    print(f"{options.requests:,} requests, at most {QUEUE_LIMIT:,} of them in the queue; every row was checked")
-    for step, seconds in cost.cpu.items():
-        print(f"{f'CPU, s: {step}':34}{seconds:10.1f}")
-    print(f"{'time, s':34}{cost.seconds:10.0f}")
-    print(f"{'memory above the imports, MB':34}{cost.memory / 2**20:10.1f}")
-
-
-if __name__ == "__main__":
-    main()
+        write_messages(messages, count)
+        cost = run("million", sys.executable, Path(scratch), api.url, folder=scratch, messages=str(messages))
+        books = api.books()
+    assert books["billed_requests"] == count, f"{books['billed_requests']:,} requests were billed"
+    *work, _ = cost.cpu.values()
+    done = Figure("requests paid for and landed", "", count)
+    return Outcome(
+        f"{count:,} requests of 300 bytes from a `.jsonl` file to the last row, against the simulator with at most "
+        f"{QUEUE_LIMIT:,} requests in the queue. Checked: every row read back has its own place, key and answer; the "
+        "simulator's books say that every request was billed once.",
+        (
+            done if not scope.full else Figure(done.what, "", count, bound="all", met=True),
+            Figure("CPU per request", "µs", sum(work) / count * 1e6),
+            Figure("peak memory", "MB", cost.megabytes),
+            Figure("time", "s", cost.seconds),
+        ),
+    )

@@ -1,4 +1,4 @@
-"""The environment of the peers: Apache's two providers for Claude, apart from ours."""
+"""The environment of the peers, apart from ours: Apache's two providers for Claude, and the SDK both stand on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ PACKAGES = (
     "apache-airflow-providers-anthropic==1.2.0",
     "apache-airflow-providers-common-ai==1.0.0",
     "anthropic>=1",
+    "steadybatch==0.2.1",  # no Airflow in it: it is compared where money is (tests/peers), not where time is
 )
 
 

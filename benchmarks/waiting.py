@@ -1,20 +1,18 @@
-"""What a thousand deferred tasks cost: our trigger beside that of apache-airflow-providers-anthropic.
+"""What a thousand deferred tasks cost: our trigger beside those of Apache's two providers.
 
 Each runs on one event loop in a process of its own, against the simulator in a third process; only the process with
-the loop is measured. Time is real and the interval is 10 s, since a compressed one would charge the official trigger
-for polls that it never makes. Needs Linux; takes about six minutes. ``make bench`` runs it.
+the loop is measured. Time is real and the interval is 10 s, since a compressed one would charge the peers for
+polls that they never make.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,13 +21,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from peers import install_peers
+from benchmarks.bulk import KEY
+from benchmarks.figures import COMMON_AI, OFFICIAL, Figure, Outcome, Scope
+from benchmarks.peers import install_peers
+from benchmarks.simulated import Simulator, simulator
 
 HERE = Path(__file__).parent
 LATENCY_SECONDS = 0.05
 INTERVAL_SECONDS = 10.0
 INTERVALS = 3
-KEY = "sk-benchmark"
+TASKS, MANY = 1_000, 10_000
+ROLES = {OFFICIAL: "official", COMMON_AI: "common_ai"}
 BODY = json.dumps(
     {
         "requests": [
@@ -48,9 +50,8 @@ BODY = json.dumps(
 
 @dataclass(frozen=True)
 class Cost:
-    """What waiting cost; ``per interval`` is per 10 s."""
+    """What waiting cost; calls and CPU are per interval."""
 
-    tasks: int
     calls: float
     cpu_seconds: float
     bytes_per_task: float
@@ -59,48 +60,26 @@ class Cost:
     latest_intervals: float
 
 
-class Simulator:
-    """The simulator in a process of its own."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def call(self, method: str, path: str, body: bytes | None = None) -> Any:
-        request = urllib.request.Request(f"{self.url}{path}", body, method=method)
-        request.add_header("authorization", f"Bearer {KEY}")
-        request.add_header("anthropic-version", "2026-10-21")
-        request.add_header("content-type", "application/json")
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.load(answer)
-
-    def create(self, count: int) -> list[str]:
-        with ThreadPoolExecutor(16) as pool:
-            batches = pool.map(lambda _: self.call("POST", "/v1/messages/batches", BODY), range(count))
-            return [batch["id"] for batch in batches]
-
-    def looks(self) -> int:
-        calls = self.call("GET", "/_simulator/requests-log")
-        return int(calls["retrieve"] + calls["list"])
-
-    def end_all(self) -> dict[str, float]:
-        """Let the batches end one after the other, as they were created, from now on; return when each will."""
-        entries = self.call("GET", "/_simulator/books?detail=false")["batches"]
-        created = {entry["id"]: datetime.fromisoformat(entry["created_at"]).timestamp() for entry in entries}
-        pace = time.time() + 1.0 - min(created.values())
-        self.call("POST", "/_simulator/pace", json.dumps({"batch_seconds": pace}).encode())
-        return {batch_id: at + pace for batch_id, at in created.items()}
+def create(server: Simulator, count: int) -> list[str]:
+    """Create so many batches of one request."""
+    with ThreadPoolExecutor(16) as pool:
+        batches = pool.map(lambda _: server.call("POST", "/v1/messages/batches", BODY), range(count))
+        return [batch["id"] for batch in batches]
 
 
-@contextmanager
-def simulator() -> Iterator[Simulator]:
-    """Start the simulator, and stop it."""
-    command = [sys.executable, "-m", "airflow_claude_batch.simulator", "--port", "0"]
-    command += ["--latency", str(LATENCY_SECONDS), "--batch-seconds", "80000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield Simulator(process.stdout.readline().split()[-1])
-        finally:
-            process.terminate()
+def looks(server: Simulator) -> int:
+    """Count the calls that asked how batches are."""
+    calls = server.call("GET", "/_simulator/requests-log")
+    return int(calls["retrieve"] + calls["list"])
+
+
+def end_all(server: Simulator) -> dict[str, float]:
+    """Let the batches end one after the other, as they were created, from now on; return when each will."""
+    entries = server.books()["batches"]
+    created = {entry["id"]: datetime.fromisoformat(entry["created_at"]).timestamp() for entry in entries}
+    pace = time.time() + 1.0 - min(created.values())
+    server.call("POST", "/_simulator/pace", json.dumps({"batch_seconds": pace}).encode())
+    return {batch_id: at + pace for batch_id, at in created.items()}
 
 
 class Loop:
@@ -134,6 +113,9 @@ def loop(role: str, python: Path, url: str, batch_ids: list[str]) -> Iterator[Lo
             "AIRFLOW_HOME": home,
             "AIRFLOW_CONN_ANTHROPIC_DEFAULT": connection,
             "AIRFLOW_CONN_CLAUDE_DEFAULT": connection,
+            "AIRFLOW_CONN_PYDANTICAI_DEFAULT": json.dumps(
+                {"conn_type": "pydanticai", "password": KEY, "host": url},
+            ),
         }
         command = [str(python), str(HERE / "waiting_loop.py"), role, str(INTERVAL_SECONDS), str(ids)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -144,31 +126,32 @@ def loop(role: str, python: Path, url: str, batch_ids: list[str]) -> Iterator[Lo
                 process.terminate()
 
 
-def measure(role: str, python: Path, tasks: int) -> Cost:
+def wait_with(role: str, python: Path, tasks: int) -> Cost:
     """Run one role from the first look to the last event."""
-    with simulator() as server:
+    with simulator("--latency", str(LATENCY_SECONDS), "--batch-seconds", "80000") as server:
         print(f"{role}: {tasks} tasks ...", file=sys.stderr, flush=True)
-        batch_ids = server.create(tasks)
+        batch_ids = create(server, tasks)
         with loop(role, python, server.url, batch_ids) as running:
             running.start(1)
-            wait_until(lambda: server.looks() > 0)
+            wait_until(lambda: looks(server) > 0)
             time.sleep(2)
             alone = running.mark()
             running.start(tasks - 1)
             settle(role, server, tasks)
-            begin, looks = running.mark(), server.looks()
+            begin, before = running.mark(), looks(server)
             time.sleep(INTERVALS * INTERVAL_SECONDS)
-            end, more_looks = running.mark(), server.looks()
+            end, after = running.mark(), looks(server)
             running.watch()
             time.sleep(INTERVALS * INTERVAL_SECONDS)
             lagged = running.mark()
-            ends = server.end_all()
+            ends = end_all(server)
             time.sleep(max(ends.values()) - time.time())
             last = wait_until(lambda: (mark := running.mark())["waiting"] == 0 and mark, pause=1.0)
+    assert last["fired"].keys() == set(batch_ids), "not every task fired"
+    assert last["wrong"] == [], f"events that do not say that the batch ended: {last['wrong']}"
     late = max(last["fired"][batch_id] - at for batch_id, at in ends.items())
     return Cost(
-        tasks,
-        calls=(more_looks - looks) / INTERVALS,
+        calls=(after - before) / INTERVALS,
         cpu_seconds=(end["cpu"] - begin["cpu"]) / INTERVALS,
         bytes_per_task=(end["rss"] - alone["rss"]) / (tasks - 1),
         lag_seconds=lagged["lag"],
@@ -179,8 +162,8 @@ def measure(role: str, python: Path, tasks: int) -> Cost:
 
 def settle(role: str, server: Simulator, tasks: int) -> None:
     """Wait until every trigger has made its client and its first polls are over."""
-    if role == "official":
-        wait_until(lambda: server.looks() > 2 * tasks, pause=1.0)
+    if role in ROLES.values():
+        wait_until(lambda: looks(server) > 2 * tasks, pause=1.0)
     else:
         time.sleep(2 * INTERVAL_SECONDS)
 
@@ -195,47 +178,42 @@ def wait_until(come_true: Any, *, pause: float = 0.1, seconds: float = 900.0) ->
     return value
 
 
-ROWS = (
-    ("API calls per interval", "calls", 1, "{:.1f}"),
-    ("CPU per interval, ms", "cpu_seconds", 1000, "{:.1f}"),
-    ("memory per waiting task, KB", "bytes_per_task", 1 / 1024, "{:.1f}"),
-    ("worst loop lag, ms", "lag_seconds", 1000, "{:.1f}"),
-    ("longest turn of the loop, CPU ms", "turn_seconds", 1000, "{:.1f}"),
-    ("latest fire, intervals after its end", "latest_intervals", 1, "{:.2f}"),
-)
+def measure(scope: Scope) -> Outcome:
+    """Wait with each, and with ours for ten times as many."""
+    tasks, many = max(scope.of(TASKS), 2), max(scope.of(MANY), 2)
+    ours = wait_with("ours", Path(sys.executable), tasks)
+    peers = {} if scope.ours_only else {name: wait_with(role, install_peers(), tasks) for name, role in ROLES.items()}
+    more = wait_with("ours", Path(sys.executable), many)
+    return Outcome(
+        f"{tasks:,} deferred triggers on one event loop, an interval of {INTERVAL_SECONDS:.0f} s, a latency of "
+        f"{LATENCY_SECONDS * 1000:.0f} ms, each in a process of its own against the simulator; the figures are over "
+        f"{INTERVALS} intervals. Checked: every trigger fired once, and said that its batch has ended.",
+        (*figures(ours, peers, tasks), *figures_of_many(more, many)),
+    )
 
 
-def report(costs: dict[str, Cost]) -> None:
-    """Print a column for each run."""
-    print(f"Interval {INTERVAL_SECONDS:.0f} s, latency {LATENCY_SECONDS * 1000:.0f} ms, {os.cpu_count()} cores")
-    print(f"{'':38}" + "".join(f"{name:>18}" for name in costs))
-    for title, field, factor, form in ROWS:
-        figures = [form.format(getattr(cost, field) * factor) for cost in costs.values()]
-        print(f"{title:38}" + "".join(f"{figure:>18}" for figure in figures))
+def figures(ours: Cost, peers: dict[str, Cost], tasks: int) -> tuple[Figure, ...]:
+    """Say what waiting cost."""
+
+    def line(what: str, unit: str, field: str, factor: float = 1) -> Figure:
+        theirs = {name: getattr(peer, field) * factor for name, peer in peers.items()}
+        return Figure(what, unit, getattr(ours, field) * factor, theirs)
+
+    return (
+        line(f"API calls per interval, {tasks:,} tasks", "", "calls").at_most(2),
+        line("CPU per interval", "ms", "cpu_seconds", 1e3).within(1 / 50, OFFICIAL, "1/50 of"),
+        line("memory per waiting task", "KB", "bytes_per_task", 1 / 1024).at_most(10),
+        line("worst lag of the event loop", "ms", "lag_seconds", 1e3).at_most(50),
+        line("longest turn of the event loop, CPU", "ms", "turn_seconds", 1e3),
+        line("latest fire after its batch's end", "intervals", "latest_intervals").at_most(1.5),
+    )
 
 
-def ratios(one: Cost, other: Cost) -> None:
-    """Print how many times more the official trigger takes."""
-    for title, field, _, _ in ROWS[:3]:
-        print(f"{title.split(',')[0]}: official / ours = {getattr(other, field) / getattr(one, field):.0f}")
-
-
-def main() -> None:
-    """Measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", type=int, default=1000)
-    parser.add_argument("--many", type=int, default=10_000, help="a second run of ours; 0 for none")
-    parser.add_argument("--ours-only", action="store_true")
-    options = parser.parse_args()
-    costs = {f"ours, {options.tasks}": measure("ours", Path(sys.executable), options.tasks)}
-    if options.many:
-        costs[f"ours, {options.many}"] = measure("ours", Path(sys.executable), options.many)
-    if not options.ours_only:
-        costs[f"official, {options.tasks}"] = measure("official", install_peers(), options.tasks)
-    report(costs)
-    if not options.ours_only:
-        ratios(costs[f"ours, {options.tasks}"], costs[f"official, {options.tasks}"])
-
-
-if __name__ == "__main__":
-    main()
+def figures_of_many(cost: Cost, tasks: int) -> tuple[Figure, ...]:
+    """Say what waiting for many more cost."""
+    return (
+        Figure(f"API calls per interval, {tasks:,} tasks", "", cost.calls).at_most(11),
+        Figure(f"worst lag of the event loop, {tasks:,} tasks", "ms", cost.lag_seconds * 1e3).at_most(50),
+        Figure(f"longest turn of the event loop, CPU, {tasks:,} tasks", "ms", cost.turn_seconds * 1e3),
+        Figure(f"memory per waiting task, {tasks:,} tasks", "KB", cost.bytes_per_task / 1024).at_most(10),
+    )

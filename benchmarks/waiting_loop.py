@@ -33,7 +33,23 @@ def official(batch_id: str, interval: float) -> Any:
     return AnthropicBatchTrigger("anthropic_default", batch_id, poll_interval=interval, end_time=time.time() + 86_400)
 
 
-TRIGGERS = {"ours": ours, "official": official}
+def common_ai(batch_id: str, interval: float) -> Any:
+    """Make a trigger of Apache's common-ai provider."""
+    from airflow.providers.common.ai.triggers.llm_batch import LLMBatchTrigger
+
+    return LLMBatchTrigger(
+        llm_conn_id="pydanticai_default",
+        adapter="anthropic",
+        batch_id=batch_id,
+        poll_interval=interval,
+        end_time=time.time() + 86_400,
+        cancel_on_kill=True,
+        cancel_on_timeout=True,
+    )
+
+
+TRIGGERS = {"ours": ours, "official": official, "common_ai": common_ai}
+ENDED = {"ours": "ended", "official": "success", "common_ai": "success"}
 
 
 class Loop:
@@ -41,11 +57,13 @@ class Loop:
 
     def __init__(self, role: str, batch_ids: list[str], interval: float, answers: TextIO) -> None:
         self._make = TRIGGERS[role]
+        self._ended = ENDED[role]
         self._batch_ids = iter(batch_ids)
         self._interval = interval
         self._answers = answers
         self._tasks: set[asyncio.Task[None]] = set()
         self._fired: dict[str, float] = {}
+        self._wrong: list[str] = []
         self._worst_lag = self._longest_turn = 0.0
         self._watching: asyncio.Task[None] | None = None
 
@@ -69,7 +87,9 @@ class Loop:
             task.add_done_callback(self._tasks.discard)
 
     async def _wait(self, batch_id: str) -> None:
-        async for _ in self._make(batch_id, self._interval).run():
+        async for event in self._make(batch_id, self._interval).run():
+            if batch_id in self._fired or event.payload["status"] != self._ended or batch_id not in str(event.payload):
+                self._wrong.append(str(event.payload)[:500])
             self._fired[batch_id] = time.time()
 
     async def _watch(self) -> None:
@@ -91,6 +111,7 @@ class Loop:
             "lag": self._worst_lag,
             "turn": self._longest_turn,
             "waiting": len(self._tasks),
+            "wrong": self._wrong,
             "fired": self._fired if not self._tasks else {},
         }
         self._worst_lag = self._longest_turn = 0.0

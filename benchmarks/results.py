@@ -1,0 +1,141 @@
+"""The results that the repository keeps: one table, whose lines may have been measured on different days.
+
+``results.json`` has what was measured, ``RESULTS.md`` is drawn from it. A run replaces what it measured and leaves the
+other benchmarks' figures as they are, with their own date and environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figures import COMMON_AI, OFFICIAL, SDK, Figure, Outcome
+
+HERE = Path(__file__).parent
+STORE, PAGE = HERE / "results.json", HERE / "RESULTS.md"
+PEERS = (OFFICIAL, COMMON_AI, SDK)
+PACKAGES = {
+    "airflow-claude-batch": "airflow-claude-batch",
+    "Airflow": "apache-airflow-core",
+}
+PEER_PACKAGES = ("apache-airflow-providers-anthropic", "apache-airflow-providers-common-ai", "anthropic")
+
+#: Below it nothing was found: a ratio to it would say nothing.
+LEAST = 0.05
+
+HEAD = """\
+# What it costs, beside the peers
+
+Written by `make bench`, which measures ours and the peers in one run; `make bench ONLY=land` measures again what it
+names. A peer's column says how many times ours it took, and in brackets what it took. CPU is of the measured process
+alone. Memory is its peak above the interpreter with its imports; of a parse and of a waiting task, what it adds. A
+bound is what was promised before anything was measured.
+"""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One benchmark's outcome, and when and where it was measured."""
+
+    day: date
+    environment: str
+    outcome: Outcome
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the store has it."""
+        return {"day": self.day.isoformat(), "environment": self.environment, **asdict(self.outcome)}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Measurement:
+        """Read what the store has."""
+        figures = tuple(Figure(**figure) for figure in value["figures"])
+        return cls(date.fromisoformat(value["day"]), value["environment"], Outcome(value["checked"], figures))
+
+
+def today(outcome: Outcome, peers: Path) -> Measurement:
+    """Date an outcome; ``peers`` is the interpreter of the peers."""
+    return Measurement(datetime.now(UTC).date(), environment(peers), outcome)
+
+
+def environment(peers: Path) -> str:
+    """Name what the figures depend on: versions, and the machine's shape."""
+    ours = [f"{name} {version(package)}" for name, package in PACKAGES.items()]
+    program = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+    found = subprocess.run([peers, "-c", program, *PEER_PACKAGES], capture_output=True, text=True, check=True)
+    theirs = [f"{name} {number}" for name, number in zip(PEER_PACKAGES, found.stdout.split(), strict=True)]
+    python = f"Python {platform.python_version()}"
+    return ", ".join([*ours, python, *theirs, f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}"])
+
+
+def read(store: Path = STORE) -> dict[str, Measurement]:
+    """By the benchmark's name; empty if nothing was measured yet."""
+    if not store.exists():
+        return {}
+    return {name: Measurement.from_dict(value) for name, value in json.loads(store.read_bytes()).items()}
+
+
+def merge(new: Mapping[str, Measurement], order: Sequence[str], store: Path = STORE, page: Path = PAGE) -> None:
+    """Put new measurements in the places of the old ones of the same name."""
+    both = read(store) | dict(new)
+    kept = {name: both[name] for name in order if name in both}
+    store.write_text(
+        json.dumps({name: one.to_dict() for name, one in kept.items()}, indent=1, ensure_ascii=False) + "\n"
+    )
+    page.write_text(draw(kept))
+
+
+def draw(measurements: Mapping[str, Measurement]) -> str:
+    """The whole page."""
+    checks = "\n".join(f"- **{name}**: {one.outcome.checked}" for name, one in measurements.items())
+    return (
+        f"{HEAD}\n{table(measurements)}\n\n## How it was measured\n\n{checks}\n\n## Where\n\n{places(measurements)}\n"
+    )
+
+
+def table(measurements: Mapping[str, Measurement]) -> str:
+    """All lines of all benchmarks."""
+    lines = ["| | ours | " + " | ".join(PEERS) + " | bound | met | measured |", "|---" * (len(PEERS) + 5) + "|"]
+    for name, one in measurements.items():
+        lines += [f"| {name}: {' | '.join([*cells(figure), one.day.isoformat()])} |" for figure in one.outcome.figures]
+    return "\n".join(lines)
+
+
+def cells(figure: Figure) -> list[str]:
+    """One line, without the day."""
+    met = {None: "", True: "yes", False: "**no**"}[figure.met]
+    peers = [beside(figure, figure.peers[name]) if name in figure.peers else "" for name in PEERS]
+    return [figure.what, amount(figure.ours, figure.unit), *peers, figure.bound, met]
+
+
+def beside(figure: Figure, peer: float) -> str:
+    """How many times ours a peer took."""
+    taken = amount(peer, figure.unit)
+    return f"{number(peer / figure.ours)}x ({taken})" if figure.ours >= LEAST else taken
+
+
+def amount(value: float, unit: str) -> str:
+    """A figure with its unit."""
+    return f"{number(value)} {unit}".rstrip().replace(" x", "x")
+
+
+def number(value: float) -> str:
+    """Three digits are all that such a measurement has."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def places(measurements: Mapping[str, Measurement]) -> str:
+    """Every environment once, with what was measured in it."""
+    by_place: dict[tuple[date, str], list[str]] = {}
+    for name, one in measurements.items():
+        by_place.setdefault((one.day, one.environment), []).append(name)
+    return "\n".join(f"- {day}, {', '.join(names)}: {place}" for (day, place), names in by_place.items())
