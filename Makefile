@@ -33,6 +33,9 @@ types: $(STAMP) ## mypy, strict
 bench: $(STAMP) ## what parsing, submitting, waiting and landing cost beside the peers (ONLY=land narrows; 30 min, Linux)
 	@$(BIN)/python -m benchmarks $(ONLY) $(ARGS)
 
+peers: $(STAMP) ## what a lost answer, a killed worker or an outage costs with Apache's providers, and with ours (15 min)
+	@$(BIN)/python tests/peers/run.py $(ONLY) $(ARGS)
+
 thousand: $(STAMP) ## 1,000 deferred tasks on one real triggerer, through an outage (COUNT=200 for fewer; each starts two processes)
 	@$(BIN)/python tests/stack/thousand.py --count $(or $(COUNT),1000) $(ARGS)
 
@@ -67,4 +70,4 @@ $(STAMP): pyproject.toml constraints.txt
 .DEFAULT:
 	@echo "There is no 'make $@'. There is:"; $(MAKE) --no-print-directory help; exit 2
 
-.PHONY: help chaos demo demo-stop test matrix lint types bench thousand check fmt clean
+.PHONY: help chaos demo demo-stop test matrix lint types bench peers thousand check fmt clean

@@ -65,12 +65,13 @@ def today(outcome: Outcome, peers: Path) -> Measurement:
     return Measurement(datetime.now(UTC).date(), environment(peers), outcome)
 
 
-def environment(peers: Path) -> str:
-    """Name what the figures depend on: versions, and the machine's shape."""
+def environment(peers: Path, *more: str) -> str:
+    """Name what the figures depend on: versions (of ``more`` packages beside the peers too), the machine's shape."""
     ours = [f"{name} {version(package)}" for name, package in PACKAGES.items()]
+    packages = (*PEER_PACKAGES, *more)
     program = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
-    found = subprocess.run([peers, "-c", program, *PEER_PACKAGES], capture_output=True, text=True, check=True)
-    theirs = [f"{name} {number}" for name, number in zip(PEER_PACKAGES, found.stdout.split(), strict=True)]
+    found = subprocess.run([peers, "-c", program, *packages], capture_output=True, text=True, check=True)
+    theirs = [f"{name} {number}" for name, number in zip(packages, found.stdout.split(), strict=True)]
     python = f"Python {platform.python_version()}"
     return ", ".join([*ours, python, *theirs, f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}"])
 

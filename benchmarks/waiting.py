@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ HERE = Path(__file__).parent
 LATENCY_SECONDS = 0.05
 INTERVAL_SECONDS = 10.0
 INTERVALS = 3
+MOST_LAG_MILLISECONDS = 50
 TASKS, MANY = 1_000, 10_000
 ROLES = {OFFICIAL: "official", COMMON_AI: "common_ai"}
 BODY = json.dumps(
@@ -57,6 +58,7 @@ class Cost:
     bytes_per_task: float
     lag_seconds: float
     turn_seconds: float
+    idle_lag_seconds: float
     latest_intervals: float
 
 
@@ -141,9 +143,7 @@ def wait_with(role: str, python: Path, tasks: int) -> Cost:
             begin, before = running.mark(), looks(server)
             time.sleep(INTERVALS * INTERVAL_SECONDS)
             end, after = running.mark(), looks(server)
-            running.watch()
-            time.sleep(INTERVALS * INTERVAL_SECONDS)
-            lagged = running.mark()
+            lagged, idle_lag = lag(running, server.url)
             ends = end_all(server)
             time.sleep(max(ends.values()) - time.time())
             last = wait_until(lambda: (mark := running.mark())["waiting"] == 0 and mark, pause=1.0)
@@ -156,8 +156,19 @@ def wait_with(role: str, python: Path, tasks: int) -> Cost:
         bytes_per_task=(end["rss"] - alone["rss"]) / (tasks - 1),
         lag_seconds=lagged["lag"],
         turn_seconds=lagged["turn"],
+        idle_lag_seconds=idle_lag,
         latest_intervals=late / INTERVAL_SECONDS,
     )
+
+
+def lag(running: Loop, url: str) -> tuple[dict[str, Any], float]:
+    """Watch the loop's lag, and that of an empty loop in another process: what the machine itself makes late."""
+    with loop("ours", Path(sys.executable), url, ["none"]) as idle:
+        idle.mark()
+        for each in (running, idle):
+            each.watch()
+        time.sleep(INTERVALS * INTERVAL_SECONDS)
+        return running.mark(), float(idle.mark()["lag"])
 
 
 def settle(role: str, server: Simulator, tasks: int) -> None:
@@ -203,7 +214,8 @@ def figures(ours: Cost, peers: dict[str, Cost], tasks: int) -> tuple[Figure, ...
         line(f"API calls per interval, {tasks:,} tasks", "", "calls").at_most(2),
         line("CPU per interval", "ms", "cpu_seconds", 1e3).within(1 / 50, OFFICIAL, "1/50 of"),
         line("memory per waiting task", "KB", "bytes_per_task", 1 / 1024).at_most(10),
-        line("worst lag of the event loop", "ms", "lag_seconds", 1e3).at_most(50),
+        lag_figure("worst lag of the event loop", ours, {name: peer.lag_seconds * 1e3 for name, peer in peers.items()}),
+        line("worst lag of an empty loop meanwhile", "ms", "idle_lag_seconds", 1e3),
         line("longest turn of the event loop, CPU", "ms", "turn_seconds", 1e3),
         line("latest fire after its batch's end", "intervals", "latest_intervals").at_most(1.5),
     )
@@ -213,7 +225,16 @@ def figures_of_many(cost: Cost, tasks: int) -> tuple[Figure, ...]:
     """Say what waiting for many more cost."""
     return (
         Figure(f"API calls per interval, {tasks:,} tasks", "", cost.calls).at_most(11),
-        Figure(f"worst lag of the event loop, {tasks:,} tasks", "ms", cost.lag_seconds * 1e3).at_most(50),
+        lag_figure(f"worst lag of the event loop, {tasks:,} tasks", cost, {}),
+        Figure(f"worst lag of an empty loop meanwhile, {tasks:,} tasks", "ms", cost.idle_lag_seconds * 1e3),
         Figure(f"longest turn of the event loop, CPU, {tasks:,} tasks", "ms", cost.turn_seconds * 1e3),
         Figure(f"memory per waiting task, {tasks:,} tasks", "KB", cost.bytes_per_task / 1024).at_most(10),
     )
+
+
+def lag_figure(what: str, cost: Cost, peers: dict[str, float]) -> Figure:
+    """Judge the lag, unless the machine is so busy that an empty loop would not do."""
+    figure = Figure(what, "ms", cost.lag_seconds * 1e3, peers).at_most(MOST_LAG_MILLISECONDS)
+    if cost.idle_lag_seconds * 1e3 <= MOST_LAG_MILLISECONDS:
+        return figure
+    return replace(figure, bound=f"{figure.bound}; no verdict: an empty loop exceeds it", met=None)
