@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_claude_batch import exceptions, metrics
 from airflow_claude_batch._compat import AirflowFailException, conf, timezone
 from airflow_claude_batch.arguments import amount
-from airflow_claude_batch.batch import waiting
+from airflow_claude_batch.batch import tally, waiting
 from airflow_claude_batch.batch.manifest import Manifest
 from airflow_claude_batch.batch.policy import DRAIN, Done, Waiting
 from airflow_claude_batch.batch.pricing import PriceTable
@@ -58,6 +58,7 @@ def carry_on(task: Any, work: Work, ti: Any, **kwargs: Any) -> Manifest:
             until=step.until,
             created_at=step.submitted_at,
             connection=task.claude_conn_id,
+            observer=metrics.StatsObserver(),
         )
         heed(wake, work, task)
 
@@ -110,7 +111,7 @@ def conclude(step: Done, ti: Any) -> Manifest:
     :raises BatchError: the end is not the one asked for; a retry of the task may mend it.
     :raises AirflowFailException: it would not.
     """
-    log.info("%s", _told(step.manifest))
+    _tell(step.manifest)
     if step.failure is None or step.permanent or ti.try_number > ti.max_tries:
         metrics.report(step.manifest)
     if step.failure is None:
@@ -139,28 +140,32 @@ def poll_interval(task: Any) -> float:
 def price_table() -> PriceTable:
     """The bundled prices, with the deployment's overrides.
 
-    :raises ConfigurationError: the overrides cannot be read.
+    :raises ConfigurationError: the overrides cannot be read; names the file and the entry.
     """
     path = conf.get("claude_batch", "prices_path", fallback=None)
     if not path:
         return PriceTable.load()
     try:
-        overrides = json.loads(Path(path).read_text())
+        overrides = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"[claude_batch] prices_path: {path} cannot be read: {error}") from error
-    return PriceTable.load(overrides)
+    try:
+        return PriceTable.load(overrides)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"[claude_batch] prices_path: {path}: {error}") from error
 
 
-def max_cost(task: Any) -> Decimal | None:
-    """The lower of the task's own limit and the deployment's, in USD.
+def max_cost(task: Any) -> tuple[Decimal | None, str]:
+    """The lower of the task's own limit and the deployment's, in USD, and the name of its setting.
 
     :raises ConfigurationError: the deployment's limit is no amount.
     """
+    name = "[claude_batch] max_cost_per_submission"
     ceiling = conf.get("claude_batch", "max_cost_per_submission", fallback=None)
-    limits = [amount("[claude_batch] max_cost_per_submission", value) for value in [ceiling] if value]
+    limits = [(amount(name, value), name) for value in [ceiling] if value]
     if task.max_cost is not None:
-        limits.append(amount(f"{task.task_id}: max_cost", task.max_cost))
-    return min(limits, default=None)
+        limits.append((amount(f"{task.task_id}: max_cost", task.max_cost), "max_cost"))
+    return min(limits, default=(None, "max_cost"))
 
 
 def max_inline_bytes() -> int:
@@ -168,10 +173,19 @@ def max_inline_bytes() -> int:
     return int(conf.getint("claude_batch", "max_inline_bytes", fallback=48 * 1024))
 
 
-def _told(manifest: Manifest) -> str:
-    """What a manifest says, in a line."""
+def _tell(manifest: Manifest) -> None:
+    """Log what a manifest says, with the bill of what was answered."""
     if manifest.status == "in_progress":
         batches = ", ".join(manifest.batch_ids)
-        return f"{manifest.request_count} requests are on their way or answered, in {batches}"
-    counts = ", ".join(f"{count} {word}" for word, count in manifest.counts.items() if count)
-    return f"Ended: {counts}. The rows are in {manifest.results_path}"
+        log.info("%d requests are on their way or answered, in %s", manifest.request_count, batches)
+    else:
+        counts = ", ".join(f"{count} {word}" for word, count in manifest.counts.items() if count)
+        log.info("Ended: %s. The rows are in %s", counts, manifest.results_path)
+    if manifest.by_model:
+        log.info("Bill:\n%s", tally.to_table(manifest))
+    if unpriced := (manifest.cost or {}).get("unpriced_models"):
+        log.warning(
+            "No price is known for %s: the tokens are counted, the cost is not. Add the price to a file that "
+            "[claude_batch] prices_path names.",
+            ", ".join(unpriced),
+        )

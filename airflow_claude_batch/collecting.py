@@ -25,6 +25,7 @@ from airflow_claude_batch.exceptions import InputError
 from airflow_claude_batch.folders import own_folder, parent_of, submission_id
 from airflow_claude_batch.hooks import ClaudeHook
 from airflow_claude_batch.killing import UnderWay
+from airflow_claude_batch.metrics import StatsObserver
 
 if TYPE_CHECKING:
     from airflow_claude_batch._compat import Context
@@ -118,6 +119,7 @@ def _opened(task: MessageBatchSensor, context: Context, deadline: datetime) -> I
             deadline=deadline,
             clock=timezone.utcnow,
             sleep=time.sleep,
+            observer=StatsObserver(),
         )
         task._under_way = UnderWay(collection, hook.get_config())  # for on_kill, which Airflow calls on the task
         yield collection

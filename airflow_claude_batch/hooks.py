@@ -47,6 +47,17 @@ class ClaudeHook(BaseHook):
             self._client = ClaudeClient(self.get_config())
         return self._client
 
+    def get_advisor(self) -> ClaudeClient:
+        """Give a client for what is good to know but worth no waiting: token counts, the model catalogue.
+
+        It asks once, for seconds. To be closed by the caller.
+
+        :raises ConfigurationError: the connection is missing or cannot be used.
+        """
+        from airflow_claude_batch.api.client import ClaudeClient
+
+        return ClaudeClient(self.get_config().hasty())
+
     async def get_async_client(self) -> AsyncClaudeClient:
         """Give a new client for the running event loop, to be closed by the caller.
 

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_claude_batch._compat import ObjectStoragePath, timezone
+from airflow_claude_batch._compat import ObjectStoragePath
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.messages import Defaults, Request, read_request
 from airflow_claude_batch.batch.preflight import Preflight
@@ -44,7 +44,7 @@ def output_schema(task: SendMessageBatchOperator) -> OutputSchema | None:
 
 def _requests(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceTable) -> Iterator[Request]:
     config = hook.get_config()
-    preflight = Preflight(prices, api_version=config.api_version, betas=config.betas, now=timezone.utcnow())
+    preflight = Preflight(prices, api_version=config.api_version, betas=config.betas)
     defaults = Defaults(
         model=task.model or hook.get_default_model(),
         max_tokens=_whole_number(task.max_tokens),

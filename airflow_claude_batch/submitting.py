@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_claude_batch._compat import timezone
 from airflow_claude_batch.batch import costing, opening, parquet
+from airflow_claude_batch.batch.catalogue import Models
 from airflow_claude_batch.batch.job import Submission
 from airflow_claude_batch.batch.ledger import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.manifest import Manifest, dry_manifest
@@ -22,6 +23,7 @@ from airflow_claude_batch.folders import own_folder, submission_id
 from airflow_claude_batch.hooks import ClaudeHook
 from airflow_claude_batch.inputs import output_schema, write_input
 from airflow_claude_batch.killing import UnderWay
+from airflow_claude_batch.metrics import StatsObserver
 
 if TYPE_CHECKING:
     from airflow_claude_batch._compat import Context
@@ -52,10 +54,16 @@ def _estimated(task: SendMessageBatchOperator, context: Context, hook: ClaudeHoo
     path, prices = scratch / FILE, price_table()
     with path.open("wb") as file:
         write_input(task, hook, prices, file)
-    with Requests(path) as requests, hook.get_conn() as client:
-        indices = (index for index in range(len(requests)) if index not in requests.twins)
-        estimate = costing.estimate_requests(requests, indices, prices, client)
-        costing.guard(estimate, max_cost(task), spent=None)
+    with Requests(path) as requests, hook.get_advisor() as advisor:
+        indices = [index for index in range(len(requests)) if index not in requests.twins]
+        estimate = costing.estimate_requests(requests, iter(indices), prices, advisor)
+
+        def first(model: str) -> int:
+            return next(index for index in indices if requests.model(index) == model)
+
+        Models(prices, advisor).check(estimate.models, timezone.utcnow(), first)
+        limit, name = max_cost(task)
+        costing.guard(estimate, limit, name=name)
         return dry_manifest(submission_id(context["ti"]), len(requests), estimate.to_manifest())
 
 
@@ -70,6 +78,7 @@ def _opened(
         parquet.check_installed()
     prices = price_table()
     attempt = _attempt(ti)
+    observer = StatsObserver()
     opened = opening.resume(store, folder, attempt, scratch) if resuming else None
     if opened is None:
         opened = opening.begin(
@@ -81,8 +90,11 @@ def _opened(
             reuse_answers=task.reuse_answers,
             output_schema=output_schema(task),
         )
+        ledger = opened[0].ledger
+        if ledger.settled or any(part.answers != "unwanted" for part in ledger.parts):
+            observer.recovered("taken_over")
     record, requests = opened
-    with requests, hook.get_conn() as client:
+    with requests, hook.get_conn() as client, hook.get_advisor() as advisor:
         yield Submission(
             client=client,
             record=record,
@@ -92,6 +104,8 @@ def _opened(
             prices=prices,
             clock=timezone.utcnow,
             sleep=time.sleep,
+            advisor=advisor,
+            observer=observer,
         )
 
 
@@ -112,6 +126,7 @@ def _ledger_store(context: Context, folder: Folder) -> LedgerStore:
 
 def _policy(task: SendMessageBatchOperator) -> Policy:
     timeout = task.timeout
+    limit, limit_name = max_cost(task)
     if task.execution_timeout is not None:
         # Airflow ends the task's process then; ours comes first, so that on_timeout has its say.
         timeout = min(timeout, task.execution_timeout * 0.9)
@@ -124,7 +139,8 @@ def _policy(task: SendMessageBatchOperator) -> Policy:
         allow_failed=task.allow_failed,
         on_lost=task.on_lost,
         max_inline_bytes=max_inline_bytes(),
-        max_cost=max_cost(task),
+        max_cost=limit,
+        max_cost_name=limit_name,
         canary=task.canary,
         warm_cache=task.warm_cache,
         delete_batches=task.delete_batches,

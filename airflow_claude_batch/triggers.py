@@ -21,6 +21,7 @@ from airflow_claude_batch.batch.wake import Wake
 from airflow_claude_batch.batch.watcher import Watcher, watcher_for
 from airflow_claude_batch.exceptions import APIError, BadRequestError, NotFoundError
 from airflow_claude_batch.hooks import ClaudeHook
+from airflow_claude_batch.metrics import StatsObserver
 
 #: With the LocalExecutor, a task whose trigger fires 3 to 6 s after it deferred may be marked failed: the scheduler
 #: then sees its first process end while it is queued again (Airflow 3.3.2, [workers] min_heartbeat_interval).
@@ -138,7 +139,7 @@ class MessageBatchTrigger(BaseTrigger):
             config = await ClaudeHook(conn_id).get_async_config()
             return AsyncClaudeClient(replace(config, max_retries=0))
 
-        return watcher_for(conn_id, connect)
+        return watcher_for(conn_id, connect, observer=StatsObserver())
 
     def _log_begin(self) -> None:
         submitted_at = _time(self.submitted_at)

@@ -225,6 +225,7 @@ def million(url: str, folder: str, messages: str) -> Steps:
                 prices=prices,
                 clock=now,
                 sleep=time.sleep,
+                advisor=client,
             )
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from airflow_claude_batch.api.address import check_base_url
@@ -13,6 +13,8 @@ from airflow_claude_batch.api.limits import DEFAULT_API_VERSION, DEFAULT_BASE_UR
 from airflow_claude_batch.exceptions import ConfigurationError
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+HASTY_SECONDS: Final = 20.0
 
 # Ours to set. Two different values of one of them would mean that one is silently dropped.
 _OUR_HEADERS: Final = frozenset(
@@ -84,6 +86,16 @@ class ClientConfig:
         for name in self.extra_headers:
             if name.lower() in _OUR_HEADERS | {self.credentials.header_name}:
                 raise ConfigurationError(f"the header {name} is set by the client: use the setting made for it")
+
+    def hasty(self) -> ClientConfig:
+        """The same for calls whose answers are no reason to wait: each is tried once, for seconds."""
+        return replace(
+            self,
+            connect_timeout=min(self.connect_timeout, HASTY_SECONDS),
+            read_timeout=min(self.read_timeout, HASTY_SECONDS),
+            write_timeout=min(self.write_timeout, HASTY_SECONDS),
+            max_retries=0,
+        )
 
     def fixed_headers(self) -> dict[str, str]:
         """Give the headers that every call carries, but for the credential."""

@@ -17,6 +17,7 @@ from airflow_claude_batch.batch.collect import fetch
 from airflow_claude_batch.batch.ending import publish_end
 from airflow_claude_batch.batch.landing import ForeignSlots, Landing, OwnSlots, Slots
 from airflow_claude_batch.batch.manifest import Manifest
+from airflow_claude_batch.batch.observing import Observer, Unobserved
 from airflow_claude_batch.batch.policy import OUTAGE_PAUSE, OUTAGES, Done, Policy, Waiting
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.requests import Requests
@@ -49,6 +50,7 @@ class Collection:
     deadline: datetime
     clock: Callable[[], datetime]
     sleep: Callable[[float], None]
+    observer: Observer = field(default_factory=Unobserved)
     not_found: dict[str, str] = field(default_factory=dict)
 
     def advance(self) -> Waiting | Done:
@@ -151,6 +153,9 @@ class Collection:
                 complete=not open_,
                 summarize=lambda path: self._manifest(landing, ended, known, landed, path, complete=not open_),
             )
+            for batch in ended:
+                if batch.ended_at:
+                    self.observer.queued(batch.ended_at - batch.created_at)
             if denied := {id_: self.not_found[id_] for id_ in open_ if id_ in self.not_found}:
                 raise unknown_batches(denied)
             if open_:

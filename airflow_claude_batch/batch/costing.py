@@ -6,16 +6,21 @@ import logging
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from airflow_claude_batch.batch.estimate import Estimate, check_max_cost, estimate_cost
-from airflow_claude_batch.batch.pricing import Cost, PriceTable
+from airflow_claude_batch.batch.catalogue import ModelCatalogue
+from airflow_claude_batch.batch.estimate import Estimate, check_max_cost, estimate_cost, unpriced
+from airflow_claude_batch.batch.pricing import PriceTable, Totals
 from airflow_claude_batch.batch.requests import Requests
 from airflow_claude_batch.batch.sample import PlannedRequest, TokenCounter
 
 log = logging.getLogger(__name__)
+
+
+class Advisor(TokenCounter, ModelCatalogue, Protocol):
+    """What is asked before anything is sent; the API's client."""
 
 
 def estimate_requests(
@@ -25,15 +30,20 @@ def estimate_requests(
     return estimate_cost(_planned(requests, indices), table=prices, client=client, duplicates=len(requests.twins))
 
 
-def guard(estimate: Estimate, max_cost: Decimal | None, *, spent: Cost | None) -> None:
+def guard(estimate: Estimate, max_cost: Decimal | None, *, name: str = "max_cost", bill: Totals | None = None) -> None:
     """Log the estimate, and refuse what may, with what is spent already, cost more than allowed.
 
-    :param spent: the bill so far; None if a model without a price is in it.
+    :param name: of the setting that limits, for the message.
+    :param bill: of the submission so far.
     :raises CostLimitError: says by how much, and what would fit.
     """
     log.info("Estimate of what is to be sent:\n%s", estimate.to_table())
-    if max_cost is not None:
-        check_max_cost(estimate, max_cost - (spent.usd if spent else 0))
+    if max_cost is None:
+        return
+    if bill is not None and bill.unpriced_models:
+        raise unpriced(bill.unpriced_models, name)
+    spent = bill.cost if bill else None
+    check_max_cost(estimate, max_cost, spent=spent.usd if spent else Decimal(0), name=name)
 
 
 def _planned(requests: Requests, indices: Iterator[int]) -> Iterator[PlannedRequest]:

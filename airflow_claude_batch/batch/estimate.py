@@ -31,6 +31,8 @@ from airflow_claude_batch.batch.sample import (
 )
 from airflow_claude_batch.exceptions import CostLimitError
 
+CENT: Final = Decimal("0.01")
+MICRO: Final = Decimal("0.000001")
 NEIGHBOURS: Final = 8  # measured requests that speak for a group: the median is outside of their range once in 128
 COUNT_ERROR: Final = Fraction("0.02")  # a count "might differ by a small amount" from the bill; token-counting
 
@@ -63,6 +65,7 @@ class Estimate:
 
     ``costs`` is None if a model has no price; ``unpriced_models`` has its name. ``max_tokens`` is the least and the
     most that any request allows. ``measured`` requests were counted by the API; ``failure`` is why it were not more.
+    ``models`` has the number of requests of each model.
     """
 
     requests: int
@@ -75,6 +78,7 @@ class Estimate:
     output_share: float
     measured: int
     failure: str | None
+    models: dict[str, int]
 
     @property
     def usd(self) -> Bounds[Decimal] | None:
@@ -152,35 +156,53 @@ def estimate_cost(
         output_share=output_share,
         measured=len(measurement.counts),
         failure=measurement.failure,
+        models=sample.models,
     )
 
 
-def check_max_cost(estimate: Estimate, max_cost: Decimal) -> None:
-    """Refuse what may cost more than ``max_cost`` USD.
+def check_max_cost(
+    estimate: Estimate, max_cost: Decimal, *, spent: Decimal = Decimal(0), name: str = "max_cost"
+) -> None:
+    """Refuse what may, on top of what is spent, cost more than ``max_cost`` USD.
 
     The upper bound decides: a limit must hold also when every answer is as long as it may be. A model without a price
     is refused too, since no limit can be promised for it. What server tools add is outside of the bound, and so of
     the limit.
 
-    :raises CostLimitError: says how much it may be, and what would fit.
+    :param spent: what earlier answers of the same submission were billed.
+    :param name: of the setting that limits, for the message.
+    :raises CostLimitError: says how much it may be, by which bound, and what would fit.
     """
     if estimate.costs is None:
-        raise CostLimitError(
-            f"max_cost cannot be held: no price is known for {', '.join(estimate.unpriced_models)}. Nothing was sent. "
-            "Add the model to the price overrides, or leave max_cost out."
-        )
+        raise unpriced(estimate.unpriced_models, name)
     most, expected = estimate.costs.upper, estimate.costs.expected
-    if most.usd <= max_cost:
+    if spent + most.usd <= max_cost:
         return
-    enough = most.usd.quantize(Decimal("0.01"), ROUND_UP)
+    enough = _rounded_up(spent + most.usd)
+    billed = f"On top of the ${dollars(spent)} that were billed already, these" if spent else "These"
+    fitting = ", or ".join([*_what_fits(estimate, most, max_cost - spent), f"{name}={enough}"])
     raise CostLimitError(
-        f"These {estimate.requests:,} requests may cost up to ${dollars(enough)} when every answer uses all of its "
-        f"max_tokens (expected: ${dollars(expected.usd)}), which is above max_cost, ${dollars(max_cost)}. Nothing was "
-        f"sent. What would fit: {', or '.join([*_what_fits(estimate, most, max_cost), f'max_cost={enough}'])}."
+        f"{billed} {estimate.requests:,} requests may cost up to ${dollars(_rounded_up(most.usd))} when "
+        f"every answer uses all of its max_tokens (expected: ${dollars(expected.usd)}), which is above {name}, "
+        f"${dollars(max_cost)}. Nothing {'more ' if spent else ''}was sent. What would fit: {fitting}."
+    )
+
+
+def _rounded_up(amount: Decimal) -> Decimal:
+    return amount.quantize(CENT if amount >= CENT else MICRO, ROUND_UP)
+
+
+def unpriced(models: Iterable[str], name: str) -> CostLimitError:
+    """The refusal where no price is known."""
+    return CostLimitError(
+        f"{name} cannot be held: no price is known for {', '.join(models)}. Nothing was sent. Add the model to the "
+        "price overrides ([claude_batch] prices_path), or leave the limit out."
     )
 
 
 def _what_fits(estimate: Estimate, most: Cost, max_cost: Decimal) -> Iterator[str]:
+    if max_cost <= 0 or not most.usd:
+        return
     least_allowed, most_allowed = estimate.max_tokens
     share = (max_cost - (most.usd - most.output)) / most.output if most.output else Decimal(0)
     if least_allowed == most_allowed and share * most_allowed >= 1:

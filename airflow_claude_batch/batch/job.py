@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,11 +21,14 @@ from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import costing, results, sending, storage
 from airflow_claude_batch.batch import manifest as manifests
 from airflow_claude_batch.batch.canceling import cancel_batch
+from airflow_claude_batch.batch.catalogue import Models
 from airflow_claude_batch.batch.collect import fetch
+from airflow_claude_batch.batch.costing import Advisor
 from airflow_claude_batch.batch.ending import publish_end
 from airflow_claude_batch.batch.landing import Landing, OwnSlots
 from airflow_claude_batch.batch.ledger import Ledger, Record
 from airflow_claude_batch.batch.manifest import Manifest
+from airflow_claude_batch.batch.observing import Observer, Unobserved
 from airflow_claude_batch.batch.policy import DRAIN, OUTAGE_PAUSE, OUTAGES, Done, Policy, Waiting
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.recovery import settle_intents, unknown_create
@@ -38,6 +42,7 @@ from airflow_claude_batch.exceptions import (
     APIError,
     APIStatusError,
     BatchError,
+    InputError,
     NotFoundError,
     OverloadedError,
     RateLimitError,
@@ -52,7 +57,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class Submission:
-    """One attempt's hold on a submission."""
+    """One attempt's hold on a submission.
+
+    ``advisor`` counts tokens and knows the models; without one, the table and the lengths decide.
+    """
 
     client: ClaudeClient
     record: Record
@@ -62,13 +70,18 @@ class Submission:
     prices: PriceTable
     clock: Callable[[], datetime]
     sleep: Callable[[float], None]
+    advisor: Advisor | None = None
+    observer: Observer = field(default_factory=Unobserved)
     _landing: Landing = field(init=False)
     _taken: dict[str, datetime | None] = field(default_factory=dict, init=False)
+    _models: Models = field(init=False)
     _stopped: bool = field(default=False, init=False)
+    _unrepaired: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         # An earlier attempt that comes back must not put older rows over those of its successor.
         self.folder = storage.GuardedFolder(self.folder, self.record.check_ownership)
+        self._models = Models(self.prices, self.advisor)
 
     @property
     def ledger(self) -> Ledger:
@@ -139,7 +152,14 @@ class Submission:
                 return self._end(None)
 
     def _settle_intents(self) -> Waiting | None:
-        wait = settle_intents(self.record, self.client, self.policy, clock=self.clock, deadline=self._deadline)
+        wait = settle_intents(
+            self.record,
+            self.client,
+            self.policy,
+            clock=self.clock,
+            deadline=self._deadline,
+            observer=self.observer,
+        )
         if wait is not None and self.clock() >= self._deadline + DRAIN:
             raise unknown_create(self.ledger.intents[0])
         return wait
@@ -201,11 +221,13 @@ class Submission:
         if self.policy.repair_invalid and self.ledger.round:
             make_room(self._landing, self.requests, self.prices)
         while (piece := next_piece(self.ledger, self.requests, self._landing.statuses, policy)) is not None:
-            self._check_cost()
+            if not self._may_send():
+                return None
             if self._stopped:
                 raise SubmissionError("The task was killed: nothing more is sent. Its next try goes on from here.")
             try:
                 send(piece, self.record, self.requests, self.client, clock=self.clock)
+                self.observer.sent(Counter(map(self.requests.model, piece.indices)))
             except (RateLimitError, OverloadedError) as error:
                 return self._wait_for_room(error)
             except APIError as error:
@@ -222,18 +244,35 @@ class Submission:
     def _has_final_rows(self) -> bool:
         return any(status in FINAL for status in self._landing.statuses)
 
-    def _check_cost(self) -> None:
-        """Once a round, before its first create: what was billed and what may be, against the limit.
+    def _may_send(self) -> bool:
+        """Once a round, before its first create: whether the models run, and what it may cost.
 
-        :raises CostLimitError: nothing more is sent.
+        A repair round that may not be sent is left out: what was answered is worth its ending.
+
+        :raises InputError: nothing is sent: a model is retired, or it may cost too much.
         """
+        try:
+            self._check_round()
+        except InputError as error:
+            if not self.ledger.round:
+                raise
+            log.warning("Repair round %d is left out. %s", self.ledger.round, error)
+            self._unrepaired = str(error)
+            return False
+        return True
+
+    def _check_round(self) -> None:
         if any(sending.is_of_this_round(part, self.ledger) for part in self.ledger.parts):
             return
-        counter = self.client if self.ledger.estimate is None else None
+        counter = self.advisor if self.ledger.estimate is None else None
         estimate = costing.estimate_requests(self.requests, self._open_ends(), self.prices, counter)
-        costing.guard(estimate, self.policy.max_cost, spent=self._landing.bill.cost)
+        self._models.check(estimate.models, self.clock(), self._first_of)
+        costing.guard(estimate, self.policy.max_cost, name=self.policy.max_cost_name, bill=self._landing.bill)
         if self.ledger.estimate is None:
             self.record.save(msgspec.structs.replace(self.ledger, estimate=estimate.to_manifest()))
+
+    def _first_of(self, model: str) -> int:
+        return next(index for index in self._open_ends() if self.requests.model(index) == model)
 
     def _open_ends(self) -> Iterator[int]:
         """The requests that are to be sent, now or later."""
@@ -246,7 +285,7 @@ class Submission:
         """Begin a repair round if one is left and there is something to mend."""
         eligible = in_repair(self.policy)
         again = sum(status in eligible for status in self._landing.statuses)
-        if self.ledger.round >= self.policy.repair_rounds or not again:
+        if self._unrepaired or self.ledger.round >= self.policy.repair_rounds or not again:
             return False
         self.record.save(msgspec.structs.replace(self.ledger.settle(), round=self.ledger.round + 1))
         log.info("Repair round %d: %d requests are sent again", self.ledger.round, again)
@@ -315,9 +354,16 @@ class Submission:
         self._landing.publish(self.folder, missing=None)
         last = max((at for at in self._taken.values() if at is not None), default=None)
         landed = self.ledger.with_landed(self._taken, last)
+        self._tell_queued()
         manifests.publish(self.folder, self._manifest(landed, "in_progress"))
         self.record.save(landed)
         self._taken.clear()
+
+    def _tell_queued(self) -> None:
+        for part in self.ledger.open_parts:
+            ended_at = self._taken.get(part.batch_id or "")
+            if ended_at and part.created_at:
+                self.observer.queued(ended_at - part.created_at)
 
     def _hand_over(self) -> Done:
         """Two-task form: everything is sent, and waiting is the sensor's job."""
@@ -339,7 +385,7 @@ class Submission:
         )
         if self.policy.warm_cache and not self._landing.bill.tokens.cached:
             log.warning("No prompt cache was written or read: the shared prefix is too short for it, or not marked")
-        verdict, beyond_repair = judge(self._landing, self.policy, manifest)
+        verdict, beyond_repair = judge(self._landing, self.policy, manifest, unrepaired=self._unrepaired)
         return Done(manifest, failure or verdict, permanent=permanent or (failure is None and beyond_repair))
 
     def _manifest(self, ledger: Ledger, status: str, results_path: str | None = None) -> Manifest:

@@ -1,6 +1,6 @@
 """Rows on their way from result streams to ``results.jsonl``: in any order in, in input order out.
 
-Memory is 13 bytes a request; the rows themselves wait in a spool file on the local disk. A landing may be
+Memory is 15 bytes a request; the rows themselves wait in a spool file on the local disk. A landing may be
 fed the same batch twice, and fed again what an earlier attempt landed: the first answer of a request stays.
 """
 
@@ -42,6 +42,9 @@ class Slots(Protocol):
     def key(self, index: int) -> bytes:
         """The user's key as JSON."""
 
+    def model(self, index: int) -> str | None:
+        """Which model the request asks, None if that is not known."""
+
     def validator(self, custom_id: str, batch_id: str) -> OutputValidator | None:
         """What an answer under this custom_id must satisfy, None if it may be any text."""
 
@@ -65,6 +68,9 @@ class OwnSlots:
 
     def key(self, index: int) -> bytes:
         return self._requests.key(index)
+
+    def model(self, index: int) -> str:
+        return self._requests.model(index)
 
     def places(self, custom_id: str, batch_id: str) -> Sequence[int]:
         ours = parse_custom_id(custom_id)
@@ -120,6 +126,9 @@ class ForeignSlots:
     def key(self, index: int) -> bytes:
         return msgspec.json.encode(self._keys[index] if index < len(self._keys) else None)
 
+    def model(self, index: int) -> None:
+        """Only answers tell."""
+
     def validator(self, custom_id: str, batch_id: str) -> None:
         """What was asked for elsewhere is not known here."""
 
@@ -171,6 +180,8 @@ class Landing:
         self.batch_ids: set[str] = set()
         self._offsets = array("Q", bytes(8 * len(slots)))
         self._lengths = array("I", bytes(4 * len(slots)))
+        self._models = array("H", bytes(2 * len(slots)))
+        self._model_names: list[str | None] = [None]
         self._spool: IO[bytes] = tempfile.TemporaryFile(buffering=storage.BUFFER_BYTES)  # noqa: SIM115  # closed by __exit__
         self._end = 0
         self._chosen: dict[str, int] = {}
@@ -241,6 +252,7 @@ class Landing:
             self.statuses[twin] = self.statuses[first]
             self._offsets[twin] = self._offsets[first]
             self._lengths[twin] = self._lengths[first]
+            self._models[twin] = self._models[first]
 
     def _keep(self, custom_id: str, batch_id: str, outcome: Outcome) -> bool:
         """Keep a row unless its request has a better one. False: it belongs nowhere."""
@@ -259,11 +271,17 @@ class Landing:
         self.statuses[index] = outcome.status
         self._offsets[index] = self._end
         self._lengths[index] = len(tail)
+        self._models[index] = self._model_number(outcome.model)
         self._end += len(tail)
         if outcome.usage is not None and outcome.model is not None:
             self.bill.add(outcome.usage, outcome.model)
             self.stop_reasons[outcome.stop_reason or "none"] += 1
         return True
+
+    def _model_number(self, name: str | None) -> int:
+        if name not in self._model_names:
+            self._model_names.append(name)
+        return self._model_names.index(name)
 
     def repairable(self) -> Iterator[int]:
         """Requests whose answers are invalid, while others may be valid."""
@@ -329,6 +347,15 @@ class Landing:
         for status in Status:
             counts[status.word] += found[status]
         return counts
+
+    def asked(self, index: int) -> str | None:
+        """The model of a row: the one that answered, else the one that was asked, None if neither is known."""
+        return self._model_names[self._models[index]] or self._slots.model(index)
+
+    @property
+    def answered_by(self) -> Iterator[str | None]:
+        """For each request, the model whose answer is held."""
+        return (self._model_names[number] for number in self._models)
 
 
 def _status_of(row: _Landed, prices: PriceTable) -> Status:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch import storage, tally
 from airflow_claude_batch.batch.landing import Landing
 from airflow_claude_batch.exceptions import SubmissionRecordError
 
@@ -23,6 +23,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     ``status`` is ``ended`` once every request has its final row, ``dry_run`` if nothing was sent, else
     ``in_progress``. ``responses`` holds the rows themselves while they are small, else None and ``results_path`` says
     where they are. ``landed_batch_ids`` are the batches whose answers are in that file, or are not wanted any more.
+    ``by_model`` has the counts, usage and USD of each model's rows.
     """
 
     submission_id: str
@@ -35,6 +36,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     landed_batch_ids: list[str] = []
     usage: dict[str, Any] | None = None
     cost: dict[str, Any] | None = None
+    by_model: dict[str, Any] = {}
     estimate: dict[str, Any] | None = None
     created_at: datetime | None = None
     ended_at: datetime | None = None
@@ -107,6 +109,7 @@ def summarize(
         landed_batch_ids=[batch_id for batch_id in batch_ids if batch_id in landed],
         usage=landing.bill.tokens.to_manifest(),
         cost=_cost(landing, estimate),
+        by_model=tally.by_model(landing, complete=status == "ended"),
         estimate=estimate,
         created_at=created_at,
         ended_at=ended_at if status == "ended" else None,

@@ -32,7 +32,8 @@ class Policy:
     """The choices of one submission; the operator's arguments of the same names.
 
     ``on_lost``: what to do when the API gives no way to know what became of a batch.
-    ``max_requests`` and ``max_bytes`` bound a part. ``max_cost``: USD that the submission may cost in all.
+    ``max_requests`` and ``max_bytes`` bound a part. ``max_cost``: USD that the submission may cost in all, and
+    ``max_cost_name`` which setting says so.
     ``canary`` and ``warm_cache`` send one request alone first. ``repair_invalid``: whether repair rounds ask again also
     where the answer was not valid.
     """
@@ -48,6 +49,7 @@ class Policy:
     max_bytes: int = limits.MAX_BATCH_BYTES
     max_inline_bytes: int = 48 * 1024
     max_cost: Decimal | None = None
+    max_cost_name: str = "max_cost"
     canary: bool = False
     warm_cache: bool = False
     delete_batches: bool = False

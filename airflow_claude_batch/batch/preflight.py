@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
-from datetime import datetime
 from typing import Any, Final
 
 from airflow_claude_batch.batch.messages import Request, check_params
@@ -12,23 +10,17 @@ from airflow_claude_batch.batch.prices import ModelPrice
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.exceptions import InvalidMessageError
 
-log = logging.getLogger(__name__)
-
 #: Raises the cap of one answer, in batches only (batch-processing docs, 2026-10).
 EXTENDED_OUTPUT_BETA: Final = "output-300k-2026-03-24"
 
 
 class Preflight:
-    """Checks requests one by one. What is odd about a model is said once, however many requests name it.
+    """Checks requests one by one. Whether their models still run is seen when they are sent: see ``catalogue``."""
 
-    :param now: the moment of sending, for the models' lifecycles.
-    """
-
-    def __init__(self, prices: PriceTable, *, api_version: str, betas: Collection[str], now: datetime) -> None:
+    def __init__(self, prices: PriceTable, *, api_version: str, betas: Collection[str]) -> None:
         self._prices = prices
         self._api_version = api_version
         self._extended = EXTENDED_OUTPUT_BETA in betas
-        self._now = now
         self._known: dict[str, ModelPrice | None] = {}
 
     def check(self, request: Request) -> None:
@@ -50,11 +42,6 @@ class Preflight:
     def _model(self, request: Request) -> ModelPrice | None:
         name = request.params["model"]
         if name not in self._known:
-            lifecycle = self._prices.lifecycle(name, self._now)
-            if lifecycle.state == "retired":
-                _refuse(request, f"{lifecycle.warning}")
-            if lifecycle.warning:
-                log.warning("%s", lifecycle.warning)
             self._known[name] = self._prices.lookup(name)
         return self._known[name]
 
@@ -73,6 +60,8 @@ def _used(params: dict[str, Any]) -> list[tuple[str, str]]:
         used.append(("prefill", "a conversation that ends with an assistant's turn: end it with a user's"))
     if params.get("temperature", 1) != 1 or "top_p" in params or "top_k" in params:
         used.append(("sampling_parameters", "temperature, top_p and top_k: remove them"))
+    if params.get("inference_geo") is not None:
+        used.append(("inference_geo", "inference_geo: leave it out, or use a model since 4.6"))
     return used
 
 

@@ -20,6 +20,7 @@ NEWEST_TOKENIZER: Final = Decimal("2.5")  # characters per token since Claude 4.
 RETIREMENT_SLACK: Final = timedelta(hours=48)  # a batch may run 24 h, and its repair round another 24 h
 
 Feature = Literal[
+    "inference_geo",  # before Claude 4.6
     "forced_tool_use",  # tool_choice of type any or tool
     "prefill",  # messages that end with an assistant's turn
     "sampling_parameters",  # temperature, top_p, top_k off their defaults; API version 2026-10-21 has none at all

@@ -216,6 +216,11 @@ class Totals:
         key = (price.id if price else model, inference_geo or usage.inference_geo, _is_long(price, tokens))
         self._sums[key] = tuple(map(add, self._sums.get(key, _NO_TOKENS), tokens))
 
+    def canonical(self, model: str) -> str:
+        """The id under which a model's answers are counted."""
+        price = self._table.lookup(model)
+        return price.id if price else model
+
     @property
     def tokens(self) -> Tokens:
         """All of them, also those of models without a price."""
@@ -229,6 +234,14 @@ class Totals:
             part = self._table.price(Tokens(*sums), model, inference_geo=geo, long_prompt=long_prompt)
             costs[model] = part and (costs.get(model) or Cost()) + part
         return costs
+
+    @property
+    def tokens_by_model(self) -> dict[str, Tokens]:
+        """The tokens of each model's answers."""
+        sums: dict[str, Tokens] = {}
+        for (model, _, _), part in self._sums.items():
+            sums[model] = Tokens.total([sums.get(model, _NO_TOKENS), Tokens(*part)])
+        return sums
 
     @property
     def unpriced_models(self) -> list[str]:

@@ -13,6 +13,7 @@ import msgspec
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import reconcile, search
 from airflow_claude_batch.batch.ledger import Part, Record
+from airflow_claude_batch.batch.observing import Observer
 from airflow_claude_batch.batch.policy import Policy, Waiting
 from airflow_claude_batch.exceptions import SubmissionUnknownError
 
@@ -23,14 +24,21 @@ log = logging.getLogger(__name__)
 
 
 def settle_intents(
-    record: Record, client: ClaudeClient, policy: Policy, *, clock: Callable[[], datetime], deadline: datetime
+    record: Record,
+    client: ClaudeClient,
+    policy: Policy,
+    *,
+    clock: Callable[[], datetime],
+    deadline: datetime,
+    observer: Observer,
 ) -> Waiting | None:
     """Give every intent its batch, or forget it as never arrived; None when that is done.
 
     :raises SubmissionUnknownError: the API gives no way to know, and the author did not say to send again.
     """
     for part in record.ledger.intents:
-        if (wait := _settle(part, record, client, policy, clock=clock, deadline=deadline)) is not None:
+        wait = _settle(part, record, client, policy, clock=clock, deadline=deadline, observer=observer)
+        if wait is not None:
             return wait
     return None
 
@@ -52,6 +60,7 @@ def _settle(
     *,
     clock: Callable[[], datetime],
     deadline: datetime,
+    observer: Observer,
 ) -> Waiting | None:
     record.check_ownership()
     listing = search.list_since(client, part, clock=clock)
@@ -64,6 +73,7 @@ def _settle(
         case reconcile.Adopt(batch_id):
             log.info("Found the batch of a create whose answer was lost: %s", batch_id)
             record_batch(record, part, client.retrieve_batch(batch_id))
+            observer.recovered("adopted")
         case reconcile.Wait(batch_ids, until):
             # ``until`` is by the API's clock; a duration carries it over to ours.
             ours = deadline if until is None else clock() + (until - listing.now)
@@ -74,6 +84,7 @@ def _settle(
         case _:
             log.info("A create of %d requests never arrived; they may be sent", part.count)
             record.save(record.ledger.without_part(part))
+            observer.recovered("sent_again")
     return None
 
 

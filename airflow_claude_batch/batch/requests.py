@@ -36,6 +36,10 @@ class _Length(msgspec.Struct):
     max_tokens: int
 
 
+class _Model(msgspec.Struct):
+    model: str
+
+
 class _Line(msgspec.Struct):
     hash: str
     key: msgspec.Raw
@@ -134,6 +138,10 @@ class Requests:
     def _written_params(self, index: int) -> bytes:
         start = self._offsets[index] + self._params_at[index]
         return self._read(start, self._offsets[index + 1] - 2 - start)
+
+    def model(self, index: int) -> str:
+        """Which model is asked; of a twin, the first that it equals."""
+        return msgspec.json.decode(self._written_params(self.twins.get(index, index)), type=_Model).model
 
     def max_tokens(self, index: int) -> int:
         """How long the author lets the answer be."""

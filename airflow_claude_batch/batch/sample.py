@@ -6,6 +6,7 @@ Memory does not grow with the stream: a group holds sums, and at most as many re
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, Protocol
@@ -155,6 +156,14 @@ class Sample:
             group.add(request, room=max_calls, dice=self._dice)
             self._count(request)
         self.groups = sorted(groups.values(), key=lambda group: group.kind)
+
+    @property
+    def models(self) -> dict[str, int]:
+        """The number of requests of each model."""
+        counts: Counter[str] = Counter()
+        for group in self.groups:
+            counts[group.kind.model] += group.requests
+        return dict(counts)
 
     def _count(self, request: PlannedRequest) -> None:
         least, most = self.max_tokens if self.requests else (request.max_tokens, request.max_tokens)

@@ -20,14 +20,20 @@ from airflow_claude_batch.exceptions import (
 _NAMED = 5
 
 
-def judge(landing: Landing, policy: Policy, manifest: Manifest) -> tuple[BatchIncompleteError | None, bool]:
-    """The failure, if more requests than allowed are without an answer, and whether a retry could not mend it."""
+def judge(
+    landing: Landing, policy: Policy, manifest: Manifest, *, unrepaired: str | None = None
+) -> tuple[BatchIncompleteError | None, bool]:
+    """The failure, if more requests than allowed are without an answer, and whether a retry could not mend it.
+
+    :param unrepaired: why they were not sent again.
+    """
     failed = sum(status not in ANSWERED for status in landing.statuses)
     allowed = policy.allowed_failures(len(landing.statuses))
     if failed <= allowed:
         return None, False
     mendable = sum(status not in FINAL for status in landing.statuses)
-    return BatchIncompleteError(_incomplete(landing, failed, allowed, manifest)), failed - mendable > allowed
+    told = _incomplete(landing, failed, allowed, manifest) + (f" Not sent again: {unrepaired}" if unrepaired else "")
+    return BatchIncompleteError(told), failed - mendable > allowed
 
 
 def out_of_time(ledger: Ledger, policy: Policy) -> BatchTimeoutError:

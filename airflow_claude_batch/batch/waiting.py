@@ -10,6 +10,7 @@ from typing import Protocol
 
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch
 from airflow_claude_batch.batch import polling, words
+from airflow_claude_batch.batch.observing import Observer, Unobserved
 from airflow_claude_batch.batch.polling import WaitFor, utc_now
 from airflow_claude_batch.batch.roster import Report, Roster
 from airflow_claude_batch.batch.survey import Answer, Call, Findings, ListPage, survey
@@ -39,6 +40,7 @@ def wait(
     connection: str = "",
     clock: Callable[[], datetime] = utc_now,
     sleep: Callable[[float], None] = time.sleep,
+    observer: Observer | None = None,
 ) -> Wake:
     """Wait until all (or any) of the batches have ended, or until ``until``.
 
@@ -54,7 +56,7 @@ def wait(
     ended: dict[str, BatchState] = {}
     while True:
         if _is_time(watched, slept):
-            findings = _survey(client, watched, slept)
+            findings = _survey(client, watched, slept, observer or Unobserved())
             report = watched.note(findings, now=slept, calls_per_minute=client.calls_per_minute)
             _log(words.about_the_road(report, connection))
             ended |= _take(findings, watched, slept, clock())
@@ -74,23 +76,24 @@ def _is_time(watched: Roster, now: float) -> bool:
     return next_look_at is not None and next_look_at <= now
 
 
-def _survey(client: BatchReader, watched: Roster, now: float) -> Findings:
+def _survey(client: BatchReader, watched: Roster, now: float, observer: Observer) -> Findings:
     asking = survey(watched.due(now), watched=watched.batch_ids, may_list=watched.may_list)
     try:
         calls = next(asking)
         while True:
-            calls = asking.send([_ask(client, call) for call in calls])
+            calls = asking.send([_ask(client, call, observer) for call in calls])
     except StopIteration as stop:
         findings: Findings = stop.value
         return findings
 
 
-def _ask(client: BatchReader, call: Call) -> Answer:
+def _ask(client: BatchReader, call: Call, observer: Observer) -> Answer:
     try:
         if isinstance(call, ListPage):
             return client.list_batches(limit=call.limit, after_id=call.after_id)
         return client.retrieve_batch(call.batch_id)
     except (APIError, ConfigurationError) as error:
+        observer.poll_failed(error)
         return error
 
 

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import words
+from airflow_claude_batch.batch.observing import Observer, Unobserved
 from airflow_claude_batch.batch.polling import WaitFor, utc_now
 from airflow_claude_batch.batch.road import Connect, Road
 from airflow_claude_batch.batch.roster import Report, Roster
@@ -79,6 +80,7 @@ class Watcher:
     :param name: of the connection, for messages.
     :param connect: reads the connection and makes a client of it.
     :param clock: the wall clock.
+    :param observer: is told of looks that fail.
     """
 
     def __init__(
@@ -88,11 +90,13 @@ class Watcher:
         *,
         clock: Callable[[], datetime] = utc_now,
         dice: Callable[[], float] = random,
+        observer: Observer | None = None,
     ) -> None:
         self.name = name
         self._road = Road(name, connect)
         self._clock = clock
         self._dice = dice
+        self._observer = observer or Unobserved()
         self._loop = asyncio.get_running_loop()
         self._bell = asyncio.Event()
         self._waiters: set[_Waiter] = set()
@@ -284,8 +288,10 @@ class Watcher:
                 case ListPage(limit, after_id):
                     return await client.list_batches(limit=limit, after_id=after_id)
         except (APIError, ConfigurationError) as error:
+            self._observer.poll_failed(error)
             return error
         except Exception as error:  # one look must not end the waiting of all
+            self._observer.poll_failed(error)
             log.exception("Asking failed in an unexpected way: %r", call)
             return APIConnectionError(f"unexpected {type(error).__name__}, see the triggerer's log.")
 
@@ -338,9 +344,10 @@ async def _breathe(number: int) -> None:
 _watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Watcher]] = WeakKeyDictionary()
 
 
-def watcher_for(name: str, connect: Connect) -> Watcher:
-    """Return the running loop's watcher for a connection; ``connect`` is used if there is none at work."""
-    return _watchers.get(asyncio.get_running_loop(), {}).get(name) or Watcher(name, connect)
+def watcher_for(name: str, connect: Connect, *, observer: Observer | None = None) -> Watcher:
+    """Return the running loop's watcher for a connection; the arguments are used if there is none at work."""
+    at_work = _watchers.get(asyncio.get_running_loop(), {}).get(name)
+    return at_work or Watcher(name, connect, observer=observer)
 
 
 def _forget(watcher: Watcher) -> None:

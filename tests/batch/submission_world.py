@@ -93,6 +93,7 @@ class World:
                 prices=PriceTable.load(),
                 clock=self.clock.now,
                 sleep=lambda _: None,
+                advisor=client,
             )
 
     def finish(self, submission: Submission, *, most: int = 100) -> Done:

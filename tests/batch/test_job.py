@@ -294,6 +294,46 @@ def test_a_limit_on_cost_refuses_before_anything_is_sent(tmp_path: Path) -> None
     assert world.simulator.books()["batches"] == []
 
 
+def test_the_bill_is_by_model_and_knows_what_the_unanswered_asked(tmp_path: Path) -> None:
+    world = make_world(tmp_path, outcome=fails_first(9, "errored", 1))
+    messages = [
+        {"key": "a", "prompt": "question 0", "model": "claude-haiku-4-5"},
+        {"key": "b", "prompt": "question 1", "model": "claude-opus-5-5"},
+        {"key": "c", "prompt": "question 2"},
+        {"key": "d", "prompt": "question 2"},
+    ]
+
+    done = world.run(messages, Policy(repair_rounds=0), deduplicate=True)
+
+    parts = done.manifest.by_model
+    assert {model: part["counts"] for model, part in parts.items()} == {
+        "claude-haiku-4-5-20251001": {"succeeded": 1},
+        "claude-haiku-5-5": {"succeeded": 2},
+        "claude-opus-5-5": {"errored": 1},
+    }
+    assert parts["claude-opus-5-5"]["usd"] == "0"
+    assert done.manifest.cost is not None
+    assert sum(Decimal(part["usd"]) for part in parts.values()) == Decimal(done.manifest.cost["usd"])
+    again = world.run(messages, Policy(repair_rounds=0), deduplicate=True)  # from the rows on the disk
+    assert again.manifest.by_model == parts
+
+
+def test_a_bill_with_an_unknown_model_stops_a_repair_under_a_limit(tmp_path: Path) -> None:
+    """Its cost is not known, so that nobody can say what is left of the limit."""
+    world = make_world(
+        tmp_path, outcome=fails_first(1, "expired", 3), answer=lambda params, n: {"model": "claude-7-novella"}
+    )
+
+    done = world.run(TEN, Policy(max_cost=Decimal(100)))
+
+    assert done.manifest.cost is not None
+    assert done.manifest.cost["usd"] is None
+    assert done.manifest.by_model["claude-7-novella"]["counts"] == {"succeeded": 9}
+    assert done.manifest.by_model["claude-7-novella"]["usd"] is None
+    assert done.manifest.by_model["claude-haiku-5-5"]["counts"] == {"expired": 1}
+    assert "no price is known for claude-7-novella" in str(done.failure)
+
+
 def test_results_that_are_gone_stop_the_task(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     with world.attempt(TEN, Policy()) as submission:

@@ -62,6 +62,7 @@ def test_manifest_has_the_shape_that_is_promised() -> None:
         "landed_batch_ids",
         "usage",
         "cost",
+        "by_model",
         "estimate",
         "created_at",
         "ended_at",
@@ -83,6 +84,9 @@ def test_manifest_has_the_shape_that_is_promised() -> None:
     assert xcom["usage"]["input_tokens"] == 1000
     assert xcom["cost"]["estimated_usd"] == "0.25"
     assert float(xcom["cost"]["usd"]) > 0
+    assert xcom["by_model"]["claude-haiku-5-5"]["counts"] == {"succeeded": 1}
+    assert xcom["by_model"]["claude-haiku-5-5"]["usd"] == xcom["cost"]["usd"]
+    assert xcom["by_model"]["unknown"]["counts"] == {"errored": 1, "missing": 1}
 
 
 def test_submission_that_goes_on_has_no_end() -> None:

@@ -299,7 +299,7 @@ def test_lookup_finds_ids_and_aliases(name: str, model: str) -> None:
         ),
         ("claude-haiku-5-5", {"prefill", "sampling_parameters", "thinking_enabled"}),
         ("claude-sonnet-4-6", {"prefill"}),
-        ("claude-haiku-4-5", set()),
+        ("claude-haiku-4-5", {"inference_geo"}),
     ],
 )
 def test_the_table_knows_what_a_model_refuses(model: str, refuses: set[str]) -> None:

@@ -16,6 +16,7 @@ from airflow_claude_batch.batch import ledger as ledgers
 from airflow_claude_batch.batch import reconcile as decisions
 from airflow_claude_batch.batch.ledger import Ledger, Part, Record
 from airflow_claude_batch.batch.messages import Request
+from airflow_claude_batch.batch.observing import Unobserved
 from airflow_claude_batch.batch.policy import Policy, Waiting
 from airflow_claude_batch.batch.reconcile import (
     HELD_BACK,
@@ -228,7 +229,12 @@ class LostCreates(RuleBasedStateMachine):
         wait = None
         try:
             wait = settle_intents(
-                self.record, self.workspace, self.policy, clock=self.clock, deadline=self.clock() + 1000 * HOUR
+                self.record,
+                self.workspace,
+                self.policy,
+                clock=self.clock,
+                deadline=self.clock() + 1000 * HOUR,
+                observer=Unobserved(),
             )
         except SubmissionUnknownError:
             assert self.policy.on_lost == "stop"

@@ -18,7 +18,7 @@ from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.requests import Requests
 from airflow_claude_batch.batch.schema import read_schema
 from airflow_claude_batch.batch.validator import OutputValidator
-from airflow_claude_batch.exceptions import CostLimitError, SubmissionRecordError
+from airflow_claude_batch.exceptions import SubmissionRecordError
 from airflow_claude_batch.simulator import Fault, ManualClock, Simulator
 
 SCHEMA = read_schema({"type": "object", "properties": {"n": {"type": "integer", "minimum": 0}}, "required": ["n"]})
@@ -253,13 +253,35 @@ class TestRepair:
     def test_max_cost_knows_the_larger_room(self, tmp_path: Path) -> None:
         world = Model(a=[cut(64)]).world(tmp_path)
         limit = Decimal("0.0001")  # 64 tokens of answer cost 0.000016
+        policy = Policy(repair_invalid=True, repair_rounds=9, max_cost=limit)
 
-        with pytest.raises(CostLimitError):
-            world.run(
-                ["a"],
-                Policy(repair_invalid=True, repair_rounds=9, max_cost=limit),
-                output_schema=SCHEMA,
-            )
+        done = world.run(["a"], policy, output_schema=SCHEMA)
+
+        assert world.billed < 10
+        assert 0 < Decimal(done.manifest.cost["usd"]) <= limit
+        assert "Not sent again: On top of the $0.0000" in str(done.failure)
+
+    def test_repair_that_is_too_dear_leaves_a_task_with_allowed_failures_green(self, tmp_path: Path) -> None:
+        """What was billed before counts: each round alone would be within the limit."""
+        world = Model(a=[INVALID]).world(tmp_path)
+        alone = world.run(["a"], Policy(allow_failed=1), output_schema=SCHEMA).manifest.estimate
+        assert alone is not None
+        limit = Decimal(alone["usd"]["upper"])
+        world = Model(a=[INVALID]).world(tmp_path / "submission")
+
+        done = world.run(["a"], Policy(repair_invalid=True, max_cost=limit, allow_failed=1), output_schema=SCHEMA)
+
+        assert done.failure is None
+        assert done.manifest.status == "ended"
+        assert world.billed == 1
+
+    def test_repair_within_the_limit_is_begun(self, tmp_path: Path) -> None:
+        world = Model(a=[INVALID, VALID]).world(tmp_path)
+
+        done = world.run(["a"], Policy(repair_invalid=True, max_cost=Decimal(1)), output_schema=SCHEMA)
+
+        assert done.failure is None
+        assert world.billed == 2
 
     def test_a_sensor_s_landing_is_repaired_by_a_clear(self, tmp_path: Path) -> None:
         world = Model(b=[INVALID, VALID]).world(tmp_path)

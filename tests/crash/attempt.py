@@ -139,6 +139,7 @@ def _opened(spec: Spec, effects: Effects, scratch: Path) -> Iterator[Submission]
             prices=PRICES,
             clock=clock.now,
             sleep=clock.sleep,
+            advisor=client,
         )
         effects.on_term = lambda: UnderWay(submission, config).kill(cancel=True)
         yield submission

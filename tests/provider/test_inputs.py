@@ -230,6 +230,11 @@ def test_model_is_the_connection_s_unless_the_task_or_the_element_names_one(
         pytest.param({"cache_system": True, "system": ["a"]}, "system must be a string or a list", id="blocks"),
         pytest.param({"request_params": {"stream": True}}, "a batch cannot stream", id="stream"),
         pytest.param({"request_params": {"temperature": 0.5}}, "has no 'temperature'", id="temperature"),
+        pytest.param(
+            {"model": "claude-haiku-4-5", "request_params": {"inference_geo": "us"}},
+            "claude-haiku-4-5-20251001 refuses inference_geo: leave it out",
+            id="inference_geo before 4.6",
+        ),
     ],
 )
 def test_arguments_that_cannot_be_sent_are_refused(arguments: dict[str, Any], says: str, hook: ClaudeHook) -> None:

@@ -1,14 +1,19 @@
-"""What Airflow's Stats are told."""
+"""What Airflow's Stats are told, by tasks and by waiting."""
 
 from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from workbench import Run, Workbench
 
 from airflow_claude_batch import metrics
 from airflow_claude_batch.batch.manifest import Manifest
+from airflow_claude_batch.operators import SendMessageBatchOperator
+from airflow_claude_batch.sensors import MessageBatchSensor
+from airflow_claude_batch.simulator import Fault
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -27,6 +32,15 @@ class RecordingStats:
         self.timers[name] = value
 
 
+class BrokenStats:
+    """A back end that is configured badly."""
+
+    def incr(self, *args: Any, **kwargs: Any) -> None:
+        raise ImportError("no module named statsd")
+
+    timing = incr
+
+
 @pytest.fixture
 def stats(monkeypatch: pytest.MonkeyPatch) -> RecordingStats:
     recording = RecordingStats()
@@ -35,30 +49,35 @@ def stats(monkeypatch: pytest.MonkeyPatch) -> RecordingStats:
 
 
 def manifest(status: str) -> Manifest:
+    usage = {"input_tokens": 70, "output_tokens": 30, "cache_read_input_tokens": 0, "web_search_requests": 1}
     return Manifest(
         submission_id="s",
         status=status,
         batch_ids=["msgbatch_1"],
-        request_count=3,
-        counts={"succeeded": 2, "errored": 1, "expired": 0},
+        request_count=4,
+        counts={"succeeded": 3, "errored": 1, "expired": 0},
         results_path="/r",
-        usage={"input_tokens": 70, "output_tokens": 30, "cache_read_input_tokens": 0, "web_search_requests": 1},
-        cost={"usd": "0.0125"},
+        by_model={
+            "claude-haiku-5-5": {"counts": {"succeeded": 2, "errored": 1}, "usage": usage, "usd": "0.0125"},
+            "claude-7-novella": {"counts": {"succeeded": 1}, "usage": {"output_tokens": 5}, "usd": None},
+        },
         created_at=NOW,
         ended_at=NOW + timedelta(minutes=7),
     )
 
 
-def test_an_ended_submission_is_counted_by_outcome_tokens_and_money(stats: RecordingStats) -> None:
+def test_an_ended_submission_is_counted_by_model_outcome_tokens_and_money(stats: RecordingStats) -> None:
     metrics.report(manifest("ended"))
 
     assert stats.counters == {
         "claude_batch.submissions,status=ended": 1,
-        "claude_batch.rows,outcome=succeeded": 2,
-        "claude_batch.rows,outcome=errored": 1,
-        "claude_batch.tokens,kind=input": 70,
-        "claude_batch.tokens,kind=output": 30,
-        "claude_batch.cost_microusd": 12_500,
+        "claude_batch.rows,outcome=succeeded,model=claude-haiku-5-5": 2,
+        "claude_batch.rows,outcome=errored,model=claude-haiku-5-5": 1,
+        "claude_batch.rows,outcome=succeeded,model=claude-7-novella": 1,
+        "claude_batch.tokens,kind=input,model=claude-haiku-5-5": 70,
+        "claude_batch.tokens,kind=output,model=claude-haiku-5-5": 30,
+        "claude_batch.tokens,kind=output,model=claude-7-novella": 5,
+        "claude_batch.cost_microusd,model=claude-haiku-5-5": 12_500,
     }
     assert stats.timers == {"claude_batch.turnaround": timedelta(minutes=7)}
 
@@ -67,3 +86,50 @@ def test_a_submission_that_is_handed_on_counts_no_rows_yet(stats: RecordingStats
     metrics.report(manifest("in_progress"))
 
     assert stats.counters == {"claude_batch.submissions,status=in_progress": 1}
+
+
+def test_a_back_end_that_breaks_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "Stats", BrokenStats())
+
+    metrics.report(manifest("ended"))
+    metrics.StatsObserver().poll_failed(OSError())
+
+
+# ---------------------------------------------------------------- from tasks and triggers
+
+MESSAGES = ["a", {"prompt": "b", "model": "claude-haiku-5-5"}]
+
+
+def send_and_wait(bench: Workbench, **arguments: Any) -> Run:
+    with bench.dag("counted") as dag:
+        send = SendMessageBatchOperator(task_id="send", messages=MESSAGES, **arguments)
+        MessageBatchSensor(task_id="wait", batch=send.output, deferrable=True, poll_interval=0.1)
+    return bench.run(dag)
+
+
+@pytest.mark.airflow
+def test_a_task_counts_what_it_sends_and_lands(bench: Workbench, claude_default: str, stats: RecordingStats) -> None:
+    send_and_wait(bench)
+
+    assert stats.counters["claude_batch.requests,model=claude-opus-5-5"] == 1
+    assert stats.counters["claude_batch.requests,model=claude-haiku-5-5"] == 1
+    assert stats.counters["claude_batch.rows,outcome=succeeded,model=claude-haiku-5-5"] == 1
+    assert stats.counters["claude_batch.submissions,status=in_progress"] == 1
+    assert stats.counters["claude_batch.submissions,status=ended"] == 1
+    assert set(stats.timers) == {"claude_batch.queue_time", "claude_batch.turnaround"}
+
+
+@pytest.mark.airflow
+def test_a_lost_create_and_a_try_that_goes_on_are_recoveries(
+    bench: Workbench, claude_default: str, simulator: Any, stats: RecordingStats
+) -> None:
+    simulator.inject(Fault(do="drop_after_accept", on="create"))
+    with bench.dag("recovered") as dag:
+        SendMessageBatchOperator(task_id="ask", messages=["a"], wait_for_completion=True)
+
+    run = bench.run(dag)
+    assert stats.counters["claude_batch.recoveries,how=adopted"] == 1
+    run.again(dag, "ask")
+
+    assert stats.counters["claude_batch.recoveries,how=taken_over"] == 1
+    assert stats.counters["claude_batch.recoveries,how=sent_again"] == 0
