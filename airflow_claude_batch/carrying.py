@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Why an answer ends that is what was asked for.
+_WHOLE = frozenset({"end_turn", "stop_sequence", "tool_use"})
+
 
 class Work(Protocol):
     """What can be carried on: a submission, or a collection of batches made elsewhere."""
@@ -180,7 +183,9 @@ def _tell(manifest: Manifest) -> None:
         log.info("%d requests are on their way or answered, in %s", manifest.request_count, batches)
     else:
         counts = ", ".join(f"{count} {word}" for word, count in manifest.counts.items() if count)
-        log.info("Ended: %s. The rows are in %s", counts, manifest.results_path)
+        odd = ", ".join(f"{count} {why}" for why, count in manifest.stop_reasons.items() if why not in _WHOLE)
+        remark = f" Not whole, or no answer, by their stop_reason: {odd}." if odd else ""
+        log.info("Ended: %s.%s The rows are in %s", counts, remark, manifest.results_path)
     if manifest.by_model:
         log.info("Bill:\n%s", tally.to_table(manifest))
     if unpriced := (manifest.cost or {}).get("unpriced_models"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def read_rows(source: Mapping[str, Any] | str, *, schema: Any = None) -> Iterator[Row]:
     """Give the rows of a manifest, or of a results file by path or URI, one by one in input order.
 
+    A manifest's own ``responses`` are read where it has them, so that small results need no shared storage.
+
     :param schema: a pydantic model, or another type that pydantic's ``TypeAdapter`` takes: each ``output`` is given as
         an instance of it. Its own validators run now; only its JSON Schema was enforced when the rows were landed.
     :raises ResultsError: the file is not there, or a line of it is damaged, or an output is no instance.
@@ -27,6 +29,9 @@ def read_rows(source: Mapping[str, Any] | str, *, schema: Any = None) -> Iterato
 
 
 def _rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
+    if not isinstance(source, str) and source.get("responses") is not None:
+        yield from _inline(source["responses"])
+        return
     path = source if isinstance(source, str) else source.get("results_path")
     if not path:
         raise ResultsError("The manifest names no results_path: nothing is landed yet.")
@@ -50,6 +55,14 @@ def _rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
                     f"Line {number} of {path} is damaged ({type(error).__name__}). Restore the file, or remove it and "
                     "clear the task that landed it: it fetches the answers again, which the API keeps for 29 days."
                 ) from None
+
+
+def _inline(responses: Iterable[Any]) -> Iterator[Row]:
+    for number, response in enumerate(responses):
+        try:
+            yield msgspec.convert(response, results.Row)
+        except msgspec.ValidationError:
+            raise ResultsError(f"responses[{number}] of the manifest is no row.") from None
 
 
 def _with_instances(rows: Iterator[Row], schema: Any) -> Iterator[Row]:

@@ -24,9 +24,10 @@ def ours_landing(url: str, folder: str, requests: str, batch_ids: list[str]) -> 
     from airflow_claude_batch.api.auth import ApiKey
     from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
     from airflow_claude_batch.batch.collect import fetch
-    from airflow_claude_batch.batch.landing import Landing, OwnSlots
+    from airflow_claude_batch.batch.landing import Landing
     from airflow_claude_batch.batch.pricing import PriceTable
     from airflow_claude_batch.batch.requests import Requests
+    from airflow_claude_batch.batch.slots import OwnSlots
     from airflow_claude_batch.batch.storage import LocalFolder
 
     prices = PriceTable.load()

@@ -40,7 +40,7 @@ def fetch(client: ClaudeClient, batch: MessageBatch, landing: Landing, *, sleep:
         except (APIConnectionError, MalformedResponseError) as error:
             failure, before = str(error), -1
             continue
-        if intake.rows - intake.duplicates >= expected or intake.rows == before:
+        if intake.rows - len(intake.duplicates) >= expected or intake.rows == before:
             _report(batch, intake)
             return intake
         failure, before = f"{intake.rows} of {expected} rows", intake.rows
@@ -52,11 +52,16 @@ def fetch(client: ClaudeClient, batch: MessageBatch, landing: Landing, *, sleep:
 
 def _report(batch: MessageBatch, intake: Intake) -> None:
     """Say what is odd about a whole stream."""
-    short = batch.request_counts.total - (intake.rows - intake.duplicates)
+    short = batch.request_counts.total - (intake.rows - len(intake.duplicates))
     if short > 0:
         log.warning("%s has no result row for %d of its requests", batch.id, short)
     if intake.duplicates:
-        log.warning("%s has %d duplicate result rows; the first of each was kept", batch.id, intake.duplicates)
+        text = "%s has %d duplicate result rows, of which the first was kept: %s"
+        log.warning(text, batch.id, len(intake.duplicates), _named(intake.duplicates))
     if intake.strangers:
-        named = ", ".join(repr(custom_id[:64]) for custom_id in intake.strangers[:_NAMED])
-        log.warning("%s has %d result rows of requests that are not ours: %s", batch.id, len(intake.strangers), named)
+        text = "%s has %d result rows of requests that are not ours: %s"
+        log.warning(text, batch.id, len(intake.strangers), _named(intake.strangers))
+
+
+def _named(custom_ids: list[str]) -> str:
+    return ", ".join(repr(custom_id[:64]) for custom_id in custom_ids[:_NAMED])

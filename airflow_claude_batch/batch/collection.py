@@ -15,12 +15,13 @@ from airflow_claude_batch.batch import manifest as manifests
 from airflow_claude_batch.batch import results, storage
 from airflow_claude_batch.batch.collect import fetch
 from airflow_claude_batch.batch.ending import publish_end
-from airflow_claude_batch.batch.landing import ForeignSlots, Landing, OwnSlots, Slots
+from airflow_claude_batch.batch.landing import Landing
 from airflow_claude_batch.batch.manifest import Manifest
 from airflow_claude_batch.batch.observing import Observer, Unobserved
 from airflow_claude_batch.batch.policy import OUTAGE_PAUSE, OUTAGES, Done, Policy, Waiting
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.requests import Requests
+from airflow_claude_batch.batch.slots import ForeignSlots, OwnSlots, Slots
 from airflow_claude_batch.batch.validator import OutputValidator
 from airflow_claude_batch.batch.verdict import judge, still_running, unknown_batches
 from airflow_claude_batch.exceptions import NotFoundError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,14 @@ import msgspec
 from airflow_claude_batch.batch import manifest as manifests
 from airflow_claude_batch.batch import parquet, results, storage
 from airflow_claude_batch.batch.canceling import delete_batches
-from airflow_claude_batch.batch.landing import Landing
+from airflow_claude_batch.batch.landing import Landing, writing_to
 from airflow_claude_batch.batch.manifest import Manifest
 from airflow_claude_batch.batch.policy import Policy
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
+
+log = logging.getLogger(__name__)
 
 NO_ROW = "no result row came for this request"
 
@@ -38,10 +41,14 @@ def publish_end(
     missing = NO_ROW if complete else None
     size = landing.publish(folder, missing=missing)
     manifest = summarize(_published(landing, folder, policy, missing=missing))
-    manifests.publish(folder, manifest)
-    if complete and policy.delete_batches:
-        delete_batches(client, manifest.batch_ids)
-    if size > policy.max_inline_bytes or not complete:
+    with writing_to(folder, manifests.FILE):
+        manifests.publish(folder, manifest)
+    if not complete:
+        return manifest
+    if policy.delete_batches:
+        _delete(landing, folder, client, manifest)
+    _say_if_not_cached(landing, policy)
+    if size > policy.max_inline_bytes:
         return manifest
     rows = [msgspec.json.decode(line) for line in landing.lines(missing=missing)]
     return msgspec.structs.replace(manifest, responses=rows)
@@ -51,5 +58,28 @@ def _published(landing: Landing, folder: storage.Folder, policy: Policy, *, miss
     """Where the rows are, in the format that was asked for."""
     if policy.results_format == "jsonl" or missing is None:
         return folder.uri(results.FILE)
-    parquet.publish(folder, landing.lines(missing=missing))
+    with writing_to(folder, parquet.FILE):
+        parquet.publish(folder, landing.lines(missing=missing))
     return folder.uri(parquet.FILE)
+
+
+def _delete(landing: Landing, folder: storage.Folder, client: ClaudeClient, manifest: Manifest) -> None:
+    """Delete the batches if their answers need not be fetched ever again.
+
+    :raises ResultsError: what was landed cannot be read back as it was written.
+    """
+    if missing := manifest.counts["missing"]:
+        log.warning("The message batches are not deleted: for %d requests no result row came", missing)
+        return
+    landing.verify(folder, missing=NO_ROW)
+    delete_batches(client, manifest.batch_ids)
+
+
+def _say_if_not_cached(landing: Landing, policy: Policy) -> None:
+    if landing.is_caching_in_vain():
+        log.warning(
+            "The prompt cache was neither written nor read: what stands before the cache_control mark is shorter than "
+            "the model's least (512 to 4,096 tokens), or differs from request to request"
+        )
+    elif policy.warm_cache and not landing.bill.tokens.cached:
+        log.warning("The prompt cache was neither written nor read: no cache_control mark says what to cache")

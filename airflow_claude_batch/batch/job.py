@@ -25,7 +25,7 @@ from airflow_claude_batch.batch.catalogue import Models
 from airflow_claude_batch.batch.collect import fetch
 from airflow_claude_batch.batch.costing import Advisor
 from airflow_claude_batch.batch.ending import publish_end
-from airflow_claude_batch.batch.landing import Landing, OwnSlots
+from airflow_claude_batch.batch.landing import Landing, writing_to
 from airflow_claude_batch.batch.ledger import Ledger, Record
 from airflow_claude_batch.batch.manifest import Manifest
 from airflow_claude_batch.batch.observing import Observer, Unobserved
@@ -36,6 +36,7 @@ from airflow_claude_batch.batch.repair import make_room
 from airflow_claude_batch.batch.requests import Requests
 from airflow_claude_batch.batch.results import FINAL
 from airflow_claude_batch.batch.sending import in_repair, next_piece, send
+from airflow_claude_batch.batch.slots import OwnSlots
 from airflow_claude_batch.batch.validator import OutputValidator
 from airflow_claude_batch.batch.verdict import judge, lost_batch, out_of_time, refused_canary
 from airflow_claude_batch.exceptions import (
@@ -46,6 +47,7 @@ from airflow_claude_batch.exceptions import (
     NotFoundError,
     OverloadedError,
     RateLimitError,
+    ResultsError,
     SubmissionError,
 )
 
@@ -75,6 +77,7 @@ class Submission:
     _landing: Landing = field(init=False)
     _taken: dict[str, datetime | None] = field(default_factory=dict, init=False)
     _models: Models = field(init=False)
+    _has_lost_rows: bool = field(default=False, init=False)
     _stopped: bool = field(default=False, init=False)
     _unrepaired: str | None = field(default=None, init=False)
 
@@ -102,7 +105,10 @@ class Submission:
                 step = self._sit_out(error)
             if isinstance(step, Done):
                 return step
-            self._land()
+            try:
+                self._land()
+            except ResultsError as error:
+                step = self._sit_out(error)
             until = min(step.until, self._limit)
             made = [part.created_at for part in self.ledger.open_parts if part.created_at]
             return dataclasses.replace(
@@ -187,13 +193,15 @@ class Submission:
         self._land()
 
     def _collect_again(self) -> None:
-        """Before anything is sent again, read landed batches of which no row is left.
+        """Before anything is sent again, read landed batches of which rows are gone.
 
         Their requests were answered in later ones; or somebody put older rows over theirs: then they are paid for.
         """
         if all(status in FINAL for status in self._landing.statuses):
             return
-        for batch_id in self.ledger.landed_batch_ids - self._landing.batch_ids:
+        read = self._taken.keys() if self._has_lost_rows else self._landing.batch_ids
+        self._has_lost_rows = False
+        for batch_id in self.ledger.landed_batch_ids - read:
             try:
                 fetch(self.client, self.client.retrieve_batch(batch_id), self._landing, sleep=self.sleep)
             except NotFoundError as error:
@@ -315,7 +323,7 @@ class Submission:
 
     def _sit_out(self, error: Exception) -> Waiting:
         """An outage is not an answer. With nothing of ours at stake, the task's own retries decide."""
-        if not self.ledger.parts:
+        if not (self.ledger.parts or isinstance(error, ResultsError)):
             raise error
         if self.clock() >= self._deadline + DRAIN:
             raise out_of_time(self.ledger, self.policy) from error
@@ -346,6 +354,7 @@ class Submission:
         if (file := self.folder.open(results.FILE)) is not None:
             with file:
                 self._landing.restore(file)
+            self._has_lost_rows = manifests.speaks_of_more(self.folder, self._landing.counts())
 
     def _land(self) -> None:
         """Publish what was taken. Only then are its parts landed."""
@@ -355,7 +364,8 @@ class Submission:
         last = max((at for at in self._taken.values() if at is not None), default=None)
         landed = self.ledger.with_landed(self._taken, last)
         self._tell_queued()
-        manifests.publish(self.folder, self._manifest(landed, "in_progress"))
+        with writing_to(self.folder, manifests.FILE):
+            manifests.publish(self.folder, self._manifest(landed, "in_progress"))
         self.record.save(landed)
         self._taken.clear()
 
@@ -383,8 +393,6 @@ class Submission:
             complete=complete,
             summarize=lambda path: self._manifest(self.ledger, "ended" if complete else "in_progress", path),
         )
-        if self.policy.warm_cache and not self._landing.bill.tokens.cached:
-            log.warning("No prompt cache was written or read: the shared prefix is too short for it, or not marked")
         verdict, beyond_repair = judge(self._landing, self.policy, manifest, unrepaired=self._unrepaired)
         return Done(manifest, failure or verdict, permanent=permanent or (failure is None and beyond_repair))
 

@@ -1,136 +1,29 @@
 """Rows on their way from result streams to ``results.jsonl``: in any order in, in input order out.
 
-Memory is 15 bytes a request; the rows themselves wait in a spool file on the local disk. A landing may be
+Memory is 16 bytes a request; the rows themselves wait in a spool file on the local disk. A landing may be
 fed the same batch twice, and fed again what an earlier attempt landed: the first answer of a request stays.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO
 
 import msgspec
 
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch import results, storage
 from airflow_claude_batch.batch.pricing import PriceTable, Totals
-from airflow_claude_batch.batch.requests import Requests, parse_custom_id
 from airflow_claude_batch.batch.results import ANSWERED, FINAL, Outcome, Status
+from airflow_claude_batch.batch.slots import Slots
 from airflow_claude_batch.exceptions import ResultsError
-
-if TYPE_CHECKING:
-    from airflow_claude_batch.batch.validator import OutputValidator
-
-
-class Slots(Protocol):
-    """Where each result belongs."""
-
-    def __len__(self) -> int: ...
-
-    def places(self, custom_id: str, batch_id: str) -> Sequence[int]:
-        """The requests that an answer under this custom_id serves, the best first; none for a stranger's."""
-
-    @property
-    def twins(self) -> Mapping[int, int]:
-        """Requests that were not sent, with the ones whose answers are theirs too."""
-
-    def key(self, index: int) -> bytes:
-        """The user's key as JSON."""
-
-    def model(self, index: int) -> str | None:
-        """Which model the request asks, None if that is not known."""
-
-    def validator(self, custom_id: str, batch_id: str) -> OutputValidator | None:
-        """What an answer under this custom_id must satisfy, None if it may be any text."""
-
-
-class OwnSlots:
-    """The places of a submission's own requests.
-
-    An answer belongs to the request at its index while that has the same content. If it has not, the input has
-    changed since the answer was asked for: then it belongs wherever a request with its content stands now.
-    """
-
-    def __init__(self, requests: Requests, validator: OutputValidator | None = None) -> None:
-        self._requests = requests
-        self._count = len(requests)
-        self._validator = validator
-        self.twins = requests.twins
-        self._by_hash: dict[bytes, list[int]] = {}
-
-    def __len__(self) -> int:
-        return self._count
-
-    def key(self, index: int) -> bytes:
-        return self._requests.key(index)
-
-    def model(self, index: int) -> str:
-        return self._requests.model(index)
-
-    def places(self, custom_id: str, batch_id: str) -> Sequence[int]:
-        ours = parse_custom_id(custom_id)
-        if ours is None:
-            return ()
-        exact = ours.index < self._count and self._requests.hash(ours.index) == ours.hash
-        own = self.twins.get(ours.index, ours.index)
-        if exact and not self._by_hash:
-            return (own,)
-        same = self._same(ours.hash)
-        return (own, *(index for index in same if index != own)) if exact else same
-
-    def validator(self, custom_id: str, batch_id: str) -> OutputValidator | None:
-        """The submission's, if the request asked for its schema: it may have had a format of its own."""
-        if self._validator is None or not (places := self.places(custom_id, batch_id)):
-            return None
-        return self._validator if self._validator.is_asked_for(self._requests.params(places[0])) else None
-
-    def _same(self, hash_: bytes) -> Sequence[int]:
-        """Every request with this content; the table is built when the first answer is out of place."""
-        if not self._by_hash:
-            for index in range(len(self)):
-                if index in self.twins:
-                    continue
-                self._by_hash.setdefault(self._requests.hash(index), []).append(index)
-        return self._by_hash.get(hash_, ())
-
-
-class ForeignSlots:
-    """Batches that were made elsewhere: their custom_ids are the keys, their order is that of arrival.
-
-    A custom_id is unique in its batch only.
-    """
-
-    def __init__(self, request_count: int) -> None:
-        self._count = request_count
-        self.twins: Mapping[int, int] = {}
-        self._index: dict[tuple[str, str], int] = {}
-        self._keys: list[str] = []
-
-    def __len__(self) -> int:
-        return self._count
-
-    def places(self, custom_id: str, batch_id: str) -> Sequence[int]:
-        name = (batch_id, custom_id)
-        if name not in self._index:
-            if len(self._keys) == self._count:
-                return ()
-            self._index[name] = len(self._keys)
-            self._keys.append(custom_id)
-        return (self._index[name],)
-
-    def key(self, index: int) -> bytes:
-        return msgspec.json.encode(self._keys[index] if index < len(self._keys) else None)
-
-    def model(self, index: int) -> None:
-        """Only answers tell."""
-
-    def validator(self, custom_id: str, batch_id: str) -> None:
-        """What was asked for elsewhere is not known here."""
 
 
 @dataclass(slots=True)
@@ -138,7 +31,7 @@ class Intake:
     """What one result stream held."""
 
     rows: int = 0
-    duplicates: int = 0
+    duplicates: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)
 
 
@@ -174,8 +67,10 @@ class Landing:
         self._slots = slots
         self._prices = prices
         self.bill = Totals(prices)
-        self.stop_reasons: Counter[str] = Counter()
         self.statuses = bytearray(len(slots))
+        #: Why each answer ended, by its number; 0 is for requests without an answer.
+        self._stops = bytearray(len(slots))
+        self._stop_reasons = {"": 0}
         #: Batches of which something was taken or restored.
         self.batch_ids: set[str] = set()
         self._offsets = array("Q", bytes(8 * len(slots)))
@@ -236,7 +131,7 @@ class Landing:
             line = wire.decode_result_line(raw)
             intake.rows += 1
             if line.custom_id in seen:
-                intake.duplicates += 1
+                intake.duplicates.append(line.custom_id)
                 continue
             seen.add(line.custom_id)
             validator = slots.validator(line.custom_id, batch_id)
@@ -250,6 +145,7 @@ class Landing:
         """Give requests that were not sent the answers of their equals."""
         for twin, first in self._slots.twins.items():
             self.statuses[twin] = self.statuses[first]
+            self._stops[twin] = self._stops[first]
             self._offsets[twin] = self._offsets[first]
             self._lengths[twin] = self._lengths[first]
             self._models[twin] = self._models[first]
@@ -269,19 +165,24 @@ class Landing:
             return True
         self._spool.write(tail)
         self.statuses[index] = outcome.status
+        self._stops[index] = self._stop(outcome.stop_reason or "none") if outcome.usage is not None else 0
         self._offsets[index] = self._end
         self._lengths[index] = len(tail)
         self._models[index] = self._model_number(outcome.model)
         self._end += len(tail)
         if outcome.usage is not None and outcome.model is not None:
             self.bill.add(outcome.usage, outcome.model)
-            self.stop_reasons[outcome.stop_reason or "none"] += 1
         return True
 
     def _model_number(self, name: str | None) -> int:
         if name not in self._model_names:
             self._model_names.append(name)
         return self._model_names.index(name)
+
+    def _stop(self, reason: str) -> int:
+        """The number of a stop reason; the API has seven."""
+        room = len(self._stop_reasons)
+        return self._stop_reasons.setdefault(reason, room) if room < 255 else self._stop_reasons.get(reason, 0)
 
     def repairable(self) -> Iterator[int]:
         """Requests whose answers are invalid, while others may be valid."""
@@ -329,16 +230,22 @@ class Landing:
         :raises ResultsError: the storage refused; what was landed before is untouched.
         """
         size = 0
-        try:
-            with folder.writing(results.FILE) as file:
-                for line in self.lines(missing=missing):
-                    size += file.write(line)
-        except OSError as error:
-            raise ResultsError(
-                f"The answers are at the API, but {folder.uri(results.FILE)} could not be written ({error}). What "
-                "was landed before is untouched. A retry fetches them again and pays nothing."
-            ) from error
+        with writing_to(folder, results.FILE), folder.writing(results.FILE) as file:
+            for line in self.lines(missing=missing):
+                size += file.write(line)
         return size
+
+    def verify(self, folder: storage.Folder, *, missing: str | None) -> None:
+        """Read ``results.jsonl`` back.
+
+        :raises ResultsError: it is not what was published.
+        """
+        with writing_to(folder, results.FILE):
+            file = folder.open(results.FILE) or io.BytesIO()
+            with file:
+                is_whole = all(file.readline() == line for line in self.lines(missing=missing)) and not file.read(1)
+            if not is_whole:
+                raise OSError("what is read back is not what was written")
 
     def counts(self) -> dict[str, int]:
         """How many requests ended in which way, under the rows' words."""
@@ -356,6 +263,31 @@ class Landing:
     def answered_by(self) -> Iterator[str | None]:
         """For each request, the model whose answer is held."""
         return (self._model_names[number] for number in self._models)
+
+    def stop_reasons(self) -> dict[str, int]:
+        """Why the answers ended, the most frequent first."""
+        found, reasons = Counter(self._stops), list(self._stop_reasons)
+        return {reasons[stop]: count for stop, count in found.most_common() if stop}
+
+    def is_caching_in_vain(self) -> bool:
+        """Whether the prompt cache was asked for, and no answer wrote or read it."""
+        tokens = self.bill.tokens
+        return bool(tokens.prompt) and not tokens.cached and self._slots.is_caching()
+
+
+@contextlib.contextmanager
+def writing_to(folder: storage.Folder, name: str) -> Iterator[None]:
+    """Say of a storage that refuses what became of the answers.
+
+    :raises ResultsError: it has refused.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ResultsError(
+            f"The answers are at the API, but {folder.uri(name)} could not be written ({error}). What was landed "
+            "before is untouched. A retry fetches them again and pays nothing."
+        ) from error
 
 
 def _status_of(row: _Landed, prices: PriceTable) -> Status:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,15 +15,18 @@ from airflow_claude_batch.exceptions import SubmissionRecordError
 FILE = "manifest.json"
 SCHEMA_VERSION = 1
 DRY_RUN = "dry_run"
+#: How requests end that were paid for.
+_PAID = ("succeeded", "invalid_output")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a submission came to.
 
     ``status`` is ``ended`` once every request has its final row, ``dry_run`` if nothing was sent, else
-    ``in_progress``. ``responses`` holds the rows themselves while they are small, else None and ``results_path`` says
-    where they are. ``landed_batch_ids`` are the batches whose answers are in that file, or are not wanted any more.
-    ``by_model`` has the counts, usage and USD of each model's rows.
+    ``in_progress``. ``stop_reasons`` counts why the answers ended, those of ``invalid_output`` rows too: ``max_tokens``
+    and ``refusal`` are not what was asked for. ``responses`` holds the rows themselves while they are small, else None
+    and ``results_path`` says where they are. ``landed_batch_ids`` are the batches whose answers are in that file, or
+    are not wanted any more. ``by_model`` has the counts, usage and USD of each model's rows.
     """
 
     submission_id: str
@@ -32,6 +35,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     request_count: int
     counts: dict[str, int]
     results_path: str | None
+    stop_reasons: dict[str, int] = {}
     responses: list[Any] | None = None
     landed_batch_ids: list[str] = []
     usage: dict[str, Any] | None = None
@@ -81,6 +85,12 @@ def landed_batch_ids(folder: storage.Folder) -> frozenset[str]:
     return frozenset(known.landed_batch_ids if known else ())
 
 
+def speaks_of_more(folder: storage.Folder, counts: Mapping[str, int]) -> bool:
+    """Whether the manifest, which is written after the rows, counts more paid answers: then some rows are lost."""
+    known = published(folder)
+    return known is not None and any(known.counts.get(word, 0) > counts[word] for word in _PAID)
+
+
 def publish(folder: storage.Folder, manifest: Manifest) -> None:
     """Write the manifest beside the rows that it speaks of, after them."""
     storage.write(folder, FILE, msgspec.json.encode(msgspec.structs.replace(manifest, responses=None)))
@@ -105,6 +115,7 @@ def summarize(
         batch_ids=list(batch_ids),
         request_count=len(landing.statuses),
         counts=landing.counts(),
+        stop_reasons=landing.stop_reasons(),
         results_path=results_path,
         landed_batch_ids=[batch_id for batch_id in batch_ids if batch_id in landed],
         usage=landing.bill.tokens.to_manifest(),

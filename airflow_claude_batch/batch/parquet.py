@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FILE: Final = "results.parquet"
 ROWS_PER_GROUP: Final = 10_000
+_ROWS_READ: Final = 100  # made Python objects at once
+BYTES_PER_GROUP: Final = 16_000_000  # of JSON: an answer may be as long as half a million characters
 
 _TEXT: Final = ("status", "text", "stop_reason", "model", "cost_usd", "batch_id", "custom_id")
 _JSON: Final = ("key", "output", "usage", "error", "message", "replaced")
@@ -57,7 +59,8 @@ def read(file: Any) -> Iterator[Row]:
     import pyarrow.parquet
 
     parquet = pyarrow.parquet.ParquetFile(file)
-    for batch in parquet.iter_batches(ROWS_PER_GROUP):
+    groups = (parquet.read_row_group(number) for number in range(parquet.num_row_groups))
+    for batch in itertools.chain.from_iterable(group.to_batches(_ROWS_READ) for group in groups):
         for record in batch.to_pylist():
             values = {name: msgspec.json.decode(record[name]) for name in _JSON if record[name] is not None}
             yield msgspec.convert({**record, **values}, Row)
@@ -73,8 +76,15 @@ def _schema() -> pyarrow.Schema:
 
 def _groups(lines: Iterable[bytes]) -> Iterator[list[dict[str, Any]]]:
     decoder = msgspec.json.Decoder(_RawRow)
-    rows = (decoder.decode(line) for line in lines)
-    while group := [_record(row) for row in itertools.islice(rows, ROWS_PER_GROUP)]:
+    group: list[dict[str, Any]] = []
+    size = 0
+    for line in lines:
+        group.append(_record(decoder.decode(line)))
+        size += len(line)
+        if len(group) >= ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
+            yield group
+            group, size = [], 0
+    if group:
         yield group
 
 

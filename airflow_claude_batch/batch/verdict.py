@@ -51,8 +51,8 @@ def out_of_time(ledger: Ledger, policy: Policy) -> BatchTimeoutError:
 
 
 def refused_canary(landing: Landing) -> BatchIncompleteError | None:
-    """The failure of a submission whose first request was refused before any was answered: all would be."""
-    if Status.REFUSED not in landing.statuses or any(status in ANSWERED for status in landing.statuses):
+    """The failure of a submission whose first request was refused before any was accepted: all would be."""
+    if Status.REFUSED not in landing.statuses or not FINAL.isdisjoint(set(landing.statuses) - {Status.REFUSED}):
         return None
     return BatchIncompleteError(
         f"The request that went first was refused: {'; '.join(_first_failures(landing, 1))}. The others, which "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -458,7 +459,7 @@ def test_odd_rows_are_dropped_and_said(make: Callable[..., Bench], caplog: pytes
     done = bench.land(batch, own=True)
 
     assert done.manifest.counts["succeeded"] == len(bench.rows) == 3
-    assert "1 duplicate result rows; the first of each was kept" in caplog.text
+    assert re.search(r"1 duplicate result rows, of which the first was kept: '0123456789ab-\d-", caplog.text)
     assert "1 result rows of requests that are not ours: '" in caplog.text
 
 
@@ -472,6 +473,29 @@ def test_batches_are_deleted_once_their_rows_are_landed_if_so_asked(make: Callab
 
     assert bench.simulator.books()["batches"][0]["deleted"]
     assert bench.land(batch, policy=Policy(delete_batches=True)).manifest.counts["succeeded"] == 1
+
+
+def test_batches_without_a_row_for_every_request_are_not_deleted(
+    make: Callable[..., Bench], caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = make(batch_seconds=0, shuffle=False)
+    batch = bench.own("a", "b", "c")
+    bench.simulator.inject(Fault(do="missing_row", on="results", times=None))
+    done = bench.land(batch, own=True, policy=Policy(delete_batches=True))
+
+    assert done.manifest.counts["missing"] == 1
+    assert not bench.simulator.books()["batches"][0]["deleted"]
+    assert "The message batches are not deleted: for 1 requests no result row came" in caplog.text
+
+
+def test_prompt_cache_that_was_asked_for_in_vain_is_said(
+    make: Callable[..., Bench], caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = make(batch_seconds=0)
+    system = [{"type": "text", "text": "be brief", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
+    bench.land(bench.own({"prompt": "a", "system": system}), own=True)
+
+    assert "The prompt cache was neither written nor read: what stands before the cache_control mark" in caplog.text
 
 
 def test_batches_are_not_deleted_while_one_runs(make: Callable[..., Bench]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +13,8 @@ from submission_world import World
 
 from airflow_claude_batch.batch.messages import Defaults
 from airflow_claude_batch.batch.policy import Policy, Waiting
+from airflow_claude_batch.batch.schema import read_schema
+from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import (
     BatchIncompleteError,
     BatchTimeoutError,
@@ -253,6 +256,21 @@ def test_a_refused_canary_stops_the_others(tmp_path: Path) -> None:
     assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [1]
 
 
+def test_an_answer_of_the_canary_that_is_not_valid_stops_nobody(tmp_path: Path) -> None:
+    """Others that are refused later are no reason to leave what runs."""
+    schema = read_schema({"type": "object", "properties": {"n": {"type": "integer"}}})
+    world = make_world(
+        tmp_path, outcome=fails_first(9, "errored:invalid_request_error", 1), answer=lambda params, n: "not JSON"
+    )
+
+    done = world.run(TEN, Policy(canary=True, max_requests=4), output_schema=schema)
+
+    assert "went first" not in str(done.failure)
+    assert done.manifest.status == "ended"
+    assert done.manifest.counts["invalid_output"] == 9
+    assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [1, 4, 4, 1]
+
+
 def test_an_answered_canary_is_followed_by_the_others(tmp_path: Path) -> None:
     world = make_world(tmp_path)
 
@@ -271,6 +289,59 @@ def test_a_warmed_cache_is_read_by_the_others(tmp_path: Path) -> None:
 
     assert done.manifest.usage is not None
     assert done.manifest.usage["cache_read_input_tokens"] >= 9 * done.manifest.usage["ephemeral_1h_input_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "mark", "policy", "says"),
+    [
+        pytest.param("rules " * 4000, True, Policy(warm_cache=True), None, id="read"),
+        pytest.param("rules", True, Policy(), "what stands before the cache_control mark is shorter", id="too short"),
+        pytest.param("rules", True, Policy(warm_cache=True), "is shorter than the model's least", id="warmed in vain"),
+        pytest.param("rules", False, Policy(warm_cache=True), "no cache_control mark says what to cache", id="no mark"),
+        pytest.param("rules", False, Policy(), None, id="not asked for"),
+    ],
+)
+def test_a_prompt_cache_without_use_is_said(
+    text: str, mark: bool, policy: Policy, says: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    block: dict[str, Any] = {"type": "text", "text": text}
+    if mark:
+        block["cache_control"] = {"type": "ephemeral", "ttl": "1h"}
+
+    make_world(tmp_path).run(TEN, policy, defaults=Defaults(model="claude-haiku-5-5", max_tokens=64, system=[block]))
+
+    assert ("The prompt cache was neither written nor read" in caplog.text) is (says is not None)
+    assert (says or "") in caplog.text
+
+
+def test_batches_are_deleted_only_when_the_landed_rows_read_back_as_they_were(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+
+    class Lossy(LocalFolder):
+        """Loses the last line of the rows, as a disk does that lies about what it has written."""
+
+        losing = True
+
+        def open(self, name: str) -> Any:
+            file = super().open(name)
+            if name != "results.jsonl" or file is None or not self.losing:
+                return file
+            with file:
+                return io.BytesIO(b"".join(file.readlines()[:-1]))
+
+    with world.attempt(TEN, Policy(delete_batches=True)) as submission:
+        folder = Lossy(world.folder.path)
+        submission.folder = folder
+        for _ in range(4):
+            step = submission.advance()
+            world.clock.advance(100)
+        assert isinstance(step, Waiting)
+        assert not world.simulator.books()["batches"][0]["deleted"]
+
+        folder.losing = False
+        assert world.finish(submission).failure is None
+    assert world.simulator.books()["batches"][0]["deleted"]
+    assert world.billed == 10
 
 
 def test_deleted_batches_leave_their_rows(tmp_path: Path) -> None:

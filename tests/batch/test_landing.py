@@ -14,11 +14,12 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_claude_batch.batch.landing import ForeignSlots, Landing, OwnSlots
+from airflow_claude_batch.batch.landing import Landing
 from airflow_claude_batch.batch.messages import Request
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.requests import Requests, write_requests
 from airflow_claude_batch.batch.results import Status
+from airflow_claude_batch.batch.slots import ForeignSlots, OwnSlots
 from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
 from airflow_claude_batch.exceptions import MalformedResponseError, ResultsError
 
@@ -103,7 +104,7 @@ def test_rows_are_in_input_order_once_each_whatever_the_streams_did(
             seed.shuffle(stream)
             intake = landing.take("b", stream)
             assert intake.rows == len(stream)
-            assert intake.duplicates == len(again)
+            assert len(intake.duplicates) == len(again)
             assert sorted(intake.strangers) == [f"stranger{number}" for number in range(strangers)]
         found = rows(landing)
 
@@ -150,7 +151,7 @@ def test_restored_output_lands_byte_for_byte_the_same(endings: list[str | None],
                 assert other.statuses == first.statuses
                 assert other.counts() == first.counts()
                 assert other.bill.tokens == first.bill.tokens
-                assert other.stop_reasons == first.stop_reasons
+                assert other.stop_reasons() == first.stop_reasons()
 
 
 def test_stream_that_is_cut_and_taken_again_counts_nobody_twice() -> None:
@@ -356,6 +357,31 @@ def test_foreign_rows_are_restored_by_batch() -> None:
 
 
 # ---------------------------------------------------------------- the file
+
+
+def stopped(custom_id: str, reason: str | None) -> bytes:
+    result = json.loads(line(custom_id))
+    result["result"]["message"]["stop_reason"] = reason
+    return json.dumps(result).encode()
+
+
+def test_stop_reasons_are_counted_as_the_rows_have_them() -> None:
+    with requests_of(*range(6)) as requests, landing_of(requests) as landing:
+        reasons = ["end_turn", "max_tokens", "refusal", None, "end_turn"]
+        lines = [stopped(requests.custom_id(index, TOKEN), reason) for index, reason in enumerate(reasons)]
+        landing.take("b", [*lines, line(requests.custom_id(5, TOKEN), type_="expired")])
+        landing.take("b", lines)
+
+        assert landing.stop_reasons() == {"end_turn": 2, "max_tokens": 1, "refusal": 1, "none": 1}
+        assert [row["stop_reason"] for row in rows(landing)] == [*reasons, None]
+
+
+def test_more_stop_reasons_than_a_byte_can_tell_apart_are_no_failure() -> None:
+    with requests_of(*range(300)) as requests, landing_of(requests) as landing:
+        landing.take("b", [stopped(requests.custom_id(index, TOKEN), f"reason {index}") for index in range(300)])
+
+        assert landing.counts()["succeeded"] == 300
+        assert landing.stop_reasons()["reason 253"] == 1
 
 
 @pytest.mark.parametrize("kind", ["disk", "object store"])

@@ -10,9 +10,10 @@ import pytest
 
 from airflow_claude_batch.batch import manifest as manifests
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.landing import ForeignSlots, Landing
+from airflow_claude_batch.batch.landing import Landing
 from airflow_claude_batch.batch.manifest import Manifest, landed_batch_ids, read_manifest
 from airflow_claude_batch.batch.pricing import PriceTable
+from airflow_claude_batch.batch.slots import ForeignSlots
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import SubmissionRecordError
 
@@ -58,6 +59,7 @@ def test_manifest_has_the_shape_that_is_promised() -> None:
         "request_count",
         "counts",
         "results_path",
+        "stop_reasons",
         "responses",
         "landed_batch_ids",
         "usage",

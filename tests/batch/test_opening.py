@@ -331,6 +331,19 @@ def test_damaged_rows_stop_the_attempt_and_removing_them_mends_it_as_the_error_s
     assert world.billed == 2
 
 
+def test_rows_of_which_a_part_is_lost_are_fetched_again_and_not_paid_for_again(world: World) -> None:
+    """A file that ends early, but at the end of a line, shows no damage."""
+    world.run(["a", "b"], Policy())
+    rows, path = world.rows, world.folder.path / "results.jsonl"
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+
+    done = world.run(["a", "b"], Policy())
+
+    assert done.failure is None
+    assert world.rows == rows
+    assert (world.billed, world.simulator.calls()["create"]) == (2, 1)
+
+
 def test_rows_that_were_removed_serve_what_is_left_of_a_changed_input(world: World) -> None:
     world.run(["a", "b"], Policy())
     (world.folder.path / "results.jsonl").unlink()

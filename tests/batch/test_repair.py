@@ -11,12 +11,13 @@ import pytest
 from submission_world import World
 
 from airflow_claude_batch.batch import schema as schemas
-from airflow_claude_batch.batch.landing import Landing, OwnSlots
+from airflow_claude_batch.batch.landing import Landing
 from airflow_claude_batch.batch.messages import Defaults
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.requests import Requests
 from airflow_claude_batch.batch.schema import read_schema
+from airflow_claude_batch.batch.slots import OwnSlots
 from airflow_claude_batch.batch.validator import OutputValidator
 from airflow_claude_batch.exceptions import SubmissionRecordError
 from airflow_claude_batch.simulator import Fault, ManualClock, Simulator

@@ -15,10 +15,11 @@ import pytest
 from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.http import SLICE_BYTES
-from airflow_claude_batch.batch.landing import Landing, OwnSlots
+from airflow_claude_batch.batch.landing import Landing
 from airflow_claude_batch.batch.messages import Defaults, Request, read_request
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.requests import CreateBody, Requests, write_requests
+from airflow_claude_batch.batch.slots import OwnSlots
 from airflow_claude_batch.batch.storage import LocalFolder
 
 DEFAULTS = Defaults(model="claude-haiku-5-5", max_tokens=64)

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from airflow_claude_batch.batch import verdict
-from airflow_claude_batch.batch.landing import ForeignSlots, Landing
+from airflow_claude_batch.batch.landing import Landing
 from airflow_claude_batch.batch.ledger import Ledger, Part
 from airflow_claude_batch.batch.manifest import Manifest, summarize
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.pricing import PriceTable
+from airflow_claude_batch.batch.slots import ForeignSlots
 from airflow_claude_batch.exceptions import APIConnectionError
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)

@@ -27,6 +27,7 @@ MANIFEST = {
     "counts",
     "responses",
     "results_path",
+    "stop_reasons",
     "usage",
     "by_model",
     "cost",

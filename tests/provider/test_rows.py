@@ -48,6 +48,19 @@ def test_rows_are_read_in_their_order_wherever_the_file_is_named(source: Any, pa
     assert all(isinstance(row, Row) for row in rows)
 
 
+def test_rows_that_the_manifest_holds_need_no_storage() -> None:
+    rows = list(read_rows({"results_path": "/on/another/machine.jsonl", "responses": ROWS}, schema=City))
+
+    assert [row.key for row in rows] == ["a", {"b": [1, None]}, None]
+    assert rows[0].output == City(city="Ulm")
+
+
+def test_response_that_is_no_row_is_named_and_not_quoted() -> None:
+    with pytest.raises(ResultsError, match=r"responses\[1\] of the manifest is no row") as error:
+        list(read_rows({"responses": [ROWS[0], {"index": "secret"}]}))
+    assert "secret" not in str(error.value)
+
+
 def test_rows_are_read_one_by_one(path: Path) -> None:
     with path.open("a") as file:
         file.write("damage\n")

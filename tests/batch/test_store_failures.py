@@ -1,0 +1,129 @@
+"""An object store that fails at any one moment: nothing half-written, nothing lost, nothing paid for twice."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stores import Store
+from submission_world import World
+
+from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.policy import Done, Policy
+from airflow_claude_batch.batch.storage import ObjectFolder
+from airflow_claude_batch.exceptions import ClaudeBatchError
+from airflow_claude_batch.simulator import ManualClock, Simulator
+
+TEN = [f"question {number}" for number in range(10)]
+POLICY = Policy(max_requests=4, results_format="parquet")
+
+
+class TheirError(Exception):
+    """What a store's library raises."""
+
+
+@dataclass
+class FailingStore:
+    """Counts the calls of one kind, and lets those fail that are named."""
+
+    kind: str
+    failing: set[int] = field(default_factory=set)
+    calls: int = 0
+
+    def store(self) -> Store:
+        counter = self
+
+        class Counted(Store):
+            def put_file(self, *args: Any, **options: Any) -> None:
+                counter.count("put")
+                super().put_file(*args, **options)
+
+            def _open(self, *args: Any, **options: Any) -> Any:
+                counter.count("open")
+                return super()._open(*args, **options)
+
+        return Counted()
+
+    def count(self, kind: str) -> None:
+        if kind == self.kind:
+            self.calls += 1
+            if self.calls in self.failing:
+                raise TheirError(f"call {self.calls} has failed")
+
+
+@dataclass
+class StoreWorld(World):
+    """A submission whose folder is in an object store."""
+
+    store: Any = None
+
+    @property
+    def folder(self) -> Any:
+        return ObjectFolder(self.store, "/bucket/run", uri="s3://bucket/run")
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        data = storage.read(self.folder, "results.jsonl")
+        return [json.loads(line) for line in (data or b"").split(b"\n") if line]
+
+
+def world_of(path: Path, failing: FailingStore) -> StoreWorld:
+    clock = ManualClock()
+    return StoreWorld(path, Simulator(clock=clock, batch_seconds=90), clock, store=failing.store())
+
+
+def calls_of(kind: str, path: Path) -> int:
+    """How many such calls a submission makes that meets no failure."""
+    counter = FailingStore(kind)
+    assert world_of(path, counter).run(TEN, POLICY).failure is None
+    return counter.calls
+
+
+@pytest.mark.parametrize("kind", ["put", "open"])
+def test_one_failure_of_the_store_at_any_moment_costs_a_retry_and_no_money(kind: str, tmp_path: Path) -> None:
+    for number in range(1, calls_of(kind, tmp_path) + 1):
+        path = tmp_path / str(number)
+        path.mkdir()
+        world = world_of(path, FailingStore(kind, {number}))
+        done: Done | None = None
+        for _ in range(3):
+            try:
+                done = world.run(TEN, POLICY)
+            except (ClaudeBatchError, OSError) as error:
+                assert f"call {number} has failed" in str(error)  # noqa: PT017  # it may be sat out as well
+                assert [row["index"] for row in world.rows] == sorted({row["index"] for row in world.rows})
+            else:
+                break
+
+        assert done is not None
+        assert done.failure is None
+        assert [row["text"] is not None for row in world.rows] == [True] * 10
+        assert world.billed == 10
+        assert done.manifest.results_path == "s3://bucket/run/results.parquet"
+
+
+def test_store_that_stays_down_while_answers_are_landed_is_waited_for_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing = FailingStore("put")
+    world = world_of(tmp_path, failing)
+    with world.attempt(TEN, POLICY) as submission:
+        submission.advance()
+        failing.failing = set(range(failing.calls, 1000))
+        world.clock.advance(100)
+        before = world.rows
+        step = submission.advance()
+
+        assert not isinstance(step, Done)
+        assert step.until - world.clock.now() <= POLICY.timeout
+        assert world.rows == before == []
+        assert re.search(r"s3://bucket/run/results\.jsonl could not be written .* pays nothing", caplog.text)
+
+        failing.failing = set()
+        assert world.finish(submission).failure is None
+    assert [row["index"] for row in world.rows] == list(range(10))
+    assert world.billed == 10
