@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_claude_batch._compat import DecoratedOperator, determine_kwargs, task_decorator_factory
 from airflow_claude_batch.operators import SendMessageBatchOperator
-from airflow_claude_batch.templating import Unshown, plain
+from airflow_claude_batch.templating import Unshown, is_data_for_function, plain
 
 if TYPE_CHECKING:
     import jinja2
@@ -51,9 +51,14 @@ class ClaudeBatchDecoratedOperator(DecoratedOperator, SendMessageBatchOperator):
         seen_oids: set[int] | None = None,
     ) -> Any:
         """Render as the operator does, and keep what the function is called with out of the UI: prompts come of it."""
-        rendered = super().render_template(content, context, jinja_env, seen_oids)
-        is_all_of_them = content is self.op_args or content is self.op_kwargs
-        return Unshown(rendered, "given to the function") if content and is_all_of_them else rendered
+        if not content or (content is not self.op_args and content is not self.op_kwargs):
+            return super().render_template(content, context, jinja_env, seen_oids)
+        if content is self.op_kwargs:
+            seen_oids = {
+                *(seen_oids or ()),
+                *(id(value) for name, value in content.items() if is_data_for_function(self, name)),
+            }
+        return Unshown(super().render_template(content, context, jinja_env, seen_oids), "given to the function")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Call the function and send what it gives."""

@@ -21,7 +21,7 @@ from airflow_claude_batch.arguments import (
     check_timeout,
 )
 from airflow_claude_batch.exceptions import ConfigurationError
-from airflow_claude_batch.templating import Unshown, has_marks, render_messages
+from airflow_claude_batch.templating import Unshown, has_marks, is_data, render_messages
 
 if TYPE_CHECKING:
     import jinja2
@@ -208,13 +208,17 @@ class SendMessageBatchOperator(BaseOperator):
         try:
             if content is self.messages and content is not None and not _is_plain(content):
                 return render_messages(self, content, context, jinja_env, seen_oids)
-            rendered = self._rendered(content, context, jinja_env, seen_oids)
+            rendered = content if self._is_data(content) else self._rendered(content, context, jinja_env, seen_oids)
         finally:
             self._renders = False
         return Unshown(rendered, "the system prompt") if content is self.system and content is not None else rendered
 
     def _rendered(self, content: Any, *how: Any) -> Any:
         return content if _is_plain(content) else super().render_template(content, *how)
+
+    def _is_data(self, content: Any) -> bool:
+        names = [name for name in self.template_fields if getattr(self, name) is content]
+        return any(is_data(self, name) for name in names)
 
     def _check_arguments(self) -> None:
         """Refuse at parse time what can be known then.

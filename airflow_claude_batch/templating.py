@@ -103,13 +103,35 @@ def _is_reference(content: Any) -> bool:
     return hasattr(content, "iter_references") and hasattr(content, "resolve")
 
 
+def is_data(task: BaseOperator, field: str) -> bool:
+    """Whether another task gave a field to ``expand_kwargs``: Airflow takes it for what the author wrote.
+
+    What another task gives to ``expand``, Airflow leaves alone by itself.
+    """
+    mapped = _mapped(task)
+    return mapped is not None and field not in mapped.partial_kwargs and _is_reference(mapped.expand_input.value)
+
+
+def is_data_for_function(task: BaseOperator, argument: str) -> bool:
+    """The same for an argument of a decorated task's function."""
+    mapped = _mapped(task)
+    expanded = getattr(mapped, "op_kwargs_expand_input", None)
+    return expanded is not None and argument not in mapped.partial_kwargs["op_kwargs"] and _is_reference(expanded.value)
+
+
 def _is_mapped_argument(task: BaseOperator) -> bool:
     """Whether ``messages`` was given to ``expand``, and not to ``partial``."""
+    mapped = _mapped(task)
+    return mapped is not None and "messages" not in mapped.partial_kwargs
+
+
+def _mapped(task: BaseOperator) -> Any:
+    """The mapped operator that a task comes of; None if it is not mapped."""
     if not getattr(task, "_BaseOperator__from_mapped", False):
-        return False
+        return None
     dag = task.get_dag()
     mapped = dag.task_dict.get(task.task_id) if dag else None
-    return "messages" not in getattr(mapped, "partial_kwargs", {})
+    return mapped if hasattr(mapped, "partial_kwargs") else None
 
 
 def has_marks(content: Any) -> bool:

@@ -27,10 +27,11 @@ PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Airflow's options in plain words</title>
 <style>
 body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222 }}
-table {{ border-collapse: collapse; width: 100% }}
+table {{ border-collapse: collapse; table-layout: fixed; width: 100% }}
 th, td {{ border-top: 1px solid #ddd; padding: .5rem .75rem .5rem 0; text-align: left; vertical-align: top }}
-td {{ white-space: pre-line; width: 38% }}
-td:first-child {{ font-family: monospace; overflow-wrap: anywhere }}
+th:first-child {{ width: 24% }}
+td {{ white-space: pre-line; overflow-wrap: break-word }}
+td:first-child {{ font-family: monospace }}
 </style>
 <h1>Airflow's options in plain words</h1>
 <p>{count} options, explained by {model} in message batch {batches}.</p>

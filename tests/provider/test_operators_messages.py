@@ -128,6 +128,65 @@ def test_mapped_arguments_are_submissions_of_their_own(bench: Workbench, claude_
     assert run.xcom("expanded", 1)["results_path"].endswith("/expanded/1/results.jsonl")
 
 
+def echo(params: dict[str, Any], position: int) -> str:
+    """Answers with what was asked."""
+    return json.dumps(params)
+
+
+@pytest.mark.parametrize("simulator", [{"answer": echo}], indirect=True)
+@pytest.mark.parametrize("native", [False, True], ids=["text DAG", "native DAG"])
+def test_what_an_upstream_task_gives_for_any_field_is_not_rendered(
+    native: bool, bench: Workbench, claude_default: str
+) -> None:
+    data = "{{ conn.claude_default.password }}"
+    kwargs = {"messages": [data], "system": data, "request_params": {"metadata": {"user_id": data}}}
+    with bench.dag(f"any_field_{native}", render_template_as_native_obj=native) as dag:
+
+        @task
+        def strings() -> list[str]:
+            return [data]
+
+        @task
+        def mappings() -> list[dict[str, Any]]:
+            return [kwargs]
+
+        @task(multiple_outputs=True)
+        def fields() -> dict[str, Any]:
+            return kwargs
+
+        @task.claude_batch(wait_for_completion=True, model="{{ 'claude-haiku-5-5' }}", system="{{ run_id[:6] }}")
+        def function(given: Any, written: str = "") -> list[Any]:
+            return [text for text in (given, written) if text]
+
+        given = fields()
+        ask("one_by_one", **{name: given[name] for name in kwargs})
+        ask_mapped("expanded", messages=["x"]).expand(system=strings())
+        ask_mapped("by_kwargs", model="{{ 'claude-haiku-5-5' }}").expand_kwargs(mappings())
+        ask_mapped("literal").expand_kwargs([{"messages": ["x"], "system": "{{ run_id[:6] }}"}])
+        function.override(task_id="function_expanded").expand(given=strings())
+        function.override(task_id="function_by_kwargs").partial(written="{{ run_id[:6] }}").expand_kwargs(
+            strings().map(lambda text: {"given": text})
+        )
+    run = bench.run(dag)
+
+    assert {state for name, state in run.states.items() if name != "fields"} == {"success"}
+    for task_id, index in {"one_by_one": -1, "by_kwargs": 0}.items():
+        asked_for = json.loads(str(next(read_rows(run.xcom(task_id, index))).text))
+        assert asked_for["system"] == data
+        assert asked_for["messages"][0]["content"] == data
+        assert asked_for["metadata"]["user_id"] == data
+    assert asked_for["model"] == "claude-haiku-5-5"
+    system = {
+        task_id: json.loads(str(next(read_rows(run.xcom(task_id, 0))).text))["system"]
+        for task_id in ("expanded", "literal", "function_expanded")
+    }
+    assert system == {"expanded": data, "literal": "manual", "function_expanded": "manual"}
+    for task_id, texts in {"function_expanded": [data], "function_by_kwargs": [data, "manual"]}.items():
+        rows = [json.loads(str(row.text)) for row in read_rows(run.xcom(task_id, 0)) if row.text]
+        assert [row["messages"][0]["content"] for row in rows] == texts
+        assert {row["model"] for row in rows} == {"claude-haiku-5-5"}
+
+
 def test_files_are_answered_line_by_line(bench: Workbench, claude_default: str, tmp_path: Any) -> None:
     lines = b"".join(json.dumps(element).encode() + b"\n" for element in DATA)
     (tmp_path / "messages.jsonl").write_bytes(lines)
@@ -144,11 +203,6 @@ def test_files_are_answered_line_by_line(bench: Workbench, claude_default: str, 
     run = bench.run(dag)
 
     assert asked(run.xcom("path")) == asked(run.xcom("template")) == asked(run.xcom("upstream")) == ASKED
-
-
-def echo(params: dict[str, Any], position: int) -> str:
-    """Answers with what was asked."""
-    return json.dumps(params)
 
 
 @pytest.mark.parametrize("simulator", [{"answer": echo}], indirect=True)
