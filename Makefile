@@ -24,6 +24,9 @@ matrix: $(STAMP) ## the Airflow tests on 3.0, 3.1, 3.2 and 3.3 (ONLY=3.0 narrows
 chaos: $(STAMP) ## crashes and faults by seed, RUNS of them from SEED on
 	@CHAOS_RUNS=$(or $(RUNS),1000) CHAOS_SEED=$(or $(SEED),1) $(BIN)/pytest -n 2 tests/crash/test_chaos.py
 
+fuzz: $(STAMP) ## strange and damaged input, FUZZ examples of each kind, other ones every time (5000: half an hour or so)
+	@FUZZ=$(or $(FUZZ),1000) $(BIN)/pytest -n 2 --timeout 0 tests/fuzz $(ARGS)
+
 lint: $(STAMP) ## formatting, lint rules, import contracts
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/lint-imports
 
@@ -70,4 +73,4 @@ $(STAMP): pyproject.toml constraints.txt
 .DEFAULT:
 	@echo "There is no 'make $@'. There is:"; $(MAKE) --no-print-directory help; exit 2
 
-.PHONY: help chaos demo demo-stop test matrix lint types bench peers thousand check fmt clean
+.PHONY: help chaos fuzz demo demo-stop test matrix lint types bench peers thousand check fmt clean

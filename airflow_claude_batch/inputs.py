@@ -135,7 +135,7 @@ class _Lines(Iterator[Any]):
             raise InputError(
                 f"messages: {uri} breaks off after line {self.number}: {error}. Write it again, whole."
             ) from error
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidMessageError(
                 f"messages: line {self.number} of {uri} is not JSON ({type(error).__name__})."
             ) from None

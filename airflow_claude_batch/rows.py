@@ -43,14 +43,14 @@ def _rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
         )
     if name.endswith(".parquet"):
         with file:
-            yield from parquet.read(file)
+            yield from parquet.read(file, path=str(path))
         return
     decoder = msgspec.json.Decoder(results.Row)
     with file:
         for number, line in enumerate(file, 1):
             try:
                 yield decoder.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise ResultsError(
                     f"Line {number} of {path} is damaged ({type(error).__name__}). Restore the file, or remove it and "
                     "clear the task that landed it: it fetches the answers again, which the API keeps for 29 days."

@@ -103,7 +103,7 @@ class MessageBatchTrigger(BaseTrigger):
                 await self._end_batches(STATE_SECONDS_WHEN_CANCELED)
             raise
         except Exception as error:
-            self.log.exception("Waiting for message batches %s broke", ", ".join(self.batch_ids))
+            self.log.exception("Waiting for message batches %s broke", ", ".join(map(str, self.batch_ids)))
             wake = Wake.failed(f"{type(error).__name__}: {error}", error, {})
         self._done = True
         self._log_wake(wake)

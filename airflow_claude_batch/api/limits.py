@@ -49,7 +49,8 @@ COUNT_TOKENS_FIELDS: Final = frozenset(
 )
 
 # Ids look like msgbatch_01AbCd…, and "the format may change" (SDK, message_batch.py): so any URL-safe word.
-_BATCH_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+BATCH_ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,128}\Z"
+_BATCH_ID: Final = re.compile(BATCH_ID_PATTERN)
 
 
 def check_batch_id(value: object) -> str:
@@ -57,7 +58,7 @@ def check_batch_id(value: object) -> str:
 
     :raises InputError: names the value, cut short.
     """
-    if isinstance(value, str) and _BATCH_ID_PATTERN.fullmatch(value):
+    if isinstance(value, str) and _BATCH_ID.match(value):
         return value
     shown = repr(value)
     if len(shown) > 60:

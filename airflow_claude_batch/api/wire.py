@@ -11,11 +11,25 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from airflow_claude_batch.api.limits import BATCH_ID_PATTERN
 from airflow_claude_batch.exceptions import MalformedResponseError
 
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
+#: An id that may stand in a URL's path, wherever it came from.
+BatchId = Annotated[str, msgspec.Meta(pattern=BATCH_ID_PATTERN)]
+#: A place in a listing, which becomes part of a URL too; some gateways write "" for none.
+Cursor = Annotated[str, msgspec.Meta(pattern=rf"{BATCH_ID_PATTERN}|^\Z")]
 
 T = TypeVar("T")
+
+
+def check_year(at: datetime) -> None:
+    """Refuse a time with which no times can be reckoned.
+
+    :raises ValueError: it is none of this age.
+    """
+    if not 2000 <= at.year < 3000:
+        raise ValueError("a time of another age")
 
 
 class RequestCounts(msgspec.Struct, frozen=True, gc=False):
@@ -41,7 +55,7 @@ class MessageBatch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     was missing.
     """
 
-    id: str
+    id: BatchId
     processing_status: str
     request_counts: RequestCounts
     created_at: Timestamp
@@ -51,6 +65,9 @@ class MessageBatch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cancel_initiated_at: Timestamp | None = None
     results_url: str | None = None
     server_time: Timestamp | None = None
+
+    def __post_init__(self) -> None:
+        check_year(self.created_at)
 
     @property
     def ended(self) -> bool:
@@ -63,8 +80,8 @@ class BatchPage(msgspec.Struct, frozen=True, kw_only=True):
 
     data: list[MessageBatch]
     has_more: bool
-    first_id: str | None = None
-    last_id: str | None = None
+    first_id: Cursor | None = None
+    last_id: Cursor | None = None
     server_time: Timestamp | None = None
 
 

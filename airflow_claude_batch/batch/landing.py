@@ -60,6 +60,9 @@ class _Landed(msgspec.Struct, frozen=True, gc=False):
     replaced: list[Answer] = []
 
 
+_row = msgspec.json.Decoder(results.Row)
+
+
 class Landing:
     """Collects outcomes by request and publishes them. Use it as a context manager: it holds a spool file."""
 
@@ -96,7 +99,7 @@ class Landing:
         for number, line in enumerate(lines, 1):
             try:
                 self._restore(line, decoder)
-            except (msgspec.MsgspecError, ValueError) as error:
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 raise ResultsError(
                     f"Line {number} of the landed {results.FILE} is damaged ({type(error).__name__}). Restore the "
                     "file, or remove it: the answers are then fetched from the API again, which keeps them for 29 "
@@ -106,6 +109,7 @@ class Landing:
 
     def _restore(self, line: bytes, decoder: msgspec.json.Decoder[_Landed]) -> None:
         row = decoder.decode(line)
+        _row.decode(line)  # as everybody reads it who comes after us
         if row.custom_id is None or row.batch_id is None:
             return
         head = b'{"index":%d,"key":%b,' % (row.index, row.key)

@@ -15,10 +15,11 @@ import re
 import secrets
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from airflow_claude_batch.api.wire import BatchId, Timestamp, check_year
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTakenOverError
 
@@ -27,6 +28,8 @@ STATE_KEY = "claude_batch_ledger"
 #: A ledger outlives its batches' results (29 days), counted from its last change.
 STATE_RETENTION = timedelta(days=60)
 
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The requests of one create call: those between ``first`` and ``last`` that had no final answer then."""
@@ -34,27 +37,32 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Starts every custom_id of the part: what tells our batch from anybody else's.
     token: str
     #: Indices of the first and the last request, and how many they are (not all between need be in it).
-    first: int
-    last: int
-    count: int
+    first: Count
+    last: Count
+    count: Count
     #: Bytes of the create call's body.
-    size: int
+    size: Count
     #: The attempt and the round of it that made the part.
     attempt: str
-    round: int
+    round: Count
     #: When the intent was written, by the API's clock where it told it.
-    intended_at: datetime
+    intended_at: Timestamp
     #: Newest batch of the workspace at that moment, and when that was made; None in an empty workspace.
-    watermark: str | None = None
-    watermark_at: datetime | None = None
+    watermark: BatchId | None = None
+    watermark_at: Timestamp | None = None
     #: None while this is only an intent.
-    batch_id: str | None = None
-    created_at: datetime | None = None
-    expires_at: datetime | None = None
+    batch_id: BatchId | None = None
+    created_at: Timestamp | None = None
+    expires_at: Timestamp | None = None
     #: The answers are in the landed results.
     landed: bool = False
     #: ``moved``: made for an earlier input, whose indices are not today's; ``unwanted``: not to be used at all.
     answers: Literal["ours", "moved", "unwanted"] = "ours"
+
+    def __post_init__(self) -> None:
+        if not self.first <= self.last or self.count > self.last - self.first + 1:
+            raise ValueError("a part has other requests than it counts")
+        check_year(self.intended_at)
 
     @property
     def is_intent(self) -> bool:
@@ -74,7 +82,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     #: The attempt that owns the submission now. Another one that finds a stranger's name here stops.
     attempt: str
     #: When this attempt began; its timeout counts from here.
-    attempt_began_at: datetime
+    attempt_began_at: Timestamp
     #: Airflow's number of the try that this attempt is: tells a resumed try from a new one.
     try_number: int = 1
     #: Grows with every clear of the task, not with its retries.
@@ -83,17 +91,20 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     round: int = 0
     parts: tuple[Part, ...] = ()
     #: Batches whose answers are landed and whose parts are forgotten.
-    settled: tuple[str, ...] = ()
+    settled: tuple[BatchId, ...] = ()
     #: Batches of which no answer is expected any more: lost, or made for what is not wanted now.
-    dropped: tuple[str, ...] = ()
+    dropped: tuple[BatchId, ...] = ()
     #: This attempt ran out of time and asked for the cancellation of what was open.
     timed_out: bool = False
     #: First create and last ending of the submission's batches, by the API's clock.
-    created_at: datetime | None = None
-    ended_at: datetime | None = None
+    created_at: Timestamp | None = None
+    ended_at: Timestamp | None = None
     #: What the submission was estimated to cost before its first create, as the manifest shows it.
     estimate: dict[str, Any] | None = None
     version: int = VERSION
+
+    def __post_init__(self) -> None:
+        check_year(self.attempt_began_at)
 
     @property
     def intents(self) -> tuple[Part, ...]:

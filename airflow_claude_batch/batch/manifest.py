@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
+from airflow_claude_batch.api.wire import Timestamp
 from airflow_claude_batch.batch import storage, tally
 from airflow_claude_batch.batch.landing import Landing
+from airflow_claude_batch.batch.ledger import Count
 from airflow_claude_batch.exceptions import SubmissionRecordError
 
 FILE = "manifest.json"
@@ -32,7 +34,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     submission_id: str
     status: str
     batch_ids: list[str]
-    request_count: int
+    request_count: Count
     counts: dict[str, int]
     results_path: str | None
     stop_reasons: dict[str, int] = {}
@@ -42,8 +44,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     cost: dict[str, Any] | None = None
     by_model: dict[str, Any] = {}
     estimate: dict[str, Any] | None = None
-    created_at: datetime | None = None
-    ended_at: datetime | None = None
+    created_at: Timestamp | None = None
+    ended_at: Timestamp | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_xcom(self) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def read_manifest(value: Any) -> Manifest:
     """
     try:
         return msgspec.convert(value, Manifest)
-    except msgspec.ValidationError as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ValueError(f"not a manifest: {error}") from error
 
 
@@ -73,7 +75,7 @@ def published(folder: storage.Folder) -> Manifest | None:
         return None
     try:
         return msgspec.json.decode(data, type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SubmissionRecordError(
             f"{folder.uri(FILE)} is damaged ({error}). Remove it: the answers are then fetched from the API again."
         ) from error
@@ -129,7 +131,6 @@ def summarize(
 
 def dry_manifest(submission_id: str, request_count: int, estimate: dict[str, Any]) -> Manifest:
     """What a submission would be: nothing was sent."""
-    usd = estimate["usd"]
     return Manifest(
         submission_id=submission_id,
         status=DRY_RUN,
@@ -137,12 +138,17 @@ def dry_manifest(submission_id: str, request_count: int, estimate: dict[str, Any
         request_count=request_count,
         counts={},
         results_path=None,
-        cost={"usd": "0", "estimated_usd": usd and usd["expected"]},
+        cost={"usd": "0", "estimated_usd": _expected(estimate)},
         estimate=estimate,
     )
 
 
 def _cost(landing: Landing, estimate: dict[str, Any] | None) -> dict[str, Any]:
     """The bill, with the expected cost beside it."""
-    usd = estimate and estimate["usd"]
-    return {**landing.bill.to_manifest(), "estimated_usd": usd and usd["expected"]}
+    return {**landing.bill.to_manifest(), "estimated_usd": _expected(estimate)}
+
+
+def _expected(estimate: dict[str, Any] | None) -> Any:
+    """The expected cost; None also if another release writes estimates otherwise: they are for people."""
+    usd = (estimate or {}).get("usd")
+    return usd.get("expected") if isinstance(usd, dict) else None

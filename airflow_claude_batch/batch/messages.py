@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow_claude_batch.api import limits
 from airflow_claude_batch.batch import unwritable
+from airflow_claude_batch.batch.unwritable import shown
 from airflow_claude_batch.exceptions import InvalidMessageError
 
 ROLES = ("user", "assistant", "system")
@@ -60,7 +61,8 @@ def read_request(element: Any, index: int, defaults: Defaults) -> Request:
     :raises InvalidMessageError: the shape is none of ours, or a field has the wrong type.
     """
     request = _read(element, index, defaults)
-    config = request.params.get("output_config") or {}
+    config = request.params.get("output_config")
+    config = {} if config is None else config
     if defaults.output_format is None or not isinstance(config, Mapping) or "format" in config:
         return request
     asking = {"output_config": {**config, "format": defaults.output_format}}
@@ -96,13 +98,14 @@ def _keyed(element: Mapping[str, Any], index: int, defaults: Defaults, where: st
     unknown = [name for name in element if name not in ("key", "prompt", "messages", *OVERRIDES)]
     if unknown:
         raise InvalidMessageError(
-            f"{where} has the unknown field {unknown[0]!r}. Fields of the Messages API go under 'params'. Give "
-            f"{SHAPES}."
+            f"{where} has the unknown field {shown(unknown[0], 40)}. Fields of the Messages API go under 'params'. "
+            f"Give {SHAPES}."
         )
     if ("prompt" in element) == ("messages" in element):
         raise InvalidMessageError(f"{where} must have one of 'prompt' and 'messages'. Give {SHAPES}.")
     messages = element["messages"] if "messages" in element else _one_prompt(element["prompt"], where)
-    own = element.get("params") or {}
+    own = element.get("params")
+    own = {} if own is None else own
     if not isinstance(own, Mapping):
         raise InvalidMessageError(f"{where}: 'params' must be a mapping, not {type(own).__name__}.")
     merged = Defaults(
@@ -118,7 +121,9 @@ def _api_shape(element: Mapping[str, Any], index: int, defaults: Defaults, where
     """The API's own item passes through; only what every request must have is filled in."""
     unknown = [name for name in element if name not in ("custom_id", "params")]
     if unknown:
-        raise InvalidMessageError(f"{where} has the unknown field {unknown[0]!r} beside 'custom_id' and 'params'.")
+        raise InvalidMessageError(
+            f"{where} has the unknown field {shown(unknown[0], 40)} beside 'custom_id' and 'params'."
+        )
     if not isinstance(element["params"], Mapping):
         raise InvalidMessageError(f"{where}: 'params' must be a mapping, not {type(element['params']).__name__}.")
     required = {"model": defaults.model, "max_tokens": defaults.max_tokens}
@@ -150,10 +155,11 @@ def check_params(request: Request, *, api_version: str) -> None:
 
     :raises InvalidMessageError: names the element, the field and the remedy.
     """
-    where = f"messages[{request.index}]" + (f" (key {request.key!r:.80})" if request.key != request.index else "")
+    by_number = isinstance(request.key, int) and request.key == request.index
+    where = f"messages[{request.index}]" if by_number else named(request)
     params = request.params
     if not isinstance(params["model"], str) or not params["model"].strip():
-        raise InvalidMessageError(f"{where}: 'model' must be a model id, not {params['model']!r}.")
+        raise InvalidMessageError(f"{where}: 'model' must be a model id, not {shown(params['model'])}.")
     _check_max_tokens(params["max_tokens"], where)
     _check_messages(params.get("messages"), where)
     if not isinstance(params.get("system", ""), str | list):
@@ -161,7 +167,7 @@ def check_params(request: Request, *, api_version: str) -> None:
             f"{where}: 'system' must be a string or a list of content blocks, not {type(params['system']).__name__}."
         )
     _check_output_config(params, where)
-    if params.get("stream"):
+    if params.get("stream", False) is not False:
         raise InvalidMessageError(f"{where}: a batch cannot stream. Remove 'stream'.")
     for name in NOT_IN_A_BATCH:
         if name in params:
@@ -177,14 +183,16 @@ def check_params(request: Request, *, api_version: str) -> None:
 
 def _check_max_tokens(value: Any, where: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidMessageError(f"{where}: 'max_tokens' must be a whole number, not {value!r}.")
+        raise InvalidMessageError(f"{where}: 'max_tokens' must be a whole number, not {shown(value)}.")
     if value < 1:
-        raise InvalidMessageError(f"{where}: 'max_tokens' must be at least 1, not {value}.")
+        raise InvalidMessageError(f"{where}: 'max_tokens' must be at least 1, not {shown(value)}.")
 
 
 def _check_output_config(params: Mapping[str, Any], where: str) -> None:
     """What does not go with structured outputs (structured-outputs docs, 2026-10-08)."""
-    config = params.get("output_config") or {}
+    config = params.get("output_config")
+    if config is None:
+        return
     if not isinstance(config, Mapping):
         raise InvalidMessageError(f"{where}: 'output_config' must be a mapping, not {type(config).__name__}.")
     if config.get("format") is None:
@@ -196,7 +204,7 @@ def _check_output_config(params: Mapping[str, Any], where: str) -> None:
     blocks = (
         block for message in params["messages"] if isinstance(message["content"], list) for block in message["content"]
     )
-    if any(isinstance(cited := block.get("citations"), Mapping) and cited.get("enabled") for block in blocks):
+    if any(isinstance(cited := block.get("citations"), Mapping) and cited.get("enabled") is True for block in blocks):
         raise InvalidMessageError(f"{where} asks for citations, which do not go with an output schema. Leave one out.")
 
 
@@ -212,10 +220,9 @@ def _check_messages(messages: Any, where: str) -> None:
 def _check_message(message: Any, where: str) -> None:
     if not isinstance(message, Mapping):
         raise InvalidMessageError(f"{where} must be a mapping with 'role' and 'content', not {type(message).__name__}.")
-    if message.get("role") not in ROLES:
-        raise InvalidMessageError(
-            f"{where}: 'role' must be one of {', '.join(ROLES)}, not {message.get('role')!r:.40}."
-        )
+    role = message.get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        raise InvalidMessageError(f"{where}: 'role' must be one of {', '.join(ROLES)}, not {shown(role, 40)}.")
     content = message.get("content")
     if isinstance(content, str):
         if not content.strip():
@@ -249,12 +256,10 @@ def encode_params(request: Request) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         why = unwritable.explain(request.params, "params", error)
         # The chain would show the prompt: a UnicodeEncodeError carries it.
-        raise InvalidMessageError(
-            f"messages[{request.index}] (key {request.key!r:.80}) cannot be written as JSON: {why}"
-        ) from None
+        raise InvalidMessageError(f"{named(request)} cannot be written as JSON: {why}") from None
     if len(data) > limits.MAX_BATCH_BYTES - 1024:
         raise InvalidMessageError(
-            f"messages[{request.index}] (key {request.key!r:.80}) has {len(data):,} bytes; a whole batch may have "
+            f"{named(request)} has {len(data):,} bytes; a whole batch may have "
             f"{limits.MAX_BATCH_BYTES:,}. Shorten it, or pass large documents by reference (Files API)."
         )
     return data
@@ -262,4 +267,9 @@ def encode_params(request: Request) -> bytes:
 
 def _where(index: int, element: Any) -> str:
     key = element.get("key", element.get("custom_id")) if isinstance(element, Mapping) else None
-    return f"messages[{index}]" + (f" (key {key!r:.80})" if key is not None else "")
+    return f"messages[{index}]" + (f" (key {shown(key)})" if key is not None else "")
+
+
+def named(request: Request) -> str:
+    """The element, for messages to people."""
+    return f"messages[{request.index}] (key {shown(request.key)})"

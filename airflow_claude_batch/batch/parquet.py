@@ -13,7 +13,7 @@ import msgspec
 
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.results import Row
-from airflow_claude_batch.exceptions import ConfigurationError
+from airflow_claude_batch.exceptions import ConfigurationError, ResultsError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -54,8 +54,25 @@ def publish(folder: storage.Folder, lines: Iterable[bytes]) -> None:
             writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
 
 
-def read(file: Any) -> Iterator[Row]:
-    """The rows of a Parquet file, one row group in memory at a time."""
+def read(file: Any, *, path: str = FILE) -> Iterator[Row]:
+    """The rows of a Parquet file, one row group in memory at a time.
+
+    :raises ResultsError: it is damaged.
+    """
+    import pyarrow
+
+    reading = _read(file)
+    while True:
+        try:
+            row = next(reading, None)
+        except (pyarrow.ArrowException, OSError, KeyError, msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise ResultsError(f"{path} is damaged ({type(error).__name__}).") from None
+        if row is None:
+            return
+        yield row
+
+
+def _read(file: Any) -> Iterator[Row]:
     import pyarrow.parquet
 
     parquet = pyarrow.parquet.ParquetFile(file)

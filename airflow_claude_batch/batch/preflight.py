@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from airflow_claude_batch.batch.messages import Request, check_params
+from airflow_claude_batch.batch.messages import Request, check_params, named
 from airflow_claude_batch.batch.prices import ModelPrice
 from airflow_claude_batch.batch.pricing import PriceTable
+from airflow_claude_batch.batch.unwritable import shown
 from airflow_claude_batch.exceptions import InvalidMessageError
 
 #: Raises the cap of one answer, in batches only (batch-processing docs, 2026-10).
@@ -34,7 +35,7 @@ class Preflight:
             return
         cap = (self._extended and model.extended_max_tokens) or model.max_tokens
         if cap is not None and request.params["max_tokens"] > cap:
-            _refuse(request, f"max_tokens is {request.params['max_tokens']}; {model.id} gives at most {cap}")
+            _refuse(request, f"max_tokens is {shown(request.params['max_tokens'])}; {model.id} gives at most {cap}")
         for feature, why in _used(request.params):
             if feature in model.refuses:
                 _refuse(request, f"{model.id} refuses {why}")
@@ -49,21 +50,28 @@ class Preflight:
 def _used(params: dict[str, Any]) -> list[tuple[str, str]]:
     """Features of a request that some models refuse, and what to do instead."""
     used = []
-    choice, thinking = params.get("tool_choice"), params.get("thinking")
-    if isinstance(choice, dict) and choice.get("type") in ("any", "tool"):
+    choice, thinking = _type_of(params.get("tool_choice")), _type_of(params.get("thinking"))
+    if choice in ("any", "tool"):
         used.append(("forced_tool_use", "a forced tool_choice: use output_config.format for structured answers"))
-    if isinstance(thinking, dict) and thinking.get("type") == "enabled":
+    if thinking == "enabled":
         used.append(("thinking_enabled", 'thinking of type "enabled": use "adaptive" with output_config.effort'))
-    if isinstance(thinking, dict) and thinking.get("type") == "disabled":
+    if thinking == "disabled":
         used.append(("thinking_disabled", 'thinking of type "disabled": leave it out, or lower output_config.effort'))
     if params["messages"][-1].get("role") == "assistant":
         used.append(("prefill", "a conversation that ends with an assistant's turn: end it with a user's"))
-    if params.get("temperature", 1) != 1 or "top_p" in params or "top_k" in params:
+    temperature = params.get("temperature", 1)
+    as_usual = isinstance(temperature, int | float) and temperature == 1
+    if not as_usual or "top_p" in params or "top_k" in params:
         used.append(("sampling_parameters", "temperature, top_p and top_k: remove them"))
     if params.get("inference_geo") is not None:
         used.append(("inference_geo", "inference_geo: leave it out, or use a model since 4.6"))
     return used
 
 
+def _type_of(value: Any) -> str | None:
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    return kind if isinstance(kind, str) else None
+
+
 def _refuse(request: Request, reason: str) -> None:
-    raise InvalidMessageError(f"messages[{request.index}] (key {request.key!r:.80}): {reason}. Nothing was sent.")
+    raise InvalidMessageError(f"{named(request)}: {reason}. Nothing was sent.")

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ class Requests:
             try:
                 read = decoder.decode(line)
                 _check_layout(line, read)
-            except (msgspec.MsgspecError, ValueError) as error:
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 raise _damaged(len(self._offsets) + 1, error) from error
             is_twin = len(read.params) == len(b"null")
             if is_twin:
@@ -170,10 +171,15 @@ class Requests:
 
 
 def _check_layout(line: bytes, read: _Line) -> None:
-    """Places are reckoned from lengths, so that a line must be, to the byte, as it was written."""
+    """Places are reckoned from lengths, so that a line must be, to the byte, as it was written.
+
+    Nor may params be sent, and paid for, that are not those whose hash their custom_id carries.
+    """
     length = _KEY_AT + len(read.key) + len(b',"params":') + len(read.params) + len(b"}\n")
     if len(line) != length or len(read.hash.encode()) != HASH_CHARACTERS or not line.endswith(b"}\n"):
         raise ValueError("it is not as long as what it holds")
+    if len(read.params) != len(b"null") and content_hash(bytes(read.params)) != read.hash.encode():
+        raise ValueError("its params are not those that were written")
 
 
 def _damaged(line: int, error: Exception) -> SubmissionRecordError:
@@ -184,6 +190,7 @@ def _damaged(line: int, error: Exception) -> SubmissionRecordError:
 
 
 TOKEN_CHARACTERS = 12
+_INDEX = re.compile("[0-9]{1,10}")
 _ITEM_BYTES = len(b'{"custom_id":"--","params":},') + TOKEN_CHARACTERS + HASH_CHARACTERS
 
 
@@ -199,7 +206,7 @@ def parse_custom_id(custom_id: str) -> CustomId | None:
     """None when the custom_id is not of our making."""
     token, _, rest = custom_id.partition("-")
     index, _, hash_ = rest.partition("-")
-    if len(token) != TOKEN_CHARACTERS or len(hash_) != HASH_CHARACTERS or not index.isdecimal():
+    if len(token) != TOKEN_CHARACTERS or len(hash_) != HASH_CHARACTERS or not _INDEX.fullmatch(index):
         return None
     return CustomId(token, int(index), hash_.encode())
 

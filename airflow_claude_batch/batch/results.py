@@ -117,6 +117,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 
 
 _message = msgspec.json.Decoder(_Message)
+_whole = msgspec.json.Decoder()
 _usage = msgspec.json.Decoder(wire.Usage)
 _encoder = msgspec.json.Encoder()
 _NOTHING = msgspec.Raw(b"null")
@@ -147,6 +148,7 @@ def _succeeded(
     raw: msgspec.Raw, custom_id: str, batch_id: str, prices: PriceTable, validator: OutputValidator | None
 ) -> Outcome:
     message = _message.decode(raw)
+    _whole.decode(raw)  # what is not looked at here is copied into the row, and must not make that unreadable
     usage = _usage.decode(message.usage)
     texts = [block.text for block in message.content if block.type == "text" and block.text is not None]
     text = "".join(texts) if texts else None

@@ -52,12 +52,14 @@ def load(folder: storage.Folder) -> OutputSchema | None:
     if data is None:
         return None
     try:
-        return msgspec.json.decode(data, type=OutputSchema)
-    except msgspec.MsgspecError as error:
+        read = msgspec.json.decode(data, type=OutputSchema)
+        _check(read.schema)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OutputSchemaError) as error:
         raise SubmissionRecordError(
             f"{folder.uri(FILE)} is damaged ({error}), so that answers cannot be validated. Restore it, or clear the "
             "task that sent them: it writes the file again and pays for nothing twice."
         ) from error
+    return read
 
 
 def _plain(given: Mapping[str, Any]) -> dict[str, Any]:

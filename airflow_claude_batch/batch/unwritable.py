@@ -9,6 +9,14 @@ from typing import Any
 _REMEDY = "Use strings, finite numbers, booleans, None, and lists and mappings of them"
 
 
+def shown(value: Any, length: int = 80) -> str:
+    """A value for messages to people, cut short. Some values have no ``repr``: huge numbers, lists nested deeply."""
+    try:
+        return f"{value!r:.{length}}"
+    except Exception:  # a repr may raise anything
+        return f"a {type(value).__name__} that cannot be shown"
+
+
 def explain(value: Any, where: str, error: Exception) -> str:
     """Say what is wrong with a value that ``json`` refused with this error, by its path from ``where``."""
     return next(_faults(value, where), None) or f"{error}. {_REMEDY}."
@@ -40,7 +48,7 @@ def _fault(item: Any) -> str | None:
 def _key_fault(key: Any) -> str | None:
     fault = _fault(key) if isinstance(key, str | float) else None
     if fault or not isinstance(key, str | int | float | None):
-        return f"has the key {key!r:.40}, which JSON cannot have"
+        return f"has the key {shown(key, 40)}, which JSON cannot have"
     return None
 
 

@@ -37,10 +37,12 @@ class BatchState:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> BatchState:
+        counts = value.get("request_counts")
+        counted = counts.items() if isinstance(counts, Mapping) else ()
         return cls(
             str(value.get("processing_status")),
-            dict(value.get("request_counts") or {}),
-            value.get("ended_at"),
+            {str(name): count for name, count in counted if isinstance(count, int)},
+            _text(value.get("ended_at")),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,19 +93,23 @@ class Wake:
         }
 
     @classmethod
-    def from_event(cls, event: Mapping[str, Any] | None) -> Wake:
-        """Read the payload of a trigger event, also of an older or newer version of this package.
+    def from_event(cls, event: Any) -> Wake:
+        """Read the payload of a trigger event, also of an older or newer version of this package, or of nobody's.
 
         A status not known here is taken for ``due``: the caller looks for itself.
         """
-        event = event or {}
+        event = event if isinstance(event, Mapping) else {}
         status: Status = event["status"] if event.get("status") in ("ended", "error") else "due"
-        batches = event.get("batches")
+        batches, lost = event.get("batches"), event.get("lost")
         states = batches.items() if isinstance(batches, Mapping) else ()
         return cls(
             status,
             {str(key): BatchState.from_dict(value) for key, value in states if isinstance(value, Mapping)},
-            event.get("error"),
-            event.get("error_type"),
-            tuple(map(str, event.get("lost") or ())),
+            _text(event.get("error")),
+            _text(event.get("error_type")),
+            tuple(id_ for id_ in lost if isinstance(id_, str)) if isinstance(lost, list | tuple) else (),
         )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -271,6 +271,12 @@ def test_index_beyond_the_input_is_a_stranger_s() -> None:
         assert len(landing.take("b", answers(before, 0, 2)).strangers) == 2
 
 
+def test_custom_id_with_a_number_without_end_is_a_stranger_s() -> None:
+    custom_id = f"{TOKEN}-{'9' * 5000}-{'x' * 22}"
+    with requests_of("x") as requests, landing_of(requests) as landing:
+        assert landing.take("b", [line(custom_id)]).strangers == [custom_id]
+
+
 # ---------------------------------------------------------------- twins
 
 
@@ -421,6 +427,8 @@ def test_storage_that_refuses_leaves_what_was_landed_before(tmp_path: Path) -> N
         pytest.param(lambda data: data.replace(b'"status"', b'"state"', 1), id="another field"),
         pytest.param(lambda data: data.replace(b'"succeeded"', b'"later"', 1), id="status not known"),
         pytest.param(lambda data: data.replace(b'"index":0', b'"index": 0', 1), id="written by somebody else"),
+        pytest.param(lambda data: data.replace(b"hi secret", b"hi \xff secret", 1), id="not UTF-8"),
+        pytest.param(lambda data: data.replace(b'"output":null', b'"output":1e999', 1), id="a number beyond all"),
     ],
 )
 def test_damaged_row_is_refused_with_its_line_and_without_its_text(damage: Any) -> None:

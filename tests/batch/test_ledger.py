@@ -51,6 +51,14 @@ def ledger(*parts: Part, **fields: Any) -> Ledger:
     return Ledger(parts=parts, **values | fields)
 
 
+def damaged_ledger(**fields: Any) -> Store:
+    return Store(json.dumps({**json.loads(msgspec.json.encode(ledger())), **fields}).encode())
+
+
+def damaged_part(**fields: Any) -> Store:
+    return damaged_ledger(parts=[{**json.loads(msgspec.json.encode(part())), **fields}])
+
+
 INTENT = part("t1")
 OPEN = part("t2", batch_id="b2")
 LANDED = part("t3", batch_id="b3", landed=True)
@@ -157,21 +165,25 @@ def test_tokens_are_twelve_characters_and_never_the_same() -> None:
 # ---------------------------------------------------------------- keeping it
 
 
+batch_ids = st.text(st.sampled_from("abcXYZ019_-"), min_size=1)
+times = st.datetimes(datetime(2000, 1, 1), datetime(2999, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
+
+
 @given(
     parts=st.lists(
         st.builds(
             part,
             token=st.text(),
-            batch_id=st.none() | st.text(),
-            watermark=st.none() | st.text(),
-            created_at=st.none() | st.datetimes(timezones=st.just(UTC)),
+            batch_id=st.none() | batch_ids,
+            watermark=st.none() | batch_ids,
+            created_at=st.none() | times,
             landed=st.booleans(),
             answers=st.sampled_from(["ours", "moved", "unwanted"]),
         ),
         max_size=4,
     ),
-    settled=st.lists(st.text(), max_size=3).map(tuple),
-    began=st.datetimes(timezones=st.just(UTC)),
+    settled=st.lists(batch_ids, max_size=3).map(tuple),
+    began=times,
     estimate=st.none() | st.dictionaries(st.text(), st.text(), max_size=2),
 )
 def test_ledger_comes_back_as_it_was_saved(parts: Any, settled: Any, began: datetime, estimate: Any) -> None:
@@ -218,6 +230,13 @@ def test_fields_of_a_later_release_of_the_same_version_are_ignored() -> None:
         pytest.param(Store(b'{"submission_id":"s"}'), "damaged", id="without version"),
         pytest.param(Store(b'{"version":1,"x":"\xff"}'), "damaged|could not be read", id="not UTF-8"),
         pytest.param(Store(b'{"version":2}'), "version 2; this release understands 1.*upgrade", id="newer"),
+        pytest.param(Store(b"[" * 5000), "damaged|could not be read", id="nested without end"),
+        pytest.param(damaged_ledger(settled=["../v1/messages"]), r"damaged.*settled", id="an id that leads elsewhere"),
+        pytest.param(damaged_ledger(attempt_began_at="2026-11-22T09:00:00"), "damaged.*timezone", id="no time zone"),
+        pytest.param(damaged_ledger(attempt_began_at="9999-12-31T23:59:59Z"), "damaged.*another age", id="year 9999"),
+        pytest.param(damaged_part(last=-1), "damaged.*last", id="a negative index"),
+        pytest.param(damaged_part(first=5, last=1), "damaged.*counts", id="last before first"),
+        pytest.param(damaged_part(last=1), "damaged.*counts", id="fewer requests than counted"),
         pytest.param(Store(error=OSError("disk on fire")), "OSError: disk on fire", id="unreadable"),
         pytest.param(Store(error=RuntimeError("no route")), "RuntimeError: no route", id="store down"),
     ],

@@ -116,7 +116,19 @@ def test_fields_of_a_later_release_are_ignored() -> None:
     assert read_manifest({**summary().to_xcom(), "new": 1}) == summary()
 
 
-@pytest.mark.parametrize("value", [None, "msgbatch_1", {}, {"batch_ids": "b1"}, {**summary().to_xcom(), "counts": 1}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "msgbatch_1",
+        {},
+        {"batch_ids": "b1"},
+        {**summary().to_xcom(), "counts": 1},
+        {**summary().to_xcom(), "created_at": "2026-11-22T09:00:00"},
+        {**summary().to_xcom(), "request_count": -1},
+        {**summary().to_xcom(), "batch_ids": {"\ud800": 1}},
+    ],
+)
 def test_what_is_no_manifest_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="not a manifest"):
         read_manifest(value)
@@ -133,10 +145,18 @@ def test_published_manifest_is_found_again_without_the_rows(tmp_path: Path) -> N
     assert b"hi" not in (storage.read(folder, "manifest.json") or b"")
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"submission_id":"\xff"}'], ids=repr)
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"submission_id":"\xff"}', b'{"x":' * 5000], ids=range(5))
 def test_damaged_manifest_is_never_taken_for_none(damage: bytes, tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path)
     storage.write(folder, "manifest.json", damage)
 
     with pytest.raises(SubmissionRecordError, match=r"manifest.json is damaged .*Remove it"):
         landed_batch_ids(folder)
+
+
+def test_estimate_of_another_release_is_passed_on_and_costs_nothing() -> None:
+    manifest = summary(estimate={"dollars": 1})
+
+    assert manifest.estimate == {"dollars": 1}
+    assert manifest.cost is not None
+    assert manifest.cost["estimated_usd"] is None

@@ -243,3 +243,37 @@ JSON_VALUES = st.recursive(
 @given(params=st.dictionaries(st.text(), JSON_VALUES, max_size=5))
 def test_params_go_on_the_wire_as_they_are(params: dict[str, Any]) -> None:
     assert json.loads(encode_params(Request(0, 0, params))) == params
+
+
+class Array:
+    """As data science has them: compared by element, and without a truth."""
+
+    def __eq__(self, other: object) -> Any:
+        return Array()
+
+    def __bool__(self) -> bool:
+        raise ValueError("The truth value of an array is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def deep(levels: int) -> Any:
+    return [deep(levels - 1)] if levels else []
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        pytest.param({"key": 10**5000, "prompt": "p", "odd": 1}, id="key without a repr"),
+        pytest.param({"prompt": "p", "max_tokens": -(10**5000)}, id="number without a repr"),
+        pytest.param({"prompt": "p", "model": deep(700)}, id="nested deeply"),
+        pytest.param({"role": Array(), "content": "p"}, id="array for a role"),
+        pytest.param({"prompt": "p", "params": Array()}, id="array for params"),
+        pytest.param({"prompt": "p", "params": {"output_config": Array()}}, id="array for output_config"),
+        pytest.param({"prompt": "p", "params": {"stream": Array()}}, id="array for stream"),
+    ],
+)
+def test_value_that_cannot_be_shown_or_compared_is_refused_by_number(element: Any) -> None:
+    with pytest.raises(InvalidMessageError, match=r"^messages\[3\]") as error:
+        check_params(read_request(element, 3, Defaults(model="m", max_tokens=1)), api_version="2026-10-21")
+    assert len(str(error.value)) < 500

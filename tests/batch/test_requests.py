@@ -173,6 +173,8 @@ def lines_of(*params: Any) -> bytes:
         pytest.param(lambda data: data.replace(b'"key":', b'"key": ', 1), 1, id="written by somebody else"),
         pytest.param(lambda data: data.replace(b"}\n", b"} \n", 1), 1, id="blank before the end"),
         pytest.param(lambda data: data.replace(b'{"x":1}', b"null", 1), 1, id="params lost"),
+        pytest.param(lambda data: data.replace(b'{"x":2}', b'{"x":3}'), 2, id="other params of the same length"),
+        pytest.param(lambda data: b"[" * 5000, 1, id="nested without end"),
     ],
 )
 def test_damaged_file_is_refused_with_its_line(damage: Any, line: int, tmp_path: Path) -> None:

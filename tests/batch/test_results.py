@@ -128,6 +128,23 @@ def test_message_that_is_not_utf_8_is_left_out_of_the_row() -> None:
     assert b"secret" not in read.tail
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param(b'"\xff"', id="not UTF-8"),
+        pytest.param(b"1e999", id="a number beyond all"),
+        pytest.param(b"9" * 5000, id="a number without end"),
+    ],
+)
+def test_message_that_would_make_its_row_unreadable_is_kept_as_invalid_where_nobody_looks_at_it_too(odd: bytes) -> None:
+    sent = json.dumps(message(later_field="odd")).encode().replace(b'"odd"', odd)
+    line = b'{"custom_id":"c","result":{"type":"succeeded","message":%b}}' % sent
+    read = results.read_outcome(wire.decode_result_line(line), "b", TABLE)
+
+    assert read.status is Status.INVALID_OUTPUT
+    assert (row(read).error or {})["type"] == "unreadable_message"
+
+
 # ---------------------------------------------------------------- not succeeded
 
 

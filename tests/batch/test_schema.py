@@ -618,7 +618,16 @@ def test_a_schema_comes_back_from_its_folder_as_it_was(tmp_path: Path) -> None:
     assert list(load(folder).format["schema"]["properties"]) == list(schema.format["schema"]["properties"])
 
 
-def test_a_damaged_schema_is_never_taken_for_none(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text('{"schema": {')
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b'{"schema": {', id="cut"),
+        pytest.param(b'{"schema":{"title":"\xff"},"format":{}}', id="not UTF-8"),
+        pytest.param(b'{"schema":{"type":"objekt"},"format":{}}', id="no schema any more"),
+        pytest.param(b'{"schema":' * 5000, id="nested without end"),
+    ],
+)
+def test_a_damaged_schema_is_never_taken_for_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(content)
     with pytest.raises(SubmissionRecordError, match="cannot be validated"):
         load(LocalFolder(tmp_path))

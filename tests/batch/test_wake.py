@@ -71,6 +71,19 @@ def test_twenty_batches_make_an_event_of_a_few_kilobytes():
             Wake("ended", {"msgbatch_1": BatchState("ended")}),
             id="half of it",
         ),
+        pytest.param(["ended"], Wake("due"), id="no event of ours"),
+        pytest.param(
+            {
+                "status": "ended",
+                "error": 7,
+                "error_type": [],
+                "lost": "msgbatch_1",
+                "batches": {"msgbatch_1": {"processing_status": "ended", "request_counts": [1], "ended_at": 5}},
+            },
+            Wake("ended", {"msgbatch_1": BatchState("ended")}),
+            id="other types",
+        ),
+        pytest.param({"status": "error", "lost": 7}, Wake("error"), id="a number of lost batches"),
     ],
 )
 def test_events_of_other_versions_are_read(event, expected):

@@ -109,7 +109,9 @@ def test_rows_that_are_not_there_are_said_to_be(source: Any, says: str) -> None:
         next(read_rows(source))
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"index": "a", "key": 1, "status": "succeeded"}', "\xff"], ids=repr)
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"index": "a", "key": 1, "status": "succeeded"}', "\xff", "[" * 5000], ids=range(5)
+)
 def test_damaged_line_is_named_and_not_quoted(line: str, tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     path.write_bytes(line.encode("latin-1") + b" secret\n")
@@ -117,3 +119,11 @@ def test_damaged_line_is_named_and_not_quoted(line: str, tmp_path: Path) -> None
     with pytest.raises(ResultsError, match=r"Line 1 of.*remove it and clear the task") as error:
         next(read_rows(str(path)))
     assert "secret" not in str(error.value)
+
+
+def test_damaged_parquet_file_is_an_error_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "results.parquet"
+    path.write_bytes(b"PAR1 this is none PAR1")
+
+    with pytest.raises(ResultsError, match=r"results.parquet is damaged \(Arrow"):
+        next(read_rows(str(path)))

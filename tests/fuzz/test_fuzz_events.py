@@ -1,0 +1,113 @@
+"""What Airflow's database hands back: trigger arguments and events, of this release, of another, or of nobody's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from fuzzing import fuzzed, json_values, mutated, texts
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_claude_batch import triggers
+from airflow_claude_batch.batch.wake import BatchState, Wake
+from airflow_claude_batch.carrying import heed
+from airflow_claude_batch.exceptions import BatchError, ClaudeBatchError
+from airflow_claude_batch.triggers import MessageBatchTrigger
+
+EVENT = Wake(
+    "error",
+    {"msgbatch_1": BatchState("ended", {"succeeded": 3}, "2026-11-22T09:00:00+00:00")},
+    "no",
+    "NotFoundError",
+    ("msgbatch_2",),
+).to_event()
+
+KWARGS = MessageBatchTrigger(
+    "claude_default",
+    batch_ids=["msgbatch_1"],
+    open_batch_ids=["msgbatch_1", "msgbatch_2"],
+    until="2026-11-22T09:00:00+00:00",
+    submitted_at="2026-11-21T09:00:00+00:00",
+).serialize()[1]
+
+
+class Work:
+    """Takes note of what is given up."""
+
+    def __init__(self) -> None:
+        self.given_up: list[str] = []
+
+    def give_up_on(self, batch_id: str, reason: str) -> None:
+        self.given_up.append(batch_id)
+
+
+class Task:
+    task_id = "a_task"
+
+
+@fuzzed
+@given(data=st.data())
+def test_any_event_is_a_wake_and_is_heeded_or_raises_ours(data: st.DataObject) -> None:
+    event = data.draw(json_values) if data.draw(st.booleans()) else mutated(EVENT, data.draw)
+    wake = Wake.from_event(event)
+    assert wake.status in ("ended", "due", "error")
+    assert all(isinstance(batch_id, str) for batch_id in (*wake.batches, *wake.lost))
+    json.dumps(wake.to_event())
+    assert Wake.from_event(json.loads(json.dumps(wake.to_event()))) == wake
+    work = Work()
+    try:
+        heed(wake, work, Task())  # type: ignore[arg-type]
+    except BatchError as error:
+        assert "a_task" in str(error)
+    assert work.given_up == (list(wake.lost) if wake.status == "error" else [])
+
+
+@fuzzed
+@given(
+    without=st.sets(st.sampled_from(sorted(set(KWARGS) - {"claude_conn_id", "batch_ids"}))),
+    more=st.dictionaries(texts.filter(lambda name: name not in KWARGS and name != "self"), json_values, max_size=3),
+)
+def test_arguments_of_older_and_newer_releases_make_the_same_trigger(without: set[str], more: dict[str, Any]) -> None:
+    stored = {**{name: value for name, value in KWARGS.items() if name not in without}, **more}
+    path, kept = MessageBatchTrigger(**stored).serialize()
+
+    assert path == "airflow_claude_batch.triggers.MessageBatchTrigger"
+    assert set(kept) == set(KWARGS)
+    assert {name: kept[name] for name in KWARGS if name not in without} == {
+        name: KWARGS[name] for name in KWARGS if name not in without
+    }
+
+
+@fuzzed
+@given(data=st.data())
+def test_trigger_with_any_arguments_fires_exactly_once(data: st.DataObject) -> None:
+    """The task comes back and says what is wrong, rather than waiting for ever."""
+    stored = mutated(KWARGS, data.draw)
+    if not isinstance(stored, dict) or not isinstance(stored.get("batch_ids"), list):
+        return  # Airflow's triggerer fails the task of a trigger that cannot be made
+    if not isinstance(stored.get("open_batch_ids") or [], list):
+        return
+    stored["claude_conn_id"] = "there_is_no_such_connection"
+    stored["until"] = stored.get("until") or "2026-11-22T09:00:00+00:00"
+
+    async def fire() -> list[Any]:
+        return [event.payload async for event in MessageBatchTrigger(**stored).run()]
+
+    (payload,) = asyncio.run(asyncio.wait_for(fire(), 20))
+    wake = Wake.from_event(json.loads(json.dumps(payload)))
+    assert wake.status in ("error", "due")
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triggers, "SETTLE_SECONDS", 0.0)
+    from airflow_claude_batch.batch import watcher
+
+    monkeypatch.setattr(watcher, "CONNECT_PAUSE_SECONDS", 0.0)
+
+
+def test_error_of_ours_is_what_an_event_raises() -> None:
+    assert issubclass(BatchError, ClaudeBatchError)
