@@ -71,6 +71,18 @@ def test_one_task_counts_checked_objects(run_example: Callable[[str], Example]) 
     assert set(topics) <= {"billing", "delivery", "product", "other"}
 
 
+def test_data_frame_puts_judgements_beside_the_rows_of_a_table(
+    run_example: Callable[[str], Example], simulator: Simulator
+) -> None:
+    pytest.importorskip("polars")
+    table = run_example("data_frame").returned("join")
+
+    assert sorted(row["id"] for row in table) == ["r1", "r2", "r3"]
+    assert all(row["sentiment"] in ("good", "mixed", "bad") and 1 <= row["stars"] <= 5 for row in table)
+    assert all(len(row["text"]) > 20 for row in table)
+    assert simulator.calls()["create"] == 1
+
+
 def test_mapped_sends_a_batch_per_chapter_and_binds_all_answers(
     run_example: Callable[[str], Example], simulator: Simulator
 ) -> None:
