@@ -22,7 +22,7 @@ from airflow_claude_batch.batch.wake import Wake
 from airflow_claude_batch.exceptions import ClaudeBatchError, ConfigurationError, InputError
 
 if TYPE_CHECKING:
-    from airflow_claude_batch._compat import BaseOperator
+    from airflow_claude_batch._compat import BaseOperator, Context
     from airflow_claude_batch.api.client import ClaudeClient
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Work(Protocol):
     def give_up_on(self, batch_id: str, reason: str) -> None: ...
 
 
-def carry_on(task: Any, work: Work, ti: Any, **kwargs: Any) -> Manifest:
+def carry_on(task: Any, work: Work, context: Context, **kwargs: Any) -> Manifest:
     """Advance until done. A deferrable task leaves by the exception that defers it.
 
     :param kwargs: what ``execute_complete`` is to be given when the task comes back.
@@ -49,7 +49,7 @@ def carry_on(task: Any, work: Work, ti: Any, **kwargs: Any) -> Manifest:
     while True:
         step = work.advance()
         if isinstance(step, Done):
-            return conclude(step, ti)
+            return conclude(step, task, context)
         log.info("Waiting until %s at most: %s", step.until, step.reason)
         if task.deferrable:
             defer(task, step, kwargs)
@@ -106,8 +106,8 @@ def heed(wake: Wake, work: Work, task: Any) -> None:
     raise exceptions.BatchError(f"Waiting for {task.task_id} ended ({name}): {wake.error}")
 
 
-def conclude(step: Done, ti: Any) -> Manifest:
-    """The manifest of a good end.
+def conclude(step: Done, task: Any, context: Context) -> Manifest:
+    """The manifest of a good end. Also of a bad one, the task remembers it for those who ask.
 
     A submission is counted once: not by a try that is followed by another one.
 
@@ -115,6 +115,8 @@ def conclude(step: Done, ti: Any) -> Manifest:
     :raises AirflowFailException: it would not.
     """
     _tell(step.manifest)
+    task.conclude(step.manifest, context)
+    ti = context["ti"]
     if step.failure is None or step.permanent or ti.try_number > ti.max_tries:
         metrics.report(step.manifest)
     if step.failure is None:

@@ -59,7 +59,7 @@ def run_collection(
     with mended(task), _opened(task, context, deadline) as collection:
         if event is not None:
             heed(Wake.from_event(event), collection, task)
-        return carry_on(task, collection, context["ti"], deadline=deadline.isoformat()).to_xcom()
+        return carry_on(task, collection, context, deadline=deadline.isoformat()).to_xcom()
 
 
 def poke(task: MessageBatchSensor, context: Context, *, deadline: datetime) -> dict[str, Any] | None:
@@ -72,7 +72,7 @@ def poke(task: MessageBatchSensor, context: Context, *, deadline: datetime) -> d
                 return None
             collection.deadline = timezone.utcnow()
             step = collection.advance()
-        return None if isinstance(step, Waiting) else conclude(step, context["ti"]).to_xcom()
+        return None if isinstance(step, Waiting) else conclude(step, task, context).to_xcom()
 
 
 def _give_up_in_time(task: MessageBatchSensor, context: Context, collection: Collection) -> None:

@@ -21,6 +21,7 @@ from airflow_claude_batch.arguments import (
     check_timeout,
 )
 from airflow_claude_batch.exceptions import ConfigurationError
+from airflow_claude_batch.lineage import LineageMixin
 from airflow_claude_batch.templating import Unshown, has_marks, is_data, render_messages
 
 if TYPE_CHECKING:
@@ -35,12 +36,14 @@ MISPLACED = frozenset(
 )
 
 
-class SendMessageBatchOperator(BaseOperator):
+class SendMessageBatchOperator(LineageMixin, BaseOperator):
     """Send messages to Claude as message batches; every request is paid for once, whatever crashes.
 
     The XCom is the manifest: ``batch_ids``, ``counts``, ``results_path``, and ``responses`` with the rows themselves
     while they are small. Without ``wait_for_completion`` it is handed on as soon as everything is sent, for
     :class:`~airflow_claude_batch.sensors.MessageBatchSensor` to wait.
+
+    The events of the task's outlet assets carry the counts and the cost, and so does its lineage (OpenLineage).
 
     A retry or a clear of the task goes on from what was sent and answered before: only requests without a final
     answer are sent.

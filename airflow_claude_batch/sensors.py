@@ -21,17 +21,19 @@ from airflow_claude_batch._compat import (
 )
 from airflow_claude_batch.arguments import check_allow_failed, check_choice, check_poll_interval
 from airflow_claude_batch.exceptions import BatchTimeoutError, ConfigurationError, InputError
+from airflow_claude_batch.lineage import LineageMixin
 
 if TYPE_CHECKING:
     from airflow_claude_batch._compat import Context, StartTriggerArgs
     from airflow_claude_batch.killing import UnderWay
 
 
-class MessageBatchSensor(BaseSensorOperator):
+class MessageBatchSensor(LineageMixin, BaseSensorOperator):
     """Wait until message batches have ended, land their answers, and give the manifest.
 
     It never sends anything: requests that ended without an answer are sent again when the operator's task is cleared.
-    Nor does it stop anything, unless it is killed and ``cancel_on_kill`` says so.
+    Nor does it stop anything, unless it is killed and ``cancel_on_kill`` says so. The events of its outlet assets carry
+    the counts and the cost, and so does its lineage (OpenLineage).
 
     :param batch: (templated) the operator's output, a batch id, or a list of ids. With the operator's output, answers
         are landed beside its requests, in input order under the author's keys; otherwise in order of arrival, with

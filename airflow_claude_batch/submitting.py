@@ -41,12 +41,14 @@ def run_submission(
     with mended(task), tempfile.TemporaryDirectory(prefix="claude-batch-") as scratch:
         hook = ClaudeHook(task.claude_conn_id)
         if task.estimate_only:
-            return _estimated(task, context, hook, Path(scratch)).to_xcom()
+            manifest = _estimated(task, context, hook, Path(scratch))
+            task.conclude(manifest, context)
+            return manifest.to_xcom()
         with _opened(task, context, hook, Path(scratch), resuming=event is not None) as submission:
             task._under_way = UnderWay(submission, hook.get_config())  # for on_kill, which Airflow calls on the task
             if event is not None:
                 heed(Wake.from_event(event), submission, task)
-            return carry_on(task, submission, context["ti"]).to_xcom()
+            return carry_on(task, submission, context).to_xcom()
 
 
 def _estimated(task: SendMessageBatchOperator, context: Context, hook: ClaudeHook, scratch: Path) -> Manifest:

@@ -11,7 +11,7 @@ from demo.errors import DemoError
 from demo.live import forget_connection, read_plan
 from demo.ports import is_free
 from demo.processes import SessionFile, stop
-from demo.results import Results
+from demo.results import Results, write_report
 from demo.screen import Screen
 from demo.settings import Settings
 from demo.simulator import KEY, SimulatorProcess
@@ -147,11 +147,12 @@ class Demonstration:
             self._screen.say(
                 f"The API's books: {len(books['batches'])} batch, {books['billed_requests']} answers billed"
             )
-        if usd := (manifest["cost"] or {}).get("usd"):
-            self._screen.say(f"Cost      ${usd}" + " (of simulated usage)" * bool(self._simulator))
-        self._screen.say(f"Report    {run.returned('write_report')}")
+        if told := results.told_cost():
+            self._screen.say(f"Cost      {told}" + " (of simulated usage)" * bool(self._simulator))
+        self._screen.say(f"Options   {run.returned('write_report')}")
         self._screen.say(f"Results   {manifest['results_path']}")
         self._screen.say(f"Manifest  {manifest['results_path'].rpartition('/')[0]}/manifest.json")
+        self._screen.say(f"Report    {write_report(manifest, self._home)}")
 
     def _leave(self, airflow: AirflowProcesses, *, keep: bool) -> None:
         if keep:

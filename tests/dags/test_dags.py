@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,20 @@ def test_mapped_sends_a_batch_per_chapter_and_binds_all_answers(
         "tides/1", "tides/2", "winds/1", "winds/2", "winds/3", "clouds/1",
     ]  # fmt: skip
     assert sorted(batch["request_count"] for batch in simulator.books()["batches"]) == [1, 2, 3]
+
+
+def test_describe_options_costs_what_was_estimated(run_example: Callable[[str], Example]) -> None:
+    """Several hundred texts, of which some were counted: the bill is within the bounds, its prompts are near."""
+    manifest = run_example("describe_options").returned("wait")
+
+    estimate, usage, usd = manifest["estimate"], manifest["usage"], Decimal(manifest["cost"]["usd"])
+    bounds = {name: Decimal(value) for name, value in estimate["usd"].items()}
+    print(f"{manifest['request_count']} texts: estimated {bounds}, billed {usd}")
+    assert estimate["requests"] == manifest["request_count"] > 200
+    assert estimate["measured_requests"] == 20
+    assert bounds["lower"] <= usd <= bounds["upper"]
+    assert estimate["input_tokens"]["lower"] <= usage["input_tokens"] <= estimate["input_tokens"]["upper"]
+    assert usage["input_tokens"] == pytest.approx(estimate["input_tokens"]["expected"], rel=0.05)
 
 
 def test_describe_options_reports_every_option_before_and_after(

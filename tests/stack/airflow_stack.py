@@ -81,8 +81,8 @@ class Stack:
 
 
 @contextmanager
-def running_stack(folder: Path, venv: Path) -> Iterator[Stack]:
-    settings = {**SETTINGS, "PYTHONPATH": str(ROOT)}
+def running_stack(folder: Path, venv: Path, **more_settings: str) -> Iterator[Stack]:
+    settings = {**SETTINGS, "PYTHONPATH": str(ROOT), **more_settings}
     with AirflowProcesses(folder / "home", dags_folder=ROOT / "dags", venv=venv, settings=settings) as airflow:
         airflow.migrate()
         simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_TOLD)
