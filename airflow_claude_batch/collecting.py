@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,7 @@ from airflow_claude_batch.folders import own_folder, parent_of, submission_id
 from airflow_claude_batch.hooks import ClaudeHook
 from airflow_claude_batch.killing import UnderWay
 from airflow_claude_batch.metrics import StatsObserver
+from airflow_claude_batch.wanted import is_wanted
 
 if TYPE_CHECKING:
     from airflow_claude_batch._compat import Context
@@ -121,7 +123,8 @@ def _opened(task: MessageBatchSensor, context: Context, deadline: datetime) -> I
             sleep=time.sleep,
             observer=StatsObserver(),
         )
-        task._under_way = UnderWay(collection, hook.get_config())  # for on_kill, which Airflow calls on the task
+        # For on_kill, which Airflow calls on the task.
+        task._under_way = UnderWay(collection, hook.get_config(), partial(is_wanted, context["ti"]))
         yield collection
 
 

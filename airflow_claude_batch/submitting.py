@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from airflow_claude_batch.hooks import ClaudeHook
 from airflow_claude_batch.inputs import output_schema, write_input
 from airflow_claude_batch.killing import UnderWay
 from airflow_claude_batch.metrics import StatsObserver
+from airflow_claude_batch.wanted import is_wanted
 
 if TYPE_CHECKING:
     from airflow_claude_batch._compat import Context
@@ -45,7 +47,8 @@ def run_submission(
             task.conclude(manifest, context)
             return manifest.to_xcom()
         with _opened(task, context, hook, Path(scratch), resuming=event is not None) as submission:
-            task._under_way = UnderWay(submission, hook.get_config())  # for on_kill, which Airflow calls on the task
+            # For on_kill, which Airflow calls on the task.
+            task._under_way = UnderWay(submission, hook.get_config(), partial(is_wanted, context["ti"]))
             if event is not None:
                 heed(Wake.from_event(event), submission, task)
             return carry_on(task, submission, context).to_xcom()

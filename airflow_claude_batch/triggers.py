@@ -22,6 +22,7 @@ from airflow_claude_batch.batch.watcher import Watcher, watcher_for
 from airflow_claude_batch.exceptions import APIError, BadRequestError, NotFoundError
 from airflow_claude_batch.hooks import ClaudeHook
 from airflow_claude_batch.metrics import StatsObserver
+from airflow_claude_batch.wanted import is_wanted
 
 #: With the LocalExecutor, a task whose trigger fires 3 to 6 s after it deferred may be marked failed: the scheduler
 #: then sees its first process end while it is queued again (Airflow 3.3.2, [workers] min_heartbeat_interval).
@@ -34,11 +35,6 @@ CANCEL_SECONDS: Final = 15.0
 CANCEL_PAUSE_SECONDS: Final = 2.0
 #: A message batch expires this long after its creation (batch-processing docs, 2026-10-08).
 LIFETIME: Final = timedelta(hours=24)
-
-#: A task in one of these states goes on, or will be run again: somebody wants the batches.
-WANTED_STATES: Final = frozenset(
-    {"scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule", "restarting", None}
-)
 
 
 class MessageBatchTrigger(BaseTrigger):
@@ -168,8 +164,10 @@ class MessageBatchTrigger(BaseTrigger):
 
     async def _still_wanted(self, seconds: float) -> bool:
         """Whether the task instance goes on. Not knowing counts as yes: a batch canceled by mistake was paid for."""
+        if self.task_instance is None:
+            return True
         try:
-            return await asyncio.wait_for(self._is_wanted(), seconds)
+            return await asyncio.wait_for(supervisor_call(is_wanted, self.task_instance), seconds)
         except Exception as error:
             self.log.warning(
                 "Could not tell whether this task was ended by hand (%r), so message batches %s are left to go on.",
@@ -177,23 +175,6 @@ class MessageBatchTrigger(BaseTrigger):
                 ", ".join(self.open_batch_ids),
             )
             return True
-
-    async def _is_wanted(self) -> bool:
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-        ti = self.task_instance
-        if ti is None:
-            return True
-        states = await supervisor_call(
-            RuntimeTaskInstance.get_task_states,
-            dag_id=ti.dag_id,
-            task_ids=[ti.task_id],
-            run_ids=[ti.run_id],
-            map_index=ti.map_index,
-        )
-        key = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
-        of_run = states.get(ti.run_id, {})
-        return key in of_run and of_run[key] in WANTED_STATES
 
     async def _cancel(self, batch_id: str) -> None:
         try:

@@ -141,7 +141,7 @@ def _opened(spec: Spec, effects: Effects, scratch: Path) -> Iterator[Submission]
             sleep=clock.sleep,
             advisor=client,
         )
-        effects.on_term = lambda: UnderWay(submission, config).kill(cancel=True)
+        effects.on_term = lambda: UnderWay(submission, config, lambda: False).kill(cancel=True)
         yield submission
 
 

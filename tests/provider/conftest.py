@@ -74,16 +74,21 @@ def claude_default(simulator_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def terminate() -> Iterator[Callable[[Callable[[], Any]], None]]:
-    """End the running task as Airflow does when somebody marks it as failed: by a signal, once a condition holds."""
+def terminate() -> Iterator[Callable[..., None]]:
+    """End the running task as Airflow does when somebody marks it as failed: by a signal, once a condition holds.
+
+    With ``state=None`` nobody has marked it: the machine is being shut down, or its heartbeats find no answer.
+    """
     threads: list[threading.Thread] = []
     handler = signal.getsignal(signal.SIGTERM)  # Airflow installs one for each task that it runs, and leaves it
 
-    def once(condition: Callable[[], Any]) -> None:
+    def once(condition: Callable[[], Any], *, state: str | None = "failed") -> None:
         def kill() -> None:
             until, pause = time.monotonic() + 30, threading.Event()
             while not condition() and time.monotonic() < until:
                 pause.wait(0.02)
+            if state is not None:
+                _mark_running_tasks(state)
             os.kill(os.getpid(), signal.SIGTERM)
 
         threads.append(threading.Thread(target=kill))
@@ -93,6 +98,15 @@ def terminate() -> Iterator[Callable[[Callable[[], Any]], None]]:
     for thread in threads:
         thread.join()
     signal.signal(signal.SIGTERM, handler)
+
+
+def _mark_running_tasks(state: str) -> None:
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with create_session() as session:
+        session.execute(update(TaskInstance).where(TaskInstance.state == "running").values(state=state))
 
 
 def sync_dag(dag: DAG) -> None:

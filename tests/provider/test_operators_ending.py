@@ -147,6 +147,19 @@ def test_killed_task_cancels_its_batches_and_keeps_what_was_answered(
 
 
 @running()
+def test_task_whose_process_is_ended_by_no_hand_leaves_its_batches_to_the_next_try(
+    bench: Workbench, claude_default: str, simulator: Any, terminate: Any
+) -> None:
+    with bench.dag("shut_down") as dag:
+        ask(poll_interval=0.2, timeout=timedelta(seconds=3), on_timeout="leave")
+    terminate(lambda: simulator.calls()["retrieve"], state=None)
+    bench.run(dag)
+
+    assert len(open_batches(simulator)) == 1
+    assert simulator.calls()["cancel"] == 0
+
+
+@running()
 def test_killed_task_leaves_its_batches_if_so_asked(
     bench: Workbench, claude_default: str, simulator: Any, terminate: Any
 ) -> None:
