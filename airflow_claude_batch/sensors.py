@@ -22,8 +22,11 @@ from airflow_claude_batch._compat import (
 from airflow_claude_batch.arguments import check_allow_failed, check_choice, check_poll_interval
 from airflow_claude_batch.exceptions import BatchTimeoutError, ConfigurationError, InputError
 from airflow_claude_batch.lineage import LineageMixin
+from airflow_claude_batch.templating import has_marks, is_data, render_object
 
 if TYPE_CHECKING:
+    import jinja2
+
     from airflow_claude_batch._compat import Context, StartTriggerArgs
     from airflow_claude_batch.killing import UnderWay
 
@@ -35,7 +38,8 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
     Nor does it stop anything, unless it is killed and ``cancel_on_kill`` says so. The events of its outlet assets carry
     the counts and the cost, and so does its lineage (OpenLineage).
 
-    :param batch: (templated) the operator's output, a batch id, or a list of ids. With the operator's output, answers
+    :param batch: (templated) the operator's output, a batch id, or a list of ids; a template string gives the native
+        object. With the operator's output, answers
         are landed beside its requests, in input order under the author's keys; otherwise in order of arrival, with
         their custom_ids as keys, in this task's own folder. An ``output_schema`` of the operator is known here too: it
         stands beside the requests, and the answers are validated.
@@ -99,6 +103,19 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         if start_from_trigger:
             self.start_trigger_args = _start_trigger_args(self)
             self.start_from_trigger = True
+
+    def render_template(
+        self,
+        content: Any,
+        context: Context,
+        jinja_env: jinja2.Environment | None = None,
+        seen_oids: set[int] | None = None,
+    ) -> Any:
+        """Render as Airflow does, but a template of ``batch`` to the object that it names: a manifest, or a list."""
+        if content is self.batch and isinstance(content, str) and has_marks(content):
+            data = id(content) in (seen_oids or ()) or is_data(self, "batch")
+            return content if data else render_object(self, content, context, jinja_env)
+        return super().render_template(content, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> Any:
         """Look once; then wait in the triggerer, or poke as any sensor does."""

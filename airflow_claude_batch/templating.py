@@ -51,9 +51,7 @@ def render_messages(
     element. What comes from another task, or is one of many mapped arguments, is data and stays as it is.
     """
     if isinstance(content, str):
-        from jinja2.nativetypes import native_concat
-
-        return Unshown(_render(content, context, _environment(task, jinja_env), native_concat), "from a template")
+        return Unshown(render_object(task, content, context, jinja_env), "from a template")
     if _is_reference(content):
         return Unshown(content.resolve(context), "from an upstream task")
     if _is_mapped_argument(task) or id(content) in (seen_oids or ()):
@@ -61,6 +59,13 @@ def render_messages(
     if not has_marks(content):
         return Unshown(content, "written in the DAG")
     return Unshown(_rendered(content, context, _environment(task, jinja_env)), "written in the DAG")
+
+
+def render_object(task: BaseOperator, text: str, context: Context, jinja_env: jinja2.Environment | None) -> Any:
+    """Render a template that gives the object it names, and not its text, whatever the DAG's setting."""
+    from jinja2.nativetypes import native_concat
+
+    return _render(text, context, _environment(task, jinja_env), native_concat)
 
 
 def _rendered(content: Any, context: Context, env: jinja2.Environment) -> Any:

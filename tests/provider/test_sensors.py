@@ -109,6 +109,32 @@ def test_batches_made_elsewhere_land_in_the_sensor_s_own_folder(
         )
 
 
+@pytest.mark.parametrize("native", [False, True], ids=["text DAG", "native DAG"])
+def test_template_gives_the_object_that_it_names_whatever_the_dag_says(
+    native: bool, bench: Workbench, claude_default: str
+) -> None:
+    with bench.dag(f"templates_{native}", render_template_as_native_obj=native) as dag:
+
+        @task
+        def injected() -> list[dict[str, str]]:
+            return [{"batch": "{{ ti.xcom_pull(task_ids='send')['batch_ids'][0] }}"}]
+
+        sent = send()
+        sent >> wait("manifest", batch="{{ ti.xcom_pull(task_ids='send') }}")
+        sent >> wait("ids", batch="{{ ti.xcom_pull(task_ids='send')['batch_ids'] }}")
+        sent >> wait("id", batch="{{ ti.xcom_pull(task_ids='send').batch_ids[0] }}")
+        data = MessageBatchSensor.partial(task_id="data", **MODES["poke"]).expand_kwargs(injected())
+        sent >> data
+    run = bench.run(dag)
+
+    assert {name: state for name, state in run.states.items() if name != "data[0]"} == dict.fromkeys(
+        ("injected", "send", "manifest", "ids", "id"), "success"
+    )
+    assert [row.key for row in read_rows(run.xcom("manifest"))] == [0, "k"]
+    assert run.xcom("ids")["batch_ids"] == run.xcom("id")["batch_ids"] == run.xcom("send")["batch_ids"]
+    assert re.search(r"\{\{ ti\.xcom_pull.* is not the id of a message batch", run.error("data"))
+
+
 def test_outputs_of_a_mapped_operator_are_waited_for_one_by_one(bench: Workbench, claude_default: str) -> None:
     with bench.dag("mapped_wait") as dag:
         sent = SendMessageBatchOperator.partial(task_id="send").expand(messages=[["a"], ["b", "c"]])
