@@ -52,6 +52,19 @@ class AirflowApi:
         errors = self._call("GET", "/api/v2/importErrors")["import_errors"]
         return next((e["stack_trace"] for e in errors if e["filename"].endswith(file_name)), None)
 
+    def pause(self, dag_id: str) -> None:
+        """Let the scheduler start nothing of this DAG; what runs or is deferred goes on."""
+        self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": True})
+
+    def unpause(self, dag_id: str) -> None:
+        """Let the scheduler start runs and tasks of this DAG."""
+        self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
+
+    def put_pool(self, name: str, *, slots: int, include_deferred: bool) -> None:
+        """Make a pool; ``include_deferred`` lets deferred tasks keep their slots."""
+        pool = {"name": name, "slots": slots, "include_deferred": include_deferred}
+        self._call("POST", "/api/v2/pools", json=pool)
+
     def trigger(self, dag_id: str, run_id: str) -> bool:
         """Start a run, as the UI's button does; answers False if there is one of this id already."""
         body: dict[str, Any] = {"dag_run_id": run_id, "logical_date": None, "conf": {}}
@@ -60,6 +73,11 @@ class AirflowApi:
             return False
         response.raise_for_status()
         return True
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """The DAG's runs, by the beginning of their data intervals."""
+        runs = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns", params={"order_by": "logical_date"})["dag_runs"]
+        return list(runs)
 
     def unfinished_runs(self, dag_id: str) -> list[str]:
         """The ids of the runs that have not ended, newest first."""
@@ -73,7 +91,14 @@ class AirflowApi:
 
     def clear_failed(self, dag_id: str, run_id: str) -> None:
         """Have the failed tasks of a run tried again."""
-        body = {"dag_run_id": run_id, "only_failed": True, "reset_dag_runs": True, "dry_run": False}
+        self._clear(dag_id, run_id, only_failed=True)
+
+    def clear(self, dag_id: str, run_id: str, *task_ids: str) -> None:
+        """Have these tasks of a run done again, however they ended."""
+        self._clear(dag_id, run_id, only_failed=False, task_ids=list(task_ids))
+
+    def _clear(self, dag_id: str, run_id: str, **which: Any) -> None:
+        body = {"dag_run_id": run_id, "reset_dag_runs": True, "dry_run": False, **which}
         self._call("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body)
 
     def run_state(self, dag_id: str, run_id: str) -> str:
@@ -90,9 +115,10 @@ class AirflowApi:
         query = {"state": list(states), "limit": 1}
         return int(self._call("GET", f"{_run(dag_id, run_id)}/taskInstances", params=query)["total_entries"])
 
-    def returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
+    def returned(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Any:
         """What the task returned (its XCom); None before that."""
-        response = self._send("GET", f"{_task(dag_id, run_id, task_id)}/xcomEntries/return_value")
+        address = f"{_task(dag_id, run_id, task_id)}/xcomEntries/return_value"
+        response = self._send("GET", address, params={"map_index": map_index})
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
         value = _body(response)["value"]

@@ -62,19 +62,26 @@ class AirflowProcesses:
         stamp, version = self.home / "migrated", airflow_version(self.venv)
         if stamp.exists() and stamp.read_text() == version:
             return False
-        done = subprocess.run(  # noqa: S603  the command is ours, from no user's input
-            [*self._airflow(), "db", "migrate"], env=self._env, cwd=self.home, capture_output=True, text=True
-        )
-        if done.returncode:
-            raise DemoError(f"airflow db migrate failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        self.python("-m", "airflow", "db", "migrate")
         stamp.write_text(version)
         return True
+
+    def python(self, *arguments: str) -> None:
+        """Run the environment's Python with this Airflow's settings, to its end.
+
+        :raises DemoError: it failed; shows the end of its output.
+        """
+        done = subprocess.run(  # noqa: S603  the command is ours, from no user's input
+            [self._python(), *arguments], env=self._env, cwd=self.home, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise DemoError(f"python {' '.join(arguments)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
     def start(self, *components: str) -> None:
         """Start the components, all by default, without waiting for them."""
         for component in components or COMPONENTS:
             log = self.home / "logs" / f"{component}.log"
-            command = [*self._airflow(), component]
+            command = [self._python(), "-m", "airflow", component]
             child = ChildProcess.start(component, command, env=self._env, cwd=self.home, log_path=log)
             self.adopt(child)
 
@@ -147,8 +154,8 @@ class AirflowProcesses:
     def _sessions(self) -> Iterator[Session]:
         return (child.session for child in self._children.values())
 
-    def _airflow(self) -> list[str]:
-        return [str(self.venv / "bin" / "python"), "-m", "airflow"]
+    def _python(self) -> str:
+        return str(self.venv / "bin" / "python")
 
     def _tails(self, *names: str) -> str:
         children = (self._children[name] for name in names if name in self._children)

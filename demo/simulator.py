@@ -47,9 +47,9 @@ class SimulatorProcess:
 
         return cls(process, wait_for(address, seconds=START_SECONDS, what="the simulator to listen"))
 
-    def books(self) -> dict[str, Any]:
-        """What was created there, and what would have been billed."""
-        return dict(self._control("GET", "books?detail=false"))
+    def books(self, *, detail: bool = False) -> dict[str, Any]:
+        """What was created there, and what would have been billed; in detail, how often for which params."""
+        return dict(self._control("GET", f"books?detail={str(detail).lower()}"))
 
     def pace(self, batch_seconds: float) -> None:
         """Change how long batches take, those under way included."""
