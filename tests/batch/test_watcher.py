@@ -380,10 +380,12 @@ def test_a_connection_that_cannot_be_read_again_leaves_the_old_one_in_use():
 
 
 def test_an_unexpected_failure_of_one_look_is_waited_out_like_an_outage(caplog):
+    failures = [KeyError("odd")]
+
     class Odd(AsyncClaudeClient):
         async def retrieve_batch(self, batch_id: str) -> MessageBatch:
-            if not caplog.records:
-                raise KeyError("odd")
+            if failures:
+                raise failures.pop()
             return await super().retrieve_batch(batch_id)
 
     with World(batch_seconds=60) as world:

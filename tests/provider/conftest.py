@@ -28,6 +28,18 @@ def airflow_db() -> None:
     from airflow.utils.db import initdb
 
     initdb()
+    if AIRFLOW_VERSION < (3, 1):
+        _read_times_as_supervisors_do()
+
+
+def _read_times_as_supervisors_do() -> None:
+    """In Airflow 3.0, a sensor that is rescheduled by ``dag.test()`` is told as text when it began.
+
+    Between processes it is told a time: the text is read on the way.
+    """
+    from airflow.sdk.execution_time.comms import TaskRescheduleStartDate
+
+    TaskRescheduleStartDate.model_construct = TaskRescheduleStartDate  # type: ignore[method-assign,assignment]
 
 
 @pytest.fixture
@@ -74,29 +86,50 @@ def claude_default(simulator_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def terminate() -> Iterator[Callable[..., None]]:
-    """End the running task as Airflow does when somebody marks it as failed: by a signal, once a condition holds.
-
-    With ``state=None`` nobody has marked it: the machine is being shut down, or its heartbeats find no answer.
-    """
+def when() -> Iterator[Callable[[Callable[[], Any], Callable[[], Any]], None]]:
+    """Do something in another thread as soon as a condition holds, while a task runs in this one."""
     threads: list[threading.Thread] = []
-    handler = signal.getsignal(signal.SIGTERM)  # Airflow installs one for each task that it runs, and leaves it
 
-    def once(condition: Callable[[], Any], *, state: str | None = "failed") -> None:
-        def kill() -> None:
+    def once(condition: Callable[[], Any], do: Callable[[], Any]) -> None:
+        def wait() -> None:
             until, pause = time.monotonic() + 30, threading.Event()
             while not condition() and time.monotonic() < until:
                 pause.wait(0.02)
-            if state is not None:
-                _mark_running_tasks(state)
-            os.kill(os.getpid(), signal.SIGTERM)
+            do()
 
-        threads.append(threading.Thread(target=kill))
+        threads.append(threading.Thread(target=wait))
         threads[-1].start()
 
     yield once
     for thread in threads:
         thread.join()
+
+
+@pytest.fixture
+def terminate(
+    sigterm_s_handler: None, when: Callable[[Callable[[], Any], Callable[[], Any]], None]
+) -> Callable[..., None]:
+    """End the running task as Airflow does when somebody marks it as failed: by a signal, once a condition holds.
+
+    With ``state=None`` nobody has marked it: the machine is being shut down, or its heartbeats find no answer.
+    """
+
+    def once(condition: Callable[[], Any], *, state: str | None = "failed") -> None:
+        def kill() -> None:
+            if state is not None:
+                _mark_running_tasks(state)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        when(condition, kill)
+
+    return once
+
+
+@pytest.fixture
+def sigterm_s_handler() -> Iterator[None]:
+    """Put back the handler: Airflow installs one for each task that it runs, and leaves it."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
     signal.signal(signal.SIGTERM, handler)
 
 

@@ -59,9 +59,10 @@ def create(simulator_url: str) -> Any:
 
 @EACH_MODE
 def test_operator_s_output_lands_beside_its_requests_in_input_order(
-    mode: str, bench: Workbench, claude_default: str, simulator: Any
+    mode: str, bench: Workbench, claude_default: str, simulator: Any, when: Any
 ) -> None:
-    simulator.pace(1.0)
+    simulator.pace(HOUR)
+    when(lambda: simulator.calls()["retrieve"] > 1, lambda: simulator.pace(0))
     with bench.dag(f"own_{mode}") as dag:
         wait(batch=send().output, mode=mode)
     run = bench.run(dag)
