@@ -1,14 +1,13 @@
-"""What the page is made of: every manifest under a folder, and what its rows add up to."""
+"""What the page is made of: every manifest under a folder, and rows without an answer."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -26,13 +25,24 @@ FAILURES_KEPT: Final = 20
 
 @dataclass(slots=True)
 class Spending:
-    """What some answers used and cost. ``usd`` leaves out models whose price is not known."""
+    """What one model's rows used and cost, as manifests say it. ``usd`` is None if the price is not known."""
 
-    answers: int = 0
+    rows: int = 0
     input_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_read_tokens: int = 0
     output_tokens: int = 0
-    cached_tokens: int = 0
-    usd: Decimal = Decimal(0)
+    usd: Decimal | None = Decimal(0)
+
+    def add(self, part: Mapping[str, Any]) -> None:
+        """Count a part of a manifest's ``by_model``."""
+        usage = part["usage"]
+        self.rows += sum(part["counts"].values())
+        self.input_tokens += usage.get("input_tokens", 0)
+        self.cache_write_tokens += usage.get("cache_creation_input_tokens", 0)
+        self.cache_read_tokens += usage.get("cache_read_input_tokens", 0)
+        self.output_tokens += usage.get("output_tokens", 0)
+        self.usd = None if self.usd is None or part["usd"] is None else self.usd + Decimal(part["usd"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +56,29 @@ class Failure:
 
 @dataclass(slots=True)
 class Submission:
-    """One manifest, and its rows added up. ``name`` is its folder below the root."""
+    """One manifest, and the first of its rows without an answer. ``name`` is its folder below the root."""
 
     name: str
     manifest: Manifest
-    models: dict[str, Spending] = field(default_factory=dict)
-    stop_reasons: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
 
     @property
     def usd(self) -> Decimal:
-        return sum((spending.usd for spending in self.models.values()), Decimal(0))
+        """What is known of the bill."""
+        parts = (part["usd"] for part in self.manifest.by_model.values())
+        return sum((Decimal(usd) for usd in parts if usd is not None), Decimal(0))
+
+    @property
+    def unpriced(self) -> list[str]:
+        """The models of which the cost is not known."""
+        return [model for model, part in self.manifest.by_model.items() if part["usd"] is None]
+
+    @property
+    def failed(self) -> int:
+        """How many rows have no answer; nothing is missing before the end."""
+        counts = self.manifest.counts
+        waiting = 0 if self.manifest.status == "ended" else counts.get("missing", 0)
+        return sum(counts.values()) - counts.get("succeeded", 0) - waiting
 
     @property
     def day(self) -> str:
@@ -82,9 +104,9 @@ def gather(root: str) -> list[Submission]:
     for name, manifest in _manifests(root):
         submission = Submission(name, manifest)
         try:
-            _add_rows(submission)
+            _add_failures(submission)
         except (ClaudeBatchError, OSError) as error:
-            log.warning("%s is shown without its rows: %s", name, error)
+            log.warning("%s is shown without its failed rows: %s", name, error)
         found.append(submission)
     return sorted(found, key=lambda submission: submission.sort_key)
 
@@ -102,22 +124,17 @@ def _manifests(root: str) -> Iterator[tuple[str, Manifest]]:
         except (msgspec.MsgspecError, OSError) as error:
             log.warning("%s is left out: %s", place, error)
             continue
-        yield folder.removeprefix(base.lstrip("/")).removeprefix(base).strip("/") or ".", manifest
+        yield folder.removeprefix(base.lstrip("/")).removeprefix(base).strip("/") or base.rpartition("/")[2], manifest
 
 
-def _add_rows(submission: Submission) -> None:
-    if submission.manifest.results_path is None:
+def _add_failures(submission: Submission) -> None:
+    if submission.manifest.results_path is None or not submission.failed:
         return
+    wanted = min(FAILURES_KEPT, submission.failed)
     for row in read_rows(submission.manifest.results_path):
-        if row.model and row.usage:
-            spending = submission.models.setdefault(row.model, Spending())
-            spending.answers += 1
-            spending.input_tokens += row.usage.get("input_tokens") or 0
-            spending.output_tokens += row.usage.get("output_tokens") or 0
-            spending.cached_tokens += row.usage.get("cache_read_input_tokens") or 0
-            spending.usd += Decimal(row.cost_usd or 0)
-            submission.stop_reasons[row.stop_reason or "none"] += 1
-        if row.status != "succeeded" and len(submission.failures) < FAILURES_KEPT:
+        if row.status != "succeeded":
             error = row.error or {}
             reason = ": ".join(str(part) for part in (error.get("type"), error.get("message")) if part)
             submission.failures.append(Failure(str(row.key), row.status, reason))
+        if len(submission.failures) == wanted:
+            return
