@@ -34,7 +34,7 @@ HEAD = f"""\
 Written by `make peers`. One task sends {len(PROMPTS)} requests with the operator's defaults and one retry after a
 minute, and polls every {POLL_SECONDS} s, against the simulator over sockets; the figures are from the simulator's own
 books. A cell says how many requests were **billed**, and what else is not as it was asked: *orphaned* batches are those
-that were made and whose id the task did not hand on. steadybatch has no Airflow task: its job is run again instead.
+whose id is not in what the task handed on in the end. steadybatch has no Airflow task: its job is run again instead.
 """
 
 
@@ -80,7 +80,7 @@ def cell(bill: Bill) -> str:
     """What one task came to."""
     more = [
         f"{bill.batches} batches" if bill.batches > 1 else "",
-        f"{bill.orphaned} orphaned" if bill.orphaned else "",
+        f"{bill.orphaned} orphaned" if bill.orphaned and bill.ended == "success" else "",
         f"{bill.canceled} canceled" if bill.canceled else "",
         f"task {bill.ended}" if bill.ended != "success" else "",
     ]

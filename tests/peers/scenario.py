@@ -66,7 +66,7 @@ class Bill:
     """What one task came to.
 
     :param billed: requests, by the simulator's books.
-    :param orphaned: batches whose id the task did not hand on.
+    :param orphaned: batches whose id the task did not hand on; all of them if it failed.
     :param canceled: batches that were canceled.
     :param ended: the task's state.
     """
