@@ -21,10 +21,14 @@ def install_peers() -> Path:
     python, installed = PEERS / "bin" / "python", PEERS / "installed.txt"
     wanted = "\n".join(PACKAGES)
     if not installed.exists() or installed.read_text() != wanted:
-        uv = Path(sys.executable).with_name("uv")
         if not python.exists():
-            subprocess.run([uv, "venv", "-q", "--python", sys.executable, PEERS], check=True)
-        command = [uv, "pip", "install", "-q", "--python", python, "-c", ROOT / "constraints.txt", *PACKAGES]
-        subprocess.run(command, check=True)
+            uv("venv", "-q", "--python", sys.executable, PEERS)
+        uv("pip", "install", "-q", "--python", python, "-c", ROOT / "constraints.txt", *PACKAGES)
         installed.write_text(wanted)
     return python
+
+
+def uv(*arguments: str | Path) -> None:
+    """Run uv, which comes with the environment of the tests."""
+    if subprocess.run([Path(sys.executable).with_name("uv"), *arguments], check=False).returncode:
+        sys.exit("Could not install the peers (the lines above say why). Check the network, or uv's settings.")

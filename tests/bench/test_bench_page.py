@@ -66,3 +66,7 @@ def test_no_ratio_to_nothing() -> None:
     line = Figure("memory", "MB", 0.0, {OFFICIAL: 32.6})
     assert results.cells(line)[1:3] == ["0.00 MB", "32.6 MB"]
     assert results.cells(dataclasses.replace(line, ours=0.1))[2] == "326x (32.6 MB)"
+
+
+def test_the_page_in_the_repository_is_drawn_from_its_figures() -> None:
+    assert results.PAGE.read_text() == results.draw(results.read())

@@ -34,7 +34,8 @@ HEAD = f"""\
 Written by `make peers`. One task sends {len(PROMPTS)} requests with the operator's defaults and one retry after a
 minute, and polls every {POLL_SECONDS} s, against the simulator over sockets; the figures are from the simulator's own
 books. A cell says how many requests were **billed**, and what else is not as it was asked: *orphaned* batches are those
-whose id is not in what the task handed on in the end. steadybatch has no Airflow task: its job is run again instead.
+whose id is not in what the task handed on in the end. steadybatch has no Airflow task: its job is run again instead. A
+batch that is canceled bills what it had answered by then, which here is nothing.
 """
 
 
