@@ -42,6 +42,9 @@ peers: $(STAMP) ## what a lost answer, a killed worker or an outage costs with A
 thousand: $(STAMP) ## 1,000 deferred tasks on one real triggerer, through an outage (COUNT=200 for fewer; each starts two processes)
 	@$(BIN)/python tests/stack/thousand.py --count $(or $(COUNT),1000) $(ARGS)
 
+cluster: $(STAMP) ## PostgreSQL, Redis, Celery and two of everything, taken apart by a script (SHORT=1: what CI runs; SEED=2)
+	@PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m cluster --seed $(or $(SEED),1) $(if $(SHORT),--short) $(ARGS)
+
 check: lint types test ## what CI runs
 
 fmt: $(STAMP) ## format and fix
@@ -73,4 +76,4 @@ $(STAMP): pyproject.toml constraints.txt
 .DEFAULT:
 	@echo "There is no 'make $@'. There is:"; $(MAKE) --no-print-directory help; exit 2
 
-.PHONY: help chaos fuzz demo demo-stop test matrix lint types bench peers thousand check fmt clean
+.PHONY: help chaos fuzz demo demo-stop test matrix lint types bench peers thousand cluster check fmt clean

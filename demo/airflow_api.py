@@ -14,6 +14,8 @@ from demo.errors import DemoError
 
 T = TypeVar("T")
 
+PAGE = 100  # the most that Airflow gives at once
+
 
 class AirflowApi:
     """One Airflow's REST API, logged in on first use."""
@@ -93,22 +95,34 @@ class AirflowApi:
         """Have the failed tasks of a run tried again."""
         self._clear(dag_id, run_id, only_failed=True)
 
-    def clear(self, dag_id: str, run_id: str, *task_ids: str) -> None:
-        """Have these tasks of a run done again, however they ended."""
-        self._clear(dag_id, run_id, only_failed=False, task_ids=list(task_ids))
+    def clear(
+        self, dag_id: str, run_id: str, *task_ids: str, map_index: int | None = None, downstream: bool = False
+    ) -> None:
+        """Have these tasks of a run done again, however they ended; of a mapped one all, or ``map_index``."""
+        tasks = [task_id if map_index is None else [task_id, map_index] for task_id in task_ids]
+        self._clear(dag_id, run_id, only_failed=False, task_ids=tasks, include_downstream=downstream)
 
     def _clear(self, dag_id: str, run_id: str, **which: Any) -> None:
         body = {"dag_run_id": run_id, "reset_dag_runs": True, "dry_run": False, **which}
         self._call("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body)
 
+    def mark(self, dag_id: str, run_id: str, task_id: str, state: str, *, map_index: int = -1) -> None:
+        """Put a task into a state by hand: ``failed``, ``success`` or ``skipped``."""
+        index = f"/{map_index}" if map_index >= 0 else ""
+        self._call("PATCH", f"{_task(dag_id, run_id, task_id)}{index}", json={"new_state": state})
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         """``queued``, ``running``, ``success`` or ``failed``."""
         return str(self._call("GET", _run(dag_id, run_id))["state"])
 
+    def run_states(self) -> dict[tuple[str, str], str]:
+        """The state of every run of every DAG, by DAG id and run id."""
+        runs = self._pages("/api/v2/dags/~/dagRuns", "dag_runs")
+        return {(run["dag_id"], run["dag_run_id"]): run["state"] for run in runs}
+
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Every task instance of the run."""
-        found = self._call("GET", f"{_run(dag_id, run_id)}/taskInstances")["task_instances"]
-        return list(found)
+        return self._pages(f"{_run(dag_id, run_id)}/taskInstances", "task_instances")
 
     def task_count(self, dag_id: str, run_id: str, *states: str) -> int:
         """How many task instances of the run are in one of these states; of all, if none is named."""
@@ -129,6 +143,14 @@ class AirflowApi:
         address = f"{_task(dag_id, run_id, task_id)}/logs/{attempt}"
         entries = self._call("GET", address, params={"full_content": "true"})["content"]
         return [line for entry in entries for line in _log_lines(entry)]
+
+    def _pages(self, address: str, name: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self._call("GET", address, params={"limit": PAGE, "offset": len(found)})
+            found += page[name]
+            if not page[name] or len(found) >= page["total_entries"]:
+                return found
 
     def _call(self, method: str, address: str, **kwargs: Any) -> Any:
         return _body(self._send(method, address, **kwargs))

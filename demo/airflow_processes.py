@@ -47,6 +47,7 @@ class AirflowProcesses:
         self.url = f"http://{HOST}:{port or chosen}"
         self.session_file = SessionFile(self.home / "sessions.json")
         self._children: dict[str, ChildProcess] = {}
+        self._abandoned: list[Session] = []
         self._env = _environment(self.home, dags_folder.resolve(), self.url) | {
             "AIRFLOW__API__PORT": str(port or chosen),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log_port),
@@ -80,10 +81,13 @@ class AirflowProcesses:
     def start(self, *components: str) -> None:
         """Start the components, all by default, without waiting for them."""
         for component in components or COMPONENTS:
-            log = self.home / "logs" / f"{component}.log"
-            command = [self._python(), "-m", "airflow", component]
-            child = ChildProcess.start(component, command, env=self._env, cwd=self.home, log_path=log)
-            self.adopt(child)
+            self.start_as(component, component)
+
+    def start_as(self, name: str, *arguments: str) -> None:
+        """Start ``airflow`` with these arguments, as a process that is called ``name`` here."""
+        log = self.home / "logs" / f"{name}.log"
+        command = [self._python(), "-m", "airflow", *arguments]
+        self.adopt(ChildProcess.start(name, command, env=self._env, cwd=self.home, log_path=log))
 
     def adopt(self, child: ChildProcess) -> None:
         """Stop this child together with Airflow, and watch it meanwhile."""
@@ -124,6 +128,18 @@ class AirflowProcesses:
         self._children.pop(component).kill()
         self.session_file.write(self._sessions())
 
+    def abandon(self, component: str) -> None:
+        """End a component alone at once; what it has started goes on until :meth:`stop`."""
+        child = self._children.pop(component)
+        child.popen.kill()
+        child.popen.wait()
+        self._abandoned.append(child.session)
+        self.session_file.write(self._sessions())
+
+    def ended(self) -> list[str]:
+        """The names of what ended by itself."""
+        return [child.name for child in self._children.values() if child.exit_code is not None]
+
     def check(self) -> None:
         """Nothing, as long as all that was started still runs.
 
@@ -143,6 +159,7 @@ class AirflowProcesses:
         for child in self._children.values():
             child.popen.wait()
         self._children.clear()
+        self._abandoned.clear()
         self.session_file.write([])
 
     def __enter__(self) -> AirflowProcesses:
@@ -152,7 +169,8 @@ class AirflowProcesses:
         self.stop()
 
     def _sessions(self) -> Iterator[Session]:
-        return (child.session for child in self._children.values())
+        yield from (child.session for child in self._children.values())
+        yield from self._abandoned
 
     def _python(self) -> str:
         return str(self.venv / "bin" / "python")

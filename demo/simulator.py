@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,22 @@ class SimulatorProcess:
     url: str
 
     @classmethod
-    def start(cls, home: Path, *, batch_seconds: float, name: str = "simulator") -> SimulatorProcess:
+    def start(
+        cls,
+        home: Path,
+        *,
+        batch_seconds: float,
+        name: str = "simulator",
+        program: Sequence[str] = ("-m", "airflow_claude_batch.simulator"),
+    ) -> SimulatorProcess:
         """Start one on a free port.
 
+        :param program: what Python is to run; it takes the simulator's options.
         :raises DemoError: it did not come up; shows the end of its output.
         """
         log = home / "logs" / f"{name}.log"
         log.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "airflow_claude_batch.simulator"]
-        command += ["--port", "0", "--batch-seconds", str(batch_seconds)]
+        command = [sys.executable, *program, "--port", "0", "--batch-seconds", str(batch_seconds)]
         process = ChildProcess.start(name, command, env=os.environ, cwd=home, log_path=log)
 
         def address() -> str | None:
@@ -48,8 +56,19 @@ class SimulatorProcess:
         return cls(process, wait_for(address, seconds=START_SECONDS, what="the simulator to listen"))
 
     def books(self, *, detail: bool = False) -> dict[str, Any]:
-        """What was created there, and what would have been billed; in detail, how often for which params."""
+        """What was created there, and what would have been billed; with every request if ``detail``."""
         return dict(self._control("GET", f"books?detail={str(detail).lower()}"))
+
+    def outage(self, kind: str, seconds: float) -> None:
+        """Be out of order for a while: ``refuse``, ``hang``, ``html`` or ``status:529``."""
+        self._control("POST", "outage", {"kind": kind, "seconds": seconds})
+
+    def canceled_batch_ids(self) -> list[str]:
+        """The batches that somebody asked to cancel, as the API lists them; newest 1,000."""
+        headers = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
+        address = f"{self.url}/v1/messages/batches?limit=1000"
+        answer = httpx.get(address, headers=headers, timeout=30, trust_env=False).raise_for_status().json()
+        return [batch["id"] for batch in answer["data"] if batch["cancel_initiated_at"]]
 
     def pace(self, batch_seconds: float) -> None:
         """Change how long batches take, those under way included."""
@@ -61,5 +80,5 @@ class SimulatorProcess:
 
     def _control(self, method: str, lever: str, body: dict[str, Any] | None = None) -> Any:
         address = f"{self.url}/_simulator/{lever}"
-        response = httpx.request(method, address, json=body, timeout=30, trust_env=False)
+        response = httpx.request(method, address, json=body, timeout=120, trust_env=False)
         return response.raise_for_status().json()

@@ -1,0 +1,47 @@
+"""The cluster's own environment in .venvs/: Airflow with Celery and PostgreSQL, and the wheel as a user has it."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from demo.errors import DemoError
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = ROOT / ".venvs" / "cluster"
+PACKAGES = ("apache-airflow[celery,postgres]==3.3.2",)
+CONSTRAINTS = ("constraints.txt", "tests/cluster/constraints.txt")
+
+
+def prepare() -> Path:
+    """Make the environment, unless it is there and was made the same way, and install the wheel of this checkout.
+
+    :raises DemoError: something cannot be installed; shows why.
+    """
+    stamp, recipe = VENV / "made-from", _recipe()
+    if not (stamp.is_file() and stamp.read_text() == recipe):
+        print(f"Installing {', '.join(PACKAGES)} into {VENV.relative_to(ROOT)} ...", flush=True)
+        _uv("venv", "--clear", "--python", sys.executable, str(VENV))
+        limits = [part for path in CONSTRAINTS for part in ("-c", path)]
+        _uv("pip", "install", "--python", str(VENV), *limits, *PACKAGES)
+        stamp.write_text(recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        _uv("build", "--wheel", "--out-dir", folder)
+        (wheel,) = Path(folder).glob("*.whl")
+        _uv("pip", "install", "--python", str(VENV), "--no-deps", "--reinstall", str(wheel))
+    return VENV
+
+
+def _recipe() -> str:
+    digest = hashlib.sha256(b"".join((ROOT / path).read_bytes() for path in CONSTRAINTS))
+    return f"{sys.version_info[:2]} {PACKAGES} {digest.hexdigest()}\n"
+
+
+def _uv(*arguments: str) -> None:
+    uv = Path(sys.executable).with_name("uv")
+    done = subprocess.run([uv, *arguments, "--quiet"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DemoError(f"{done.stderr.strip()}\n\nCould not make {VENV}: `uv {' '.join(arguments[:2])}` failed.")
