@@ -152,7 +152,7 @@ def price_table() -> PriceTable:
         return PriceTable.load()
     try:
         overrides = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"[claude_batch] prices_path: {path} cannot be read: {error}") from error
     try:
         return PriceTable.load(overrides)

@@ -127,6 +127,7 @@ class _Reading:
     def settings(self, unknown: tuple[str, ...]) -> ConnectionSettings:
         base_url = self._base_url()
         credentials = self._credentials(base_url)
+        proxy_password = self._proxy_password()
         config = ClientConfig(
             base_url=base_url,
             credentials=credentials,
@@ -139,7 +140,7 @@ class _Reading:
             config=config,
             model=self.extra.get("model"),
             remarks=tuple(self._remarks(unknown)),
-            secrets=tuple(self._secrets()),
+            secrets=tuple(self._secrets(proxy_password)),
         )
 
     def _base_url(self) -> str:
@@ -203,13 +204,20 @@ class _Reading:
         if self.extra.get("verify") is False:
             yield "verify is false: whoever is on the way can read the credential"
 
-    def _secrets(self) -> Iterator[str]:
+    def _proxy_password(self) -> str | None:
+        proxy: str = self.extra.get("proxy", "")
+        try:
+            return urlsplit(proxy).password
+        except ValueError:
+            raise ConfigurationError("proxy in its extra is not a URL like http://host:port") from None
+
+    def _secrets(self, proxy_password: str | None) -> Iterator[str]:
         named = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_IDENTITY_TOKEN")
         candidates = [
             self.values.password,
             self.extra.get("auth_token"),
             self.extra.get("identity_token"),
-            urlsplit(self.extra.get("proxy", "")).password,
+            proxy_password,
             *(text for text in self.extra.get("headers", {}).values() if len(text) >= _SHORTEST_SECRET),
             *(self.environ.get(name) for name in named),
         ]

@@ -95,7 +95,7 @@ def read_answer(request: RawRequest, answer: RawAnswer, kind: type[T]) -> T:
     try:
         value = decode(answer.body, kind)
     except MalformedResponseError as error:
-        raise garbled(request, f"{error}; {_looks_like(answer, with_text=False)}") from error
+        raise garbled(request, f"{error}; {_looks_like(request, answer, with_text=False)}") from error
     return dated(value, answer.server_time)
 
 
@@ -103,8 +103,8 @@ def refused(request: RawRequest, answer: RawAnswer) -> CallFailed:
     """Build the error of an answer that is no success."""
     if 300 <= answer.status_code < 400:
         return _redirected(request, answer)
-    envelope = _envelope(answer.body)
-    said = _what_it_said(answer, envelope)
+    envelope = _hushed(_envelope(answer.body), request)
+    said = _what_it_said(request, answer, envelope)
     failure = Refused(
         answer.status_code,
         error_code=envelope.error_code,
@@ -113,7 +113,7 @@ def refused(request: RawRequest, answer: RawAnswer) -> CallFailed:
     )
     accepted = may_have_been_accepted(failure, request.effect)
     kind = _exception_class(answer.status_code, envelope)
-    request_id = envelope.request_id or answer.headers.get("request-id")
+    request_id = envelope.request_id or _short(answer.headers.get("request-id"), request)
     parts = [
         f"could not {request.what}: {request.host} answered {said}",
         _remedy(request, answer.status_code, kind, envelope),
@@ -165,7 +165,7 @@ def shorten(text: str, length: int) -> str:
 def _redirected(request: RawRequest, answer: RawAnswer) -> CallFailed:
     failure = Refused(answer.status_code)
     accepted = may_have_been_accepted(failure, request.effect)
-    to = host_in(answer.headers.get("location", "")) or "an unnamed place"
+    to = request.hush(host_in(answer.headers.get("location", "")) or "an unnamed place")
     ending = _ending(request.effect, accepted=accepted)
     error: APIError = MalformedResponseError(
         f"could not {request.what}: {request.host} answered {answer.status_code}, a redirect to {shorten(to, 100)}. "
@@ -192,17 +192,31 @@ def _envelope(body: bytes) -> ErrorEnvelope:
     )
 
 
-def _what_it_said(answer: RawAnswer, envelope: ErrorEnvelope) -> str:
+def _hushed(envelope: ErrorEnvelope, request: RawRequest) -> ErrorEnvelope:
+    """An error with nothing in it that must not get into logs, or that would fill them."""
+    error, code = envelope.error, _short(envelope.error_code, request)
+    message = None if error.message is None else shorten(request.hush(error.message), 500)
+    details = {"error_code": code} if code else None
+    return ErrorEnvelope(
+        ErrorObject(_short(error.type, request), message, details), _short(envelope.request_id, request)
+    )
+
+
+def _short(word: str | None, request: RawRequest) -> str | None:
+    return None if word is None else shorten(request.hush(word), 100)
+
+
+def _what_it_said(request: RawRequest, answer: RawAnswer, envelope: ErrorEnvelope) -> str:
     if envelope.type is None:
-        return f"{answer.status_code}, and {_looks_like(answer, with_text=True)}."
+        return f"{answer.status_code}, and {_looks_like(request, answer, with_text=True)}."
     code = f" ({envelope.error_code})" if envelope.error_code else ""
-    message = shorten(envelope.message or "no message", 500).rstrip(".")
+    message = (envelope.message or "no message").rstrip(".")
     return f"{answer.status_code} {shorten(envelope.type, 60)}{code}: {message}."
 
 
-def _looks_like(answer: RawAnswer, *, with_text: bool) -> str:
+def _looks_like(request: RawRequest, answer: RawAnswer, *, with_text: bool) -> str:
     """Describe a body that is not the API's. Of a success nothing is shown: it may hold prompts or answers."""
-    text = answer.body[:2000].decode("utf-8", "replace").strip()
+    text = request.hush(answer.body[:2000].decode("utf-8", "replace").strip())
     if text.startswith("<"):
         title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
         named = f" ({shorten(title[1], 100)!r})" if title and title[1].strip() else ""

@@ -298,9 +298,10 @@ class WorkloadIdentity:
             return self._cache.land(flight, _read_token(request, await send(request), begun))
 
     def _request(self) -> RawRequest:
+        assertion = self._assertion()
         fields = {
             "grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer",
-            "assertion": self._assertion(),
+            "assertion": assertion,
             "federation_rule_id": self.federation_rule_id,
             "organization_id": self.organization_id,
             "service_account_id": self.service_account_id,
@@ -319,6 +320,7 @@ class WorkloadIdentity:
             credential_remedy=self.remedy,
             missing_remedy="Nothing there exchanges tokens: check the base URL, which is the connection's host.",
             max_answer_bytes=MAX_TOKEN_ANSWER_BYTES,
+            secret_in_body=assertion,
         )
 
     def _assertion(self) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -189,12 +189,13 @@ def retrieve_model(model_id: str) -> Call[ModelInfo]:
 class Cursor:
     """A place in the listing of message batches, which is newest first.
 
-    ``after_id`` goes on to older batches, ``before_id`` to newer ones; not both.
+    ``after_id`` goes on to older batches, ``before_id`` to newer ones; not both. ``passed`` are the places before.
     """
 
     before_id: str | None = None
     after_id: str | None = None
     limit: int = DEFAULT_LIST_LIMIT
+    passed: frozenset[str] = field(default=frozenset(), repr=False)
 
     def __post_init__(self) -> None:
         if self.before_id and self.after_id:
@@ -217,15 +218,33 @@ class Cursor:
         """
         if not page.has_more or not page.data:
             return None
+        to = newer_edge(page) if self.before_id else older_edge(page)
+        passed = self.passed | {self.before_id or self.after_id or ""}
+        check_moves(to, passed)
         if self.before_id:
-            moved = replace(self, before_id=page.first_id or page.data[0].id)
-        else:
-            moved = replace(self, after_id=page.last_id or page.data[-1].id)
-        if moved == self:
-            raise MalformedResponseError(
-                "the listing of message batches goes round in a circle: does a gateway on the way leave out the query?"
-            )
-        return moved
+            return replace(self, before_id=to, passed=passed)
+        return replace(self, after_id=to, passed=passed)
+
+
+def newer_edge(page: BatchPage) -> str:
+    """Where newer batches than those of a page begin; it has some."""
+    return page.first_id or page.data[0].id
+
+
+def older_edge(page: BatchPage) -> str:
+    """Where older batches than those of a page begin; it has some."""
+    return page.last_id or page.data[-1].id
+
+
+def check_moves(place: str, passed: Collection[str]) -> None:
+    """Refuse a listing that has no end.
+
+    :raises MalformedResponseError: it goes on at a place where it has been.
+    """
+    if place in passed:
+        raise MalformedResponseError(
+            "the listing of message batches goes round in a circle: does a gateway on the way leave out the query?"
+        )
 
 
 def _checked(limit: int) -> int:

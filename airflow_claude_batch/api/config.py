@@ -12,6 +12,8 @@ from airflow_claude_batch.api.auth import Credentials
 from airflow_claude_batch.api.limits import DEFAULT_API_VERSION, DEFAULT_BASE_URL
 from airflow_claude_batch.exceptions import ConfigurationError
 
+LONGEST_TIMEOUT: Final = 86_400  # seconds: a day. Sockets cannot take much more
+
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 HASTY_SECONDS: Final = 20.0
@@ -75,8 +77,11 @@ class ClientConfig:
             raise ConfigurationError(
                 "a workload identity's token belongs to one workspace: name it in the identity's own workspace_id"
             )
-        if min(self.connect_timeout, self.read_timeout, self.write_timeout) <= 0 or self.max_retries < 0:
-            raise ConfigurationError("timeouts must be above 0 seconds, and max_retries not below 0")
+        timeouts = (self.connect_timeout, self.read_timeout, self.write_timeout)
+        if min(timeouts) <= 0 or max(timeouts) > LONGEST_TIMEOUT or self.max_retries < 0:
+            raise ConfigurationError(
+                f"timeouts must be above 0 and not above {LONGEST_TIMEOUT:,} seconds, and max_retries not below 0"
+            )
         profile = {"anthropic-user-profile-id": self.user_profile_id or ""}
         for name, value in (self.fixed_headers() | profile).items():
             if not _HEADER_NAME.fullmatch(name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +17,19 @@ SLICE_BYTES: Final = 16 * 1024
 
 # Of an error's body; what the API says fits many times over, and a proxy's page need not be read whole.
 MAX_ERROR_BYTES: Final = 64 * 1024
+
+
+_PUBLIC_HEADERS: Final = frozenset(
+    {
+        "accept",
+        "anthropic-beta",
+        "anthropic-user-profile-id",
+        "anthropic-version",
+        "anthropic-workspace-id",
+        "content-type",
+    }
+)
+_SHORTEST_SECRET: Final = 8  # characters; hiding "true" would hide what an answer says
 
 
 class RequestBody(Protocol):
@@ -94,6 +108,7 @@ class RawRequest:
     :param credential_remedy: what to check when the credential is refused.
     :param missing_remedy: what to check after a 404.
     :param max_answer_bytes: more than that is no answer of the API.
+    :param secret_in_body: what must not be repeated, besides the headers.
     """
 
     what: str
@@ -107,10 +122,19 @@ class RawRequest:
     credential_remedy: str
     missing_remedy: str = ""
     max_answer_bytes: int
+    secret_in_body: str = field(default="", repr=False)
 
     @property
     def host(self) -> str:
         return host_of(self.url)
+
+    def hush(self, text: str) -> str:
+        """The text without what this request holds of secrets: some gateways repeat what they refuse."""
+        held = (value.removeprefix("Bearer ") for name, value in self.headers.items() if name not in _PUBLIC_HEADERS)
+        for secret in (*held, self.secret_in_body):
+            if len(secret) >= _SHORTEST_SECRET:
+                text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
+        return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ another try?* decides about time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +20,8 @@ LONGEST_PAUSE_SECONDS: Final = 30.0
 # When the server asks for more than this, the caller gets the error (with `retry_after`) instead of a long sleep:
 # upstairs a task can wait without holding a worker.
 LONGEST_RETRY_AFTER_SECONDS: Final = 300.0
+
+LONGEST_SENSIBLE_SECONDS: Final = 366 * 86_400.0  # what asks for more asks for nothing
 
 # 429s and others that only a person or the next month ends; SDK, _error_classes.py and rate-limits, 2026-10.
 SPEND_LIMIT_CODES: Final = frozenset(
@@ -172,29 +173,31 @@ def retry_after_seconds(headers: Mapping[str, str], *, now: datetime | None) -> 
     :param headers: with lower-case names.
     :param now: the server's time, for the form of the header that is a date; None if unknown, which leaves it out.
     """
-    milliseconds = _positive_number(headers.get("retry-after-ms"))
+    milliseconds = _number(headers.get("retry-after-ms"), at_most=LONGEST_SENSIBLE_SECONDS * 1000)
     if milliseconds is not None:
         return milliseconds / 1000
     value = headers.get("retry-after")
-    seconds = _positive_number(value)
+    seconds = _number(value, at_most=LONGEST_SENSIBLE_SECONDS)
     if seconds is not None:
         return seconds
     at = http_date(value)
-    return max((at - now).total_seconds(), 0.0) if at and now else None
+    return min(max((at - now).total_seconds(), 0.0), LONGEST_SENSIBLE_SECONDS) if at and now else None
 
 
-def _positive_number(text: str | None) -> float | None:
+def _number(text: str | None, *, at_most: float) -> float | None:
     try:
         number = float(text or "")
     except ValueError:
         return None
-    return number if math.isfinite(number) and number >= 0 else None
+    return number if 0 <= number <= at_most else None
 
 
 def http_date(text: str | None) -> datetime | None:
     """Read a date as HTTP headers have it, such as ``Sun, 22 Nov 2026 09:00:00 GMT``; None if it is none."""
     try:
         at = parsedate_to_datetime(text or "")
-    except ValueError:
+    except (ValueError, OverflowError, TypeError, IndexError):  # of the standard library, by the oddness of the text
+        return None
+    if not 2000 <= at.year < 3000:
         return None
     return at if at.tzinfo else at.replace(tzinfo=UTC)

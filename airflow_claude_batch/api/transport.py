@@ -355,7 +355,7 @@ class _Tuning:
 
 def _calls_per_minute(response: httpx.Response) -> int | None:
     text = response.headers.get("anthropic-ratelimit-requests-limit", "")
-    return int(text) if text.isdecimal() else None
+    return int(text) if text.isdecimal() and len(text) < 10 else None
 
 
 def _sorted(request: RawRequest, error: Exception) -> CallFailed:

@@ -46,6 +46,22 @@ def adapt(schema: Schema) -> Schema:
     return {**adapted, **adapter.definitions}
 
 
+def referred(root: Schema, reference: str, where: str) -> Any:
+    """What a reference leads to.
+
+    :raises OutputSchemaError: it leads nowhere, or out of the schema.
+    """
+    node: Any = root if reference == "#" or reference.startswith("#/") else None
+    for part in _parts(reference):
+        node = node.get(part) if isinstance(node, dict) else None
+    if node is None:
+        raise OutputSchemaError(
+            f"{where} refers to {reference!r}, which is not in the schema. Copy it under $defs and refer to "
+            "'#/$defs/<name>'."
+        )
+    return node
+
+
 class _Adapter:
     """One pass over a schema. ``inside`` are the references that led to a place: none may lead there again."""
 
@@ -98,15 +114,7 @@ class _Adapter:
                 f"{where} contains itself, by {reference}; the API takes no recursive schemas. Write the levels that "
                 "you need one in the other."
             )
-        node: Any = self._root if reference == "#" or reference.startswith("#/") else None
-        for part in _parts(reference):
-            node = node.get(part) if isinstance(node, dict) else None
-        if node is None:
-            raise OutputSchemaError(
-                f"{where} refers to {reference!r}, which is not in the schema. Copy it under $defs and refer to "
-                "'#/$defs/<name>'."
-            )
-        return node
+        return referred(self._root, reference, where)
 
     def _flatten(self, node: Schema, where: str, inside: tuple[str, ...]) -> tuple[Schema, tuple[str, ...]]:
         """One schema without ``$ref`` and ``allOf``: the API takes nothing beside the one, nor the one in the other."""

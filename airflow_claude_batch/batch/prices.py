@@ -17,6 +17,8 @@ import msgspec
 from airflow_claude_batch.exceptions import ConfigurationError
 
 NEWEST_TOKENIZER: Final = Decimal("2.5")  # characters per token since Claude 4.7; before 3.4: models overview
+LARGEST_AMOUNT: Final = 1_000_000  # of anything here; what is beyond it is a slip of the pen
+MOST_DECIMALS: Final = 20  # sums keep all their digits
 RETIREMENT_SLACK: Final = timedelta(hours=48)  # a batch may run 24 h, and its repair round another 24 h
 
 Feature = Literal[
@@ -33,8 +35,13 @@ T = TypeVar("T")
 
 
 def _check_amounts(*amounts: Decimal) -> None:
-    if any(not amount.is_finite() or amount < 0 for amount in amounts):
-        raise ValueError("an amount cannot be negative or without end")
+    for amount in amounts:
+        exponent = amount.as_tuple().exponent  # a letter where the amount has no end
+        if not isinstance(exponent, int) or exponent < -MOST_DECIMALS or not 0 <= amount <= LARGEST_AMOUNT:
+            raise ValueError(
+                f"an amount cannot be negative or without end: from 0 to {LARGEST_AMOUNT:,}, with {MOST_DECIMALS} "
+                "decimal places at most"
+            )
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -195,7 +202,7 @@ def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
 def _convert(entry: str, value: Any, kind: type[T]) -> T:
     try:
         return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeError) as error:
         raise _wrong(entry, str(error)) from error
 
 

@@ -13,10 +13,13 @@ from typing import Any
 import msgspec
 
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.dialect import adapt
+from airflow_claude_batch.batch.dialect import adapt, referred
 from airflow_claude_batch.exceptions import OutputSchemaError, SubmissionRecordError
 
 FILE = "output_schema.json"
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+#: What stands under these is no schema.
+_DATA = frozenset({"enum", "const", "default", "examples"})
 
 
 class OutputSchema(msgspec.Struct, frozen=True):
@@ -99,3 +102,21 @@ def _check(schema: dict[str, Any]) -> None:
     except SchemaError as error:
         where = error.json_path.replace("$", "output_schema", 1)
         raise OutputSchemaError(f"{where} is no JSON Schema: {error.message}.") from error
+    _check_references(schema)
+
+
+def _check_references(root: dict[str, Any]) -> None:
+    """Refuse references that only an answer's validation would follow: out of the schema it would ask a server.
+
+    :raises OutputSchemaError: names the place.
+    """
+    pending: list[tuple[str, Any]] = [("output_schema", root)]
+    while pending:
+        where, node = pending.pop()
+        if isinstance(node, dict):
+            for keyword in _REFERENCES:
+                if isinstance(reference := node.get(keyword), str):
+                    referred(root, reference, where)
+            pending += [(f"{where}.{key}", inner) for key, inner in node.items() if key not in _DATA]
+        elif isinstance(node, list):
+            pending += [(f"{where}[{number}]", inner) for number, inner in enumerate(node)]

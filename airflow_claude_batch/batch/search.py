@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from airflow_claude_batch.api import limits
+from airflow_claude_batch.api.calls import check_moves, newer_edge, older_edge
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch, decode_result_line
 from airflow_claude_batch.batch.ledger import Part
 from airflow_claude_batch.batch.reconcile import Candidate
@@ -55,18 +56,24 @@ def first_custom_id(client: ClaudeClient, batch_id: str) -> str:
 
 
 def _newer(client: ClaudeClient, watermark: str) -> Iterator[BatchPage]:
-    page = client.list_batches(before_id=watermark, limit=limits.LIST_LIMIT)
+    page, passed = client.list_batches(before_id=watermark, limit=limits.LIST_LIMIT), {watermark}
     yield page
-    while page.has_more and page.first_id:
-        page = client.list_batches(before_id=page.first_id, limit=limits.LIST_LIMIT)
+    while page.has_more and page.data:
+        edge = newer_edge(page)
+        check_moves(edge, passed)
+        passed.add(edge)
+        page = client.list_batches(before_id=edge, limit=limits.LIST_LIMIT)
         yield page
 
 
 def _newest_first(client: ClaudeClient, watermark: str | None, watermark_at: datetime | None) -> Iterator[BatchPage]:
-    page = client.list_batches(limit=limits.LIST_LIMIT)
+    page, passed = client.list_batches(limit=limits.LIST_LIMIT), set[str]()
     yield page
-    while page.has_more and page.last_id and not _reaches(page, watermark, watermark_at):
-        page = client.list_batches(after_id=page.last_id, limit=limits.LIST_LIMIT)
+    while page.has_more and page.data and not _reaches(page, watermark, watermark_at):
+        edge = older_edge(page)
+        check_moves(edge, passed)
+        passed.add(edge)
+        page = client.list_batches(after_id=edge, limit=limits.LIST_LIMIT)
         yield page
 
 

@@ -14,6 +14,7 @@ from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from airflow_claude_batch.api.calls import older_edge
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch
 from airflow_claude_batch.batch.polling import Failure, Meaning, meaning
 
@@ -97,7 +98,7 @@ def _read_listing(
         poor_pages += before - len(unseen) < min(WORTH_A_PAGE, before)
         if len(unseen) <= max(1, poor_pages * WORTH_A_PAGE) or _is_last(page, horizon):
             return
-        cursor, limit = page.last_id, min(LARGEST_PAGE, 2 * limit)
+        cursor, limit = older_edge(page), min(LARGEST_PAGE, 2 * limit)
 
 
 def _horizon(created: Iterable[datetime | None]) -> datetime | None:

@@ -71,6 +71,13 @@ class OutputValidator:
             return None, _error(f"{error}" if text else "there is no text", stop_reason)
         if stop_reason in ("max_tokens", "model_context_window_exceeded") and isinstance(value, int | float):
             return None, _error("a number may have lost digits", stop_reason)
+        try:
+            return self._validated(value)
+        except Exception as error:  # of the schema, or of its patterns: the answer was paid for, and others wait
+            why = f"The schema could not be applied to the answer ({type(error).__name__})"
+            return None, {"type": ERROR_TYPE, "message": why, "path": None}
+
+    def _validated(self, value: Any) -> tuple[Any, dict[str, Any] | None]:
         if self._validator.is_valid(value):
             return value, None
         errors = list(self._validator.iter_errors(value))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -273,3 +274,31 @@ def test_what_gets_into_a_log_is_one_short_printable_line(text, length):
 @given(st.integers(min_value=300, max_value=599), st.binary(max_size=100), st.sampled_from(Effect))
 def test_every_answer_makes_an_error(status, body, effect):
     assert isinstance(error_of(status, body, effect), exceptions.APIError)
+
+
+@pytest.mark.parametrize("where", ["message", "type", "code", "request id", "html", "text"])
+def test_a_gateways_own_token_that_it_repeats_is_left_out(where):
+    said = "no gateway-token-0123 here"
+    bodies = {
+        "message": {"error": {"type": "e", "message": said}},
+        "type": {"error": {"type": said, "message": "m"}},
+        "code": {"error": {"type": "e", "message": "m", "details": {"error_code": said}}},
+        "request id": {"error": {"type": "e", "message": "m"}, "request_id": said},
+        "html": f"<html><title>{said}</title>",
+        "text": said,
+    }
+    body = bodies[where] if isinstance(bodies[where], str) else json.dumps(bodies[where])
+    asked = replace(request(), headers={"authorization": "Bearer gateway-token-0123"})
+    error = refused(asked, RawAnswer(401, {}, body.encode())).error
+
+    assert "gateway-token" not in str(error)
+    assert "gateway-token" not in repr(vars(error))
+    assert "no *** here" in str(error)
+
+
+def test_a_request_id_cannot_write_lines_of_its_own_into_a_log():
+    body = json.dumps({"error": {"type": "e", "message": "m"}, "request_id": "x\nINFO all is well" + "y" * 1000})
+    error = error_of(400, body.encode())
+
+    assert "\n" not in str(error)
+    assert len(error.request_id) <= 100

@@ -224,7 +224,8 @@ def test_counting_takes_the_params_of_a_request_as_they_are(client_of):
 def test_the_limit_of_calls_is_known_once_an_answer_has_named_it(client_of):
     limited = httpx.Response(200, json=BATCH, headers={"anthropic-ratelimit-requests-limit": "4000"})
     odd = httpx.Response(200, json=BATCH, headers={"anthropic-ratelimit-requests-limit": "many"})
-    client = client_of(OK, limited, odd, OK)
+    endless = httpx.Response(200, json=BATCH, headers={"anthropic-ratelimit-requests-limit": "9" * 5000})
+    client = client_of(OK, limited, odd, endless)
     known = []
     for _ in range(4):
         client.retrieve_batch(BATCH_ID)
@@ -322,6 +323,14 @@ def test_a_cursor_that_does_not_move_is_an_error_and_not_a_circle(client_of):
     with pytest.raises(exceptions.MalformedResponseError, match="circle"):
         list(client.iter_batches())
     assert len(client.api.requests) == 2
+
+
+def test_a_listing_that_comes_back_to_an_earlier_page_is_an_error_too(client_of):
+    client = client_of(page("d", "c", more=True), page("b", "a", more=True), page("d", "c", more=True))
+
+    with pytest.raises(exceptions.MalformedResponseError, match="circle"):
+        list(client.iter_batches())
+    assert len(client.api.requests) == 3
 
 
 LINES = [

@@ -65,6 +65,7 @@ def test_a_workload_identity_brings_its_beta():
         ({"connect_timeout": 0}, "timeouts"),
         ({"read_timeout": -1.0}, "timeouts"),
         ({"write_timeout": 0.0}, "timeouts"),
+        ({"write_timeout": 1e308}, "timeouts"),
         ({"max_retries": -1}, "max_retries"),
         ({"extra_headers": {"bad name": "x"}}, "'bad name'"),
         ({"extra_headers": {"": "x"}}, "''"),

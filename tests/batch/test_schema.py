@@ -631,3 +631,36 @@ def test_a_damaged_schema_is_never_taken_for_none(content: bytes, tmp_path: Path
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(SubmissionRecordError, match="cannot be validated"):
         load(LocalFolder(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        pytest.param({"not": {"$ref": "#/$defs/nothing"}}, id="to nothing"),
+        pytest.param({"not": {"$ref": "http://127.0.0.1:9/schema"}}, id="to a server"),
+        pytest.param({"contains": {"$dynamicRef": "#nothing"}}, id="dynamic"),
+    ],
+)
+def test_reference_that_only_validation_would_follow_is_refused_with_the_schema(inner: dict[str, Any]) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}, **inner}}}
+    with pytest.raises(OutputSchemaError, match=r"output_schema\.properties\.a.* refers to .*not in the schema"):
+        read_schema(schema)
+
+
+def test_reference_in_a_value_is_none() -> None:
+    schema = {"type": "object", "properties": {"a": {"enum": ["x", "#"], "default": {"$ref": "http://example.com"}}}}
+
+    assert read_schema(schema).schema == schema
+
+
+def test_schema_that_cannot_be_applied_costs_the_row_and_not_the_landing() -> None:
+    """It passes every check, and each validation would go on for ever."""
+    validator = OutputValidator(read_schema({"type": "integer", "not": {"$ref": "#"}}))
+    value, error = validator.read("3", "end_turn")
+
+    assert value is None
+    assert error == {
+        "type": "invalid_output",
+        "message": "The schema could not be applied to the answer (RecursionError)",
+        "path": None,
+    }

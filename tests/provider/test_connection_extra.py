@@ -69,6 +69,8 @@ def test_model_of_the_connection_is_kept() -> None:
         pytest.param({"headers": "hush"}, "headers in its extra must be a JSON object of texts", id="headers-no-json"),
         pytest.param({"headers": {"X": 1}}, "headers in its extra must be a JSON object of texts", id="header-number"),
         pytest.param({"headers": {"X": "hu\nsh"}}, "X", id="header-line-break"),
+        pytest.param("[" * 100_000, "extra must be a JSON object", id="nested without end"),
+        pytest.param({"proxy": "http://hush@["}, "proxy in its extra is not a URL", id="proxy-no-url"),
         pytest.param({"proxy": 8080}, "proxy in its extra must be a text, not a int", id="proxy-number"),
         pytest.param({"verify": "maybe"}, "verify in its extra must be true or false, not 'maybe'", id="verify"),
         pytest.param({"verify": False, "ca_file": "/ca"}, "remove one of them", id="verify-off-with-ca"),
