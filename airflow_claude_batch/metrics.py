@@ -1,6 +1,22 @@
 """What a deployment can watch, through Airflow's own Stats (StatsD, OpenTelemetry).
 
-===============================  =======  =========================================================
+===============================  =======  ================================================================
+name                             kind     what
+===============================  =======  ================================================================
+``claude_batch.submissions``     counter  manifests handed out; tag ``status``
+``claude_batch.requests``        counter  requests sent, by ``model``
+``claude_batch.rows``            counter  rows landed, by ``outcome`` (succeeded, errored, …) and ``model``
+``claude_batch.answers``         counter  answers, by ``stop_reason`` (end_turn, max_tokens, refusal, …)
+``claude_batch.tokens``          counter  billed tokens, by ``kind`` (input, output, …) and ``model``
+``claude_batch.cost_microusd``   counter  millionths of a US dollar billed, by ``model``
+``claude_batch.queue_time``      timer    how long the API had a batch: from its creation to its end
+``claude_batch.turnaround``      timer    of a submission, from its first create to its last batch's end
+``claude_batch.poll_errors``     counter  failed looks at batches, by ``error`` (RateLimitError, …)
+``claude_batch.recoveries``      counter  by ``how``: adopted (a create's answer was lost, its batch found),
+                                          sent_again (lost, and it had not arrived), taken_over (a later try
+                                          went on with what an earlier one had sent)
+===============================  =======  ================================================================
+
 Polls are counted where the wait is: in the triggerer, or in a worker. The kinds ``ephemeral_5m_input`` and
 ``ephemeral_1h_input`` are parts of ``cache_creation_input``. StatsD as such knows no tags and drops them: they need
 ``[metrics] statsd_influxdb_enabled``, ``statsd_datadog_enabled`` or OpenTelemetry. No tag holds an id: their number

@@ -29,7 +29,7 @@ h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin: 2.2re
 table { border-collapse: collapse; width: 100% } th { font-weight: 600 }
 th, td { border-top: 1px solid #ddd; padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-td, summary { overflow-wrap: anywhere } td.word { white-space: nowrap }
+td, summary { overflow-wrap: anywhere } td.word { white-space: nowrap } td:first-child { min-width: 10rem }
 svg { display: block; font-size: 12px; width: 100%; height: auto } summary { cursor: pointer; margin-top: .4rem }
 .key { margin-right: 1rem } .key i { display: inline-block; width: .8em; height: .8em; margin-right: .3em }
 .facts { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin: 1rem 0 }

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import socket
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from workbench import Run, Workbench
 
 from airflow_claude_batch import metrics
+from airflow_claude_batch._compat import AIRFLOW_VERSION
 from airflow_claude_batch.batch.manifest import Manifest
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.sensors import MessageBatchSensor
@@ -133,3 +139,74 @@ def test_a_lost_create_and_a_try_that_goes_on_are_recoveries(
 
     assert stats.counters["claude_batch.recoveries,how=taken_over"] == 1
     assert stats.counters["claude_batch.recoveries,how=sent_again"] == 0
+
+
+def test_every_metric_is_documented_and_every_documented_one_exists(stats: RecordingStats) -> None:
+    observer = metrics.StatsObserver()
+    observer.sent({"claude-haiku-5-5": 1})
+    observer.recovered("adopted")
+    observer.queued(timedelta(1))
+    observer.poll_failed(OSError())
+    metrics.report(replace(manifest("ended"), stop_reasons={"end_turn": 3}))
+
+    told = {counter.partition(",")[0] for counter in stats.counters} | set(stats.timers)
+    assert set(re.findall(r"``(claude_batch\.\w+)``", str(metrics.__doc__))) == told
+
+
+# ---------------------------------------------------------------- where StatsD listens
+
+
+@pytest.fixture
+def statsd(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A listener, to which Airflow's Stats send as they are configured to."""
+    pytest.importorskip("statsd")
+    from airflow.sdk.observability import stats as airflow_stats
+    from airflow.sdk.observability.metrics import stats_utils
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.setblocking(False)
+        for name, value in {"ON": "True", "PORT": listener.getsockname()[1], "INFLUXDB_ENABLED": "True"}.items():
+            monkeypatch.setenv(f"AIRFLOW__METRICS__STATSD_{name}", str(value))
+        monkeypatch.setenv("AIRFLOW__METRICS__STATSD_HOST", "127.0.0.1")
+        airflow_stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
+        yield listener
+        monkeypatch.setenv("AIRFLOW__METRICS__STATSD_ON", "False")
+        airflow_stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
+
+
+def received(listener: socket.socket) -> list[str]:
+    """The lines about us that have arrived, without the values of timers."""
+    lines: list[str] = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            lines += listener.recv(65_536).decode().split("\n")
+    return [re.sub(r"[\d.]+\|ms$", "|ms", line) for line in lines if "claude_batch" in line]
+
+
+@pytest.mark.airflow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Airflow never closes its socket
+@pytest.mark.skipif(AIRFLOW_VERSION < (3, 3), reason="Stats are configured otherwise there")
+def test_what_a_task_and_its_trigger_count_arrives_over_udp(
+    bench: Workbench, claude_default: str, simulator: Any, statsd: socket.socket
+) -> None:
+    simulator.inject(Fault(do="status", on="retrieve", status=500))  # the first look is the trigger's
+    with bench.dag("heard") as dag:
+        SendMessageBatchOperator(
+            task_id="ask", messages=MESSAGES, wait_for_completion=True, deferrable=True, poll_interval=0.1
+        )
+
+    manifest = bench.run(dag).xcom("ask")
+
+    arrived = received(statsd)
+    assert Counter(arrived) >= Counter(
+        {
+            "airflow.claude_batch.requests,model=claude-haiku-5-5:1|c": 1,
+            "airflow.claude_batch.submissions,status=ended:1|c": 1,
+            "airflow.claude_batch.rows,outcome=succeeded,model=claude-opus-5-5:1|c": 1,
+            "airflow.claude_batch.poll_errors,error=ServerError:1|c": 1,
+            "airflow.claude_batch.queue_time:|ms": 1,
+            "airflow.claude_batch.turnaround:|ms": 1,
+        }
+    )
+    assert not [line for line in arrived for id_ in [*manifest["batch_ids"], manifest["submission_id"]] if id_ in line]
