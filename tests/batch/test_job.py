@@ -246,6 +246,32 @@ def test_identical_requests_are_sent_once_and_answer_every_row(tmp_path: Path) -
     assert [row["cost_usd"] == "0" for row in world.rows] == [False, False, True, True]
 
 
+def test_identical_requests_are_paid_for_again_only_when_they_are_to_be_answers_of_their_own(tmp_path: Path) -> None:
+    """Whether they are sent once may be decided otherwise from clear to clear."""
+    world = make_world(tmp_path)
+    messages = [{"key": key, "prompt": f"question {number}"} for key, number in zip("abcdef", "010210", strict=True)]
+    paid = []
+    for deduplicate in (True, True, False, True, False):
+        done = world.run(messages, Policy(), deduplicate=deduplicate, clear=True)
+        assert done.failure is None
+        assert [row["key"] for row in world.rows] == list("abcdef")
+        assert [row["text"] is not None for row in world.rows] == [True] * 6
+        paid.append(world.billed)
+
+    assert paid == [3, 3, 6, 6, 6]
+
+
+def test_identical_requests_share_what_a_repair_round_brings(tmp_path: Path) -> None:
+    world = make_world(tmp_path, outcome=fails_first(1, "expired", 0))
+
+    done = world.run([{"key": key, "prompt": "question 0"} for key in "abc"], Policy(repair_rounds=1), deduplicate=True)
+
+    assert done.manifest.counts["succeeded"] == 3
+    assert done.manifest.stop_reasons == {"end_turn": 3}
+    assert world.billed == 1
+    assert [row["cost_usd"] == "0" for row in world.rows] == [False, True, True]
+
+
 def test_a_refused_canary_stops_the_others(tmp_path: Path) -> None:
     world = make_world(tmp_path, outcome=fails_first(9, "errored:invalid_request_error", *range(10)))
 

@@ -155,7 +155,13 @@ class TestAnswers:
         assert isinstance(lines[0][0], Line)
         assert lines[1] == []
 
-    def test_are_validated_by_the_sensor_too(self, ask: Callable[..., Run], model: Model) -> None:
+    def test_are_validated_by_the_sensor_too(
+        self,
+        ask: Callable[..., Run],
+        model: Model,
+        caplog: pytest.LogCaptureFixture,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
         model.says.update(
             {
                 "good": {"amount": 7},
@@ -173,6 +179,9 @@ class TestAnswers:
         assert run.state == "success"
         assert run.manifest["counts"]["succeeded"] == 2
         assert run.manifest["counts"]["invalid_output"] == 4
+        assert run.manifest["stop_reasons"] == {"end_turn": 4, "refusal": 1, "max_tokens": 1}
+        logs = "".join((caplog.text, *capsys.readouterr()))
+        assert "Not whole, or no answer, by their stop_reason: 1 refusal, 1 max_tokens." in logs
         rows = run.rows
         assert list(rows) == keys
         assert rows["cased"]["output"] == {"amount": 1, "kind": "Green Tea"}
