@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +18,7 @@ from airflow_claude_batch.arguments import amount
 from airflow_claude_batch.batch import tally, waiting
 from airflow_claude_batch.batch.manifest import Manifest
 from airflow_claude_batch.batch.policy import DRAIN, Done, Waiting
+from airflow_claude_batch.batch.prices import merge
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.wake import Wake
 from airflow_claude_batch.exceptions import ClaudeBatchError, ConfigurationError, InputError
@@ -143,21 +145,28 @@ def poll_interval(task: Any) -> float:
 
 
 def price_table() -> PriceTable:
-    """The bundled prices, with the deployment's overrides.
+    """The bundled prices, with the deployment's overrides: those of a file, and over them those of the setting itself.
 
-    :raises ConfigurationError: the overrides cannot be read; names the file and the entry.
+    :raises ConfigurationError: the overrides cannot be read; names the setting, the file and the entry.
     """
-    path = conf.get("claude_batch", "prices_path", fallback=None)
-    if not path:
-        return PriceTable.load()
-    try:
-        overrides = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f"[claude_batch] prices_path: {path} cannot be read: {error}") from error
-    try:
-        return PriceTable.load(overrides)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"[claude_batch] prices_path: {path}: {error}") from error
+    table, overrides = PriceTable.load(), dict[str, Any]()
+    for source, read in _price_sources():
+        try:
+            found = json.loads(read())
+            overrides = merge(overrides, found) if isinstance(found, Mapping) else found
+            table = PriceTable.load(overrides)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{source}: {error}") from error
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{source} cannot be read: {error}") from error
+    return table
+
+
+def _price_sources() -> Iterator[tuple[str, Callable[[], str]]]:
+    if path := conf.get("claude_batch", "prices_path", fallback=None):
+        yield f"[claude_batch] prices_path: {path}", partial(Path(path).read_text, encoding="utf-8")
+    if text := conf.get("claude_batch", "prices", fallback=None):
+        yield "[claude_batch] prices", lambda: text
 
 
 def max_cost(task: Any) -> tuple[Decimal | None, str]:

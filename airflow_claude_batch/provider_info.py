@@ -120,6 +120,13 @@ _CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
         default=None,
         example="/opt/airflow/config/claude_prices.json",
     ),
+    "prices": _option(
+        "string",
+        "The same as JSON text, for a deployment that has no place for a file; its entries replace those of "
+        "prices_path.\n",
+        default=None,
+        example='{"models": {"claude-opus-5-5": {"rates": {"input": "3.60"}}}}',
+    ),
 }
 
 

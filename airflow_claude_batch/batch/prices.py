@@ -171,9 +171,9 @@ def read_prices(overrides: Mapping[str, Any] | None = None) -> tuple[Terms, dict
     ids = {alias: model for model, entry in models.items() for alias in entry.get("aliases", ())}
     for name, change in changed_models.items():
         model = ids.get(name, name)
-        models[model] = _merge(models.get(model, {}), {"source": "override", "checked": None, **change})
+        models[model] = merge(models.get(model, {}), {"source": "override", "checked": None, **change})
     return (
-        _convert("the top level", _merge(terms, changed_terms), Terms),
+        _convert("the top level", merge(terms, changed_terms), Terms),
         {model: _convert(model, {**entry, "id": model}, ModelPrice) for model, entry in models.items()},
     )
 
@@ -191,11 +191,12 @@ def names_of(models: Mapping[str, ModelPrice]) -> dict[str, str]:
     return names
 
 
-def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one set of overrides over another; mappings in them are merged likewise."""
     merged = {**base, **change}
     for key in base.keys() & change.keys():
         if isinstance(base[key], Mapping) and isinstance(change[key], Mapping):
-            merged[key] = _merge(base[key], change[key])
+            merged[key] = merge(base[key], change[key])
     return merged
 
 

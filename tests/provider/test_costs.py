@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from workbench import Run, Workbench
 
+from airflow_claude_batch.carrying import price_table
+from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.sensors import MessageBatchSensor
 from airflow_claude_batch.simulator import Fault
@@ -152,6 +154,50 @@ def test_a_prices_file_changes_the_bill(bench: Workbench, tmp_path: Path, monkey
 
     assert float(after["claude-opus-5-5"]["usd"]) == pytest.approx(2 * float(before["claude-opus-5-5"]["usd"]))
     assert after["claude-haiku-5-5"] == before["claude-haiku-5-5"]
+
+
+def test_prices_of_the_setting_lie_over_those_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {"input": "8", "output": "40", "cache_write_5m": "10", "cache_write_1h": "16", "cache_read": "0.4"}
+    prices(monkeypatch, tmp_path, json.dumps({"models": {"claude-novella-7": {"rates": rates}}}))
+    setting = {"models": {"claude-novella-7": {"rates": {"input": "9"}}}}
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__PRICES", json.dumps(setting))
+
+    entry = price_table().lookup("claude-novella-7")
+
+    assert entry is not None
+    assert entry.rates is not None
+    assert (str(entry.rates.input), str(entry.rates.output)) == ("9", "40")
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"models": {"claude-opus-5-5": {"rates": {"inptu": 1}}}}', "{", '"x"'])
+def test_prices_of_the_setting_that_are_wrong_are_named(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__PRICES", text)
+
+    with pytest.raises(ConfigurationError, match=r"^\[claude_batch\] prices(:| cannot be read)"):
+        price_table()
+
+
+# ---------------------------------------------------------------- the API's catalogue of models
+
+
+def test_the_catalogue_is_asked_once_for_each_model(bench: Workbench, simulator: Any) -> None:
+    assert ask(bench).states == {"ask": "success"}
+
+    assert simulator.books()["calls"]["models"] == 2
+
+
+def test_a_catalogue_that_refuses_stops_nothing(bench: Workbench, simulator: Any) -> None:
+    simulator.inject(Fault(do="status", on="models", status=403, times=None))
+
+    assert ask(bench).states == {"ask": "success"}
+    assert simulator.books()["calls"]["models"] == 1
+
+
+def test_a_dry_run_refuses_a_retired_model(bench: Workbench) -> None:
+    run = ask(bench, messages=[*MESSAGES, {"prompt": "a", "model": "claude-3-haiku-20240307"}], dry_run=True)
+
+    assert "messages[2], and 1 requests in all" in run.error("ask")
+    assert "claude-haiku-4-5-20251001 replaces it" in run.error("ask")
 
 
 def test_the_deployment_s_limit_is_named_by_its_setting(

@@ -96,6 +96,7 @@ def test_airflow_gives_the_provider_in_full(capsys: pytest.CaptureFixture[str]) 
         "max_inline_bytes",
         "max_cost_per_submission",
         "prices_path",
+        "prices",
     }
 
 

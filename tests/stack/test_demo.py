@@ -1,6 +1,7 @@
 """What the demo says and does before it starts anything, and what it leaves behind."""
 
 import io
+import json
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -11,11 +12,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from airflow_claude_batch.batch.manifest import Manifest
+from airflow_claude_batch.batch.results import Row
 from demo.__main__ import alone, main
 from demo.demonstration import CONNECTION_ID, Demonstration
 from demo.errors import DemoError
 from demo.live import forget_connection, read_plan
 from demo.ports import free_ports, is_free
+from demo.results import Results, write_report
 from demo.screen import Screen
 from demo.settings import Settings
 
@@ -82,3 +86,38 @@ def test_plan_of_a_live_run_names_model_count_size_and_the_most_it_can_cost() ->
     assert plan.max_usd is not None
     assert Decimal("0.01") < plan.max_usd < Decimal("0.50")
     assert f"{plan.count} requests" in str(plan)
+
+
+def results(usd: str) -> Results:
+    """One answer, estimated to cost between 1 and 3 cents."""
+    estimate = {"usd": {"lower": "0.01", "expected": "0.02", "upper": "0.03"}}
+    row = Row(index=0, key="a", status="succeeded", text="yes")
+    return Results([{"key": "a", "prompt": "a"}], [row], {"cost": {"usd": usd}, "estimate": estimate})
+
+
+def test_bill_is_shown_beside_the_estimate() -> None:
+    results("0.0123").check()
+
+    assert results("0.0123").told_cost() == "$0.0123; before: $0.0200 expected, $0.0100 to $0.0300"
+
+
+@pytest.mark.parametrize("usd", ["0.0099", "0.0301"])
+def test_bill_outside_of_the_estimate_s_bounds_fails_the_demo(usd: str) -> None:
+    with pytest.raises(DemoError, match="is outside of what was estimated"):
+        results(usd).check()
+
+
+@pytest.mark.airflow
+def test_report_is_made_over_all_submissions_beside_the_demo_s(tmp_path: Path) -> None:
+    for run in ("one", "two"):
+        folder = tmp_path / "results" / "dag" / run / "send"
+        folder.mkdir(parents=True)
+        rows = str(folder / "results.jsonl")
+        manifest = Manifest(
+            submission_id=run, status="ended", batch_ids=[], request_count=1, counts={"succeeded": 1}, results_path=rows
+        ).to_xcom()
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    page = write_report(manifest, tmp_path)
+
+    assert "<b>2</b>submissions" in page.read_text()
