@@ -40,7 +40,7 @@ class Books:
     def check(self, loads: tuple[Load, ...]) -> list[tuple[str, ...]]:
         """A line per DAG and one for all; what is wrong is in ``problems``."""
         lines = [self._line(load) for load in loads]
-        strangers = set(self.billed) - {_digest(p["prompt"]) for each in loads for _, _, ps in _tasks(each) for p in ps}
+        strangers = set(self.billed) - {digest(p["prompt"]) for each in loads for _, _, ps in _tasks(each) for p in ps}
         self._expect(not strangers, f"{len(strangers)} requests were billed that nobody asked for")
         running = [b["id"] for b in self.batches.values() if b["processing_status"] != "ended"]
         self._expect(not running, f"still running at the API: {running}")
@@ -55,7 +55,7 @@ class Books:
         green = sum(state == "success" for state in states)
         self._expect(len(states) == load.task_count, f"{load.dag_id} has {len(states)} tasks, not {load.task_count}")
         self._expect(green == len(states), f"{load.dag_id}: {len(states) - green} tasks are not green")
-        once = sum(self.billed[_digest(prompt["prompt"])] == 1 for _, _, prompts in _tasks(load) for prompt in prompts)
+        once = sum(self.billed[digest(prompt["prompt"])] == 1 for _, _, prompts in _tasks(load) for prompt in prompts)
         self._expect(once == load.request_count, f"{load.dag_id}: {load.request_count - once} not billed exactly once")
         right = sum(self._right_rows(load, run_id, index, prompts) for run_id, index, prompts in _tasks(load))
         self._expect(right == load.request_count, f"{load.dag_id}: {load.request_count - right} rows are not right")
@@ -74,7 +74,7 @@ class Books:
         bought = self.paid.get(row["custom_id"])
         return (
             (row["index"], row["key"], row["status"]) == (index, prompt["key"], "succeeded")
-            and bought == (row["batch_id"], _digest(prompt["prompt"]))
+            and bought == (row["batch_id"], digest(prompt["prompt"]))
             and prompt["prompt"][:20] in row["text"]
         )
 
@@ -108,7 +108,7 @@ def _tasks(load: Load) -> Iterator[tuple[str, int, list[dict[str, str]]]]:
             yield run_id, map_index, load.prompts(run_id, map_index)
 
 
-def _digest(prompt: str) -> str:
+def digest(prompt: str) -> str:
     """As the simulator's books name a request."""
     canonical = json.dumps(params(prompt), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,59 @@
+"""What the cluster says and does where PostgreSQL or Redis are missing."""
+
+import os
+from pathlib import Path
+
+import pytest
+from cluster import services
+from cluster.services import ServiceError, require
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with nothing on its path but what a test puts there; its user is root."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    return tmp_path
+
+
+def put(path: Path, name: str, script: str) -> None:
+    (path / name).write_text(f"#!/bin/sh\n{script}\n")
+    (path / name).chmod(0o755)
+
+
+def test_nothing_is_installed_where_nothing_is_missing(path: Path) -> None:
+    put(path, "redis-server", "")
+    put(path, "apt-get", "exit 1")
+    require("redis-server")
+    assert services.find("redis-server") == path / "redis-server"
+
+
+def test_a_machine_without_apt_is_told_what_is_missing(path: Path) -> None:
+    with pytest.raises(ServiceError, match="needs redis-server, and there is no apt-get"):
+        require("redis-server")
+
+
+def test_a_user_who_may_not_install_is_told_the_command(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(path, "apt-get", "exit 1")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(ServiceError, match="only root can install: apt-get install redis-server"):
+        require("redis-server")
+
+
+def test_root_installs_what_is_missing_without_starting_it(path: Path) -> None:
+    put(
+        path,
+        "apt-get",
+        f'echo "$RUNLEVEL $*" >> {path}/asked; echo > {path}/redis-server; /bin/chmod +x {path}/redis-server',
+    )
+    require("redis-server")
+    assert (path / "asked").read_text().splitlines() == [
+        "1 update -qq",
+        "1 install -qq --no-install-recommends redis-server",
+    ]
+
+
+def test_a_failed_installation_shows_why(path: Path) -> None:
+    put(path, "apt-get", "echo 'E: Unable to locate package' >&2; exit 100")
+    with pytest.raises(ServiceError, match=r"brought no redis-server:\nE: Unable to locate package"):
+        require("redis-server")
