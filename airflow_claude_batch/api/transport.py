@@ -19,7 +19,7 @@ from typing import Any, Final
 import httpx
 
 from airflow_claude_batch.api.address import host_in, is_loopback
-from airflow_claude_batch.api.answers import garbled, no_answer, refused
+from airflow_claude_batch.api.answers import garbled, no_answer, refused, shorten
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.http import (
     MAX_ERROR_BYTES,
@@ -36,6 +36,7 @@ from airflow_claude_batch.exceptions import ConfigurationError
 # is the shortest common one). httpx's default of 5 s would open a new connection for nearly every poll.
 KEEPALIVE_SECONDS: Final = 300.0
 MAX_CONNECTIONS: Final = 20
+ENCODING: Final = "gzip"  # of answers
 
 # Socket options, seconds: notice a peer that vanished while a call waits for its answer.
 _KEEPALIVE: Final = {"SO_KEEPALIVE": 1, "TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15}
@@ -102,6 +103,7 @@ class Transport:
 
         :raises CallFailed: it was cut off.
         """
+        _check_encoding(request, response)
         try:
             yield from response.iter_bytes()
         except httpx.HTTPError as error:
@@ -182,6 +184,7 @@ class AsyncTransport:
 
         :raises CallFailed: it was cut off.
         """
+        _check_encoding(request, response)
         try:
             async for chunk in response.aiter_bytes():
                 yield chunk
@@ -255,6 +258,16 @@ class _AsyncBody:
             yield chunk
 
 
+def _check_encoding(request: RawRequest, response: httpx.Response) -> None:
+    """Unpack what was asked for and nothing else: one layer of gzip makes a thousand bytes of one, two a million.
+
+    :raises CallFailed: the body is packed otherwise.
+    """
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity", ENCODING):
+        raise garbled(request, f"its body is encoded as {shorten(encoding, 40)!r}, which nobody asked for")
+
+
 class _Collected:
     """An answer's body as it comes in, and no more of it than it may have."""
 
@@ -302,7 +315,10 @@ def _options(config: ClientConfig, context: ssl.SSLContext) -> dict[str, Any]:
         "trust_env": not loopback,
         "follow_redirects": False,
         "limits": httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_SECONDS),
-        "headers": {"user-agent": f"airflow-claude-batch/{version('airflow-claude-batch')}"},
+        "headers": {
+            "user-agent": f"airflow-claude-batch/{version('airflow-claude-batch')}",
+            "accept-encoding": ENCODING,
+        },
     }
 
 

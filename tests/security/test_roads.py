@@ -1,0 +1,324 @@
+"""Where calls go and what comes back: certificates, redirects, ids and bodies of a host that means no good."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import gzip
+import ipaddress
+import json
+import ssl
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api.faces import BATCH, BATCH_ID, BODY, KEY, AsyncFace, SyncFace
+from api.raw_server import Connection, RawServer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from airflow_claude_batch import exceptions
+from airflow_claude_batch.api.auth import ApiKey
+from airflow_claude_batch.api.config import ClientConfig
+from airflow_claude_batch.api.lines import MAX_LINE_BYTES, LineSplitter
+
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture(params=[SyncFace, AsyncFace], ids=["sync", "async"])
+def face(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+def config(port: int, scheme: str = "http", host: str = "127.0.0.1", **settings: Any) -> ClientConfig:
+    base: dict[str, Any] = {"credentials": ApiKey(KEY), "base_url": f"{scheme}://{host}:{port}", "max_retries": 0}
+    return ClientConfig(**(base | settings))
+
+
+def always(*answer: Any, **options: Any) -> Callable[[Connection], None]:
+    def serve(connection: Connection) -> None:
+        while True:
+            connection.request()
+            connection.answer(*answer, **options)
+
+    return serve
+
+
+# ---------------------------------------------------------------- certificates
+
+
+def certificate(folder: Path, *, name: str = "127.0.0.1", from_day: int = -1, to_day: int = 1) -> tuple[Path, Path]:
+    """One that vouches for itself: paths of certificate and key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    try:
+        named: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        named = x509.DNSName(name)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + datetime.timedelta(days=from_day))
+        .not_valid_after(now + datetime.timedelta(days=to_day))
+        .add_extension(x509.SubjectAlternativeName([named]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    public, private = folder / "certificate.pem", folder / "key.pem"
+    public.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return public, private
+
+
+def server_side(public: Path, private: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(public, private)
+    return context
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        pytest.param({"name": "api.anthropic.com"}, "(?i)IP address mismatch|not valid for", id="another host's"),
+        pytest.param({"name": "127.0.0.2"}, "(?i)IP address mismatch|not valid for", id="another address's"),
+        pytest.param({"from_day": -3, "to_day": -1}, "expired", id="expired"),
+        pytest.param({"from_day": 1, "to_day": 3}, "not yet valid", id="of tomorrow"),
+    ],
+)
+def test_wrong_certificate_is_refused_before_anything_is_sent_although_its_maker_is_trusted(
+    face: Any, wrong: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    public, private = certificate(tmp_path, **wrong)
+    heard: list[str] = []
+
+    def serve(connection: Connection) -> None:
+        heard.append(connection.head())
+
+    with (
+        RawServer(serve, context=server_side(public, private)) as server,
+        face(config(server.port, "https", verify=str(public))) as client,
+        pytest.raises(exceptions.APIConnectionError, match=says) as caught,
+    ):
+        client.create_batch(BODY)
+
+    assert heard == []
+    assert caught.value.may_have_been_accepted is False
+    assert KEY not in str(caught.value)
+
+
+def test_right_certificate_is_taken(face: Any, tmp_path: Path) -> None:
+    """Those above are refused for what is wrong with them, and for nothing else."""
+    public, private = certificate(tmp_path)
+    serve = always("200 OK", json.dumps(BATCH).encode())
+    with (
+        RawServer(serve, context=server_side(public, private)) as server,
+        face(config(server.port, "https", verify=str(public))) as client,
+    ):
+        assert client.retrieve_batch(BATCH_ID).id == BATCH_ID
+
+
+@pytest.mark.parametrize(
+    "url", ["http://api.anthropic.com", "http://10.0.0.1", "http://localhost.example.com", "ftp://x"]
+)
+def test_plain_http_is_for_this_machine_alone(url: str) -> None:
+    with pytest.raises(exceptions.ConfigurationError, match="https"):
+        ClientConfig(credentials=ApiKey(KEY), base_url=url)
+
+
+def test_plain_text_server_behind_an_https_address_gets_nothing(face: Any) -> None:
+    heard: list[bytes] = []
+
+    def serve(connection: Connection) -> None:
+        heard.append(connection.socket.recv(65536))
+
+    with (
+        RawServer(serve) as server,
+        face(config(server.port, "https")) as client,
+        pytest.raises(exceptions.APIConnectionError),
+    ):
+        client.retrieve_batch(BATCH_ID)
+
+    assert all(KEY.encode() not in data for data in heard)
+
+
+# ---------------------------------------------------------------- being sent elsewhere
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.create_batch(BODY),
+        lambda client: client.retrieve_batch(BATCH_ID),
+        lambda client: client.stream_results(BATCH_ID).__enter__(),
+    ],
+    ids=["create", "retrieve", "results"],
+)
+def test_nobody_else_gets_the_credential_by_a_redirect(face: Any, status: str, call: Any) -> None:
+    elsewhere_serve = always("200 OK", json.dumps(BATCH).encode())
+    with RawServer(elsewhere_serve) as elsewhere:
+        location = f"location: http://127.0.0.1:{elsewhere.port}/v1/messages/batches"
+        with (
+            RawServer(always(status, b"", location)) as server,
+            face(config(server.port)) as client,
+            pytest.raises(exceptions.MalformedResponseError, match="redirect"),
+        ):
+            call(client)
+        assert elsewhere.connections == []
+
+
+def test_results_are_never_read_from_where_a_batch_says(face: Any) -> None:
+    heard: list[str] = []
+    with RawServer(always("200 OK", b"")) as elsewhere:
+        batch = {**BATCH, "processing_status": "ended", "results_url": f"http://127.0.0.1:{elsewhere.port}/steal"}
+
+        def serve(connection: Connection) -> None:
+            while True:
+                head, _ = connection.request()
+                heard.append(head.split("\r\n")[0])
+                connection.answer("200 OK", b"" if "/results" in head else json.dumps(batch).encode())
+
+        with RawServer(serve) as server, face(config(server.port)) as client:
+            assert client.retrieve_batch(BATCH_ID).results_url == batch["results_url"]
+            with client.stream_results(BATCH_ID) as lines:
+                assert list(lines) == []
+        assert elsewhere.connections == []
+    assert heard[-1] == f"GET /v1/messages/batches/{BATCH_ID}/results HTTP/1.1"
+
+
+HOSTILE_IDS = ["../../../v1/organizations", "a/b", "a?b=c", "a#b", "a\r\nx-injected: 1", "a b", "%2e%2e", "", "é"]
+HOSTILE_IDS += ["a" * 200]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE_IDS)
+def test_id_in_an_answer_that_would_lead_elsewhere_is_no_answer_of_the_api(face: Any, hostile: str) -> None:
+    batch = json.dumps({**BATCH, "id": hostile}).encode()
+    page = json.dumps({"data": [{**BATCH, "id": hostile}], "has_more": False}).encode()
+    for body, call in (
+        (batch, lambda client: client.create_batch(BODY)),
+        (batch, lambda client: client.retrieve_batch(BATCH_ID)),
+        (page, lambda client: client.list_batches()),
+    ):
+        with (
+            RawServer(always("200 OK", body)) as server,
+            face(config(server.port)) as client,
+            pytest.raises(exceptions.MalformedResponseError) as caught,
+        ):
+            call(client)
+        assert not hostile or hostile not in str(caught.value)
+
+
+@pytest.mark.parametrize("hostile", [each for each in HOSTILE_IDS if each])
+def test_cursor_in_an_answer_that_would_lead_elsewhere_is_no_answer_of_the_api(face: Any, hostile: str) -> None:
+    page = json.dumps({"data": [BATCH], "has_more": True, "first_id": hostile, "last_id": hostile}).encode()
+    with (
+        RawServer(always("200 OK", page)) as server,
+        face(config(server.port)) as client,
+        pytest.raises(exceptions.MalformedResponseError),
+    ):
+        list(client.iter_batches())
+
+
+# ---------------------------------------------------------------- bodies without measure
+
+
+@functools.cache
+def zeros(megabytes: int) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return b"".join([*(packer.compress(bytes(MEGABYTE)) for _ in range(megabytes)), packer.flush()])
+
+
+@pytest.fixture
+def peak() -> Iterator[Callable[[], float]]:
+    """How many megabytes were in use at once since the test began."""
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    yield lambda: (tracemalloc.get_traced_memory()[1] - before) / MEGABYTE
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "503 Unavailable"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_packed_bomb_is_an_error_and_does_not_fill_the_memory(
+    face: Any, status: str, layers: int, peak: Callable[[], float]
+) -> None:
+    body, encoding = zeros(400), "gzip"
+    for _ in range(layers - 1):
+        body, encoding = gzip.compress(body), f"{encoding}, gzip"
+    with (
+        RawServer(always(status, body, f"content-encoding: {encoding}")) as server,
+        face(config(server.port)) as client,
+        pytest.raises(exceptions.APIError),
+    ):
+        client.retrieve_batch(BATCH_ID)
+
+    assert peak() < 250
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip", "x-gzip"])
+def test_only_what_was_asked_for_is_unpacked(face: Any, encoding: str) -> None:
+    asked: list[str] = []
+
+    def serve(connection: Connection) -> None:
+        head, _ = connection.request()
+        asked.append(head.lower())
+        connection.answer("200 OK", b"\x00" * 50, f"content-encoding: {encoding}")
+
+    with (
+        RawServer(serve) as server,
+        face(config(server.port)) as client,
+        pytest.raises(exceptions.MalformedResponseError, match="which nobody asked for"),
+    ):
+        client.create_batch(BODY)
+    assert "accept-encoding: gzip\r\n" in asked[0]
+
+
+def test_error_page_without_end_is_cut_off(face: Any, peak: Callable[[], float]) -> None:
+    def serve(connection: Connection) -> None:
+        connection.request()
+        connection.answer("500 Oh", b"", length=10**12)
+        while True:
+            connection.socket.sendall(b"x" * 65536)
+
+    with (
+        RawServer(serve) as server,
+        face(config(server.port)) as client,
+        pytest.raises(exceptions.ServerError) as caught,
+    ):
+        client.retrieve_batch(BATCH_ID)
+
+    assert len(str(caught.value)) < 1000
+    assert peak() < 20
+
+
+def test_line_of_results_without_end_is_cut_off(peak: Callable[[], float]) -> None:
+    splitter, chunk = LineSplitter(), b"x" * MEGABYTE
+    for _ in range(MAX_LINE_BYTES // MEGABYTE):
+        assert splitter.feed(chunk) == []
+    with pytest.raises(exceptions.MalformedResponseError, match="a line of the results has more than"):
+        splitter.feed(chunk)
+    assert peak() < 2 * MAX_LINE_BYTES / MEGABYTE
+
+
+def test_many_lines_may_be_longer_together() -> None:
+    splitter, row = LineSplitter(), b"x" * MEGABYTE + b"\n"
+    for _ in range(2 * MAX_LINE_BYTES // MEGABYTE):
+        assert splitter.feed(row) == [row[:-1]]
