@@ -100,8 +100,11 @@ def elements(messages: Any) -> Iterable[Any]:
     if isinstance(messages, str | ObjectStoragePath | Path):
         return _Lines(str(messages))
     if isinstance(messages, Mapping | bytes) or not isinstance(messages, Iterable):
+        found = f"of type {type(messages).__name__}"
+        if messages is None:
+            found = "None: the task or template that it comes from has given nothing"
         raise InputError(
-            f"messages is a {type(messages).__name__}. Give a list of elements, or the path of a .jsonl file."
+            f"messages is {found}. Give a list of elements (of one, for a single one), or the path of a .jsonl file."
         )
     return messages
 

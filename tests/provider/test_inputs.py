@@ -144,10 +144,16 @@ def test_uri_that_no_provider_serves_is_refused_with_the_remedy(hook: ClaudeHook
     ("messages", "says"),
     [
         pytest.param([], "messages is empty: there is nothing to send", id="empty list"),
-        pytest.param(None, "messages is a NoneType. Give a list", id="None"),
-        pytest.param(7, "messages is a int. Give a list", id="number"),
-        pytest.param(b"a prompt", "messages is a bytes. Give a list", id="bytes"),
-        pytest.param({"prompt": "a"}, "messages is a dict. Give a list", id="one element"),
+        pytest.param(
+            None, "messages is None: the task or template that it comes from has given nothing. Give a list", id="None"
+        ),
+        pytest.param(7, "messages is of type int. Give a list of elements", id="number"),
+        pytest.param(b"a prompt", "messages is of type bytes. Give a list of elements", id="bytes"),
+        pytest.param(
+            {"prompt": "a"},
+            "messages is of type dict. Give a list of elements (of one, for a single one)",
+            id="one element",
+        ),
         pytest.param("a prompt", "For a single prompt give a list of one", id="one prompt"),
         pytest.param(["a", 7], "messages[1] is a int", id="element of the wrong type"),
         pytest.param(["a", ""], "messages[1].messages[0]: the text is empty", id="empty prompt"),
