@@ -136,10 +136,12 @@ def test_killed_task_cancels_its_batches_and_keeps_what_was_answered(
     bench: Workbench, claude_default: str, simulator: Any, terminate: Any
 ) -> None:
     with bench.dag("killed") as dag:
-        ask(poll_interval=0.2, timeout=timedelta(seconds=60))
+        # A timeout that left alone would cancel as well, and hide that nobody did before.
+        ask(poll_interval=0.2, timeout=timedelta(seconds=20), on_timeout="leave")
     terminate(lambda: simulator.calls()["retrieve"])
     run = bench.run(dag)
 
+    assert simulator.calls()["cancel"] == 1
     assert open_batches(simulator) == []
     assert run.states == {"ask": "failed"}
     rows = list(read_rows(str(run.folder("ask") / "results.jsonl")))
