@@ -41,6 +41,7 @@ def checked(manifest: dict[str, Any]) -> None:
 def test_each_form_reads_from_a_bucket_and_lands_in_it(
     store: tuple[Store, str], bench: Workbench, claude_default: str, simulator: Any
 ) -> None:
+    pytest.importorskip("pyarrow")
     files, root = store
     files.pipe("/bucket/in.jsonl.gz", gzip.compress(LINES))
     files.pipe("/bucket/in.jsonl", LINES)

@@ -1,0 +1,113 @@
+"""The options that save or protect: one first, the prompt cache, identical requests, deleted batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from workbench import Workbench
+
+from airflow_claude_batch.operators import SendMessageBatchOperator
+from airflow_claude_batch.rows import read_rows
+from airflow_claude_batch.sensors import MessageBatchSensor
+
+pytestmark = pytest.mark.airflow
+
+MODEL = "claude-haiku-5-5"
+LONG, SHORT = "Answer by these rules. " * 500, "Be brief."
+
+
+def refused(custom_id: str, params: dict[str, Any], attempt: int) -> str | None:
+    """Whoever wants thinking is refused, as a parameter that holds for all of them would be."""
+    return "errored:invalid_request_error:no thinking here" if "thinking" in params else None
+
+
+def ask(task_id: str = "ask", **arguments: Any) -> SendMessageBatchOperator:
+    arguments.setdefault("messages", [f"question {number}" for number in range(20)])
+    return SendMessageBatchOperator(task_id=task_id, model=MODEL, **arguments)
+
+
+def sizes(simulator: Any) -> list[int]:
+    return [batch["request_count"] for batch in simulator.books()["batches"]]
+
+
+@pytest.mark.parametrize("simulator", [{"outcome": refused}], indirect=True, ids=["scripted"])
+@pytest.mark.parametrize("wait", [True, False], ids=["one task", "two tasks"])
+def test_refused_canary_is_the_only_request_that_is_sent(
+    wait: bool, bench: Workbench, claude_default: str, simulator: Any
+) -> None:
+    thinking = {"thinking": {"type": "adaptive"}}
+    with bench.dag("canary") as dag:
+        ask(canary=True, request_params=thinking, wait_for_completion=wait, deferrable=True, retries=2)
+    run = bench.run(dag)
+
+    assert run.states == {"ask": "failed"}
+    assert "The request that went first was refused" in run.error("ask")
+    assert "no thinking here" in run.error("ask")
+    assert run.tries("ask") == 1
+    assert sizes(simulator) == [1]
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
+def test_cache_is_written_by_one_request_and_read_by_the_others_and_usage_shows_it(
+    deferrable: bool,
+    bench: Workbench,
+    claude_default: str,
+    simulator: Any,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with bench.dag("cache") as dag:
+        ask("long", system=LONG, cache_system=True, warm_cache=True, wait_for_completion=True, deferrable=deferrable)
+    usage = bench.run(dag).xcom("long")["usage"]
+
+    assert sizes(simulator) == [1, 19]
+    assert usage["cache_read_input_tokens"] == 19 * usage["ephemeral_1h_input_tokens"] > 19 * 1000
+    assert "prompt cache was neither" not in "".join((caplog.text, *capsys.readouterr()))
+
+
+def test_prefix_that_is_too_short_for_the_cache_is_said_by_whoever_lands(
+    bench: Workbench, claude_default: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with bench.dag("short") as dag:
+        send = ask("send", system=SHORT, cache_system=True, deferrable=True)
+        MessageBatchSensor(task_id="wait", batch=send.output, deferrable=True)
+    usage = bench.run(dag).xcom("wait")["usage"]
+
+    assert usage["cache_read_input_tokens"] == usage["cache_creation_input_tokens"] == 0
+    logs = "".join((caplog.text, *capsys.readouterr()))
+    assert "The prompt cache was neither written nor read" in logs
+    assert "shorter than the model's least" in logs
+
+
+def test_identical_requests_are_one_for_the_api_and_rows_of_their_own_for_the_author(
+    bench: Workbench, claude_default: str, simulator: Any
+) -> None:
+    messages = [{"key": f"k{number}", "prompt": f"question {number % 3}"} for number in range(12)]
+    with bench.dag("identical") as dag:
+        send = ask("send", messages=messages, deduplicate=True, deferrable=True)
+        MessageBatchSensor(task_id="wait", batch=send.output, deferrable=True)
+    manifest = bench.run(dag).xcom("wait")
+
+    rows = list(read_rows(manifest))
+    assert [row.key for row in rows] == [message["key"] for message in messages]
+    assert all(f"question {row.index % 3}”" in str(row.text) for row in rows)
+    assert manifest["counts"]["succeeded"] == sum(manifest["stop_reasons"].values()) == 12
+    assert simulator.books()["billed_requests"] == 3
+
+
+def test_deleted_batches_are_gone_at_the_api_and_a_clear_pays_for_nothing(
+    bench: Workbench, claude_default: str, simulator: Any
+) -> None:
+    def dag() -> Any:
+        with bench.dag("deleted") as dag:
+            ask(delete_batches=True, wait_for_completion=True, deferrable=True)
+        return dag
+
+    run = bench.run(dag())
+    assert [batch["deleted"] for batch in simulator.books()["batches"]] == [True]
+    run = run.again(dag(), "ask")
+
+    assert run.states == {"ask": "success"}
+    assert [row.status for row in read_rows(run.xcom("ask"))] == ["succeeded"] * 20
+    assert sizes(simulator) == [20]
