@@ -104,6 +104,8 @@ def examine(cluster: Cluster, script: havoc.Havoc, folder: Path, show: Show) -> 
     canceled = cluster.simulator.canceled_batch_ids()
     allowed = {batch_id for load in loads() for batch_id in person.touched(load, script.by_hand, folder / "results")}
     show.row("batches canceled (of tasks that were failed by hand)", len(canceled))
+    if calls["cancel"] and not script.by_hand:
+        books.problems.append(f"{calls['cancel']} calls to cancel, although nobody killed a task")
     if stray := set(canceled) - allowed:
         books.problems.append(f"canceled although nobody killed their task: {sorted(stray)}")
     return books.problems

@@ -64,7 +64,7 @@ SHORT = Plan(
 )
 
 FULL = Plan(
-    seconds=480,
+    seconds=400,
     first={"drop create before": 3, "ambush create": 2},
     events={
         "kill worker": 7,

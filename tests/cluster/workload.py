@@ -20,7 +20,6 @@ class Load:
 
     :param requests: of each task that sends.
     :param sender: the task that sends; its folder has the rows.
-    :param waiter: the task whose end says that all is answered.
     :param mapped: how many of it there are; 0 for one that is not mapped.
     :param others: further tasks of a run.
     :param stumbling: every how many-th request ends without an answer; 0 for none.
@@ -31,7 +30,6 @@ class Load:
     runs: int
     requests: int
     sender: str = "ask"
-    waiter: str = "ask"
     mapped: int = 0
     others: int = 2
     stumbling: int = 0
@@ -66,23 +64,23 @@ class Load:
 
 
 SHORT = (
-    Load(dag_id="two_tasks", runs=3, requests=300, sender="send", waiter="wait", others=3),
+    Load(dag_id="two_tasks", runs=3, requests=300, sender="send", others=3),
     Load(dag_id="one_task", runs=3, requests=300),
     Load(dag_id="mapped", runs=2, requests=100, mapped=6),
     Load(dag_id="in_parts", runs=1, requests=600),
     Load(dag_id="repaired", runs=2, requests=200, stumbling=7, stumbles=2),
     Load(dag_id="in_worker", runs=1, requests=100),
-    Load(dag_id="by_hand", runs=1, requests=200, sender="send", waiter="wait", others=3, stumbling=9),
+    Load(dag_id="by_hand", runs=1, requests=200, sender="send", others=3, stumbling=9),
 )
 
 FULL = (
-    Load(dag_id="two_tasks", runs=8, requests=500, sender="send", waiter="wait", others=3),
+    Load(dag_id="two_tasks", runs=8, requests=600, sender="send", others=3),
     Load(dag_id="one_task", runs=8, requests=500),
-    Load(dag_id="mapped", runs=8, requests=50, mapped=18),
-    Load(dag_id="in_parts", runs=4, requests=1200),
-    Load(dag_id="repaired", runs=6, requests=300, stumbling=7, stumbles=2),
-    Load(dag_id="in_worker", runs=4, requests=100),
-    Load(dag_id="by_hand", runs=4, requests=200, sender="send", waiter="wait", others=3, stumbling=9),
+    Load(dag_id="mapped", runs=6, requests=80, mapped=18),
+    Load(dag_id="in_parts", runs=3, requests=1200),
+    Load(dag_id="repaired", runs=4, requests=300, stumbling=7, stumbles=2),
+    Load(dag_id="in_worker", runs=3, requests=100),
+    Load(dag_id="by_hand", runs=3, requests=200, sender="send", others=3, stumbling=9),
 )
 
 #: Tells the Airflow processes which workload it is.
