@@ -192,7 +192,6 @@ class ObjectFolder:
             yield draft
             draft.flush()
             with self._os_errors():
-                self.fs.makedirs(self.root, exist_ok=True)
                 self._upload(draft.name, name)
 
     def check_writable(self) -> None:
@@ -213,10 +212,11 @@ class ObjectFolder:
                 self._remove(self._at(name))
 
     def _upload(self, local: str, name: str) -> None:
-        if self._is_whole:
+        if self._is_whole:  # nor are there folders: clients that are told to make one look for the bucket, or make it
             self.fs.put_file(local, self._at(name))
             return
         draft = self._at(f".{name}.{uuid.uuid4().hex}.tmp")
+        self.fs.makedirs(self.root, exist_ok=True)
         try:
             self.fs.put_file(local, draft)
             self.fs.mv(draft, self._at(name))

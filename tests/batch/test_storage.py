@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFile
 from stores import BlockStore, FileServer, Store
 
 from airflow_claude_batch.batch import storage
@@ -184,6 +185,22 @@ def test_upload_that_is_refused_leaves_the_old_file() -> None:
     with pytest.raises(PermissionError):
         folder.check_writable()
     assert storage.read(folder, "a.json") == b"old"
+
+
+def test_bucket_is_neither_looked_for_nor_made() -> None:
+    """A credential that may write below a prefix may do neither."""
+
+    class Confined(Store):
+        def makedirs(self, path: str, exist_ok: bool = False) -> None:
+            raise PermissionError("no making of buckets")
+
+        def put_file(self, lpath: str, rpath: str, **options: Any) -> None:
+            self.store[rpath] = MemoryFile(self, rpath, Path(lpath).read_bytes())
+
+    folder = object_folder(Confined())
+    folder.check_writable()
+    storage.write(folder, "a.json", b"x")
+    assert storage.read(folder, "a.json") == b"x"
 
 
 def test_listings_that_the_client_remembers_are_forgotten_before_a_look() -> None:
