@@ -20,13 +20,14 @@ from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.wire import MessageBatch, decode
 from airflow_claude_batch.batch import collect, results
-from airflow_claude_batch.batch.landing import ForeignSlots, Landing, OwnSlots
+from airflow_claude_batch.batch.landing import Landing
 from airflow_claude_batch.batch.manifest import Manifest
 from airflow_claude_batch.batch.messages import Request
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.requests import Requests, write_requests
 from airflow_claude_batch.batch.schema import read_schema
+from airflow_claude_batch.batch.slots import ForeignSlots, OwnSlots
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.batch.validator import OutputValidator
 from airflow_claude_batch.batch.verdict import judge
