@@ -18,7 +18,7 @@ demo-stop: $(STAMP) ## stop what a demo with KEEP=1 left up
 test: $(STAMP) ## run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
-matrix: $(STAMP) ## the Airflow tests on 3.0, 3.1, 3.2 and 3.3 (ONLY=3.0 narrows, ARGS go to pytest)
+matrix: $(STAMP) ## all tests on the oldest and newest Airflow, Airflow's own on those between (ONLY=3.1 narrows, ARGS go to pytest)
 	@$(BIN)/python tests/matrix/run.py $(foreach version,$(ONLY),--only $(version)) $(ARGS)
 
 chaos: $(STAMP) ## crashes and faults by seed, RUNS of them from SEED on

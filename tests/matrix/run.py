@@ -1,8 +1,9 @@
-"""Run tests on every supported minor of Airflow, and the newest on every supported Python that is here.
+"""Run tests on every supported minor of Airflow, and both ends on every supported Python that is here.
 
-Each environment lives in .venvs/, is made in seconds and kept. What is tested is the built wheel, installed as a user
-would have it. Airflow's own constraint files are not on the package index, so an older Airflow is resolved as of the
-day its last patch was current.
+The oldest and the newest Airflow run all tests, unless some are named; those between run the ones that import
+everything and run DAGs. Each environment lives in .venvs/, is made in seconds and kept. What is tested is the built
+wheel, installed as a user would have it. Airflow's own constraint files are not on the package index, so an older
+Airflow is resolved as of the day its last patch was current.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+CONSTRAINTS = ROOT / "constraints.txt"
 UV = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 OLDEST_PYTHON = "3.11"
-TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis")
+#: What the tests need besides Airflow; it must leave Airflow's own packages as they are.
+TOOLS = ("anthropic", "hypothesis", "polars", "pyarrow", "pytest", "pytest-timeout", "pytest-xdist", "statsd")
+ALL = ("tests",)
+AIRFLOW_ALONE = ("tests/provider", "tests/dags")
 
 # Airflow's own deprecations are not ours to mend, on versions that get no fixes any more; ours stay errors.
 WARNINGS = ("-o", "filterwarnings=default", "-W", "error:::airflow_claude_batch")
@@ -39,12 +44,14 @@ class Environment:
     """One Airflow on one Python.
 
     :param resolution: how the index is to be resolved.
+    :param tests: what it runs when no tests are named.
     :param more: further packages that belong to the scene.
     """
 
     airflow: str
     python: str
     resolution: tuple[str, ...]
+    tests: tuple[str, ...] = AIRFLOW_ALONE
     more: tuple[str, ...] = ()
 
     @property
@@ -57,35 +64,66 @@ class Environment:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        return (f"apache-airflow=={self.airflow}", *TOOLS, *self.more)
+        return (f"apache-airflow=={self.airflow}", *self.more)
 
 
-NEWEST = ("-c", "constraints.txt")
+OLDEST = ("--exclude-newer", "2025-09-10")
+NEWEST = ("-c", CONSTRAINTS.name)
 
 ENVIRONMENTS = (
     # Airflow 3.0 draws a connection's form only if wtforms is there.
-    Environment("3.0.6", OLDEST_PYTHON, ("--exclude-newer", "2025-09-10"), ("wtforms",)),
+    Environment("3.0.6", OLDEST_PYTHON, OLDEST, ALL, more=("wtforms",)),
+    Environment("3.0.6", "3.12", OLDEST),
     Environment("3.1.8", OLDEST_PYTHON, ("--exclude-newer", "2026-03-25")),
     Environment("3.2.2", OLDEST_PYTHON, ("--exclude-newer", "2026-06-30")),
-    Environment("3.3.2", OLDEST_PYTHON, NEWEST),
-    Environment("3.3.2", "3.12", NEWEST),
+    Environment("3.3.2", OLDEST_PYTHON, NEWEST, ALL),
+    Environment("3.3.2", "3.12", NEWEST, ALL),
     Environment("3.3.2", "3.13", NEWEST),
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What every environment is given.
+
+    :param wheel: the package, as a user would install it.
+    :param path: a folder to import from: the demo, which tests use and no wheel has.
+    """
+
+    wheel: Path
+    path: Path
+
+    @classmethod
+    def make(cls, folder: Path) -> Scene:
+        _uv("build", "--wheel", "--out-dir", str(folder), what="build the wheel")
+        path = folder / "path"
+        path.mkdir()
+        (path / "demo").symlink_to(ROOT / "demo")
+        return cls(next(folder.glob("*.whl")), path)
+
+
 def main() -> int:
     options, pytest_options = _options()
-    wanted = [each for each in ENVIRONMENTS if each.version.startswith(tuple(options.only or [""]))]
+    wanted = [each for each in ENVIRONMENTS if _is_wanted(each, options.only or [""])]
     if not wanted:
         return _fail(f"No environment begins with {' or '.join(options.only)}. There are: {_names()}")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            wheel = _wheel(Path(folder))
-            outcomes = {each.name: _run(each, wheel, pytest_options) for each in wanted}
+            scene = Scene.make(Path(folder))
+            outcomes = {each.name: _run(each, scene, pytest_options) for each in wanted}
     except MatrixError as error:
         return _fail(str(error))
     print("\n" + "\n".join(f"{name:24} {outcome}" for name, outcome in outcomes.items()))
-    return int(any(outcome.startswith("FAILED") for outcome in outcomes.values()))
+    words = {outcome.partition(" ")[0] for outcome in outcomes.values()}
+    return int("FAILED" in words or words == {"skipped:"})
+
+
+def _is_wanted(environment: Environment, begins: Sequence[str]) -> bool:
+    """Whether it is one of these; where one of these is a whole version, that one alone is meant."""
+    versions = [each.version for each in ENVIRONMENTS]
+    return any(
+        environment.version == begin if begin in versions else environment.version.startswith(begin) for begin in begins
+    )
 
 
 def _options() -> tuple[argparse.Namespace, list[str]]:
@@ -94,30 +132,44 @@ def _options() -> tuple[argparse.Namespace, list[str]]:
         "--only", action="append", metavar="VERSION", help=f"the begin of a version; there are: {_names()}"
     )
     options, pytest_options = parser.parse_known_args()
-    paths = [option for option in pytest_options if (ROOT / option.partition("::")[0]).exists()]
-    return options, ["-q", "-n", "2", "--dist", "loadfile", *pytest_options, *([] if paths else ["tests/provider"])]
+    return options, ["-q", "-n", "2", "--dist", "loadfile", *pytest_options]
+
+
+def _names_tests(pytest_options: Sequence[str]) -> bool:
+    return any((ROOT / option.partition("::")[0]).exists() for option in pytest_options)
 
 
 def _names() -> str:
     return ", ".join(each.version for each in ENVIRONMENTS)
 
 
-def _run(environment: Environment, wheel: Path, pytest_options: list[str]) -> str:
+def _run(environment: Environment, scene: Scene, pytest_options: list[str]) -> str:
     interpreter = _interpreter(environment.python)
     if interpreter is None:
         return f"skipped: no Python {environment.python} here"
     with _alone(environment):
-        return _run_alone(environment, interpreter, wheel, pytest_options)
+        return _run_alone(environment, interpreter, scene, pytest_options)
 
 
-def _run_alone(environment: Environment, interpreter: str, wheel: Path, pytest_options: list[str]) -> str:
+def _run_alone(environment: Environment, interpreter: str, scene: Scene, pytest_options: list[str]) -> str:
     begun = time.monotonic()
     python = _prepared(environment, interpreter)
-    _uv("pip", "install", "--python", str(python), "--no-deps", "--reinstall", str(wheel), what="install the wheel")
+    _uv(
+        "pip",
+        "install",
+        "--python",
+        str(python),
+        "--no-deps",
+        "--reinstall",
+        str(scene.wheel),
+        what="install the wheel",
+    )
     print(f"\n{environment.name}: ready after {time.monotonic() - begun:.0f} s", flush=True)
     # `pytest`, not `python -m pytest`: the latter would put the checkout before the installed wheel.
     command = [python.with_name("pytest"), "-p", "no:cacheprovider", *WARNINGS, *pytest_options]
-    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    command += [] if _names_tests(pytest_options) else environment.tests
+    environ = {**os.environ, "PYTHONPATH": str(scene.path)}
+    status = subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode
     return f"{'passed' if status == 0 else 'FAILED'} in {time.monotonic() - begun:.0f} s"
 
 
@@ -139,21 +191,26 @@ def _prepared(environment: Environment, interpreter: str) -> Path:
     if not (stamp.is_file() and stamp.read_text() == recipe):
         print(f"\n{environment.name}: installing ...", flush=True)
         what = f"install Airflow {environment.airflow}"
-        _uv("venv", "--clear", "--python", interpreter, str(folder), what=what)
+        # With pip in it, as a user's environment has: tests of the Makefile ask it for its settings.
+        _uv("venv", "--clear", "--seed", "--python", interpreter, str(folder), what=what)
         python = str(folder / "bin" / "python")
         _uv("pip", "install", "--python", python, *environment.resolution, *environment.packages, what=what)
+        _install_tools(python, folder / "installed.txt")
         stamp.write_text(recipe)
     return folder / "bin" / "python"
 
 
+def _install_tools(python: str, installed: Path) -> None:
+    """Today's tools in the versions that ``make test`` uses, without a change to what is there already."""
+    installed.write_text(_uv("pip", "freeze", "--python", python, what="list what is installed"))
+    pins = dict(line.split("==") for line in CONSTRAINTS.read_text().splitlines() if "==" in line)
+    tools = [f"{tool}=={pins[tool]}" for tool in TOOLS]
+    _uv("pip", "install", "--python", python, "-c", str(installed), *tools, what="install the tests' tools")
+
+
 def _recipe(environment: Environment, interpreter: str) -> str:
-    constraints = hashlib.sha256((ROOT / "constraints.txt").read_bytes()).hexdigest()
-    return f"{interpreter} {environment.resolution} {environment.packages} {constraints}\n"
-
-
-def _wheel(folder: Path) -> Path:
-    _uv("build", "--wheel", "--out-dir", str(folder), what="build the wheel")
-    return next(folder.glob("*.whl"))
+    constraints = hashlib.sha256(CONSTRAINTS.read_bytes()).hexdigest()
+    return f"with pip, {interpreter} {environment.resolution} {environment.packages} {TOOLS} {constraints}\n"
 
 
 def _interpreter(version: str) -> str | None:
@@ -167,7 +224,7 @@ def _interpreter(version: str) -> str | None:
     return found.stdout.strip() if found.returncode == 0 else None
 
 
-def _uv(*arguments: str, what: str) -> None:
+def _uv(*arguments: str, what: str) -> str:
     done = subprocess.run(
         [UV or "uv", *arguments, "--quiet"], cwd=ROOT, env=_environ(), capture_output=True, text=True, check=False
     )
@@ -176,6 +233,7 @@ def _uv(*arguments: str, what: str) -> None:
             f"{done.stderr.strip()}\n\nCould not {what} (the lines above say why). It needs a package index that "
             "tells when a release was uploaded: check the network, or uv's settings."
         )
+    return done.stdout
 
 
 def _environ() -> dict[str, str]:
