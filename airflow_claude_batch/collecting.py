@@ -22,7 +22,7 @@ from airflow_claude_batch.batch.policy import Policy, Waiting
 from airflow_claude_batch.batch.requests import Requests
 from airflow_claude_batch.batch.wake import Wake
 from airflow_claude_batch.carrying import carry_on, conclude, heed, max_inline_bytes, mended, price_table
-from airflow_claude_batch.exceptions import InputError
+from airflow_claude_batch.exceptions import InputError, SubmissionRecordError
 from airflow_claude_batch.folders import own_folder, parent_of, submission_id
 from airflow_claude_batch.hooks import ClaudeHook
 from airflow_claude_batch.killing import UnderWay
@@ -43,12 +43,15 @@ LAST_LOOK: Final = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class _Batches:
-    """What a sensor's ``batch`` comes to."""
+    """What a sensor's ``batch`` comes to.
+
+    :param request_count: how many requests are in the folder; None for batches made elsewhere.
+    """
 
     ids: Sequence[str]
     submission_id: str
     folder: storage.Folder
-    has_requests: bool
+    request_count: int | None
 
 
 def run_collection(
@@ -130,7 +133,7 @@ def _opened(task: MessageBatchSensor, context: Context, deadline: datetime) -> I
 
 def _requests(batches: _Batches, scratch: Path) -> Callable[[], Requests] | None:
     """How to read what was sent: it may be large, and waits until everything has ended. That it is gone is said now."""
-    if not batches.has_requests:
+    if batches.request_count is None:
         return None
     if (file := batches.folder.open(requests_.FILE)) is None:
         raise _nothing_sent(batches.folder)
@@ -140,7 +143,15 @@ def _requests(batches: _Batches, scratch: Path) -> Callable[[], Requests] | None
         path = storage.local_copy(batches.folder, requests_.FILE, scratch)
         if path is None:
             raise _nothing_sent(batches.folder)
-        return Requests(path)
+        requests = Requests(path)
+        if len(requests) != batches.request_count:
+            requests.close()
+            raise SubmissionRecordError(
+                f"{batches.folder.uri(requests_.FILE)} has {len(requests)} requests, but the operator's output speaks "
+                f"of {batches.request_count}: it was cut, or written anew since. Nothing was landed. Restore it, or "
+                "clear the operator's task, which writes it again and pays for nothing twice."
+            )
+        return requests
 
     return read
 
@@ -165,7 +176,7 @@ def _batches(task: MessageBatchSensor, context: Context) -> _Batches:
     ti = context["ti"]
     folder = own_folder(task.results_path, ti)
     unique = dict.fromkeys(check_batch_id(id_) for id_ in ids)
-    return _Batches(tuple(unique), submission_id(ti), folder, has_requests=False)
+    return _Batches(tuple(unique), submission_id(ti), folder, request_count=None)
 
 
 def _what_it_is(value: Any) -> str:
@@ -202,4 +213,4 @@ def _of_manifest(value: Mapping[str, Any]) -> _Batches:
         raise InputError("batch is a manifest without results_path. Give the operator's output.")
     folder, _ = parent_of(manifest.results_path)
     ids = [check_batch_id(id_) for id_ in manifest.batch_ids]
-    return _Batches(ids, manifest.submission_id, folder, has_requests=True)
+    return _Batches(ids, manifest.submission_id, folder, manifest.request_count)

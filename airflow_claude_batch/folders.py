@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: What names may keep of an Airflow run id such as ``manual__2026-11-22T09:00:00+00:00``.
 _PLAIN = ":+~@=,"
+#: Bytes that disks take for one name; a letter of another script becomes six or nine of them.
+_LONGEST = 255
 
 
 def results_root(results_path: str | None) -> str:
@@ -78,4 +80,7 @@ def parent_of(uri: str) -> tuple[Folder, str]:
 def _segment(name: str) -> str:
     """One path segment that cannot climb out of its folder."""
     quoted = quote(name, safe=_PLAIN)
+    if len(quoted) > _LONGEST:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+        return f"{quoted[: _LONGEST - len(digest) - 1]}~{digest}"
     return quoted.replace(".", "%2E") if not quoted.strip(".") else quoted

@@ -133,6 +133,8 @@ class Submission:
 
         :raises SubmissionUnknownError: unless the author decided that its requests are to be sent again.
         """
+        if batch_id not in self.open_batch_ids:
+            return  # an event of old times: what it speaks of was landed or given up since
         if self.policy.on_lost == "stop":
             raise lost_batch(batch_id, reason)
         log.warning("%s is lost (%s): its unanswered requests are sent again", batch_id, reason)

@@ -446,6 +446,18 @@ def test_results_that_are_gone_stop_the_task(tmp_path: Path) -> None:
     assert len(world.simulator.books()["batches"]) == 2
 
 
+@pytest.mark.parametrize("on_lost", ["stop", "resend"])
+def test_batch_that_is_not_waited_for_cannot_be_lost(on_lost: Any, tmp_path: Path) -> None:
+    """Whatever an event says that was stored long ago, or by somebody else."""
+    world = make_world(tmp_path)
+    with world.attempt(TEN, Policy(on_lost=on_lost)) as submission:
+        submission.advance()
+        before = submission.ledger
+        submission.give_up_on("msgbatch_of_somebody", "not found")
+
+        assert submission.ledger == before
+
+
 def test_an_outage_while_waiting_is_sat_out(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     with world.attempt(TEN, Policy()) as submission:

@@ -69,7 +69,7 @@ def test_folder_of_a_task_instance_is_named_after_it(ti: TaskInstance, path: str
     assert folder.path == tmp_path / path
 
 
-NAMES = st.text(min_size=1, max_size=20)
+NAMES = st.text(min_size=1, max_size=20) | st.text("ä漢😀", min_size=30, max_size=250)
 
 
 @given(
@@ -83,9 +83,19 @@ def test_folders_never_leave_the_root_and_no_two_tasks_share_one(first: Any, sec
         parts = folder.path.relative_to("/root").parts
         assert len(parts) == 3 + (names[3] >= 0)
         assert not {"..", "."}.intersection(parts)
+        assert max(map(len, parts)) <= 255
     if first != second:
         assert folders[0].uri("") != folders[1].uri("") or first[3] != second[3]
         assert submission_id(TaskInstance(*first)) != submission_id(TaskInstance(*second))
+
+
+def test_folder_of_ids_in_another_script_can_be_made(tmp_path: Path) -> None:
+    """Airflow takes 250 letters of any script, disks take 255 bytes."""
+    folders = [own_folder(str(tmp_path), TaskInstance(dag_id="漢" * 249 + last)) for last in "字語"]
+    for folder in folders:
+        folder.check_writable()
+
+    assert len({folder.uri("") for folder in folders}) == 2
 
 
 def test_submission_is_the_same_for_every_try() -> None:

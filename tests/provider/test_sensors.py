@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -481,3 +482,24 @@ def test_sensor_deletes_batches_if_so_asked(bench: Workbench, claude_default: st
 
     assert run.xcom("wait")["counts"]["succeeded"] == 2
     assert simulator.books()["batches"][0]["deleted"]
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferred"])
+def test_requests_that_were_cut_between_two_lines_are_not_taken_for_all(
+    mode: str, bench: Workbench, claude_default: str
+) -> None:
+    """Their answers would be strangers', and nobody would miss them."""
+
+    @task
+    def cut(manifest: dict[str, Any]) -> dict[str, Any]:
+        path = Path(manifest["results_path"]).with_name("requests.jsonl")
+        path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+        return manifest
+
+    with bench.dag(f"cut_requests_{mode}") as dag:
+        wait(batch=cut(send().output), mode=mode)
+    run = bench.run(dag)
+
+    assert run.states == {"send": "success", "cut": "success", "wait": "failed"}
+    assert "has 1 requests, but the operator's output speaks of 2" in run.error("wait")
+    assert not (run.folder("send") / "results.jsonl").exists()
