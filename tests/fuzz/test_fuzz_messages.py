@@ -9,7 +9,6 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ def write(given_elements: list[Any], how: Defaults, api_version: str = "2026-10-
     """What the operator does with its messages before anything is sent: the body of the create call."""
     given_elements = real(given_elements)
     how = replace(how, max_tokens=real(how.max_tokens), system=real(how.system), params=real(how.params))
-    preflight = Preflight(PRICES, api_version=api_version, betas=(), now=datetime(2026, 11, 22, tzinfo=UTC))
+    preflight = Preflight(PRICES, api_version=api_version, betas=())
 
     def requests() -> Any:
         for index, element in enumerate(given_elements):
@@ -142,14 +141,12 @@ EXTREME_PLACES: list[Callable[[Any], Any]] = [
 
 
 @pytest.mark.parametrize("extreme", EXTREMES)
-@pytest.mark.parametrize("place", EXTREME_PLACES)
-@pytest.mark.parametrize("api_version", ["2026-10-21", "2023-06-01"])
-def test_extreme_value_in_any_place_is_sent_or_refused_by_number(
-    extreme: str, place: Callable[[Any], Any], api_version: str
-) -> None:
-    output_format = {"type": "json_schema", "schema": {}}
-    for how in (AS_USUAL, replace(AS_USUAL, output_format=output_format)):
-        check([place(Extreme(extreme))], how, api_version)
+def test_extreme_value_in_any_place_is_sent_or_refused_by_number(extreme: str) -> None:
+    with_schema = replace(AS_USUAL, output_format={"type": "json_schema", "schema": {}})
+    for place in EXTREME_PLACES:
+        for api_version in ("2026-10-21", "2023-06-01"):
+            for how in (AS_USUAL, with_schema):
+                check([place(Extreme(extreme))], how, api_version)
 
 
 def check(given_elements: list[Any], how: Defaults, api_version: str) -> None:
