@@ -16,9 +16,10 @@ import time
 from pathlib import Path
 
 import httpx
-from cluster import environment, havoc
+from cluster import environment, plans
 from cluster.books import Books
 from cluster.cluster import Cluster, running_cluster
+from cluster.havoc import Havoc
 from cluster.person import Person
 from cluster.services import running_services
 from cluster.show import Show
@@ -60,7 +61,7 @@ def run(folder: Path, *, short: bool, seed: int) -> list[str]:
         show.row("environment with Airflow, Celery and the wheel", venv)
         with running_cluster(folder, venv, services, short=short) as cluster:
             show.row("up: " + ", ".join(session.name for session in cluster.airflow.session_file.read()))
-            script = havoc.Havoc(cluster, seed, havoc.SHORT if short else havoc.FULL, show.row)
+            script = Havoc(cluster, seed, plans.SHORT if short else plans.FULL, show.row)
             follow(cluster, script, show, seconds=LIMIT_SECONDS[short])
             problems = examine(cluster, script, folder, show)
         leftovers = cluster.leftovers()
@@ -68,7 +69,7 @@ def run(folder: Path, *, short: bool, seed: int) -> list[str]:
     return problems + [f"left behind: {each}" for each in leftovers]
 
 
-def follow(cluster: Cluster, script: havoc.Havoc, show: Show, *, seconds: float) -> None:
+def follow(cluster: Cluster, script: Havoc, show: Show, *, seconds: float) -> None:
     """Return when every run has succeeded and everything planned has happened.
 
     :raises DemoError: a run failed, or they did not end in time.
@@ -93,7 +94,7 @@ def follow(cluster: Cluster, script: havoc.Havoc, show: Show, *, seconds: float)
     raise DemoError(f"Not done within {seconds:.0f} s: {person.unfinished()}")
 
 
-def examine(cluster: Cluster, script: havoc.Havoc, folder: Path, show: Show) -> list[str]:
+def examine(cluster: Cluster, script: Havoc, folder: Path, show: Show) -> list[str]:
     """Look into the books and print them."""
     person = Person(cluster.airflow.api)
     books = Books(cluster.simulator.books(detail=True), folder / "results", person.states_of_tasks())

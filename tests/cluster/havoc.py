@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import Any
 
 import httpx
 from cluster.cluster import TRIGGERERS, WORKERS, Cluster
+from cluster.plans import FAULTS, Plan
 from cluster.workload import Load, loads
 
 RETRY_SECONDS = 2.0
@@ -25,90 +25,6 @@ FREEZE_SECONDS = (25.0, 45.0)  # longer than what counts as dead
 CREATE_SECONDS = 15.0
 
 Action = Callable[[], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How often each thing happens in ``seconds``; names are of methods of :class:`Havoc`, or faults.
-
-    ``first``: what happens in the first tenth of the time: what it takes minutes to recover from.
-    """
-
-    seconds: float
-    events: dict[str, int]
-    first: dict[str, int] = field(default_factory=dict)
-    outage_seconds: float = 75.0
-
-
-SHORT = Plan(
-    seconds=110,
-    first={"drop create before": 1, "ambush create": 1},
-    events={
-        "kill worker": 2,
-        "freeze worker": 1,
-        "kill triggerer": 2,
-        "kill scheduler": 1,
-        "kill api-server": 1,
-        "freeze triggerer": 1,
-        "drop create after": 2,
-        "error create after": 1,
-        "refuse create": 1,
-        "drop calls": 3,
-        "cut results": 2,
-        "storm": 2,
-        "clear deferred": 2,
-        "clear succeeded": 1,
-        "fail by hand": 1,
-    },
-    outage_seconds=20,
-)
-
-FULL = Plan(
-    seconds=400,
-    first={"drop create before": 3, "ambush create": 2},
-    events={
-        "kill worker": 7,
-        "kill worker's leader": 3,
-        "freeze worker": 2,
-        "kill triggerer": 6,
-        "freeze triggerer": 3,
-        "kill scheduler": 4,
-        "kill dag-processor": 1,
-        "kill api-server": 4,
-        "ambush create": 2,
-        "drop create before": 3,
-        "drop create after": 8,
-        "error create after": 4,
-        "refuse create": 6,
-        "drop calls": 12,
-        "cut results": 8,
-        "garble calls": 4,
-        "lose batch for a moment": 4,
-        "storm": 6,
-        "hang": 2,
-        "clear deferred": 6,
-        "clear succeeded": 6,
-        "fail by hand": 3,
-    },
-)
-
-FAULTS: dict[str, list[dict[str, Any]]] = {
-    "drop create before": [{"do": "drop_before_accept", "on": "create"}],
-    "drop create after": [{"do": "drop_after_accept", "on": "create", "reset": True}],
-    "error create after": [{"do": "status_after_accept", "on": "create", "status": 500}],
-    "refuse create": [{"do": "status", "on": "create", "status": 529, "times": 4}],
-    "drop calls": [
-        {"do": "drop_before_accept", "on": operation, "times": 3, "reset": reset}
-        for operation, reset in (("retrieve", True), ("list", False), ("results", True))
-    ],
-    "cut results": [{"do": "cut", "on": "results", "times": 2}, {"do": "cut", "on": "results", "at": "line_end"}],
-    "garble calls": [
-        {"do": "html", "on": "retrieve", "times": 3},
-        {"do": "malformed", "on": "list", "times": 2},
-        {"do": "status", "on": "retrieve", "status": 429, "retry_after": 3, "times": 2},
-    ],
-    "lose batch for a moment": [{"do": "not_found_blip", "on": "retrieve", "times": 2}],
-}
 
 
 @dataclass
@@ -138,16 +54,21 @@ class Havoc:
 
     def begin(self) -> None:
         """Make the plan's times count from now."""
+        for seconds, name, action in self.scheduled():
+            self._at(seconds, name, action)
+
+    def scheduled(self) -> Iterator[tuple[float, str, Action]]:
+        """What is to happen, and how many seconds from the beginning; the DAGs' runs have no name."""
         span = self.plan.seconds
         for events, share in ((self.plan.first, 0.1), (self.plan.events, 1.0)):
             for name, times in events.items():
                 for _ in range(times):
-                    self._at(self.dice.uniform(0, span * share), name, self._action(name))
-        self._at(span * 0.5, "outage", partial(self._outage, "refuse", self.plan.outage_seconds))
+                    yield self.dice.uniform(0, span * share), name, self._action(name)
+        yield span * 0.5, "outage", partial(self._outage, "refuse", self.plan.outage_seconds)
         runs = [(load, run_id) for load in loads() for run_id in load.run_ids]
         self.dice.shuffle(runs)
         for number, (load, run_id) in enumerate(runs):
-            self._at(span * 0.6 * number / len(runs), "", partial(self._trigger, load, run_id))
+            yield span * 0.6 * number / len(runs), "", partial(self._trigger, load, run_id)
 
     @property
     def is_over(self) -> bool:

@@ -1,0 +1,90 @@
+"""How often what goes wrong, in the short version and in the long one, and what the network's faults are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How often each thing happens in ``seconds``: one of ``FAULTS``, or what :class:`~cluster.havoc.Havoc` can do.
+
+    ``first``: what happens in the first tenth of the time: what it takes minutes to recover from.
+    """
+
+    seconds: float
+    events: dict[str, int]
+    first: dict[str, int] = field(default_factory=dict)
+    outage_seconds: float = 75.0
+
+
+SHORT = Plan(
+    seconds=110,
+    first={"drop create before": 1, "ambush create": 1},
+    events={
+        "kill worker": 2,
+        "freeze worker": 1,
+        "kill triggerer": 2,
+        "kill scheduler": 1,
+        "kill api-server": 1,
+        "freeze triggerer": 1,
+        "drop create after": 2,
+        "error create after": 1,
+        "refuse create": 1,
+        "drop calls": 3,
+        "cut results": 2,
+        "storm": 2,
+        "clear deferred": 2,
+        "clear succeeded": 1,
+        "fail by hand": 1,
+    },
+    outage_seconds=20,
+)
+
+FULL = Plan(
+    seconds=400,
+    first={"drop create before": 3, "ambush create": 2},
+    events={
+        "kill worker": 7,
+        "kill worker's leader": 3,
+        "freeze worker": 2,
+        "kill triggerer": 6,
+        "freeze triggerer": 3,
+        "kill scheduler": 4,
+        "kill dag-processor": 1,
+        "kill api-server": 4,
+        "ambush create": 2,
+        "drop create before": 3,
+        "drop create after": 8,
+        "error create after": 4,
+        "refuse create": 6,
+        "drop calls": 12,
+        "cut results": 8,
+        "garble calls": 4,
+        "lose batch for a moment": 4,
+        "storm": 6,
+        "hang": 2,
+        "clear deferred": 6,
+        "clear succeeded": 6,
+        "fail by hand": 3,
+    },
+)
+
+FAULTS: dict[str, list[dict[str, Any]]] = {
+    "drop create before": [{"do": "drop_before_accept", "on": "create"}],
+    "drop create after": [{"do": "drop_after_accept", "on": "create", "reset": True}],
+    "error create after": [{"do": "status_after_accept", "on": "create", "status": 500}],
+    "refuse create": [{"do": "status", "on": "create", "status": 529, "times": 4}],
+    "drop calls": [
+        {"do": "drop_before_accept", "on": operation, "times": 3, "reset": reset}
+        for operation, reset in (("retrieve", True), ("list", False), ("results", True))
+    ],
+    "cut results": [{"do": "cut", "on": "results", "times": 2}, {"do": "cut", "on": "results", "at": "line_end"}],
+    "garble calls": [
+        {"do": "html", "on": "retrieve", "times": 3},
+        {"do": "malformed", "on": "list", "times": 2},
+        {"do": "status", "on": "retrieve", "status": 429, "retry_after": 3, "times": 2},
+    ],
+    "lose batch for a moment": [{"do": "not_found_blip", "on": "retrieve", "times": 2}],
+}
