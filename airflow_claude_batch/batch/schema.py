@@ -36,9 +36,15 @@ def read_schema(given: Any) -> OutputSchema:
         pydantic's ``TypeAdapter`` takes, or such an adapter.
     :raises OutputSchemaError: it is none of these, or the API does not take what it means.
     """
-    schema = _plain(given) if isinstance(given, Mapping) else _of_type(given)
-    _check(schema)
-    return OutputSchema(schema, {"type": "json_schema", "schema": adapt(schema)})
+    try:
+        schema = _plain(given) if isinstance(given, Mapping) else _of_type(given)
+        _check(schema)
+        return OutputSchema(schema, {"type": "json_schema", "schema": adapt(schema)})
+    except OutputSchemaError:
+        raise
+    except Exception as error:  # of the libraries, which do not foresee everything that may be given
+        why = f"{type(error).__name__}: {error!s:.200}"
+        raise OutputSchemaError(f"output_schema cannot be understood as a JSON Schema or a type ({why}).") from error
 
 
 def publish(folder: storage.Folder, schema: OutputSchema) -> None:

@@ -664,3 +664,11 @@ def test_schema_that_cannot_be_applied_costs_the_row_and_not_the_landing() -> No
         "message": "The schema could not be applied to the answer (RecursionError)",
         "path": None,
     }
+
+
+@pytest.mark.parametrize(
+    "given_schema", [pytest.param({"$schema": []}, id="dialect that is no text"), pytest.param("", id="no name at all")]
+)
+def test_what_the_libraries_do_not_foresee_is_an_error_of_ours(given_schema: Any) -> None:
+    with pytest.raises(OutputSchemaError, match="output_schema"):
+        read_schema(given_schema)
