@@ -37,7 +37,8 @@ HEAD = """\
 Written by `make bench`, which measures ours and the peers in one run; `make bench ONLY=land` measures again what it
 names. A peer's column says how many times ours it took, and in brackets what it took. CPU is of the measured process
 alone. Memory is its peak above the interpreter with its imports; of a parse and of a waiting task, what it adds. A
-bound is what was promised before anything was measured.
+bound is what was promised before anything was measured. A load average above the number of cores means that other work
+disturbed the run: CPU is then dearer than it has to be, and lags say nothing.
 """
 
 
@@ -66,14 +67,15 @@ def today(outcome: Outcome, peers: Path) -> Measurement:
 
 
 def environment(peers: Path, *more: str) -> str:
-    """Name what the figures depend on: versions (of ``more`` packages beside the peers too), the machine's shape."""
+    """Name what the figures depend on: versions (of ``more`` packages beside the peers too), machine and load."""
     ours = [f"{name} {version(package)}" for name, package in PACKAGES.items()]
     packages = (*PEER_PACKAGES, *more)
     program = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
     found = subprocess.run([peers, "-c", program, *packages], capture_output=True, text=True, check=True)
     theirs = [f"{name} {number}" for name, number in zip(packages, found.stdout.split(), strict=True)]
     python = f"Python {platform.python_version()}"
-    return ", ".join([*ours, python, *theirs, f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}"])
+    machine = f"{os.cpu_count()} cores ({platform.machine()}), load average {os.getloadavg()[0]:.0f}"
+    return ", ".join([*ours, python, *theirs, machine, platform.system()])
 
 
 def read(store: Path = STORE) -> dict[str, Measurement]:
