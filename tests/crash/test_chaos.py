@@ -12,7 +12,7 @@ from crash.scenarios import SCENARIOS, play, told
 from airflow_claude_batch.simulator import Fault
 
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
-RUNS = int(os.environ.get("CHAOS_RUNS", "120"))
+RUNS = int(os.environ.get("CHAOS_RUNS", "240"))
 #: So many runs make one test, so that workers share them.
 RUNS_PER_TEST = 10
 
