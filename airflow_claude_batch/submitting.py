@@ -59,7 +59,7 @@ def _estimated(task: SendMessageBatchOperator, context: Context, hook: ClaudeHoo
     path, prices = scratch / FILE, price_table()
     with path.open("wb") as file:
         write_input(task, hook, prices, file)
-    with Requests(path) as requests, hook.get_advisor() as advisor:
+    with Requests(path, verify=False) as requests, hook.get_advisor() as advisor:
         indices = [index for index in range(len(requests)) if index not in requests.twins]
         estimate = costing.estimate_requests(requests, iter(indices), prices, advisor)
 

@@ -20,7 +20,7 @@ Steps = dict[str, Callable[[], object]]
 
 
 def ours_landing(url: str, folder: str, requests: str, batch_ids: list[str]) -> Steps:
-    """Land the results of batches as the operator does."""
+    """Land the results of batches as the sensor does."""
     from airflow_claude_batch.api.auth import ApiKey
     from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
     from airflow_claude_batch.batch.collect import fetch
@@ -35,7 +35,7 @@ def ours_landing(url: str, folder: str, requests: str, batch_ids: list[str]) -> 
 
     def land() -> None:
         with (
-            Requests(Path(requests)) as own,
+            Requests(Path(requests), verify=False) as own,
             ClaudeClient(config) as client,
             Landing(OwnSlots(own), prices=prices) as landing,
         ):

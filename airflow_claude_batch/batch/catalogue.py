@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -40,6 +41,7 @@ class Models:
         self._prices = prices
         self._catalogue = catalogue
         self._found: dict[str, ModelInfo | None] = {}
+        self._named: tuple[str, ...] = ()
 
     def check(self, named: Mapping[str, int], now: datetime, first: Callable[[str], int]) -> None:
         """Warn of what is near its end, and refuse what is past it.
@@ -49,6 +51,7 @@ class Models:
         :param first: the index of the first request that names a model.
         :raises InputError: a model is retired, or does not run in message batches.
         """
+        self._named = tuple(named)
         for model, count in named.items():
             info = self._info(model)
             lifecycle = self._lifecycle(model, info, now)
@@ -62,6 +65,12 @@ class Models:
                 log.warning("%s", lifecycle.warning)
             if info and self._prices.lookup(model) is None:
                 log.warning("%s", self._prices.lifecycle(model, now).warning)
+
+    def count(self, indices: Sequence[int], model_of: Callable[[int], str]) -> Mapping[str, int]:
+        """How many of some checked requests name each model, without reading them if all name the same."""
+        if len(self._named) == 1:
+            return {self._named[0]: len(indices)}
+        return Counter(map(model_of, indices))
 
     def _lifecycle(self, model: str, info: ModelInfo | None, now: datetime) -> Lifecycle:
         by_table = self._prices.lifecycle(model, now)

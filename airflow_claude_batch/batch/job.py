@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -237,7 +236,7 @@ class Submission:
                 raise SubmissionError("The task was killed: nothing more is sent. Its next try goes on from here.")
             try:
                 send(piece, self.record, self.requests, self.client, clock=self.clock)
-                self.observer.sent(Counter(map(self.requests.model, piece.indices)))
+                self.observer.sent(self._models.count(piece.indices, self.requests.model))
             except (RateLimitError, OverloadedError) as error:
                 return self._wait_for_room(error)
             except APIError as error:

@@ -79,7 +79,7 @@ class Landing:
         self._offsets = array("Q", bytes(8 * len(slots)))
         self._lengths = array("I", bytes(4 * len(slots)))
         self._models = array("H", bytes(2 * len(slots)))
-        self._model_names: list[str | None] = [None]
+        self._model_numbers: dict[str | None, int] = {None: 0}
         self._spool: IO[bytes] = tempfile.TemporaryFile(buffering=storage.BUFFER_BYTES)  # noqa: SIM115  # closed by __exit__
         self._end = 0
         self._chosen: dict[str, int] = {}
@@ -118,7 +118,9 @@ class Landing:
         tail = b"{" + line[len(head) :].rstrip(b"\n")
         status = _status_of(row, self._prices)
         self.batch_ids.update((row.batch_id, *(answer.batch_id for answer in row.replaced)))
-        if self._keep(row.custom_id, row.batch_id, Outcome(status, tail, row.model, row.usage, row.stop_reason)):
+        charge = self._prices.charge(row.usage, row.model) if row.usage is not None and row.model is not None else None
+        outcome = Outcome(status, tail, row.model, row.usage, row.stop_reason, charge)
+        if self._keep(row.custom_id, row.batch_id, outcome):
             for answer in row.replaced:
                 self.bill.add(answer.usage, answer.model)
 
@@ -174,14 +176,12 @@ class Landing:
         self._lengths[index] = len(tail)
         self._models[index] = self._model_number(outcome.model)
         self._end += len(tail)
-        if outcome.usage is not None and outcome.model is not None:
-            self.bill.add(outcome.usage, outcome.model)
+        if outcome.charge is not None:
+            self.bill.count(outcome.charge)
         return True
 
     def _model_number(self, name: str | None) -> int:
-        if name not in self._model_names:
-            self._model_names.append(name)
-        return self._model_names.index(name)
+        return self._model_numbers.setdefault(name, len(self._model_numbers))
 
     def _stop(self, reason: str) -> int:
         """The number of a stop reason; the API has seven."""
@@ -233,11 +233,9 @@ class Landing:
 
         :raises ResultsError: the storage refused; what was landed before is untouched.
         """
-        size = 0
         with writing_to(folder, results.FILE), folder.writing(results.FILE) as file:
-            for line in self.lines(missing=missing):
-                size += file.write(line)
-        return size
+            file.writelines(self.lines(missing=missing))
+            return file.tell()
 
     def verify(self, folder: storage.Folder, *, missing: str | None) -> None:
         """Read ``results.jsonl`` back.
@@ -261,12 +259,13 @@ class Landing:
 
     def asked(self, index: int) -> str | None:
         """The model of a row: the one that answered, else the one that was asked, None if neither is known."""
-        return self._model_names[self._models[index]] or self._slots.model(index)
+        return list(self._model_numbers)[self._models[index]] or self._slots.model(index)
 
     @property
     def answered_by(self) -> Iterator[str | None]:
         """For each request, the model whose answer is held."""
-        return (self._model_names[number] for number in self._models)
+        names = list(self._model_numbers)
+        return (names[number] for number in self._models)
 
     def stop_reasons(self) -> dict[str, int]:
         """Why the answers ended, the most frequent first."""

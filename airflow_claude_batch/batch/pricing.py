@@ -97,6 +97,14 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
         return Cost(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
 
 
+class Charge(NamedTuple):
+    """What one answer is billed: its tokens, and what decides on their price."""
+
+    #: The model's id in the table (else as the answer has it), its geography, and whether the prompt is a long one.
+    kind: tuple[str, str | None, bool]
+    tokens: Tokens
+
+
 class _Scale(NamedTuple):
     """The cost of one token of each column, in whole units of the smallest decimal place that any of them has."""
 
@@ -146,15 +154,20 @@ class PriceTable:
         long_prompt = _is_long(entry, tokens)
         return self.price(tokens, model, inference_geo=inference_geo or usage.inference_geo, long_prompt=long_prompt)
 
-    def usd(self, usage: Usage, model: str) -> str | None:
-        """What :meth:`cost` sums up to, in digits as :func:`plain` writes them, for a hundred thousand rows."""
+    def charge(self, usage: Usage, model: str, *, inference_geo: str | None = None) -> Charge:
+        """What an answer is billed, to be priced and added up."""
         entry, tokens = self.lookup(model), Tokens.of(usage)
-        kind = (model, usage.inference_geo, _is_long(entry, tokens))
+        name = entry.id if entry else model
+        return Charge((name, inference_geo or usage.inference_geo, _is_long(entry, tokens)), tokens)
+
+    def usd(self, charge: Charge) -> str | None:
+        """What :meth:`cost` sums up to, in digits as :func:`plain` writes them, for a hundred thousand rows."""
+        kind = charge.kind
         try:
             scale = self._scales[kind]
         except KeyError:
             scale = self._scales[kind] = self._scale(*kind)
-        return scale and scale.text(tokens)
+        return scale and scale.text(charge.tokens)
 
     def _scale(self, model: str, geo: str | None, long_prompt: bool) -> _Scale | None:
         """The cost of one token of each column; a cost is linear in them."""
@@ -212,9 +225,12 @@ class Totals:
 
     def add(self, usage: Usage, model: str, *, inference_geo: str | None = None) -> None:
         """Count one answer, by the model's id as its row names it."""
-        tokens, price = Tokens.of(usage), self._table.lookup(model)
-        key = (price.id if price else model, inference_geo or usage.inference_geo, _is_long(price, tokens))
-        self._sums[key] = tuple(map(add, self._sums.get(key, _NO_TOKENS), tokens))
+        self.count(self._table.charge(usage, model, inference_geo=inference_geo))
+
+    def count(self, charge: Charge) -> None:
+        """Count one answer of which the charge is known."""
+        kind = charge.kind
+        self._sums[kind] = tuple(map(add, self._sums.get(kind, _NO_TOKENS), charge.tokens))
 
     def canonical(self, model: str) -> str:
         """The id under which a model's answers are counted."""

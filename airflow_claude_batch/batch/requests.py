@@ -30,7 +30,12 @@ HASH_CHARACTERS = 22
 _HEAD = b'{"requests":['
 _TAIL = b"]}"
 _CHUNK = 256 * 1024
+#: What is read ahead while requests are read one after the other.
+_WINDOW = 64 * 1024
+_HASH_AT = len('{"hash":"')
 _KEY_AT = len('{"hash":"","key":') + HASH_CHARACTERS
+_FRAME_LENGTH = _KEY_AT + len(b',"params":') + len(b"}\n")
+_NULL_LENGTH = len(b"null")
 
 
 class _Length(msgspec.Struct):
@@ -56,46 +61,59 @@ class Requests:
     """The requests of a submission, by index. Close it, or use it as a context manager.
 
     ``digest`` identifies the whole input: its keys, contents and order.
+
+    :param verify: compare each request's params with the hash that its custom_id carries. Whoever sends from a file
+        that was out of sight must: other params than those that were written would be paid for.
+    :raises SubmissionRecordError: a line is not as it was written; names it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, verify: bool = True) -> None:
         self._offsets = array("Q")
         self._params_at = array("I")
         self._hashes = bytearray()
         self._raised: dict[int, int] = {}
         #: Requests that are not sent, each with the equal one whose answer is theirs too.
         self.twins: Mapping[int, int] = {}
-        self._file = path.open("rb")
-        digest = hashlib.sha256()
+        self._file = path.open("rb", buffering=_CHUNK)
+        self._window, self._window_at, self._read_to = b"", 0, 0
         try:
-            self._scan(digest)
+            self.digest = self._scan(verify=verify)
         except BaseException:
             self.close()
             raise
-        self.digest = digest.hexdigest()
 
-    def _scan(self, digest: hashlib._Hash) -> None:
-        decoder = msgspec.json.Decoder(_Line)
+    def _scan(self, *, verify: bool) -> str:
+        """Learn where everything is; the digest."""
+        decode = msgspec.json.Decoder(_Line).decode
+        digest, pending = hashlib.sha256(), bytearray()
         twins = array("I")
         offset = 0
         for line in iter(self._file.readline, b""):
             try:
-                read = decoder.decode(line)
+                read = decode(line)
                 _check_layout(line, read)
+                if verify:
+                    _check_params(read)
             except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 raise _damaged(len(self._offsets) + 1, error) from error
-            is_twin = len(read.params) == len(b"null")
+            params_length = len(read.params)
+            is_twin = params_length == _NULL_LENGTH
             if is_twin:
                 twins.append(len(self._offsets))
             self._offsets.append(offset)
-            self._params_at.append(len(line) - 2 - len(read.params))
+            self._params_at.append(len(line) - 2 - params_length)
             hash_ = read.hash.encode()
             self._hashes += hash_
-            digest.update(b"twin" if is_twin else hash_)
-            digest.update(read.key)
+            pending += b"twin" if is_twin else hash_
+            pending += read.key
+            if len(pending) > _CHUNK:
+                digest.update(pending)
+                pending.clear()
             offset += len(line)
         self._offsets.append(offset)
         self.twins = self._firsts(twins)
+        digest.update(pending)
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -154,7 +172,15 @@ class Requests:
 
     def _read(self, offset: int, length: int) -> bytes:
         # Not mapped into memory: the pages of a large file would count as ours until the system is short of them.
-        return os.pread(self._file.fileno(), length, offset)
+        start = offset - self._window_at
+        if 0 <= start <= len(self._window) - length:
+            self._read_to = offset + length
+            return self._window[start : start + length]
+        ahead, self._read_to = offset - self._read_to, offset + length
+        if not 0 <= ahead <= _WINDOW // 4 or length > _WINDOW // 4:
+            return os.pread(self._file.fileno(), length, offset)
+        self._window, self._window_at = os.pread(self._file.fileno(), _WINDOW, offset), offset
+        return self._window[:length]
 
     def params_size(self, index: int) -> int:
         if index in self._raised:
@@ -171,14 +197,14 @@ class Requests:
 
 
 def _check_layout(line: bytes, read: _Line) -> None:
-    """Places are reckoned from lengths, so that a line must be, to the byte, as it was written.
-
-    Nor may params be sent, and paid for, that are not those whose hash their custom_id carries.
-    """
-    length = _KEY_AT + len(read.key) + len(b',"params":') + len(read.params) + len(b"}\n")
-    if len(line) != length or len(read.hash.encode()) != HASH_CHARACTERS or not line.endswith(b"}\n"):
+    """Places are reckoned from lengths, so that a line must be, to the byte, as it was written."""
+    length = _FRAME_LENGTH + len(read.key) + len(read.params)
+    if len(line) != length or not line.startswith(read.hash.encode(), _HASH_AT) or not line.endswith(b"}\n"):
         raise ValueError("it is not as long as what it holds")
-    if len(read.params) != len(b"null") and content_hash(bytes(read.params)) != read.hash.encode():
+
+
+def _check_params(read: _Line) -> None:
+    if len(read.params) != _NULL_LENGTH and content_hash(bytes(read.params)) != read.hash.encode():
         raise ValueError("its params are not those that were written")
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch import repair
-from airflow_claude_batch.batch.pricing import PriceTable
+from airflow_claude_batch.batch.pricing import Charge, PriceTable
 from airflow_claude_batch.exceptions import MalformedResponseError
 
 if TYPE_CHECKING:
@@ -114,8 +114,40 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     model: str | None = None
     usage: wire.Usage | None = None
     stop_reason: str | None = None
+    charge: Charge | None = None
 
 
+class _KnownBlock(wire.ContentBlock, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A block of which every field is read."""
+
+    citations: Any = None
+    thinking: Any = None
+    signature: Any = None
+    id: Any = None
+    name: Any = None
+    input: Any = None
+    caller: Any = None
+
+
+class _KnownMessage(_Message, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """A message of which every field but ``usage`` is read: what is skipped is not checked."""
+
+    content: list[_KnownBlock]  # type: ignore[assignment]  # narrower
+    id: Any = None
+    type: Any = None
+    role: Any = None
+    stop_sequence: Any = None
+    stop_details: Any = None
+    container: Any = None
+    diagnostics: Any = None
+
+
+class _KnownUsage(wire.Usage, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A usage without anything new in it."""
+
+
+_known_message = msgspec.json.Decoder(_KnownMessage)
+_known_usage = msgspec.json.Decoder(_KnownUsage)
 _message = msgspec.json.Decoder(_Message)
 _whole = msgspec.json.Decoder()
 _usage = msgspec.json.Decoder(wire.Usage)
@@ -147,9 +179,8 @@ def read_outcome(
 def _succeeded(
     raw: msgspec.Raw, custom_id: str, batch_id: str, prices: PriceTable, validator: OutputValidator | None
 ) -> Outcome:
-    message = _message.decode(raw)
-    _whole.decode(raw)  # what is not looked at here is copied into the row, and must not make that unreadable
-    usage = _usage.decode(message.usage)
+    message, usage = _read(raw)
+    charge = prices.charge(usage, message.model)
     texts = [block.text for block in message.content if block.type == "text" and block.text is not None]
     text = "".join(texts) if texts else None
     output, error = validator.read(text, message.stop_reason) if validator is not None else (None, None)
@@ -161,13 +192,24 @@ def _succeeded(
         stop_reason=message.stop_reason,
         model=message.model,
         usage=message.usage,
-        cost_usd=prices.usd(usage, message.model),
+        cost_usd=prices.usd(charge),
         error=error,
         batch_id=batch_id,
         custom_id=custom_id,
         message=raw,
     )
-    return Outcome(status, _encoder.encode(tail), message.model, usage, message.stop_reason)
+    return Outcome(status, _encoder.encode(tail), message.model, usage, message.stop_reason, charge)
+
+
+def _read(raw: msgspec.Raw) -> tuple[_Message, wire.Usage]:
+    """Read a message. What is not looked at is copied into the row, and must not make that unreadable."""
+    try:
+        known = _known_message.decode(raw)
+        return known, _known_usage.decode(known.usage)
+    except msgspec.ValidationError:  # the API has something new, or the message is none
+        message = _message.decode(raw)
+        _whole.decode(raw)
+        return message, _usage.decode(message.usage)
 
 
 def _unreadable(raw: msgspec.Raw, custom_id: str, batch_id: str, error: Exception) -> Outcome:

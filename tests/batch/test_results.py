@@ -58,7 +58,7 @@ def test_succeeded_result_becomes_a_row_with_text_usage_cost_and_the_whole_messa
         stop_reason="end_turn",
         model="claude-haiku-5-5",
         usage=USAGE,
-        cost_usd=TABLE.usd(msgspec.convert(USAGE, wire.Usage), "claude-haiku-5-5"),
+        cost_usd=TABLE.usd(TABLE.charge(msgspec.convert(USAGE, wire.Usage), "claude-haiku-5-5")),
         batch_id="b",
         custom_id="c",
         message=sent,
