@@ -110,7 +110,7 @@ class Havoc:
             case "hang":
                 return partial(self._outage, "hang", 15)
             case "ambush":
-                return self._ambush
+                return partial(self._ambush, [])
             case "clear":
                 return partial(self._clear, {"deferred": "deferred", "succeeded": "success"}[target])
             case "fail":
@@ -146,20 +146,20 @@ class Havoc:
         self._frozen.discard(name)
         return True
 
-    def _ambush(self) -> bool:
-        """Kill both workers while one has paid and has not heard of it."""
-        batches = self._batch_count()
-        self.cluster.simulator.inject(do="slow", on="create", seconds=CREATE_SECONDS)
-        deadline = time.monotonic() + 60
-        while self._batch_count() == batches:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.2)
+    def _ambush(self, lain_since: list[int]) -> bool:
+        """Kill both workers while one has paid and has not heard of it.
+
+        :param lain_since: how many batches there were when the trap was set; empty before.
+        """
+        if not lain_since:
+            lain_since.append(self._batch_count())
+            self.cluster.simulator.inject(do="slow", on="create", seconds=CREATE_SECONDS)
+        if self._batch_count() == lain_since[0]:
+            return False
         for name in WORKERS:
-            if name not in self.cluster.down:
-                self.cluster.kill(name)
+            if name not in self.cluster.down | self._frozen:
+                self._kill(name)
                 self.done["kill worker"] += 1
-                self._at(self.dice.uniform(*DOWN_SECONDS), "", partial(self._restart, name))
         return True
 
     def _batch_count(self) -> int:
