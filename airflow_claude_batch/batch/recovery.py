@@ -72,7 +72,7 @@ def _settle(
     match decision:
         case reconcile.Adopt(batch_id):
             log.info("Found the batch of a create whose answer was lost: %s", batch_id)
-            record_batch(record, part, client.retrieve_batch(batch_id))
+            record_batch(record, part, listing.found[batch_id])  # as listed: a look-up may meet a blip
             observer.recovered("adopted")
         case reconcile.Wait(batch_ids, until):
             # ``until`` is by the API's clock; a duration carries it over to ours.

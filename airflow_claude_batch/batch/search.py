@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Every batch made since a watermark, and the API's clock at that moment."""
+    """Every batch made since a watermark, and the API's clock at that moment.
+
+    :param found: the batches as the API lists them, by id.
+    """
 
     batches: tuple[Candidate, ...]
     now: datetime
+    found: Mapping[str, MessageBatch]
 
 
 def list_since(client: ClaudeClient, part: Part, *, clock: Callable[[], datetime]) -> Listing:
@@ -41,7 +45,7 @@ def list_since(client: ClaudeClient, part: Part, *, clock: Callable[[], datetime
     if part.watermark is None or not any(page.data for page in pages):
         pages = list(_newest_first(client, part.watermark, part.watermark_at))
     found = {batch.id: batch for page in pages for batch in page.data if batch.id != part.watermark}
-    return Listing(tuple(map(_candidate, found.values())), pages[0].server_time or clock())
+    return Listing(tuple(map(_candidate, found.values())), pages[0].server_time or clock(), found)
 
 
 def first_custom_id(client: ClaudeClient, batch_id: str) -> str:

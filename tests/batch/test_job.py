@@ -139,6 +139,16 @@ def test_a_lost_answer_is_looked_for_and_paid_for_once(tmp_path: Path) -> None:
     assert len(world.simulator.books()["batches"]) == 3
 
 
+def test_a_404_on_a_batch_that_was_just_found_again_is_a_blip(tmp_path: Path) -> None:
+    world = make_world(tmp_path, batch_seconds=0)
+    world.simulator.inject(Fault(on="create", do="drop_after_accept"), Fault(on="retrieve", do="not_found_blip"))
+
+    done = world.run(TEN, Policy())
+
+    assert done.failure is None
+    assert world.billed == 10
+
+
 def test_a_create_that_never_arrived_is_sent_again_after_the_grace(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.simulator.inject(Fault(on="create", do="status", status=504, times=1))
