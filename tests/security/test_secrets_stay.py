@@ -24,6 +24,7 @@ from airflow.sdk import DAG
 from simulator.simulated import jwt
 
 from airflow_claude_batch import triggers
+from airflow_claude_batch._compat import AIRFLOW_VERSION
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.sensors import MessageBatchSensor
 from airflow_claude_batch.simulator import Fault, Simulator
@@ -143,6 +144,13 @@ def database(path: Path) -> Iterator[tuple[str, str]]:
                 yield table, " ".join(str(each, "latin-1") if isinstance(each, bytes) else str(each) for each in row)
 
 
+def without_masking(output: str) -> str:
+    """Airflow 3.0 itself writes down, at debug level, what it is told to mask: every connection's password."""
+    if AIRFLOW_VERSION >= (3, 1):
+        return output
+    return "\n".join(line for line in output.splitlines() if "msg=MaskSecret(" not in line)
+
+
 def test_no_secret_is_left_anywhere_and_no_prompt_but_in_the_requests(
     leavings: Leavings,
     simulator: Watching,
@@ -193,7 +201,7 @@ def test_no_secret_is_left_anywhere_and_no_prompt_but_in_the_requests(
     assert states == {task_id: "failed" if task_id in failed else "success" for task_id in states}
 
     captured = capfd.readouterr()
-    leavings.add("standard output", captured.out + captured.err)
+    leavings.add("standard output", without_masking(captured.out + captured.err))
     leavings.add("logging", caplog.text)
     for table, row in database(Path(AIRFLOW_HOME) / "airflow.db"):
         leavings.add(f"table {table}", row)
