@@ -9,18 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from airflow.sdk import DAG
+from provider.workbench import KEY, Workbench, sync_dag
 
 from airflow_claude_batch._compat import AIRFLOW_VERSION
 from airflow_claude_batch.simulator import Simulator
-
-if TYPE_CHECKING:
-    from workbench import Workbench
-
-KEY = "sk-ant-test-0123456789"
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +53,6 @@ def run_dag(airflow_db: None) -> Callable[..., Any]:
 def bench(airflow_db: None, tmp_path: Path) -> Iterator[Workbench]:
     """Runs DAGs, keeps their errors, clears their tasks."""
     from airflow.sdk.execution_time.task_runner import get_listener_manager
-    from workbench import Workbench
 
     bench = Workbench(tmp_path)
     get_listener_manager().add_listener(bench)
@@ -140,21 +135,3 @@ def _mark_running_tasks(state: str) -> None:
 
     with create_session() as session:
         session.execute(update(TaskInstance).where(TaskInstance.state == "running").values(state=state))
-
-
-def sync_dag(dag: DAG) -> None:
-    """Put a DAG that a test has built into the database: from Airflow 3.1 on ``dag.test()`` looks for it there."""
-    if AIRFLOW_VERSION < (3, 1):
-        return
-    if AIRFLOW_VERSION >= (3, 2):
-        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-    else:
-        from airflow.models.dagbag import DagBag, sync_bag_to_db
-    from airflow.models.dagbundle import DagBundleModel
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        session.merge(DagBundleModel(name="testing"))
-    bag = DagBag(os.devnull)
-    bag.bag_dag(dag)
-    sync_bag_to_db(bag, "testing", None)

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
-from conftest import KEY
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from workbench import KEY
 
 from airflow_claude_batch._compat import AIRFLOW_VERSION, BaseOperator, BaseTrigger, Context, TriggerEvent
 from airflow_claude_batch.api.auth import ApiKey

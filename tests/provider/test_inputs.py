@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
-from conftest import KEY
 from stores import BlockStore
+from workbench import KEY
 
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.exceptions import ConfigurationError, InputError, InvalidMessageError

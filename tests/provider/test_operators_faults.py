@@ -8,8 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from conftest import KEY
-from workbench import Workbench
+from workbench import KEY, Workbench
 
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.simulator import Fault

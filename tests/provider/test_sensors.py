@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import task
-from conftest import KEY
-from workbench import Workbench
+from workbench import KEY, Workbench
 
 from airflow_claude_batch._compat import TaskDeferred
 from airflow_claude_batch.api.auth import ApiKey

@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import KEY
-from workbench import Workbench
+from workbench import KEY, Workbench
 
 from airflow_claude_batch import sensors
 from airflow_claude_batch._compat import START_FROM_TRIGGER_SUPPORTED, TaskDeferred

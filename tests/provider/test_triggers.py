@@ -14,9 +14,9 @@ from airflow.models.trigger import Trigger
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
 from airflow.utils.session import create_session
-from conftest import KEY
 from virtual_time import VirtualTimeLoop
 from waiting_world import BODY
+from workbench import KEY
 
 from airflow_claude_batch import triggers
 from airflow_claude_batch._compat import ON_KILL_SUPPORTED
