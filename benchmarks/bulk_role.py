@@ -100,6 +100,7 @@ def ours_submitting(url: str, folder: str, messages: str) -> Steps:
     from airflow_claude_batch.batch import costing
     from airflow_claude_batch.batch.pricing import PriceTable
     from airflow_claude_batch.batch.requests import CreateBody, Requests
+    from airflow_claude_batch.batch.storage import BUFFER_BYTES
     from airflow_claude_batch.hooks import ClaudeHook
     from airflow_claude_batch.inputs import write_input
     from airflow_claude_batch.operators import SendMessageBatchOperator
@@ -110,7 +111,7 @@ def ours_submitting(url: str, folder: str, messages: str) -> Steps:
     held: list[Requests] = []
 
     def read() -> None:
-        with path.open("wb") as file:
+        with path.open("wb", buffering=BUFFER_BYTES) as file:
             write_input(task, hook, prices, file)
 
     def estimate() -> None:
@@ -118,7 +119,7 @@ def ours_submitting(url: str, folder: str, messages: str) -> Steps:
 
     return {
         "read, check and write": read,
-        "index": lambda: held.append(Requests(path)),
+        "index": lambda: held.append(Requests(path, verify=False)),
         "estimate": estimate,
         "create": lambda: client.create_batch(CreateBody(held[0], range(len(held[0])), "0123456789ab")),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_claude_batch.api import limits
 from airflow_claude_batch.batch import unwritable
@@ -55,6 +55,18 @@ class Request:
     params: dict[str, Any]
 
 
+class _Place(NamedTuple):
+    """An element, or a message in it, for messages to people: written out only if there is something to say."""
+
+    element: int
+    key: Any
+    message: int | None = None
+
+    def __str__(self) -> str:
+        key = "" if self.key is None else f" (key {shown(self.key)})"
+        return f"messages[{self.element}]{key}" + ("" if self.message is None else f".messages[{self.message}]")
+
+
 def read_request(element: Any, index: int, defaults: Defaults) -> Request:
     """Understand element number ``index``.
 
@@ -70,12 +82,13 @@ def read_request(element: Any, index: int, defaults: Defaults) -> Request:
 
 
 def _read(element: Any, index: int, defaults: Defaults) -> Request:
-    where = _where(index, element)
+    is_mapping = isinstance(element, Mapping)
+    where = _Place(index, element.get("key", element.get("custom_id")) if is_mapping else None)
     if isinstance(element, str):
         return Request(index, index, _params(_one_prompt(element, where), defaults))
     if isinstance(element, list | tuple):
         return Request(index, index, _params(list(element), defaults))
-    if not isinstance(element, Mapping):
+    if not is_mapping:
         raise InvalidMessageError(f"{where} is a {type(element).__name__}. Give {SHAPES}.")
     if "params" in element and "custom_id" in element:
         return _api_shape(element, index, defaults, where)
@@ -84,7 +97,7 @@ def _read(element: Any, index: int, defaults: Defaults) -> Request:
     return _keyed(element, index, defaults, where)
 
 
-def _message(element: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _message(element: Mapping[str, Any], where: _Place) -> dict[str, Any]:
     ours = [name for name in ("key", "custom_id", "prompt", "messages", *OVERRIDES) if name in element]
     if ours:
         raise InvalidMessageError(
@@ -94,7 +107,7 @@ def _message(element: Mapping[str, Any], where: str) -> dict[str, Any]:
     return dict(element)
 
 
-def _keyed(element: Mapping[str, Any], index: int, defaults: Defaults, where: str) -> Request:
+def _keyed(element: Mapping[str, Any], index: int, defaults: Defaults, where: _Place) -> Request:
     unknown = [name for name in element if name not in ("key", "prompt", "messages", *OVERRIDES)]
     if unknown:
         raise InvalidMessageError(
@@ -117,7 +130,7 @@ def _keyed(element: Mapping[str, Any], index: int, defaults: Defaults, where: st
     return Request(index, element.get("key", index), _params(messages, merged))
 
 
-def _api_shape(element: Mapping[str, Any], index: int, defaults: Defaults, where: str) -> Request:
+def _api_shape(element: Mapping[str, Any], index: int, defaults: Defaults, where: _Place) -> Request:
     """The API's own item passes through; only what every request must have is filled in."""
     unknown = [name for name in element if name not in ("custom_id", "params")]
     if unknown:
@@ -130,7 +143,7 @@ def _api_shape(element: Mapping[str, Any], index: int, defaults: Defaults, where
     return Request(index, element["custom_id"], {**required, **element["params"]})
 
 
-def _one_prompt(prompt: Any, where: str) -> list[Any]:
+def _one_prompt(prompt: Any, where: _Place) -> list[Any]:
     if not isinstance(prompt, str | list):
         raise InvalidMessageError(
             f"{where}: the prompt must be a string or a list of content blocks, not {type(prompt).__name__}."
@@ -156,7 +169,7 @@ def check_params(request: Request, *, api_version: str) -> None:
     :raises InvalidMessageError: names the element, the field and the remedy.
     """
     by_number = isinstance(request.key, int) and request.key == request.index
-    where = f"messages[{request.index}]" if by_number else named(request)
+    where = _Place(request.index, None if by_number else request.key)
     params = request.params
     if not isinstance(params["model"], str) or not params["model"].strip():
         raise InvalidMessageError(f"{where}: 'model' must be a model id, not {shown(params['model'])}.")
@@ -181,14 +194,14 @@ def check_params(request: Request, *, api_version: str) -> None:
                 )
 
 
-def _check_max_tokens(value: Any, where: str) -> None:
+def _check_max_tokens(value: Any, where: _Place) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidMessageError(f"{where}: 'max_tokens' must be a whole number, not {shown(value)}.")
     if value < 1:
         raise InvalidMessageError(f"{where}: 'max_tokens' must be at least 1, not {shown(value)}.")
 
 
-def _check_output_config(params: Mapping[str, Any], where: str) -> None:
+def _check_output_config(params: Mapping[str, Any], where: _Place) -> None:
     """What does not go with structured outputs (structured-outputs docs, 2026-10-08)."""
     config = params.get("output_config")
     if config is None:
@@ -208,16 +221,17 @@ def _check_output_config(params: Mapping[str, Any], where: str) -> None:
         raise InvalidMessageError(f"{where} asks for citations, which do not go with an output schema. Leave one out.")
 
 
-def _check_messages(messages: Any, where: str) -> None:
+def _check_messages(messages: Any, where: _Place) -> None:
     if not isinstance(messages, list | tuple):
         raise InvalidMessageError(f"{where}: 'messages' must be a list, not {type(messages).__name__}.")
     if not messages:
         raise InvalidMessageError(f"{where} has no messages: the API wants at least one.")
     for position, message in enumerate(messages):
-        _check_message(message, f"{where}.messages[{position}]")
+        _check_message(message, where, position)
 
 
-def _check_message(message: Any, where: str) -> None:
+def _check_message(message: Any, place: _Place, position: int) -> None:
+    where = _Place(place.element, place.key, position)
     if not isinstance(message, Mapping):
         raise InvalidMessageError(f"{where} must be a mapping with 'role' and 'content', not {type(message).__name__}.")
     role = message.get("role")
@@ -235,7 +249,7 @@ def _check_message(message: Any, where: str) -> None:
         )
 
 
-def _check_blocks(blocks: list[Any], where: str) -> None:
+def _check_blocks(blocks: list[Any], where: _Place) -> None:
     if not blocks:
         raise InvalidMessageError(f"{where}: 'content' has no blocks.")
     for position, block in enumerate(blocks):
@@ -265,11 +279,6 @@ def encode_params(request: Request) -> bytes:
     return data
 
 
-def _where(index: int, element: Any) -> str:
-    key = element.get("key", element.get("custom_id")) if isinstance(element, Mapping) else None
-    return f"messages[{index}]" + (f" (key {shown(key)})" if key is not None else "")
-
-
 def named(request: Request) -> str:
     """The element, for messages to people."""
-    return f"messages[{request.index}] (key {shown(request.key)})"
+    return str(_Place(request.index, request.key))
