@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from pendulum import duration
+
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.polling import Failure
 from airflow_claude_batch.batch.roster import Report
@@ -42,7 +44,14 @@ def status_changed(batch: MessageBatch) -> Line:
         return logging.INFO, "Message batch %s is %s.", (batch.id, batch.processing_status)
     counts = {name: getattr(batch.request_counts, name) for name in batch.request_counts.__struct_fields__}
     outcome = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    return logging.INFO, "Message batch %s has ended: %s.", (batch.id, outcome or "no requests")
+    return logging.INFO, "Message batch %s has ended%s: %s.", (batch.id, _after(batch), outcome or "no requests")
+
+
+def _after(batch: MessageBatch) -> str:
+    """How long the API had a batch, by its own clock."""
+    if batch.ended_at is None:
+        return ""
+    return f" after {duration(seconds=max(1, round((batch.ended_at - batch.created_at).total_seconds()))).in_words()}"
 
 
 def gone(errors: Mapping[str, Failure], connection: str) -> str:
