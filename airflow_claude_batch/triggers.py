@@ -27,11 +27,12 @@ from airflow_claude_batch.wanted import is_wanted
 #: With the LocalExecutor, a task whose trigger fires 3 to 6 s after it deferred may be marked failed: the scheduler
 #: then sees its first process end while it is queued again (Airflow 3.3.2, [workers] min_heartbeat_interval).
 SETTLE_SECONDS: Final = 10.0
-#: Airflow 3.3 gives on_kill 30 s ([triggerer] on_kill_timeout).
-STATE_SECONDS: Final = 10.0
+#: Airflow 3.3 gives on_kill 30 s ([triggerer] on_kill_timeout). The first question that a triggerer's supervisor is
+#: asked takes it seconds, many of them on a busy machine.
+KILL_SECONDS: Final = 28.0
+STATE_SECONDS: Final = 20.0
 #: Before 3.3 the question is asked while the triggerer may be stopping, and then nobody answers it.
 STATE_SECONDS_WHEN_CANCELED: Final = 3.0
-CANCEL_SECONDS: Final = 15.0
 CANCEL_PAUSE_SECONDS: Final = 2.0
 #: A message batch expires this long after its creation (batch-processing docs, 2026-10-08).
 LIFETIME: Final = timedelta(hours=24)
@@ -118,7 +119,8 @@ class MessageBatchTrigger(BaseTrigger):
     async def _wait(self) -> Wake:
         self._log_begin()
         if self.task_instance is not None:  # dag.test() has none, and no executor either
-            await asyncio.sleep(SETTLE_SECONDS)
+            # Who asks the supervisor now need not wait for it to get ready when the task is killed.
+            await asyncio.gather(asyncio.sleep(SETTLE_SECONDS), self._watcher().prepare())
         return await self._watcher().wait(
             self.batch_ids,
             wait_for=self.wait_for,
@@ -157,10 +159,13 @@ class MessageBatchTrigger(BaseTrigger):
     # ------------------------------------------------------------------ being killed
 
     async def _end_batches(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
         if self._done or not self.cancel_on_kill or not self.open_batch_ids or await self._still_wanted(seconds):
             return
         self._done = True
-        await asyncio.gather(*map(self._cancel, self.open_batch_ids))
+        left = began_at + KILL_SECONDS - loop.time()
+        await asyncio.gather(*(self._cancel(batch_id, left) for batch_id in self.open_batch_ids))
 
     async def _still_wanted(self, seconds: float) -> bool:
         """Whether the task instance goes on. Not knowing counts as yes: a batch canceled by mistake was paid for."""
@@ -176,9 +181,9 @@ class MessageBatchTrigger(BaseTrigger):
             )
             return True
 
-    async def _cancel(self, batch_id: str) -> None:
+    async def _cancel(self, batch_id: str, seconds: float) -> None:
         try:
-            async with asyncio.timeout(CANCEL_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._cancel_persistently(batch_id)
         except (BadRequestError, NotFoundError) as error:
             self.log.warning("Message batch %s needs no canceling, or cannot be canceled any more: %s", batch_id, error)

@@ -136,6 +136,12 @@ class Watcher:
         finally:
             self._dismiss(waiter)
 
+    async def prepare(self) -> None:
+        """Read the connection; what is wrong with it is said when there is something to look at."""
+        self._start()
+        with suppress(Exception):
+            await self._road.client()
+
     async def cancel(self, batch_id: str) -> MessageBatch:
         """Cancel a batch with the watcher's client."""
         self._start()

@@ -430,7 +430,7 @@ def test_a_cancel_is_tried_again_through_a_blip(simulator, batch_ids, supervised
 def test_a_cancel_that_fails_is_logged_with_what_still_bills(
     simulator, batch_ids, supervised, kill, monkeypatch, logged
 ) -> None:
-    monkeypatch.setattr(triggers, "CANCEL_SECONDS", 0.2)
+    monkeypatch.setattr(triggers, "KILL_SECONDS", 0.2)
     monkeypatch.setattr(triggers, "CANCEL_PAUSE_SECONDS", 0.01)
     simulator.pace(3600)
     ids = batch_ids(1)

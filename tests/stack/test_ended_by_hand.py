@@ -1,0 +1,83 @@
+"""Somebody ends tasks on a real Airflow while their batches run: who is canceled, and who is not."""
+
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from airflow_stack import RUN_SECONDS, SETTINGS, UNTIL_TOLD, environment
+
+from demo.airflow_api import wait_for
+from demo.airflow_processes import AirflowProcesses
+from demo.simulator import KEY, SimulatorProcess
+
+pytestmark = pytest.mark.stack
+
+DAG_ID, RUN_ID = "by_hand", "run"
+FAILED, CLEARED = {"failed_in_worker": 1, "failed_when_deferred": 2}, {"cleared_when_deferred": 3}
+
+
+@pytest.fixture
+def airflow(tmp_path: Path) -> Iterator[AirflowProcesses]:
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    shutil.copy(Path(__file__).with_name(f"{DAG_ID}.py"), dags)
+    with AirflowProcesses(tmp_path / "home", dags_folder=dags, venv=environment(), settings=SETTINGS) as airflow:
+        airflow.migrate()
+        airflow.start()
+        airflow.wait_until_healthy()
+        airflow.wait_for_dag(DAG_ID)
+        yield airflow
+
+
+@pytest.fixture
+def simulator(airflow: AirflowProcesses) -> SimulatorProcess:
+    simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_TOLD)
+    airflow.adopt(simulator.process)
+    airflow.api.put_connection(
+        {"connection_id": "claude_default", "conn_type": "claude", "host": simulator.url, "password": KEY}
+    )
+    return simulator
+
+
+def states(airflow: AirflowProcesses) -> dict[str, str]:
+    airflow.check()
+    return {ti["task_id"]: ti["state"] for ti in airflow.api.task_instances(DAG_ID, RUN_ID)}
+
+
+def is_taken_up(airflow: AirflowProcesses, task_id: str) -> bool:
+    lines = airflow.api.log_lines(DAG_ID, RUN_ID, task_id, 1)
+    return any("Waiting for all of these message batches" in line for line in lines)
+
+
+def canceled(simulator: SimulatorProcess) -> list[int]:
+    """The numbers of requests of the batches that somebody asked to cancel."""
+    ids = simulator.canceled_batch_ids()
+    return sorted(batch["request_count"] for batch in simulator.books()["batches"] if batch["id"] in ids)
+
+
+def test_marked_tasks_cancel_their_batches_and_a_cleared_one_goes_on_with_its_own(
+    airflow: AirflowProcesses, simulator: SimulatorProcess
+) -> None:
+    airflow.api.trigger(DAG_ID, RUN_ID)
+    waiting = {task_id: "running" if task_id.endswith("worker") else "deferred" for task_id in FAILED | CLEARED}
+    wait_for(lambda: states(airflow) == waiting, seconds=RUN_SECONDS, what="every task to wait")
+    wait_for(lambda: len(simulator.books()["batches"]) == 3, seconds=RUN_SECONDS, what="every batch to be made")
+    # Airflow deletes a trigger that no triggerer has taken up yet: then there is nobody to cancel anything.
+    for task_id, state in waiting.items():
+        if state == "deferred":
+            wait_for(partial(is_taken_up, airflow, task_id), seconds=RUN_SECONDS, what=f"the trigger of {task_id}")
+
+    for task_id in FAILED:
+        airflow.api.mark(DAG_ID, RUN_ID, task_id, "failed")
+    airflow.api.clear(DAG_ID, RUN_ID, *CLEARED)
+
+    expected = sorted(FAILED.values())
+    wait_for(lambda: canceled(simulator) == expected, seconds=RUN_SECONDS, what="the failed tasks to be canceled")
+    simulator.pace(0)
+    (cleared,) = CLEARED
+    wait_for(lambda: states(airflow)[cleared] == "success", seconds=RUN_SECONDS, what=f"{cleared} to succeed")
+    assert canceled(simulator) == expected
+    assert len(simulator.books()["batches"]) == 3
+    assert airflow.api.returned(DAG_ID, RUN_ID, cleared)["counts"]["succeeded"] == CLEARED[cleared]
