@@ -15,13 +15,21 @@ from demo.errors import DemoError
 T = TypeVar("T")
 
 PAGE = 100  # the most that Airflow gives at once
+TRIES = 5
 
 
 class AirflowApi:
-    """One Airflow's REST API, logged in on first use."""
+    """One Airflow's REST API, logged in on first use.
 
-    def __init__(self, base_url: str, *, username: str, password: str) -> None:
+    A call that Airflow answers with a server's error is made again a few times: with SQLite one fails when the
+    scheduler writes at the same moment. None does harm when it is made twice.
+    """
+
+    def __init__(
+        self, base_url: str, *, username: str, password: str, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self._credentials = {"username": username, "password": password}
+        self._sleep = sleep
         # trust_env: a proxy of the user's environment has no business on the loopback address.
         self._client = httpx.Client(base_url=base_url, timeout=30, trust_env=False)
 
@@ -42,7 +50,7 @@ class AirflowApi:
         """Remove a connection from Airflow's database, if it is there."""
         response = self._send("DELETE", f"/api/v2/connections/{connection_id}")
         if response.status_code != httpx.codes.NOT_FOUND:
-            response.raise_for_status()
+            _body(response)
 
     def dag(self, dag_id: str) -> dict[str, Any] | None:
         """The DAG as Airflow knows it; None before it was parsed."""
@@ -73,7 +81,7 @@ class AirflowApi:
         response = self._send("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)
         if response.status_code == httpx.codes.CONFLICT:
             return False
-        response.raise_for_status()
+        _body(response)
         return True
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
@@ -158,11 +166,19 @@ class AirflowApi:
     def _send(self, method: str, address: str, **kwargs: Any) -> httpx.Response:
         if "authorization" not in self._client.headers and not address.endswith("/health"):
             self._log_in()
-        response = self._client.request(method, address, **kwargs)
+        response = self._request(method, address, **kwargs)
         if response.status_code == httpx.codes.UNAUTHORIZED:  # a token lives for a day, a batch may as well
             self._log_in()
-            response = self._client.request(method, address, **kwargs)
+            response = self._request(method, address, **kwargs)
         return response
+
+    def _request(self, method: str, address: str, **kwargs: Any) -> httpx.Response:
+        for number in range(1, TRIES):
+            response = self._client.request(method, address, **kwargs)
+            if not response.is_server_error:
+                return response
+            self._sleep(number)
+        return self._client.request(method, address, **kwargs)
 
     def _log_in(self) -> None:
         token = _body(self._client.post("/auth/token", json=self._credentials))["access_token"]
@@ -203,5 +219,10 @@ def _log_lines(entry: str | dict[str, Any]) -> list[str]:
 
 
 def _body(response: httpx.Response) -> Any:
-    response.raise_for_status()
+    if not response.is_success:
+        raise httpx.HTTPStatusError(
+            f"{response.request.method} {response.url} was answered with {response.status_code}: {response.text[:500]}",
+            request=response.request,
+            response=response,
+        )
     return response.json() if response.content else None
