@@ -73,7 +73,9 @@ class OutputValidator:
             return None, _error("a number may have lost digits", stop_reason)
         try:
             return self._validated(value)
-        except Exception as error:  # of the schema, or of its patterns: the answer was paid for, and others wait
+        except BaseException as error:  # of the schema, or of its patterns: the answer was paid for, and others wait
+            if not isinstance(error, Exception) and not _is_panic(error):
+                raise
             why = f"The schema could not be applied to the answer ({type(error).__name__})"
             return None, {"type": ERROR_TYPE, "message": why, "path": None}
 
@@ -86,6 +88,14 @@ class OutputValidator:
             return value, None
         worst = _worst(errors)
         return None, {"type": ERROR_TYPE, "message": _words(worst), "path": worst.json_path}
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Whether a library's native code gave up, as that below jsonschema may where Python's stack ends.
+
+    Its class is no ``Exception``, and cannot be imported.
+    """
+    return (type(error).__module__, type(error).__name__) == ("pyo3_runtime", "PanicException")
 
 
 def _error(problem: str, stop_reason: str | None) -> dict[str, Any]:
