@@ -31,12 +31,11 @@ def ours_landing(url: str, folder: str, requests: str, batch_ids: list[str]) -> 
     from airflow_claude_batch.batch.storage import LocalFolder
 
     prices = PriceTable.load()
-    config = ClientConfig(credentials=ApiKey(KEY), base_url=url)
+    client = ClaudeClient(ClientConfig(credentials=ApiKey(KEY), base_url=url))
 
     def land() -> None:
         with (
             Requests(Path(requests), verify=False) as own,
-            ClaudeClient(config) as client,
             Landing(OwnSlots(own), prices=prices) as landing,
         ):
             for batch_id in batch_ids:

@@ -220,7 +220,7 @@ class ServerToolUse(msgspec.Struct, frozen=True, gc=False):
     web_fetch_requests: int | None = None
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a message is billed for, in tokens. ``input_tokens`` leaves out what the prompt cache read or wrote."""
 
     input_tokens: int

@@ -31,12 +31,12 @@ class Tokens(NamedTuple):
     @classmethod
     def of(cls, usage: Usage) -> Tokens:
         """Sort a usage. Cache writes that it does not break down have the API's default lifetime, 5 minutes."""
-        written, tools = usage.cache_creation, usage.server_tool_use
+        written, tools, all_written = usage.cache_creation, usage.server_tool_use, usage.cache_creation_input_tokens
         five_minutes = written.ephemeral_5m_input_tokens if written else 0
         one_hour = written.ephemeral_1h_input_tokens if written else 0
         return cls(
             usage.input_tokens,
-            max(five_minutes, (usage.cache_creation_input_tokens or 0) - one_hour),
+            max(five_minutes, all_written - one_hour) if all_written else five_minutes,
             one_hour,
             usage.cache_read_input_tokens or 0,
             usage.output_tokens,
@@ -97,11 +97,15 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
         return Cost(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
 
 
-class Charge(NamedTuple):
+#: What decides on the price of tokens: the model's id in the table (else as the answer has it), its geography, and
+#: whether the prompt is a long one.
+Kind = tuple[str, str | None, bool]
+
+
+class Charge(msgspec.Struct, frozen=True, gc=False):
     """What one answer is billed: its tokens, and what decides on their price."""
 
-    #: The model's id in the table (else as the answer has it), its geography, and whether the prompt is a long one.
-    kind: tuple[str, str | None, bool]
+    kind: Kind
     tokens: Tokens
 
 
@@ -131,7 +135,9 @@ class PriceTable:
         self.terms = terms
         self.models = models
         self._names = names_of(models)
-        self._scales: dict[tuple[str, str | None, bool], _Scale | None] = {}
+        # By the model's name and geography: the kind of most of its charges, and the model if it has others.
+        self._kinds: dict[tuple[str, str | None], tuple[Kind, ModelPrice | None]] = {}
+        self._scales: dict[Kind, _Scale | None] = {}
 
     @classmethod
     def load(cls, overrides: Mapping[str, Any] | None = None) -> PriceTable:
@@ -151,14 +157,21 @@ class PriceTable:
         :param inference_geo: what the request asked for; what the usage says if None.
         """
         entry, tokens = self.lookup(model), Tokens.of(usage)
-        long_prompt = _is_long(entry, tokens)
+        long_prompt = entry is not None and entry.is_long(tokens.prompt)
         return self.price(tokens, model, inference_geo=inference_geo or usage.inference_geo, long_prompt=long_prompt)
 
     def charge(self, usage: Usage, model: str, *, inference_geo: str | None = None) -> Charge:
         """What an answer is billed, to be priced and added up."""
-        entry, tokens = self.lookup(model), Tokens.of(usage)
-        name = entry.id if entry else model
-        return Charge((name, inference_geo or usage.inference_geo, _is_long(entry, tokens)), tokens)
+        tokens, geo = Tokens.of(usage), inference_geo or usage.inference_geo
+        try:
+            kind, entry = self._kinds[model, geo]
+        except KeyError:
+            kind, entry = self._kinds[model, geo] = self._kind(model, geo)
+        return Charge((*kind[:2], entry.is_long(tokens.prompt)) if entry else kind, tokens)
+
+    def _kind(self, model: str, geo: str | None) -> tuple[Kind, ModelPrice | None]:
+        entry = self.lookup(model)
+        return (entry.id if entry else model, geo, False), entry if entry and entry.long_prompt is not None else None
 
     def usd(self, charge: Charge) -> str | None:
         """What :meth:`cost` sums up to, in digits as :func:`plain` writes them, for a hundred thousand rows."""
@@ -208,11 +221,6 @@ class PriceTable:
         return Lifecycle(model=model, state=state, retires_on=entry.retires_on, replacement=entry.replacement)
 
 
-def _is_long(entry: ModelPrice | None, tokens: Tokens) -> bool:
-    """Few models have a price for long prompts, and summing the prompt for each row takes time."""
-    return entry is not None and entry.long_prompt is not None and entry.is_long(tokens.prompt)
-
-
 _NO_TOKENS = Tokens()
 
 
@@ -221,7 +229,7 @@ class Totals:
 
     def __init__(self, table: PriceTable) -> None:
         self._table = table
-        self._sums: dict[tuple[str, str | None, bool], tuple[int, ...]] = {}
+        self._sums: dict[Kind, tuple[int, ...]] = {}
 
     def add(self, usage: Usage, model: str, *, inference_geo: str | None = None) -> None:
         """Count one answer, by the model's id as its row names it."""

@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import json
 import os
-import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,6 +131,10 @@ class Requests:
         start = index * HASH_CHARACTERS
         return bytes(self._hashes[start : start + HASH_CHARACTERS])
 
+    def has_hash(self, index: int, hash_: bytes) -> bool:
+        """Whether the request there is one with this content; a hundred thousand answers ask."""
+        return index < len(self) and self._hashes.startswith(hash_, index * HASH_CHARACTERS)
+
     def _firsts(self, twins: Sequence[int]) -> dict[int, int]:
         """The first request with the content of each twin, which comes before it."""
         wanted = {self.hash(twin) for twin in twins}
@@ -216,7 +219,7 @@ def _damaged(line: int, error: Exception) -> SubmissionRecordError:
 
 
 TOKEN_CHARACTERS = 12
-_INDEX = re.compile("[0-9]{1,10}")
+_INDEX_CHARACTERS = 10
 _ITEM_BYTES = len(b'{"custom_id":"--","params":},') + TOKEN_CHARACTERS + HASH_CHARACTERS
 
 
@@ -232,7 +235,9 @@ def parse_custom_id(custom_id: str) -> CustomId | None:
     """None when the custom_id is not of our making."""
     token, _, rest = custom_id.partition("-")
     index, _, hash_ = rest.partition("-")
-    if len(token) != TOKEN_CHARACTERS or len(hash_) != HASH_CHARACTERS or not _INDEX.fullmatch(index):
+    if len(token) != TOKEN_CHARACTERS or len(hash_) != HASH_CHARACTERS or len(index) > _INDEX_CHARACTERS:
+        return None
+    if not (index.isdigit() and custom_id.isascii()):
         return None
     return CustomId(token, int(index), hash_.encode())
 

@@ -142,7 +142,7 @@ class _KnownMessage(_Message, frozen=True, kw_only=True, gc=False, forbid_unknow
     diagnostics: Any = None
 
 
-class _KnownUsage(wire.Usage, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _KnownUsage(wire.Usage, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """A usage without anything new in it."""
 
 

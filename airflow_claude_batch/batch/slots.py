@@ -70,7 +70,7 @@ class OwnSlots:
         ours = parse_custom_id(custom_id)
         if ours is None:
             return ()
-        exact = ours.index < self._count and self._requests.hash(ours.index) == ours.hash
+        exact = self._requests.has_hash(ours.index, ours.hash)
         own = self.twins.get(ours.index, ours.index)
         if exact and not self._by_hash:
             return (own,)
