@@ -1,9 +1,9 @@
 """Run tests on every supported minor of Airflow, and both ends on every supported Python that is here.
 
 The oldest and the newest Airflow run all tests, unless some are named; those between run the ones that import
-everything and run DAGs. Each environment lives in .venvs/, is made in seconds and kept. What is tested is the built
-wheel, installed as a user would have it. Airflow's own constraint files are not on the package index, so an older
-Airflow is resolved as of the day its last patch was current.
+everything, run DAGs, and end tasks of a real Airflow by hand. Each environment lives in .venvs/, is made in seconds
+and kept. What is tested is the built wheel, installed as a user would have it. Airflow's own constraint files are not
+on the package index, so an older Airflow is resolved as of the day its last patch was current.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OLDEST_PYTHON = "3.11"
 #: What the tests need besides Airflow; it must leave Airflow's own packages as they are.
 TOOLS = ("anthropic", "hypothesis", "polars", "pyarrow", "pytest", "pytest-timeout", "pytest-xdist", "statsd")
 ALL = ("tests",)
-AIRFLOW_ALONE = ("tests/provider", "tests/dags")
+AIRFLOW_ALONE = ("tests/provider", "tests/dags", "tests/stack/test_ended_by_hand.py")
 
 # Airflow's own deprecations are not ours to mend, on versions that get no fixes any more; ours stay errors.
 WARNINGS = ("-o", "filterwarnings=default", "-W", "error:::airflow_claude_batch")
