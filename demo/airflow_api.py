@@ -146,6 +146,11 @@ class AirflowApi:
         value = _body(response)["value"]
         return json.loads(value) if isinstance(value, str) and value[:1] in '{["' else value
 
+    def asset_extras(self, dag_id: str) -> list[dict[str, Any]]:
+        """The ``extra`` of each event of the assets that tasks of the DAG have updated."""
+        events = self._call("GET", "/api/v2/assets/events", params={"source_dag_id": dag_id})["asset_events"]
+        return [event["extra"] for event in events]
+
     def log_lines(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> list[str]:
         """The task's log as the UI shows it."""
         address = f"{_task(dag_id, run_id, task_id)}/logs/{attempt}"

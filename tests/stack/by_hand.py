@@ -1,10 +1,12 @@
 """Tasks that wait in a worker or in the triggerer until somebody ends them, told apart by their number of requests."""
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset
 
 from airflow_claude_batch.operators import SendMessageBatchOperator
 
 with DAG("by_hand", schedule=None, default_args={"wait_for_completion": True, "poll_interval": 1, "retries": 0}):
     SendMessageBatchOperator(task_id="failed_in_worker", messages=["a"], deferrable=False)
     SendMessageBatchOperator(task_id="failed_when_deferred", messages=["a", "b"], deferrable=True)
-    SendMessageBatchOperator(task_id="cleared_when_deferred", messages=["a", "b", "c"], deferrable=True)
+    SendMessageBatchOperator(
+        task_id="cleared_when_deferred", messages=["a", "b", "c"], deferrable=True, outlets=[Asset("claude://cleared")]
+    )

@@ -1,4 +1,4 @@
-"""Somebody ends tasks on a real Airflow while their batches run: who is canceled, and who is not."""
+"""Somebody ends tasks on a real Airflow while their batches run: who is canceled, who is not, and who is told."""
 
 import shutil
 from collections.abc import Iterator
@@ -81,3 +81,5 @@ def test_marked_tasks_cancel_their_batches_and_a_cleared_one_goes_on_with_its_ow
     assert canceled(simulator) == expected
     assert len(simulator.books()["batches"]) == 3
     assert airflow.api.returned(DAG_ID, RUN_ID, cleared)["counts"]["succeeded"] == CLEARED[cleared]
+    (extra,) = airflow.api.asset_extras(DAG_ID)
+    assert extra["counts"]["succeeded"] == CLEARED[cleared]
