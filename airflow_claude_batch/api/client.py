@@ -1,7 +1,7 @@
 """Claude's Message Batches API, for threads and for event loops.
 
 :class:`ClaudeClient` and :class:`AsyncClaudeClient` offer the same operations; what to ask is in ``calls``, what the
-answer means in ``answers``, whether to ask again in ``retry``. Every operation raises an
+answer means in ``answers``, whether to ask again in ``attempts`` and ``retry``. Every operation raises an
 :class:`~airflow_claude_batch.exceptions.APIError` when it fails, whose ``may_have_been_accepted`` says whether it may
 have taken effect nevertheless. **A create is sent again only when it cannot have been accepted**; reading, canceling
 and deleting are sent again freely.
@@ -10,7 +10,6 @@ and deleting are sent again freely.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import (
@@ -29,12 +28,12 @@ import msgspec
 
 from airflow_claude_batch.api import calls
 from airflow_claude_batch.api.answers import read_answer
+from airflow_claude_batch.api.attempts import Attempts
 from airflow_claude_batch.api.calls import Call, Cursor
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.http import CallFailed, RawRequest, RequestBody
 from airflow_claude_batch.api.limits import DEFAULT_LIST_LIMIT, LIST_LIMIT
 from airflow_claude_batch.api.lines import LineSplitter
-from airflow_claude_batch.api.retry import GiveUp, decide
 from airflow_claude_batch.api.transport import AsyncTransport, Transport
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch, ModelInfo
 from airflow_claude_batch.exceptions import AuthenticationError
@@ -51,8 +50,6 @@ CREATE_DEADLINE_SECONDS: Final = 720.0
 
 A = TypeVar("A")
 S = TypeVar("S", bound=msgspec.Struct)
-
-log: Final = logging.getLogger(__name__)
 
 
 class ClaudeClient:
@@ -189,7 +186,7 @@ class ClaudeClient:
         return self._attempting(call, use)
 
     def _attempting(self, call: Call[Any], use: Callable[[RawRequest], A]) -> A:
-        attempts = _Attempts(self._config.max_retries, self._clock, self._rng, call.deadline)
+        attempts = Attempts(self._config.max_retries, self._clock, self._rng, call.deadline)
         while True:
             try:
                 return self._authorized(call, use)
@@ -326,7 +323,7 @@ class AsyncClaudeClient:
         return await self._attempting(call, use)
 
     async def _attempting(self, call: Call[Any], use: Callable[[RawRequest], Awaitable[A]]) -> A:
-        attempts = _Attempts(self._config.max_retries, self._clock, self._rng, call.deadline)
+        attempts = Attempts(self._config.max_retries, self._clock, self._rng, call.deadline)
         while True:
             try:
                 return await self._authorized(call, use)
@@ -362,47 +359,6 @@ class AsyncClaudeClient:
             raise failed.error from failed.__cause__
         for line in splitter.end():
             yield line
-
-
-class _Attempts:
-    """The attempts of one call: counts them, and asks the policy about each that failed."""
-
-    def __init__(
-        self,
-        max_retries: int,
-        clock: Callable[[], float],
-        rng: Callable[[], float],
-        deadline: float,
-    ) -> None:
-        self._max_retries = max_retries
-        self._clock = clock
-        self._rng = rng
-        self._deadline = deadline
-        self._failed = 0
-        self._maybe_accepted = False
-
-    def pause_after(self, failed: CallFailed) -> float:
-        """Give the seconds until the next attempt.
-
-        :raises APIError: there will be none.
-        """
-        self._failed += 1
-        self._maybe_accepted |= failed.error.may_have_been_accepted
-        verdict = decide(
-            failed.failure,
-            effect=failed.effect,
-            attempt=self._failed,
-            max_retries=self._max_retries,
-            rng=self._rng,
-        )
-        if isinstance(verdict, GiveUp) or self._too_late(verdict.after_seconds):
-            failed.error.may_have_been_accepted = self._maybe_accepted
-            raise failed.error from failed.__cause__
-        log.warning("%s Trying again in %.1f s.", failed.error, verdict.after_seconds)
-        return verdict.after_seconds
-
-    def _too_late(self, pause: float) -> bool:
-        return self._clock() + pause >= self._deadline
 
 
 def _may_renew(config: ClientConfig, failed: CallFailed, request: RawRequest) -> bool:
