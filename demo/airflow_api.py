@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -21,8 +22,8 @@ TRIES = 5
 class AirflowApi:
     """One Airflow's REST API, logged in on first use.
 
-    A call that Airflow answers with a server's error is made again a few times: with SQLite one fails when the
-    scheduler writes at the same moment. None does harm when it is made twice.
+    A call that Airflow answers with a server's error, or not in time, is made again a few times: with SQLite one fails
+    when the scheduler writes at the same moment. None does harm when it is made twice.
     """
 
     def __init__(
@@ -179,9 +180,10 @@ class AirflowApi:
 
     def _request(self, method: str, address: str, **kwargs: Any) -> httpx.Response:
         for number in range(1, TRIES):
-            response = self._client.request(method, address, **kwargs)
-            if not response.is_server_error:
-                return response
+            with suppress(httpx.ReadTimeout):
+                response = self._client.request(method, address, **kwargs)
+                if not response.is_server_error:
+                    return response
             self._sleep(number)
         return self._client.request(method, address, **kwargs)
 
