@@ -99,13 +99,13 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 #: What decides on the price of tokens: the model's id in the table (else as the answer has it), its geography, and
 #: whether the prompt is a long one.
-Kind = tuple[str, str | None, bool]
+ChargeKind = tuple[str, str | None, bool]
 
 
 class Charge(msgspec.Struct, frozen=True, gc=False):
     """What one answer is billed: its tokens, and what decides on their price."""
 
-    kind: Kind
+    kind: ChargeKind
     tokens: Tokens
 
 
@@ -136,8 +136,8 @@ class PriceTable:
         self.models = models
         self._names = names_of(models)
         # By the model's name and geography: the kind of most of its charges, and the model if it has others.
-        self._kinds: dict[tuple[str, str | None], tuple[Kind, ModelPrice | None]] = {}
-        self._scales: dict[Kind, _Scale | None] = {}
+        self._kinds: dict[tuple[str, str | None], tuple[ChargeKind, ModelPrice | None]] = {}
+        self._scales: dict[ChargeKind, _Scale | None] = {}
 
     @classmethod
     def load(cls, overrides: Mapping[str, Any] | None = None) -> PriceTable:
@@ -169,7 +169,7 @@ class PriceTable:
             kind, entry = self._kinds[model, geo] = self._kind(model, geo)
         return Charge((*kind[:2], entry.is_long(tokens.prompt)) if entry else kind, tokens)
 
-    def _kind(self, model: str, geo: str | None) -> tuple[Kind, ModelPrice | None]:
+    def _kind(self, model: str, geo: str | None) -> tuple[ChargeKind, ModelPrice | None]:
         entry = self.lookup(model)
         return (entry.id if entry else model, geo, False), entry if entry and entry.long_prompt is not None else None
 
@@ -229,7 +229,7 @@ class Totals:
 
     def __init__(self, table: PriceTable) -> None:
         self._table = table
-        self._sums: dict[Kind, tuple[int, ...]] = {}
+        self._sums: dict[ChargeKind, tuple[int, ...]] = {}
 
     def add(self, usage: Usage, model: str, *, inference_geo: str | None = None) -> None:
         """Count one answer, by the model's id as its row names it."""

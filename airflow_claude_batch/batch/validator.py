@@ -76,7 +76,10 @@ class OutputValidator:
         except BaseException as error:  # of the schema, or of its patterns: the answer was paid for, and others wait
             if not isinstance(error, Exception) and not _is_panic(error):
                 raise
-            why = f"The schema could not be applied to the answer ({type(error).__name__})"
+            why = (
+                f"The schema could not be applied to the answer ({type(error).__name__}): look for a $ref or a pattern "
+                "in it that finds no end. What was answered is in text"
+            )
             return None, {"type": ERROR_TYPE, "message": why, "path": None}
 
     def _validated(self, value: Any) -> tuple[Any, dict[str, Any] | None]:

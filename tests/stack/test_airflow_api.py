@@ -16,7 +16,7 @@ LOCKED = "(sqlite3.OperationalError) database is locked"
 
 
 class BusyAirflow(ThreadingHTTPServer):
-    """Gives tokens, and answers all else with a server's error as long as it is busy."""
+    """Gives tokens, refuses connections, and answers all else with a server's error as long as it is busy."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -28,15 +28,25 @@ class _Handler(BaseHTTPRequestHandler):
     server: BusyAirflow
 
     def do_POST(self) -> None:
-        self._answer(201, json.dumps({"access_token": "token"}))
+        sent = self._read()
+        if self.path.endswith("/connections"):
+            self._answer(422, json.dumps({"detail": [{"msg": "Field required", "input": sent}]}))
+        else:
+            self._answer(201, json.dumps({"access_token": "token"}))
+
+    def do_DELETE(self) -> None:
+        self._answer(404, "{}")
 
     def do_PATCH(self) -> None:
+        self._read()
         self.server.calls.append(self.path)
         busy = len(self.server.calls) <= self.server.busy_for
         self._answer(500 if busy else 200, LOCKED if busy else "{}")
 
+    def _read(self) -> str:
+        return self.rfile.read(int(self.headers.get("content-length", 0))).decode()
+
     def _answer(self, status: int, text: str) -> None:
-        self.rfile.read(int(self.headers.get("content-length", 0)))
         self.send_response(status)
         self.send_header("content-length", str(len(text)))
         self.end_headers()
@@ -88,3 +98,10 @@ def test_error_that_stays_says_what_airflow_said(api: AirflowApi, busy_airflow: 
         api.pause("diary")
 
     assert len(busy_airflow.calls) == TRIES
+
+
+def test_refused_connection_s_key_is_not_repeated(api: AirflowApi) -> None:
+    with pytest.raises(httpx.HTTPStatusError, match=r"422$") as caught:
+        api.put_connection({"connection_id": "claude_default", "conn_type": "claude", "password": "sk-ant-1"})
+
+    assert "sk-ant-1" not in str(caught.value)
