@@ -1,6 +1,6 @@
 """Rows on their way from result streams to ``results.jsonl``: in any order in, in input order out.
 
-Memory is 16 bytes a request; the rows themselves wait in a spool file on the local disk. A landing may be
+Memory is 17 bytes a request; the rows themselves wait in a spool file on the local disk. A landing may be
 fed the same batch twice, and fed again what an earlier attempt landed: the first answer of a request stays.
 """
 
@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import IO
 
 import msgspec
 
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch import results, storage
+from airflow_claude_batch.batch.plain import PlainReader
 from airflow_claude_batch.batch.pricing import PriceTable, Totals
 from airflow_claude_batch.batch.results import ANSWERED, FINAL, Outcome, Status
 from airflow_claude_batch.batch.slots import Slots
+from airflow_claude_batch.batch.spool import Spool
 from airflow_claude_batch.exceptions import ResultsError
 
 
@@ -61,6 +60,7 @@ class _Landed(msgspec.Struct, frozen=True, gc=False):
 
 
 _row = msgspec.json.Decoder(results.Row)
+_REPAIRABLE = Status.REPAIRABLE_OUTPUT
 
 
 class Landing:
@@ -76,12 +76,9 @@ class Landing:
         self._stop_reasons = {"": 0}
         #: Batches of which something was taken or restored.
         self.batch_ids: set[str] = set()
-        self._offsets = array("Q", bytes(8 * len(slots)))
-        self._lengths = array("I", bytes(4 * len(slots)))
         self._models = array("H", bytes(2 * len(slots)))
         self._model_numbers: dict[str | None, int] = {None: 0}
-        self._spool: IO[bytes] = tempfile.TemporaryFile(buffering=storage.BUFFER_BYTES)  # noqa: SIM115  # closed by __exit__
-        self._end = 0
+        self._spool = Spool(len(slots))
         self._chosen: dict[str, int] = {}
 
     def __enter__(self) -> Landing:
@@ -115,11 +112,11 @@ class Landing:
         head = b'{"index":%d,"key":%b,' % (row.index, row.key)
         if not line.startswith(head):
             raise ValueError("not written by us")
-        tail = b"{" + line[len(head) :].rstrip(b"\n")
+        tail = line[len(head) :].rstrip(b"\n")
         status = _status_of(row, self._prices)
         self.batch_ids.update((row.batch_id, *(answer.batch_id for answer in row.replaced)))
         charge = self._prices.charge(row.usage, row.model) if row.usage is not None and row.model is not None else None
-        outcome = Outcome(status, tail, row.model, row.usage, row.stop_reason, charge)
+        outcome = Outcome(status, tail, row.model, row.stop_reason, charge)
         if self._keep(row.custom_id, row.batch_id, outcome):
             for answer in row.replaced:
                 self.bill.add(answer.usage, answer.model)
@@ -131,62 +128,77 @@ class Landing:
         """
         intake = Intake()
         self.batch_ids.add(batch_id)
-        seen: set[str] = set()
-        slots, prices = self._slots, self._prices
-        for raw in lines:
-            line = wire.decode_result_line(raw)
+        slots = self._slots
+        plain = PlainReader(batch_id, self._prices) if slots.takes_any_text else None
+        places_seen, ids_seen = bytearray(len(slots)), set[str]()
+        for line in lines:
             intake.rows += 1
-            if line.custom_id in seen:
-                intake.duplicates.append(line.custom_id)
-                continue
-            seen.add(line.custom_id)
-            validator = slots.validator(line.custom_id, batch_id)
-            outcome = results.read_outcome(line, batch_id, prices, validator)
-            if not self._keep(line.custom_id, batch_id, outcome):
-                intake.strangers.append(line.custom_id)
+            custom_id, outcome = (plain and plain.read(line)) or self._read(line, batch_id)
+            if (place := slots.place(custom_id)) is not None:
+                is_duplicate = places_seen[place]
+                places_seen[place] = True
+            else:
+                is_duplicate = custom_id in ids_seen
+                ids_seen.add(custom_id)
+            if is_duplicate:
+                intake.duplicates.append(custom_id)
+            elif place is not None and not slots.have_moved:
+                self._keep_at(place, batch_id, outcome)
+            elif not self._keep(custom_id, batch_id, outcome):
+                intake.strangers.append(custom_id)
         self._share()
         return intake
+
+    def _read(self, line: bytes, batch_id: str) -> tuple[str, Outcome]:
+        """Understand a result line, in whatever form it is."""
+        result = wire.decode_result_line(line)
+        validator = self._slots.validator(result.custom_id, batch_id)
+        return result.custom_id, results.read_outcome(result, batch_id, self._prices, validator)
 
     def _share(self) -> None:
         """Give requests that were not sent the answers of their equals."""
         for twin, first in self._slots.twins.items():
             self.statuses[twin] = self.statuses[first]
             self._stops[twin] = self._stops[first]
-            self._offsets[twin] = self._offsets[first]
-            self._lengths[twin] = self._lengths[first]
             self._models[twin] = self._models[first]
 
     def _keep(self, custom_id: str, batch_id: str, outcome: Outcome) -> bool:
-        """Keep a row unless its request has a better one. False: it belongs nowhere."""
+        """Keep a row where it belongs. False: that is nowhere."""
         places = self._slots.places(custom_id, batch_id)
         if not places:
             return False
         index = places[0] if len(places) == 1 else self._choose(custom_id, outcome.status, places)
-        held, tail = self.statuses[index], outcome.tail
-        if held == Status.REPAIRABLE_OUTPUT and outcome.usage is not None:
-            if batch_id in self._paid_in(index):
-                return True
-            tail = results.replacing_tail(tail, self._tail(index))
-        elif held in ANSWERED or (held in FINAL and outcome.status not in ANSWERED):
-            return True
-        self._spool.write(tail)
-        self.statuses[index] = outcome.status
-        self._stops[index] = self._stop(outcome.stop_reason or "none") if outcome.usage is not None else 0
-        self._offsets[index] = self._end
-        self._lengths[index] = len(tail)
-        self._models[index] = self._model_number(outcome.model)
-        self._end += len(tail)
-        if outcome.charge is not None:
-            self.bill.count(outcome.charge)
+        self._keep_at(index, batch_id, outcome)
         return True
 
+    def _keep_at(self, index: int, batch_id: str, outcome: Outcome) -> None:
+        """Keep a row unless its request has a better one."""
+        held, tail, charge = self.statuses[index], outcome.tail, outcome.charge
+        if held == _REPAIRABLE and charge is not None:
+            if batch_id in self._paid_in(index):
+                return
+            tail = results.replacing_tail(tail, self._spool.get(index))
+        elif held and (held in ANSWERED or (held in FINAL and outcome.status not in ANSWERED)):
+            return
+        self._spool.put(index, tail)
+        self.statuses[index] = outcome.status
+        self._stops[index] = 0 if charge is None else self._stop(outcome.stop_reason or "none")
+        self._models[index] = self._model_number(outcome.model)
+        if charge is not None:
+            self.bill.count(charge)
+
     def _model_number(self, name: str | None) -> int:
-        return self._model_numbers.setdefault(name, len(self._model_numbers))
+        if (number := self._model_numbers.get(name)) is None:
+            number = self._model_numbers[name] = len(self._model_numbers)
+        return number
 
     def _stop(self, reason: str) -> int:
-        """The number of a stop reason; the API has seven."""
-        room = len(self._stop_reasons)
-        return self._stop_reasons.setdefault(reason, room) if room < 255 else self._stop_reasons.get(reason, 0)
+        """The number of a stop reason; the API has seven, and there is room for 254."""
+        if (number := self._stop_reasons.get(reason)) is None:
+            if (number := len(self._stop_reasons)) > 254:
+                return 0
+            self._stop_reasons[reason] = number
+        return number
 
     def repairable(self) -> Iterator[int]:
         """Requests whose answers are invalid, while others may be valid."""
@@ -194,16 +206,12 @@ class Landing:
 
     def answer(self, index: int) -> Answer:
         """What is held of an answered request."""
-        return msgspec.json.decode(self._tail(index), type=Answer)
+        return msgspec.json.decode(b"{" + self._spool.get(self._slots.twins.get(index, index)), type=Answer)
 
     def _paid_in(self, index: int) -> set[str]:
         """The batches that have answered a request so far."""
         answer = self.answer(index)
         return {answer.batch_id, *(before.batch_id for before in answer.replaced)}
-
-    def _tail(self, index: int) -> bytes:
-        self._spool.flush()
-        return os.pread(self._spool.fileno(), self._lengths[index], self._offsets[index])
 
     def _choose(self, custom_id: str, status: Status, places: Sequence[int]) -> int:
         """Of several equal requests, one that has no answer yet; the same one when the answer comes again."""
@@ -217,16 +225,13 @@ class Landing:
 
     def lines(self, *, missing: str | None) -> Iterator[bytes]:
         """The rows in input order. Requests without an outcome get a row that says ``missing``, or none if None."""
-        self._spool.flush()
-        spool, twins = self._spool.fileno(), self._slots.twins
-        nothing = None if missing is None else results.missing_tail(missing)
-        for index in range(len(self._slots)):
-            held = self.statuses[index]
-            tail = os.pread(spool, self._lengths[index], self._offsets[index]) if held else nothing
-            if tail is not None and index in twins and held:
-                tail = results.twin_tail(tail)
-            if tail is not None:
-                yield b'{"index":%d,"key":%b,%b\n' % (index, self._slots.key(index), tail[1:])
+        nothing, twins = b"" if missing is None else results.missing_tail(missing), self._slots.twins
+        for index, (held, row) in enumerate(zip(self.statuses, self._spool, strict=True)):
+            tail = row if held else nothing
+            if held and index in twins:
+                tail = results.twin_tail(self._spool.get(twins[index]))
+            if tail:
+                yield b'{"index":%d,"key":%b,%b\n' % (index, self._slots.key(index), tail)
 
     def publish(self, folder: storage.Folder, *, missing: str | None) -> int:
         """Write ``results.jsonl`` as a whole and answer its size in bytes.

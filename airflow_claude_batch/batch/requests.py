@@ -133,7 +133,7 @@ class Requests:
 
     def has_hash(self, index: int, hash_: bytes) -> bool:
         """Whether the request there is one with this content; a hundred thousand answers ask."""
-        return index < len(self) and self._hashes.startswith(hash_, index * HASH_CHARACTERS)
+        return self._hashes.startswith(hash_, index * HASH_CHARACTERS)
 
     def _firsts(self, twins: Sequence[int]) -> dict[int, int]:
         """The first request with the content of each twin, which comes before it."""
@@ -233,11 +233,12 @@ class CustomId(msgspec.Struct, frozen=True, gc=False):
 
 def parse_custom_id(custom_id: str) -> CustomId | None:
     """None when the custom_id is not of our making."""
-    token, _, rest = custom_id.partition("-")
-    index, _, hash_ = rest.partition("-")
+    if not custom_id.isascii() or len(parts := custom_id.split("-", 2)) != 3:
+        return None
+    token, index, hash_ = parts
     if len(token) != TOKEN_CHARACTERS or len(hash_) != HASH_CHARACTERS or len(index) > _INDEX_CHARACTERS:
         return None
-    if not (index.isdigit() and custom_id.isascii()):
+    if not index.isdigit():
         return None
     return CustomId(token, int(index), hash_.encode())
 

@@ -80,7 +80,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     replaced: list[dict[str, Any]] | None = None
 
 
-class _Tail(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Tail(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A row without index and key, in the rows' order of fields."""
 
     status: str
@@ -95,6 +95,15 @@ class _Tail(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     custom_id: str | None = None
     message: msgspec.Raw = msgspec.Raw(b"null")
     replaced: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+
+    @classmethod
+    def decode(cls, tail: bytes) -> Tail:
+        """Read what :meth:`encode` has written."""
+        return msgspec.json.decode(b"{" + tail, type=cls)
+
+    def encode(self) -> bytes:
+        """The row from ``"status":`` on."""
+        return _encoder.encode(self)[1:]
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -112,12 +121,11 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     status: Status
     tail: bytes
     model: str | None = None
-    usage: wire.Usage | None = None
     stop_reason: str | None = None
     charge: Charge | None = None
 
 
-class _KnownBlock(wire.ContentBlock, frozen=True, gc=False, forbid_unknown_fields=True):
+class KnownBlock(wire.ContentBlock, frozen=True, gc=False, forbid_unknown_fields=True):
     """A block of which every field is read."""
 
     citations: Any = None
@@ -129,10 +137,10 @@ class _KnownBlock(wire.ContentBlock, frozen=True, gc=False, forbid_unknown_field
     caller: Any = None
 
 
-class _KnownMessage(_Message, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+class KnownMessage(_Message, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """A message of which every field but ``usage`` is read: what is skipped is not checked."""
 
-    content: list[_KnownBlock]  # type: ignore[assignment]  # narrower
+    content: list[KnownBlock]  # type: ignore[assignment]  # narrower
     id: Any = None
     type: Any = None
     role: Any = None
@@ -146,8 +154,8 @@ class _KnownUsage(wire.Usage, frozen=True, kw_only=True, gc=False, forbid_unknow
     """A usage without anything new in it."""
 
 
-_known_message = msgspec.json.Decoder(_KnownMessage)
-_known_usage = msgspec.json.Decoder(_KnownUsage)
+_known_message = msgspec.json.Decoder(KnownMessage)
+known_usage = msgspec.json.Decoder(_KnownUsage)
 _message = msgspec.json.Decoder(_Message)
 _whole = msgspec.json.Decoder()
 _usage = msgspec.json.Decoder(wire.Usage)
@@ -171,8 +179,8 @@ def read_outcome(
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return _unreadable(result.message or _NOTHING, line.custom_id, batch_id, error)
     if (status := _BY_TYPE.get(result.type)) is not None:
-        tail = _Tail(status=status.word, batch_id=batch_id, custom_id=line.custom_id)
-        return Outcome(status, _encoder.encode(tail))
+        tail = Tail(status=status.word, batch_id=batch_id, custom_id=line.custom_id)
+        return Outcome(status, tail.encode())
     return _errored(result, line.custom_id, batch_id)
 
 
@@ -185,27 +193,27 @@ def _succeeded(
     text = "".join(texts) if texts else None
     output, error = validator.read(text, message.stop_reason) if validator is not None else (None, None)
     status = Status.SUCCEEDED if error is None else invalid_status(message.stop_reason, usage, message.model, prices)
-    tail = _Tail(
+    tail = Tail(
         status=status.word,
         text=text,
         output=output,
         stop_reason=message.stop_reason,
         model=message.model,
         usage=message.usage,
-        cost_usd=prices.usd(charge),
+        cost_usd=charge.usd,
         error=error,
         batch_id=batch_id,
         custom_id=custom_id,
         message=raw,
     )
-    return Outcome(status, _encoder.encode(tail), message.model, usage, message.stop_reason, charge)
+    return Outcome(status, tail.encode(), message.model, message.stop_reason, charge)
 
 
 def _read(raw: msgspec.Raw) -> tuple[_Message, wire.Usage]:
     """Read a message. What is not looked at is copied into the row, and must not make that unreadable."""
     try:
         known = _known_message.decode(raw)
-        return known, _known_usage.decode(known.usage)
+        return known, known_usage.decode(known.usage)
     except msgspec.ValidationError:  # the API has something new, or the message is none
         message = _message.decode(raw)
         _whole.decode(raw)
@@ -218,14 +226,14 @@ def _unreadable(raw: msgspec.Raw, custom_id: str, batch_id: str, error: Exceptio
     except (msgspec.MsgspecError, UnicodeDecodeError):
         message = None
     why = {"type": "unreadable_message", "message": f"answered and billed, but not in the API's form: {_reason(error)}"}
-    tail = _Tail(
+    tail = Tail(
         status=Status.INVALID_OUTPUT.word,
         error=why,
         batch_id=batch_id,
         custom_id=custom_id,
         message=msgspec.Raw(_encoder.encode(message)),
     )
-    return Outcome(Status.INVALID_OUTPUT, _encoder.encode(tail))
+    return Outcome(Status.INVALID_OUTPUT, tail.encode())
 
 
 def _reason(error: Exception) -> str:
@@ -242,8 +250,8 @@ def invalid_status(stop_reason: str | None, usage: wire.Usage, model: str, price
 def _errored(result: wire.Result, custom_id: str, batch_id: str) -> Outcome:
     error = _error(result)
     status = Status.REFUSED if error["type"] in PERMANENT_ERRORS else Status.ERRORED
-    tail = _Tail(status="errored", error=error, batch_id=batch_id, custom_id=custom_id)
-    return Outcome(status, _encoder.encode(tail))
+    tail = Tail(status="errored", error=error, batch_id=batch_id, custom_id=custom_id)
+    return Outcome(status, tail.encode())
 
 
 def _error(result: wire.Result) -> dict[str, Any]:
@@ -263,18 +271,18 @@ def _error(result: wire.Result) -> dict[str, Any]:
 
 def twin_tail(tail: bytes) -> bytes:
     """The row of a request that was not sent, since an equal one was: the same answer, paid for there."""
-    row = msgspec.json.decode(tail, type=_Tail)
-    return _encoder.encode(msgspec.structs.replace(row, usage=_NOTHING, cost_usd="0", replaced=msgspec.UNSET))
+    row = Tail.decode(tail)
+    return msgspec.structs.replace(row, usage=_NOTHING, cost_usd="0", replaced=msgspec.UNSET).encode()
 
 
 def replacing_tail(tail: bytes, held: bytes) -> bytes:
     """A row that takes the place of another that was paid for too, and says so."""
-    row, old = (msgspec.json.decode(each, type=_Tail) for each in (tail, held))
+    row, old = map(Tail.decode, (tail, held))
     bare = msgspec.structs.replace(old, message=_NOTHING, replaced=msgspec.UNSET)
     replaced = [*(old.replaced or ()), msgspec.Raw(_encoder.encode(bare))]
-    return _encoder.encode(msgspec.structs.replace(row, replaced=replaced))
+    return msgspec.structs.replace(row, replaced=replaced).encode()
 
 
 def missing_tail(reason: str) -> bytes:
     """The row of a request for which no result line came."""
-    return _encoder.encode(_Tail(status="missing", error={"type": "missing", "message": reason}))
+    return Tail(status="missing", error={"type": "missing", "message": reason}).encode()

@@ -26,6 +26,12 @@ class Slots(Protocol):
     def places(self, custom_id: str, batch_id: str) -> Sequence[int]:
         """The requests that an answer under this custom_id serves, the best first; none for a stranger's."""
 
+    def place(self, custom_id: str) -> int | None:
+        """The request that asks under this custom_id, and in its batch under no other; None if that is not known."""
+
+    #: Whether answers have come whose requests stand elsewhere now, so that :meth:`places` must be asked.
+    have_moved: bool
+
     @property
     def twins(self) -> Mapping[int, int]:
         """Requests that were not sent, with the ones whose answers are theirs too."""
@@ -35,6 +41,10 @@ class Slots(Protocol):
 
     def model(self, index: int) -> str | None:
         """Which model the request asks, None if that is not known."""
+
+    @property
+    def takes_any_text(self) -> bool:
+        """Whether there is no answer that must satisfy anything."""
 
     def validator(self, custom_id: str, batch_id: str) -> OutputValidator | None:
         """What an answer under this custom_id must satisfy, None if it may be any text."""
@@ -55,6 +65,7 @@ class OwnSlots:
         self._count = len(requests)
         self._validator = validator
         self.twins = requests.twins
+        self.have_moved = False
         self._by_hash: dict[bytes, list[int]] = {}
 
     def __len__(self) -> int:
@@ -72,10 +83,19 @@ class OwnSlots:
             return ()
         exact = self._requests.has_hash(ours.index, ours.hash)
         own = self.twins.get(ours.index, ours.index)
-        if exact and not self._by_hash:
+        if exact and not self.have_moved:
             return (own,)
         same = self._same(ours.hash)
         return (own, *(index for index in same if index != own)) if exact else same
+
+    def place(self, custom_id: str) -> int | None:
+        if (ours := parse_custom_id(custom_id)) is None or not self._requests.has_hash(ours.index, ours.hash):
+            return None
+        return None if self.twins else ours.index
+
+    @property
+    def takes_any_text(self) -> bool:
+        return self._validator is None
 
     def validator(self, custom_id: str, batch_id: str) -> OutputValidator | None:
         """The submission's, if the request asked for its schema: it may have had a format of its own."""
@@ -88,7 +108,8 @@ class OwnSlots:
 
     def _same(self, hash_: bytes) -> Sequence[int]:
         """Every request with this content; the table is built when the first answer is out of place."""
-        if not self._by_hash:
+        if not self.have_moved:
+            self.have_moved = True
             for index in range(len(self)):
                 if index in self.twins:
                     continue
@@ -105,6 +126,7 @@ class ForeignSlots:
     def __init__(self, request_count: int) -> None:
         self._count = request_count
         self.twins: Mapping[int, int] = {}
+        self.have_moved = False
         self._index: dict[tuple[str, str], int] = {}
         self._keys: list[str] = []
 
@@ -119,6 +141,13 @@ class ForeignSlots:
             self._index[name] = len(self._keys)
             self._keys.append(custom_id)
         return (self._index[name],)
+
+    def place(self, custom_id: str) -> None:
+        """It depends on the batch."""
+
+    @property
+    def takes_any_text(self) -> bool:
+        return True
 
     def key(self, index: int) -> bytes:
         return msgspec.json.encode(self._keys[index] if index < len(self._keys) else None)

@@ -485,4 +485,4 @@ def test_a_wrong_override_is_refused_by_its_name(overrides: dict[str, object], e
 def test_the_cost_of_a_row_in_digits_is_the_exact_cost(answer: Usage, model: str) -> None:
     cost = TABLE.cost(answer, model)
 
-    assert TABLE.usd(TABLE.charge(answer, model)) == (cost and plain(cost.usd))
+    assert TABLE.charge(answer, model).usd == (cost and plain(cost.usd))

@@ -34,7 +34,7 @@ def outcome(type_: str = "succeeded", **result: Any) -> Outcome:
 
 def row(outcome: Outcome) -> Row:
     """The row as it is landed and read again."""
-    return msgspec.json.decode(b'{"index":7,"key":"k",' + outcome.tail[1:], type=Row)
+    return msgspec.json.decode(b'{"index":7,"key":"k",' + outcome.tail, type=Row)
 
 
 def text(value: str) -> dict[str, str]:
@@ -58,7 +58,7 @@ def test_succeeded_result_becomes_a_row_with_text_usage_cost_and_the_whole_messa
         stop_reason="end_turn",
         model="claude-haiku-5-5",
         usage=USAGE,
-        cost_usd=TABLE.usd(TABLE.charge(msgspec.convert(USAGE, wire.Usage), "claude-haiku-5-5")),
+        cost_usd=TABLE.charge(msgspec.convert(USAGE, wire.Usage), "claude-haiku-5-5").usd,
         batch_id="b",
         custom_id="c",
         message=sent,
