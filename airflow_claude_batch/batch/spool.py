@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _WIDTH: Final = 1024  # requests of one bucket
-_BUFFERS: Final = 8 * 1024 * 1024  # of all buckets together, as far as each has the least
-_LEAST_BUFFER, _LARGEST_BUFFER = 4 * 1024, 64 * 1024
+_BUFFER_BYTES: Final = 64 * 1024
+_MOST_BUFFERS: Final = 128  # a message batch, whose requests are neighbours, fills 98
 _LARGEST_READ: Final = 16 * 1024 * 1024  # a bucket with more is read row by row
 
 
@@ -31,8 +31,7 @@ class Spool:
         self._lengths = array("I", bytes(4 * count))
         self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed by close()
         self._buckets = [_Bucket(self._file) for _ in range(0, count, _WIDTH)]
-        size = min(max(_LEAST_BUFFER, _BUFFERS // max(1, len(self._buckets))), _LARGEST_BUFFER)
-        self._writers = [io.BufferedWriter(bucket, size) for bucket in self._buckets]
+        self._writers: dict[int, io.BufferedWriter] = {}
 
     def close(self) -> None:
         """Let go of the file and of all rows."""
@@ -47,18 +46,33 @@ class Spool:
         self._places[index] = bucket.taken
         self._lengths[index] = length = len(row)
         bucket.taken += length
-        self._writers[number].write(row)
+        if (writer := self._writers.get(number)) is None:
+            writer = self._writer(number)
+        writer.write(row)
+
+    def _writer(self, number: int) -> io.BufferedWriter:
+        if len(self._writers) == _MOST_BUFFERS:
+            self._settle()
+        return self._writers.setdefault(number, io.BufferedWriter(self._buckets[number], _BUFFER_BYTES))
+
+    def _settle(self) -> None:
+        """Write what the buffers hold, and let go of them."""
+        for writer in self._writers.values():
+            writer.detach()
+        self._writers.clear()
 
     def get(self, index: int) -> bytes:
         """One request's row."""
-        self._writers[index // _WIDTH].flush()
-        return self._buckets[index // _WIDTH].piece(self._places[index], self._lengths[index])
+        number = index // _WIDTH
+        if (writer := self._writers.get(number)) is not None:
+            writer.flush()
+        return self._buckets[number].piece(self._places[index], self._lengths[index])
 
     def __iter__(self) -> Iterator[bytes]:
         """All rows, in the order of their requests."""
+        self._settle()
         places, lengths = self._places, self._lengths
-        for number, (writer, bucket) in enumerate(zip(self._writers, self._buckets, strict=True)):
-            writer.flush()
+        for number, bucket in enumerate(self._buckets):
             indices = range(number * _WIDTH, min((number + 1) * _WIDTH, len(places)))
             if bucket.taken > _LARGEST_READ:
                 yield from map(self.get, indices)

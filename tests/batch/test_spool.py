@@ -57,6 +57,17 @@ def test_rows_of_many_buckets_that_come_in_no_order():
     spool.close()
 
 
+def test_more_buckets_at_once_than_there_are_buffers():
+    count = 300 * 1024
+    spool, held = Spool(count), {}
+    for number in range(1500):
+        index = number * 7919 % 300 * 1024 + number % 1024
+        held[index] = row = b"row %d" % number
+        spool.put(index, row)
+    assert [(index, row) for index, row in enumerate(spool) if row] == sorted(held.items())
+    spool.close()
+
+
 def test_a_temporary_file_that_was_cut_is_noticed():
     spool = Spool(1)
     spool.put(0, b"x" * MEGABYTE)
