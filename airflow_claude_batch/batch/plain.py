@@ -70,7 +70,7 @@ class PlainReader:
             frame = self._frames[model, stop_reason]
         except KeyError:
             frame = self._frames[model, stop_reason] = self._frame(model, stop_reason)
-        if frame is None or not content or (len(content) > 1 and not all(map(_is_silent, content[:-1]))):
+        if frame is None or not content or (len(content) > 1 and any(map(_has_text, content[:-1]))):
             return None
         text = content[-1]
         charge = self._prices.charge(usage, model)
@@ -102,5 +102,5 @@ class PlainReader:
         return a, b, c, d + b'"', b'"' + e, f
 
 
-def _is_silent(block: _Block) -> bool:
-    return block.text is _NO_TEXT and block.type != "text"
+def _has_text(block: _Block) -> bool:
+    return block.text is not _NO_TEXT

@@ -138,8 +138,6 @@ class _Tariff(msgspec.Struct, frozen=True):
             return None
         (a, b, c, d, e, f), (u, v, w, x, y, z) = self.units, tokens  # a third of the time of sum(map(mul, …))
         amount = a * u + b * v + c * w + d * x + e * y + f * z
-        if 0 < amount < self.one:
-            return ("0." + self.cents % amount).rstrip("0")
         dollars, rest = divmod(amount, self.one)
         return f"{dollars}.{self.cents % rest}".rstrip("0").rstrip(".")
 

@@ -19,8 +19,10 @@ from airflow_claude_batch.batch.messages import Request
 from airflow_claude_batch.batch.pricing import PriceTable
 from airflow_claude_batch.batch.requests import Requests, write_requests
 from airflow_claude_batch.batch.results import Status
+from airflow_claude_batch.batch.schema import read_schema
 from airflow_claude_batch.batch.slots import ForeignSlots, OwnSlots
 from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
+from airflow_claude_batch.batch.validator import OutputValidator
 from airflow_claude_batch.exceptions import MalformedResponseError, ResultsError
 
 TABLE = PriceTable.load()
@@ -29,12 +31,14 @@ LATER = "ba9876543210"
 
 
 @contextmanager
-def requests_of(*contents: Any, keys: list[Any] | None = None, deduplicate: bool = False) -> Iterator[Requests]:
+def requests_of(
+    *contents: Any, keys: list[Any] | None = None, deduplicate: bool = False, **params: Any
+) -> Iterator[Requests]:
     """Requests with these contents, keyed k0, k1 and so on."""
     with tempfile.NamedTemporaryFile() as file:
         write_requests(
             (
-                Request(index, keys[index] if keys else f"k{index}", {"content": content})
+                Request(index, keys[index] if keys else f"k{index}", {"content": content, **params})
                 for index, content in enumerate(contents)
             ),
             file,
@@ -259,6 +263,20 @@ def test_answer_in_its_own_place_keeps_it_although_another_of_the_same_content_c
         assert landing.bill.tokens.output == 2
 
 
+def test_answer_whose_own_place_is_taken_by_one_that_has_moved_goes_to_an_equal_request() -> None:
+    with (
+        requests_of("x", "y", "a") as first,
+        requests_of("a") as second,
+        requests_of("a", "a") as now,
+        landing_of(now) as landing,
+    ):
+        landing.take("b", answers(first, 2))
+        landing.take("c", answers(second, 0, token=LATER))
+
+        assert texts(landing) == ["answer 2", "answer 0"]
+        assert landing.bill.tokens.output == 2
+
+
 def test_open_end_of_a_moved_request_does_not_take_an_answer_s_place() -> None:
     with requests_of("x", "a", "a") as before, requests_of("a") as now, landing_of(now) as landing:
         landing.take("b", [line(before.custom_id(1, TOKEN), type_="expired"), *answers(before, 2)])
@@ -302,6 +320,19 @@ def test_twin_of_a_request_without_an_answer_has_none_either() -> None:
 
         landing.take("b", [line(requests.custom_id(0, TOKEN), type_="expired")])
         assert [row["status"] for row in rows(landing)] == ["expired", "expired"]
+
+
+def test_twin_of_a_request_whose_answer_may_be_asked_for_again_has_that_answer() -> None:
+    schema = read_schema({"type": "object", "properties": {"n": {"type": "integer", "minimum": 0}}})
+    with (
+        requests_of("a", "a", deduplicate=True, output_config={"format": schema.format}) as requests,
+        Landing(OwnSlots(requests, OutputValidator(schema)), prices=TABLE) as landing,
+    ):
+        landing.take("b", [line(requests.custom_id(0, TOKEN), '{"n": -1}')])
+
+        assert list(landing.repairable()) == [0, 1]
+        assert landing.answer(1) == landing.answer(0)
+        assert landing.answer(1).batch_id == "b"
 
 
 def test_answer_to_a_request_that_has_become_a_twin_serves_both() -> None:
