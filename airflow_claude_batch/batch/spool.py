@@ -12,10 +12,7 @@ import tempfile
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from typing import IO, Any, Final
 
 _WIDTH: Final = 1024  # requests of one bucket
 _BUFFER_BYTES: Final = 64 * 1024
@@ -96,7 +93,7 @@ class _Bucket(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: ReadableBuffer, /) -> int:
+    def write(self, data: Any, /) -> int:
         place = self._file.seek(0, os.SEEK_END)
         written = self._file.write(data)
         self._starts.append(self._written)
