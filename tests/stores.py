@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +83,14 @@ class BlockStore(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
                 return data
 
         return BlockFile(self, path, mode)
+
+
+@contextmanager
+def small_disk(room: int) -> Iterator[None]:
+    """No file of this process may become larger, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

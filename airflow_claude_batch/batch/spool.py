@@ -14,14 +14,22 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import IO, Any, Final
 
+from airflow_claude_batch.exceptions import ResultsError
+
 _WIDTH: Final = 1024  # requests of one bucket
 _BUFFER_BYTES: Final = 64 * 1024
 _MOST_BUFFERS: Final = 128  # a message batch, whose requests are neighbours, fills 98
-_LARGEST_READ: Final = 16 * 1024 * 1024  # a bucket with more is read row by row
+_LARGEST_READ: Final = 8 * 1024 * 1024  # a bucket with more is read row by row
 
 
 class Spool:
-    """Rows by the index of their request; an empty row is none. Memory is 12 bytes a request, and 8 MB. Close it."""
+    """Rows by the index of their request; an empty row is none. Close it.
+
+    Memory is 12 bytes a request, and 8 MB of buffers. Once a write has failed nothing can be read: rows after it would
+    be taken for others.
+
+    :raises ResultsError: of all methods: the disk refuses.
+    """
 
     def __init__(self, count: int) -> None:
         self._places = array("Q", bytes(8 * count))  # in the bucket
@@ -29,6 +37,7 @@ class Spool:
         self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed by close()
         self._buckets = [_Bucket(self._file) for _ in range(0, count, _WIDTH)]
         self._writers: dict[int, io.BufferedWriter] = {}
+        self._failure: OSError | None = None
 
     def close(self) -> None:
         """Let go of the file and of all rows."""
@@ -43,9 +52,12 @@ class Spool:
         self._places[index] = bucket.taken
         self._lengths[index] = length = len(row)
         bucket.taken += length
-        if (writer := self._writers.get(number)) is None:
-            writer = self._writer(number)
-        writer.write(row)
+        try:
+            if (writer := self._writers.get(number)) is None:
+                writer = self._writer(number)
+            writer.write(row)
+        except OSError as error:
+            raise self._failed(error) from error
 
     def _writer(self, number: int) -> io.BufferedWriter:
         if len(self._writers) == _MOST_BUFFERS:
@@ -60,24 +72,38 @@ class Spool:
 
     def get(self, index: int) -> bytes:
         """One request's row."""
-        number = index // _WIDTH
-        if (writer := self._writers.get(number)) is not None:
-            writer.flush()
-        return self._buckets[number].piece(self._places[index], self._lengths[index])
+        return self._piece(index // _WIDTH, self._places[index], self._lengths[index])
 
     def __iter__(self) -> Iterator[bytes]:
         """All rows, in the order of their requests."""
-        self._settle()
         places, lengths = self._places, self._lengths
         for number, bucket in enumerate(self._buckets):
             indices = range(number * _WIDTH, min((number + 1) * _WIDTH, len(places)))
             if bucket.taken > _LARGEST_READ:
                 yield from map(self.get, indices)
                 continue
-            rows = bucket.piece(0, bucket.taken)
+            rows = self._piece(number, 0, bucket.taken)
             for index in indices:
                 place = places[index]
                 yield rows[place : place + lengths[index]]
+
+    def _piece(self, number: int, place: int, length: int) -> bytes:
+        if self._failure is not None:
+            raise self._failed(self._failure)
+        try:
+            if (writer := self._writers.get(number)) is not None:
+                writer.flush()
+            return self._buckets[number].piece(place, length)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> ResultsError:
+        self._failure = error
+        return ResultsError(
+            f"The answers are at the API, but their rows could not be kept in this worker's temporary folder "
+            f"{tempfile.gettempdir()} ({error}). Make room there, or name another folder in TMPDIR: it takes about as "
+            "much as the results. What was landed before is untouched. A retry fetches them again and pays nothing."
+        )
 
 
 class _Bucket(io.RawIOBase):
@@ -104,7 +130,7 @@ class _Bucket(io.RawIOBase):
     def piece(self, place: int, length: int) -> bytes:
         """Read some of what was written.
 
-        :raises OSError: it is not there any more.
+        :raises OSError: it cannot be read, or is not there any more.
         """
         pieces, number = list[bytes](), bisect_right(self._starts, place) - 1
         while length:
@@ -112,7 +138,7 @@ class _Bucket(io.RawIOBase):
             wanted, at = min(length, end - place), self._places[number] + place - self._starts[number]
             piece = os.pread(self._file.fileno(), wanted, at)
             if len(piece) < wanted:
-                raise OSError("a temporary file has lost what was written to it")
+                raise OSError("the file has lost what was written to it")
             pieces.append(piece)
             place, length, number = end, length - wanted, number + 1
         return b"".join(pieces)

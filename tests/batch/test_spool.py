@@ -5,8 +5,10 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stores import small_disk
 
 from airflow_claude_batch.batch.spool import Spool
+from airflow_claude_batch.exceptions import ResultsError
 
 MEGABYTE = 1 << 20
 
@@ -73,8 +75,31 @@ def test_a_temporary_file_that_was_cut_is_noticed():
     spool.put(0, b"x" * MEGABYTE)
     spool.get(0)
     spool._file.truncate(MEGABYTE // 2)
-    with pytest.raises(OSError, match="lost"):
+    with pytest.raises(ResultsError, match="lost"):
         spool.get(0)
+    spool.close()
+
+
+@pytest.mark.parametrize("length", [30_000, MEGABYTE])
+def test_full_disk_is_said_with_what_to_do_and_no_row_is_taken_for_another_s(length):
+    refusal = pytest.raises(ResultsError, match=r"temporary folder .*TMPDIR.*pays nothing")
+    spool = Spool(50)
+    with small_disk(100_000), refusal:
+        for index in range(50):
+            spool.put(index, bytes([index]) * length)
+
+    with refusal:
+        list(spool)
+    with refusal:
+        spool.get(0)
+    spool.close()
+
+
+def test_full_disk_that_is_seen_while_rows_are_read():
+    spool = Spool(5)
+    spool.put(0, b"x" * 50_000)
+    with small_disk(10_000), pytest.raises(ResultsError, match="TMPDIR"):
+        list(spool)
     spool.close()
 
 
