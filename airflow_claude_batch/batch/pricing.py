@@ -136,10 +136,11 @@ class _Tariff(msgspec.Struct, frozen=True):
     def usd(self, tokens: Tokens) -> str | None:
         if not self.units:
             return None
-        (a, b, c, d, e, f), (u, v, w, x, y, z) = self.units, tokens  # a third of the time of sum(map(mul, …))
+        (a, b, c, d, e, f), (u, v, w, x, y, z) = self.units, tokens  # written out: a million rows ask
         amount = a * u + b * v + c * w + d * x + e * y + f * z
-        dollars, rest = divmod(amount, self.one)
-        return f"{dollars}.{self.cents % rest}".rstrip("0").rstrip(".")
+        dollars, rest = divmod(abs(amount), self.one)
+        digits = f"{dollars}.{self.cents % rest}".rstrip("0").rstrip(".")
+        return digits if amount >= 0 else f"-{digits}"
 
 
 class PriceTable:

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_claude_batch.api.wire import CacheCreation, ServerToolUse, Usage
@@ -482,6 +482,8 @@ def test_a_wrong_override_is_refused_by_its_name(overrides: dict[str, object], e
 
 
 @given(usages, st.sampled_from(sorted(TABLE.models)))
+@example(Usage(input_tokens=-5, output_tokens=0), "claude-haiku-4-5-20251001")
+@example(Usage(input_tokens=0, output_tokens=-(10**9)), "claude-haiku-4-5-20251001")
 def test_the_cost_of_a_row_in_digits_is_the_exact_cost(answer: Usage, model: str) -> None:
     cost = TABLE.cost(answer, model)
 
