@@ -97,6 +97,7 @@ class Submission:
         """
         slots = OwnSlots(self.requests, OutputValidator.of(self.folder))
         with Landing(slots, prices=self.prices) as self._landing:
+            self._taken.clear()  # what was taken and could not be landed is gone with the landing that held it
             self._restore()
             try:
                 step = self._step()

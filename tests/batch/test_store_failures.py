@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stores import Store
+from stores import Store, small_disk
 from submission_world import World
 
 from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.messages import Defaults
 from airflow_claude_batch.batch.policy import Done, Policy
 from airflow_claude_batch.batch.storage import ObjectFolder
 from airflow_claude_batch.exceptions import ClaudeBatchError
@@ -71,9 +72,9 @@ class StoreWorld(World):
         return [json.loads(line) for line in (data or b"").split(b"\n") if line]
 
 
-def world_of(path: Path, failing: FailingStore) -> StoreWorld:
+def world_of(path: Path, failing: FailingStore, **scripts: Any) -> StoreWorld:
     clock = ManualClock()
-    return StoreWorld(path, Simulator(clock=clock, batch_seconds=90), clock, store=failing.store())
+    return StoreWorld(path, Simulator(clock=clock, batch_seconds=90, **scripts), clock, store=failing.store())
 
 
 def calls_of(kind: str, path: Path) -> int:
@@ -126,4 +127,43 @@ def test_store_that_stays_down_while_answers_are_landed_is_waited_for_and_said(
         failing.failing = set()
         assert world.finish(submission).failure is None
     assert [row["index"] for row in world.rows] == list(range(10))
+    assert world.billed == 10
+
+
+@pytest.mark.parametrize(
+    ("outcome", "failure", "sent"),
+    [("succeeded", "None", [1, 9]), ("errored:invalid_request_error", "went first was refused", [1])],
+)
+def test_canary_whose_answer_could_not_be_landed_at_first_is_not_sent_again(
+    outcome: str, failure: str, sent: list[int], tmp_path: Path
+) -> None:
+    failing = FailingStore("put")
+    world = world_of(tmp_path, failing, outcome=lambda *_: outcome)
+    with world.attempt(TEN, Policy(canary=True)) as submission:
+        submission.advance()
+        failing.failing = {failing.calls + 1, failing.calls + 2}
+        world.clock.advance(100)
+        assert not isinstance(submission.advance(), Done)
+
+        done = world.finish(submission)
+
+    assert failure in str(done.failure)
+    assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == sent
+    assert world.billed == len(world.rows) * (failure == "None")
+
+
+def test_full_temporary_folder_is_waited_for_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    world = world_of(tmp_path, FailingStore(""), answer=lambda params, n: "word " * 4000)
+    with world.attempt(TEN, Policy(), defaults=Defaults(model="claude-haiku-5-5", max_tokens=8192)) as submission:
+        submission.advance()
+        world.clock.advance(100)
+        with small_disk(100_000):
+            step = submission.advance()
+
+        assert not isinstance(step, Done)
+        assert world.rows == []
+        assert re.search(r"temporary folder .* in TMPDIR.* pays nothing", caplog.text)
+
+        assert world.finish(submission).failure is None
+    assert [len(row["text"]) for row in world.rows] == [20_000] * 10
     assert world.billed == 10
