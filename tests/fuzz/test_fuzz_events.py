@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -111,3 +112,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_error_of_ours_is_what_an_event_raises() -> None:
     assert issubclass(BatchError, ClaudeBatchError)
+
+
+def test_log_of_fuzzed_input_can_be_reported() -> None:
+    logging.getLogger("airflow_claude_batch").warning("a lone surrogate: %s", "\ud800")
