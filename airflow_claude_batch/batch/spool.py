@@ -41,9 +41,13 @@ class Spool:
 
     def close(self) -> None:
         """Let go of the file and of all rows."""
+        self._forget()
+        self._file.close()
+
+    def _forget(self) -> None:
         for bucket in self._buckets:
             bucket.close()  # before its writer, which has then nothing to write
-        self._file.close()
+        self._writers.clear()
 
     def put(self, index: int, row: bytes) -> None:
         """Keep a request's row, in place of the one that it has."""
@@ -60,14 +64,18 @@ class Spool:
             raise self._failed(error) from error
 
     def _writer(self, number: int) -> io.BufferedWriter:
+        self._check()
         if len(self._writers) == _MOST_BUFFERS:
             self._settle()
         return self._writers.setdefault(number, io.BufferedWriter(self._buckets[number], _BUFFER_BYTES))
 
     def _settle(self) -> None:
         """Write what the buffers hold, and let go of them."""
-        for writer in self._writers.values():
-            writer.detach()
+        try:
+            for writer in self._writers.values():
+                writer.detach()
+        except OSError as error:
+            raise self._failed(error) from error
         self._writers.clear()
 
     def get(self, index: int) -> bytes:
@@ -76,6 +84,7 @@ class Spool:
 
     def __iter__(self) -> Iterator[bytes]:
         """All rows, in the order of their requests."""
+        self._settle()
         places, lengths = self._places, self._lengths
         for number, bucket in enumerate(self._buckets):
             indices = range(number * _WIDTH, min((number + 1) * _WIDTH, len(places)))
@@ -88,8 +97,7 @@ class Spool:
                 yield rows[place : place + lengths[index]]
 
     def _piece(self, number: int, place: int, length: int) -> bytes:
-        if self._failure is not None:
-            raise self._failed(self._failure)
+        self._check()
         try:
             if (writer := self._writers.get(number)) is not None:
                 writer.flush()
@@ -97,8 +105,13 @@ class Spool:
         except OSError as error:
             raise self._failed(error) from error
 
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failed(self._failure)
+
     def _failed(self, error: OSError) -> ResultsError:
         self._failure = error
+        self._forget()
         return ResultsError(
             f"The answers are at the API, but their rows could not be kept in this worker's temporary folder "
             f"{tempfile.gettempdir()} ({error}). Make room there, or name another folder in TMPDIR: it takes about as "

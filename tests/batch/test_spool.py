@@ -92,6 +92,8 @@ def test_full_disk_is_said_with_what_to_do_and_no_row_is_taken_for_another_s(len
         list(spool)
     with refusal:
         spool.get(0)
+    with refusal:
+        spool.put(1, b"x")
     spool.close()
 
 
