@@ -1,6 +1,6 @@
 """Rows on their way from result streams to ``results.jsonl``: in any order in, in input order out.
 
-Memory is 17 bytes a request; the rows themselves wait in a spool file on the local disk. A landing may be
+Memory is 13 bytes a request; the rows themselves wait in a spool file on the local disk. A landing may be
 fed the same batch twice, and fed again what an earlier attempt landed: the first answer of a request stays.
 """
 
@@ -225,13 +225,22 @@ class Landing:
 
     def lines(self, *, missing: str | None) -> Iterator[bytes]:
         """The rows in input order. Requests without an outcome get a row that says ``missing``, or none if None."""
-        nothing, twins = b"" if missing is None else results.missing_tail(missing), self._slots.twins
-        for index, (held, row) in enumerate(zip(self.statuses, self._spool, strict=True)):
-            tail = row if held else nothing
-            if held and index in twins:
-                tail = results.twin_tail(self._spool.get(twins[index]))
-            if tail:
-                yield b'{"index":%d,"key":%b,%b\n' % (index, self._slots.key(index), tail)
+        nothing = b"" if missing is None else results.missing_tail(missing)
+        for index, (key, tail) in enumerate(zip(self._slots.keys(), self._tails(), strict=True)):
+            if tail or nothing:
+                yield b'{"index":%d,"key":%b,%b\n' % (index, key, tail or nothing)
+
+    def _tails(self) -> Iterator[bytes]:
+        """What is held of each request; of one that was not sent, what is held of its equal."""
+        twins = self._slots.twins
+        if not twins:
+            return iter(self._spool)
+        tails = enumerate(self._spool)
+        return (self._twin_tail(twins[index]) if index in twins else tail for index, tail in tails)
+
+    def _twin_tail(self, first: int) -> bytes:
+        tail = self._spool.get(first)
+        return tail and results.twin_tail(tail)
 
     def publish(self, folder: storage.Folder, *, missing: str | None) -> int:
         """Write ``results.jsonl`` as a whole and answer its size in bytes.

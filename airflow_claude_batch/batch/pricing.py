@@ -138,6 +138,8 @@ class _Tariff(msgspec.Struct, frozen=True):
             return None
         (a, b, c, d, e, f), (u, v, w, x, y, z) = self.units, tokens  # written out: a million rows ask
         amount = a * u + b * v + c * w + d * x + e * y + f * z
+        if 0 < amount < self.one:  # as nearly every answer
+            return f"0.{self.cents % amount}".rstrip("0")
         dollars, rest = divmod(abs(amount), self.one)
         digits = f"{dollars}.{self.cents % rest}".rstrip("0").rstrip(".")
         return digits if amount >= 0 else f"-{digits}"

@@ -33,6 +33,7 @@ _CHUNK = 256 * 1024
 _WINDOW = 64 * 1024
 _HASH_AT = len('{"hash":"')
 _KEY_AT = len('{"hash":"","key":') + HASH_CHARACTERS
+_KEY_END = _KEY_AT + len(b',"params":')  # before the params
 _FRAME_LENGTH = _KEY_AT + len(b',"params":') + len(b"}\n")
 _NULL_LENGTH = len(b"null")
 
@@ -87,10 +88,10 @@ class Requests:
         digest, pending = hashlib.sha256(), bytearray()
         twins = array("I")
         offset = 0
-        for line in iter(self._file.readline, b""):
+        for line in self._file:
             try:
                 read = decode(line)
-                _check_layout(line, read)
+                hash_ = _checked(line, read)
                 if verify:
                     _check_params(read)
             except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -101,7 +102,6 @@ class Requests:
                 twins.append(len(self._offsets))
             self._offsets.append(offset)
             self._params_at.append(len(line) - 2 - params_length)
-            hash_ = read.hash.encode()
             self._hashes += hash_
             pending += b"twin" if is_twin else hash_
             pending += read.key
@@ -149,8 +149,13 @@ class Requests:
 
     def key(self, index: int) -> bytes:
         """The user's key as JSON."""
-        length = self._params_at[index] - _KEY_AT - len(b',"params":')
-        return self._read(self._offsets[index] + _KEY_AT, length)
+        return self._read(self._offsets[index] + _KEY_AT, self._params_at[index] - _KEY_END)
+
+    def keys(self) -> Iterator[bytes]:
+        """All keys, in order."""
+        read = self._read
+        for offset, params_at in zip(self._offsets, self._params_at, strict=False):  # there is one offset more
+            yield read(offset + _KEY_AT, params_at - _KEY_END)
 
     def params(self, index: int) -> bytes:
         """What is sent for the request."""
@@ -199,11 +204,12 @@ class Requests:
         return self.params_size(index) + _ITEM_BYTES + len(str(index))
 
 
-def _check_layout(line: bytes, read: _Line) -> None:
-    """Places are reckoned from lengths, so that a line must be, to the byte, as it was written."""
-    length = _FRAME_LENGTH + len(read.key) + len(read.params)
-    if len(line) != length or not line.startswith(read.hash.encode(), _HASH_AT) or not line.endswith(b"}\n"):
+def _checked(line: bytes, read: _Line) -> bytes:
+    """The hash. Places are reckoned from lengths, so that a line must be, to the byte, as it was written."""
+    length, hash_ = _FRAME_LENGTH + len(read.key) + len(read.params), read.hash.encode()
+    if len(line) != length or not line.startswith(hash_, _HASH_AT) or not line.endswith(b"}\n"):
         raise ValueError("it is not as long as what it holds")
+    return hash_
 
 
 def _check_params(read: _Line) -> None:

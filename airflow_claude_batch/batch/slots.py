@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -36,8 +36,8 @@ class Slots(Protocol):
     def twins(self) -> Mapping[int, int]:
         """Requests that were not sent, with the ones whose answers are theirs too."""
 
-    def key(self, index: int) -> bytes:
-        """The user's key as JSON."""
+    def keys(self) -> Iterator[bytes]:
+        """The users' keys as JSON, in order."""
 
     def model(self, index: int) -> str | None:
         """Which model the request asks, None if that is not known."""
@@ -71,8 +71,8 @@ class OwnSlots:
     def __len__(self) -> int:
         return self._count
 
-    def key(self, index: int) -> bytes:
-        return self._requests.key(index)
+    def keys(self) -> Iterator[bytes]:
+        return self._requests.keys()
 
     def model(self, index: int) -> str:
         return self._requests.model(index)
@@ -149,8 +149,9 @@ class ForeignSlots:
     def takes_any_text(self) -> bool:
         return True
 
-    def key(self, index: int) -> bytes:
-        return msgspec.json.encode(self._keys[index] if index < len(self._keys) else None)
+    def keys(self) -> Iterator[bytes]:
+        for index in range(self._count):
+            yield msgspec.json.encode(self._keys[index] if index < len(self._keys) else None)
 
     def model(self, index: int) -> None:
         """Only answers tell."""

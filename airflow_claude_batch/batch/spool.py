@@ -1,109 +1,120 @@
 """Rows that wait on the local disk: put in any order, read in the order of their requests.
 
-Rows of neighbours lie together, in a bucket for each thousand of them: so all rows are read in order by a few large
-reads, and not by a small one somewhere else for each.
+It is an external merge sort: a few megabytes of rows at a time are sorted in memory and written as a run, and reading
+takes from each run what comes next. So rows are written and read many at once, in whatever order they come.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 from array import array
-from bisect import bisect_right
-from collections.abc import Iterator
-from typing import IO, Any, Final
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from itertools import accumulate, pairwise
+from typing import IO, Final
 
 from airflow_claude_batch.exceptions import ResultsError
 
-_WIDTH: Final = 1024  # requests of one bucket
-_BUFFER_BYTES: Final = 64 * 1024
-_MOST_BUFFERS: Final = 128  # a message batch, whose requests are neighbours, fills 98
-_LARGEST_READ: Final = 8 * 1024 * 1024  # a bucket with more is read row by row
+_RUN_BYTES: Final = 8 * 1024 * 1024
+_BUFFER_BYTES: Final = 256 * 1024
+#: What is read of all runs together at once; a single row may have more bytes.
+_WINDOW_ROWS: Final = 2048
+_WINDOW_BYTES: Final = 4 * 1024 * 1024
 
 
 class Spool:
     """Rows by the index of their request; an empty row is none. Close it.
 
-    Memory is 12 bytes a request, and 8 MB of buffers. Once a write has failed nothing can be read: rows after it would
-    be taken for others.
+    Memory is 8 bytes a row, and a run of rows. Once a write has failed nothing can be read: an older row might be taken
+    for the one that is lost.
 
     :raises ResultsError: of all methods: the disk refuses.
     """
 
     def __init__(self, count: int) -> None:
-        self._places = array("Q", bytes(8 * count))  # in the bucket
-        self._lengths = array("I", bytes(4 * count))
+        self._count = count
+        self._rows: dict[int, bytes] = {}  # of the run that is not written yet
+        self._room = _RUN_BYTES
+        self._runs: list[_Run] = []
         self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed by close()
-        self._buckets = [_Bucket(self._file) for _ in range(0, count, _WIDTH)]
-        self._writers: dict[int, io.BufferedWriter] = {}
         self._failure: OSError | None = None
 
     def close(self) -> None:
         """Let go of the file and of all rows."""
-        self._forget()
+        self._rows.clear()
         self._file.close()
-
-    def _forget(self) -> None:
-        for bucket in self._buckets:
-            bucket.close()  # before its writer, which has then nothing to write
-        self._writers.clear()
 
     def put(self, index: int, row: bytes) -> None:
         """Keep a request's row, in place of the one that it has."""
-        number = index // _WIDTH
-        bucket = self._buckets[number]
-        self._places[index] = bucket.taken
-        self._lengths[index] = length = len(row)
-        bucket.taken += length
-        try:
-            if (writer := self._writers.get(number)) is None:
-                writer = self._writer(number)
-            writer.write(row)
-        except OSError as error:
-            raise self._failed(error) from error
-
-    def _writer(self, number: int) -> io.BufferedWriter:
-        self._check()
-        if len(self._writers) == _MOST_BUFFERS:
+        self._rows[index] = row
+        self._room -= len(row)
+        if self._room < 0:
             self._settle()
-        return self._writers.setdefault(number, io.BufferedWriter(self._buckets[number], _BUFFER_BYTES))
-
-    def _settle(self) -> None:
-        """Write what the buffers hold, and let go of them."""
-        try:
-            for writer in self._writers.values():
-                writer.detach()
-        except OSError as error:
-            raise self._failed(error) from error
-        self._writers.clear()
 
     def get(self, index: int) -> bytes:
         """One request's row."""
-        return self._piece(index // _WIDTH, self._places[index], self._lengths[index])
+        self._check()
+        if (row := self._rows.get(index)) is not None:
+            return row
+        for run in reversed(self._runs):
+            if rows := self._read(run, *run.span(index, index + 1)):
+                return rows[0]
+        return b""
 
     def __iter__(self) -> Iterator[bytes]:
         """All rows, in the order of their requests."""
         self._settle()
-        places, lengths = self._places, self._lengths
-        for number, bucket in enumerate(self._buckets):
-            indices = range(number * _WIDTH, min((number + 1) * _WIDTH, len(places)))
-            if bucket.taken > _LARGEST_READ:
-                yield from map(self.get, indices)
-                continue
-            rows = self._piece(number, 0, bucket.taken)
-            for index in indices:
-                place = places[index]
-                yield rows[place : place + lengths[index]]
+        start = 0
+        while start < self._count:
+            width = _WINDOW_ROWS
+            while width > 1 and sum(run.size(start, start + width) for run in self._runs) > _WINDOW_BYTES:
+                width //= 2
+            stop = min(start + width, self._count)
+            yield from self._window(start, stop)
+            start = stop
 
-    def _piece(self, number: int, place: int, length: int) -> bytes:
+    def _window(self, start: int, stop: int) -> list[bytes]:
+        rows = [b""] * (stop - start)
+        for run in self._runs:
+            first, end = run.span(start, stop)
+            for index, row in zip(run.indices[first:end], self._read(run, first, end), strict=True):
+                rows[index - start] = row
+        return rows
+
+    def _read(self, run: _Run, first: int, end: int) -> list[bytes]:
+        """Some rows of a run."""
         self._check()
+        if first == end:
+            return []
+        starts = run.starts[first : end + 1]
+        base = starts[0]
+        data = self._bytes(run.at + base, starts[-1] - base)
+        return [data[start - base : end - base] for start, end in pairwise(starts)]
+
+    def _bytes(self, at: int, length: int) -> bytes:
         try:
-            if (writer := self._writers.get(number)) is not None:
-                writer.flush()
-            return self._buckets[number].piece(place, length)
+            data = os.pread(self._file.fileno(), length, at)
         except OSError as error:
             raise self._failed(error) from error
+        if len(data) < length:
+            raise self._failed(OSError("the file has lost what was written to it"))
+        return data
+
+    def _settle(self) -> None:
+        """Write what is in memory."""
+        self._check()
+        if not self._rows:
+            return
+        run = _Run(self._file.seek(0, os.SEEK_END), self._rows)
+        try:
+            with open(self._file.fileno(), "wb", buffering=_BUFFER_BYTES, closefd=False) as file:
+                file.writelines(map(self._rows.__getitem__, run.indices))
+        except OSError as error:
+            raise self._failed(error) from error
+        self._runs.append(run)
+        self._rows.clear()
+        self._room = _RUN_BYTES
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -111,7 +122,7 @@ class Spool:
 
     def _failed(self, error: OSError) -> ResultsError:
         self._failure = error
-        self._forget()
+        self._rows.clear()
         return ResultsError(
             f"The answers are at the API, but their rows could not be kept in this worker's temporary folder "
             f"{tempfile.gettempdir()} ({error}). Make room there, or name another folder in TMPDIR: it takes about as "
@@ -119,39 +130,20 @@ class Spool:
         )
 
 
-class _Bucket(io.RawIOBase):
-    """A file that lies in pieces at the end of another, wherever that was when they were written."""
+class _Run:
+    """Where rows lie that were written together, sorted."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.taken = 0  # with what its writer holds back
-        self._file = file
-        self._written = 0
-        self._starts = array("Q")  # of the pieces, in this file
-        self._places = array("Q")  # of the pieces, in the other
+    def __init__(self, at: int, rows: Mapping[int, bytes]) -> None:
+        self.at = at  # in the file
+        self.indices = array("I", sorted(rows))
+        self.starts = array("I", accumulate((len(rows[index]) for index in self.indices), initial=0))
 
-    def writable(self) -> bool:
-        return True
+    def span(self, start: int, stop: int) -> tuple[int, int]:
+        """Which of the rows are those of the requests from one to another."""
+        first = bisect_left(self.indices, start)
+        return first, bisect_left(self.indices, stop, first)
 
-    def write(self, data: Any, /) -> int:
-        place = self._file.seek(0, os.SEEK_END)
-        written = self._file.write(data)
-        self._starts.append(self._written)
-        self._places.append(place)
-        self._written += written
-        return written
-
-    def piece(self, place: int, length: int) -> bytes:
-        """Read some of what was written.
-
-        :raises OSError: it cannot be read, or is not there any more.
-        """
-        pieces, number = list[bytes](), bisect_right(self._starts, place) - 1
-        while length:
-            end = self._starts[number + 1] if number + 1 < len(self._starts) else self._written
-            wanted, at = min(length, end - place), self._places[number] + place - self._starts[number]
-            piece = os.pread(self._file.fileno(), wanted, at)
-            if len(piece) < wanted:
-                raise OSError("the file has lost what was written to it")
-            pieces.append(piece)
-            place, length, number = end, length - wanted, number + 1
-        return b"".join(pieces)
+    def size(self, start: int, stop: int) -> int:
+        """Their bytes."""
+        first, end = self.span(start, stop)
+        return self.starts[end] - self.starts[first]
