@@ -58,29 +58,27 @@ class Spool:
         if (row := self._rows.get(index)) is not None:
             return row
         for run in reversed(self._runs):
-            if rows := self._read(run, *run.span(index, index + 1)):
+            first = run.find(index)
+            if rows := self._read(run, first, run.find(index + 1, first)):
                 return rows[0]
         return b""
 
     def __iter__(self) -> Iterator[bytes]:
         """All rows, in the order of their requests."""
         self._settle()
-        start = 0
+        runs, firsts = self._runs, [0] * len(self._runs)
+        start, width = 0, _WINDOW_ROWS
         while start < self._count:
-            width = _WINDOW_ROWS
-            while width > 1 and sum(run.size(start, start + width) for run in self._runs) > _WINDOW_BYTES:
+            ends = [run.find(start + width, first) for run, first in zip(runs, firsts, strict=True)]
+            if width > 1 and sum(map(_Run.size, runs, firsts, ends)) > _WINDOW_BYTES:
                 width //= 2
-            stop = min(start + width, self._count)
-            yield from self._window(start, stop)
-            start = stop
-
-    def _window(self, start: int, stop: int) -> list[bytes]:
-        rows = [b""] * (stop - start)
-        for run in self._runs:
-            first, end = run.span(start, stop)
-            for index, row in zip(run.indices[first:end], self._read(run, first, end), strict=True):
-                rows[index - start] = row
-        return rows
+                continue
+            rows = [b""] * min(width, self._count - start)
+            for run, first, end in zip(runs, firsts, ends, strict=True):
+                for index, row in zip(run.indices[first:end], self._read(run, first, end), strict=True):
+                    rows[index - start] = row
+            yield from rows
+            start, firsts, width = start + width, ends, min(2 * width, _WINDOW_ROWS)
 
     def _read(self, run: _Run, first: int, end: int) -> list[bytes]:
         """Some rows of a run."""
@@ -138,12 +136,10 @@ class _Run:
         self.indices = array("I", sorted(rows))
         self.starts = array("I", accumulate((len(rows[index]) for index in self.indices), initial=0))
 
-    def span(self, start: int, stop: int) -> tuple[int, int]:
-        """Which of the rows are those of the requests from one to another."""
-        first = bisect_left(self.indices, start)
-        return first, bisect_left(self.indices, stop, first)
+    def find(self, index: int, first: int = 0) -> int:
+        """The place among the rows of a request's, or of the next one that has any; ``first`` is not behind it."""
+        return bisect_left(self.indices, index, first)
 
-    def size(self, start: int, stop: int) -> int:
-        """Their bytes."""
-        first, end = self.span(start, stop)
+    def size(self, first: int, end: int) -> int:
+        """The bytes of some of the rows."""
         return self.starts[end] - self.starts[first]
