@@ -482,6 +482,9 @@ def test_a_wrong_override_is_refused_by_its_name(overrides: dict[str, object], e
 
 
 @given(usages, st.sampled_from(sorted(TABLE.models)))
+@example(Usage(input_tokens=0, output_tokens=0), "claude-haiku-4-5-20251001")
+@example(Usage(input_tokens=2 * MILLION, output_tokens=0), "claude-haiku-4-5-20251001")  # a dollar
+@example(Usage(input_tokens=2 * MILLION - 1, output_tokens=0), "claude-haiku-4-5-20251001")
 @example(Usage(input_tokens=-5, output_tokens=0), "claude-haiku-4-5-20251001")
 @example(Usage(input_tokens=0, output_tokens=-(10**9)), "claude-haiku-4-5-20251001")
 def test_the_cost_of_a_row_in_digits_is_the_exact_cost(answer: Usage, model: str) -> None:
