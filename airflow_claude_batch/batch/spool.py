@@ -16,11 +16,14 @@ from typing import IO, Final
 
 from airflow_claude_batch.exceptions import ResultsError
 
-_RUN_BYTES: Final = 8 * 1024 * 1024
+#: A run is as long as this share of all runs before it, within bounds: so there are never very many to read from.
+_RUN_SHARE: Final = 32
+_SHORTEST_RUN: Final = 1024 * 1024
+_LONGEST_RUN: Final = 8 * 1024 * 1024
 _BUFFER_BYTES: Final = 256 * 1024
 #: What is read of all runs together at once; a single row may have more bytes.
 _WINDOW_ROWS: Final = 2048
-_WINDOW_BYTES: Final = 4 * 1024 * 1024
+_WINDOW_BYTES: Final = 1024 * 1024
 
 
 class Spool:
@@ -35,7 +38,7 @@ class Spool:
     def __init__(self, count: int) -> None:
         self._count = count
         self._rows: dict[int, bytes] = {}  # of the run that is not written yet
-        self._room = _RUN_BYTES
+        self._room = _SHORTEST_RUN
         self._runs: list[_Run] = []
         self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed by close()
         self._failure: OSError | None = None
@@ -104,7 +107,8 @@ class Spool:
         self._check()
         if not self._rows:
             return
-        run = _Run(self._file.seek(0, os.SEEK_END), self._rows)
+        at = self._file.seek(0, os.SEEK_END)
+        run = _Run(at, self._rows)
         try:
             with open(self._file.fileno(), "wb", buffering=_BUFFER_BYTES, closefd=False) as file:
                 file.writelines(map(self._rows.__getitem__, run.indices))
@@ -112,7 +116,7 @@ class Spool:
             raise self._failed(error) from error
         self._runs.append(run)
         self._rows.clear()
-        self._room = _RUN_BYTES
+        self._room = min(max(_SHORTEST_RUN, at // _RUN_SHARE), _LONGEST_RUN)
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -121,6 +125,7 @@ class Spool:
     def _failed(self, error: OSError) -> ResultsError:
         self._failure = error
         self._rows.clear()
+        self._room = 0  # no row is taken any more
         return ResultsError(
             f"The answers are at the API, but their rows could not be kept in this worker's temporary folder "
             f"{tempfile.gettempdir()} ({error}). Make room there, or name another folder in TMPDIR: it takes about as "

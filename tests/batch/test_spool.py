@@ -65,7 +65,7 @@ def test_neither_what_waits_nor_what_is_read_is_held_all_at_once():
     assert all(held == b"%05d" % index + row for index, held in enumerate(spool))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 40 * MEGABYTE < count * len(row)
+    assert peak < 10 * MEGABYTE < count * len(row)
     spool.close()
 
 
@@ -88,7 +88,7 @@ def test_rows_of_many_runs_that_come_in_no_order():
     spool = Spool(30_000)
     for index in order:
         spool.put(index, b"row %05d;" % index * 100)
-    assert 2 < len(spool._runs) < 6  # 30 MB
+    assert 2 < len(spool._runs) < 40  # 30 MB
     assert list(spool) == [b"row %05d;" % index * 100 for index in range(30_000)]
     spool.close()
 
@@ -103,20 +103,20 @@ def test_a_temporary_file_that_was_cut_is_noticed():
     spool.close()
 
 
-@pytest.mark.parametrize("length", [30_000, 10 * MEGABYTE])
+@pytest.mark.parametrize("length", [30_000, MEGABYTE])
 def test_full_disk_is_said_with_what_to_do_and_no_row_is_taken_for_another_s(length):
     refusal = pytest.raises(ResultsError, match=r"temporary folder .*TMPDIR.*pays nothing")
-    spool = Spool(400)
+    spool = Spool(50)
     with small_disk(100_000), refusal:
-        for index in range(400):
-            spool.put(index, bytes([index % 256]) * length)
+        for index in range(50):
+            spool.put(index, bytes([index]) * length)
 
     with refusal:
         list(spool)
     with refusal:
         spool.get(0)
     with refusal:
-        spool.put(1, b"x" * 9 * MEGABYTE)
+        spool.put(1, b"x")
     spool.close()
 
 
@@ -125,6 +125,8 @@ def test_full_disk_that_is_seen_while_rows_are_read():
     spool.put(0, b"x" * 50_000)
     with small_disk(10_000), pytest.raises(ResultsError, match="TMPDIR"):
         list(spool)
+    with pytest.raises(ResultsError, match="TMPDIR"):
+        spool.put(1, b"x")
     spool.close()
 
 
