@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_claude_batch import exceptions, metrics
+from airflow_claude_batch import exceptions, metrics, upstream
 from airflow_claude_batch._compat import AirflowFailException, conf, timezone
 from airflow_claude_batch.arguments import amount
 from airflow_claude_batch.batch import tally, waiting
@@ -129,11 +129,14 @@ def conclude(step: Done, task: Any, context: Context) -> Manifest:
 
 
 @contextlib.contextmanager
-def mended(task: BaseOperator) -> Iterator[None]:
-    """Errors of the input fail the task for good: a retry would say the same."""
+def mended(task: BaseOperator, context: Context) -> Iterator[None]:
+    """Errors of the input fail the task for good: a retry would say the same, unless the input is being made again."""
     try:
         yield
     except InputError as error:
+        if names := upstream.under_way(task, context["ti"]):
+            log.warning("Not done yet: %s. If that is why, the next try will do.", ", ".join(names))
+            raise
         raise AirflowFailException(f"{task.task_id}: {error}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_claude_batch import upstream
 from airflow_claude_batch._compat import AirflowSkipException, timezone
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.batch import parquet, storage
@@ -21,8 +23,17 @@ from airflow_claude_batch.batch.manifest import DRY_RUN, read_manifest
 from airflow_claude_batch.batch.policy import Policy, Waiting
 from airflow_claude_batch.batch.requests import Requests
 from airflow_claude_batch.batch.wake import Wake
-from airflow_claude_batch.carrying import carry_on, conclude, heed, max_inline_bytes, mended, price_table
-from airflow_claude_batch.exceptions import InputError, SubmissionRecordError
+from airflow_claude_batch.carrying import (
+    carry_on,
+    conclude,
+    defer,
+    heed,
+    max_inline_bytes,
+    mended,
+    poll_interval,
+    price_table,
+)
+from airflow_claude_batch.exceptions import BatchTimeoutError, InputError, SubmissionRecordError
 from airflow_claude_batch.folders import own_folder, parent_of, submission_id
 from airflow_claude_batch.hooks import ClaudeHook
 from airflow_claude_batch.killing import UnderWay
@@ -33,10 +44,10 @@ if TYPE_CHECKING:
     from airflow_claude_batch._compat import Context
     from airflow_claude_batch.sensors import MessageBatchSensor
 
+log = logging.getLogger(__name__)
+
 #: For how long the API must deny a batch until it is believed: single 404s are reported from production.
 NOT_FOUND_GRACE: Final = timedelta(minutes=10)
-
-
 #: Airflow looks at its own timeout right after a poke: what was answered must be landed before it does.
 LAST_LOOK: Final = timedelta(seconds=1)
 
@@ -55,21 +66,64 @@ class _Batches:
 
 
 def run_collection(
-    task: MessageBatchSensor, context: Context, *, event: Mapping[str, Any] | None, deadline: datetime
+    task: MessageBatchSensor,
+    context: Context,
+    *,
+    event: Mapping[str, Any] | None,
+    deadline: datetime,
+    submission_id: str | None,
 ) -> dict[str, Any]:
     """Carry a deferrable sensor on to its end, or to the next deferral.
 
     :param event: what the trigger said, when this is a resumption.
+    :param submission_id: what the sensor has begun to wait for; None if it has not.
     """
-    with mended(task), _opened(task, context, deadline) as collection:
-        if event is not None:
-            heed(Wake.from_event(event), collection, task)
-        return carry_on(task, collection, context, deadline=deadline.isoformat()).to_xcom()
+    remembered = {"deadline": deadline.isoformat(), "submission_id": submission_id}
+    with mended(task, context):
+        try:
+            with _opened(task, context, deadline, submission_id) as collection:
+                if event is not None:
+                    heed(Wake.from_event(event), collection, task)
+                remembered["submission_id"] = collection.submission_id
+                return carry_on(task, collection, context, **remembered).to_xcom()
+        except InputError as error:
+            _wait_until_made(task, context, error, deadline, remembered)
+            raise
+
+
+def _wait_until_made(
+    task: MessageBatchSensor, context: Context, error: InputError, deadline: datetime, remembered: dict[str, Any]
+) -> None:
+    """Defer for a while if what the sensor is to wait for is being made again.
+
+    :raises BatchTimeoutError: it is, and the time is over.
+    """
+    names = ", ".join(upstream.under_way(task, context["ti"]))
+    if not names:
+        return
+    now = timezone.utcnow()
+    if now >= deadline:
+        raise BatchTimeoutError(f"The time to wait is over, and {names} is not done yet: {error}") from error
+    until = min(now + timedelta(seconds=poll_interval(task)), deadline)
+    log.info("Waiting until %s: %s is not done yet. %s", until, names, error)
+    defer(task, Waiting((), "any", until, f"{names} is not done yet"), remembered)
 
 
 def poke(task: MessageBatchSensor, context: Context, *, deadline: datetime) -> dict[str, Any] | None:
     """Look once. None while the batches run, or cannot be asked about: an outage is not an answer."""
-    with mended(task), _opened(task, context, deadline) as collection:
+    with mended(task, context):
+        try:
+            return _poke(task, context, deadline)
+        except InputError as error:
+            # A sensor that is rescheduled has its batch rendered anew for the next look.
+            if not task.reschedule or not (names := upstream.under_way(task, context["ti"])):
+                raise
+            log.info("%s is not done yet: %s", ", ".join(names), error)
+            return None
+
+
+def _poke(task: MessageBatchSensor, context: Context, deadline: datetime) -> dict[str, Any] | None:
+    with _opened(task, context, deadline) as collection:
         step = collection.advance()
         if isinstance(step, Waiting):
             _give_up_in_time(task, context, collection)
@@ -101,10 +155,16 @@ def first_look(task: MessageBatchSensor, context: Context) -> datetime | None:
 
 
 @contextlib.contextmanager
-def _opened(task: MessageBatchSensor, context: Context, deadline: datetime) -> Iterator[Collection]:
+def _opened(
+    task: MessageBatchSensor, context: Context, deadline: datetime, submission_id: str | None = None
+) -> Iterator[Collection]:
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claude-batch-")))
         batches = _batches(task, context)
+        if submission_id is None:
+            upstream.check_own(task, context["ti"])
+        else:
+            _check_same(batches, submission_id)
         hook = ClaudeHook(task.claude_conn_id)
         if task.results_format == "parquet":
             parquet.check_installed()
@@ -177,6 +237,15 @@ def _batches(task: MessageBatchSensor, context: Context) -> _Batches:
     folder = own_folder(task.results_path, ti)
     unique = dict.fromkeys(check_batch_id(id_) for id_ in ids)
     return _Batches(tuple(unique), submission_id(ti), folder, request_count=None)
+
+
+def _check_same(batches: _Batches, begun: str) -> None:
+    if batches.submission_id != begun:
+        raise InputError(
+            f"batch is another submission ({batches.folder.uri(requests_.FILE)}) than the one that this sensor waits "
+            "for: an output of a mapped task is gone. Nothing was landed. Clear the operator's task that has none, and "
+            "then this one."
+        )
 
 
 def _what_it_is(value: Any) -> str:

@@ -122,14 +122,18 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         self._began_at = timezone.utcnow()
         if not self.deferrable:
             return super().execute(context)
-        return self._carry_on(context, event=None, deadline=self._began_at + self._longest)
+        return self._carry_on(context, event=None, deadline=self._began_at + self._longest, submission_id=None)
 
     def execute_complete(
-        self, context: Context, event: dict[str, Any] | None = None, deadline: str | None = None
+        self,
+        context: Context,
+        event: dict[str, Any] | None = None,
+        deadline: str | None = None,
+        submission_id: str | None = None,
     ) -> Any:
         """Go on after a deferral. Safe to be called twice with the same event."""
         at = datetime.fromisoformat(deadline) if deadline else self._unknown_deadline(context, event or {})
-        return self._carry_on(context, event=event or {}, deadline=at)
+        return self._carry_on(context, event=event or {}, deadline=at, submission_id=submission_id)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on also when Airflow's own deferral timeout has fired: what was answered is to be landed."""
@@ -174,13 +178,15 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         timeout = timedelta(seconds=self.timeout)
         return timeout if self.execution_timeout is None else min(timeout, self.execution_timeout)
 
-    def _carry_on(self, context: Context, *, event: dict[str, Any] | None, deadline: datetime) -> Any:
+    def _carry_on(
+        self, context: Context, *, event: dict[str, Any] | None, deadline: datetime, submission_id: str | None
+    ) -> Any:
         from airflow_claude_batch.collecting import run_collection
 
         is_bounded = self._longest < timedelta(seconds=self.timeout)  # then Airflow would retry the task, as its own
         try:
             with contextlib.nullcontext() if is_bounded else _timing_out():
-                return run_collection(self, context, event=event, deadline=deadline)
+                return run_collection(self, context, event=event, deadline=deadline, submission_id=submission_id)
         except (AirflowFailException, AirflowSensorTimeout) as error:
             self._skip_softly(error)
             raise

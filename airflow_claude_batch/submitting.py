@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_claude_batch import upstream
 from airflow_claude_batch._compat import timezone
 from airflow_claude_batch.batch import costing, opening, parquet
 from airflow_claude_batch.batch.catalogue import Models
@@ -40,7 +41,7 @@ def run_submission(
 
     :param event: what the trigger said, when this is a resumption.
     """
-    with mended(task), tempfile.TemporaryDirectory(prefix="claude-batch-") as scratch:
+    with mended(task, context), tempfile.TemporaryDirectory(prefix="claude-batch-") as scratch:
         hook = ClaudeHook(task.claude_conn_id)
         if task.estimate_only:
             manifest = _estimated(task, context, hook, Path(scratch))
@@ -58,6 +59,7 @@ def _estimated(task: SendMessageBatchOperator, context: Context, hook: ClaudeHoo
     """Check and estimate, send nothing, leave nothing behind."""
     path, prices = scratch / FILE, price_table()
     with path.open("wb") as file:
+        upstream.check_own(task, context["ti"])
         write_input(task, hook, prices, file)
     with Requests(path, verify=False) as requests, hook.get_advisor() as advisor:
         indices = [index for index in range(len(requests)) if index not in requests.twins]
@@ -86,6 +88,7 @@ def _opened(
     observer = StatsObserver()
     opened = opening.resume(store, folder, attempt, scratch) if resuming else None
     if opened is None:
+        upstream.check_own(task, ti)
         opened = opening.begin(
             store,
             folder,

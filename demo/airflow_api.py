@@ -152,10 +152,11 @@ class AirflowApi:
         events = self._call("GET", "/api/v2/assets/events", params={"source_dag_id": dag_id})["asset_events"]
         return [event["extra"] for event in events]
 
-    def log_lines(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> list[str]:
+    def log_lines(self, dag_id: str, run_id: str, task_id: str, attempt: int, map_index: int = -1) -> list[str]:
         """The task's log as the UI shows it."""
         address = f"{_task(dag_id, run_id, task_id)}/logs/{attempt}"
-        entries = self._call("GET", address, params={"full_content": "true"})["content"]
+        query = {"full_content": "true", "map_index": map_index}
+        entries = self._call("GET", address, params=query)["content"]
         return [line for entry in entries for line in _log_lines(entry)]
 
     def _pages(self, address: str, name: str) -> list[dict[str, Any]]:

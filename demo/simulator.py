@@ -74,6 +74,10 @@ class SimulatorProcess:
         """Change how long batches take, those under way included."""
         self._control("POST", "pace", {"batch_seconds": batch_seconds})
 
+    def end(self, batch_id: str) -> None:
+        """Have one batch end now, with every request answered."""
+        self._control("POST", f"batches/{batch_id}/end")
+
     def inject(self, **fault: Any) -> None:
         """Have something go wrong on a coming call."""
         self._control("POST", "faults", fault)

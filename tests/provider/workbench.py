@@ -53,8 +53,8 @@ class Run:
             for ti in self.run.get_task_instances()
         }
 
-    def tries(self, task_id: str) -> int:
-        count: int = self.run.get_task_instance(task_id).try_number
+    def tries(self, task_id: str, map_index: int = -1) -> int:
+        count: int = self.run.get_task_instance(task_id, map_index=map_index).try_number
         return count
 
     def xcom(self, task_id: str, map_index: int = -1) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,6 +95,25 @@ def running_stack(folder: Path, venv: Path, **more_settings: str) -> Iterator[St
         airflow.wait_for_dag(DAG_ID)
         airflow.wait_until_healthy()
         yield stack
+
+
+@contextmanager
+def running_dag(folder: Path, file: Path) -> Iterator[tuple[AirflowProcesses, SimulatorProcess]]:
+    """An Airflow with one DAG, named as its file, and the simulator that its connection points to."""
+    dags = folder / "dags"
+    dags.mkdir()
+    shutil.copy(file, dags)
+    with AirflowProcesses(folder / "home", dags_folder=dags, venv=environment(), settings=SETTINGS) as airflow:
+        airflow.migrate()
+        airflow.start()
+        airflow.wait_until_healthy()
+        airflow.wait_for_dag(file.stem)
+        simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_TOLD)
+        airflow.adopt(simulator.process)
+        airflow.api.put_connection(
+            {"connection_id": CONNECTION_ID, "conn_type": "claude", "host": simulator.url, "password": KEY}
+        )
+        yield airflow, simulator
 
 
 def environment() -> Path:

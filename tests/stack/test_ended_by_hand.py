@@ -1,44 +1,19 @@
 """Somebody ends tasks on a real Airflow while their batches run: who is canceled, who is not, and who is told."""
 
-import shutil
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-from airflow_stack import RUN_SECONDS, SETTINGS, UNTIL_TOLD, environment
+from airflow_stack import RUN_SECONDS, running_dag
 
 from demo.airflow_api import wait_for
 from demo.airflow_processes import AirflowProcesses
-from demo.simulator import KEY, SimulatorProcess
+from demo.simulator import SimulatorProcess
 
 pytestmark = pytest.mark.stack
 
 DAG_ID, RUN_ID = "by_hand", "run"
 FAILED, CLEARED = {"failed_in_worker": 1, "failed_when_deferred": 2}, {"cleared_when_deferred": 3}
-
-
-@pytest.fixture
-def airflow(tmp_path: Path) -> Iterator[AirflowProcesses]:
-    dags = tmp_path / "dags"
-    dags.mkdir()
-    shutil.copy(Path(__file__).with_name(f"{DAG_ID}.py"), dags)
-    with AirflowProcesses(tmp_path / "home", dags_folder=dags, venv=environment(), settings=SETTINGS) as airflow:
-        airflow.migrate()
-        airflow.start()
-        airflow.wait_until_healthy()
-        airflow.wait_for_dag(DAG_ID)
-        yield airflow
-
-
-@pytest.fixture
-def simulator(airflow: AirflowProcesses) -> SimulatorProcess:
-    simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_TOLD)
-    airflow.adopt(simulator.process)
-    airflow.api.put_connection(
-        {"connection_id": "claude_default", "conn_type": "claude", "host": simulator.url, "password": KEY}
-    )
-    return simulator
 
 
 def states(airflow: AirflowProcesses) -> dict[str, str]:
@@ -57,9 +32,12 @@ def canceled(simulator: SimulatorProcess) -> list[int]:
     return sorted(batch["request_count"] for batch in simulator.books()["batches"] if batch["id"] in ids)
 
 
-def test_marked_tasks_cancel_their_batches_and_a_cleared_one_goes_on_with_its_own(
-    airflow: AirflowProcesses, simulator: SimulatorProcess
-) -> None:
+def test_marked_tasks_cancel_their_batches_and_a_cleared_one_goes_on_with_its_own(tmp_path: Path) -> None:
+    with running_dag(tmp_path, Path(__file__).with_name(f"{DAG_ID}.py")) as (airflow, simulator):
+        end_some_and_clear_another(airflow, simulator)
+
+
+def end_some_and_clear_another(airflow: AirflowProcesses, simulator: SimulatorProcess) -> None:
     airflow.api.trigger(DAG_ID, RUN_ID)
     waiting = {task_id: "running" if task_id.endswith("worker") else "deferred" for task_id in FAILED | CLEARED}
     wait_for(lambda: states(airflow) == waiting, seconds=RUN_SECONDS, what="every task to wait")
