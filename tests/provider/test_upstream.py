@@ -25,24 +25,26 @@ AT_ONCE: dict[str, Any] = {"trigger_rule": "always", "retry_delay": timedelta(0)
 
 
 @task
+def before() -> None: ...
+
+
+@task
 def prompts() -> list[str]:
     return ["a", "b"]
 
 
 def send(task_id: str = "send", **arguments: Any) -> SendMessageBatchOperator:
-    return SendMessageBatchOperator(task_id=task_id, **{"messages": prompts(), **arguments})
+    """Its messages come after another task: what begins at once has begun by then."""
+    messages = prompts()
+    before() >> messages
+    return SendMessageBatchOperator(task_id=task_id, **{"messages": messages, **arguments})
 
 
 def test_operator_has_another_try_when_its_messages_are_there(
     bench: Workbench, claude_default: str, simulator: Any
 ) -> None:
-    @task
-    def begin() -> None: ...
-
     with bench.dag("operator_too_soon") as dag:
-        messages = prompts()
-        begin() >> messages
-        send(messages=messages, **AT_ONCE, retries=5)
+        send(**AT_ONCE, retries=5)
     run = bench.run(dag)
 
     assert set(run.states.values()) == {"success"}
@@ -113,7 +115,7 @@ def test_instances_of_a_mapped_task_group_do_not_wait_for_each_other(bench: Work
 
     @task_group
     def ask(name: str) -> None:
-        send(messages=each(name), retries=1, retry_delay=timedelta(0))
+        SendMessageBatchOperator(task_id="send", messages=each(name), retries=1, retry_delay=timedelta(0))
 
     with bench.dag("groups") as dag:
         ask.expand(name=["", "tides"])

@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_stack import RUN_SECONDS, running_dag
+from airflow_stack import RUN_SECONDS, environment, running_dag
 
 from demo.airflow_api import wait_for
-from demo.airflow_processes import AirflowProcesses
+from demo.airflow_processes import AirflowProcesses, airflow_version
 from demo.simulator import SimulatorProcess
 
 pytestmark = pytest.mark.stack
 
 DAG_ID, RUN_ID = "made_again", "run"
+#: Before Airflow 3.1, what a mapped task has returned stays until it is overwritten.
+MAPPED_OUTPUT_IS_FORGOTTEN = not airflow_version(environment()).startswith("3.0.")
 Instance = tuple[str, int]
 
 
@@ -43,10 +45,12 @@ class World:
         return self.api.returned(DAG_ID, RUN_ID, *instance)
 
     def clear(self, instance: Instance) -> None:
-        """Clear it alone, and wait until its output is forgotten."""
+        """Clear it alone, and wait until it has begun again: its output is forgotten by then."""
         task_id, index = instance
         self.api.clear(DAG_ID, RUN_ID, task_id, map_index=index if index >= 0 else None)
-        self.until(lambda: self.returned(instance) is None, f"{instance} to begin again")
+        self.until(lambda: self.are("running", instance), f"{instance} to begin again")
+        if index < 0 or MAPPED_OUTPUT_IS_FORGOTTEN:
+            self.until(lambda: self.returned(instance) is None, f"the output of {instance} to be forgotten")
 
     def says(self, instance: Instance, words: str) -> bool:
         task_id, index = instance
@@ -77,7 +81,9 @@ def test_sensors_wait_until_what_they_wait_for_is_made_again(world: World) -> No
         world.clear(sender)
         world.simulator.end(*batch_ids[sender])
     world.until(lambda: world.says(("wait", -1), ": send is not done yet"), "the sensor to see that")
-    world.until(lambda: world.says(("wait_each", 0), ": send_each_0 is not done yet"), "the mapped one to see that")
+    if MAPPED_OUTPUT_IS_FORGOTTEN:
+        words = ": send_each_0 is not done yet"
+        world.until(lambda: world.says(("wait_each", 0), words), "the mapped one to see that")
 
     world.open("gate")
     world.until(lambda: world.are("success", *(sent[sender] for sender in cleared)), "these sensors to succeed")
