@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from airflow_claude_batch.api.wire import MessageBatch
-from airflow_claude_batch.batch import costing, results, sending, storage
 from airflow_claude_batch.batch import manifest as manifests
+from airflow_claude_batch.batch import results, storage
 from airflow_claude_batch.batch.canceling import cancel_batch
-from airflow_claude_batch.batch.catalogue import Models
 from airflow_claude_batch.batch.collect import fetch
 from airflow_claude_batch.batch.costing import Advisor
 from airflow_claude_batch.batch.ending import publish_end
@@ -34,7 +33,8 @@ from airflow_claude_batch.batch.recovery import settle_intents, unknown_create
 from airflow_claude_batch.batch.repair import make_room
 from airflow_claude_batch.batch.requests import Requests
 from airflow_claude_batch.batch.results import FINAL
-from airflow_claude_batch.batch.sending import in_repair, next_piece, send
+from airflow_claude_batch.batch.rounds import Rounds
+from airflow_claude_batch.batch.sending import next_piece, send
 from airflow_claude_batch.batch.slots import OwnSlots
 from airflow_claude_batch.batch.validator import OutputValidator
 from airflow_claude_batch.batch.verdict import judge, lost_batch, out_of_time, refused_canary
@@ -42,7 +42,6 @@ from airflow_claude_batch.exceptions import (
     APIError,
     APIStatusError,
     BatchError,
-    InputError,
     NotFoundError,
     OverloadedError,
     RateLimitError,
@@ -75,15 +74,21 @@ class Submission:
     observer: Observer = field(default_factory=Unobserved)
     _landing: Landing = field(init=False)
     _taken: dict[str, datetime | None] = field(default_factory=dict, init=False)
-    _models: Models = field(init=False)
+    _rounds: Rounds = field(init=False)
     _has_lost_rows: bool = field(default=False, init=False)
     _stopped: bool = field(default=False, init=False)
-    _unrepaired: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         # An earlier attempt that comes back must not put older rows over those of its successor.
         self.folder = storage.GuardedFolder(self.folder, self.record.check_ownership)
-        self._models = Models(self.prices, self.advisor)
+        self._rounds = Rounds(
+            record=self.record,
+            requests=self.requests,
+            policy=self.policy,
+            prices=self.prices,
+            clock=self.clock,
+            advisor=self.advisor,
+        )
 
     @property
     def ledger(self) -> Ledger:
@@ -156,7 +161,7 @@ class Submission:
                 return wait
             if self.ledger.open_parts:
                 return self._wait_for("all", "in progress") if self.policy.wait_for_completion else self._hand_over()
-            if not self._begin_round():
+            if not self._rounds.begin_another(self._landing.statuses):
                 return self._end(None)
 
     def _settle_intents(self) -> Waiting | None:
@@ -231,13 +236,13 @@ class Submission:
         if self.policy.repair_invalid and self.ledger.round:
             make_room(self._landing, self.requests, self.prices)
         while (piece := next_piece(self.ledger, self.requests, self._landing.statuses, policy)) is not None:
-            if not self._may_send():
+            if not self._rounds.may_send(self._landing):
                 return None
             if self._stopped:
                 raise SubmissionError("The task was killed: nothing more is sent. Its next try goes on from here.")
             try:
                 send(piece, self.record, self.requests, self.client, clock=self.clock)
-                self.observer.sent(self._models.count(piece.indices, self.requests.model))
+                self.observer.sent(self._rounds.models.count(piece.indices, self.requests.model))
             except (RateLimitError, OverloadedError) as error:
                 return self._wait_for_room(error)
             except APIError as error:
@@ -253,53 +258,6 @@ class Submission:
     @property
     def _has_final_rows(self) -> bool:
         return any(status in FINAL for status in self._landing.statuses)
-
-    def _may_send(self) -> bool:
-        """Once a round, before its first create: whether the models run, and what it may cost.
-
-        A repair round that may not be sent is left out: what was answered is worth its ending.
-
-        :raises InputError: nothing is sent: a model is retired, or it may cost too much.
-        """
-        try:
-            self._check_round()
-        except InputError as error:
-            if not self.ledger.round:
-                raise
-            log.warning("Repair round %d is left out. %s", self.ledger.round, error)
-            self._unrepaired = str(error)
-            return False
-        return True
-
-    def _check_round(self) -> None:
-        if any(sending.is_of_this_round(part, self.ledger) for part in self.ledger.parts):
-            return
-        counter = self.advisor if self.ledger.estimate is None else None
-        estimate = costing.estimate_requests(self.requests, self._open_ends(), self.prices, counter)
-        self._models.check(estimate.models, self.clock(), self._first_of)
-        costing.guard(estimate, self.policy.max_cost, name=self.policy.max_cost_name, bill=self._landing.bill)
-        if self.ledger.estimate is None:
-            self.record.save(msgspec.structs.replace(self.ledger, estimate=estimate.to_manifest()))
-
-    def _first_of(self, model: str) -> int:
-        return next(index for index in self._open_ends() if self.requests.model(index) == model)
-
-    def _open_ends(self) -> Iterator[int]:
-        """The requests that are to be sent, now or later."""
-        again = in_repair(self.policy) if self.ledger.round else frozenset()
-        for index, status in enumerate(self._landing.statuses):
-            if (status not in FINAL or status in again) and index not in self.requests.twins:
-                yield index
-
-    def _begin_round(self) -> bool:
-        """Begin a repair round if one is left and there is something to mend."""
-        eligible = in_repair(self.policy)
-        again = sum(status in eligible for status in self._landing.statuses)
-        if self._unrepaired or self.ledger.round >= self.policy.repair_rounds or not again:
-            return False
-        self.record.save(msgspec.structs.replace(self.ledger.settle(), round=self.ledger.round + 1))
-        log.info("Repair round %d: %d requests are sent again", self.ledger.round, again)
-        return True
 
     # ------------------------------------------------------------------ waiting
 
@@ -395,7 +353,7 @@ class Submission:
             complete=complete,
             summarize=lambda path: self._manifest(self.ledger, "ended" if complete else "in_progress", path),
         )
-        verdict, beyond_repair = judge(self._landing, self.policy, manifest, unrepaired=self._unrepaired)
+        verdict, beyond_repair = judge(self._landing, self.policy, manifest, unrepaired=self._rounds.left_out)
         return Done(manifest, failure or verdict, permanent=permanent or (failure is None and beyond_repair))
 
     def _manifest(self, ledger: Ledger, status: str, results_path: str | None = None) -> Manifest:
