@@ -101,9 +101,8 @@ def test_mapped_operator_does_not_send_what_is_its_neighbours(world: World) -> N
     world.clear(("prompts", 0))
 
     world.open("room")
-    for instance in queued:
-        world.until(lambda instance=instance: world.says(instance, "prompts is being made again"), "both to stop")
-    assert world.are("up_for_retry", *queued)
+    world.until(lambda: world.are("up_for_retry", *queued), "both to stop")
+    assert all(world.says(instance, "prompts is being made again") for instance in queued)
     assert not {4, 5}.intersection(world.batches())
 
     world.open("gate")
