@@ -19,8 +19,12 @@ ROOM = HOME / "room"
 
 
 def wait_for(path: Path) -> None:
-    while not path.exists():
+    """For ten minutes at most: a task outlives the test that was killed."""
+    for _ in range(3000):
+        if path.exists():
+            return
         time.sleep(0.2)
+    raise TimeoutError(path)
 
 
 class SlowWhenDoneAgain(SendMessageBatchOperator):
