@@ -135,7 +135,9 @@ def mended(task: BaseOperator, context: Context) -> Iterator[None]:
         yield
     except InputError as error:
         if names := upstream.under_way(task, context["ti"]):
-            log.warning("Not done yet: %s. If that is why, the next try will do.", ", ".join(names))
+            log.warning(
+                "Not done yet: %s. If that is why, a retry will do, or a clear once it is done.", ", ".join(names)
+            )
             raise
         raise AirflowFailException(f"{task.task_id}: {error}") from error
 

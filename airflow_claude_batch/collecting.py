@@ -123,7 +123,10 @@ def poke(task: MessageBatchSensor, context: Context, *, deadline: datetime) -> d
 
 
 def _poke(task: MessageBatchSensor, context: Context, deadline: datetime) -> dict[str, Any] | None:
-    with _opened(task, context, deadline) as collection:
+    with _opened(task, context, deadline, task._submission_id) as collection:
+        task._submission_id = (
+            collection.submission_id
+        )  # what was given was looked at: this process is given nothing more
         step = collection.advance()
         if isinstance(step, Waiting):
             _give_up_in_time(task, context, collection)
@@ -156,13 +159,13 @@ def first_look(task: MessageBatchSensor, context: Context) -> datetime | None:
 
 @contextlib.contextmanager
 def _opened(
-    task: MessageBatchSensor, context: Context, deadline: datetime, submission_id: str | None = None
+    task: MessageBatchSensor, context: Context, deadline: datetime, submission_id: str | None
 ) -> Iterator[Collection]:
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claude-batch-")))
         batches = _batches(task, context)
         if submission_id is None:
-            upstream.check_own(task, context["ti"])
+            upstream.check_given(task, context["ti"])
         else:
             _check_same(batches, submission_id)
         hook = ClaudeHook(task.claude_conn_id)

@@ -97,6 +97,7 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         self._under_way: UnderWay | None = None
         self._began_at: datetime | None = None
         self._not_found_since: dict[str, datetime] = {}
+        self._submission_id: str | None = None
         check_choice(self, "results_format", ("jsonl", "parquet"))
         check_allow_failed(self)
         check_poll_interval(self)

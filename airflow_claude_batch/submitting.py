@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from airflow_claude_batch import upstream
 from airflow_claude_batch._compat import timezone
@@ -30,6 +30,7 @@ from airflow_claude_batch.wanted import is_wanted
 
 if TYPE_CHECKING:
     from airflow_claude_batch._compat import Context
+    from airflow_claude_batch.batch.pricing import PriceTable
     from airflow_claude_batch.batch.storage import Folder
     from airflow_claude_batch.operators import SendMessageBatchOperator
 
@@ -59,8 +60,7 @@ def _estimated(task: SendMessageBatchOperator, context: Context, hook: ClaudeHoo
     """Check and estimate, send nothing, leave nothing behind."""
     path, prices = scratch / FILE, price_table()
     with path.open("wb") as file:
-        upstream.check_own(task, context["ti"])
-        write_input(task, hook, prices, file)
+        _write(task, context, hook, prices, file)
     with Requests(path, verify=False) as requests, hook.get_advisor() as advisor:
         indices = [index for index in range(len(requests)) if index not in requests.twins]
         estimate = costing.estimate_requests(requests, iter(indices), prices, advisor)
@@ -88,12 +88,11 @@ def _opened(
     observer = StatsObserver()
     opened = opening.resume(store, folder, attempt, scratch) if resuming else None
     if opened is None:
-        upstream.check_own(task, ti)
         opened = opening.begin(
             store,
             folder,
             attempt,
-            lambda file: write_input(task, hook, prices, file),
+            partial(_write, task, context, hook, prices),
             scratch,
             reuse_answers=task.reuse_answers,
             output_schema=output_schema(task),
@@ -115,6 +114,14 @@ def _opened(
             advisor=advisor,
             observer=observer,
         )
+
+
+def _write(
+    task: SendMessageBatchOperator, context: Context, hook: ClaudeHook, prices: PriceTable, file: IO[bytes]
+) -> int:
+    count = write_input(task, hook, prices, file)
+    upstream.check_given(task, context["ti"])
+    return count
 
 
 def _attempt(ti: Any) -> opening.Attempt:

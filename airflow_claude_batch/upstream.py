@@ -1,15 +1,18 @@
 """Whether what a task is made of is being made again.
 
-Somebody cleared a task without those after it. Until it has finished, Airflow has none of its output: it renders None,
-or, for a mapped task after a mapped one, the output of a neighbour, because it counts the outputs that are there.
+Somebody cleared a task without those after it. Until it has finished, Airflow has none of its output: it renders None.
+Of a mapped task it counts the outputs that are there: all of them are fewer then, and instance 3's may be instance 4's.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from airflow_claude_batch.exceptions import InputError
 from airflow_claude_batch.wanted import WANTED_STATES
+
+#: Those by which a task may begin before all that is above it has finished.
+EAGER_RULES: Final = frozenset({"always", "one_success", "one_failed", "one_done"})
 
 
 def under_way(task: Any, ti: Any) -> list[str]:
@@ -32,19 +35,24 @@ def under_way(task: Any, ti: Any) -> list[str]:
     return sorted(found)
 
 
-def check_own(task: Any, ti: Any) -> None:
-    """Make sure that a mapped task was not given what is its neighbour's.
+def check_given(task: Any, ti: Any) -> None:
+    """Make sure that what mapped tasks have given is all of it, and what a mapped task was given its own.
 
-    :raises InputError: it may have been.
+    Asked once it was read: what was forgotten before is being made by now.
+
+    :raises InputError: it may not be.
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
+    if ti.map_index < 0 and task.trigger_rule in EAGER_RULES:
+        return  # its author wants what is there
     mapped = sorted(each for each in task.upstream_task_ids if task.dag.get_task(each).is_mapped)
-    if ti.map_index < 0 or not mapped:
-        return
     states = [state or "null" for state in WANTED_STATES]
-    if RuntimeTaskInstance.get_ti_count(dag_id=ti.dag_id, task_ids=mapped, run_ids=[ti.run_id], states=states):
+    if mapped and RuntimeTaskInstance.get_ti_count(
+        dag_id=ti.dag_id, task_ids=mapped, run_ids=[ti.run_id], states=states
+    ):
         raise InputError(
-            f"{', '.join(mapped)} is being made again, and until it is done Airflow may give a mapped task what is its "
-            "neighbour's. Nothing was sent."
+            f"{', '.join(mapped)} is being made again. Until it is done, Airflow may give too little of it, or give a "
+            "mapped task what is its neighbour's, so nothing was sent or landed. A retry will do, or a clear "
+            "once it is done."
         )

@@ -7,6 +7,8 @@ before them alone; ``tests/stack/test_made_again.py`` does that.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -123,3 +125,86 @@ def test_instances_of_a_mapped_task_group_do_not_wait_for_each_other(bench: Work
 
     assert [run.states[f"ask.send[{index}]"] for index in (0, 1)] == ["failed", "success"]
     assert run.tries("ask.send", 0) == 1
+
+
+@contextmanager
+def being_made_again(context: Any, task_id: str, *, when: bool) -> Iterator[None]:
+    """The first instance of a mapped task is running again meanwhile."""
+    from airflow import settings
+    from airflow.models.taskinstance import TaskInstance
+
+    def put(state: str) -> None:
+        ti, session = context["ti"], settings.Session()
+        which = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": task_id, "map_index": 0}
+        assert session.query(TaskInstance).filter_by(**which).update({"state": state}) == 1
+        session.commit()
+
+    if not when:
+        yield
+        return
+    put("running")
+    try:
+        yield
+    finally:
+        put("success")
+
+
+class SendsTooSoon(SendMessageBatchOperator):
+    """Its first try is while ``prompts`` is being made again."""
+
+    def execute(self, context: Any) -> Any:
+        with being_made_again(context, "prompts_of", when=context["ti"].try_number == 1):
+            return super().execute(context)
+
+
+class Looks(MessageBatchSensor):
+    """Its second look is while ``send`` is being made again."""
+
+    def poke(self, context: Any) -> Any:
+        self.looks = getattr(self, "looks", 0) + 1
+        with being_made_again(context, "send", when=self.looks == 2):
+            return super().poke(context)
+
+
+@task
+def prompts_of(name: str) -> str:
+    return f"What about {name}?"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tries"), [({}, 2), ({"trigger_rule": "all_done"}, 2), ({"trigger_rule": "one_success"}, 1)], ids=str
+)
+def test_operator_of_all_outputs_of_a_mapped_task_does_not_send_a_part(
+    arguments: dict[str, Any], tries: int, bench: Workbench, claude_default: str, simulator: Any
+) -> None:
+    with bench.dag("part") as dag:
+        SendsTooSoon(
+            task_id="send",
+            messages=prompts_of.expand(name=["tides", "stars"]),
+            retries=1,
+            retry_delay=timedelta(0),
+            **arguments,
+        )
+    run = bench.run(dag)
+
+    assert run.states["send"] == "success"
+    assert run.tries("send") == tries
+    assert [str(error).split(".")[0] for error in bench.errors["send"]] == ["prompts_of is being made again"] * (
+        tries - 1
+    )
+    assert simulator.books()["billed_requests"] == 2
+    assert len(simulator.books()["batches"]) == 1
+
+
+@pytest.mark.parametrize("simulator", [{"batch_seconds": 3600.0}], indirect=True, ids=["running"])
+def test_poking_sensor_that_has_what_it_waits_for_goes_on(
+    bench: Workbench, claude_default: str, simulator: Any, when: Any
+) -> None:
+    when(lambda: simulator.calls()["retrieve"] > 6, lambda: simulator.pace(0))
+    with bench.dag("poking_on") as dag:
+        sent = SendMessageBatchOperator.partial(task_id="send").expand(messages=[["a"], ["b", "c"]])
+        Looks.partial(task_id="wait", deferrable=False, poke_interval=0.05).expand(batch=sent.output)
+    run = bench.run(dag)
+
+    assert set(run.states.values()) == {"success"}
+    assert [len(run.xcom("wait", index)["responses"]) for index in (0, 1)] == [1, 2]
