@@ -124,9 +124,7 @@ def poke(task: MessageBatchSensor, context: Context, *, deadline: datetime) -> d
 
 def _poke(task: MessageBatchSensor, context: Context, deadline: datetime) -> dict[str, Any] | None:
     with _opened(task, context, deadline, task._submission_id) as collection:
-        task._submission_id = (
-            collection.submission_id
-        )  # what was given was looked at: this process is given nothing more
+        task._submission_id = collection.submission_id  # a process is given its batch once
         step = collection.advance()
         if isinstance(step, Waiting):
             _give_up_in_time(task, context, collection)

@@ -46,7 +46,7 @@ def check_given(task: Any, ti: Any) -> None:
 
     if ti.map_index < 0 and task.trigger_rule in EAGER_RULES:
         return  # its author wants what is there
-    mapped = sorted(each for each in task.upstream_task_ids if task.dag.get_task(each).is_mapped)
+    mapped = sorted(each for each in task.upstream_task_ids if _gives_several(task.dag.get_task(each), task))
     states = [state or "null" for state in WANTED_STATES]
     if mapped and RuntimeTaskInstance.get_ti_count(
         dag_id=ti.dag_id, task_ids=mapped, run_ids=[ti.run_id], states=states
@@ -56,3 +56,8 @@ def check_given(task: Any, ti: Any) -> None:
             "mapped task what is its neighbour's, so nothing was sent or landed. A retry will do, or a clear "
             "once it is done."
         )
+
+
+def _gives_several(above: Any, task: Any) -> bool:
+    """Whether a task is mapped as seen from another: inside of a mapped task group, instances see only their own."""
+    return above.is_mapped or above.get_closest_mapped_task_group() not in (None, task.get_closest_mapped_task_group())

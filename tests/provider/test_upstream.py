@@ -150,10 +150,11 @@ def being_made_again(context: Any, task_id: str, *, when: bool) -> Iterator[None
 
 
 class SendsTooSoon(SendMessageBatchOperator):
-    """Its first try is while ``prompts`` is being made again."""
+    """Its first try is while what gives the messages is being made again."""
 
     def execute(self, context: Any) -> Any:
-        with being_made_again(context, "prompts_of", when=context["ti"].try_number == 1):
+        (above,) = self.upstream_task_ids
+        with being_made_again(context, above, when=context["ti"].try_number == 1):
             return super().execute(context)
 
 
@@ -194,6 +195,23 @@ def test_operator_of_all_outputs_of_a_mapped_task_does_not_send_a_part(
     )
     assert simulator.books()["billed_requests"] == 2
     assert len(simulator.books()["batches"]) == 1
+
+
+def test_operator_of_all_outputs_of_a_mapped_task_group_does_not_send_a_part(
+    bench: Workbench, claude_default: str, simulator: Any
+) -> None:
+    @task_group
+    def group(name: str) -> Any:
+        return prompts_of(name)
+
+    with bench.dag("part_of_a_group") as dag:
+        messages = group.expand(name=["tides", "stars"])
+        SendsTooSoon(task_id="send", messages=messages, retries=1, retry_delay=timedelta(0))
+    run = bench.run(dag)
+
+    assert run.states["send"] == "success"
+    assert [str(error).split(".")[1] for error in bench.errors["send"]] == ["prompts_of is being made again"]
+    assert simulator.books()["billed_requests"] == 2
 
 
 @pytest.mark.parametrize("simulator", [{"batch_seconds": 3600.0}], indirect=True, ids=["running"])
