@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_claude_batch._compat import DecoratedOperator, determine_kwargs, task_decorator_factory
+from airflow_claude_batch._airflow.compat import DecoratedOperator, determine_kwargs, task_decorator_factory
+from airflow_claude_batch._airflow.rendering import Unshown, is_data_for_function, plain
 from airflow_claude_batch.operators import SendMessageBatchOperator
-from airflow_claude_batch.templating import Unshown, is_data_for_function, plain
 
 if TYPE_CHECKING:
     import jinja2
 
-    from airflow_claude_batch._compat import Context, TaskDecorator
+    from airflow_claude_batch._airflow.compat import Context, TaskDecorator
 
 
 class ClaudeBatchDecoratedOperator(DecoratedOperator, SendMessageBatchOperator):
@@ -79,7 +79,7 @@ class _Returned:
         self._context = context
 
     def __iter__(self) -> Iterator[Any]:
-        from airflow_claude_batch.inputs import elements
+        from airflow_claude_batch._airflow.read_messages import elements
 
         function, args, named = self._task.python_callable, plain(self._task.op_args), plain(self._task.op_kwargs)
         kwargs = determine_kwargs(function, args, {**self._context, **named})

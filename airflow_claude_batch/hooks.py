@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_claude_batch._compat import AirflowNotFoundException, BaseHook, mask_secret, supervisor_call
+from airflow_claude_batch._airflow.compat import AirflowNotFoundException, BaseHook, mask_secret, supervisor_call
 from airflow_claude_batch.exceptions import ClaudeBatchError, ConfigurationError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import AsyncClaudeClient, ClaudeClient, ClientConfig
-    from airflow_claude_batch.connection import ConnectionSettings, ConnectionValues
+    from airflow_claude_batch.connection.settings import ConnectionSettings, ConnectionValues
 
 DEFAULT_MODEL: Final = "claude-opus-5-5"  # where the vendor's documentation says to start; models/overview, 2026-10
 
@@ -131,7 +131,7 @@ class ClaudeHook(BaseHook):
     def _get_settings(self) -> ConnectionSettings:
         """Look the connection up, read it and mask its secrets, all in the caller's thread."""
         if self._settings is None:
-            from airflow_claude_batch.connection import config_from_connection
+            from airflow_claude_batch.connection.settings import config_from_connection
 
             settings = config_from_connection(self._look_up(), os.environ)
             for secret in settings.secrets:
@@ -142,7 +142,7 @@ class ClaudeHook(BaseHook):
         return self._settings
 
     def _look_up(self) -> ConnectionValues:
-        from airflow_claude_batch.connection import ConnectionValues, no_connection
+        from airflow_claude_batch.connection.settings import ConnectionValues, no_connection
 
         try:
             connection = self.get_connection(self.claude_conn_id)

@@ -10,8 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_claude_batch._compat import BaseOperator, TaskDeferralTimeout, default_deferrable
-from airflow_claude_batch.arguments import (
+from airflow_claude_batch._airflow.check_arguments import (
     amount,
     check_allow_failed,
     check_choice,
@@ -20,15 +19,16 @@ from airflow_claude_batch.arguments import (
     check_rounds,
     check_timeout,
 )
+from airflow_claude_batch._airflow.compat import BaseOperator, TaskDeferralTimeout, default_deferrable
+from airflow_claude_batch._airflow.lineage import LineageMixin
+from airflow_claude_batch._airflow.rendering import Unshown, has_marks, is_data, render_messages
 from airflow_claude_batch.exceptions import ConfigurationError
-from airflow_claude_batch.lineage import LineageMixin
-from airflow_claude_batch.templating import Unshown, has_marks, is_data, render_messages
 
 if TYPE_CHECKING:
     import jinja2
 
-    from airflow_claude_batch._compat import Context
-    from airflow_claude_batch.killing import UnderWay
+    from airflow_claude_batch._airflow.compat import Context
+    from airflow_claude_batch._airflow.on_kill import UnderWay
 
 #: Parameters of the Messages API that authors may take for Airflow's ``params`` (which are the DAG's).
 MISPLACED = frozenset(
@@ -175,13 +175,13 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send, and wait if so asked."""
-        from airflow_claude_batch.submitting import run_submission
+        from airflow_claude_batch._airflow.run_operator import run_submission
 
         return run_submission(self, context)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Go on after a deferral. Safe to be called twice with the same event."""
-        from airflow_claude_batch.submitting import run_submission
+        from airflow_claude_batch._airflow.run_operator import run_submission
 
         return run_submission(self, context, event=event or {})
 

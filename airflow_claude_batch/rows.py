@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_claude_batch.batch import parquet, results
+from airflow_claude_batch._airflow.results_folder import parent_of
+from airflow_claude_batch.batch.land import parquet
+from airflow_claude_batch.batch.land import parse_result as results
 from airflow_claude_batch.exceptions import ResultsError
-from airflow_claude_batch.folders import parent_of
 
 if TYPE_CHECKING:
-    from airflow_claude_batch.batch.results import Row
+    from airflow_claude_batch.batch.land.parse_result import Row
 
 
 def read_rows(source: Mapping[str, Any] | str, *, schema: Any = None) -> Iterator[Row]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_claude_batch._compat import (
+from airflow_claude_batch._airflow.check_arguments import check_allow_failed, check_choice, check_poll_interval
+from airflow_claude_batch._airflow.compat import (
     START_FROM_TRIGGER_SUPPORTED,
     AirflowFailException,
     AirflowSensorTimeout,
@@ -19,16 +20,15 @@ from airflow_claude_batch._compat import (
     default_deferrable,
     timezone,
 )
-from airflow_claude_batch.arguments import check_allow_failed, check_choice, check_poll_interval
+from airflow_claude_batch._airflow.lineage import LineageMixin
+from airflow_claude_batch._airflow.rendering import has_marks, is_data, render_object
 from airflow_claude_batch.exceptions import BatchTimeoutError, ConfigurationError, InputError
-from airflow_claude_batch.lineage import LineageMixin
-from airflow_claude_batch.templating import has_marks, is_data, render_object
 
 if TYPE_CHECKING:
     import jinja2
 
-    from airflow_claude_batch._compat import Context, StartTriggerArgs
-    from airflow_claude_batch.killing import UnderWay
+    from airflow_claude_batch._airflow.compat import Context, StartTriggerArgs
+    from airflow_claude_batch._airflow.on_kill import UnderWay
 
 
 class MessageBatchSensor(LineageMixin, BaseSensorOperator):
@@ -149,7 +149,7 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once at the batches; when all have ended, or the time is over, land their answers."""
-        from airflow_claude_batch.collecting import first_look, poke
+        from airflow_claude_batch._airflow.run_sensor import first_look, poke
 
         began_at = first_look(self, context) or self._began_at or timezone.utcnow()
         with _timing_out():
@@ -182,7 +182,7 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
     def _carry_on(
         self, context: Context, *, event: dict[str, Any] | None, deadline: datetime, submission_id: str | None
     ) -> Any:
-        from airflow_claude_batch.collecting import run_collection
+        from airflow_claude_batch._airflow.run_sensor import run_collection
 
         is_bounded = self._longest < timedelta(seconds=self.timeout)  # then Airflow would retry the task, as its own
         try:
@@ -204,8 +204,8 @@ def _start_trigger_args(task: MessageBatchSensor) -> StartTriggerArgs:
 
     :raises ConfigurationError: it cannot be known before the task runs, or not by this Airflow.
     """
-    from airflow_claude_batch._compat import StartTriggerArgs
-    from airflow_claude_batch.carrying import poll_interval
+    from airflow_claude_batch._airflow.compat import StartTriggerArgs
+    from airflow_claude_batch._airflow.task_loop import poll_interval
 
     if not START_FROM_TRIGGER_SUPPORTED:
         raise ConfigurationError(f"{task.task_id}: start_from_trigger needs Airflow 3.3 or newer. Leave it out.")

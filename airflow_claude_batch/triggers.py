@@ -14,15 +14,15 @@ from typing import Any, Final
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_claude_batch._compat import ON_KILL_SUPPORTED, supervisor_call
+from airflow_claude_batch._airflow.compat import ON_KILL_SUPPORTED, supervisor_call
+from airflow_claude_batch._airflow.metrics import StatsObserver
+from airflow_claude_batch._airflow.task_state import is_wanted
 from airflow_claude_batch.api.client import AsyncClaudeClient
-from airflow_claude_batch.batch.polling import Meaning, WaitFor, meaning
-from airflow_claude_batch.batch.wake import Wake
-from airflow_claude_batch.batch.watcher import Watcher, watcher_for
+from airflow_claude_batch.batch.wait.schedule import Meaning, WaitFor, meaning
+from airflow_claude_batch.batch.wait.wait_result import Wake
+from airflow_claude_batch.batch.wait.watcher import Watcher, watcher_for
 from airflow_claude_batch.exceptions import APIError, BadRequestError, NotFoundError
 from airflow_claude_batch.hooks import ClaudeHook
-from airflow_claude_batch.metrics import StatsObserver
-from airflow_claude_batch.wanted import is_wanted
 
 #: With the LocalExecutor, a task whose trigger fires 3 to 6 s after it deferred may be marked failed: the scheduler
 #: then sees its first process end while it is queued again (Airflow 3.3.2, [workers] min_heartbeat_interval).
@@ -92,7 +92,7 @@ class MessageBatchTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and yield one event: a :class:`~airflow_claude_batch.batch.wake.Wake` as JSON."""
+        """Wait, and yield one event: a :class:`~airflow_claude_batch.batch.wait.wait_result.Wake` as JSON."""
         try:
             wake = await self._wait()
         except asyncio.CancelledError:

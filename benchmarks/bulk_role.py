@@ -23,11 +23,11 @@ def ours_landing(url: str, folder: str, requests: str, batch_ids: list[str]) -> 
     """Land the results of batches as the sensor does."""
     from airflow_claude_batch.api.auth import ApiKey
     from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
-    from airflow_claude_batch.batch.collect import fetch
-    from airflow_claude_batch.batch.landing import Landing
-    from airflow_claude_batch.batch.pricing import PriceTable
-    from airflow_claude_batch.batch.requests import Requests
-    from airflow_claude_batch.batch.slots import OwnSlots
+    from airflow_claude_batch.batch.input.request_file import Requests
+    from airflow_claude_batch.batch.land.download import fetch
+    from airflow_claude_batch.batch.land.landing import Landing
+    from airflow_claude_batch.batch.land.match_requests import OwnSlots
+    from airflow_claude_batch.batch.money.pricing import PriceTable
     from airflow_claude_batch.batch.storage import LocalFolder
 
     prices = PriceTable.load()
@@ -96,12 +96,12 @@ def copy(url: str, folder: str, batch_id: str) -> Steps:
 
 def ours_submitting(url: str, folder: str, messages: str) -> Steps:
     """Submit a file of messages as the operator does, up to the answer to the create call."""
-    from airflow_claude_batch.batch import costing
-    from airflow_claude_batch.batch.pricing import PriceTable
-    from airflow_claude_batch.batch.requests import CreateBody, Requests
+    from airflow_claude_batch._airflow.read_messages import write_input
+    from airflow_claude_batch.batch.input.request_file import CreateBody, Requests
+    from airflow_claude_batch.batch.money.pricing import PriceTable
+    from airflow_claude_batch.batch.send import budget as costing
     from airflow_claude_batch.batch.storage import BUFFER_BYTES
     from airflow_claude_batch.hooks import ClaudeHook
-    from airflow_claude_batch.inputs import write_input
     from airflow_claude_batch.operators import SendMessageBatchOperator
 
     task = SendMessageBatchOperator(task_id="send", messages=messages, max_tokens=64)
@@ -187,14 +187,14 @@ def million(url: str, folder: str, messages: str) -> Steps:
     """Carry a whole submission from its file to its rows, as the operator does from deferral to deferral."""
     from datetime import UTC, datetime
 
-    from airflow_claude_batch.batch import opening
-    from airflow_claude_batch.batch.job import Submission
-    from airflow_claude_batch.batch.ledger import FolderLedgerStore
-    from airflow_claude_batch.batch.policy import Done, Policy, Waiting
-    from airflow_claude_batch.batch.pricing import PriceTable
+    from airflow_claude_batch._airflow.read_messages import write_input
+    from airflow_claude_batch.batch import start as opening
+    from airflow_claude_batch.batch.ledger.ledger import FolderLedgerStore
+    from airflow_claude_batch.batch.money.pricing import PriceTable
+    from airflow_claude_batch.batch.steps import Done, Policy, Waiting
     from airflow_claude_batch.batch.storage import LocalFolder
+    from airflow_claude_batch.batch.submission import Submission
     from airflow_claude_batch.hooks import ClaudeHook
-    from airflow_claude_batch.inputs import write_input
     from airflow_claude_batch.operators import SendMessageBatchOperator
     from airflow_claude_batch.rows import read_rows
 

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from airflow_claude_batch.batch.messages import Request
-from airflow_claude_batch.batch.requests import Requests, write_requests
+from airflow_claude_batch.batch.input.elements import Request
+from airflow_claude_batch.batch.input.request_file import Requests, write_requests
 from benchmarks.bulk import Cost, LoopbackAPI, middle, run, serving
 from benchmarks.figures import COMMON_AI, SDK, Figure, Outcome, Scope
 from benchmarks.peers import install_peers

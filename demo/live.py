@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from airflow_claude_batch.batch.pricing import PriceTable, Tokens
+from airflow_claude_batch.batch.money.pricing import PriceTable, Tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from demo.errors import DemoError
 
 if TYPE_CHECKING:
-    from airflow_claude_batch.batch.results import Row
+    from airflow_claude_batch.batch.land.parse_result import Row
 
 SHOWN_ROWS = 3
 #: Below the results folder stand DAG, run and task.
@@ -84,7 +84,7 @@ def write_report(manifest: dict[str, Any], home: Path) -> Path:
 
     :raises DemoError: nothing was found.
     """
-    from airflow_claude_batch.report.__main__ import main
+    from airflow_claude_batch.report import main
 
     page = home / "report.html"
     rows = Path(manifest["results_path"].removeprefix("file://"))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["airflow_fixtures"]
+
 HOME = Path(tempfile.mkdtemp(prefix="claude-batch-tests-"))
 
 for name in [name for name in os.environ if name.startswith(("AIRFLOW", "ANTHROPIC_"))]:

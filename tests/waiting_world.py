@@ -13,7 +13,7 @@ from virtual_time import LoopClock, VirtualTimeLoop
 
 from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import AsyncClaudeClient, ClaudeClient, ClientConfig
-from airflow_claude_batch.batch.watcher import Watcher
+from airflow_claude_batch.batch.wait.watcher import Watcher
 from airflow_claude_batch.simulator import Simulator
 
 T = TypeVar("T")

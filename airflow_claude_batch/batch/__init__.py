@@ -1,1 +1,1 @@
-"""The first floor: what it means to run messages as a batch job. Knows no Airflow and no HTTP library."""
+"""Run Messages API requests as a batch job: send, wait, recover, land. Imports neither Airflow nor httpx."""

@@ -11,19 +11,20 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from airflow_claude_batch.api.wire import MessageBatch
-from airflow_claude_batch.batch import manifest as manifests
-from airflow_claude_batch.batch import results, storage
-from airflow_claude_batch.batch.collect import fetch
-from airflow_claude_batch.batch.ending import publish_end
-from airflow_claude_batch.batch.landing import Landing
-from airflow_claude_batch.batch.manifest import Manifest
-from airflow_claude_batch.batch.observing import Observer, Unobserved
-from airflow_claude_batch.batch.policy import OUTAGE_PAUSE, OUTAGES, Done, Policy, Waiting
-from airflow_claude_batch.batch.pricing import PriceTable
-from airflow_claude_batch.batch.requests import Requests
-from airflow_claude_batch.batch.slots import ForeignSlots, OwnSlots, Slots
-from airflow_claude_batch.batch.validator import OutputValidator
-from airflow_claude_batch.batch.verdict import judge, still_running, unknown_batches
+from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.failures import judge, still_running, unknown_batches
+from airflow_claude_batch.batch.input.request_file import Requests
+from airflow_claude_batch.batch.land import manifest as manifests
+from airflow_claude_batch.batch.land import parse_result as results
+from airflow_claude_batch.batch.land.download import fetch
+from airflow_claude_batch.batch.land.landing import Landing
+from airflow_claude_batch.batch.land.manifest import Manifest
+from airflow_claude_batch.batch.land.match_requests import ForeignSlots, OwnSlots, Slots
+from airflow_claude_batch.batch.land.publish import publish_end
+from airflow_claude_batch.batch.land.validate_output import OutputValidator
+from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.observer import Observer, Unobserved
+from airflow_claude_batch.batch.steps import OUTAGE_PAUSE, OUTAGES, Done, Policy, Waiting
 from airflow_claude_batch.exceptions import NotFoundError
 
 if TYPE_CHECKING:

@@ -15,12 +15,14 @@ import pytest
 
 from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
-from airflow_claude_batch.batch import collect, manifest, storage
+from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.collection import Collection
-from airflow_claude_batch.batch.messages import Defaults, read_request
-from airflow_claude_batch.batch.policy import Done, Policy, Waiting
-from airflow_claude_batch.batch.pricing import PriceTable
-from airflow_claude_batch.batch.requests import CreateBody, Requests, write_requests
+from airflow_claude_batch.batch.input.elements import Defaults, read_request
+from airflow_claude_batch.batch.input.request_file import CreateBody, Requests, write_requests
+from airflow_claude_batch.batch.land import download as collect
+from airflow_claude_batch.batch.land import manifest
+from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.steps import Done, Policy, Waiting
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import (
     AuthenticationError,

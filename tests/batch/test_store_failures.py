@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 from stores import Store, small_disk
-from submission_world import World
+from submission_world import TEN, World
 
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.messages import Defaults
-from airflow_claude_batch.batch.policy import Done, Policy
+from airflow_claude_batch.batch.input.elements import Defaults
+from airflow_claude_batch.batch.steps import Done, Policy
 from airflow_claude_batch.batch.storage import ObjectFolder
 from airflow_claude_batch.exceptions import ClaudeBatchError
 from airflow_claude_batch.simulator import ManualClock, Simulator
 
-TEN = [f"question {number}" for number in range(10)]
 POLICY = Policy(max_requests=4, results_format="parquet")
 
 

@@ -23,18 +23,19 @@ from crash.effects import (
     Trap,
 )
 
+from airflow_claude_batch._airflow.on_kill import UnderWay
 from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
-from airflow_claude_batch.batch import opening, waiting
-from airflow_claude_batch.batch.job import Submission
-from airflow_claude_batch.batch.ledger import FolderLedgerStore, LedgerStore, StateLedgerStore
-from airflow_claude_batch.batch.messages import Request
-from airflow_claude_batch.batch.policy import Done, Policy
-from airflow_claude_batch.batch.pricing import PriceTable
-from airflow_claude_batch.batch.requests import write_requests
-from airflow_claude_batch.batch.wake import Wake
+from airflow_claude_batch.batch import start as opening
+from airflow_claude_batch.batch.input.elements import Request
+from airflow_claude_batch.batch.input.request_file import write_requests
+from airflow_claude_batch.batch.ledger.ledger import FolderLedgerStore, LedgerStore, StateLedgerStore
+from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.steps import Done, Policy
+from airflow_claude_batch.batch.submission import Submission
+from airflow_claude_batch.batch.wait import blocking as waiting
+from airflow_claude_batch.batch.wait.wait_result import Wake
 from airflow_claude_batch.exceptions import BatchError
-from airflow_claude_batch.killing import UnderWay
 
 PRICES = PriceTable.load()
 

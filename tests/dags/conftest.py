@@ -1,15 +1,12 @@
-"""The example DAGs, and what runs them: the fixtures of the provider's own tests."""
+"""The example DAGs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from provider.conftest import airflow_db, claude_default, run_dag, simulator, simulator_url
 
-from airflow_claude_batch._compat import AIRFLOW_VERSION
-
-__all__ = ["airflow_db", "claude_default", "run_dag", "simulator", "simulator_url"]
+from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
 
 DAGS = Path(__file__).resolve().parent.parent.parent / "dags"
 

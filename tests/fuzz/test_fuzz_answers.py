@@ -18,10 +18,11 @@ from airflow_claude_batch.api.auth import ApiKey, WorkloadIdentity
 from airflow_claude_batch.api.client import AsyncClaudeClient, ClaudeClient, ClientConfig
 from airflow_claude_batch.api.retry import http_date, retry_after_seconds
 from airflow_claude_batch.api.wire import MessageBatch
-from airflow_claude_batch.batch import polling, search
-from airflow_claude_batch.batch.ledger import Part
-from airflow_claude_batch.batch.polling import meaning
-from airflow_claude_batch.batch.survey import ListPage, survey
+from airflow_claude_batch.batch.ledger.ledger import Part
+from airflow_claude_batch.batch.recover import search
+from airflow_claude_batch.batch.wait import schedule as polling
+from airflow_claude_batch.batch.wait.poll_round import ListPage, survey
+from airflow_claude_batch.batch.wait.schedule import meaning
 from airflow_claude_batch.exceptions import APIError, APIStatusError
 
 KEY = "a-gateways-own-key-0123"

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch import triggers
-from airflow_claude_batch.batch.wake import BatchState, Wake
-from airflow_claude_batch.carrying import heed
+from airflow_claude_batch._airflow.task_loop import heed
+from airflow_claude_batch.batch.wait.wait_result import BatchState, Wake
 from airflow_claude_batch.exceptions import BatchError, ClaudeBatchError
 from airflow_claude_batch.triggers import MessageBatchTrigger
 
@@ -105,7 +105,7 @@ def test_trigger_with_any_arguments_fires_exactly_once(data: st.DataObject) -> N
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triggers, "SETTLE_SECONDS", 0.0)
-    from airflow_claude_batch.batch import watcher
+    from airflow_claude_batch.batch.wait import watcher
 
     monkeypatch.setattr(watcher, "CONNECT_PAUSE_SECONDS", 0.0)
 

@@ -17,12 +17,12 @@ from fuzzing import EXTREMES, Extreme, damaged, fuzzed, json_values, python_valu
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_claude_batch.batch.messages import Defaults, read_request
-from airflow_claude_batch.batch.preflight import Preflight
-from airflow_claude_batch.batch.pricing import PriceTable
-from airflow_claude_batch.batch.requests import CreateBody, Requests, write_requests
+from airflow_claude_batch._airflow.read_messages import elements as read_elements
+from airflow_claude_batch.batch.input.checks import Preflight
+from airflow_claude_batch.batch.input.elements import Defaults, read_request
+from airflow_claude_batch.batch.input.request_file import CreateBody, Requests, write_requests
+from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.exceptions import InputError, InvalidMessageError
-from airflow_claude_batch.inputs import elements as read_elements
 
 PRICES = PriceTable.load()
 TOKEN = "0123456789ab"

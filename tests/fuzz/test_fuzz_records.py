@@ -16,14 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch.api.limits import check_batch_id
-from airflow_claude_batch.batch import ledger as ledgers
-from airflow_claude_batch.batch import manifest, opening, schema, storage
-from airflow_claude_batch.batch.ledger import FolderLedgerStore, Ledger, Part, StateLedgerStore
-from airflow_claude_batch.batch.messages import Request
-from airflow_claude_batch.batch.requests import CreateBody, Requests, content_hash, write_requests
-from airflow_claude_batch.batch.schema import read_schema
+from airflow_claude_batch.batch import start as opening
+from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.input import output_schema as schema
+from airflow_claude_batch.batch.input.elements import Request
+from airflow_claude_batch.batch.input.output_schema import read_schema
+from airflow_claude_batch.batch.input.request_file import CreateBody, Requests, content_hash, write_requests
+from airflow_claude_batch.batch.land import manifest
+from airflow_claude_batch.batch.land.validate_output import OutputValidator
+from airflow_claude_batch.batch.ledger import ledger as ledgers
+from airflow_claude_batch.batch.ledger.ledger import FolderLedgerStore, Ledger, Part, StateLedgerStore
 from airflow_claude_batch.batch.storage import Folder, LocalFolder, ObjectFolder
-from airflow_claude_batch.batch.validator import OutputValidator
 from airflow_claude_batch.exceptions import SubmissionRecordError
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)

@@ -19,18 +19,19 @@ from hypothesis import strategies as st
 from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.wire import MessageBatch, decode
-from airflow_claude_batch.batch import collect, results
-from airflow_claude_batch.batch.landing import Landing
-from airflow_claude_batch.batch.manifest import Manifest
-from airflow_claude_batch.batch.messages import Request
-from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.pricing import PriceTable
-from airflow_claude_batch.batch.requests import Requests, write_requests
-from airflow_claude_batch.batch.schema import read_schema
-from airflow_claude_batch.batch.slots import ForeignSlots, OwnSlots
+from airflow_claude_batch.batch.failures import judge
+from airflow_claude_batch.batch.input.elements import Request
+from airflow_claude_batch.batch.input.output_schema import read_schema
+from airflow_claude_batch.batch.input.request_file import Requests, write_requests
+from airflow_claude_batch.batch.land import download as collect
+from airflow_claude_batch.batch.land import parse_result as results
+from airflow_claude_batch.batch.land.landing import Landing
+from airflow_claude_batch.batch.land.manifest import Manifest
+from airflow_claude_batch.batch.land.match_requests import ForeignSlots, OwnSlots
+from airflow_claude_batch.batch.land.validate_output import OutputValidator
+from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.steps import Policy
 from airflow_claude_batch.batch.storage import LocalFolder
-from airflow_claude_batch.batch.validator import OutputValidator
-from airflow_claude_batch.batch.verdict import judge
 from airflow_claude_batch.exceptions import ResultsError
 from airflow_claude_batch.rows import read_rows
 
@@ -269,7 +270,7 @@ def _file(content: bytes) -> list[bytes]:
 @fuzzed
 @given(data=st.data(), suffix=st.sampled_from([".jsonl", ".parquet"]))
 def test_rows_are_read_or_refused_by_line(data: st.DataObject, suffix: str) -> None:
-    from airflow_claude_batch.batch import parquet
+    from airflow_claude_batch.batch.land import parquet
 
     with submission() as requests, tempfile.TemporaryDirectory() as path:
         with Landing(OwnSlots(requests), prices=PRICES) as landing:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from airflow_claude_batch.api.client import ClaudeClient
 from airflow_claude_batch.api.wire import Usage
-from airflow_claude_batch.batch.pricing import PriceTable
-from airflow_claude_batch.batch.schema import read_schema
-from airflow_claude_batch.batch.validator import OutputValidator
-from airflow_claude_batch.connection import ConnectionValues, config_from_connection
+from airflow_claude_batch.batch.input.output_schema import read_schema
+from airflow_claude_batch.batch.land.validate_output import OutputValidator
+from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.connection.settings import ConnectionValues, config_from_connection
 from airflow_claude_batch.exceptions import ConfigurationError, OutputSchemaError
 from airflow_claude_batch.provider_info import CONNECTION_FIELDS
 

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
+from airflow_fixtures import KEY
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from workbench import KEY
 
-from airflow_claude_batch._compat import AIRFLOW_VERSION, BaseOperator, BaseTrigger, Context, TriggerEvent
+from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION, BaseOperator, BaseTrigger, Context, TriggerEvent
 from airflow_claude_batch.api.auth import ApiKey
-from airflow_claude_batch.connection import EnvironmentApiKey
+from airflow_claude_batch.connection.settings import EnvironmentApiKey
 from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.hooks import DEFAULT_MODEL, ClaudeHook
 from airflow_claude_batch.provider_info import CONNECTION_FIELDS, UI_FIELD_BEHAVIOUR

@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk import task
 from workbench import Workbench
 
-from airflow_claude_batch._compat import TASK_STATE_STORE_SUPPORTED
+from airflow_claude_batch._airflow.compat import TASK_STATE_STORE_SUPPORTED
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from workbench import Workbench
 
-from airflow_claude_batch._compat import TaskDeferred
+from airflow_claude_batch._airflow.compat import TaskDeferred
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
 

@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from workbench import KEY, Workbench
+from airflow_fixtures import KEY
+from workbench import Workbench
 
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.simulator import Fault

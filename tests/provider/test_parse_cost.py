@@ -25,8 +25,8 @@ RUNS = 5
 TOO_HEAVY = (
     "airflow_claude_batch.api",
     "airflow_claude_batch.batch",
-    "airflow_claude_batch.collecting",
-    "airflow_claude_batch.submitting",
+    "airflow_claude_batch._airflow.run_sensor",
+    "airflow_claude_batch._airflow.run_operator",
     "airflow_claude_batch.triggers",
     "anthropic",
     "asgiref",

@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from airflow_claude_batch._compat import AIRFLOW_VERSION, conf
+from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION, conf
 from airflow_claude_batch.hooks import ClaudeHook
 from airflow_claude_batch.provider_info import CONNECTION_FIELDS, get_provider_info
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from airflow.sdk import task
-from workbench import KEY, Workbench
+from airflow_fixtures import KEY
+from workbench import Workbench
 
-from airflow_claude_batch._compat import TaskDeferred
+from airflow_claude_batch._airflow.compat import TaskDeferred
 from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.operators import SendMessageBatchOperator

@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from workbench import KEY, Workbench
+from airflow_fixtures import KEY
+from workbench import Workbench
 
 from airflow_claude_batch import sensors
-from airflow_claude_batch._compat import START_FROM_TRIGGER_SUPPORTED, TaskDeferred
+from airflow_claude_batch._airflow.compat import START_FROM_TRIGGER_SUPPORTED, TaskDeferred
 from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.exceptions import ConfigurationError

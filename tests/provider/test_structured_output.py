@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
+from airflow_fixtures import KEY
 from pydantic import BaseModel, Field, field_validator
-from workbench import KEY
 
 from airflow_claude_batch.exceptions import ConfigurationError, OutputSchemaError, ResultsError
 from airflow_claude_batch.operators import SendMessageBatchOperator

@@ -15,16 +15,16 @@ from airflow.models.trigger import Trigger
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
 from airflow.utils.session import create_session
+from airflow_fixtures import KEY
 from virtual_time import VirtualTimeLoop
 from waiting_world import BODY
-from workbench import KEY
 
 from airflow_claude_batch import triggers
-from airflow_claude_batch._compat import ON_KILL_SUPPORTED
+from airflow_claude_batch._airflow.compat import ON_KILL_SUPPORTED
 from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
-from airflow_claude_batch.batch import watcher
-from airflow_claude_batch.batch.wake import Wake
+from airflow_claude_batch.batch.wait import watcher
+from airflow_claude_batch.batch.wait.wait_result import Wake
 from airflow_claude_batch.simulator import Fault, Simulator
 from airflow_claude_batch.triggers import MessageBatchTrigger
 

@@ -24,7 +24,7 @@ from airflow.sdk import DAG
 from simulator.simulated import jwt
 
 from airflow_claude_batch import triggers
-from airflow_claude_batch._compat import AIRFLOW_VERSION
+from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.sensors import MessageBatchSensor
 from airflow_claude_batch.simulator import Fault, Simulator

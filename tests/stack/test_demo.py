@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from airflow_claude_batch.batch.manifest import Manifest
-from airflow_claude_batch.batch.results import Row
+from airflow_claude_batch.batch.land.manifest import Manifest
+from airflow_claude_batch.batch.land.parse_result import Row
 from demo.__main__ import alone, main
 from demo.demonstration import CONNECTION_ID, Demonstration
 from demo.errors import DemoError

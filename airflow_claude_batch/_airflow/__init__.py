@@ -1,0 +1,1 @@
+"""How tasks use the core: everything that needs Airflow, except the classes that DAG authors import."""

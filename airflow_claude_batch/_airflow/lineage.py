@@ -1,0 +1,77 @@
+"""What others learn of a submission's end: the events of outlet assets, and OpenLineage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    from airflow_claude_batch._airflow.compat import Context
+    from airflow_claude_batch.batch.land.manifest import Manifest
+
+#: Of the manifest: what fits an event, and holds no prompt and no answer.
+_TOLD: Final = ("submission_id", "status", "request_count", "counts", "usage", "cost", "results_path")
+
+
+class LineageMixin:
+    """Remembers how the submission of a task has ended, for those who ask the task afterwards."""
+
+    _concluded: Manifest | None = None
+
+    def conclude(self, manifest: Manifest, context: Context) -> None:
+        """Take note of the end, and tell it to the events of the task's outlet assets.
+
+        The ``extra`` of each gets the manifest's ``submission_id``, ``status``, ``request_count``, ``counts``,
+        ``usage``, ``cost`` and ``results_path``, beside what the author put there.
+        """
+        from airflow.sdk import Asset
+
+        self._concluded = manifest
+        for outlet in getattr(self, "outlets", None) or ():
+            if isinstance(outlet, Asset):
+                event = context["outlet_events"][outlet]
+                event.extra = {**event.extra, **summary(manifest)}
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+        """Give OpenLineage the rows as output dataset and the summary as run facet ``claudeBatch``.
+
+        The process that asks is the one in which the task has ended, so nothing needs to be looked up.
+        """
+        from airflow.providers.openlineage.extractors import OperatorLineage
+        from openlineage.client.event_v2 import OutputDataset
+        from openlineage.client.facet_v2 import RunFacet, output_statistics_output_dataset
+
+        manifest = self._concluded
+        if manifest is None:
+            return OperatorLineage()
+        rows = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=_row_count(manifest))
+        outputs = [
+            OutputDataset(namespace=namespace, name=name, outputFacets={"outputStatistics": rows})
+            for namespace, name in _dataset(manifest)
+        ]
+        facet = RunFacet().with_additional_properties(**summary(manifest))
+        return OperatorLineage(outputs=outputs, run_facets={"claudeBatch": facet})
+
+
+def summary(manifest: Manifest) -> dict[str, Any]:
+    """The counts and the cost of a submission, as JSON."""
+    told = manifest.to_xcom()
+    return {name: told[name] for name in _TOLD}
+
+
+def _row_count(manifest: Manifest) -> int:
+    """How many rows stand in the file: all of them once it has ended."""
+    unwritten = 0 if manifest.status == "ended" else manifest.counts.get("missing", 0)
+    return manifest.request_count - unwritten
+
+
+def _dataset(manifest: Manifest) -> list[tuple[str, str]]:
+    """Namespace and name by OpenLineage's rules; none if nothing is landed. Who connects is no part of the name."""
+    if manifest.results_path is None or not _row_count(manifest):
+        return []
+    parts = urlsplit(manifest.results_path)
+    if parts.scheme in ("", "file"):
+        return [("file", parts.path)]
+    return [(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", parts.path.lstrip("/"))]

@@ -1,0 +1,1 @@
+"""Read, check and store the requests of a submission."""

@@ -1,0 +1,1 @@
+"""Turn result streams into one row per request, in input order."""

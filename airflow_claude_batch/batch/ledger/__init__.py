@@ -1,0 +1,1 @@
+"""The durable record of a submission: parts, intents, batch ids, rounds."""

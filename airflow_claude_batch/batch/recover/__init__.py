@@ -1,0 +1,1 @@
+"""Find out what happened to a create call whose response was lost."""

@@ -1,0 +1,123 @@
+"""Settling an intent: a create that was begun and of which nobody here knows the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from airflow_claude_batch.api.wire import MessageBatch
+from airflow_claude_batch.batch.ledger.ledger import Part, Record
+from airflow_claude_batch.batch.observer import Observer
+from airflow_claude_batch.batch.recover import decide as reconcile
+from airflow_claude_batch.batch.recover import search
+from airflow_claude_batch.batch.steps import Policy, Waiting
+from airflow_claude_batch.exceptions import SubmissionUnknownError
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.api.client import ClaudeClient
+
+log = logging.getLogger(__name__)
+
+
+def settle_intents(
+    record: Record,
+    client: ClaudeClient,
+    policy: Policy,
+    *,
+    clock: Callable[[], datetime],
+    deadline: datetime,
+    observer: Observer,
+) -> Waiting | None:
+    """Give every intent its batch, or forget it as never arrived; None when that is done.
+
+    :raises SubmissionUnknownError: the API gives no way to know, and the author did not say to send again.
+    """
+    for part in record.ledger.intents:
+        wait = _settle(part, record, client, policy, clock=clock, deadline=deadline, observer=observer)
+        if wait is not None:
+            return wait
+    return None
+
+
+def record_batch(record: Record, part: Part, batch: MessageBatch) -> None:
+    """Write down whose batch this is, before anything else happens."""
+    known = msgspec.structs.replace(part, batch_id=batch.id, created_at=batch.created_at, expires_at=batch.expires_at)
+    ledger = record.ledger.with_part(known)
+    first = min(at for at in (ledger.created_at, batch.created_at) if at is not None)
+    record.save(msgspec.structs.replace(ledger, created_at=first))
+    log.info("Message batch %s: %d requests, expires %s", batch.id, part.count, batch.expires_at)
+
+
+def _settle(
+    part: Part,
+    record: Record,
+    client: ClaudeClient,
+    policy: Policy,
+    *,
+    clock: Callable[[], datetime],
+    deadline: datetime,
+    observer: Observer,
+) -> Waiting | None:
+    record.check_ownership()
+    listing = search.list_since(client, part, clock=clock)
+    candidates = listing.batches
+    decision = reconcile.reconcile(part, candidates, known=record.ledger.batch_ids, now=listing.now)
+    if isinstance(decision, reconcile.Peek):
+        candidates = _peeked(candidates, decision.batch_ids, client)
+        decision = reconcile.reconcile(part, candidates, known=record.ledger.batch_ids, now=listing.now)
+    match decision:
+        case reconcile.Adopt(batch_id):
+            log.info("Found the batch of a create whose answer was lost: %s", batch_id)
+            record_batch(record, part, listing.found[batch_id])  # as listed: a look-up may meet a blip
+            observer.recovered("adopted")
+        case reconcile.Wait(batch_ids, until):
+            # ``until`` is by the API's clock; a duration carries it over to ours.
+            ours = deadline if until is None else clock() + (until - listing.now)
+            _log_wait(part, batch_ids)
+            return Waiting(batch_ids, "any", ours, "looking for a create whose answer was lost")
+        case reconcile.Stop(batch_ids) if policy.on_lost == "stop":
+            raise SubmissionUnknownError(_unknown(part, batch_ids))
+        case _:
+            log.info("A create of %d requests never arrived; they may be sent", part.count)
+            record.save(record.ledger.without_part(part))
+            observer.recovered("sent_again")
+    return None
+
+
+def _peeked(
+    candidates: tuple[reconcile.Candidate, ...], batch_ids: tuple[str, ...], client: ClaudeClient
+) -> tuple[reconcile.Candidate, ...]:
+    return tuple(
+        dataclasses.replace(batch, first_custom_id=search.first_custom_id(client, batch.batch_id))
+        if batch.batch_id in batch_ids
+        else batch
+        for batch in candidates
+    )
+
+
+def _log_wait(part: Part, batch_ids: tuple[str, ...]) -> None:
+    log.info(
+        "A create of %d requests, begun %s, has no known answer. Its batch may be: %s",
+        part.count,
+        part.intended_at,
+        ", ".join(batch_ids) or "none that is listed yet",
+    )
+
+
+def unknown_create(part: Part) -> SubmissionUnknownError:
+    """What to say when the time is over before a create could be settled."""
+    return SubmissionUnknownError(_unknown(part, ()))
+
+
+def _unknown(part: Part, batch_ids: tuple[str, ...]) -> str:
+    return (
+        f"A create of {part.count} requests, begun {part.intended_at:%Y-%m-%d %H:%M:%S} UTC, has no known answer, "
+        "and the API gives no way to tell what became of it. Batches that it may have become: "
+        f"{', '.join(batch_ids) or 'none listed'} (custom_ids would begin with {part.token}). Nothing was sent "
+        "again. A retry looks again; on_lost='resend' sends these requests again and may pay for them twice."
+    )

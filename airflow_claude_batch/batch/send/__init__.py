@@ -1,0 +1,1 @@
+"""Create message batches, part by part and round by round."""

@@ -1,0 +1,224 @@
+"""The price before and the bill after, as a user meets them: in the log, in errors, in the manifest."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from workbench import Run, Workbench
+
+from airflow_claude_batch._airflow.task_loop import price_table
+from airflow_claude_batch.exceptions import ConfigurationError
+from airflow_claude_batch.operators import SendMessageBatchOperator
+from airflow_claude_batch.sensors import MessageBatchSensor
+from airflow_claude_batch.simulator import Fault
+
+pytestmark = [pytest.mark.airflow, pytest.mark.usefixtures("claude_default")]
+
+MESSAGES = [
+    {"prompt": "Why is the sky blue?", "model": "claude-haiku-5-5"},
+    {"prompt": "Why is the sea salty?", "model": "claude-opus-5-5"},
+]
+
+
+def ask(bench: Workbench, **arguments: Any) -> Run:
+    with bench.dag("costs") as dag:
+        SendMessageBatchOperator(
+            task_id="ask", **{"messages": MESSAGES, "wait_for_completion": True, "max_tokens": 100, **arguments}
+        )
+    return bench.run(dag)
+
+
+def logged(caplog: pytest.LogCaptureFixture, begins: str) -> list[str]:
+    """The lines of the one message that begins so."""
+    (message,) = (record.getMessage() for record in caplog.records if record.getMessage().startswith(begins))
+    lines: list[str] = message.splitlines()
+    return lines
+
+
+def prices(monkeypatch: pytest.MonkeyPatch, path: Path, text: str) -> str:
+    file = path / "prices.json"
+    file.write_text(text)
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__PRICES_PATH", str(file))
+    return str(file)
+
+
+def test_the_log_has_the_estimate_and_the_bill_as_tables(bench: Workbench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    manifest = ask(bench).xcom("ask")
+
+    estimate = logged(caplog, "Estimate of what is to be sent:")
+    assert estimate[1].split() == ["lower", "expected", "upper"]
+    bill = logged(caplog, "Bill:")
+    assert [line.split("  ")[0] for line in bill[2:]] == [
+        "claude-haiku-5-5",
+        "claude-opus-5-5",
+        "all",
+        "expected before",
+        "without the batch discount",
+        "without the prompt cache",
+    ]
+    assert len({len(line) for line in estimate[1:5]}) == len({len(line) for line in bill[1:]}) == 1  # columns
+    columns = {line[:28].strip(): line[28:].split() for line in bill[2:]}
+    assert columns["all"][0] == "2"
+    assert float(columns["all"][-1]) == pytest.approx(float(manifest["cost"]["usd"]), abs=5e-7)
+    assert float(columns["without the batch discount"][-1]) == pytest.approx(2 * float(columns["all"][-1]), abs=2e-6)
+
+
+def test_the_sensor_s_log_has_the_bill(bench: Workbench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with bench.dag("two_tasks") as dag:
+        send = SendMessageBatchOperator(task_id="send", messages=MESSAGES)
+        MessageBatchSensor(task_id="wait", batch=send.output, deferrable=True)
+
+    manifest = bench.run(dag).xcom("wait")
+
+    assert logged(caplog, "Bill:")[2].startswith("claude-haiku-5-5")
+    assert manifest["cost"]["estimated_usd"] is not None
+
+
+def test_count_tokens_that_refuses_leaves_an_estimate_by_length(
+    bench: Workbench, simulator: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    simulator.inject(Fault(do="status", on="count_tokens", status=429, retry_after=30, times=None))
+
+    run = ask(bench)
+
+    assert run.states == {"ask": "success"}
+    assert run.xcom("ask")["estimate"]["measured_requests"] == 0
+    assert any("Counting ended early: RateLimitError" in line for line in logged(caplog, "Estimate"))
+    assert simulator.books()["calls"]["count_tokens"] <= 2
+
+
+@pytest.mark.parametrize("models", [["claude-novella-7"], ["claude-novella-7", "claude-haiku-5-5"]])
+@pytest.mark.parametrize(
+    "simulator", [{"answer": lambda params, n: {"content": "yes", "model": params["system"]}}], indirect=True
+)
+def test_a_model_without_a_price_is_counted_and_named(
+    models: list[str], bench: Workbench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also beside one that has a price, whose part of the bill is known."""
+    messages = [{"prompt": "Why?", "model": "claude-haiku-5-5", "system": model} for model in models]
+
+    run = ask(bench, messages=messages)
+
+    manifest = run.xcom("ask")
+    assert run.states == {"ask": "success"}
+    assert manifest["cost"]["usd"] is None
+    assert manifest["cost"]["unpriced_models"] == ["claude-novella-7"]
+    assert manifest["by_model"]["claude-novella-7"]["usd"] is None
+    assert manifest["by_model"]["claude-novella-7"]["usage"]["input_tokens"] > 0
+    assert all(manifest["by_model"][model]["usd"] is not None for model in models[1:])
+    assert manifest["responses"][0]["cost_usd"] is None
+    assert "No price is known for claude-novella-7" in caplog.text
+
+
+# ---------------------------------------------------------------- what is refused before anything is sent
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"models": {"claude-opus-5-5": {"rates": {"inptu": "4"}}}}', "'claude-opus-5-5': .*`inptu`"),
+        ('{"currency": "EUR"}', "'the top level': Invalid enum value 'EUR'"),
+        ('{"models": {"claude-opus-5-5": {"rates": {"input": "-4"}}}}', "'claude-opus-5-5': .*negative"),
+        ('{"models": {', "cannot be read: Expecting property name.*line 1 column 13"),
+    ],
+    ids=["typo", "currency", "negative", "no JSON"],
+)
+def test_a_prices_file_that_is_wrong_is_named_with_its_entry(
+    text: str, says: str, bench: Workbench, simulator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = prices(monkeypatch, tmp_path, text)
+
+    run = ask(bench)
+
+    assert run.states == {"ask": "failed"}
+    assert path in run.error("ask")
+    with pytest.raises(AssertionError, match=says):
+        raise AssertionError(run.error("ask"))
+    assert simulator.books()["batches"] == []
+
+
+def test_a_prices_file_changes_the_bill(bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ask(bench).xcom("ask")["by_model"]
+    rates = {"input": 8, "output": "40", "cache_write_5m": 10, "cache_write_1h": 16, "cache_read": 0.4}
+    prices(monkeypatch, tmp_path, json.dumps({"models": {"claude-opus-5-5": {"rates": rates}}}))
+
+    after = ask(bench).xcom("ask")["by_model"]
+
+    assert float(after["claude-opus-5-5"]["usd"]) == pytest.approx(2 * float(before["claude-opus-5-5"]["usd"]))
+    assert after["claude-haiku-5-5"] == before["claude-haiku-5-5"]
+
+
+def test_prices_of_the_setting_lie_over_those_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {"input": "8", "output": "40", "cache_write_5m": "10", "cache_write_1h": "16", "cache_read": "0.4"}
+    prices(monkeypatch, tmp_path, json.dumps({"models": {"claude-novella-7": {"rates": rates}}}))
+    setting = {"models": {"claude-novella-7": {"rates": {"input": "9"}}}}
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__PRICES", json.dumps(setting))
+
+    entry = price_table().lookup("claude-novella-7")
+
+    assert entry is not None
+    assert entry.rates is not None
+    assert (str(entry.rates.input), str(entry.rates.output)) == ("9", "40")
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"models": {"claude-opus-5-5": {"rates": {"inptu": 1}}}}', "{", '"x"'])
+def test_prices_of_the_setting_that_are_wrong_are_named(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__PRICES", text)
+
+    with pytest.raises(ConfigurationError, match=r"^\[claude_batch\] prices(:| cannot be read)"):
+        price_table()
+
+
+# ---------------------------------------------------------------- the API's catalogue of models
+
+
+def test_the_catalogue_is_asked_once_for_each_model(bench: Workbench, simulator: Any) -> None:
+    assert ask(bench).states == {"ask": "success"}
+
+    assert simulator.books()["calls"]["models"] == 2
+
+
+def test_a_catalogue_that_refuses_stops_nothing(bench: Workbench, simulator: Any) -> None:
+    simulator.inject(Fault(do="status", on="models", status=403, times=None))
+
+    assert ask(bench).states == {"ask": "success"}
+    assert simulator.books()["calls"]["models"] == 1
+
+
+def test_a_dry_run_refuses_a_retired_model(bench: Workbench) -> None:
+    run = ask(bench, messages=[*MESSAGES, {"prompt": "a", "model": "claude-3-haiku-20240307"}], dry_run=True)
+
+    assert "messages[2], and 1 requests in all" in run.error("ask")
+    assert "claude-haiku-4-5-20251001 replaces it" in run.error("ask")
+
+
+def test_the_deployment_s_limit_is_named_by_its_setting(
+    bench: Workbench, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__MAX_COST_PER_SUBMISSION", "0.0001")
+
+    run = ask(bench, max_cost=5)
+
+    assert run.states == {"ask": "failed"}
+    assert "is above [claude_batch] max_cost_per_submission, $0.000100. Nothing was sent." in run.error("ask")
+    assert simulator.books()["batches"] == []
+
+
+@pytest.mark.parametrize("value", ["-1", "much"])
+def test_a_deployment_s_limit_that_is_no_amount_is_refused(
+    value: str, bench: Workbench, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__MAX_COST_PER_SUBMISSION", value)
+
+    run = ask(bench)
+
+    assert f"max_cost_per_submission must be an amount of US dollars such as 12.50, not {value!r}" in run.error("ask")
+    assert simulator.books()["batches"] == []

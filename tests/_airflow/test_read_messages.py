@@ -1,0 +1,281 @@
+"""From the operator's arguments to the requests that would be sent. No database, nothing is sent."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import ObjectStoragePath
+from airflow.sdk.io import attach
+from airflow_fixtures import KEY
+from stores import BlockStore
+
+from airflow_claude_batch._airflow.read_messages import write_input
+from airflow_claude_batch._airflow.rendering import Unshown
+from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.exceptions import ConfigurationError, InputError, InvalidMessageError
+from airflow_claude_batch.hooks import ClaudeHook
+from airflow_claude_batch.operators import SendMessageBatchOperator
+
+TABLE = PriceTable.load()
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch) -> ClaudeHook:
+    connection = {"conn_type": "claude", "password": KEY, "extra": {"model": "claude-haiku-5-5"}}
+    monkeypatch.setenv("AIRFLOW_CONN_CLAUDE_DEFAULT", json.dumps(connection))
+    return ClaudeHook()
+
+
+def sent(hook: ClaudeHook, messages: Any, **arguments: Any) -> list[dict[str, Any]]:
+    """The params that would go on the wire."""
+    file = io.BytesIO()
+    write_input(SendMessageBatchOperator(task_id="t", messages=messages, **arguments), hook, TABLE, file)
+    return [json.loads(line)["params"] for line in file.getvalue().splitlines()]
+
+
+def prompts(params: list[dict[str, Any]]) -> list[Any]:
+    return [item["messages"][0]["content"] for item in params]
+
+
+# ---------------------------------------------------------------- where elements come from
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        pytest.param(["a", "b"], id="list"),
+        pytest.param(("a", "b"), id="tuple"),
+        pytest.param(iter(["a", "b"]), id="iterator"),
+        pytest.param({"a": 1, "b": 2}.keys(), id="view"),
+        pytest.param(Unshown(["a", "b"], "from a template"), id="rendered"),
+    ],
+)
+def test_elements_of_any_iterable_are_read(messages: Any, hook: ClaudeHook) -> None:
+    assert prompts(sent(hook, messages)) == ["a", "b"]
+
+
+LINES = b'"a"\n\n  \n{"key": 7, "prompt": "b"}\r\n[{"role": "user", "content": "\xc3\xa4\xe2\x80\xa8"}]'
+
+
+@pytest.mark.parametrize("name", ["messages.jsonl", "messages.jsonl.gz"])
+@pytest.mark.parametrize("kind", [str, Path, ObjectStoragePath, "file://{}".format], ids=["text", "Path", "OSP", "URI"])
+def test_lines_of_a_file_are_elements(name: str, kind: Any, hook: ClaudeHook, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(LINES) if name.endswith("gz") else LINES)
+
+    assert prompts(sent(hook, kind(str(path)))) == ["a", "b", "ä\u2028"]
+
+
+@pytest.mark.parametrize("name", ["messages.jsonl", "messages.jsonl.gz"])
+def test_lines_of_a_large_object_are_read_once_and_never_held(name: str, hook: ClaudeHook) -> None:
+    """The clients of object stores read by blocks of megabytes: not one for each line."""
+    lines = b"".join(b'"%d %s"\n' % (number, b"x" * 1000) for number in range(20_000))
+    store = BlockStore(gzip.compress(lines, 1) if name.endswith("gz") else lines)
+    attach("s3", conn_id=name, fs=store)
+    operator = SendMessageBatchOperator(task_id="t", messages=f"s3://{name}@bucket/{name}")
+
+    tracemalloc.start()
+    with Path(os.devnull).open("wb") as sink:
+        assert write_input(operator, hook, TABLE, sink) == 20_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert store.handed_out == len(store.data)
+    assert peak < len(lines)
+
+
+def damaged(data: bytes) -> bytes:
+    """A gzip file whose content is not what its header promises."""
+    return data[:10] + b"\xff" * 20 + data[30:]
+
+
+MANY = b"".join(b'"prompt %d"\n' % number for number in range(1000))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        pytest.param("m.jsonl", None, ["there is no file", "m.jsonl"], id="missing"),
+        pytest.param("m.jsonl.gz", None, ["there is no file", "m.jsonl.gz"], id="missing, compressed"),
+        pytest.param("m.jsonl", b"", ["messages is empty"], id="empty"),
+        pytest.param("m.jsonl", b"\n\n", ["messages is empty"], id="blank lines"),
+        pytest.param("m.jsonl", b'"a"\n"b', ["line 2 of", "is not JSON"], id="cut"),
+        pytest.param("m.jsonl", b'"a"\n\n{"prompt": secret}\n', ["line 3 of", "is not JSON"], id="not JSON"),
+        pytest.param("m.jsonl", b'"a"\n"secret\xff"\n', ["line 2 of", "is not JSON"], id="not UTF-8"),
+        pytest.param("m.jsonl", b'"a"\n7\n', ["messages[1] is a int"], id="element of the wrong type"),
+        pytest.param(
+            "m.jsonl",
+            b'"a"\n\n\n{"prompt": ""}\n',
+            ["line 4 of", "m.jsonl: messages[1]"],
+            id="empty prompt",
+        ),
+        pytest.param("m.jsonl.gz", gzip.compress(MANY)[:-9], ["breaks off after line", "Write it again"], id="gz cut"),
+        pytest.param("m.jsonl.gz", damaged(gzip.compress(MANY)), ["breaks off after line"], id="gz damaged"),
+        pytest.param("m.jsonl.gz", MANY, ["breaks off after line 0", "Not a gzipped file"], id="not gz"),
+        pytest.param("m.json", b"[]", ["not the path of a .jsonl or .jsonl.gz file"], id="another kind of file"),
+    ],
+)
+def test_file_that_cannot_be_read_is_refused_with_the_line(
+    name: str, data: bytes | None, says: list[str], hook: ClaudeHook, tmp_path: Path
+) -> None:
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+
+    with pytest.raises(InputError) as error:
+        sent(hook, str(tmp_path / name))
+    for words in says:
+        assert words in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_uri_that_no_provider_serves_is_refused_with_the_remedy(hook: ClaudeHook) -> None:
+    with pytest.raises(ConfigurationError, match=r"s3://b/m\.jsonl cannot be reached.*Install the Airflow provider"):
+        sent(hook, "s3://b/m.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("messages", "says"),
+    [
+        pytest.param([], "messages is empty: there is nothing to send", id="empty list"),
+        pytest.param(
+            None, "messages is None: the task or template that it comes from has given nothing. Give a list", id="None"
+        ),
+        pytest.param(7, "messages is of type int. Give a list of elements", id="number"),
+        pytest.param(b"a prompt", "messages is of type bytes. Give a list of elements", id="bytes"),
+        pytest.param(
+            {"prompt": "a"},
+            "messages is of type dict. Give a list of elements (of one, for a single one)",
+            id="one element",
+        ),
+        pytest.param("a prompt", "For a single prompt give a list of one", id="one prompt"),
+        pytest.param(["a", 7], "messages[1] is a int", id="element of the wrong type"),
+        pytest.param(["a", ""], "messages[1].messages[0]: the text is empty", id="empty prompt"),
+        pytest.param(["a", {"prompt": "b", "max_tokens": True}], "messages[1]: 'max_tokens' must be", id="bool"),
+        pytest.param(
+            [{"key": "x", "prompt": "a"}, "b", {"key": "x", "prompt": "c"}],
+            "messages[0] and messages[2] have the same key",
+            id="duplicate keys",
+        ),
+        pytest.param(
+            ["a", {"key": 0, "prompt": "b"}], "messages[0] and messages[1] have the same key", id="default key"
+        ),
+        pytest.param([{"prompt": "a", "params": {"metadata": {1, 2}}}], "params.metadata is a set", id="not JSON"),
+        pytest.param([{"prompt": "a", "params": {"top": float("nan")}}], "params.top is nan", id="NaN"),
+        pytest.param(["a\ud800"], "messages[0].content has a lone surrogate", id="lone surrogate"),
+        pytest.param([{"prompt": "a", "max_tokens": 10**9}], "claude-haiku-5-5 gives at most", id="beyond the model"),
+    ],
+)
+def test_messages_that_cannot_be_sent_are_refused(messages: Any, says: str, hook: ClaudeHook) -> None:
+    with pytest.raises(InputError) as error:
+        sent(hook, messages)
+
+    assert says in str(error.value)
+
+
+def test_nothing_of_a_refused_element_s_text_is_said(hook: ClaudeHook) -> None:
+    with pytest.raises(InvalidMessageError) as error:
+        sent(hook, [{"prompt": "my secret \ud800"}])
+
+    assert "secret" not in str(error.value)
+    assert error.value.__cause__ is None
+
+
+# ---------------------------------------------------------------- the operator's own arguments
+
+
+def test_arguments_reach_every_request(hook: ClaudeHook) -> None:
+    (params,) = sent(
+        hook,
+        ["a"],
+        model="claude-sonnet-5",
+        max_tokens="100",
+        system=Unshown("be brief", "the system prompt"),
+        request_params={"metadata": {"user_id": "u"}},
+    )
+
+    assert params == {
+        "model": "claude-sonnet-5",
+        "max_tokens": 100,
+        "metadata": {"user_id": "u"},
+        "messages": [{"role": "user", "content": "a"}],
+        "system": "be brief",
+    }
+
+
+def test_model_is_the_connection_s_unless_the_task_or_the_element_names_one(
+    hook: ClaudeHook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = ["a", {"prompt": "b", "model": "claude-sonnet-5"}]
+    monkeypatch.setenv("AIRFLOW_CONN_PLAIN", json.dumps({"conn_type": "claude", "password": KEY}))
+
+    assert [params["model"] for params in sent(hook, messages)] == ["claude-haiku-5-5", "claude-sonnet-5"]
+    assert [params["model"] for params in sent(hook, messages, model="claude-opus-5-5")] == [
+        "claude-opus-5-5",
+        "claude-sonnet-5",
+    ]
+    assert sent(ClaudeHook("plain"), ["a"])[0]["model"] == "claude-opus-5-5"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        pytest.param({"max_tokens": "many"}, "'max_tokens' must be a whole number, not 'many'", id="max_tokens"),
+        pytest.param({"max_tokens": "-5"}, "'max_tokens' must be a whole number, not '-5'", id="below 0"),
+        pytest.param({"max_tokens": 0}, "'max_tokens' must be at least 1", id="0"),
+        pytest.param({"request_params": "thinking"}, "request_params is a str. Give a mapping", id="request_params"),
+        pytest.param({"request_params": ["a"]}, "request_params is a list. Give a mapping", id="a list of them"),
+        pytest.param({"system": 7}, "'system' must be a string or a list of content blocks", id="system"),
+        pytest.param({"cache_system": True}, "cache_system=True needs a system prompt", id="nothing to cache"),
+        pytest.param({"cache_system": True, "system": ["a"]}, "system must be a string or a list", id="blocks"),
+        pytest.param({"request_params": {"stream": True}}, "a batch cannot stream", id="stream"),
+        pytest.param({"request_params": {"temperature": 0.5}}, "has no 'temperature'", id="temperature"),
+        pytest.param(
+            {"model": "claude-haiku-4-5", "request_params": {"inference_geo": "us"}},
+            "claude-haiku-4-5-20251001 refuses inference_geo: leave it out",
+            id="inference_geo before 4.6",
+        ),
+    ],
+)
+def test_arguments_that_cannot_be_sent_are_refused(arguments: dict[str, Any], says: str, hook: ClaudeHook) -> None:
+    with pytest.raises(InputError) as error:
+        sent(hook, ["a"], **arguments)
+
+    assert says in str(error.value)
+
+
+def test_cached_system_prompt_is_marked_at_its_end(hook: ClaudeHook) -> None:
+    mark = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    blocks = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+
+    assert sent(hook, ["x"], system="a", cache_system=True)[0]["system"] == [{"type": "text", "text": "a", **mark}]
+    assert sent(hook, ["x"], system=blocks, cache_system=True)[0]["system"] == [blocks[0], {**blocks[1], **mark}]
+
+
+def test_missing_connection_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="nowhere"):
+        sent(ClaudeHook("nowhere"), ["a"])
+
+
+def test_100_000_elements_are_written_one_by_one(hook: ClaudeHook) -> None:
+    """A list from upstream is in memory already; what is made of it must not be."""
+
+    class Sink(io.RawIOBase):
+        count = largest = 0
+
+        def write(self, data: Any) -> int:
+            self.count += 1
+            self.largest = max(self.largest, len(data))
+            return len(data)
+
+    sink = Sink()
+    operator = SendMessageBatchOperator(task_id="t", messages=(f"prompt {number}" for number in range(100_000)))
+
+    assert write_input(operator, hook, TABLE, sink) == sink.count == 100_000  # type: ignore[arg-type]
+    assert sink.largest < 300

@@ -1,0 +1,209 @@
+"""Where submissions keep their files, on a disk and in an object store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import task
+from airflow.sdk.io import attach
+from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import given
+from hypothesis import strategies as st
+from workbench import Workbench
+
+from airflow_claude_batch._airflow.results_folder import folder_at, own_folder, parent_of, results_root, submission_id
+from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
+from airflow_claude_batch.exceptions import ConfigurationError
+from airflow_claude_batch.operators import SendMessageBatchOperator
+from airflow_claude_batch.rows import read_rows
+from airflow_claude_batch.sensors import MessageBatchSensor
+
+
+@dataclass
+class TaskInstance:
+    """What names a task instance."""
+
+    dag_id: str = "dag"
+    run_id: str = "manual__2026-11-22T09:00:00+00:00"
+    task_id: str = "send"
+    map_index: int | None = -1
+
+
+@pytest.fixture
+def memory() -> Iterator[MemoryFileSystem]:
+    """An object store in this process, as ``memory://``."""
+    store = MemoryFileSystem()
+    attach(protocol="memory", fs=store)
+    store.store.clear()
+    yield store
+    store.store.clear()
+
+
+# ---------------------------------------------------------------- which folder
+
+
+@pytest.mark.parametrize(
+    ("ti", "path"),
+    [
+        pytest.param(TaskInstance(), "dag/manual__2026-11-22T09:00:00+00:00/send", id="plain"),
+        pytest.param(TaskInstance(map_index=None), "dag/manual__2026-11-22T09:00:00+00:00/send", id="no map index"),
+        pytest.param(TaskInstance(map_index=0), "dag/manual__2026-11-22T09:00:00+00:00/send/0", id="mapped"),
+        pytest.param(
+            TaskInstance(task_id="group.send"), "dag/manual__2026-11-22T09:00:00+00:00/group.send", id="group"
+        ),
+        pytest.param(TaskInstance(run_id="../../etc"), "dag/..%2F..%2Fetc/send", id="climbing"),
+        pytest.param(TaskInstance(run_id=".."), "dag/%2E%2E/send", id="parent"),
+        pytest.param(TaskInstance(dag_id="."), "%2E/manual__2026-11-22T09:00:00+00:00/send", id="itself"),
+        pytest.param(TaskInstance(run_id="a b?#%"), "dag/a%20b%3F%23%25/send", id="odd characters"),
+    ],
+)
+def test_folder_of_a_task_instance_is_named_after_it(ti: TaskInstance, path: str, tmp_path: Path) -> None:
+    folder = own_folder(f"{tmp_path}/", ti)
+
+    assert isinstance(folder, LocalFolder)
+    assert folder.path == tmp_path / path
+
+
+NAMES = st.text(min_size=1, max_size=20) | st.text("ä漢😀", min_size=30, max_size=250)
+
+
+@given(
+    first=st.tuples(NAMES, NAMES, NAMES, st.integers(-1, 5)), second=st.tuples(NAMES, NAMES, NAMES, st.integers(-1, 5))
+)
+def test_folders_never_leave_the_root_and_no_two_tasks_share_one(first: Any, second: Any) -> None:
+    folders = [own_folder("/root", TaskInstance(*names)) for names in (first, second)]
+
+    for folder, names in zip(folders, (first, second), strict=True):
+        assert isinstance(folder, LocalFolder)
+        parts = folder.path.relative_to("/root").parts
+        assert len(parts) == 3 + (names[3] >= 0)
+        assert not {"..", "."}.intersection(parts)
+        assert max(map(len, parts)) <= 255
+    if first != second:
+        assert folders[0].uri("") != folders[1].uri("") or first[3] != second[3]
+        assert submission_id(TaskInstance(*first)) != submission_id(TaskInstance(*second))
+
+
+def test_folder_of_ids_in_another_script_can_be_made(tmp_path: Path) -> None:
+    """Airflow takes 250 letters of any script, disks take 255 bytes."""
+    folders = [own_folder(str(tmp_path), TaskInstance(dag_id="漢" * 249 + last)) for last in "字語"]
+    for folder in folders:
+        folder.check_writable()
+
+    assert len({folder.uri("") for folder in folders}) == 2
+
+
+def test_submission_is_the_same_for_every_try() -> None:
+    assert submission_id(TaskInstance()) == submission_id(TaskInstance())
+    assert re.fullmatch("[0-9a-f]{16}", submission_id(TaskInstance()))
+
+
+def test_root_is_the_task_s_the_deployment_s_or_airflow_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    assert results_root(None) == str(tmp_path / "claude_batch")
+
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__RESULTS_PATH", "s3://bucket/batches")
+    assert results_root(None) == "s3://bucket/batches"
+    assert results_root("/mine") == "/mine"
+
+
+def test_home_directory_may_be_written_short() -> None:
+    folder = folder_at("~/batches")
+
+    assert isinstance(folder, LocalFolder)
+    assert folder.path == Path.home() / "batches"
+
+
+# ---------------------------------------------------------------- which storage
+
+
+@pytest.mark.parametrize("uri", ["/data/x", "file:///data/x", "local:///data/x"])
+def test_local_uris_are_folders_on_the_disk(uri: str) -> None:
+    folder = folder_at(uri)
+
+    assert isinstance(folder, LocalFolder)
+    assert folder.uri("a") == "/data/x/a"
+
+
+def test_other_uris_are_folders_in_a_store_under_the_author_s_name(memory: MemoryFileSystem) -> None:
+    folder = folder_at("memory://bucket/batches/")
+
+    assert isinstance(folder, ObjectFolder)
+    assert folder.uri("a.json") == "memory://bucket/batches/a.json"
+    with folder.writing("a.json") as file:
+        file.write(b"x")
+    again, name = parent_of("memory://bucket/batches/a.json")
+    found = again.open(name)
+    assert found is not None
+    with found:
+        assert found.read() == b"x"
+
+
+def test_file_has_a_parent_wherever_it_is() -> None:
+    assert parent_of("/data/x/results.jsonl")[1] == "results.jsonl"
+    assert parent_of("/data/x/results.jsonl")[0].uri("b") == "/data/x/b"
+    assert parent_of("results.jsonl")[0].uri("b") == "b"
+
+
+def test_scheme_that_no_provider_serves_is_refused_with_the_remedy() -> None:
+    with pytest.raises(ConfigurationError, match=r"s3://bucket/x cannot be reached: .*Install the Airflow provider"):
+        folder_at("s3://bucket/x")
+
+
+# ---------------------------------------------------------------- the whole way
+
+
+@pytest.mark.airflow
+def test_submissions_live_in_an_object_store(
+    bench: Workbench, claude_default: str, simulator: Any, memory: MemoryFileSystem
+) -> None:
+    @task
+    def ids(manifest: dict[str, Any]) -> list[str]:
+        return list(manifest["batch_ids"])
+
+    def dag(*messages: str) -> Any:
+        with bench.dag("stored") as dag:
+            root = {"results_path": "memory://bucket/batches"}
+            ask = SendMessageBatchOperator(task_id="ask", messages=list(messages), wait_for_completion=True, **root)
+            sent = SendMessageBatchOperator(task_id="send", messages=list(messages), **root)
+            MessageBatchSensor(task_id="wait", batch=sent.output, deferrable=False)
+            MessageBatchSensor(task_id="foreign", batch=ids(sent.output), deferrable=False, **root)
+            ask >> sent
+        return dag
+
+    run = bench.run(dag("a", "b"))
+    assert set(run.states.values()) == {"success"}
+    for task_id, folder in {"ask": "ask", "wait": "send", "foreign": "foreign"}.items():
+        manifest = run.xcom(task_id)
+        assert manifest["results_path"].startswith("memory://bucket/batches/stored/manual__")
+        assert manifest["results_path"].endswith(f"/{folder}/results.jsonl")
+        assert len(list(read_rows(manifest))) == 2
+    assert not bench.results.exists()
+    assert not any(path.endswith((".writable", ".tmp")) for path in memory.store)
+
+    run = run.again(dag("b", "c"), "ask", "send", "wait")
+    assert set(run.states.values()) == {"success"}
+    assert simulator.books()["billed_requests"] == 6
+    assert [row.status for row in read_rows(run.xcom("wait"))] == ["succeeded", "succeeded"]
+
+
+@pytest.mark.airflow
+def test_store_that_refuses_is_found_out_before_anything_is_sent(
+    bench: Workbench, claude_default: str, simulator: Any, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise RuntimeError("no credentials for this bucket")
+
+    monkeypatch.setattr(memory, "put_file", refuse)
+    with bench.dag("refusing_store") as dag:
+        SendMessageBatchOperator(task_id="send", messages=["a"], results_path="memory://bucket/batches")
+    run = bench.run(dag)
+
+    assert "memory://bucket/batches/refusing_store/" in run.error("send")
+    assert re.search(r"cannot be written \(.*no credentials for this bucket\). Nothing was sent", run.error("send"))
+    assert simulator.books()["batches"] == []

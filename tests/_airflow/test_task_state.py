@@ -1,0 +1,228 @@
+"""Tasks that begin, or go on, while what they are made of is being made: none fails for good, and none takes another's.
+
+The tasks here begin at once (``trigger_rule="always"``), as they do on a real Airflow when somebody clears what is
+before them alone; ``tests/stack/test_made_again.py`` does that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk import task, task_group
+from workbench import Workbench
+
+from airflow_claude_batch._airflow.compat import TaskDeferred
+from airflow_claude_batch.operators import SendMessageBatchOperator
+from airflow_claude_batch.rows import read_rows
+from airflow_claude_batch.sensors import MessageBatchSensor
+
+pytestmark = pytest.mark.airflow
+
+AT_ONCE: dict[str, Any] = {"trigger_rule": "always", "retry_delay": timedelta(0)}
+
+
+@task
+def before() -> None: ...
+
+
+@task
+def prompts() -> list[str]:
+    return ["a", "b"]
+
+
+def send(task_id: str = "send", **arguments: Any) -> SendMessageBatchOperator:
+    """Its messages come after another task: what begins at once has begun by then."""
+    messages = prompts()
+    before() >> messages
+    return SendMessageBatchOperator(task_id=task_id, **{"messages": messages, **arguments})
+
+
+def test_operator_has_another_try_when_its_messages_are_there(
+    bench: Workbench, claude_default: str, simulator: Any
+) -> None:
+    with bench.dag("operator_too_soon") as dag:
+        send(**AT_ONCE, retries=5)
+    run = bench.run(dag)
+
+    assert set(run.states.values()) == {"success"}
+    assert run.tries("send") > 1
+    assert "messages is None" in run.error("send")
+    assert simulator.books()["billed_requests"] == 2
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+def test_poking_sensor_looks_again_when_its_batch_is_there(mode: str, bench: Workbench, claude_default: str) -> None:
+    with bench.dag(f"sensor_too_soon_{mode}") as dag:
+        sent = send().output
+        MessageBatchSensor(
+            task_id="wait", batch=sent, deferrable=False, mode=mode, poke_interval=0.05, retries=5, **AT_ONCE
+        )
+    run = bench.run(dag)
+
+    assert set(run.states.values()) == {"success"}
+    assert (run.tries("wait") > 1) == (mode == "poke")
+    assert [row.key for row in read_rows(run.xcom("wait"))] == [0, 1]
+
+
+def test_deferred_sensor_waits_until_its_time_is_over(bench: Workbench, claude_default: str, simulator: Any) -> None:
+    with bench.dag("sensor_waits") as dag:
+        sent = send().output
+        wait: dict[str, Any] = {"batch": sent, "deferrable": True, "poll_interval": 0.1, "timeout": 0.5, **AT_ONCE}
+        MessageBatchSensor(task_id="hard", **wait, retries=1)
+        MessageBatchSensor(task_id="soft", **wait, soft_fail=True)
+    run = bench.run(dag)
+
+    assert (run.states["hard"], run.states["soft"]) == ("failed", "skipped")
+    assert run.tries("hard") == 1
+    assert re.search(r"The time to wait is over, and .*send is not done yet: batch is None", run.error("hard"))
+    assert simulator.calls()["retrieve"] == 0
+
+
+class GivenAnother(MessageBatchSensor):
+    """When it goes on, Airflow gives it the output of ``other``."""
+
+    def execute(self, context: Any) -> Any:
+        try:
+            return super().execute(context)
+        except TaskDeferred as deferred:
+            self.batch = context["ti"].xcom_pull(task_ids="other")
+            kwargs = {**(deferred.kwargs or {}), "event": {"status": "ended"}}
+            return self.resume_execution(deferred.method_name, kwargs, context)
+
+
+@pytest.mark.parametrize("simulator", [{"batch_seconds": 3600.0}], indirect=True, ids=["running"])
+def test_sensor_does_not_land_what_it_did_not_begin_to_wait_for(
+    bench: Workbench, claude_default: str, simulator: Any
+) -> None:
+    with bench.dag("given_another") as dag:
+        sent, other = send().output, send("other")
+        other >> GivenAnother(task_id="wait", batch=sent, deferrable=True, retries=1, retry_delay=timedelta(0))
+    run = bench.run(dag)
+
+    assert run.states["wait"] == "failed"
+    assert run.tries("wait") == 1
+    assert re.search(r"batch is another submission \(\S+/other/requests.jsonl\) than", run.error("wait"))
+    assert simulator.calls()["results"] == 0
+
+
+def test_instances_of_a_mapped_task_group_do_not_wait_for_each_other(bench: Workbench, claude_default: str) -> None:
+    @task
+    def each(name: str) -> list[str] | None:
+        return [name] if name else None
+
+    @task_group
+    def ask(name: str) -> None:
+        SendMessageBatchOperator(task_id="send", messages=each(name), retries=1, retry_delay=timedelta(0))
+
+    with bench.dag("groups") as dag:
+        ask.expand(name=["", "tides"])
+    run = bench.run(dag)
+
+    assert [run.states[f"ask.send[{index}]"] for index in (0, 1)] == ["failed", "success"]
+    assert run.tries("ask.send", 0) == 1
+
+
+@contextmanager
+def being_made_again(context: Any, task_id: str, *, when: bool) -> Iterator[None]:
+    """The first instance of a mapped task is running again meanwhile."""
+    from airflow import settings
+    from airflow.models.taskinstance import TaskInstance
+
+    def put(state: str) -> None:
+        ti, session = context["ti"], settings.Session()
+        which = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": task_id, "map_index": 0}
+        assert session.query(TaskInstance).filter_by(**which).update({"state": state}) == 1
+        session.commit()
+
+    if not when:
+        yield
+        return
+    put("running")
+    try:
+        yield
+    finally:
+        put("success")
+
+
+class SendsTooSoon(SendMessageBatchOperator):
+    """Its first try is while what gives the messages is being made again."""
+
+    def execute(self, context: Any) -> Any:
+        (above,) = self.upstream_task_ids
+        with being_made_again(context, above, when=context["ti"].try_number == 1):
+            return super().execute(context)
+
+
+class Looks(MessageBatchSensor):
+    """Its second look is while ``send`` is being made again."""
+
+    def poke(self, context: Any) -> Any:
+        self.looks = getattr(self, "looks", 0) + 1
+        with being_made_again(context, "send", when=self.looks == 2):
+            return super().poke(context)
+
+
+@task
+def prompts_of(name: str) -> str:
+    return f"What about {name}?"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tries"), [({}, 2), ({"trigger_rule": "all_done"}, 2), ({"trigger_rule": "one_success"}, 1)], ids=str
+)
+def test_operator_of_all_outputs_of_a_mapped_task_does_not_send_a_part(
+    arguments: dict[str, Any], tries: int, bench: Workbench, claude_default: str, simulator: Any
+) -> None:
+    with bench.dag("part") as dag:
+        SendsTooSoon(
+            task_id="send",
+            messages=prompts_of.expand(name=["tides", "stars"]),
+            retries=1,
+            retry_delay=timedelta(0),
+            **arguments,
+        )
+    run = bench.run(dag)
+
+    assert run.states["send"] == "success"
+    assert run.tries("send") == tries
+    assert [str(error).split(".")[0] for error in bench.errors["send"]] == ["prompts_of is being made again"] * (
+        tries - 1
+    )
+    assert simulator.books()["billed_requests"] == 2
+    assert len(simulator.books()["batches"]) == 1
+
+
+def test_operator_of_all_outputs_of_a_mapped_task_group_does_not_send_a_part(
+    bench: Workbench, claude_default: str, simulator: Any
+) -> None:
+    @task_group
+    def group(name: str) -> Any:
+        return prompts_of(name)
+
+    with bench.dag("part_of_a_group") as dag:
+        messages = group.expand(name=["tides", "stars"])
+        SendsTooSoon(task_id="send", messages=messages, retries=1, retry_delay=timedelta(0))
+    run = bench.run(dag)
+
+    assert run.states["send"] == "success"
+    assert [str(error).split(".")[1] for error in bench.errors["send"]] == ["prompts_of is being made again"]
+    assert simulator.books()["billed_requests"] == 2
+
+
+@pytest.mark.parametrize("simulator", [{"batch_seconds": 3600.0}], indirect=True, ids=["running"])
+def test_poking_sensor_that_has_what_it_waits_for_goes_on(
+    bench: Workbench, claude_default: str, simulator: Any, when: Any
+) -> None:
+    when(lambda: simulator.calls()["retrieve"] > 6, lambda: simulator.pace(0))
+    with bench.dag("poking_on") as dag:
+        sent = SendMessageBatchOperator.partial(task_id="send").expand(messages=[["a"], ["b", "c"]])
+        Looks.partial(task_id="wait", deferrable=False, poke_interval=0.05).expand(batch=sent.output)
+    run = bench.run(dag)
+
+    assert set(run.states.values()) == {"success"}
+    assert [len(run.xcom("wait", index)["responses"]) for index in (0, 1)] == [1, 2]

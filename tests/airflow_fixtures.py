@@ -1,0 +1,149 @@
+"""Fixtures of the tests that need Airflow: a database, a way to run a DAG, a simulator with a connection to it.
+
+Airflow is imported when a fixture is first used, so that tests without Airflow start at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_claude_batch.simulator import Simulator
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+    from workbench import Workbench
+
+#: The simulator takes it, and knows the workspace by it.
+KEY = "sk-ant-test-0123456789"
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    from airflow.utils.db import initdb
+
+    from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
+
+    initdb()
+    if AIRFLOW_VERSION < (3, 1):
+        _read_times_as_supervisors_do()
+
+
+def _read_times_as_supervisors_do() -> None:
+    """In Airflow 3.0, a sensor that is rescheduled by ``dag.test()`` is told as text when it began.
+
+    Between processes it is told a time: the text is read on the way.
+    """
+    from airflow.sdk.execution_time.comms import TaskRescheduleStartDate
+
+    TaskRescheduleStartDate.model_construct = TaskRescheduleStartDate  # type: ignore[method-assign,assignment]
+
+
+@pytest.fixture
+def run_dag(airflow_db: None) -> Callable[..., Any]:
+    """Run a DAG's tasks in this process, with ``dag.test()``; gives the DAG run."""
+
+    from workbench import sync_dag
+
+    def run(dag: DAG, **options: Any) -> Any:
+        sync_dag(dag)
+        return dag.test(**options)
+
+    return run
+
+
+@pytest.fixture
+def bench(airflow_db: None, tmp_path: Path) -> Iterator[Workbench]:
+    """Runs DAGs, keeps their errors, clears their tasks."""
+    from airflow.sdk.execution_time.task_runner import get_listener_manager
+    from workbench import Workbench
+
+    bench = Workbench(tmp_path)
+    get_listener_manager().add_listener(bench)
+    yield bench
+    get_listener_manager().pm.unregister(bench)
+
+
+@pytest.fixture
+def simulator(request: pytest.FixtureRequest) -> Simulator:
+    """A simulator, by indirect parametrization with any options."""
+    return Simulator(**{"keys": {KEY: "wrkspc_test"}, **getattr(request, "param", {})})
+
+
+@pytest.fixture
+def simulator_url(simulator: Simulator) -> Iterator[str]:
+    with simulator.serve() as server:
+        yield server.url
+
+
+@pytest.fixture
+def claude_default(simulator_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The default connection, to the simulator; gives its id."""
+    connection = {"conn_type": "claude", "password": KEY, "host": simulator_url}
+    monkeypatch.setenv("AIRFLOW_CONN_CLAUDE_DEFAULT", json.dumps(connection))
+    return "claude_default"
+
+
+@pytest.fixture
+def when() -> Iterator[Callable[[Callable[[], Any], Callable[[], Any]], None]]:
+    """Do something in another thread as soon as a condition holds, while a task runs in this one."""
+    threads: list[threading.Thread] = []
+
+    def once(condition: Callable[[], Any], do: Callable[[], Any]) -> None:
+        def wait() -> None:
+            until, pause = time.monotonic() + 30, threading.Event()
+            while not condition() and time.monotonic() < until:
+                pause.wait(0.02)
+            do()
+
+        threads.append(threading.Thread(target=wait))
+        threads[-1].start()
+
+    yield once
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture
+def terminate(
+    sigterm_s_handler: None, when: Callable[[Callable[[], Any], Callable[[], Any]], None]
+) -> Callable[..., None]:
+    """End the running task as Airflow does when somebody marks it as failed: by a signal, once a condition holds.
+
+    With ``state=None`` nobody has marked it: the machine is being shut down, or its heartbeats find no answer.
+    """
+
+    def once(condition: Callable[[], Any], *, state: str | None = "failed") -> None:
+        def kill() -> None:
+            if state is not None:
+                _mark_running_tasks(state)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        when(condition, kill)
+
+    return once
+
+
+@pytest.fixture
+def sigterm_s_handler() -> Iterator[None]:
+    """Put back the handler: Airflow installs one for each task that it runs, and leaves it."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+def _mark_running_tasks(state: str) -> None:
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with create_session() as session:
+        session.execute(update(TaskInstance).where(TaskInstance.state == "running").values(state=state))

@@ -1,0 +1,198 @@
+"""Nothing is held whole: what is held does not grow with the number or the size of the requests."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from airflow_claude_batch.api.auth import ApiKey
+from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.api.http import SLICE_BYTES
+from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
+from airflow_claude_batch.batch.input.request_file import CreateBody, Requests, write_requests
+from airflow_claude_batch.batch.land.landing import Landing
+from airflow_claude_batch.batch.land.match_requests import OwnSlots
+from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.storage import LocalFolder
+
+DEFAULTS = Defaults(model="claude-haiku-5-5", max_tokens=64)
+TABLE = PriceTable.load()
+TOKEN = "0123456789ab"
+COUNT, TEXT = 300, "x" * 100_000
+WHOLE = COUNT * len(TEXT)
+MOST = WHOLE // 10  # what may be held: buffers, and a few copies of one request
+
+
+class Block(dict[str, Any]):
+    """A content block that can be watched."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # a WeakSet needs one
+
+
+class Stream(httpx.SyncByteStream):
+    """A body that notes how many of its pieces were asked for."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self.given = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self.given += 1
+            yield piece
+
+
+@pytest.fixture
+def requests(tmp_path: Path) -> Iterator[Requests]:
+    """Requests of 30 MB in all."""
+    with (tmp_path / "requests.jsonl").open("wb") as file:
+        write_requests((Request(index, index, {"content": TEXT}) for index in range(COUNT)), file)
+    with Requests(tmp_path / "requests.jsonl") as requests:
+        yield requests
+
+
+def line(requests: Requests, index: int) -> bytes:
+    message = {
+        "model": "claude-haiku-5-5",
+        "content": [{"type": "text", "text": TEXT}],
+        "usage": {"input_tokens": 10, "output_tokens": 1},
+    }
+    result = {"type": "succeeded", "message": message}
+    return json.dumps({"custom_id": requests.custom_id(index, TOKEN), "result": result}).encode()
+
+
+def peak(work: Callable[[], object]) -> int:
+    """The most bytes that were held at once."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+class Road(httpx.BaseTransport):
+    """Leaves the body to be read piece by piece, unlike httpx's own stand-in."""
+
+    def __init__(self, answer: Callable[[httpx.Request], httpx.Response]) -> None:
+        self._answer = answer
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self._answer(request)
+
+
+def client(answer: Callable[[httpx.Request], httpx.Response]) -> ClaudeClient:
+    config = ClientConfig(credentials=ApiKey("sk-test"), base_url="http://127.0.0.1:1", max_retries=0)
+    return ClaudeClient(config, transport=Road(answer))
+
+
+# ---------------------------------------------------------------- submitting
+
+
+def test_elements_are_let_go_as_they_are_written(tmp_path: Path) -> None:
+    alive: weakref.WeakSet[Block] = weakref.WeakSet()
+    held = []
+
+    def elements() -> Iterator[Any]:
+        for number in range(10_000):
+            block = Block(type="text", text=f"question {number}")
+            alive.add(block)
+            held.append(len(alive))
+            yield {"prompt": [block]}
+
+    read = (read_request(element, index, DEFAULTS) for index, element in enumerate(elements()))
+    with (tmp_path / "requests.jsonl").open("wb") as file:
+        assert write_requests(read, file) == 10_000
+
+    assert max(held) <= 3
+
+
+def test_requests_are_written_and_indexed_without_being_held(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+
+    def work() -> None:
+        with path.open("wb") as file:
+            write_requests((Request(index, index, {"content": f"{index}{TEXT}"}) for index in range(COUNT)), file)
+        Requests(path).close()
+
+    assert peak(work) < MOST
+    assert path.stat().st_size > WHOLE
+
+
+def test_body_reads_no_further_than_what_is_being_sent(requests: Requests) -> None:
+    asked = []
+
+    class Indices:
+        def __iter__(self) -> Iterator[int]:
+            for index in range(COUNT):
+                asked.append(index)
+                yield index
+
+    pieces = CreateBody(requests, Indices(), TOKEN).chunks()
+    next(pieces)
+    first = len(asked)
+    next(pieces)
+
+    assert first <= 3
+    assert len(asked) <= 2 * first
+
+
+def test_upload_leaves_in_slices_and_is_never_held(requests: Requests) -> None:
+    sizes = []
+
+    def receive(request: httpx.Request) -> httpx.Response:
+        sizes.extend(map(len, request.stream))
+        counts = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0)
+        batch = {"id": "msgbatch_1", "processing_status": "in_progress", "request_counts": counts}
+        return httpx.Response(200, json={**batch, "created_at": "2026-10-08T00:00:00Z"})
+
+    with client(receive) as claude:
+        held = peak(lambda: claude.create_batch(CreateBody(requests, range(COUNT), TOKEN)))
+
+    assert sum(sizes) > WHOLE
+    assert max(sizes) <= SLICE_BYTES
+    assert held < MOST
+
+
+# ---------------------------------------------------------------- landing
+
+
+def test_results_are_read_no_further_than_they_are_taken(requests: Requests) -> None:
+    stream = Stream(line(requests, index) + b"\n" for index in range(COUNT))
+    ahead = []
+
+    def watched(lines: Iterator[bytes]) -> Iterator[bytes]:
+        for taken, raw in enumerate(lines):
+            ahead.append(stream.given - taken)
+            yield raw
+
+    with (
+        client(lambda _: httpx.Response(200, stream=stream)) as claude,
+        claude.stream_results("msgbatch_1") as lines,
+        Landing(OwnSlots(requests), prices=TABLE) as landing,
+    ):
+        assert landing.take("msgbatch_1", watched(lines)).rows == COUNT
+
+    assert max(ahead) <= 1
+
+
+def test_answers_are_landed_without_being_held(requests: Requests, tmp_path: Path) -> None:
+    def work() -> None:
+        stream = Stream(line(requests, index) + b"\n" for index in reversed(range(COUNT)))
+        with (
+            client(lambda _: httpx.Response(200, stream=stream)) as claude,
+            Landing(OwnSlots(requests), prices=TABLE) as landing,
+        ):
+            with claude.stream_results("msgbatch_1") as lines:
+                landing.take("msgbatch_1", lines)
+            landing.publish(LocalFolder(tmp_path / "landed"), missing="missing")
+
+    assert peak(work) < MOST
+    assert (tmp_path / "landed" / "results.jsonl").stat().st_size > 2 * WHOLE

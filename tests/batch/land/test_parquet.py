@@ -1,0 +1,72 @@
+"""The rows as Parquet."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pyarrow.parquet
+import pytest
+from submission_world import TEN, World, fails_first, make_world
+
+from airflow_claude_batch.batch.land import parquet
+from airflow_claude_batch.batch.land.parse_result import Row
+from airflow_claude_batch.batch.steps import Policy
+from airflow_claude_batch.batch.storage import LocalFolder
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return make_world(tmp_path, outcome=fails_first(9, "errored:invalid_request_error", 3))
+
+
+def test_parquet_holds_the_rows_of_the_json_lines(world: World) -> None:
+    done = world.run(
+        [{"key": {"n": n}, "prompt": text} for n, text in enumerate(TEN)],
+        Policy(results_format="parquet", allow_failed=1),
+    )
+
+    assert done.manifest.results_path == str(world.folder.path / "results.parquet")
+    with (world.folder.path / "results.parquet").open("rb") as file:
+        rows = list(parquet.read(file))
+    assert [row.key for row in rows] == [{"n": n} for n in range(10)]
+    assert [row.message for row in rows] == [row["message"] for row in world.rows]
+    assert rows[3].error == world.rows[3]["error"]
+    assert rows[3].text is None
+
+
+def test_parquet_is_written_in_row_groups(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "ROWS_PER_GROUP", 4)
+
+    world.run(TEN, Policy(results_format="parquet", allow_failed=1))
+
+    assert pyarrow.parquet.ParquetFile(world.folder.path / "results.parquet").num_row_groups == 3
+
+
+@pytest.fixture
+def pool() -> Iterator[pyarrow.MemoryPool]:
+    """What Arrow takes during a test."""
+    before = pyarrow.default_memory_pool()
+    pyarrow.set_memory_pool(pool := pyarrow.proxy_memory_pool(before))
+    yield pool
+    pyarrow.set_memory_pool(before)
+
+
+def test_long_answers_are_written_and_read_a_few_at_a_time(tmp_path: Path, pool: pyarrow.MemoryPool) -> None:
+    """A row group of ten thousand answers of half a million characters each would be ten gigabytes."""
+    texts = [f"answer {index} " * 100_000 for index in range(100)]
+    rows = [Row(index=index, key=index, status="succeeded", text=text) for index, text in enumerate(texts)]
+
+    tracemalloc.start()
+    parquet.publish(LocalFolder(tmp_path), map(msgspec.json.encode, rows))
+    with (tmp_path / "results.parquet").open("rb") as file:
+        assert all(row.text == text for row, text in zip(parquet.read(file), texts, strict=True))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    whole = sum(map(len, texts))
+    assert whole > 90_000_000
+    assert peak < whole / 2
+    assert pool.max_memory() < whole / 2

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from airflow_claude_batch.api import wire
+from airflow_claude_batch.batch.land import parse_result as results
+from airflow_claude_batch.batch.land.parse_result import ANSWERED, FINAL, Outcome, Row, Status, missing_tail, twin_tail
+from airflow_claude_batch.batch.money.pricing import PriceTable
+
+TABLE = PriceTable.load()
+USAGE = {"input_tokens": 1_000_000, "output_tokens": 10, "cache_read_input_tokens": 5}
+
+
+def message(*blocks: Any, **fields: Any) -> dict[str, Any]:
+    content = list(blocks) or [{"type": "text", "text": "hi"}]
+    return {
+        "id": "msg_1",
+        "model": "claude-haiku-5-5",
+        "content": content,
+        "usage": USAGE,
+        "stop_reason": "end_turn",
+        **fields,
+    }
+
+
+def outcome(type_: str = "succeeded", **result: Any) -> Outcome:
+    line = json.dumps({"custom_id": "c", "result": {"type": type_, **result}}, ensure_ascii=False)
+    return results.read_outcome(wire.decode_result_line(line.encode()), "b", TABLE)
+
+
+def row(outcome: Outcome) -> Row:
+    """The row as it is landed and read again."""
+    return msgspec.json.decode(b'{"index":7,"key":"k",' + outcome.tail, type=Row)
+
+
+def text(value: str) -> dict[str, str]:
+    return {"type": "text", "text": value}
+
+
+# ---------------------------------------------------------------- succeeded
+
+
+def test_succeeded_result_becomes_a_row_with_text_usage_cost_and_the_whole_message() -> None:
+    sent = message(text("h\u2028i 𝄞"), later_field={"a": [1]})
+    read = outcome(message=sent)
+
+    assert read.status is Status.SUCCEEDED
+    assert (read.model, read.stop_reason) == ("claude-haiku-5-5", "end_turn")
+    assert row(read) == Row(
+        index=7,
+        key="k",
+        status="succeeded",
+        text="h\u2028i 𝄞",
+        stop_reason="end_turn",
+        model="claude-haiku-5-5",
+        usage=USAGE,
+        cost_usd=TABLE.charge(msgspec.convert(USAGE, wire.Usage), "claude-haiku-5-5").usd,
+        batch_id="b",
+        custom_id="c",
+        message=sent,
+    )
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        pytest.param([text("a"), text("b")], "ab", id="several text blocks"),
+        pytest.param([{"type": "thinking", "thinking": "hm"}, text("a")], "a", id="thinking first"),
+        pytest.param([{"type": "tool_use", "id": "t", "name": "n", "input": {}}], None, id="no text block"),
+        pytest.param([{"type": "later", "text": "x"}, text("")], "", id="empty text"),
+    ],
+)
+def test_text_is_that_of_the_text_blocks(blocks: list[Any], expected: str | None) -> None:
+    assert row(outcome(message=message(*blocks))).text == expected
+
+
+def test_answer_without_blocks_has_no_text() -> None:
+    assert row(outcome(message={**message(), "content": []})).text is None
+
+
+def test_refusal_of_the_model_is_an_answer_that_says_so() -> None:
+    read = outcome(message={**message(stop_reason="refusal"), "content": []})
+
+    assert read.status is Status.SUCCEEDED
+    assert row(read).stop_reason == "refusal"
+
+
+def test_model_without_a_price_has_no_cost() -> None:
+    assert row(outcome(message=message(model="claude-next"))).cost_usd is None
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(None, id="no message"),
+        pytest.param("hi", id="text"),
+        pytest.param({}, id="empty"),
+        pytest.param({**message(), "content": "hi"}, id="content of text"),
+        pytest.param({**message(), "usage": None}, id="no usage"),
+        pytest.param({**message(), "usage": {"input_tokens": "1"}}, id="usage of text"),
+    ],
+)
+def test_succeeded_result_without_a_proper_message_is_kept_and_not_asked_for_again(sent: Any) -> None:
+    read = outcome(message=sent)
+
+    assert read.status is Status.INVALID_OUTPUT
+    assert read.status in FINAL - ANSWERED
+    landed = row(read)
+    assert landed.status == "invalid_output"
+    assert landed.error is not None
+    assert landed.error["type"] == "unreadable_message"
+    assert "answered and billed" in landed.error["message"]
+
+
+def test_unreadable_message_is_kept_whole() -> None:
+    assert row(outcome(message={**message(), "usage": None})).message == {**message(), "usage": None}
+
+
+def test_message_that_is_not_utf_8_is_left_out_of_the_row() -> None:
+    line = b'{"custom_id":"c","result":{"type":"succeeded","message":{"model":"secret\xff"}}}'
+    read = results.read_outcome(wire.decode_result_line(line), "b", TABLE)
+
+    assert row(read).message is None
+    assert b"secret" not in read.tail
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param(b'"\xff"', id="not UTF-8"),
+        pytest.param(b"1e999", id="a number beyond all"),
+        pytest.param(b"9" * 5000, id="a number without end"),
+    ],
+)
+def test_message_that_would_make_its_row_unreadable_is_kept_as_invalid_where_nobody_looks_at_it_too(odd: bytes) -> None:
+    sent = json.dumps(message(later_field="odd")).encode().replace(b'"odd"', odd)
+    line = b'{"custom_id":"c","result":{"type":"succeeded","message":%b}}' % sent
+    read = results.read_outcome(wire.decode_result_line(line), "b", TABLE)
+
+    assert read.status is Status.INVALID_OUTPUT
+    assert (row(read).error or {})["type"] == "unreadable_message"
+
+
+# ---------------------------------------------------------------- not succeeded
+
+
+@pytest.mark.parametrize(
+    ("type_", "status", "word"),
+    [("expired", Status.EXPIRED, "expired"), ("canceled", Status.CANCELED, "canceled")],
+)
+def test_unprocessed_result_becomes_a_row_without_an_answer(type_: str, status: Status, word: str) -> None:
+    read = outcome(type_)
+
+    assert read.status is status
+    assert row(read) == Row(index=7, key="k", status=word, batch_id="b", custom_id="c")
+
+
+@pytest.mark.parametrize(
+    ("error_type", "status"),
+    [
+        ("invalid_request_error", Status.REFUSED),
+        ("not_found_error", Status.REFUSED),
+        ("api_error", Status.ERRORED),
+        ("overloaded_error", Status.ERRORED),
+        ("timeout_error", Status.ERRORED),
+        ("rate_limit_error", Status.ERRORED),
+        ("brand_new_error", Status.ERRORED),
+    ],
+)
+def test_errored_result_is_final_only_if_the_same_request_would_meet_it_again(error_type: str, status: Status) -> None:
+    nested = {"type": "error", "error": {"type": error_type, "message": "why"}, "request_id": "req_1"}
+    read = outcome("errored", error=nested)
+
+    assert read.status is status
+    assert row(read).status == "errored"
+    assert row(read).error == {"type": error_type, "message": "why", "request_id": "req_1"}
+
+
+@pytest.mark.parametrize(
+    ("type_", "result", "error"),
+    [
+        pytest.param("errored", {}, {"type": "errored", "message": "of type 'errored' without"}, id="no error"),
+        pytest.param("errored", {"error": None}, {"type": "errored", "message": "without an error"}, id="null"),
+        pytest.param("errored", {"error": "why"}, {"type": "unknown", "message": "not the JSON expected"}, id="text"),
+        pytest.param("errored", {"error": {"type": "error"}}, {"type": "unknown", "message": "error"}, id="empty"),
+        pytest.param("errored", {"error": {"error": {}}}, {"type": "unknown", "message": None}, id="nothing inside"),
+        pytest.param("paused", {}, {"type": "paused", "message": "result of type 'paused'"}, id="type not known yet"),
+    ],
+)
+def test_odd_result_is_kept_as_an_error_that_a_retry_may_mend(type_: str, result: Any, error: dict[str, Any]) -> None:
+    read = outcome(type_, **result)
+    landed = row(read)
+
+    assert read.status is Status.ERRORED
+    assert landed.error is not None
+    assert landed.error["type"] == error["type"]
+    if error["message"] is None:
+        assert landed.error["message"] is None
+    else:
+        assert error["message"] in landed.error["message"]
+
+
+# ---------------------------------------------------------------- the rest
+
+
+def test_words_of_the_statuses_are_those_of_the_rows() -> None:
+    assert [status.word for status in Status] == [
+        "missing",
+        "succeeded",
+        "invalid_output",
+        "errored",
+        "errored",
+        "expired",
+        "canceled",
+        "invalid_output",
+    ]
+
+
+def test_missing_row_says_why() -> None:
+    landed = row(Outcome(Status.NONE, missing_tail("no row came")))
+
+    assert landed.status == "missing"
+    assert landed.error == {"type": "missing", "message": "no row came"}
+    assert landed.custom_id is None
+
+
+def test_twin_has_the_answer_of_its_equal_and_no_bill() -> None:
+    first = outcome(message=message())
+    twin = row(Outcome(Status.SUCCEEDED, twin_tail(first.tail)))
+
+    assert twin.text == "hi"
+    assert (twin.usage, twin.cost_usd) == (None, "0")
+    assert twin.custom_id == row(first).custom_id

@@ -1,0 +1,408 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_claude_batch.batch.ledger import ledger as ledgers
+from airflow_claude_batch.batch.ledger.ledger import FolderLedgerStore, Ledger, Part, Record, StateLedgerStore
+from airflow_claude_batch.batch.storage import LocalFolder
+from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTakenOverError
+
+NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+
+
+class Store:
+    """A ledger store that holds bytes, and fails when told to."""
+
+    def __init__(self, data: bytes | None = None, error: Exception | None = None) -> None:
+        self.data = data
+        self.error = error
+        self.save_error: Exception | None = None
+
+    def claim(self) -> None:
+        if self.error:
+            raise self.error
+
+    def load(self) -> bytes | None:
+        if self.error:
+            raise self.error
+        return self.data
+
+    def save(self, data: bytes) -> None:
+        if error := self.save_error or self.error:
+            raise error
+        self.data = data
+
+
+def part(token: str = "t1", **fields: Any) -> Part:
+    values = {"first": 0, "last": 9, "count": 10, "size": 1000, "attempt": "a1", "round": 0, "intended_at": NOW}
+    return Part(token=token, **values | fields)
+
+
+def ledger(*parts: Part, **fields: Any) -> Ledger:
+    values = {"submission_id": "s", "input_digest": "d", "attempt": "a1", "attempt_began_at": NOW}
+    return Ledger(parts=parts, **values | fields)
+
+
+def damaged_ledger(**fields: Any) -> Store:
+    return Store(json.dumps({**json.loads(msgspec.json.encode(ledger())), **fields}).encode())
+
+
+def damaged_part(**fields: Any) -> Store:
+    return damaged_ledger(parts=[{**json.loads(msgspec.json.encode(part())), **fields}])
+
+
+INTENT = part("t1")
+OPEN = part("t2", batch_id="b2")
+LANDED = part("t3", batch_id="b3", landed=True)
+
+
+# ---------------------------------------------------------------- what it tells
+
+
+def test_parts_are_intents_open_or_landed() -> None:
+    known = ledger(INTENT, OPEN, LANDED, settled=("b0",))
+
+    assert known.intents == (INTENT,)
+    assert known.open_parts == (OPEN,)
+    assert known.open_batch_ids == ("b2",)
+    assert known.landed_batch_ids == {"b0", "b3"}
+    assert known.batch_ids == ("b0", "b2", "b3")
+
+
+def test_part_with_a_known_token_takes_the_place_of_the_old_one() -> None:
+    known = ledger(INTENT, OPEN).with_part(part("t1", batch_id="b1"))
+
+    assert known.parts == (part("t1", batch_id="b1"), OPEN)
+
+
+def test_part_with_a_new_token_comes_last() -> None:
+    assert ledger(OPEN).with_part(INTENT).parts == (OPEN, INTENT)
+
+
+def test_intent_that_did_not_arrive_is_forgotten_alone() -> None:
+    assert ledger(INTENT, OPEN).without_part(INTENT).parts == (OPEN,)
+
+
+def test_lost_batch_stays_in_the_list_of_batches() -> None:
+    known = ledger(OPEN, LANDED).without_batch("b2")
+
+    assert known.open_parts == ()
+    assert set(known.batch_ids) == {"b2", "b3"}
+    assert known.landed_batch_ids == {"b3"}
+    assert known.closed_batch_ids == {"b2", "b3"}
+
+
+def test_landed_parts_settle_into_their_batch_ids() -> None:
+    known = ledger(INTENT, LANDED, OPEN, settled=("b0",)).settle()
+
+    assert known.parts == (INTENT, OPEN)
+    assert known.settled == ("b0", "b3")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        pytest.param(None, None, None, id="never known"),
+        pytest.param(None, NOW, NOW, id="first"),
+        pytest.param(NOW, None, NOW, id="not known now"),
+        pytest.param(NOW, NOW - timedelta(hours=1), NOW, id="earlier than known"),
+        pytest.param(NOW, NOW + timedelta(hours=1), NOW + timedelta(hours=1), id="later than known"),
+    ],
+)
+def test_ended_at_is_the_last_ending(before: datetime | None, now: datetime | None, expected: datetime | None) -> None:
+    known = ledger(OPEN, part("t4", batch_id="b4"), ended_at=before).with_landed({"b2"}, now)
+
+    assert known.ended_at == expected
+    assert known.open_batch_ids == ("b4",)
+    assert known.landed_batch_ids == {"b2"}
+
+
+STEPS = st.lists(st.tuples(st.sampled_from(["intend", "create", "refuse", "land", "settle", "lose"]), st.integers(0)))
+
+
+@given(steps=STEPS)
+def test_no_batch_is_ever_forgotten_whatever_happens_in_which_order(steps: list[tuple[str, int]]) -> None:
+    known, made, settled = ledger(), 0, 0
+    for step, number in steps:
+        intents, open_ = known.intents, known.open_parts
+        if step == "intend":
+            known = known.with_part(part(ledgers.new_token()))
+        elif step == "create" and intents:
+            chosen = intents[number % len(intents)]
+            known, made = known.with_part(msgspec.structs.replace(chosen, batch_id=f"b{made}")), made + 1
+        elif step == "refuse" and intents:
+            known = known.without_part(intents[number % len(intents)])
+        elif step == "land" and open_:
+            known = known.with_landed([str(open_[number % len(open_)].batch_id)], NOW)
+        elif step == "lose" and open_:
+            known = known.without_batch(str(open_[number % len(open_)].batch_id))
+        elif step == "settle":
+            known = known.settle()
+        assert sorted(known.batch_ids) == sorted(f"b{n}" for n in range(made))
+        assert len(known.settled) >= settled
+        settled = len(known.settled)
+        open_now, dropped = set(known.open_batch_ids), set(known.dropped)
+        assert open_now.isdisjoint(known.landed_batch_ids)
+        assert dropped.isdisjoint(open_now | known.landed_batch_ids)
+        assert open_now | known.landed_batch_ids | dropped == open_now | known.closed_batch_ids == set(known.batch_ids)
+
+
+def test_tokens_are_twelve_characters_and_never_the_same() -> None:
+    tokens = {ledgers.new_token() for _ in range(1000)}
+
+    assert len(tokens) == 1000
+    assert all(len(token) == 12 and set(token) <= set("0123456789abcdef") for token in tokens)
+
+
+# ---------------------------------------------------------------- keeping it
+
+
+batch_ids = st.text(st.sampled_from("abcXYZ019_-"), min_size=1)
+times = st.datetimes(datetime(2000, 1, 1), datetime(2999, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
+
+
+@given(
+    parts=st.lists(
+        st.builds(
+            part,
+            token=st.text(),
+            batch_id=st.none() | batch_ids,
+            watermark=st.none() | batch_ids,
+            created_at=st.none() | times,
+            landed=st.booleans(),
+            answers=st.sampled_from(["ours", "moved", "unwanted"]),
+        ),
+        max_size=4,
+    ),
+    settled=st.lists(batch_ids, max_size=3).map(tuple),
+    began=times,
+    estimate=st.none() | st.dictionaries(st.text(), st.text(), max_size=2),
+)
+def test_ledger_comes_back_as_it_was_saved(parts: Any, settled: Any, began: datetime, estimate: Any) -> None:
+    store = Store()
+    written = ledger(*parts, settled=settled, attempt_began_at=began, estimate=estimate)
+    ledgers.save(store, written)
+
+    assert ledgers.load(store) == written
+
+
+def test_ledger_in_a_folder_comes_back(tmp_path: Path) -> None:
+    store = FolderLedgerStore(LocalFolder(tmp_path))
+    assert ledgers.load(store) is None
+
+    ledgers.save(store, ledger(OPEN))
+    assert ledgers.load(store) == ledger(OPEN)
+    (file,) = tmp_path.iterdir()
+    assert file.name.startswith("ledger-1-")
+
+
+def test_ledger_takes_a_few_hundred_bytes_a_part() -> None:
+    store = Store()
+    ledgers.save(store, ledger(*(part(ledgers.new_token(), batch_id="msgbatch_" + "x" * 24) for _ in range(100))))
+
+    assert len(store.data or b"") < 100 * 400
+
+
+def test_fields_of_a_later_release_of_the_same_version_are_ignored() -> None:
+    store = Store()
+    ledgers.save(store, ledger(OPEN))
+    value = json.loads(store.data or b"")
+    value["new"] = value["parts"][0]["new"] = 1
+
+    assert ledgers.load(Store(json.dumps(value).encode())) == ledger(OPEN)
+
+
+@pytest.mark.parametrize(
+    ("store", "says"),
+    [
+        pytest.param(Store(b""), "damaged", id="empty"),
+        pytest.param(Store(b'{"version":1,"submi'), "damaged", id="cut"),
+        pytest.param(Store(b"[]"), "damaged", id="not a ledger"),
+        pytest.param(Store(b'{"version":1}'), "damaged", id="without fields"),
+        pytest.param(Store(b'{"submission_id":"s"}'), "damaged", id="without version"),
+        pytest.param(Store(b'{"version":1,"x":"\xff"}'), "damaged|could not be read", id="not UTF-8"),
+        pytest.param(Store(b'{"version":2}'), "version 2; this release understands 1.*upgrade", id="newer"),
+        pytest.param(Store(b"[" * 5000), "damaged|could not be read", id="nested without end"),
+        pytest.param(damaged_ledger(settled=["../v1/messages"]), r"damaged.*settled", id="an id that leads elsewhere"),
+        pytest.param(damaged_ledger(attempt_began_at="2026-11-22T09:00:00"), "damaged.*timezone", id="no time zone"),
+        pytest.param(damaged_ledger(attempt_began_at="9999-12-31T23:59:59Z"), "damaged.*another age", id="year 9999"),
+        pytest.param(damaged_part(last=-1), "damaged.*last", id="a negative index"),
+        pytest.param(damaged_part(first=5, last=1), "damaged.*counts", id="last before first"),
+        pytest.param(damaged_part(last=1), "damaged.*counts", id="fewer requests than counted"),
+        pytest.param(Store(error=OSError("disk on fire")), "OSError: disk on fire", id="unreadable"),
+        pytest.param(Store(error=RuntimeError("no route")), "RuntimeError: no route", id="store down"),
+    ],
+)
+def test_ledger_that_cannot_be_understood_is_never_taken_for_none(store: Store, says: str) -> None:
+    with pytest.raises(SubmissionRecordError, match=says) as error:
+        ledgers.load(store)
+
+    assert "othing was sent" in str(error.value)
+
+
+def test_refusal_of_the_store_itself_is_passed_on_as_it_is() -> None:
+    with pytest.raises(SubmissionRecordError, match=r"^from below$"):
+        ledgers.load(Store(error=SubmissionRecordError("from below")))
+
+
+def test_ledger_that_cannot_be_written_stops_and_names_the_batches() -> None:
+    store = Store()
+    record = Record.take_over(store, ledger(OPEN))
+    store.save_error = OSError("disk full")
+
+    with pytest.raises(SubmissionRecordError, match=r"OSError: disk full.*Batches known now: b2, b3"):
+        record.save(ledger(OPEN, LANDED))
+    assert record.ledger == ledger(OPEN)
+
+
+class StateStore:
+    """Airflow's task state store, as far as it is used."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.retention: timedelta | None = None
+
+    def get(self, key: str) -> Any:
+        return self.values.get(key)
+
+    def set(self, key: str, value: Any, *, retention: timedelta) -> None:
+        self.values[key] = json.loads(json.dumps(value))
+        self.retention = retention
+
+
+def test_ledger_in_the_state_store_outlives_the_results_and_leaves_no_file(tmp_path: Path) -> None:
+    states = StateStore()
+    store = StateLedgerStore(states, LocalFolder(tmp_path))
+    assert ledgers.load(store) is None
+
+    ledgers.save(store, ledger(OPEN, INTENT))
+    assert ledgers.load(store) == ledger(OPEN, INTENT)
+    assert states.retention is not None
+    assert states.retention > timedelta(days=29)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ledger_in_the_folder_counts_until_one_is_in_the_state_store(tmp_path: Path) -> None:
+    folder = LocalFolder(tmp_path)
+    ledgers.save(FolderLedgerStore(folder), ledger(OPEN))
+    store = StateLedgerStore(StateStore(), folder)
+    assert ledgers.load(store) == ledger(OPEN)
+
+    ledgers.save(store, ledger(LANDED))
+    assert ledgers.load(store) == ledger(LANDED)
+
+
+# ---------------------------------------------------------------- owning it
+
+
+def test_record_that_is_still_ours_may_go_on() -> None:
+    store = Store()
+    record = Record.take_over(store, ledger())
+    record.save(ledger(OPEN))
+
+    record.check_ownership()
+    assert record.ledger == ledgers.load(store) == ledger(OPEN)
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["ledger gone", "another attempt's"])
+def test_record_that_is_another_s_stops(gone: bool) -> None:
+    store = Store()
+    record = Record.take_over(store, ledger(OPEN))
+    if gone:
+        store.data = None
+    else:
+        ledgers.save(store, ledger(OPEN, attempt="a2"))
+
+    with pytest.raises(SubmissionTakenOverError, match="known here: b2"):
+        record.check_ownership()
+    before = store.data
+    with pytest.raises(SubmissionTakenOverError):
+        record.save(ledger(LANDED))
+    assert store.data == before
+
+
+def test_part_says_whether_it_may_still_become_a_batch() -> None:
+    assert [(item.is_intent, item.is_open) for item in (INTENT, OPEN, LANDED)] == [
+        (True, False),
+        (False, True),
+        (False, False),
+    ]
+
+
+# ---------------------------------------------------------------- two owners at once, in a folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> LocalFolder:
+    return LocalFolder(tmp_path)
+
+
+def owner(folder: LocalFolder, attempt: str) -> Record:
+    store = FolderLedgerStore(folder)
+    ledgers.claim(store)
+    ledgers.load(store)
+    return Record.take_over(store, ledger(attempt=attempt))
+
+
+def test_owner_that_has_a_successor_can_change_nothing(folder: LocalFolder) -> None:
+    elder = owner(folder, "a1")
+    younger = owner(folder, "a2")
+
+    with pytest.raises(SubmissionTakenOverError):
+        elder.save(ledger(OPEN, attempt="a1"))
+    younger.save(ledger(INTENT, attempt="a2"))
+    assert ledgers.load(FolderLedgerStore(folder)) == ledger(INTENT, attempt="a2")
+
+
+def test_what_is_written_after_the_announcement_is_not_acted_upon(folder: LocalFolder) -> None:
+    elder = owner(folder, "a1")
+
+    class Meanwhile(FolderLedgerStore):
+        """Somebody announces itself just before we write."""
+
+        def save(self, data: bytes) -> None:
+            ledgers.claim(FolderLedgerStore(folder))
+            super().save(data)
+
+    store = Meanwhile(folder)
+    record = Record(store, ledgers.load(store) or elder.ledger)
+    with pytest.raises(SubmissionTakenOverError):
+        record.save(ledger(INTENT, attempt="a1"))
+
+
+def test_what_is_written_before_the_announcement_is_read(folder: LocalFolder) -> None:
+    elder = owner(folder, "a1")
+    elder.save(ledger(INTENT, attempt="a1"))
+    store = FolderLedgerStore(folder)
+    ledgers.claim(store)
+
+    assert ledgers.load(store) == ledger(INTENT, attempt="a1")
+
+
+def test_owners_that_claim_at_the_same_moment_do_not_both_go_on(folder: LocalFolder) -> None:
+    class Rival(LocalFolder):
+        """Somebody claims between our look and our claim."""
+
+        claimed = False
+
+        def writing(self, name: str) -> Any:
+            if not self.claimed:
+                self.claimed = True
+                ledgers.claim(FolderLedgerStore(folder))
+            return super().writing(name)
+
+    with pytest.raises(SubmissionTakenOverError, match="at the same moment"):
+        ledgers.claim(FolderLedgerStore(Rival(folder.path)))
+
+
+def test_claim_that_cannot_be_written_stops() -> None:
+    with pytest.raises(SubmissionRecordError, match=r"could not be claimed .OSError: disk full.*nothing was sent"):
+        ledgers.claim(Store(error=OSError("disk full")))

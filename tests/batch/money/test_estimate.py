@@ -1,0 +1,489 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_claude_batch.api.wire import CacheCreation, Usage
+from airflow_claude_batch.batch.money.estimate import Bounds, Estimate, check_max_cost, dollars, estimate_cost
+from airflow_claude_batch.batch.money.pricing import PriceTable, Tokens
+from airflow_claude_batch.batch.money.sampling import MAX_CALLS, PlannedRequest, Sample
+from airflow_claude_batch.exceptions import APIConnectionError, CostLimitError
+from airflow_claude_batch.simulator.prompts import prompt_tokens
+
+TABLE = PriceTable.load()
+MODEL = "claude-opus-5-5"
+Params = dict[str, Any]
+
+
+class Counter:
+    """Counts as the simulator does, and fails from the call on that it is told."""
+
+    def __init__(self, *, fails_at: int | None = None) -> None:
+        self.calls = 0
+        self._fails_at = fails_at
+
+    def count_tokens(self, params: Mapping[str, Any], /) -> int:
+        if self.calls == self._fails_at:
+            raise APIConnectionError("connection refused")
+        self.calls += 1
+        return prompt_tokens(dict(params))
+
+
+def params(text: str = "x" * 400, *, model: str = MODEL, max_tokens: int = 100, **more: Any) -> Params:
+    return {"model": model, "max_tokens": max_tokens, "messages": [{"role": "user", "content": text}], **more}
+
+
+def plan(requests: Iterable[Params]) -> Iterator[PlannedRequest]:
+    for request in requests:
+        yield PlannedRequest.of(request, load=lambda request=request: request)  # type: ignore[misc]
+
+
+def estimated(requests: Iterable[Params], counter: Counter | None = None, **more: Any) -> Estimate:
+    return estimate_cost(plan(requests), table=TABLE, client=counter, **more)
+
+
+def usd_of(estimate: Estimate) -> Bounds[Decimal]:
+    assert estimate.usd is not None
+    return estimate.usd
+
+
+# ---------------------------------------------------------------- what is measured
+
+
+def test_a_few_requests_are_all_measured_and_met_exactly() -> None:
+    estimate = estimated([params("x" * 400), params("x" * 8_000)], Counter())
+
+    assert estimate.measured == 2
+    assert estimate.tokens.expected.input == 100 + 2_000
+    assert estimate.tokens.lower.input == 2_058  # 2 % below
+    assert estimate.tokens.upper.input == 2_142
+    assert estimate.tokens.map(lambda tokens: tokens.output) == (2, 50, 200)
+
+
+def test_calls_are_bounded_however_many_requests_there_are() -> None:
+    counter = Counter()
+
+    estimate = estimated((params("x" * (1 + index % 5_000)) for index in range(5_000)), counter)
+
+    assert counter.calls == estimate.measured == MAX_CALLS
+    assert estimate.requests == 5_000
+
+
+def test_no_more_requests_are_kept_than_may_be_measured() -> None:
+    sample = Sample(plan(params() for _ in range(1_000)), max_calls=5)
+
+    assert [(group.requests, len(group.kept)) for group in sample.groups] == [(1_000, 5)]
+
+
+def test_every_request_of_a_stream_has_its_chance_to_be_measured() -> None:
+    (group,) = Sample(plan(params(f"{index:09}") for index in range(1_000))).groups
+
+    kept = sorted(int(request.load()["messages"][0]["content"]) for request in group.kept)
+
+    assert len(set(kept)) == MAX_CALLS
+    assert 300 < sum(kept) / len(kept) < 700
+
+
+def test_the_sample_is_the_same_in_a_retry() -> None:
+    def chosen() -> list[Mapping[str, Any]]:
+        return [request.load() for request in Sample(plan(params(f"{index:09}") for index in range(1_000))).chosen()]
+
+    assert chosen() == chosen()
+    assert len({request["messages"][0]["content"] for request in chosen()}) == MAX_CALLS
+
+
+def test_long_requests_are_measured_in_proportion_to_their_bytes() -> None:
+    requests = [params("x" * 8)] * 1_000 + [params("x" * 2_998)] * 30  # 10 kB and 90 kB
+
+    lengths = [request.bytes_length for request in Sample(plan(requests), max_calls=10).chosen()]
+
+    assert lengths == [10] + [3_000] * 9
+
+
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 400_000}}
+PHOTO = {"type": "image", "source": {"type": "url", "url": "https://example.org/photo.png"}}
+
+
+@pytest.mark.parametrize("image", [pytest.param(IMAGE, id="base64"), pytest.param(PHOTO, id="url")])
+def test_images_do_not_speak_for_texts(image: Params) -> None:
+    with_images = [{**params(), "messages": [{"role": "user", "content": [image]}]}] * 100
+    texts = [params("x" * len(msgspec.json.encode(image)))] * 100
+    tokens = 100 * (1_500 + prompt_tokens(texts[0]))
+
+    estimate = estimated([*with_images, *texts], Counter())
+
+    assert estimate.tokens.lower.input <= tokens <= estimate.tokens.upper.input
+    assert estimate.tokens.upper.input < 1.2 * tokens
+
+
+def test_texts_of_another_length_do_not_speak_for_what_was_not_measured() -> None:
+    long, short = [params("x" * 400_000)] * 100, [params("x" * 38)] * 50
+
+    unmeasured = (
+        estimated([*long, *short], Counter()).tokens.upper.input - estimated(long, Counter()).tokens.upper.input
+    )
+
+    assert unmeasured == 50 * 40  # a token for a byte
+
+
+def test_without_calls_nothing_is_measured() -> None:
+    counter = Counter()
+
+    estimate = estimated([params()] * 3, counter, max_calls=0)
+
+    assert (counter.calls, estimate.measured) == (0, 0)
+
+
+# ---------------------------------------------------------------- offline
+
+
+def test_without_a_client_tokens_follow_from_length_and_the_models_tokenizer() -> None:
+    text = "x" * 338  # 340 with its quotation marks
+
+    assert estimated([params(text, model="claude-sonnet-5-5")]).tokens.map(lambda tokens: tokens.input) == (0, 136, 340)
+    assert estimated([params(text, model="claude-sonnet-4-6")]).tokens.map(lambda tokens: tokens.input) == (0, 100, 340)
+    assert estimated([params(text, model="claude-7-novella")]).tokens.map(lambda tokens: tokens.input) == (0, 136, 340)
+
+
+def test_a_failing_client_leaves_an_estimate_by_length_and_its_reason() -> None:
+    estimate = estimated([params()] * 3, Counter(fails_at=0))
+
+    assert estimate.measured == 0
+    assert estimate.failure == "APIConnectionError: connection refused"
+    assert estimate.tokens == estimated([params()] * 3).tokens
+
+
+def test_a_client_that_fails_later_leaves_what_was_counted_within_wider_bounds() -> None:
+    estimate = estimated([params()] * 100, Counter(fails_at=2))
+
+    assert estimate.measured == 2
+    assert estimate.failure is not None
+    assert estimate.tokens.map(lambda tokens: tokens.input) == (5_000, 10_000, 15_000)  # two speak for all: half off
+
+
+def test_a_model_of_which_nothing_was_measured_follows_from_length() -> None:
+    requests = [params("x" * 10_000)] * 99 + [params("x", model="claude-haiku-4-5")]
+    alone = estimated([params("x", model="claude-haiku-4-5")])
+
+    both = estimated(requests, Counter())
+    first = estimated(requests[:-1], Counter())
+
+    assert both.tokens.upper.prompt == first.tokens.upper.prompt + alone.tokens.upper.prompt
+
+
+# ---------------------------------------------------------------- bounds
+
+texts = st.text(alphabet=st.characters(max_codepoint=126, min_codepoint=32), max_size=300)
+long_texts = st.builds(lambda text, times: text * times, texts, st.integers(min_value=1, max_value=400))
+models = st.sampled_from(["claude-opus-5-5", "claude-haiku-5-5", "claude-haiku-4-5"])
+requests_of_any_length = st.lists(
+    st.builds(
+        lambda text, model, max_tokens: params(text, model=model, max_tokens=max_tokens),
+        long_texts,
+        models,
+        st.integers(min_value=1, max_value=128_000),
+    ),
+    min_size=1,
+    max_size=120,
+)
+
+
+def bill(requests: Iterable[Params], share: float) -> Decimal:
+    """What the simulator would bill if every answer used that share of its max_tokens."""
+    total = Decimal(0)
+    for request in requests:
+        answer = Usage(input_tokens=prompt_tokens(request), output_tokens=int(request["max_tokens"] * share))
+        cost = TABLE.cost(answer, request["model"])
+        assert cost is not None
+        total += cost.usd
+    return total
+
+
+@settings(deadline=None)
+@given(requests_of_any_length, st.floats(min_value=0, max_value=1))
+def test_the_bill_is_within_the_bounds_when_all_was_measured(requests: list[Params], share: float) -> None:
+    requests = requests[:MAX_CALLS]
+    estimate = estimated(requests, Counter())
+    tokens = sum(map(prompt_tokens, requests))
+
+    assert estimate.tokens.lower.prompt <= tokens <= estimate.tokens.upper.prompt
+    assert bill(requests, share) <= usd_of(estimate).upper
+    assert bill(requests, 0) <= usd_of(estimate).upper
+    assert usd_of(estimate).lower <= usd_of(estimate).expected <= usd_of(estimate).upper
+
+
+@settings(deadline=None)
+@given(requests_of_any_length, st.booleans())
+def test_the_bounds_contain_the_tokens_of_a_sampled_input(requests: list[Params], measured: bool) -> None:
+    estimate = estimated(requests * 5, Counter() if measured else None)
+
+    assert estimate.tokens.lower.prompt <= 5 * sum(map(prompt_tokens, requests)) <= estimate.tokens.upper.prompt
+    assert bill(requests * 5, 1.0) <= usd_of(estimate).upper
+
+
+def test_a_long_prompt_is_estimated_at_the_rates_of_long_prompts() -> None:
+    short = estimated([params("x" * 390_000, model="claude-haiku-5-5")], Counter())
+    long = estimated([params("x" * 410_000, model="claude-haiku-5-5")], Counter())
+
+    assert usd_of(short).expected == Decimal("0.00488125")  # 97,500 at 0.05 and 25 at 0.25
+    assert usd_of(long).expected == Decimal("0.02565625")  # 102,500 at 0.25 and 25 at 1.25
+
+
+def test_prompts_about_as_long_as_the_threshold_are_short_at_best_and_long_at_worst() -> None:
+    requests = [params("x" * length, model="claude-haiku-5-5", max_tokens=1) for length in (395_998, 411_998)]
+
+    estimate = estimated(requests, Counter())
+
+    assert estimate.tokens.map(lambda tokens: tokens.input) == (197_960, 202_000, 206_040)
+    assert usd_of(estimate) == (
+        Decimal("0.0098985"),  # 197,960 at 0.05 and 2 at 0.25
+        Decimal("0.0505025"),  # 202,000 at 0.25 and 2 at 1.25
+        Decimal("0.0515125"),
+    )
+
+
+def test_inference_geo_of_a_request_is_in_its_estimate() -> None:
+    plain, american = estimated([params()], Counter()), estimated([params(inference_geo="us")], Counter())
+
+    assert usd_of(american).expected == usd_of(plain).expected * Decimal("1.1")
+
+
+def test_the_expected_output_takes_a_known_share() -> None:
+    estimate = estimated([params(max_tokens=1_000)] * 2, Counter(), output_share=0.6)
+
+    assert estimate.tokens.map(lambda tokens: tokens.output) == (2, 1_200, 2_000)
+
+
+# ---------------------------------------------------------------- cached prefixes
+
+SHARED = {"type": "text", "text": "y" * 4_000}
+
+
+@pytest.mark.parametrize(
+    ("more", "column"),
+    [
+        pytest.param({"system": [{**SHARED, "cache_control": {"type": "ephemeral"}}]}, "cache_write_5m", id="5m"),
+        pytest.param(
+            {"system": [{**SHARED, "cache_control": {"type": "ephemeral", "ttl": "1h"}}]}, "cache_write_1h", id="1h"
+        ),
+        pytest.param(
+            {"system": [SHARED], "cache_control": {"type": "ephemeral", "ttl": "1h"}}, "cache_write_1h", id="automatic"
+        ),
+    ],
+)
+def test_a_cached_prefix_is_all_read_at_best_and_all_written_at_worst(more: Params, column: str) -> None:
+    requests = [params(**more) for _ in range(10)]
+
+    estimate = estimated(requests, Counter())
+    written = estimate.tokens.map(lambda tokens: getattr(tokens, column))
+
+    assert written.lower == 0
+    assert estimate.tokens.lower.cache_read > 0
+    assert written.expected == pytest.approx(estimate.tokens.expected.cache_read, abs=1)
+    assert written.upper > written.expected * 2 > 9_000
+    assert estimate.tokens.upper.cache_read == 0
+    assert estimate.tokens.expected.prompt == 10 * 1_100
+
+
+@pytest.mark.parametrize("hits", [0, 5, 9])
+def test_the_bill_of_a_cached_prefix_is_within_the_bounds(hits: int) -> None:
+    requests = [params(system=[{**SHARED, "cache_control": {"type": "ephemeral"}}]) for _ in range(10)]
+    estimate = estimated(requests, Counter())
+
+    written, read = 1_000 * (10 - hits), 1_000 * hits
+    answer = Usage(
+        input_tokens=1_000,
+        output_tokens=1_000,
+        cache_creation=CacheCreation(written, 0),
+        cache_creation_input_tokens=written,
+        cache_read_input_tokens=read,
+    )
+    cost = TABLE.cost(answer, MODEL)
+
+    assert cost is not None
+    assert usd_of(estimate).lower <= cost.usd <= usd_of(estimate).upper
+
+
+@pytest.mark.parametrize(
+    ("request_", "cached"),
+    [
+        pytest.param(params(), 0, id="no mark"),
+        pytest.param(params('a text with "cache_control": in it'), 0, id="a text that looks like one"),
+        pytest.param(params(cache_control={"type": "ephemeral"}), None, id="automatic: all of it"),
+        pytest.param(
+            params(system=[SHARED, {**SHARED, "cache_control": {"type": "ephemeral"}}, SHARED]),
+            len(msgspec.json.encode([SHARED, {**SHARED, "cache_control": {"type": "ephemeral"}}])) - len("[,]"),
+            id="up to the last mark",
+        ),
+        pytest.param(
+            params(tools=[{"name": "t", "input_schema": {}, "cache_control": {"type": "ephemeral"}}], system="s"),
+            len('{"name":"t","input_schema":{},"cache_control":{"type":"ephemeral"}}'),
+            id="tools come first",
+        ),
+    ],
+)
+def test_the_length_of_a_cached_prefix(request_: Params, cached: int | None) -> None:
+    planned = PlannedRequest.of(request_, load=lambda: request_)
+
+    assert planned.cached_bytes == (planned.bytes_length if cached is None else cached)
+
+
+# ---------------------------------------------------------------- what it says
+
+
+@pytest.mark.parametrize(
+    ("more", "on_server"),
+    [
+        ({}, 0),
+        ({"tools": [{"name": "mine", "input_schema": {}}]}, 0),
+        ({"tools": [{"type": "custom", "name": "mine"}, {"type": "bash_20250124", "name": "bash"}]}, 0),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, 1),
+        ({"mcp_servers": [{"type": "url", "url": "https://example.org"}]}, 1),
+    ],
+)
+def test_requests_with_tools_of_the_server_are_counted(more: Params, on_server: int) -> None:
+    assert estimated([params(**more)]).server_tools == on_server
+
+
+def test_an_estimate_as_json() -> None:
+    estimate = estimated([params()] * 2, Counter(), duplicates=1)
+
+    assert estimate.to_manifest() == {
+        "requests": 2,
+        "duplicates": 1,
+        "input_tokens": {"lower": 196, "expected": 200, "upper": 204},
+        "output_tokens": {"lower": 2, "expected": 50, "upper": 200},
+        "usd": {"lower": "0.000412", "expected": "0.0009", "upper": "0.002408"},
+        "unpriced_models": [],
+        "output_share": 0.25,
+        "measured_requests": 2,
+        "failure": None,
+    }
+    assert msgspec.json.decode(msgspec.json.encode(estimate.to_manifest())) == estimate.to_manifest()
+
+
+def test_an_estimate_as_a_table() -> None:
+    tools = [{"type": "web_search_20250305", "name": "web_search"}]
+    estimate = estimated([params()] * 1_500 + [params(tools=tools)], Counter(fails_at=8), duplicates=3)
+
+    assert estimate.to_table().splitlines() == [
+        "                         lower        expected           upper",
+        "input tokens           131,348         150,112         168,877",
+        "output tokens            1,501          37,525         150,100",
+        "USD                     0.2777          0.6755            1.84",
+        "1,501 requests: the tokens of 8 were counted, the rest follows from length.",
+        "Expected are answers of 25% of max_tokens; the upper bound is all of it.",
+        "Counting ended early: APIConnectionError: connection refused",
+        "3 duplicates are not sent.",
+        "On top of all bounds: what the server tools of 1 requests add.",
+    ]
+
+
+def test_an_estimate_with_an_unknown_model_has_tokens_but_no_cost() -> None:
+    estimate = estimated([params(), params(model="claude-7-novella")], Counter())
+
+    assert estimate.usd is None
+    assert estimate.tokens.expected.input == 200
+    assert estimate.to_manifest()["usd"] is None
+    assert estimate.to_manifest()["unpriced_models"] == ["claude-7-novella"]
+    assert "unknown" in estimate.to_table()
+    assert "No price is known for claude-7-novella." in estimate.to_table()
+
+
+def test_an_estimate_of_nothing_is_zero() -> None:
+    estimate = estimated([], Counter())
+
+    assert estimate.tokens == (Tokens(), Tokens(), Tokens())
+    assert usd_of(estimate) == (0, 0, 0)
+    check_max_cost(estimate, Decimal(0))
+
+
+@pytest.mark.parametrize(
+    ("amount", "written"),
+    [("1234.5678", "1,234.57"), ("0.5", "0.50"), ("0.1234567", "0.1235"), ("0.0001234567", "0.000123"), ("0", "0.00")],
+)
+def test_dollars_are_cents_with_more_digits_for_parts_of_one(amount: str, written: str) -> None:
+    assert dollars(Decimal(amount)) == written
+
+
+# ---------------------------------------------------------------- max_cost
+
+
+def many(count: int = 1_000, *, max_tokens: int = 1_000) -> list[Params]:
+    return [params(max_tokens=max_tokens) for _ in range(count)]
+
+
+def test_an_estimate_up_to_max_cost_passes() -> None:
+    estimate = estimated(many(), Counter())
+
+    check_max_cost(estimate, usd_of(estimate).upper)
+
+
+def test_an_upper_bound_above_max_cost_is_refused_even_if_less_is_expected() -> None:
+    estimate = estimated(many(), Counter())
+    max_cost = usd_of(estimate).upper - Decimal("0.000001")
+
+    assert usd_of(estimate).expected < max_cost
+    with pytest.raises(CostLimitError):
+        check_max_cost(estimate, max_cost)
+
+
+def test_the_refusal_says_how_much_and_what_would_fit() -> None:
+    with pytest.raises(CostLimitError) as refusal:
+        check_max_cost(estimated(many(), Counter()), Decimal("2.50"))
+
+    assert str(refusal.value) == (
+        "These 1,000 requests may cost up to $10.23 when every answer uses all of its max_tokens (expected: $2.70), "
+        "which is above max_cost, $2.50. Nothing was sent. What would fit: max_tokens of 227 instead of 1,000, or "
+        "about 244 requests of this kind, or max_cost=10.23."
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda: many(max_tokens=227), id="max_tokens"),
+        pytest.param(lambda: many(244), id="requests"),
+    ],
+)
+def test_what_the_refusal_proposes_does_fit(change: Callable[[], list[Params]]) -> None:
+    check_max_cost(estimated(change(), Counter()), Decimal("2.50"))
+
+
+def test_the_refusal_of_mixed_max_tokens_proposes_a_share() -> None:
+    with pytest.raises(CostLimitError, match="max_tokens at 21 % of what they are, or about 239 requests"):
+        check_max_cost(estimated([*many(500), *many(500, max_tokens=500)], Counter()), Decimal("1.85"))
+
+
+def test_the_refusal_of_a_prompt_that_alone_is_too_dear_proposes_no_max_tokens() -> None:
+    with pytest.raises(CostLimitError) as refusal:
+        check_max_cost(estimated(many(), Counter()), Decimal("0.1"))
+
+    assert "max_tokens of" not in str(refusal.value)
+    assert "What would fit: about 9 requests of this kind, or max_cost=10.23." in str(refusal.value)
+
+
+def test_the_refusal_of_a_single_request_that_is_too_dear_proposes_only_its_price() -> None:
+    with pytest.raises(CostLimitError, match=r"What would fit: max_cost=0\.03\.$"):
+        check_max_cost(estimated([params("x" * 40_000)], Counter()), Decimal("0.001"))
+
+
+def test_the_refusal_where_output_is_free_proposes_no_max_tokens() -> None:
+    rates = dict.fromkeys(("input", "cache_write_5m", "cache_write_1h", "cache_read"), 5)
+    table = PriceTable.load({"models": {MODEL: {"rates": {**rates, "output": 0}}}})
+
+    with pytest.raises(CostLimitError, match=r"What would fit: about 88 requests of this kind, or max_cost=0\.29\.$"):
+        check_max_cost(estimate_cost(plan(many()), table=table, client=Counter()), Decimal("0.025"))
+
+
+def test_max_cost_cannot_be_held_for_a_model_without_a_price() -> None:
+    estimate = estimated([params(model="claude-7-novella")], Counter())
+
+    with pytest.raises(CostLimitError, match=r"no price is known for claude-7-novella\. Nothing was sent\. Add"):
+        check_max_cost(estimate, Decimal(1_000_000))

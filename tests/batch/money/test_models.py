@@ -1,0 +1,167 @@
+"""Where models stand before requests are sent to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from submission_world import World
+
+from airflow_claude_batch.api.auth import ApiKey
+from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.api.wire import Capability, ModelCapabilities, ModelInfo
+from airflow_claude_batch.batch.input.elements import Defaults
+from airflow_claude_batch.batch.money.models import MAX_LOOKUPS, Models
+from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.steps import Policy
+from airflow_claude_batch.exceptions import InputError
+from airflow_claude_batch.simulator import Fault, ManualClock, Simulator
+
+TABLE = PriceTable.load()
+RETIRES = datetime(2026, 11, 30, tzinfo=UTC)  # claude-sonnet-4-5
+OLD = "claude-sonnet-4-5"
+
+
+@pytest.fixture
+def simulator() -> Simulator:
+    return Simulator(clock=ManualClock())
+
+
+@pytest.fixture
+def api(simulator: Simulator) -> Iterator[ClaudeClient]:
+    config = ClientConfig(credentials=ApiKey("sk-test"), base_url="http://127.0.0.1:1", max_retries=0)
+    with ClaudeClient(config, transport=simulator.transport(), sleep=lambda _: None) as client:
+        yield client
+
+
+def check(models: Models, *names: str, now: datetime) -> None:
+    models.check(dict.fromkeys(names, 3), now, lambda model: names.index(model))
+
+
+class Catalogue:
+    """Knows one model, whatever its name."""
+
+    def __init__(self, **facts: Any) -> None:
+        self.info = ModelInfo(id="any", **facts)
+        self.asked: list[str] = []
+
+    def retrieve_model(self, model_id: str, /) -> ModelInfo:
+        self.asked.append(model_id)
+        return self.info
+
+
+# ---------------------------------------------------------------- what the API says
+
+
+def test_a_model_that_the_api_has_retired_is_refused_whatever_the_table_says(
+    simulator: Simulator, api: ClaudeClient
+) -> None:
+    models = Models(PriceTable.load({"models": {OLD: {"retires_on": "2030-01-01"}}}), api)
+    simulator.clock.advance((RETIRES + timedelta(days=2) - simulator.clock.now()).total_seconds())
+
+    with pytest.raises(
+        InputError, match=r"messages\[1\], and 3 requests in all, .*sonnet-4-5 was retired on 2026-11-30"
+    ):
+        check(models, "claude-opus-5-5", OLD, now=simulator.clock.now())
+
+
+def test_a_model_that_the_api_keeps_longer_than_the_table_is_sent() -> None:
+    models = Models(TABLE, Catalogue(lifecycle="active"))
+
+    check(models, "claude-opus-4-1", now=RETIRES)
+
+
+@pytest.mark.parametrize(
+    ("before", "says"),
+    [
+        (timedelta(hours=1), "retires on 2026-11-30, and a batch sent now may still run then; claude-sonnet-5-5"),
+        (timedelta(hours=25), "retires on 2026-11-30, and a batch sent now"),
+        (timedelta(days=9), "is deprecated and retires on 2026-11-30"),
+    ],
+)
+def test_a_model_near_its_end_is_sent_with_a_warning(
+    before: timedelta, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    check(Models(TABLE, Catalogue(lifecycle="deprecated", retires_at=RETIRES)), OLD, now=RETIRES - before)
+
+    assert says in caplog.text
+
+
+def test_a_model_that_does_not_run_in_batches_is_refused() -> None:
+    capabilities = ModelCapabilities(batch=Capability(supported=False))
+
+    with pytest.raises(InputError, match="claude-opus-5-5 does not run in message batches"):
+        check(Models(TABLE, Catalogue(lifecycle="active", capabilities=capabilities)), "claude-opus-5-5", now=RETIRES)
+
+
+def test_a_model_without_a_price_is_named_though_the_api_knows_it(caplog: pytest.LogCaptureFixture) -> None:
+    check(Models(TABLE, Catalogue(lifecycle="active")), "claude-7-novella", now=RETIRES)
+
+    assert "claude-7-novella is not in the price table: its cost will not be known" in caplog.text
+
+
+def test_a_model_that_the_api_does_not_know_is_sent_with_a_warning(
+    api: ClaudeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    check(Models(TABLE, api), "claude-haiku-55", now=RETIRES)
+
+    assert "claude-haiku-55 is not in the API's catalogue of models" in caplog.text
+
+
+# ---------------------------------------------------------------- how it is asked
+
+
+def test_a_model_is_looked_up_once_in_a_run(simulator: Simulator, api: ClaudeClient) -> None:
+    models = Models(TABLE, api)
+
+    for _ in range(3):
+        check(models, "claude-haiku-5-5", "claude-opus-5-5", now=RETIRES)
+
+    assert simulator.books()["calls"]["models"] == 2
+
+
+def test_lookups_are_bounded() -> None:
+    catalogue = Catalogue(lifecycle="active")
+
+    check(Models(TABLE, catalogue), *(f"model-{number}" for number in range(50)), now=RETIRES)
+
+    assert len(catalogue.asked) == MAX_LOOKUPS
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 529])
+def test_an_api_that_cannot_be_asked_leaves_the_table_and_is_not_asked_again(
+    status: int, simulator: Simulator, api: ClaudeClient
+) -> None:
+    simulator.inject(Fault(do="status", on="models", status=status, times=None))
+    models = Models(TABLE, api)
+
+    check(models, "claude-haiku-5-5", "claude-opus-5-5", now=RETIRES)
+    with pytest.raises(InputError, match="claude-opus-4-1 was retired on 2026-08-05; claude-opus-4-8 replaces it"):
+        check(models, "claude-opus-4-1", now=RETIRES)
+
+    assert simulator.books()["calls"]["models"] == 1
+
+
+# ---------------------------------------------------------------- in a submission
+
+
+def test_answers_are_landed_though_the_model_was_retired_meanwhile(tmp_path: Path) -> None:
+    """They are paid for: only what is to be sent is refused."""
+    clock = ManualClock()
+    clock.advance((RETIRES - timedelta(hours=1) - clock.now()).total_seconds())
+    world = World(tmp_path, Simulator(clock=clock, batch_seconds=7200), clock)
+    asking: dict[str, Any] = {"defaults": Defaults(model=OLD, max_tokens=64)}
+    with world.attempt(["a", "b"], Policy(), **asking) as submission:
+        submission.advance()
+    clock.advance(3 * 86_400)
+
+    done = world.run(["a", "b"], Policy(), **asking)
+
+    assert done.failure is None
+    assert world.billed == 2
+    with pytest.raises(InputError, match="was retired on 2026-11-30"):
+        world.run(["a", "c"], Policy(), clear=True, **asking)
+    assert world.simulator.books()["calls"]["create"] == 1

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, Phase, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from model_workspace import DAY, START, Killed, MemoryStore, ModelBatch, ModelWorkspace
+
+from airflow_claude_batch.batch.input.elements import Request
+from airflow_claude_batch.batch.input.request_file import Requests, write_requests
+from airflow_claude_batch.batch.ledger import ledger as ledgers
+from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, Record
+from airflow_claude_batch.batch.observer import Unobserved
+from airflow_claude_batch.batch.recover import decide as decisions
+from airflow_claude_batch.batch.recover.decide import (
+    HELD_BACK,
+    LOOK_AGAIN,
+    SETTLING,
+    Adopt,
+    Candidate,
+    Peek,
+    Send,
+    Stop,
+    Wait,
+    create_deadline,
+    grace_ends,
+    reconcile,
+)
+from airflow_claude_batch.batch.recover.resolve import settle_intents
+from airflow_claude_batch.batch.send.create import send
+from airflow_claude_batch.batch.send.splitting import Slice, split
+from airflow_claude_batch.batch.steps import Policy, Waiting
+from airflow_claude_batch.exceptions import APIError, SubmissionUnknownError
+
+TOKEN = "0123456789ab"
+OURS = f"{TOKEN}-0-{'h' * 22}"
+SECOND = timedelta(seconds=1)
+HALF = timedelta(seconds=0.5)
+HOUR = timedelta(hours=1)
+
+PART = Part(
+    token=TOKEN,
+    first=0,
+    last=2,
+    count=3,
+    size=1000,
+    attempt="a",
+    round=0,
+    intended_at=START,
+    watermark="msgbatch_w",
+    watermark_at=START - HOUR,
+)
+EARLY = START + 30 * SECOND
+LATE = grace_ends(PART)
+
+
+def batch(id_: str = "b", *, count: int = 3, ended: bool = False, first: str | None = None, at=EARLY) -> Candidate:
+    return Candidate(id_, count, ended, at, first)
+
+
+@pytest.mark.parametrize(
+    ("listing", "now", "expected"),
+    [
+        pytest.param([], EARLY, Wait((), EARLY + LOOK_AGAIN), id="nothing yet: look again soon"),
+        pytest.param([], LATE - SECOND, Wait((), LATE + SECOND), id="nothing, nearly over: once more"),
+        pytest.param([], LATE - HALF, Wait((), LATE + SECOND), id="nothing, all but over: not before the clock moves"),
+        pytest.param([], LATE, Send(), id="nothing after the grace: it never arrived"),
+        pytest.param([batch()], EARLY, Wait(("b",), None), id="it may be the one that runs"),
+        pytest.param([batch()], LATE, Wait(("b",), None), id="rather wait for it than pay again"),
+        pytest.param([batch(ended=True)], EARLY, Peek(("b",)), id="ended: read its first line"),
+        pytest.param([batch(ended=True)], LATE, Peek(("b",)), id="ended, after the grace: still read it"),
+        pytest.param([batch(ended=True, first=OURS)], EARLY, Adopt("b"), id="our token: ours"),
+        pytest.param([batch(first=OURS)], EARLY, Adopt("b"), id="our token, however it was seen: ours"),
+        pytest.param([batch(ended=True, first="x-0-y")], EARLY, Wait((), EARLY + LOOK_AGAIN), id="a stranger's"),
+        pytest.param([batch(ended=True, first="x-0-y")], LATE, Send(), id="a stranger's, after the grace"),
+        pytest.param([batch(ended=True, first=TOKEN + "0-0-y")], LATE, Send(), id="a token that ours only begins"),
+        pytest.param([batch(ended=True, first="")], EARLY, Wait((), EARLY + LOOK_AGAIN), id="unreadable: not yet"),
+        pytest.param([batch(ended=True, first="")], LATE, Stop(("b",)), id="unreadable after the grace: who knows"),
+        pytest.param([batch(count=4)], LATE, Send(), id="another size is another's"),
+        pytest.param([batch("known")], LATE, Send(), id="accounted for otherwise"),
+        pytest.param([batch(at=START - 2 * HOUR)], LATE, Send(), id="older than the watermark"),
+        pytest.param([batch(at=START - HOUR)], LATE, Wait(("b",), None), id="as old as the watermark"),
+        pytest.param([batch(at=LATE + HELD_BACK)], LATE + DAY, Wait(("b",), None), id="made as late as it can be"),
+        pytest.param([batch(at=LATE + HELD_BACK + SECOND)], LATE + DAY, Send(), id="made too late to be ours"),
+        pytest.param(
+            [batch("c"), batch("b", ended=True)], EARLY, Peek(("b",)), id="read what has ended before waiting"
+        ),
+        pytest.param(
+            [batch("c", ended=True), batch("b", ended=True, first=OURS)], EARLY, Adopt("b"), id="found: read no other"
+        ),
+        pytest.param(
+            [batch("d"), batch("c"), batch("b", ended=True, first="")],
+            LATE,
+            Wait(("d", "c"), None),
+            id="wait for those that will tell, before giving up on one that cannot",
+        ),
+    ],
+)
+def test_a_listing_decides_what_becomes_of_an_intent(listing, now, expected):
+    assert reconcile(PART, listing, known=["known"], now=now) == expected
+
+
+def test_in_a_workspace_that_was_empty_every_batch_may_be_ours():
+    part = msgspec.structs.replace(PART, watermark=None, watermark_at=None)
+    assert reconcile(part, [batch(at=START - HOUR)], known=[], now=LATE) == Wait(("b",), None)
+
+
+def test_the_grace_grows_with_the_upload():
+    larger = msgspec.structs.replace(PART, size=PART.size + 100 * decisions.SLOWEST_UPLOAD_BYTES_PER_SECOND)
+    assert grace_ends(larger) - grace_ends(PART) == 100 * SECOND
+    assert grace_ends(PART) == START + create_deadline(PART.size) + SETTLING
+
+
+# ---------------------------------------------------------------- the decision among all that may happen
+
+_FATES = ("answered", "refused", "lost", "dropped", "killed before", "killed after", "uploading", "killed uploading")
+_PAUSES = st.sampled_from([0, 0, 0, 5, 61, 200, 3600]).map(lambda seconds: timedelta(seconds=seconds))
+_STEPS = st.sampled_from([1, 9, 10, 60, 119, 180, 600, 3600, 12 * 3600]).map(lambda seconds: timedelta(seconds=seconds))
+_SIZES = st.sampled_from([2, 2, 2, 1, 3])
+#: What is left of the settling time when the API's clock is told in whole seconds.
+_SLACKS = st.sampled_from([0, 30, 118])
+
+
+def _requests() -> Requests:
+    folder = Path(tempfile.mkdtemp(prefix="reconcile-"))
+    path = folder / "requests.jsonl"
+    with path.open("wb") as file:
+        write_requests((Request(n, f"k{n}", {"model": "m", "max_tokens": 1, "messages": []}) for n in range(4)), file)
+    return Requests(path)
+
+
+class LostCreates(RuleBasedStateMachine):
+    """Two parts of two requests each are sent into a busy workspace, by attempts that die anywhere.
+
+    The code under test is what runs in production: ``send``, ``settle_intents``, ``list_since`` and ``reconcile``.
+    """
+
+    requests = _requests()
+    pieces: tuple[Slice, ...] = tuple(split(((n, 300) for n in range(4)), max_requests=2))
+
+    @initialize(
+        page=st.sampled_from([1, 2, 1000]),
+        unknown_cursor=st.sampled_from(["error", "empty"]),
+        before=st.lists(_SIZES, max_size=2),
+        slack=_SLACKS,
+        skew=st.sampled_from([0, -7200, 7200]),
+        on_lost=st.sampled_from(["stop", "stop", "resend"]),
+    )
+    def open_workspace(self, page, unknown_cursor, before, slack, skew, on_lost):
+        self.workspace = ModelWorkspace(page=page, unknown_cursor=unknown_cursor)
+        for count in before:
+            self.workspace.add("somebody", count)
+        slack = timedelta(seconds=slack)
+        self.workspace.slack, self.workspace.lag = slack, SETTLING - 2 * SECOND - slack
+        self.skew = timedelta(seconds=skew)
+        self.policy = Policy(on_lost=on_lost)
+        self.gone = False
+        self.store = MemoryStore()
+        ledger = Ledger(submission_id="s", input_digest="d", attempt="", attempt_began_at=START)
+        ledgers.save(self.store, ledger)
+        self.begin()
+
+    # ---------------------------------------------------------------- others, and time
+
+    @rule(by=_STEPS)
+    def time_passes(self, by):
+        self.workspace.advance(by)
+
+    @rule(count=_SIZES, lag=st.sampled_from([0, 100]))
+    def somebody_sends(self, count, lag):
+        self.workspace.add("somebody", count, lag=lag * SECOND)
+
+    @rule(data=st.data())
+    def a_batch_ends(self, data):
+        self.pick(data, lambda batch: batch.ended_at is None, self.workspace.end)
+
+    @rule(data=st.data())
+    def somebody_deletes(self, data):
+        """Also the batch that is a watermark."""
+        self.pick(data, lambda batch: batch.ended_at is not None and not batch.indices, self.delete)
+
+    @rule(data=st.data())
+    def results_are_archived(self, data):
+        """Also those of ours, where that stops us: who has them sent again accepts to pay twice."""
+        may_be_ours = self.policy.on_lost == "stop"
+        self.pick(data, lambda batch: batch.ended_at is not None and (may_be_ours or not batch.indices), self.archive)
+
+    @precondition(lambda self: self.workspace.uploads)
+    @rule()
+    def an_upload_is_accepted(self):
+        self.workspace.accept(self.workspace.uploads[0])
+
+    # ---------------------------------------------------------------- we
+
+    @rule()
+    def begin(self):
+        """A new attempt takes over; the one before may have died, or lives on and sees that it is replaced."""
+        ledger = msgspec.structs.replace(ledgers.load(self.store), attempt=ledgers.new_token())
+        self.record = Record.take_over(self.store, ledger)
+
+    @precondition(lambda self: not self.record.ledger.intents and self.unsent)
+    @rule(fate=st.sampled_from(_FATES), kill_at=st.sampled_from([0, 0, 0, 1, 2]), after=st.booleans(), pause=_PAUSES)
+    def send(self, fate, kill_at, after, pause):
+        """``pause``: of the process, or of a slow store, between the intent and the create."""
+        self.workspace.fate = fate
+        self.store.kill_at, self.store.kill_after, self.store.pause = kill_at, after, pause
+        self.store.workspace = self.workspace
+        try:
+            with contextlib.suppress(APIError):
+                send(self.unsent[0], self.record, self.requests, self.workspace, clock=self.clock)
+        except Killed:
+            self.store.kill_at = 0
+            self.begin()
+        self.store.kill_at, self.store.pause = 0, timedelta()
+
+    @precondition(lambda self: self.record.ledger.intents)
+    @rule()
+    def settle(self):
+        self.settled()
+
+    def settled(self) -> Waiting | None:
+        before = self.record.ledger.intents
+        wait = None
+        try:
+            wait = settle_intents(
+                self.record,
+                self.workspace,
+                self.policy,
+                clock=self.clock,
+                deadline=self.clock() + 1000 * HOUR,
+                observer=Unobserved(),
+            )
+        except SubmissionUnknownError:
+            assert self.policy.on_lost == "stop"
+            self.gone = True
+        forgotten = {part.token for part in before} - {part.token for part in self.record.ledger.parts}
+        note(f"settled: {wait}, forgotten: {forgotten}")
+        assert not any(upload.token in forgotten for upload in self.workspace.uploads), "it may still be accepted"
+        assert not any(batch.owner in forgotten for batch in self.workspace.ours), "it was accepted"
+        return wait
+
+    # ---------------------------------------------------------------- what must hold at any moment
+
+    @invariant()
+    def no_request_is_in_two_batches(self):
+        sent = [n for batch in self.workspace.ours for n in batch.indices]
+        sent += [n for upload in self.workspace.uploads for n in upload.indices]
+        assert len(sent) == len(set(sent))
+
+    @invariant()
+    def the_ledger_knows_or_looks_for_each_batch_of_ours(self):
+        parts = {part.token: part for part in ledgers.load(self.store).parts}
+        for batch in self.workspace.ours:
+            assert parts[batch.owner].batch_id in (None, batch.id)
+
+    @invariant()
+    def no_batch_of_somebody_is_taken_for_ours(self):
+        ours = {batch.id for batch in self.workspace.ours}
+        assert ours.issuperset(ledgers.load(self.store).batch_ids)
+
+    def teardown(self):
+        """Whatever has happened: within the life of a batch it is decided, also if somebody goes on sending."""
+        for _ in range(200):
+            if not self.record.ledger.intents or self.gone:
+                return
+            wait = self.settled()
+            if wait is None:
+                continue
+            self.workspace.add("somebody", 2)
+            self.workspace.advance(min(HOUR, max(SECOND, wait.until - self.clock())))
+        raise AssertionError("no decision in sight")
+
+    # ---------------------------------------------------------------- helpers
+
+    @property
+    def unsent(self) -> list[Slice]:
+        known = {part.first for part in self.record.ledger.parts}
+        return [piece for piece in self.pieces if piece.first not in known]
+
+    def clock(self):
+        return self.workspace.now + self.skew
+
+    def pick(self, data, wanted, act):
+        found = [batch for batch in self.workspace.batches if wanted(batch) and not batch.deleted]
+        if found:
+            act(data.draw(st.sampled_from(found)))
+
+    @staticmethod
+    def delete(batch: ModelBatch) -> None:
+        batch.deleted = True
+
+    @staticmethod
+    def archive(batch: ModelBatch) -> None:
+        batch.archived = True
+
+
+LostCreates.TestCase.settings = settings(
+    max_examples=300,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking such histories takes minutes
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+TestLostCreates = LostCreates.TestCase

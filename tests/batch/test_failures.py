@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from airflow_claude_batch.batch import failures as verdict
+from airflow_claude_batch.batch.land.landing import Landing
+from airflow_claude_batch.batch.land.manifest import Manifest, summarize
+from airflow_claude_batch.batch.land.match_requests import ForeignSlots
+from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
+from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.steps import Policy
+from airflow_claude_batch.exceptions import APIConnectionError
+
+NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+REFUSED = "invalid_request_error"
+OK, GONE, BAD, DOWN, OUT = "succeeded", "expired", REFUSED, "api_error", "missing"
+
+
+@contextmanager
+def landed(*endings: str) -> Iterator[tuple[Landing, Manifest]]:
+    """Rows that ended like this, keyed r0, r1 and so on."""
+    lines = []
+    for number, ending in enumerate(endings):
+        result: dict[str, Any] = {"type": ending if ending in ("succeeded", "expired", "canceled") else "errored"}
+        if ending == "succeeded":
+            usage = {"input_tokens": 1, "output_tokens": 1}
+            result["message"] = {"model": "claude-haiku-5-5", "content": [], "usage": usage}
+        elif result["type"] == "errored":
+            result["error"] = {"error": {"type": ending, "message": f"because {number}"}}
+        if ending != OUT:
+            lines.append(json.dumps({"custom_id": f"r{number}", "result": result}).encode())
+    with Landing(ForeignSlots(len(endings)), prices=PriceTable.load()) as landing:
+        landing.take("b", lines)
+        yield (
+            landing,
+            summarize(
+                landing,
+                submission_id="s",
+                status="ended",
+                batch_ids=["b"],
+                landed=["b"],
+                results_path="/r/results.jsonl",
+                created_at=None,
+                ended_at=None,
+            ),
+        )
+
+
+def judged(*endings: str, **policy: Any) -> tuple[str | None, bool]:
+    with landed(*endings) as (landing, manifest):
+        failure, permanent = verdict.judge(landing, Policy(**policy), manifest)
+        return None if failure is None else str(failure), permanent
+
+
+# ---------------------------------------------------------------- green or red
+
+
+@pytest.mark.parametrize(
+    ("endings", "allow_failed", "green"),
+    [
+        pytest.param([OK, OK], 0, True, id="all answered"),
+        pytest.param([OK, GONE], 0, False, id="one expired"),
+        pytest.param([OK, GONE], 1, True, id="one allowed"),
+        pytest.param([GONE, BAD], 1, False, id="two, one allowed"),
+        pytest.param([GONE, BAD], 2, True, id="all failed, all allowed"),
+        pytest.param([BAD] * 4, 0, False, id="all refused"),
+        pytest.param([OK, GONE, OK, OK], 0.25, True, id="a quarter"),
+        pytest.param([OK, GONE, BAD, OK], 0.25, False, id="more than a quarter"),
+        pytest.param([OK] * 3 + [GONE], 0.24, False, id="a share is rounded down"),
+        pytest.param([OK] * 71 + [GONE] * 29, 0.29, True, id="a share is taken as it is written"),
+        pytest.param([GONE], 1.0, True, id="all as a share"),
+        pytest.param([OK, OUT], 0, False, id="a missing row"),
+        pytest.param([], 0, True, id="no rows"),
+    ],
+)
+def test_task_is_green_when_no_more_failed_than_allowed(endings: list[str], allow_failed: float, green: bool) -> None:
+    failure, permanent = judged(*endings, allow_failed=allow_failed)
+
+    assert (failure is None) is green
+    assert not (green and permanent)
+
+
+@pytest.mark.parametrize(
+    ("endings", "allow_failed", "permanent"),
+    [
+        pytest.param([BAD], 0, True, id="refused"),
+        pytest.param([DOWN], 0, False, id="a server's error"),
+        pytest.param([GONE, "canceled", OUT], 0, False, id="expired, canceled, missing"),
+        pytest.param([BAD, GONE], 0, True, id="one refused is enough"),
+        pytest.param([BAD, GONE], 1, False, id="the refused one is allowed"),
+        pytest.param([BAD, BAD, GONE], 1, True, id="one more refused than allowed"),
+        pytest.param(["not_found_error"], 0, True, id="model not found"),
+    ],
+)
+def test_failure_is_permanent_when_the_refused_alone_are_too_many(
+    endings: list[str], allow_failed: float, permanent: bool
+) -> None:
+    failure, is_permanent = judged(*endings, allow_failed=allow_failed)
+
+    assert failure is not None
+    assert is_permanent is permanent
+
+
+def test_failure_says_how_many_why_and_where() -> None:
+    failure, _ = judged(OK, BAD, GONE, OUT, allow_failed=1)
+
+    assert failure is not None
+    assert "3 of 4 requests ended without an answer (allow_failed permits 1)" in failure
+    assert "1 succeeded, 1 errored, 1 expired, 1 missing" in failure
+    assert "'r1' errored (invalid_request_error: because 1); 'r2' expired; None missing (missing" in failure
+    assert "/r/results.jsonl" in failure
+    assert "sends only requests that the API may still answer" in failure
+
+
+def test_failure_of_many_names_the_first_few() -> None:
+    failure, _ = judged(*[BAD] * 1000)
+
+    assert failure is not None
+    assert failure.count("because") == 5
+    assert len(failure) < 1500
+
+
+def test_canary_that_was_refused_stops_and_says_why() -> None:
+    with landed(BAD, OUT) as (landing, _):
+        assert "'r0' errored (invalid_request_error: because 0)" in str(verdict.refused_canary(landing))
+    for endings in ([OK, BAD], [GONE, OUT], [DOWN, OUT]):
+        with landed(*endings) as (landing, _):
+            assert verdict.refused_canary(landing) is None
+
+
+# ---------------------------------------------------------------- the time is over
+
+
+def ledger(*open_batches: str) -> Ledger:
+    parts = tuple(
+        Part(
+            token=batch,
+            first=0,
+            last=0,
+            count=1,
+            size=1,
+            attempt="a",
+            round=0,
+            intended_at=NOW,
+            batch_id=batch,
+        )
+        for batch in open_batches
+    )
+    return Ledger(submission_id="s", input_digest="d", attempt="a", attempt_began_at=NOW, parts=parts)
+
+
+@pytest.mark.parametrize(
+    ("open_batches", "on_timeout", "says"),
+    [
+        ((), "cancel", "No batch of it runs any more."),
+        (("b1", "b2"), "leave", "Still running, and billed for what they answer: b1, b2."),
+        (("b1",), "cancel", "Canceled, but not ended yet: b1."),
+    ],
+)
+def test_timeout_says_what_still_runs_and_bills(open_batches: tuple[str, ...], on_timeout: Any, says: str) -> None:
+    error = verdict.out_of_time(ledger(*open_batches), Policy(timeout=timedelta(hours=1), on_timeout=on_timeout))
+
+    assert f"within 1:00:00. {says} What was answered is landed and kept" in str(error)
+
+
+def test_sensor_s_timeout_names_the_batches_and_claims_only_what_it_knows() -> None:
+    assert "Still running, and billed" in str(verdict.still_running(["b1", "b2"]))
+    assert "b1, b2" in str(verdict.still_running(["b1", "b2"]))
+    unknown = str(verdict.still_running(["b1"], APIConnectionError("no route")))
+    assert "could not be found out (no route): b1" in unknown
+    assert "Still running" not in unknown
+
+
+def test_lost_batches_are_named_with_the_reason_and_the_remedies() -> None:
+    assert "b1 was made by this task but cannot be found any more (404)" in str(verdict.lost_batch("b1", "404"))
+    assert "on_lost='resend'" in str(verdict.lost_batch("b1", "404"))
+    assert "b1 (404); b2 (410)" in str(verdict.unknown_batches({"b1": "404", "b2": "410"}))

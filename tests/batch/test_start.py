@@ -1,0 +1,408 @@
+"""Taking a submission up: what a new attempt makes of what earlier ones have left."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from submission_world import World
+
+from airflow_claude_batch.batch import start as opening
+from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.input.elements import Request
+from airflow_claude_batch.batch.input.request_file import Requests, write_requests
+from airflow_claude_batch.batch.land import manifest
+from airflow_claude_batch.batch.ledger import ledger as ledgers
+from airflow_claude_batch.batch.ledger.ledger import FolderLedgerStore, Part, Record
+from airflow_claude_batch.batch.start import Attempt
+from airflow_claude_batch.batch.steps import Policy
+from airflow_claude_batch.batch.storage import LocalFolder
+from airflow_claude_batch.exceptions import (
+    ConfigurationError,
+    InputError,
+    ResultsError,
+    SubmissionRecordError,
+    SubmissionTakenOverError,
+)
+from airflow_claude_batch.simulator import ManualClock, Simulator
+
+NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+LATER = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+ATTEMPT = Attempt(submission_id="s", try_number=1, generation=0, now=LATER)
+
+
+class Task:
+    """A task instance: a folder, and attempts of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folder = LocalFolder(path / "submission")
+        self.store = FolderLedgerStore(self.folder)
+        self.tries = 0
+
+    @contextmanager
+    def begin(
+        self, *contents: Any, generation: int = 0, reuse_answers: bool = True, now: datetime = NOW
+    ) -> Iterator[tuple[Record, Requests]]:
+        self.tries += 1
+        requests = [Request(index, index, {"content": content}) for index, content in enumerate(contents)]
+        scratch = self.path / str(self.tries)
+        scratch.mkdir()
+        record, opened = opening.begin(
+            self.store,
+            self.folder,
+            Attempt(submission_id="s", try_number=self.tries, generation=generation, now=now),
+            lambda file: write_requests(iter(requests), file),
+            scratch,
+            reuse_answers=reuse_answers,
+        )
+        with opened:
+            yield record, opened
+
+    def ended(self, *contents: Any, parts: tuple[Part, ...] = (), **fields: Any) -> str:
+        """An attempt that has come to this; gives its name."""
+        with self.begin(*contents) as (record, _):
+            ledgers.save(self.store, msgspec.structs.replace(record.ledger, parts=parts, **fields))
+            return record.ledger.attempt
+
+    def resume(self, *, try_number: int | None = None, generation: int = 0) -> tuple[Record, Requests] | None:
+        attempt = Attempt(submission_id="s", try_number=try_number or self.tries, generation=generation, now=LATER)
+        return opening.resume(self.store, self.folder, attempt, self.path)
+
+    def write(self, name: str, data: bytes) -> None:
+        storage.write(self.folder, name, data)
+
+    def remove(self, name: str) -> None:
+        for path in self.folder.path.glob(name):
+            path.unlink()
+
+    @property
+    def files(self) -> list[str]:
+        """By name; the ledger, which has a file for each of its owners, once."""
+        return sorted({re.sub(r"^ledger-.*", "ledger", path.name) for path in self.folder.path.iterdir()})
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Task:
+    return Task(tmp_path)
+
+
+def part(token: str, batch_id: str | None = None, **fields: Any) -> Part:
+    values = {"first": 0, "last": 0, "count": 1, "size": 100, "attempt": "a", "round": 0, "intended_at": NOW}
+    return Part(token=token, batch_id=batch_id, **values | fields)
+
+
+OPEN = part("open", "b1")
+INTENT = part("intent")
+LANDED = part("landed", "b0", landed=True)
+
+
+# ---------------------------------------------------------------- the first attempt
+
+
+def test_first_attempt_writes_the_requests_and_owns_an_empty_ledger(task: Task) -> None:
+    with task.begin("a", "b") as (record, requests):
+        assert record.ledger == ledgers.load(task.store)
+        assert record.ledger.input_digest == requests.digest
+        assert (record.ledger.attempt_began_at, record.ledger.try_number, record.ledger.parts) == (NOW, 1, ())
+        record.check_ownership()
+
+    assert task.files == ["ledger", "requests.jsonl"]
+    with Requests(task.folder.path / "requests.jsonl") as read:
+        assert read.digest == requests.digest
+
+
+def test_input_that_cannot_be_sent_leaves_nothing(task: Task) -> None:
+    with pytest.raises(InputError):
+        task.begin().__enter__()
+
+    assert not task.folder.path.exists()
+
+
+def test_folder_that_cannot_be_written_is_refused_before_anything_else_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "submission").write_text("a file")
+
+    with pytest.raises(ConfigurationError, match=r"cannot be written .* Nothing was sent\. Set results_path"):
+        Task(tmp_path).begin("a").__enter__()
+
+
+def test_store_that_refuses_with_an_error_of_its_own_is_refused_alike(task: Task) -> None:
+    class Refusing(LocalFolder):
+        def check_writable(self) -> None:
+            raise RuntimeError("no credentials")
+
+    task.folder = Refusing(task.path)
+
+    with pytest.raises(ConfigurationError, match=r"cannot be written \(no credentials\)"):
+        task.begin("a").__enter__()
+
+
+def test_ledger_that_cannot_be_read_stops_before_anything_is_written(task: Task) -> None:
+    task.write("ledger-1-a.json", b"{")
+
+    with pytest.raises(SubmissionRecordError):
+        task.begin("a").__enter__()
+    assert task.files == ["ledger"]
+
+
+# ---------------------------------------------------------------- the same input again
+
+
+def test_next_attempt_of_the_same_input_takes_everything_over(task: Task) -> None:
+    earlier = task.ended(
+        "a", parts=(OPEN, INTENT, LANDED), settled=("b",), dropped=("d",), created_at=NOW, round=1, timed_out=True
+    )
+    task.write("results.jsonl", b"")
+    with task.begin("a", now=LATER) as (record, _):
+        ledger = record.ledger
+
+    assert ledger.attempt != earlier
+    assert ledger.parts == (OPEN, INTENT)
+    assert (ledger.settled, ledger.dropped) == (("b", "b0"), ("d",))
+    assert (ledger.created_at, ledger.attempt_began_at) == (NOW, LATER)
+    assert (ledger.round, ledger.timed_out) == (0, False)
+
+
+def test_earlier_attempt_that_still_lives_owns_the_submission_no_more(task: Task) -> None:
+    with task.begin("a") as (first, _), task.begin("a"):
+        pass
+
+    with pytest.raises(SubmissionTakenOverError):
+        first.check_ownership()
+
+
+def test_what_the_sensor_has_landed_is_not_expected_again(task: Task) -> None:
+    task.ended("a", parts=(OPEN, part("open2", "b2")))
+    task.write("results.jsonl", b"")
+    manifest.publish(
+        task.folder,
+        manifest.Manifest(
+            submission_id="s",
+            status="in_progress",
+            batch_ids=["b1", "b2"],
+            request_count=1,
+            counts={},
+            results_path=None,
+            landed_batch_ids=["b1"],
+        ),
+    )
+    with task.begin("a") as (record, _):
+        assert record.ledger.open_batch_ids == ("b2",)
+        assert record.ledger.settled == ("b1",)
+
+
+def test_requests_that_were_damaged_are_written_again(task: Task) -> None:
+    task.ended("a")
+    task.write("requests.jsonl", b"damage")
+    with task.begin("a") as (_, requests):
+        pass
+
+    with Requests(task.folder.path / "requests.jsonl") as read:
+        assert read.digest == requests.digest
+
+
+# ---------------------------------------------------------------- another input
+
+
+def test_open_batches_of_an_input_that_shares_content_are_waited_for(task: Task) -> None:
+    task.ended("a", "b", parts=(OPEN, INTENT, LANDED), dropped=("d",))
+    task.write("results.jsonl", b"row\n")
+    with task.begin("b", "c") as (record, _):
+        ledger = record.ledger
+
+    assert [(item.token, item.answers) for item in ledger.parts] == [("open", "moved"), ("intent", "moved")]
+    assert (ledger.settled, ledger.dropped) == (("b0",), ("d",))
+    assert storage.read(task.folder, "results.jsonl") == b"row\n"
+
+
+def test_open_batches_of_an_input_that_shares_nothing_are_not_wanted(task: Task) -> None:
+    task.ended("a", parts=(OPEN,))
+    with task.begin("x") as (record, _):
+        assert [item.answers for item in record.ledger.parts] == ["unwanted"]
+
+
+@pytest.mark.parametrize("damage", [None, b"damage"], ids=["gone", "damaged"])
+def test_open_batches_of_an_input_that_cannot_be_read_are_waited_for(damage: bytes | None, task: Task) -> None:
+    task.ended("a", parts=(OPEN,))
+    task.remove("requests.jsonl")
+    if damage:
+        task.write("requests.jsonl", damage)
+    with task.begin("x") as (record, _):
+        assert [item.answers for item in record.ledger.parts] == ["moved"]
+
+
+def test_what_is_not_wanted_once_stays_so(task: Task) -> None:
+    task.ended("a", parts=(part("old", "b9", answers="unwanted"), OPEN))
+    with task.begin("a", "b") as (record, _):
+        assert {item.token: item.answers for item in record.ledger.parts} == {"old": "unwanted", "open": "moved"}
+
+
+def test_rows_of_an_earlier_input_are_kept_under_a_name_of_their_own(task: Task) -> None:
+    earlier = task.ended("a", parts=(LANDED,))
+    task.write("results.jsonl", b"row\n")
+    with task.begin("b"):
+        pass
+
+    assert storage.read(task.folder, f"results-{earlier}.jsonl") == b"row\n"
+
+
+# ---------------------------------------------------------------- reuse_answers=False
+
+
+def test_clear_that_pays_anew_takes_nothing_over_but_what_is_to_be_stopped(task: Task) -> None:
+    earlier = task.ended("a", parts=(OPEN, LANDED), settled=("b",))
+    task.write("results.jsonl", b"row\n")
+    with task.begin("a", generation=1, reuse_answers=False) as (record, _):
+        ledger = record.ledger
+
+    assert [(item.token, item.answers) for item in ledger.parts] == [("open", "unwanted")]
+    assert ledger.settled == ()
+    assert storage.read(task.folder, "results.jsonl") == b""
+    assert storage.read(task.folder, f"results-{earlier}.jsonl") == b"row\n"
+
+
+def test_retry_of_a_task_that_pays_anew_at_a_clear_goes_on(task: Task) -> None:
+    task.ended("a", parts=(OPEN,))
+    with task.begin("a", reuse_answers=False) as (record, _):
+        assert record.ledger.parts == (OPEN,)
+
+
+def test_empty_rows_are_not_worth_a_name_of_their_own(task: Task) -> None:
+    task.ended("a")
+    task.write("results.jsonl", b"")
+    with task.begin("b"):
+        pass
+
+    assert task.files == ["ledger", "requests.jsonl", "results.jsonl"]
+
+
+def test_first_run_that_pays_anew_sets_aside_what_it_finds(task: Task) -> None:
+    task.write("results.jsonl", b"somebody's\n")
+    with task.begin("a", reuse_answers=False) as (record, _):
+        assert record.ledger.parts == ()
+
+    assert len([name for name in task.files if name.startswith("results-")]) == 1
+
+
+# ---------------------------------------------------------------- the landed rows are gone
+
+
+def test_batches_whose_rows_are_gone_are_expected_again(task: Task) -> None:
+    task.ended("a", parts=(OPEN, LANDED), settled=("b",), dropped=("d",))
+    with task.begin("a") as (record, _):
+        ledger = record.ledger
+
+    assert ledger.open_batch_ids == ("b", "b0", "b1")
+    assert [item.answers for item in ledger.parts] == ["moved", "moved", "ours"]
+    assert len({item.token for item in ledger.parts}) == 3
+    assert (ledger.settled, ledger.dropped) == ((), ("d",))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    clock = ManualClock(NOW)
+    return World(tmp_path, Simulator(clock=clock, batch_seconds=60), clock)
+
+
+def test_rows_that_were_removed_are_fetched_again_and_not_paid_for_again(world: World) -> None:
+    world.run(["a", "b"], Policy())
+    rows = world.rows
+    (world.folder.path / "results.jsonl").unlink()
+    done = world.run(["a", "b"], Policy())
+
+    assert done.failure is None
+    assert world.rows == rows
+    assert (world.billed, world.simulator.calls()["create"]) == (2, 1)
+
+
+def test_damaged_rows_stop_the_attempt_and_removing_them_mends_it_as_the_error_says(world: World) -> None:
+    world.run(["a", "b"], Policy())
+    storage.write(world.folder, "results.jsonl", b"damage\n")
+    with pytest.raises(ResultsError, match="remove it: the answers are then fetched"):
+        world.run(["a", "b"], Policy())
+    (world.folder.path / "results.jsonl").unlink()
+    done = world.run(["a", "b"], Policy())
+
+    assert done.manifest.counts["succeeded"] == 2
+    assert world.billed == 2
+
+
+def test_rows_of_which_a_part_is_lost_are_fetched_again_and_not_paid_for_again(world: World) -> None:
+    """A file that ends early, but at the end of a line, shows no damage."""
+    world.run(["a", "b"], Policy())
+    rows, path = world.rows, world.folder.path / "results.jsonl"
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+
+    done = world.run(["a", "b"], Policy())
+
+    assert done.failure is None
+    assert world.rows == rows
+    assert (world.billed, world.simulator.calls()["create"]) == (2, 1)
+
+
+def test_rows_that_were_removed_serve_what_is_left_of_a_changed_input(world: World) -> None:
+    world.run(["a", "b"], Policy())
+    (world.folder.path / "results.jsonl").unlink()
+    done = world.run(["b", "c"], Policy())
+
+    assert done.manifest.counts["succeeded"] == 2
+    assert world.billed == 3
+
+
+def test_clear_that_pays_anew_is_not_served_by_rows_that_were_removed(world: World) -> None:
+    world.run(["a"], Policy())
+    (world.folder.path / "results.jsonl").unlink()
+    world.run(["a"], Policy(), clear=True, reuse_answers=False)
+
+    assert world.billed == 2
+
+
+# ---------------------------------------------------------------- resuming
+
+
+def test_resuming_goes_on_where_the_attempt_was(task: Task) -> None:
+    attempt = task.ended("a", parts=(OPEN,))
+    resumed = task.resume()
+
+    assert resumed is not None
+    record, requests = resumed
+    with requests:
+        assert record.ledger.attempt == attempt
+        assert record.ledger.parts == (OPEN,)
+        assert record.ledger.attempt_began_at == NOW
+        assert requests.digest == record.ledger.input_digest
+
+
+@pytest.mark.parametrize(
+    ("fields", "removed", "attempt"),
+    [
+        pytest.param({}, None, {"try_number": 9}, id="another try"),
+        pytest.param({}, None, {"generation": 9}, id="cleared meanwhile"),
+        pytest.param({}, "ledger-*.json", {}, id="no ledger"),
+        pytest.param({}, "requests.jsonl", {}, id="no requests"),
+        pytest.param({"input_digest": "other"}, None, {}, id="requests of another input"),
+        pytest.param({"parts": (LANDED,)}, None, {}, id="landed rows gone"),
+    ],
+)
+def test_what_cannot_be_resumed_is_begun_anew(
+    fields: dict[str, Any], removed: str | None, attempt: dict[str, Any], task: Task
+) -> None:
+    task.ended("a", **fields)
+    if removed:
+        task.remove(removed)
+
+    assert task.resume(**attempt) is None
+
+
+def test_ledger_that_cannot_be_read_is_not_begun_anew(task: Task) -> None:
+    task.ended("a")
+    task.write("ledger-9-a.json", b"{")
+
+    with pytest.raises(SubmissionRecordError):
+        opening.resume(FolderLedgerStore(task.folder), task.folder, ATTEMPT, task.path)

@@ -1,0 +1,460 @@
+"""The submission as a state machine: what one try after another makes of it."""
+
+from __future__ import annotations
+
+import io
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from submission_world import TEN, World, fails_first, make_world
+
+from airflow_claude_batch.batch.input.elements import Defaults
+from airflow_claude_batch.batch.input.output_schema import read_schema
+from airflow_claude_batch.batch.steps import Policy, Waiting
+from airflow_claude_batch.batch.storage import LocalFolder
+from airflow_claude_batch.exceptions import (
+    BatchIncompleteError,
+    BatchTimeoutError,
+    CostLimitError,
+    SubmissionUnknownError,
+)
+from airflow_claude_batch.simulator import Fault
+
+PARTS = Policy(max_requests=4)
+
+
+def statuses(world: World) -> list[str]:
+    return [row["status"] for row in world.rows]
+
+
+def test_several_parts_become_rows_in_input_order(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+
+    done = world.run(TEN, PARTS)
+
+    assert done.failure is None
+    assert [row["index"] for row in world.rows] == list(range(10))
+    assert done.manifest.counts["succeeded"] == 10
+    assert len(done.manifest.batch_ids) == 3
+    assert done.manifest.responses == world.rows
+    assert world.billed == 10
+
+
+def test_a_retry_after_everything_was_answered_sends_nothing(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    first = world.run(TEN, PARTS)
+
+    again = world.run(TEN, PARTS)
+
+    assert again.manifest.counts == first.manifest.counts
+    assert again.manifest.responses == first.manifest.responses
+    assert world.simulator.books()["calls"]["create"] == 3
+
+
+def test_a_full_queue_lets_the_rest_wait_until_a_part_has_ended(tmp_path: Path) -> None:
+    world = make_world(tmp_path, queue_limit=4)
+
+    done = world.run(TEN, PARTS)
+
+    assert done.failure is None
+    assert any(isinstance(step, Waiting) and step.wait_for == "any" for step in world.steps)
+    assert world.billed == 10
+
+
+@pytest.mark.parametrize("outcome", ["expired", "errored:overloaded_error", "errored:api_error"])
+def test_a_repair_round_sends_only_what_may_be_mended(tmp_path: Path, outcome: str) -> None:
+    world = make_world(tmp_path, outcome=fails_first(1, outcome, 3, 7))
+
+    done = world.run(TEN, PARTS)
+
+    assert done.failure is None
+    assert statuses(world) == ["succeeded"] * 10
+    assert world.simulator.books()["batches"][-1]["request_count"] == 2
+
+
+def test_rounds_are_bounded_and_the_next_try_sends_the_rest(tmp_path: Path) -> None:
+    world = make_world(tmp_path, outcome=fails_first(2, "expired", 3))
+    done = world.run(TEN, PARTS)
+    assert isinstance(done.failure, BatchIncompleteError)
+    assert not done.permanent
+    assert statuses(world)[3] == "expired"
+    assert "3 expired" in str(done.failure)
+
+    done = world.run(TEN, PARTS)
+
+    assert done.failure is None
+    assert world.simulator.books()["batches"][-1]["request_count"] == 1
+    assert world.billed == 10
+
+
+def test_what_was_refused_is_not_sent_again_and_fails_for_good(tmp_path: Path) -> None:
+    world = make_world(tmp_path, outcome=fails_first(9, "errored:invalid_request_error", 2))
+
+    done = world.run(TEN, PARTS)
+
+    assert done.permanent
+    assert "invalid_request_error" in str(done.failure)
+    assert len(world.simulator.books()["batches"]) == 3
+
+
+@pytest.mark.parametrize(("allowed", "green"), [(0, False), (1, True), (0.05, False), (0.1, True)])
+def test_allow_failed_is_a_count_or_a_share(tmp_path: Path, allowed: float, green: bool) -> None:
+    world = make_world(tmp_path, outcome=fails_first(9, "expired", 2))
+
+    done = world.run(TEN, Policy(allow_failed=allowed))
+
+    assert (done.failure is None) is green
+
+
+def test_a_lost_answer_is_looked_for_and_paid_for_once(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.simulator.inject(Fault(on="create", do="drop_after_accept", times=2))
+
+    done = world.run(TEN, PARTS)
+
+    assert done.failure is None
+    assert world.billed == 10
+    assert len(world.simulator.books()["batches"]) == 3
+
+
+def test_a_404_on_a_batch_that_was_just_found_again_is_a_blip(tmp_path: Path) -> None:
+    world = make_world(tmp_path, batch_seconds=0)
+    world.simulator.inject(Fault(on="create", do="drop_after_accept"), Fault(on="retrieve", do="not_found_blip"))
+
+    done = world.run(TEN, Policy())
+
+    assert done.failure is None
+    assert world.billed == 10
+
+
+def test_a_create_that_never_arrived_is_sent_again_after_the_grace(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.simulator.inject(Fault(on="create", do="status", status=504, times=1))
+    began = world.clock.now()
+
+    done = world.run(TEN, Policy())
+
+    assert done.failure is None
+    assert world.billed == 10
+    assert world.clock.now() - began > timedelta(minutes=3)
+
+
+def test_the_timeout_cancels_and_lands_what_was_answered(tmp_path: Path) -> None:
+    world = make_world(tmp_path, batch_seconds=lambda batch: 60 if batch.number == 0 else 90_000)
+    policy = Policy(max_requests=4, timeout=timedelta(hours=1))
+
+    done = world.run(TEN, policy)
+
+    assert isinstance(done.failure, BatchTimeoutError)
+    assert not done.permanent
+    assert statuses(world)[:4] == ["succeeded"] * 4
+    assert "canceled" in statuses(world)
+
+
+def test_the_try_after_a_cancel_sends_only_what_has_no_answer(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    with world.attempt(TEN, PARTS) as submission:
+        submission.advance()
+        submission.cancel()
+
+    done = world.run(TEN, PARTS)
+
+    assert done.failure is None
+    assert statuses(world) == ["succeeded"] * 10
+    assert world.billed == 10
+
+
+def test_leaving_on_timeout_keeps_the_batch_for_the_next_try(tmp_path: Path) -> None:
+    world = make_world(tmp_path, batch_seconds=7200)
+    done = world.run(TEN, Policy(timeout=timedelta(hours=1), on_timeout="leave"))
+    assert isinstance(done.failure, BatchTimeoutError)
+    assert "Still running" in str(done.failure)
+
+    done = world.run(TEN, Policy(timeout=timedelta(hours=5)))
+
+    assert done.failure is None
+    assert world.simulator.books()["calls"]["create"] == 1
+
+
+def test_a_clear_with_a_changed_input_sends_only_the_changed_requests(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.run(TEN, PARTS)
+    changed = ["a new one 99", *TEN[1:5], *reversed(TEN[5:])]
+
+    done = world.run(changed, PARTS, clear=True)
+
+    assert done.failure is None
+    assert world.billed == 11
+    assert [row["text"].split("“")[1].split("”")[0] for row in world.rows] == changed
+
+
+def test_a_changed_input_waits_for_batches_that_may_answer_some_of_it(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    with world.attempt(TEN, PARTS) as submission:
+        submission.advance()
+
+    done = world.run([*TEN[:9], "another 77"], PARTS, clear=True)
+
+    assert done.failure is None
+    assert world.billed == 11
+
+
+def test_an_input_changed_as_a_whole_stops_the_batches_of_the_old_one(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    with world.attempt(TEN, PARTS) as submission:
+        submission.advance()
+
+    done = world.run([f"other {number}" for number in range(10)], PARTS, clear=True)
+
+    assert done.failure is None
+    assert world.billed == 10
+    assert len(done.manifest.batch_ids) == 6
+
+
+def test_reuse_answers_false_pays_again_after_a_clear_but_not_after_a_crash(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    with world.attempt(TEN, PARTS, reuse_answers=False) as submission:
+        submission.advance()
+    world.run(TEN, PARTS, reuse_answers=False)
+    assert world.billed == 10
+
+    world.run(TEN, PARTS, reuse_answers=False, clear=True)
+
+    assert world.billed == 20
+
+
+def test_identical_requests_are_sent_once_and_answer_every_row(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+
+    done = world.run(["same 1", "other 2", "same 1", "same 1"], Policy(), deduplicate=True)
+
+    assert done.failure is None
+    assert world.billed == 2
+    assert [row["text"] for row in world.rows] == [world.rows[n]["text"] for n in (0, 1, 0, 0)]
+    assert [row["cost_usd"] == "0" for row in world.rows] == [False, False, True, True]
+
+
+def test_identical_requests_are_paid_for_again_only_when_they_are_to_be_answers_of_their_own(tmp_path: Path) -> None:
+    """Whether they are sent once may be decided otherwise from clear to clear."""
+    world = make_world(tmp_path)
+    messages = [{"key": key, "prompt": f"question {number}"} for key, number in zip("abcdef", "010210", strict=True)]
+    paid = []
+    for deduplicate in (True, True, False, True, False):
+        done = world.run(messages, Policy(), deduplicate=deduplicate, clear=True)
+        assert done.failure is None
+        assert [row["key"] for row in world.rows] == list("abcdef")
+        assert [row["text"] is not None for row in world.rows] == [True] * 6
+        paid.append(world.billed)
+
+    assert paid == [3, 3, 6, 6, 6]
+
+
+def test_identical_requests_share_what_a_repair_round_brings(tmp_path: Path) -> None:
+    world = make_world(tmp_path, outcome=fails_first(1, "expired", 0))
+
+    done = world.run([{"key": key, "prompt": "question 0"} for key in "abc"], Policy(repair_rounds=1), deduplicate=True)
+
+    assert done.manifest.counts["succeeded"] == 3
+    assert done.manifest.stop_reasons == {"end_turn": 3}
+    assert world.billed == 1
+    assert [row["cost_usd"] == "0" for row in world.rows] == [False, True, True]
+
+
+def test_a_refused_canary_stops_the_others(tmp_path: Path) -> None:
+    world = make_world(tmp_path, outcome=fails_first(9, "errored:invalid_request_error", *range(10)))
+
+    done = world.run(TEN, Policy(canary=True))
+
+    assert done.permanent
+    assert "went first was refused" in str(done.failure)
+    assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [1]
+
+
+def test_an_answer_of_the_canary_that_is_not_valid_stops_nobody(tmp_path: Path) -> None:
+    """Others that are refused later are no reason to leave what runs."""
+    schema = read_schema({"type": "object", "properties": {"n": {"type": "integer"}}})
+    world = make_world(
+        tmp_path, outcome=fails_first(9, "errored:invalid_request_error", 1), answer=lambda params, n: "not JSON"
+    )
+
+    done = world.run(TEN, Policy(canary=True, max_requests=4), output_schema=schema)
+
+    assert "went first" not in str(done.failure)
+    assert done.manifest.status == "ended"
+    assert done.manifest.counts["invalid_output"] == 9
+    assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [1, 4, 4, 1]
+
+
+def test_an_answered_canary_is_followed_by_the_others(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+
+    done = world.run(TEN, Policy(canary=True))
+
+    assert done.failure is None
+    assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [1, 9]
+
+
+def test_a_warmed_cache_is_read_by_the_others(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    block = {"type": "text", "text": "rules " * 4000, "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    defaults = Defaults(model="claude-haiku-5-5", max_tokens=64, system=[block])
+
+    done = world.run(TEN, Policy(warm_cache=True), defaults=defaults)
+
+    assert done.manifest.usage is not None
+    assert done.manifest.usage["cache_read_input_tokens"] >= 9 * done.manifest.usage["ephemeral_1h_input_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "mark", "policy", "says"),
+    [
+        pytest.param("rules " * 4000, True, Policy(warm_cache=True), None, id="read"),
+        pytest.param("rules", True, Policy(), "what stands before the cache_control mark is shorter", id="too short"),
+        pytest.param("rules", True, Policy(warm_cache=True), "is shorter than the model's least", id="warmed in vain"),
+        pytest.param("rules", False, Policy(warm_cache=True), "no cache_control mark says what to cache", id="no mark"),
+        pytest.param("rules", False, Policy(), None, id="not asked for"),
+    ],
+)
+def test_a_prompt_cache_without_use_is_said(
+    text: str, mark: bool, policy: Policy, says: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    block: dict[str, Any] = {"type": "text", "text": text}
+    if mark:
+        block["cache_control"] = {"type": "ephemeral", "ttl": "1h"}
+
+    make_world(tmp_path).run(TEN, policy, defaults=Defaults(model="claude-haiku-5-5", max_tokens=64, system=[block]))
+
+    assert ("The prompt cache was neither written nor read" in caplog.text) is (says is not None)
+    assert (says or "") in caplog.text
+
+
+def test_batches_are_deleted_only_when_the_landed_rows_read_back_as_they_were(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+
+    class Lossy(LocalFolder):
+        """Loses the last line of the rows, as a disk does that lies about what it has written."""
+
+        losing = True
+
+        def open(self, name: str) -> Any:
+            file = super().open(name)
+            if name != "results.jsonl" or file is None or not self.losing:
+                return file
+            with file:
+                return io.BytesIO(b"".join(file.readlines()[:-1]))
+
+    with world.attempt(TEN, Policy(delete_batches=True)) as submission:
+        folder = Lossy(world.folder.path)
+        submission.folder = folder
+        for _ in range(4):
+            step = submission.advance()
+            world.clock.advance(100)
+        assert isinstance(step, Waiting)
+        assert not world.simulator.books()["batches"][0]["deleted"]
+
+        folder.losing = False
+        assert world.finish(submission).failure is None
+    assert world.simulator.books()["batches"][0]["deleted"]
+    assert world.billed == 10
+
+
+def test_deleted_batches_leave_their_rows(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+
+    done = world.run(TEN, Policy(max_requests=4, delete_batches=True))
+
+    assert done.failure is None
+    assert len(world.rows) == 10
+    assert all(batch["deleted"] for batch in world.simulator.books()["batches"])
+    assert world.run(TEN, PARTS).failure is None
+    assert world.billed == 10
+
+
+def test_a_limit_on_cost_refuses_before_anything_is_sent(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+
+    with pytest.raises(CostLimitError, match="Nothing was sent"):
+        world.run(TEN, Policy(max_cost=Decimal("0.00001")))
+
+    assert world.simulator.books()["batches"] == []
+
+
+def test_the_bill_is_by_model_and_knows_what_the_unanswered_asked(tmp_path: Path) -> None:
+    world = make_world(tmp_path, outcome=fails_first(9, "errored", 1))
+    messages = [
+        {"key": "a", "prompt": "question 0", "model": "claude-haiku-4-5"},
+        {"key": "b", "prompt": "question 1", "model": "claude-opus-5-5"},
+        {"key": "c", "prompt": "question 2"},
+        {"key": "d", "prompt": "question 2"},
+    ]
+
+    done = world.run(messages, Policy(repair_rounds=0), deduplicate=True)
+
+    parts = done.manifest.by_model
+    assert {model: part["counts"] for model, part in parts.items()} == {
+        "claude-haiku-4-5-20251001": {"succeeded": 1},
+        "claude-haiku-5-5": {"succeeded": 2},
+        "claude-opus-5-5": {"errored": 1},
+    }
+    assert parts["claude-opus-5-5"]["usd"] == "0"
+    assert done.manifest.cost is not None
+    assert sum(Decimal(part["usd"]) for part in parts.values()) == Decimal(done.manifest.cost["usd"])
+    again = world.run(messages, Policy(repair_rounds=0), deduplicate=True)  # from the rows on the disk
+    assert again.manifest.by_model == parts
+
+
+def test_a_bill_with_an_unknown_model_stops_a_repair_under_a_limit(tmp_path: Path) -> None:
+    """Its cost is not known, so that nobody can say what is left of the limit."""
+    world = make_world(
+        tmp_path, outcome=fails_first(1, "expired", 3), answer=lambda params, n: {"model": "claude-7-novella"}
+    )
+
+    done = world.run(TEN, Policy(max_cost=Decimal(100)))
+
+    assert done.manifest.cost is not None
+    assert done.manifest.cost["usd"] is None
+    assert done.manifest.by_model["claude-7-novella"]["counts"] == {"succeeded": 9}
+    assert done.manifest.by_model["claude-7-novella"]["usd"] is None
+    assert done.manifest.by_model["claude-haiku-5-5"]["counts"] == {"expired": 1}
+    assert "no price is known for claude-7-novella" in str(done.failure)
+
+
+def test_results_that_are_gone_stop_the_task(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    with world.attempt(TEN, Policy()) as submission:
+        submission.advance()
+        world.clock.advance(30 * 24 * 3600)
+    with pytest.raises(SubmissionUnknownError, match="older than 29 days"):
+        world.run(TEN, Policy())
+    assert world.simulator.books()["calls"]["create"] == 1
+
+    done = world.run(TEN, Policy(on_lost="resend"))
+
+    assert done.failure is None
+    assert len(world.simulator.books()["batches"]) == 2
+
+
+@pytest.mark.parametrize("on_lost", ["stop", "resend"])
+def test_batch_that_is_not_waited_for_cannot_be_lost(on_lost: Any, tmp_path: Path) -> None:
+    """Whatever an event says that was stored long ago, or by somebody else."""
+    world = make_world(tmp_path)
+    with world.attempt(TEN, Policy(on_lost=on_lost)) as submission:
+        submission.advance()
+        before = submission.ledger
+        submission.give_up_on("msgbatch_of_somebody", "not found")
+
+        assert submission.ledger == before
+
+
+def test_an_outage_while_waiting_is_sat_out(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    with world.attempt(TEN, Policy()) as submission:
+        submission.advance()
+        world.simulator.inject(Fault(on="any", do="status", status=503, times=20))
+        done = world.finish(submission)
+
+    assert done.failure is None
+    assert world.billed == 10

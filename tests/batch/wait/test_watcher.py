@@ -1,0 +1,569 @@
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import re
+from datetime import datetime, timedelta
+
+import pytest
+from waiting_world import World
+
+from airflow_claude_batch.api.client import AsyncClaudeClient
+from airflow_claude_batch.api.wire import MessageBatch
+from airflow_claude_batch.batch.wait.wait_result import Wake
+from airflow_claude_batch.batch.wait.watcher import Watcher
+from airflow_claude_batch.exceptions import InputError
+from airflow_claude_batch.simulator import Fault, Simulator
+
+
+def test_one_batch_is_asked_after_singly_until_it_has_ended():
+    with World(batch_seconds=95) as world:
+        [batch_id] = world.create()
+
+        async def main() -> Wake:
+            return await world.watcher().wait([batch_id], poll_interval=60)
+
+        wake = world.run(main)
+        assert wake.status == "ended"
+        assert wake.batches[batch_id].request_counts["succeeded"] == 1
+        assert wake.batches[batch_id].ended_at is not None
+        assert world.now == pytest.approx(100, abs=1)
+        assert world.simulator.calls()["retrieve"] == 11
+        assert world.simulator.calls()["list"] == 0
+
+
+def test_two_waiters_share_every_look():
+    with World(batch_seconds=55) as world:
+        first, second = world.create(2)
+
+        async def main() -> list[Wake]:
+            watcher = world.watcher()
+            return await asyncio.gather(watcher.wait([first]), watcher.wait([second]))
+
+        wakes = world.run(main)
+        assert [set(wake.batches) for wake in wakes] == [{first}, {second}]
+        assert world.looks == 7  # at 0, 10, ... 60
+        assert world.connects == 1
+
+
+def test_a_thousand_waiters_cost_at_most_two_calls_an_interval():
+    with World(batch_seconds=600) as world:
+        batch_ids = world.create(1000)
+
+        async def main() -> list[Wake]:
+            watcher = world.watcher()
+            return await asyncio.gather(*(watcher.wait([b], poll_interval=10) for b in batch_ids))
+
+        wakes = world.run(main)
+        assert all(wake.status == "ended" for wake in wakes)
+        assert world.now <= 615
+        assert world.looks <= 2 * 61
+
+
+def test_any_wakes_at_the_first_end_and_all_at_the_last():
+    with World(batch_seconds=3600) as world:
+        first, second = world.create(2)
+        world.simulator.pace(lambda batch: 30 if batch.id == first else 300)
+
+        async def main() -> tuple[Wake, float, Wake, float]:
+            watcher = world.watcher()
+            every = asyncio.ensure_future(watcher.wait([first, second], poll_interval=10))
+            one = await watcher.wait([first, second], wait_for="any", poll_interval=10)
+            one_at = world.now
+            return one, one_at, await every, world.now
+
+        one, one_at, every, every_at = world.run(main)
+        assert one_at == pytest.approx(30, abs=10)
+        assert {b: s.processing_status for b, s in one.batches.items()} == {first: "ended", second: "in_progress"}
+        assert every_at == pytest.approx(300, abs=11)
+        assert {s.processing_status for s in every.batches.values()} == {"ended"}
+
+
+def test_a_canceled_waiter_hurts_nobody():
+    with World(batch_seconds=60) as world:
+        [batch_id] = world.create()
+
+        async def main() -> Wake:
+            watcher = world.watcher()
+            victim = asyncio.ensure_future(watcher.wait([batch_id]))
+            other = asyncio.ensure_future(watcher.wait([batch_id]))
+            await asyncio.sleep(25)
+            victim.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await victim
+            return await other
+
+        assert world.run(main).status == "ended"
+
+
+def test_waiting_ends_when_due_and_the_batch_goes_on():
+    with World(batch_seconds=3600) as world:
+        [batch_id] = world.create()
+
+        async def main() -> Wake:
+            return await world.watcher().wait([batch_id], until=world.clock.now() + timedelta(seconds=333))
+
+        wake = world.run(main)
+        assert (wake.status, wake.error) == ("due", None)
+        assert world.now == pytest.approx(333, abs=0.01)
+        assert wake.batches[batch_id].processing_status == "in_progress"
+        assert world.simulator.calls()["cancel"] == 0
+
+
+def test_without_batches_it_is_a_timer_that_never_connects():
+    with World() as world:
+
+        async def main() -> Wake:
+            return await world.watcher().wait([], until=world.clock.now() + timedelta(hours=20))
+
+        assert world.run(main) == Wake("due")
+        assert world.now == pytest.approx(72_000, abs=0.01)
+        assert world.connects == 0
+
+
+def test_without_batches_and_without_a_time_it_comes_back_at_once():
+    with World() as world:
+
+        async def main() -> Wake:
+            return await world.watcher().wait([])
+
+        assert world.run(main) == Wake("due")
+
+
+@pytest.mark.parametrize("kind", ["refuse", "hang", "html", "status:500", "status:503", "status:529", "status:429"])
+def test_an_outage_of_an_hour_is_waited_out_and_told_twice(kind):
+    with World(batch_seconds=120) as world:
+        batch_ids = world.create(3)
+
+        async def main() -> list[Wake]:
+            watcher = world.watcher()
+            waits = [watcher.wait([b], poll_interval=60, tell=world.tell(b)) for b in batch_ids]
+            world.loop.call_later(15, world.simulator.outage, kind)
+            world.loop.call_later(3615, world.simulator.end_outage)
+            return await asyncio.gather(*waits)
+
+        wakes = world.run(main)
+        assert [wake.status for wake in wakes] == ["ended"] * 3
+        assert 3615 <= world.now <= 3615 + 121
+        for batch_id in batch_ids:
+            begun, over, ended = world.said[batch_id]
+            assert "cannot be asked (connection 'claude_default')" in begun
+            assert "answers again" in over
+            assert re.fullmatch(rf"Message batch {batch_id} has ended after [1-9][\w ]+: 1 succeeded\.", ended)
+        assert world.looks < 90
+
+
+def test_garbage_is_waited_out_too():
+    with World(batch_seconds=120) as world:
+        [batch_id] = world.create()
+        world.simulator.inject(Fault(do="malformed", on="retrieve", times=20))
+
+        async def main() -> Wake:
+            return await world.watcher().wait([batch_id])
+
+        assert world.run(main).status == "ended"
+
+
+def test_an_outage_that_outlasts_the_wait_ends_it_as_due():
+    with World(batch_seconds=120) as world:
+        [batch_id] = world.create()
+        world.simulator.outage("refuse")
+
+        async def main() -> Wake:
+            return await world.watcher().wait([batch_id], until=world.clock.now() + timedelta(hours=2))
+
+        assert world.run(main) == Wake("due")
+        assert world.now == pytest.approx(7200, abs=0.01)
+
+
+def test_one_failed_look_is_not_worth_a_line():
+    with World(batch_seconds=60) as world:
+        [batch_id] = world.create()
+        world.simulator.inject(Fault(do="status", status=503, on="retrieve", skip=1))
+
+        async def main() -> Wake:
+            return await world.watcher().wait([batch_id], tell=world.tell("it"))
+
+        assert world.run(main).status == "ended"
+        assert len(world.said["it"]) == 1
+
+
+def test_who_comes_during_an_outage_is_told_of_it():
+    with World(batch_seconds=600) as world:
+        first, second = world.create(2)
+        world.simulator.outage("status:503")
+
+        async def main() -> None:
+            watcher = world.watcher()
+            early = asyncio.ensure_future(watcher.wait([first]))
+            await asyncio.sleep(60)
+            late = asyncio.ensure_future(watcher.wait([second], tell=world.tell("late")))
+            await asyncio.sleep(60)
+            world.simulator.end_outage()
+            await asyncio.gather(early, late)
+
+        world.run(main)
+        assert ["cannot be asked" in line for line in world.said["late"]] == [True, False, False]
+
+
+def test_retry_after_is_honoured_for_everybody():
+    with World(batch_seconds=3600) as world:
+        batch_ids = world.create(2)
+        world.simulator.inject(Fault(do="status", status=429, retry_after=400, on="any"))
+
+        async def main() -> int:
+            watcher = world.watcher()
+            waits = [asyncio.ensure_future(watcher.wait([b])) for b in batch_ids]
+            await asyncio.sleep(399)
+            looks = world.looks
+            await asyncio.sleep(2)
+            assert world.looks > looks
+            for wait in waits:
+                wait.cancel()
+            return looks
+
+        assert world.run(main) == 1
+
+
+def test_a_blip_of_404_is_nothing():
+    with World(batch_seconds=400) as world:
+        [batch_id] = world.create()
+        world.simulator.inject(Fault(do="not_found_blip", on="retrieve", times=5))
+
+        async def main() -> Wake:
+            return await world.watcher().wait([batch_id], tell=world.tell("it"))
+
+        assert world.run(main).status == "ended"
+        assert len(world.said["it"]) == 1
+
+
+def test_a_batch_denied_for_ten_minutes_is_lost_and_only_its_waiter_told():
+    with World(batch_seconds=3600) as world:
+        lost, found = world.create(2)
+        world.simulator.inject(
+            Fault(do="not_found_blip", on="retrieve", match=lost, times=None),
+            Fault(do="status", status=403, on="list", times=None),
+        )
+
+        async def main() -> tuple[Wake, float, Wake]:
+            watcher = world.watcher()
+            other = asyncio.ensure_future(watcher.wait([found]))
+            wake = await watcher.wait([lost])
+            return wake, world.now, await other
+
+        wake, at, other = world.run(main)
+        assert (wake.status, wake.error_type, wake.lost) == ("error", "NotFoundError", (lost,))
+        assert lost in wake.error
+        assert "claude_default" in wake.error
+        assert 600 <= at <= 700
+        assert other.status == "ended"
+
+
+def test_batches_denied_together_are_lost_together():
+    with World(batch_seconds=3600) as world:
+        first, second, found = world.create(3)
+        world.simulator.inject(
+            Fault(do="not_found_blip", on="retrieve", match=first, times=None),
+            Fault(do="not_found_blip", on="retrieve", match=second, times=None),
+            Fault(do="status", status=403, on="list", times=None),
+        )
+
+        async def main() -> Wake:
+            return await world.watcher().wait([first, second, found])
+
+        wake = world.run(main)
+        assert set(wake.lost) == {first, second}
+        assert first in wake.error
+        assert second in wake.error
+
+
+def test_a_listing_that_is_refused_leaves_single_calls():
+    with World(batch_seconds=100) as world:
+        batch_ids = world.create(20)
+        world.simulator.inject(Fault(do="status", status=403, on="list", times=None))
+
+        async def main() -> Wake:
+            return await world.watcher().wait(batch_ids)
+
+        assert world.run(main).status == "ended"
+        assert world.simulator.calls()["list"] == 1
+
+
+def test_a_rotated_key_is_read_from_the_connection_and_waiting_goes_on():
+    keys = {"sk-test": "wrkspc_1"}
+    with World(batch_seconds=300, keys=keys) as world:
+        [batch_id] = world.create()
+        world.key = "sk-old"
+
+        async def main() -> Wake:
+            world.loop.call_soon(setattr, world, "key", "sk-old")
+            wait = asyncio.ensure_future(world.watcher().wait([batch_id], tell=world.tell("it")))
+            await asyncio.sleep(0)
+            world.key = "sk-test"
+            return await wait
+
+        wake = world.run(main)
+        assert wake.status == "ended"
+        assert len(world.said["it"]) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_credential_ends_every_wait_after_a_second_look_at_the_connection(status):
+    with World(batch_seconds=3600) as world:
+        batch_ids = world.create(3)
+        world.simulator.inject(Fault(do="status", status=status, times=None))
+
+        async def main() -> list[Wake]:
+            watcher = world.watcher()
+            return await asyncio.gather(*(watcher.wait([b]) for b in batch_ids))
+
+        wakes = world.run(main)
+        assert [wake.status for wake in wakes] == ["error"] * 3
+        assert wakes[0].error_type == {401: "AuthenticationError", 403: "PermissionDeniedError"}[status]
+        assert "Connection 'claude_default'" in wakes[0].error
+        assert "sk-test" not in str(wakes)
+        assert world.connects >= 2
+        assert world.now < 5
+        assert world.simulator.calls()["cancel"] == 0
+
+
+def test_a_connection_that_cannot_be_read_is_tried_again_and_then_told():
+    with World() as world:
+        [batch_id] = world.create()
+
+        async def main() -> Wake:
+            return await Watcher("claude_default", unreadable).wait([batch_id])
+
+        async def unreadable() -> None:
+            world.connects += 1
+            raise RuntimeError("not a port: 'pass/word'")
+
+        wake = world.run(main)
+        assert (wake.status, wake.error_type) == ("error", "RuntimeError")
+        assert "Connection 'claude_default' cannot be read: RuntimeError, see the triggerer's log." in wake.error
+        assert "pass/word" not in str(wake)
+        assert world.connects == 3
+
+
+def test_a_host_mended_in_the_connection_is_taken_up_during_an_outage():
+    with World(batch_seconds=60) as world:
+        [batch_id] = world.create()
+        good, world.simulator = world.simulator, Simulator(clock=world.clock)
+        world.simulator.outage("refuse")
+
+        async def main() -> Wake:
+            world.loop.call_later(100, setattr, world, "simulator", good)
+            return await world.watcher().wait([batch_id])
+
+        assert world.run(main).status == "ended"
+        assert world.now <= 300 + 60 + 60
+        assert world.connects == 2
+    assert world.closed == 2
+
+
+def test_a_connection_that_cannot_be_read_again_leaves_the_old_one_in_use():
+    with World(batch_seconds=60) as world:
+        [batch_id] = world.create()
+        world.simulator.outage("status:503")
+        world.loop.call_later(2000, world.simulator.end_outage)
+
+        async def connect() -> AsyncClaudeClient:
+            if world.connects:
+                world.connects += 1
+                raise RuntimeError("the secrets back end is gone")
+            return await world.connect()
+
+        async def main() -> Wake:
+            return await Watcher("claude_default", connect, clock=world.clock.now).wait([batch_id])
+
+        assert world.run(main).status == "ended"
+        assert 5 <= world.connects <= 8
+
+
+def test_an_unexpected_failure_of_one_look_is_waited_out_like_an_outage(caplog):
+    failures = [KeyError("odd")]
+
+    class Odd(AsyncClaudeClient):
+        async def retrieve_batch(self, batch_id: str) -> MessageBatch:
+            if failures:
+                raise failures.pop()
+            return await super().retrieve_batch(batch_id)
+
+    with World(batch_seconds=60) as world:
+        [batch_id] = world.create()
+
+        async def connect() -> AsyncClaudeClient:
+            return Odd(world.config(), transport=world.simulator.transport(), clock=world.loop.time)
+
+        async def main() -> Wake:
+            return await Watcher("claude_default", connect, clock=world.clock.now).wait([batch_id])
+
+        assert world.run(main).status == "ended"
+        assert "unexpected way" in caplog.text
+
+
+def test_a_waiter_that_leaves_during_a_look_is_not_missed():
+    with World(batch_seconds=60, latency_seconds=5) as world:
+        first, second = world.create(2)
+
+        async def main() -> Wake:
+            watcher = world.watcher()
+            leaving = asyncio.ensure_future(watcher.wait([first]))
+            staying = asyncio.ensure_future(watcher.wait([second]))
+            await asyncio.sleep(2)
+            leaving.cancel()
+            return await staying
+
+        assert list(world.run(main).batches) == [second]
+
+
+def test_a_clock_that_is_set_moves_the_end_of_the_wait():
+    with World(batch_seconds=80_000) as world:
+        [batch_id] = world.create()
+        ahead = timedelta(0)
+
+        def clock() -> datetime:
+            return world.clock.now() + ahead
+
+        async def main() -> Wake:
+            nonlocal ahead
+            until = clock() + timedelta(hours=10)
+            wait = asyncio.ensure_future(world.watcher(clock=clock).wait([batch_id], until=until))
+            await asyncio.sleep(1000)
+            ahead = timedelta(hours=5)
+            return await wait
+
+        assert world.run(main).status == "due"
+        assert world.now == pytest.approx(5 * 3600, abs=1)
+
+
+def test_the_client_is_closed_soon_after_the_last_waiter_and_opened_for_the_next():
+    with World() as world:
+        first, second = world.create(2)
+
+        async def main() -> None:
+            watcher = world.watcher()
+            await watcher.wait([first])
+            await asyncio.sleep(20)
+            await watcher.wait([second])
+            assert (world.connects, world.closed) == (1, 0)
+            await asyncio.sleep(31)
+            assert world.closed == 1
+            assert len(asyncio.all_tasks()) == 1
+            await watcher.wait([first])
+            assert world.connects == 2
+
+        world.run(main)
+    assert world.closed == 2
+
+
+def test_what_is_no_batch_id_is_refused_before_anything_is_asked():
+    with World() as world:
+
+        async def main() -> None:
+            with pytest.raises(InputError, match="is not the id"):
+                await world.watcher().wait(["../models"])
+
+        world.run(main)
+        assert world.looks == 0
+
+
+def test_a_refusal_that_is_no_404_never_makes_a_batch_lost():
+    with World(batch_seconds=3600) as world:
+        [batch_id] = world.create()
+        world.simulator.inject(Fault(do="status", status=400, times=None))
+
+        async def main() -> Wake:
+            return await world.watcher().wait([batch_id])
+
+        wake = world.run(main)
+        assert (wake.status, wake.error_type, wake.lost) == ("error", "BadRequestError", ())
+
+
+def test_each_waiter_is_told_in_its_own_context():
+    name = contextvars.ContextVar("name", default="nobody")
+    with World(batch_seconds=30) as world:
+        first, second = world.create(2)
+        heard: list[tuple[str, str]] = []
+
+        async def main() -> None:
+            watcher = world.watcher()
+
+            async def wait(who: str, batch_id: str) -> None:
+                name.set(who)
+                await watcher.wait([batch_id], tell=lambda *_: heard.append((who, name.get())))
+
+            await asyncio.gather(wait("first", first), wait("second", second))
+
+        world.run(main)
+        assert sorted(heard) == [("first", "first"), ("second", "second")]
+
+
+def test_a_batch_that_is_canceled_elsewhere_is_told_and_waited_for():
+    with World(batch_seconds=3600, cancel_seconds=60) as world:
+        [batch_id] = world.create()
+
+        async def main() -> Wake:
+            wait = asyncio.ensure_future(world.watcher().wait([batch_id], tell=world.tell("it")))
+            await asyncio.sleep(100)
+            world.sync_client().cancel_batch(batch_id)
+            return await wait
+
+        assert world.run(main).batches[batch_id].request_counts["canceled"] == 1
+        canceling, ended = world.said["it"]
+        assert canceling == f"Message batch {batch_id} is canceling."
+        assert re.fullmatch(rf"Message batch {batch_id} has ended after [1-9][\w ]+: 1 canceled\.", ended)
+
+
+def test_polling_takes_at_most_a_tenth_of_the_calls_allowed():
+    with World(batch_seconds=3600, requests_per_minute=60) as world:
+        batch_ids = world.create(40)
+        world.simulator.inject(Fault(do="status", status=403, on="list", times=None))
+
+        async def main() -> Wake:
+            return await world.watcher().wait(batch_ids, poll_interval=10)
+
+        assert world.run(main).status == "ended"
+        assert world.looks <= 6 * 3600 / 60 + 100
+
+
+def test_a_batch_that_the_listing_has_passed_is_found_by_itself():
+    with World(batch_seconds=100) as world:
+        old = world.create()
+        world.create(300)
+        new = world.create()
+
+        async def main() -> Wake:
+            return await world.watcher().wait(old + new)
+
+        assert world.run(main).status == "ended"
+        assert world.simulator.calls()["list"] < 12
+
+
+def test_a_watcher_that_breaks_tells_everybody():
+    with World(batch_seconds=100) as world:
+        [batch_id] = world.create()
+
+        def broken() -> float:
+            raise ZeroDivisionError
+
+        async def main() -> list[Wake]:
+            watcher = world.watcher(dice=broken)
+            return await asyncio.gather(watcher.wait([batch_id]), watcher.wait([batch_id]))
+
+        assert {(wake.status, wake.error_type) for wake in world.run(main)} == {("error", "ZeroDivisionError")}
+
+
+def test_a_watcher_that_is_canceled_goes_on_for_those_who_wait():
+    with World(batch_seconds=100) as world:
+        [batch_id] = world.create()
+
+        async def main() -> Wake:
+            wait = asyncio.ensure_future(world.watcher().wait([batch_id]))
+            await asyncio.sleep(15)
+            [task] = [task for task in asyncio.all_tasks() if task.get_name().startswith("claude-batch-watcher")]
+            task.cancel()
+            return await wait
+
+        assert world.run(main).status == "ended"
+        assert world.connects == 2

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_claude_batch.api.auth import ApiKey, BearerToken, Credentials, WorkloadIdentity
+from airflow_claude_batch.connection.settings import (
+    ConnectionSettings,
+    ConnectionValues,
+    EnvironmentApiKey,
+    EnvironmentToken,
+    config_from_connection,
+)
+from airflow_claude_batch.exceptions import ConfigurationError
+
+IDENTITY = {"federation_rule_id": "fdrl_1", "organization_id": "org-1", "identity_token_file": "/run/token"}
+IDENTITY_VARIABLES = {
+    "ANTHROPIC_FEDERATION_RULE_ID": "fdrl_e",
+    "ANTHROPIC_ORGANIZATION_ID": "org-e",
+    "ANTHROPIC_IDENTITY_TOKEN_FILE": "/run/token-e",
+}
+
+
+def read(
+    environ: dict[str, str] | None = None, *, extra: dict[str, Any] | None = None, **fields: Any
+) -> ConnectionSettings:
+    values = ConnectionValues(conn_id="c", extra=json.dumps(extra or {}), **fields)
+    return config_from_connection(values, environ or {})
+
+
+@pytest.mark.parametrize(
+    ("password", "extra", "expected"),
+    [
+        pytest.param("sk-1", {}, ApiKey("sk-1"), id="key"),
+        pytest.param(" sk-1\n", {}, ApiKey("sk-1"), id="key-with-line-break"),
+        pytest.param("sk-1", {"auth": "bearer"}, ApiKey("sk-1"), id="key-bearer"),
+        pytest.param("sk-1", {"auth": "x-api-key"}, ApiKey("sk-1", "x-api-key"), id="key-older-header"),
+        pytest.param(None, {"auth_token": "t-1"}, BearerToken("t-1"), id="token"),
+        pytest.param("", IDENTITY, WorkloadIdentity(**IDENTITY), id="identity"),
+        pytest.param(
+            None,
+            {**IDENTITY, "service_account_id": "svac_1", "workspace_id": "wrkspc_1"},
+            WorkloadIdentity(**IDENTITY, service_account_id="svac_1", workspace_id="wrkspc_1"),
+            id="identity-in-full",
+        ),
+        pytest.param(None, {"workload_identity": IDENTITY}, WorkloadIdentity(**IDENTITY), id="identity-anthropic-form"),
+        pytest.param(None, {"anthropic_client_kwargs": {"api_key": "sk-1"}}, ApiKey("sk-1"), id="key-anthropic-form"),
+    ],
+)
+def test_credential_is_chosen_by_the_fields_that_are_set(
+    password: str | None, extra: dict[str, Any], expected: Credentials
+) -> None:
+    environ = {"ANTHROPIC_API_KEY": "sk-of-the-environment"}
+    assert read(environ, password=password, extra=extra).config.credentials == expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        pytest.param({"ANTHROPIC_API_KEY": "sk-e"}, EnvironmentApiKey("sk-e"), id="key"),
+        pytest.param({"ANTHROPIC_AUTH_TOKEN": "t-e"}, EnvironmentToken("t-e"), id="token"),
+        pytest.param(
+            {"ANTHROPIC_API_KEY": "sk-e", "ANTHROPIC_AUTH_TOKEN": "t-e", **IDENTITY_VARIABLES},
+            EnvironmentApiKey("sk-e"),
+            id="key-first",
+        ),
+        pytest.param(
+            {"ANTHROPIC_API_KEY": " ", "ANTHROPIC_AUTH_TOKEN": "t-e", **IDENTITY_VARIABLES},
+            EnvironmentToken("t-e"),
+            id="empty-is-unset-and-token-second",
+        ),
+        pytest.param(
+            {**IDENTITY_VARIABLES, "ANTHROPIC_IDENTITY_TOKEN": "a.b.c", "ANTHROPIC_WORKSPACE_ID": "wrkspc_e"},
+            WorkloadIdentity(
+                federation_rule_id="fdrl_e",
+                organization_id="org-e",
+                identity_token_file="/run/token-e",
+                workspace_id="wrkspc_e",
+            ),
+            id="identity-last-and-its-file-first",
+        ),
+        pytest.param(
+            {
+                "ANTHROPIC_FEDERATION_RULE_ID": "fdrl_e",
+                "ANTHROPIC_ORGANIZATION_ID": "org-e",
+                "ANTHROPIC_IDENTITY_TOKEN": "a.b.c",
+            },
+            WorkloadIdentity(federation_rule_id="fdrl_e", organization_id="org-e", identity_token="a.b.c"),
+            id="identity-by-token",
+        ),
+    ],
+)
+@pytest.mark.parametrize("exists", [True, False], ids=["empty-connection", "no-connection"])
+def test_credential_of_the_environment_is_chosen_as_the_sdk_does(
+    exists: bool, environ: dict[str, str], expected: Credentials
+) -> None:
+    assert read(environ, exists=exists).config.credentials == expected
+
+
+def test_keys_of_the_environment_say_where_they_are_to_be_checked() -> None:
+    assert "environment" in read({"ANTHROPIC_API_KEY": "sk-e"}).config.credentials.remedy
+    assert "environment" in read({"ANTHROPIC_AUTH_TOKEN": "t-e"}).config.credentials.remedy
+    assert "password" in read(password="sk-1").config.credentials.remedy
+
+
+def test_credential_of_the_environment_never_goes_to_a_host_that_a_connection_names() -> None:
+    with pytest.raises(ConfigurationError, match="not sent to a host that a connection names"):
+        read({"ANTHROPIC_API_KEY": "sk-e"}, host="https://elsewhere.example")
+
+
+def test_identity_token_of_the_environment_never_goes_to_a_host_that_a_connection_names() -> None:
+    extra = {"federation_rule_id": "fdrl_1", "organization_id": "org-1"}
+    with pytest.raises(ConfigurationError, match="lacks identity_token_file"):
+        read(IDENTITY_VARIABLES, extra=extra, host="https://elsewhere.example")
+
+
+@pytest.mark.parametrize(
+    ("environ", "host"),
+    [
+        pytest.param({}, "https://api.anthropic.com", id="the-vendors"),
+        pytest.param({"ANTHROPIC_BASE_URL": "https://gw.corp/"}, "gw.corp", id="the-environments-own"),
+    ],
+)
+def test_credential_of_the_environment_goes_to_a_trusted_host_even_if_named(environ: dict[str, str], host: str) -> None:
+    assert read({"ANTHROPIC_API_KEY": "sk-e", **environ}, host=host).config.credentials == EnvironmentApiKey("sk-e")
+
+
+def test_identity_of_a_connection_takes_its_token_from_the_environment() -> None:
+    credentials = read(
+        {"ANTHROPIC_IDENTITY_TOKEN_FILE": "/run/token-e"},
+        extra={"federation_rule_id": "fdrl_1", "organization_id": "org-1"},
+    ).config.credentials
+    assert credentials == WorkloadIdentity(
+        federation_rule_id="fdrl_1", organization_id="org-1", identity_token_file="/run/token-e"
+    )
+
+
+def test_identity_exchanges_its_token_at_the_connections_host() -> None:
+    credentials = read(extra=IDENTITY, host="gw.corp").config.credentials
+    assert isinstance(credentials, WorkloadIdentity)
+    assert credentials.base_url == "https://gw.corp"
+
+
+def test_workspace_of_an_identity_is_not_sent_as_a_header_too() -> None:
+    config = read(extra={**IDENTITY, "workspace_id": "wrkspc_1"}).config
+    assert config.workspace_id is None
+    assert read(password="sk-1", extra={"workspace_id": "wrkspc_1"}).config.workspace_id == "wrkspc_1"
+
+
+@pytest.mark.parametrize(
+    ("fields", "extra", "environ", "complaint"),
+    [
+        pytest.param({}, {}, {}, "holds no credential.*password.*ANTHROPIC_API_KEY", id="nothing"),
+        pytest.param(
+            {"password": "sk-secret"}, {"auth_token": "t"}, {}, r"more than one .*\(password, auth_token\)", id="two"
+        ),
+        pytest.param({"password": "sk-secret"}, IDENTITY, {}, r"\(password, federation_rule_id\)", id="two-others"),
+        pytest.param({}, {"auth_token": "t", "auth": "x-api-key"}, {}, "no API key is in password", id="wrong-header"),
+        pytest.param({"password": "sk secret"}, {}, {}, "API key.* blank", id="blank-in-key"),
+        pytest.param({}, {"auth_token": "secrét"}, {}, "token.* character", id="accent-in-token"),
+        pytest.param({}, {}, {"ANTHROPIC_API_KEY": "sk secret"}, "environment's ANTHROPIC_API_KEY", id="blank-in-env"),
+        pytest.param({}, {"federation_rule_id": "f"}, {}, "organization_id and identity_token_file", id="rule-alone"),
+        pytest.param(
+            {},
+            {},
+            {"ANTHROPIC_FEDERATION_RULE_ID": "f"},
+            "environment's workload identity lacks ANTHROPIC_ORGANIZATION_ID and ANTHROPIC_IDENTITY_TOKEN_FILE: set",
+            id="rule-in-env",
+        ),
+        pytest.param({}, {**IDENTITY, "identity_token": "secret"}, {}, "either identity_token or", id="two-tokens"),
+        pytest.param({}, {"platform": "bedrock"}, {}, "platform is 'bedrock'.*Remove platform", id="other-platform"),
+    ],
+)
+def test_credential_that_cannot_be_used_is_refused(
+    fields: dict[str, Any], extra: dict[str, Any], environ: dict[str, str], complaint: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"connection 'c': .*{complaint}") as caught:
+        read(environ, extra=extra, **fields)
+    assert "secr" not in str(caught.value)
+
+
+def test_connection_that_does_not_exist_says_how_to_make_it() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        config_from_connection(ConnectionValues(conn_id="my", exists=False), {})
+    assert "airflow connections add my --conn-type claude --conn-password" in str(caught.value)
+    assert "<API key>. Or set, in the environment of workers and triggerers: ANTHROPIC_API_KEY;" in str(caught.value)
+
+
+def test_every_secret_in_use_is_given_for_masking_and_none_is_shown() -> None:
+    settings = read(
+        {"ANTHROPIC_AUTH_TOKEN": "t-env"},
+        password="sk-secret",
+        extra={
+            "headers": {"X-Gateway-Key": "gateway-secret", "X-Debug": "true"},
+            "proxy": "http://user:proxy-secret@proxy.corp:3128",
+        },
+    )
+    assert set(settings.secrets) == {"sk-secret", "gateway-secret", "proxy-secret", "t-env"}
+    assert "secret" not in repr(settings)
+
+
+@pytest.mark.parametrize("name", ["auth_token", "identity_token"])
+def test_secret_fields_of_the_extra_are_given_for_masking(name: str) -> None:
+    extra = {"auth_token": "the-secret"} if name == "auth_token" else {**IDENTITY, "identity_token": "the-secret"}
+    extra.pop("identity_token_file", None)
+    settings = read(extra=extra)
+    assert settings.secrets == ("the-secret",)
+    assert "the-secret" not in repr(settings)

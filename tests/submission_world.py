@@ -1,0 +1,131 @@
+"""A submission against the simulator, without Airflow: what a task does from attempt to attempt, in no real time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow_claude_batch.api.auth import ApiKey
+from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.batch import start as opening
+from airflow_claude_batch.batch.input.elements import Defaults, read_request
+from airflow_claude_batch.batch.input.output_schema import OutputSchema
+from airflow_claude_batch.batch.input.request_file import write_requests
+from airflow_claude_batch.batch.ledger.ledger import FolderLedgerStore
+from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.steps import Done, Policy, Waiting
+from airflow_claude_batch.batch.storage import LocalFolder
+from airflow_claude_batch.batch.submission import Submission
+from airflow_claude_batch.simulator import ManualClock, Simulator
+
+TEN = [f"question {number}" for number in range(10)]
+DEFAULTS = Defaults(model="claude-haiku-5-5", max_tokens=64)
+
+
+@dataclass
+class World:
+    """One task instance, its folder, and the API."""
+
+    path: Path
+    simulator: Simulator
+    clock: ManualClock
+    try_number: int = 0
+    generation: int = 0
+    steps: list[Waiting | Done] = field(default_factory=list)
+
+    @property
+    def folder(self) -> LocalFolder:
+        return LocalFolder(self.path / "submission")
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder.path / "results.jsonl").read_text().split("\n") if line]
+
+    @property
+    def billed(self) -> int:
+        count: int = self.simulator.books()["billed_requests"]
+        return count
+
+    @contextlib.contextmanager
+    def attempt(
+        self,
+        messages: list[Any],
+        policy: Policy,
+        *,
+        clear: bool = False,
+        reuse_answers: bool = True,
+        deduplicate: bool = False,
+        defaults: Defaults = DEFAULTS,
+        output_schema: OutputSchema | None = None,
+    ) -> Iterator[Submission]:
+        """Begin a try of the task."""
+        self.try_number += 1
+        self.generation += int(clear)
+        scratch = self.path / f"scratch-{self.try_number}"
+        scratch.mkdir()
+        folder = self.folder
+        if output_schema is not None:
+            defaults = replace(defaults, output_format=output_schema.format)
+        requests = (read_request(message, index, defaults) for index, message in enumerate(messages))
+        record, opened = opening.begin(
+            FolderLedgerStore(folder),
+            folder,
+            opening.Attempt(
+                submission_id="s", try_number=self.try_number, generation=self.generation, now=self.clock.now()
+            ),
+            lambda file: write_requests(requests, file, deduplicate=deduplicate),
+            scratch,
+            reuse_answers=reuse_answers,
+            output_schema=output_schema,
+        )
+        config = ClientConfig(credentials=ApiKey("sk-test"), base_url="http://127.0.0.1:1", max_retries=0)
+        with opened, ClaudeClient(config, transport=self.simulator.transport(), sleep=lambda _: None) as client:
+            yield Submission(
+                client=client,
+                record=record,
+                folder=folder,
+                requests=opened,
+                policy=policy,
+                prices=PriceTable.load(),
+                clock=self.clock.now,
+                sleep=lambda _: None,
+                advisor=client,
+            )
+
+    def finish(self, submission: Submission, *, most: int = 100) -> Done:
+        """Advance to the end; waiting moves the clock."""
+        for _ in range(most):
+            step = submission.advance()
+            self.steps.append(step)
+            if isinstance(step, Done):
+                return step
+            self.clock.advance(min(60.0, max(1.0, (step.until - self.clock.now()) / timedelta(seconds=1))))
+        raise AssertionError(f"not done after {most} steps: {step}")
+
+    def run(self, messages: list[Any], policy: Policy, **how: Any) -> Done:
+        """One whole try of the task."""
+        with self.attempt(messages, policy, **how) as submission:
+            return self.finish(submission)
+
+
+def make_world(path: Path, **options: Any) -> World:
+    clock = ManualClock()
+    options.setdefault("batch_seconds", 90)
+    return World(path, Simulator(clock=clock, **options), clock)
+
+
+def fails_first(times: int, outcome: str, *indices: int) -> Any:
+    """An outcome function: the named requests end badly the first ``times`` times that they are sent."""
+    sent: dict[str, int] = {}
+
+    def decide(custom_id: str, params: dict[str, Any], attempt_no: int) -> str:
+        text = params["messages"][-1]["content"]
+        sent[text] = sent.get(text, 0) + 1
+        return outcome if int(text.split()[-1]) in indices and sent[text] <= times else "succeeded"
+
+    return decide
