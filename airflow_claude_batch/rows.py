@@ -9,11 +9,11 @@ import msgspec
 
 from airflow_claude_batch._airflow.results_folder import parent_of
 from airflow_claude_batch.batch.land import parquet
-from airflow_claude_batch.batch.land import parse_result as results
+from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.exceptions import ResultsError
 
 if TYPE_CHECKING:
-    from airflow_claude_batch.batch.land.parse_result import Row
+    from airflow_claude_batch.batch.land.rows import Row
 
 
 def read_rows(source: Mapping[str, Any] | str, *, schema: Any = None) -> Iterator[Row]:
@@ -46,7 +46,7 @@ def _rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
         with file:
             yield from parquet.read(file, path=str(path))
         return
-    decoder = msgspec.json.Decoder(results.Row)
+    decoder = msgspec.json.Decoder(Row)
     with file:
         for number, line in enumerate(file, 1):
             try:
@@ -61,7 +61,7 @@ def _rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
 def _inline(responses: Iterable[Any]) -> Iterator[Row]:
     for number, response in enumerate(responses):
         try:
-            yield msgspec.convert(response, results.Row)
+            yield msgspec.convert(response, Row)
         except msgspec.ValidationError:
             raise ResultsError(f"responses[{number}] of the manifest is no row.") from None
 

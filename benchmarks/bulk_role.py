@@ -189,9 +189,10 @@ def million(url: str, folder: str, messages: str) -> Steps:
 
     from airflow_claude_batch._airflow.read_messages import write_input
     from airflow_claude_batch.batch import start as opening
-    from airflow_claude_batch.batch.ledger.ledger import FolderLedgerStore
+    from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
     from airflow_claude_batch.batch.money.pricing import PriceTable
-    from airflow_claude_batch.batch.steps import Done, Policy, Waiting
+    from airflow_claude_batch.batch.policy import Policy
+    from airflow_claude_batch.batch.steps import Done, Waiting
     from airflow_claude_batch.batch.storage import LocalFolder
     from airflow_claude_batch.batch.submission import Submission
     from airflow_claude_batch.hooks import ClaudeHook

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from demo.errors import DemoError
 
 if TYPE_CHECKING:
-    from airflow_claude_batch.batch.land.parse_result import Row
+    from airflow_claude_batch.batch.land.rows import Row
 
 SHOWN_ROWS = 3
 #: Below the results folder stand DAG, run and task.

@@ -16,9 +16,10 @@ from airflow_claude_batch.batch import start as opening
 from airflow_claude_batch.batch.input.elements import Defaults, read_request
 from airflow_claude_batch.batch.input.output_schema import OutputSchema
 from airflow_claude_batch.batch.input.request_file import write_requests
-from airflow_claude_batch.batch.ledger.ledger import FolderLedgerStore
+from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
 from airflow_claude_batch.batch.money.pricing import PriceTable
-from airflow_claude_batch.batch.steps import Done, Policy, Waiting
+from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.steps import Done, Waiting
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.batch.submission import Submission
 from airflow_claude_batch.simulator import ManualClock, Simulator

@@ -19,13 +19,13 @@ from airflow_claude_batch._airflow.results_folder import own_folder, submission_
 from airflow_claude_batch._airflow.task_loop import carry_on, heed, max_cost, max_inline_bytes, mended, price_table
 from airflow_claude_batch._airflow.task_state import is_wanted
 from airflow_claude_batch.batch import start as opening
-from airflow_claude_batch.batch.input.request_file import FILE, Requests
+from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, Requests
 from airflow_claude_batch.batch.land import parquet
 from airflow_claude_batch.batch.land.manifest import Manifest, dry_manifest
-from airflow_claude_batch.batch.ledger.ledger import FolderLedgerStore, LedgerStore, StateLedgerStore
+from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.money.models import Models
+from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.send import budget as costing
-from airflow_claude_batch.batch.steps import Policy
 from airflow_claude_batch.batch.submission import Submission
 from airflow_claude_batch.batch.wait.wait_result import Wake
 from airflow_claude_batch.hooks import ClaudeHook
@@ -60,7 +60,7 @@ def run_submission(
 
 def _estimated(task: SendMessageBatchOperator, context: Context, hook: ClaudeHook, scratch: Path) -> Manifest:
     """Check and estimate, send nothing, leave nothing behind."""
-    path, prices = scratch / FILE, price_table()
+    path, prices = scratch / REQUESTS_FILE, price_table()
     with path.open("wb") as file:
         _write(task, context, hook, prices, file)
     with Requests(path, verify=False) as requests, hook.get_advisor() as advisor:

@@ -32,11 +32,11 @@ from airflow_claude_batch._airflow.task_state import is_wanted
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.collection import Collection
-from airflow_claude_batch.batch.input import request_file as requests_
-from airflow_claude_batch.batch.input.request_file import Requests
+from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, Requests
 from airflow_claude_batch.batch.land import parquet
 from airflow_claude_batch.batch.land.manifest import DRY_RUN, read_manifest
-from airflow_claude_batch.batch.steps import Policy, Waiting
+from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.steps import Waiting
 from airflow_claude_batch.batch.wait.wait_result import Wake
 from airflow_claude_batch.exceptions import BatchTimeoutError, InputError, SubmissionRecordError
 from airflow_claude_batch.hooks import ClaudeHook
@@ -197,19 +197,19 @@ def _requests(batches: _Batches, scratch: Path) -> Callable[[], Requests] | None
     """How to read what was sent: it may be large, and waits until everything has ended. That it is gone is said now."""
     if batches.request_count is None:
         return None
-    if (file := batches.folder.open(requests_.FILE)) is None:
+    if (file := batches.folder.open(REQUESTS_FILE)) is None:
         raise _nothing_sent(batches.folder)
     file.close()
 
     def read() -> Requests:
-        path = storage.local_copy(batches.folder, requests_.FILE, scratch)
+        path = storage.local_copy(batches.folder, REQUESTS_FILE, scratch)
         if path is None:
             raise _nothing_sent(batches.folder)
         requests = Requests(path, verify=False)
         if len(requests) != batches.request_count:
             requests.close()
             raise SubmissionRecordError(
-                f"{batches.folder.uri(requests_.FILE)} has {len(requests)} requests, but the operator's output speaks "
+                f"{batches.folder.uri(REQUESTS_FILE)} has {len(requests)} requests, but the operator's output speaks "
                 f"of {batches.request_count}: it was cut, or written anew since. Nothing was landed. Restore it, or "
                 "clear the operator's task, which writes it again and pays for nothing twice."
             )
@@ -220,7 +220,7 @@ def _requests(batches: _Batches, scratch: Path) -> Callable[[], Requests] | None
 
 def _nothing_sent(folder: storage.Folder) -> InputError:
     return InputError(
-        f"{folder.uri(requests_.FILE)} is not there, which says what was sent. Is results_path a place that all "
+        f"{folder.uri(REQUESTS_FILE)} is not there, which says what was sent. Is results_path a place that all "
         "workers share? To land the answers without it, give the sensor the manifest's batch_ids."
     )
 
@@ -244,7 +244,7 @@ def _batches(task: MessageBatchSensor, context: Context) -> _Batches:
 def _check_same(batches: _Batches, begun: str) -> None:
     if batches.submission_id != begun:
         raise InputError(
-            f"batch is another submission ({batches.folder.uri(requests_.FILE)}) than the one that this sensor waits "
+            f"batch is another submission ({batches.folder.uri(REQUESTS_FILE)}) than the one that this sensor waits "
             "for: an output of a mapped task is gone. Nothing was landed. Clear the operator's task that has none, and "
             "then this one."
         )

@@ -15,16 +15,17 @@ from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.failures import judge, still_running, unknown_batches
 from airflow_claude_batch.batch.input.request_file import Requests
 from airflow_claude_batch.batch.land import manifest as manifests
-from airflow_claude_batch.batch.land import parse_result as results
 from airflow_claude_batch.batch.land.download import fetch
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.match_requests import ForeignSlots, OwnSlots, Slots
 from airflow_claude_batch.batch.land.publish import publish_end
+from airflow_claude_batch.batch.land.rows import RESULTS_FILE
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import Observer, Unobserved
-from airflow_claude_batch.batch.steps import OUTAGE_PAUSE, OUTAGES, Done, Policy, Waiting
+from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.steps import OUTAGE_PAUSE, OUTAGES, Done, Waiting
 from airflow_claude_batch.exceptions import NotFoundError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Collection:
 
     def _landed(self, known: Manifest) -> Sequence[str]:
         """The batches that need not be fetched; if the rows are gone of which the manifest speaks, all do."""
-        if (file := self.folder.open(results.FILE)) is not None:
+        if (file := self.folder.open(RESULTS_FILE)) is not None:
             file.close()
             return known.landed_batch_ids
         return known.landed_batch_ids if known.counts.get("missing") == known.request_count else ()
@@ -142,7 +143,7 @@ class Collection:
         self, ended: Sequence[MessageBatch], known: Manifest | None, landed: frozenset[str], open_: tuple[str, ...]
     ) -> Done:
         with self._slots(ended, known) as slots, Landing(slots, prices=self.prices) as landing:
-            if known is not None and (file := self.folder.open(results.FILE)) is not None:
+            if known is not None and (file := self.folder.open(RESULTS_FILE)) is not None:
                 with file:
                     landing.restore(file)
             for batch in ended:

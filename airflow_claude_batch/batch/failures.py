@@ -8,9 +8,9 @@ import msgspec
 
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest
-from airflow_claude_batch.batch.land.parse_result import ANSWERED, FINAL, Row, Status
+from airflow_claude_batch.batch.land.rows import ANSWERED, FINAL, Row, Status
 from airflow_claude_batch.batch.ledger.ledger import Ledger
-from airflow_claude_batch.batch.steps import Policy
+from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.exceptions import (
     BatchIncompleteError,
     BatchTimeoutError,

@@ -14,13 +14,14 @@ import msgspec
 
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input import output_schema as schema
-from airflow_claude_batch.batch.input import request_file as requests_
 from airflow_claude_batch.batch.input.output_schema import OutputSchema
-from airflow_claude_batch.batch.input.request_file import Requests
-from airflow_claude_batch.batch.land import parse_result as results
+from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, Requests
 from airflow_claude_batch.batch.land.manifest import landed_batch_ids
+from airflow_claude_batch.batch.land.rows import RESULTS_FILE
 from airflow_claude_batch.batch.ledger import ledger as ledgers
-from airflow_claude_batch.batch.ledger.ledger import Ledger, LedgerStore, Part, Record
+from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
+from airflow_claude_batch.batch.ledger.record import Record, claim_ledger, load_ledger
+from airflow_claude_batch.batch.ledger.stores import LedgerStore
 from airflow_claude_batch.exceptions import ConfigurationError, SubmissionRecordError
 
 log = logging.getLogger(__name__)
@@ -43,12 +44,12 @@ def resume(
     store: LedgerStore, folder: storage.Folder, attempt: Attempt, scratch: Path
 ) -> tuple[Record, Requests] | None:
     """Go on with this attempt after a deferral; None if it is not the one that was under way."""
-    known = ledgers.load(store)
+    known = load_ledger(store)
     if known is None or known.try_number != attempt.try_number or known.generation != attempt.generation:
         return None
     if known.landed_batch_ids and not _has_rows(folder):
         return None
-    path = storage.local_copy(folder, requests_.FILE, scratch)
+    path = storage.local_copy(folder, REQUESTS_FILE, scratch)
     if path is None:
         return None
     requests = Requests(path)
@@ -75,19 +76,19 @@ def begin(
     :raises ConfigurationError: the submission's folder cannot be written.
     :raises SubmissionRecordError: there is a ledger, but it cannot be read.
     """
-    path = scratch / requests_.FILE
+    path = scratch / REQUESTS_FILE
     with path.open("wb", buffering=storage.BUFFER_BYTES) as file:
         write_input(file)
     requests = Requests(path, verify=False)
     try:
         _check_writable(folder)
-        ledgers.claim(store)
-        known = ledgers.load(store)
+        claim_ledger(store)
+        known = load_ledger(store)
         ledger = _taken_over(known, requests, folder, attempt, scratch, reuse_answers=reuse_answers)
         if output_schema is not None:
             schema.publish(folder, output_schema)
         # Also when it is there already: it may be damaged, and whoever says so says that this mends it.
-        with path.open("rb") as source, folder.writing(requests_.FILE) as file:
+        with path.open("rb") as source, folder.writing(REQUESTS_FILE) as file:
             shutil.copyfileobj(source, file, 1 << 20)
         record = Record.take_over(store, ledger)
     except BaseException:
@@ -138,7 +139,7 @@ def _taken_over(
 
 
 def _has_rows(folder: storage.Folder) -> bool:
-    file = folder.open(results.FILE)
+    file = folder.open(RESULTS_FILE)
     if file is not None:
         file.close()
     return file is not None
@@ -177,7 +178,7 @@ def _for(known: Ledger | None, answers: Literal["moved", "unwanted"]) -> tuple[P
 
 def _shares_content(folder: storage.Folder, requests: Requests, scratch: Path) -> bool:
     """Whether the requests of before and now have any in common; if in doubt, yes."""
-    path = storage.local_copy(folder, requests_.FILE, scratch)
+    path = storage.local_copy(folder, REQUESTS_FILE, scratch)
     if path is None:
         return True
     try:
@@ -190,7 +191,7 @@ def _shares_content(folder: storage.Folder, requests: Requests, scratch: Path) -
 
 def _set_aside(folder: storage.Folder, known: Ledger | None, *, copy: bool = False) -> None:
     """Keep what was landed for another input or an earlier clear under a name of its own: it was paid for."""
-    file = folder.open(results.FILE)
+    file = folder.open(RESULTS_FILE)
     if file is None:
         return
     name = f"results-{known.attempt if known else ledgers.new_token()}.jsonl"
@@ -201,7 +202,7 @@ def _set_aside(folder: storage.Folder, known: Ledger | None, *, copy: bool = Fal
                 shutil.copyfileobj(file, aside, 1 << 20)
             log.info("The rows landed before are kept as %s", folder.uri(name))
     if not copy:
-        storage.write(folder, results.FILE, b"")
+        storage.write(folder, RESULTS_FILE, b"")
 
 
 def _check_writable(folder: storage.Folder) -> None:

@@ -22,23 +22,24 @@ from airflow_claude_batch.batch.cancel import cancel_batch
 from airflow_claude_batch.batch.failures import judge, lost_batch, out_of_time, refused_canary
 from airflow_claude_batch.batch.input.request_file import Requests
 from airflow_claude_batch.batch.land import manifest as manifests
-from airflow_claude_batch.batch.land import parse_result as results
 from airflow_claude_batch.batch.land.download import fetch
 from airflow_claude_batch.batch.land.landing import Landing, writing_to
-from airflow_claude_batch.batch.land.manifest import Manifest
+from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest
 from airflow_claude_batch.batch.land.match_requests import OwnSlots
-from airflow_claude_batch.batch.land.parse_result import FINAL
 from airflow_claude_batch.batch.land.publish import publish_end
+from airflow_claude_batch.batch.land.rows import FINAL, RESULTS_FILE
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Record
+from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.ledger.record import Record
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import Observer, Unobserved
+from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.recover.resolve import settle_intents, unknown_create
 from airflow_claude_batch.batch.send.budget import Advisor
 from airflow_claude_batch.batch.send.create import next_piece, send
 from airflow_claude_batch.batch.send.longer_answers import make_room
 from airflow_claude_batch.batch.send.rounds import Rounds
-from airflow_claude_batch.batch.steps import DRAIN, OUTAGE_PAUSE, OUTAGES, Done, Policy, Waiting
+from airflow_claude_batch.batch.steps import DRAIN, OUTAGE_PAUSE, OUTAGES, Done, Waiting
 from airflow_claude_batch.exceptions import (
     APIError,
     APIStatusError,
@@ -174,9 +175,11 @@ class Submission:
             deadline=self._deadline,
             observer=self.observer,
         )
-        if wait is not None and self.clock() >= self._deadline + DRAIN:
+        if wait is None:
+            return None
+        if self.clock() >= self._deadline + DRAIN:
             raise unknown_create(self.ledger.intents[0])
-        return wait
+        return Waiting(wait.batch_ids, "any", wait.until, "looking for a create whose answer was lost")
 
     def _drop_unwanted(self) -> None:
         """Batches of a submission that was replaced as a whole: stop them, expect nothing."""
@@ -312,7 +315,7 @@ class Submission:
 
     def _restore(self) -> None:
         """Know what was landed before, by this task or by the sensor."""
-        if (file := self.folder.open(results.FILE)) is not None:
+        if (file := self.folder.open(RESULTS_FILE)) is not None:
             with file:
                 self._landing.restore(file)
             self._has_lost_rows = manifests.speaks_of_more(self.folder, self._landing.counts())
@@ -325,7 +328,7 @@ class Submission:
         last = max((at for at in self._taken.values() if at is not None), default=None)
         landed = self.ledger.with_landed(self._taken, last)
         self._tell_queued()
-        with writing_to(self.folder, manifests.FILE):
+        with writing_to(self.folder, MANIFEST_FILE):
             manifests.publish(self.folder, self._manifest(landed, "in_progress"))
         self.record.save(landed)
         self._taken.clear()
@@ -364,7 +367,7 @@ class Submission:
             status=status,
             batch_ids=ledger.batch_ids,
             landed=ledger.closed_batch_ids,
-            results_path=results_path or self.folder.uri(results.FILE),
+            results_path=results_path or self.folder.uri(RESULTS_FILE),
             created_at=ledger.created_at,
             ended_at=ledger.ended_at,
             estimate=ledger.estimate,

@@ -12,8 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from airflow_claude_batch._airflow.compat import ObjectStoragePath
-from airflow_claude_batch.batch.land import manifest as manifests
-from airflow_claude_batch.batch.land.manifest import Manifest
+from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest
 from airflow_claude_batch.exceptions import ClaudeBatchError
 from airflow_claude_batch.rows import read_rows
 
@@ -116,7 +115,7 @@ def _manifests(root: str) -> Iterator[tuple[str, Manifest]]:
     base = path.path.rstrip("/")
     for place in sorted(path.fs.find(base)):
         folder, _, name = place.rpartition("/")
-        if name != manifests.FILE:
+        if name != MANIFEST_FILE:
             continue
         try:
             with path.fs.open(place, "rb") as file:

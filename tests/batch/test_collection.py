@@ -22,7 +22,8 @@ from airflow_claude_batch.batch.input.request_file import CreateBody, Requests, 
 from airflow_claude_batch.batch.land import download as collect
 from airflow_claude_batch.batch.land import manifest
 from airflow_claude_batch.batch.money.pricing import PriceTable
-from airflow_claude_batch.batch.steps import Done, Policy, Waiting
+from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.steps import Done, Waiting
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import (
     AuthenticationError,

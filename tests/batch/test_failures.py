@@ -14,7 +14,7 @@ from airflow_claude_batch.batch.land.manifest import Manifest, summarize
 from airflow_claude_batch.batch.land.match_requests import ForeignSlots
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
 from airflow_claude_batch.batch.money.pricing import PriceTable
-from airflow_claude_batch.batch.steps import Policy
+from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.exceptions import APIConnectionError
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)

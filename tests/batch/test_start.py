@@ -19,9 +19,11 @@ from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import Requests, write_requests
 from airflow_claude_batch.batch.land import manifest
 from airflow_claude_batch.batch.ledger import ledger as ledgers
-from airflow_claude_batch.batch.ledger.ledger import FolderLedgerStore, Part, Record
+from airflow_claude_batch.batch.ledger.ledger import Part
+from airflow_claude_batch.batch.ledger.record import Record
+from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
+from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.start import Attempt
-from airflow_claude_batch.batch.steps import Policy
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import (
     ConfigurationError,

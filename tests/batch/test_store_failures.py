@@ -14,7 +14,8 @@ from submission_world import TEN, World
 
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.elements import Defaults
-from airflow_claude_batch.batch.steps import Done, Policy
+from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.steps import Done
 from airflow_claude_batch.batch.storage import ObjectFolder
 from airflow_claude_batch.exceptions import ClaudeBatchError
 from airflow_claude_batch.simulator import ManualClock, Simulator

@@ -13,7 +13,8 @@ from submission_world import TEN, World, fails_first, make_world
 
 from airflow_claude_batch.batch.input.elements import Defaults
 from airflow_claude_batch.batch.input.output_schema import read_schema
-from airflow_claude_batch.batch.steps import Policy, Waiting
+from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.steps import Waiting
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import (
     BatchIncompleteError,

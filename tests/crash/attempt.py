@@ -29,9 +29,10 @@ from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.batch import start as opening
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import write_requests
-from airflow_claude_batch.batch.ledger.ledger import FolderLedgerStore, LedgerStore, StateLedgerStore
+from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.money.pricing import PriceTable
-from airflow_claude_batch.batch.steps import Done, Policy
+from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.steps import Done
 from airflow_claude_batch.batch.submission import Submission
 from airflow_claude_batch.batch.wait import blocking as waiting
 from airflow_claude_batch.batch.wait.wait_result import Wake

@@ -19,7 +19,7 @@ from typing import IO, Any, Literal
 
 import httpx
 
-from airflow_claude_batch.batch.ledger.ledger import LedgerStore, StateLedgerStore
+from airflow_claude_batch.batch.ledger.stores import LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
 
 EPOCH = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)

@@ -13,7 +13,7 @@ from crash.attempt import Prompts, Spec
 from crash.effects import SharedClock, Trap
 from crash.task import Task, prompts
 
-from airflow_claude_batch.batch.steps import Policy
+from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.simulator import Simulator
 
 MINUTES = 60

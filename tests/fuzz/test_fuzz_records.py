@@ -19,13 +19,16 @@ from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.batch import start as opening
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input import output_schema as schema
+from airflow_claude_batch.batch.input.custom_id import content_hash
 from airflow_claude_batch.batch.input.elements import Request
-from airflow_claude_batch.batch.input.output_schema import read_schema
-from airflow_claude_batch.batch.input.request_file import CreateBody, Requests, content_hash, write_requests
+from airflow_claude_batch.batch.input.output_schema import SCHEMA_FILE, read_schema
+from airflow_claude_batch.batch.input.request_file import CreateBody, Requests, write_requests
 from airflow_claude_batch.batch.land import manifest
+from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.ledger import ledger as ledgers
-from airflow_claude_batch.batch.ledger.ledger import FolderLedgerStore, Ledger, Part, StateLedgerStore
+from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
+from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.storage import Folder, LocalFolder, ObjectFolder
 from airflow_claude_batch.exceptions import SubmissionRecordError
 
@@ -245,8 +248,8 @@ def test_attempt_on_any_ledger_begins_with_what_it_names_or_is_refused(data: st.
 def test_output_schema_that_is_damaged_is_refused_or_validates(data: st.DataObject) -> None:
     with folders("disk") as folder:
         schema.publish(folder, read_schema({"type": "object", "properties": {"a": {"type": "integer", "minimum": 3}}}))
-        good = storage.read(folder, schema.FILE) or b""
-        storage.write(folder, schema.FILE, damaged(good, data.draw))
+        good = storage.read(folder, SCHEMA_FILE) or b""
+        storage.write(folder, SCHEMA_FILE, damaged(good, data.draw))
         try:
             validator = OutputValidator.of(folder)
         except SubmissionRecordError:
@@ -283,7 +286,7 @@ def test_manifest_that_is_damaged_is_refused_or_usable(data: st.DataObject) -> N
         else data.draw(st.binary() | st.just(b'{"x":' * 5000))
     )
     with folders("disk") as folder:
-        storage.write(folder, manifest.FILE, content)
+        storage.write(folder, MANIFEST_FILE, content)
         try:
             known = manifest.published(folder)
         except SubmissionRecordError:
@@ -296,7 +299,7 @@ def test_manifest_that_is_damaged_is_refused_or_usable(data: st.DataObject) -> N
 
 def test_newer_manifest_is_read(tmp_path: Path) -> None:
     folder: Folder = LocalFolder(tmp_path)
-    storage.write(folder, manifest.FILE, json.dumps({**MANIFEST, "schema_version": 2, "news": [1]}).encode())
+    storage.write(folder, MANIFEST_FILE, json.dumps({**MANIFEST, "schema_version": 2, "news": [1]}).encode())
 
     known = manifest.published(folder)
     assert known is not None

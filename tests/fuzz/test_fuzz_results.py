@@ -24,13 +24,14 @@ from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.output_schema import read_schema
 from airflow_claude_batch.batch.input.request_file import Requests, write_requests
 from airflow_claude_batch.batch.land import download as collect
-from airflow_claude_batch.batch.land import parse_result as results
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.match_requests import ForeignSlots, OwnSlots
+from airflow_claude_batch.batch.land.parquet import PARQUET_FILE
+from airflow_claude_batch.batch.land.rows import RESULTS_FILE
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.money.pricing import PriceTable
-from airflow_claude_batch.batch.steps import Policy
+from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import ResultsError
 from airflow_claude_batch.rows import read_rows
@@ -144,9 +145,9 @@ def check_rows(landing: Landing, count: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as path:
         folder = LocalFolder(Path(path))
         landing.publish(folder, missing="gone")
-        read = list(read_rows(folder.uri(results.FILE)))
+        read = list(read_rows(folder.uri(RESULTS_FILE)))
         assert [row.status for row in read] == [row["status"] for row in rows]
-        with Landing(landing._slots, prices=PRICES) as again, folder.open(results.FILE) as file:  # type: ignore[union-attr]
+        with Landing(landing._slots, prices=PRICES) as again, folder.open(RESULTS_FILE) as file:  # type: ignore[union-attr]
             again.restore(file)
             assert [row["status"] for row in map(json.loads, again.lines(missing="gone"))] == [
                 row["status"] for row in rows
@@ -279,7 +280,7 @@ def test_rows_are_read_or_refused_by_line(data: st.DataObject, suffix: str) -> N
         folder = LocalFolder(Path(path))
         if suffix == ".parquet":
             parquet.publish(folder, lines)
-            good = (folder.path / parquet.FILE).read_bytes()
+            good = (folder.path / PARQUET_FILE).read_bytes()
         else:
             good = b"".join(lines)
         content = (

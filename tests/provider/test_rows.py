@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from airflow_claude_batch.batch.land.parse_result import Row
+from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.exceptions import ResultsError
 from airflow_claude_batch.rows import read_rows
 

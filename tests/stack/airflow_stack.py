@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from airflow_claude_batch.batch.land.parse_result import Row
+from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.rows import read_rows
 from demo.airflow_api import wait_for
 from demo.airflow_processes import AirflowProcesses

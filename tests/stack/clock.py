@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_stack import ROOT, RUN_SECONDS, SETTINGS, environment
 
-from airflow_claude_batch.batch.land.parse_result import Row
+from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.rows import read_rows
 from demo.airflow_api import AirflowApi, wait_for
 from demo.airflow_processes import AirflowProcesses

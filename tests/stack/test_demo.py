@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from airflow_claude_batch.batch.land.manifest import Manifest
-from airflow_claude_batch.batch.land.parse_result import Row
+from airflow_claude_batch.batch.land.rows import Row
 from demo.__main__ import alone, main
 from demo.demonstration import CONNECTION_ID, Demonstration
 from demo.errors import DemoError

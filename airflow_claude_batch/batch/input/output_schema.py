@@ -16,7 +16,7 @@ from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.schema_adapter import adapt, referred
 from airflow_claude_batch.exceptions import OutputSchemaError, SubmissionRecordError
 
-FILE = "output_schema.json"
+SCHEMA_FILE = "output_schema.json"
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 #: What stands under these is no schema.
 _DATA = frozenset({"enum", "const", "default", "examples"})
@@ -49,7 +49,7 @@ def read_schema(given: Any) -> OutputSchema:
 
 def publish(folder: storage.Folder, schema: OutputSchema) -> None:
     """Write the schema beside the requests."""
-    storage.write(folder, FILE, msgspec.json.encode(schema))
+    storage.write(folder, SCHEMA_FILE, msgspec.json.encode(schema))
 
 
 def load(folder: storage.Folder) -> OutputSchema | None:
@@ -57,7 +57,7 @@ def load(folder: storage.Folder) -> OutputSchema | None:
 
     :raises SubmissionRecordError: it cannot be read.
     """
-    data = storage.read(folder, FILE)
+    data = storage.read(folder, SCHEMA_FILE)
     if data is None:
         return None
     try:
@@ -65,8 +65,8 @@ def load(folder: storage.Folder) -> OutputSchema | None:
         _check(read.schema)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OutputSchemaError) as error:
         raise SubmissionRecordError(
-            f"{folder.uri(FILE)} is damaged ({error}), so that answers cannot be validated. Restore it, or clear the "
-            "task that sent them: it writes the file again and pays for nothing twice."
+            f"{folder.uri(SCHEMA_FILE)} is damaged ({error}), so that answers cannot be validated. Restore it, or "
+            "clear the task that sent them: it writes the file again and pays for nothing twice."
         ) from error
     return read
 

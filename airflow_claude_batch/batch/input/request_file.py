@@ -7,7 +7,6 @@ not sent because it equals an earlier one has ``null`` for params: it is the twi
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import itertools
 import json
@@ -20,12 +19,11 @@ from typing import IO
 
 import msgspec
 
+from airflow_claude_batch.batch.input.custom_id import HASH_CHARACTERS, TOKEN_CHARACTERS, content_hash
 from airflow_claude_batch.batch.input.elements import Request, encode_params
 from airflow_claude_batch.exceptions import InputError, InvalidMessageError, SubmissionRecordError
 
-FILE = "requests.jsonl"
-#: Of 16 bytes, in the alphabet that custom_ids allow.
-HASH_CHARACTERS = 22
+REQUESTS_FILE = "requests.jsonl"
 _HEAD = b'{"requests":['
 _TAIL = b"]}"
 _CHUNK = 256 * 1024
@@ -50,11 +48,6 @@ class _Line(msgspec.Struct):
     hash: str
     key: msgspec.Raw
     params: msgspec.Raw
-
-
-def content_hash(params: bytes) -> bytes:
-    """What makes two requests the same: 22 ASCII characters over the params as sent, as custom_ids carry them."""
-    return base64.urlsafe_b64encode(hashlib.blake2b(params, digest_size=16).digest()).rstrip(b"=")
 
 
 class Requests:
@@ -219,34 +212,12 @@ def _check_params(read: _Line) -> None:
 
 def _damaged(line: int, error: Exception) -> SubmissionRecordError:
     return SubmissionRecordError(
-        f"Line {line} of the submission's {FILE} is damaged: {error}. Restore the file, or clear the task that sent "
-        "them, which writes it again."
+        f"Line {line} of the submission's {REQUESTS_FILE} is damaged: {error}. Restore the file, or clear the "
+        "task that sent them, which writes it again."
     )
 
 
-TOKEN_CHARACTERS = 12
-_INDEX_CHARACTERS = 10
 _ITEM_BYTES = len(b'{"custom_id":"--","params":},') + TOKEN_CHARACTERS + HASH_CHARACTERS
-
-
-class CustomId(msgspec.Struct, frozen=True, gc=False):
-    """A custom_id of ours, taken apart."""
-
-    token: str
-    index: int
-    hash: bytes
-
-
-def parse_custom_id(custom_id: str) -> CustomId | None:
-    """None when the custom_id is not of our making."""
-    if not custom_id.isascii() or len(parts := custom_id.split("-", 2)) != 3:
-        return None
-    token, index, hash_ = parts
-    if len(token) != TOKEN_CHARACTERS or len(hash_) != HASH_CHARACTERS or len(index) > _INDEX_CHARACTERS:
-        return None
-    if not index.isdigit():
-        return None
-    return CustomId(token, int(index), hash_.encode())
 
 
 @dataclass(frozen=True, slots=True)

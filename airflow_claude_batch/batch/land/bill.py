@@ -6,7 +6,7 @@ from collections import Counter
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_claude_batch.batch.land.parse_result import Status
+from airflow_claude_batch.batch.land.rows import Status
 from airflow_claude_batch.batch.money.estimate import dollars
 from airflow_claude_batch.batch.money.pricing import Cost, Tokens, plain
 

@@ -20,8 +20,18 @@ from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.land import parse_result as results
 from airflow_claude_batch.batch.land.disk_sort import Spool
 from airflow_claude_batch.batch.land.match_requests import Slots
-from airflow_claude_batch.batch.land.parse_result import ANSWERED, FINAL, Outcome, Status
-from airflow_claude_batch.batch.land.plain import PlainReader
+from airflow_claude_batch.batch.land.parse_result import Outcome
+from airflow_claude_batch.batch.land.rows import (
+    ANSWERED,
+    FINAL,
+    PERMANENT_ERRORS,
+    RESULTS_FILE,
+    Row,
+    Status,
+    missing_tail,
+    replacing_tail,
+    twin_tail,
+)
 from airflow_claude_batch.batch.money.pricing import PriceTable, Totals
 from airflow_claude_batch.exceptions import ResultsError
 
@@ -60,7 +70,7 @@ class _Landed(msgspec.Struct, frozen=True, gc=False):
     replaced: list[Answer] = []
 
 
-_row = msgspec.json.Decoder(results.Row)
+_row = msgspec.json.Decoder(Row)
 _REPAIRABLE = Status.REPAIRABLE_OUTPUT
 
 
@@ -99,7 +109,7 @@ class Landing:
                 self._restore(line, decoder)
             except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 raise ResultsError(
-                    f"Line {number} of the landed {results.FILE} is damaged ({type(error).__name__}). Restore the "
+                    f"Line {number} of the landed {RESULTS_FILE} is damaged ({type(error).__name__}). Restore the "
                     "file, or remove it: the answers are then fetched from the API again, which keeps them for 29 "
                     "days."
                 ) from None
@@ -130,11 +140,10 @@ class Landing:
         intake = Intake()
         self.batch_ids.add(batch_id)
         slots = self._slots
-        plain = PlainReader(batch_id, self._prices) if slots.takes_any_text else None
         places_seen, ids_seen = bytearray(len(slots)), set[str]()
         for line in lines:
             intake.rows += 1
-            custom_id, outcome = (plain and plain.read(line)) or self._read(line, batch_id)
+            custom_id, outcome = self._read(line, batch_id)
             if (place := slots.place(custom_id)) is not None:
                 is_duplicate = places_seen[place]
                 places_seen[place] = True
@@ -178,7 +187,7 @@ class Landing:
         if held == _REPAIRABLE and charge is not None:
             if batch_id in self._paid_in(index):
                 return
-            tail = results.replacing_tail(tail, self._spool.get(index))
+            tail = replacing_tail(tail, self._spool.get(index))
         elif held and (held in ANSWERED or (held in FINAL and outcome.status not in ANSWERED)):
             return
         self._spool.put(index, tail)
@@ -226,7 +235,7 @@ class Landing:
 
     def lines(self, *, missing: str | None) -> Iterator[bytes]:
         """The rows in input order. Requests without an outcome get a row that says ``missing``, or none if None."""
-        nothing = b"" if missing is None else results.missing_tail(missing)
+        nothing = b"" if missing is None else missing_tail(missing)
         for index, (key, tail) in enumerate(zip(self._slots.keys(), self._tails(), strict=True)):
             if tail or nothing:
                 yield b'{"index":%d,"key":%b,%b\n' % (index, key, tail or nothing)
@@ -241,14 +250,14 @@ class Landing:
 
     def _twin_tail(self, first: int) -> bytes:
         tail = self._spool.get(first)
-        return tail and results.twin_tail(tail)
+        return tail and twin_tail(tail)
 
     def publish(self, folder: storage.Folder, *, missing: str | None) -> int:
         """Write ``results.jsonl`` as a whole and answer its size in bytes.
 
         :raises ResultsError: the storage refused; what was landed before is untouched.
         """
-        with writing_to(folder, results.FILE), folder.writing(results.FILE) as file:
+        with writing_to(folder, RESULTS_FILE), folder.writing(RESULTS_FILE) as file:
             file.writelines(self.lines(missing=missing))
             return file.tell()
 
@@ -257,8 +266,8 @@ class Landing:
 
         :raises ResultsError: it is not what was published.
         """
-        with writing_to(folder, results.FILE):
-            file = folder.open(results.FILE) or io.BytesIO()
+        with writing_to(folder, RESULTS_FILE):
+            file = folder.open(RESULTS_FILE) or io.BytesIO()
             with file:
                 is_whole = all(file.readline() == line for line in self.lines(missing=missing)) and not file.read(1)
             if not is_whole:
@@ -310,7 +319,7 @@ def writing_to(folder: storage.Folder, name: str) -> Iterator[None]:
 
 def _status_of(row: _Landed, prices: PriceTable) -> Status:
     if row.status == "errored":
-        permanent = row.error is not None and row.error.type in results.PERMANENT_ERRORS
+        permanent = row.error is not None and row.error.type in PERMANENT_ERRORS
         return Status.REFUSED if permanent else Status.ERRORED
     if row.status == Status.INVALID_OUTPUT.word and row.model is not None and row.usage is not None:
         return results.invalid_status(row.stop_reason, row.usage, row.model, prices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -12,12 +12,12 @@ from airflow_claude_batch.api.wire import Timestamp
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.land import bill as tally
 from airflow_claude_batch.batch.land.landing import Landing
-from airflow_claude_batch.batch.ledger.ledger import Count
 from airflow_claude_batch.exceptions import SubmissionRecordError
 
-FILE = "manifest.json"
+MANIFEST_FILE = "manifest.json"
 SCHEMA_VERSION = 1
 DRY_RUN = "dry_run"
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 #: How requests end that were paid for.
 _PAID = ("succeeded", "invalid_output")
 
@@ -71,14 +71,14 @@ def published(folder: storage.Folder) -> Manifest | None:
 
     :raises SubmissionRecordError: it cannot be understood.
     """
-    data = storage.read(folder, FILE)
+    data = storage.read(folder, MANIFEST_FILE)
     if data is None:
         return None
     try:
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SubmissionRecordError(
-            f"{folder.uri(FILE)} is damaged ({error}). Remove it: the answers are then fetched from the API again."
+            f"{folder.uri(MANIFEST_FILE)} is damaged ({error}). Remove it: the answers are then fetched again."
         ) from error
 
 
@@ -96,7 +96,7 @@ def speaks_of_more(folder: storage.Folder, counts: Mapping[str, int]) -> bool:
 
 def publish(folder: storage.Folder, manifest: Manifest) -> None:
     """Write the manifest beside the rows that it speaks of, after them."""
-    storage.write(folder, FILE, msgspec.json.encode(msgspec.structs.replace(manifest, responses=None)))
+    storage.write(folder, MANIFEST_FILE, msgspec.json.encode(msgspec.structs.replace(manifest, responses=None)))
 
 
 def summarize(

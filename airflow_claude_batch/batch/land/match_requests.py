@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from airflow_claude_batch.batch.input.request_file import Requests, parse_custom_id
+from airflow_claude_batch.batch.input.custom_id import parse_custom_id
+from airflow_claude_batch.batch.input.request_file import Requests
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batch.land.validate_output import OutputValidator

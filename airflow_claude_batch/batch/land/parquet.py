@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.land.parse_result import Row
+from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.exceptions import ConfigurationError, ResultsError
 
 if TYPE_CHECKING:
     import pyarrow
 
-FILE: Final = "results.parquet"
+PARQUET_FILE: Final = "results.parquet"
 ROWS_PER_GROUP: Final = 10_000
 _ROWS_READ: Final = 100  # made Python objects at once
 BYTES_PER_GROUP: Final = 16_000_000  # of JSON: an answer may be as long as half a million characters
@@ -47,14 +47,14 @@ def publish(folder: storage.Folder, lines: Iterable[bytes]) -> None:
 
     schema = _schema()
     with (
-        folder.writing(FILE) as file,
+        folder.writing(PARQUET_FILE) as file,
         pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
         for group in _groups(lines):
             writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
 
 
-def read(file: Any, *, path: str = FILE) -> Iterator[Row]:
+def read(file: Any, *, path: str = PARQUET_FILE) -> Iterator[Row]:
     """The rows of a Parquet file, one row group in memory at a time.
 
     :raises ResultsError: it is damaged.

@@ -2,108 +2,25 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from airflow_claude_batch.api import wire
+from airflow_claude_batch.batch.land.rows import NULL, PERMANENT_ERRORS, RowBody, Status
 from airflow_claude_batch.batch.money.pricing import Charge, PriceTable
-from airflow_claude_batch.batch.send import longer_answers as repair
 from airflow_claude_batch.exceptions import MalformedResponseError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batch.land.validate_output import OutputValidator
 
-FILE = "results.jsonl"
 
-
-class Status(IntEnum):
-    """How a request stands; a byte each in memory. The names are the rows' words."""
-
-    NONE = 0
-    SUCCEEDED = 1
-    INVALID_OUTPUT = 2
-    #: Errored in a way that the same request would meet again.
-    REFUSED = 3
-    ERRORED = 4
-    EXPIRED = 5
-    CANCELED = 6
-    #: Invalid, but another answer may be valid. Asked for only if the author pays for that: ``repair_invalid``.
-    REPAIRABLE_OUTPUT = 7
-
-    @property
-    def word(self) -> str:
-        """The ``status`` of the row."""
-        return _WORDS[self]
-
-
-_WORDS = {
-    **{status: status.name.lower() for status in Status},
-    Status.NONE: "missing",
-    Status.REFUSED: "errored",
-    Status.REPAIRABLE_OUTPUT: "invalid_output",
-}
-#: What needs no further call: answered, or refused for good.
-FINAL = frozenset({Status.SUCCEEDED, Status.INVALID_OUTPUT, Status.REPAIRABLE_OUTPUT, Status.REFUSED})
-ANSWERED = frozenset({Status.SUCCEEDED})
-#: Nested error types that the same request would meet again (design: what is worth retrying).
-PERMANENT_ERRORS = frozenset({"invalid_request_error", "not_found_error"})
+#: The stop reason of an answer that reached ``max_tokens``.
+CUT_OFF: Final = "max_tokens"
+#: The same request would end the same way again.
+_FINAL_STOP_REASONS: Final = frozenset({"refusal", "model_context_window_exceeded", "pause_turn", "tool_use"})
 
 _BY_TYPE = {"expired": Status.EXPIRED, "canceled": Status.CANCELED}
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """The final word on one request: one line of ``results.jsonl``.
-
-    ``status``: succeeded, errored, expired, canceled, missing or invalid_output. ``text``: the text blocks
-    joined, None if there is none. ``output``: what the text says, if it was asked for with an output schema and
-    satisfies it. ``usage`` and ``message`` are as
-    the API sent them. ``cost_usd``: decimal digits, None if the model's price is not known. ``custom_id`` and
-    ``batch_id`` find the request in the vendor's books. ``replaced``: earlier answers to the request, invalid and paid
-    for too, as rows without index, key and message.
-    """
-
-    index: int
-    key: Any
-    status: str
-    text: str | None = None
-    output: Any = None
-    stop_reason: str | None = None
-    model: str | None = None
-    usage: dict[str, Any] | None = None
-    cost_usd: str | None = None
-    error: dict[str, Any] | None = None
-    batch_id: str | None = None
-    custom_id: str | None = None
-    message: dict[str, Any] | None = None
-    replaced: list[dict[str, Any]] | None = None
-
-
-class Tail(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A row without index and key, in the rows' order of fields."""
-
-    status: str
-    text: str | None = None
-    output: Any = None
-    stop_reason: str | None = None
-    model: str | None = None
-    usage: msgspec.Raw = msgspec.Raw(b"null")
-    cost_usd: str | None = None
-    error: dict[str, Any] | None = None
-    batch_id: str | None = None
-    custom_id: str | None = None
-    message: msgspec.Raw = msgspec.Raw(b"null")
-    replaced: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
-
-    @classmethod
-    def decode(cls, tail: bytes) -> Tail:
-        """Read what :meth:`encode` has written."""
-        return msgspec.json.decode(b"{" + tail, type=cls)
-
-    def encode(self) -> bytes:
-        """The row from ``"status":`` on."""
-        return _encoder.encode(self)[1:]
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -159,8 +76,6 @@ known_usage = msgspec.json.Decoder(_KnownUsage)
 _message = msgspec.json.Decoder(_Message)
 _whole = msgspec.json.Decoder()
 _usage = msgspec.json.Decoder(wire.Usage)
-_encoder = msgspec.json.Encoder()
-_NOTHING = msgspec.Raw(b"null")
 
 
 def read_outcome(
@@ -175,11 +90,11 @@ def read_outcome(
     result = line.result
     if result.type == "succeeded":
         try:
-            return _succeeded(result.message or _NOTHING, line.custom_id, batch_id, prices, validator)
+            return _succeeded(result.message or NULL, line.custom_id, batch_id, prices, validator)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            return _unreadable(result.message or _NOTHING, line.custom_id, batch_id, error)
+            return _unreadable(result.message or NULL, line.custom_id, batch_id, error)
     if (status := _BY_TYPE.get(result.type)) is not None:
-        tail = Tail(status=status.word, batch_id=batch_id, custom_id=line.custom_id)
+        tail = RowBody(status=status.word, batch_id=batch_id, custom_id=line.custom_id)
         return Outcome(status, tail.encode())
     return _errored(result, line.custom_id, batch_id)
 
@@ -193,7 +108,7 @@ def _succeeded(
     text = "".join(texts) if texts else None
     output, error = validator.read(text, message.stop_reason) if validator is not None else (None, None)
     status = Status.SUCCEEDED if error is None else invalid_status(message.stop_reason, usage, message.model, prices)
-    tail = Tail(
+    tail = RowBody(
         status=status.word,
         text=text,
         output=output,
@@ -226,12 +141,12 @@ def _unreadable(raw: msgspec.Raw, custom_id: str, batch_id: str, error: Exceptio
     except (msgspec.MsgspecError, UnicodeDecodeError):
         message = None
     why = {"type": "unreadable_message", "message": f"answered and billed, but not in the API's form: {_reason(error)}"}
-    tail = Tail(
+    tail = RowBody(
         status=Status.INVALID_OUTPUT.word,
         error=why,
         batch_id=batch_id,
         custom_id=custom_id,
-        message=msgspec.Raw(_encoder.encode(message)),
+        message=msgspec.Raw(msgspec.json.encode(message)),
     )
     return Outcome(Status.INVALID_OUTPUT, tail.encode())
 
@@ -241,16 +156,24 @@ def _reason(error: Exception) -> str:
     return error.reason if isinstance(error, UnicodeDecodeError) else str(error)
 
 
+def _may_improve(stop_reason: str | None, usage: wire.Usage, model: str, prices: PriceTable) -> bool:
+    """Tell whether another answer may be valid. A truncated one may, if the model allows a longer answer."""
+    if stop_reason != CUT_OFF:
+        return stop_reason not in _FINAL_STOP_REASONS
+    cap = prices.max_answer_tokens(model)
+    return cap is None or usage.output_tokens < cap
+
+
 def invalid_status(stop_reason: str | None, usage: wire.Usage, model: str, prices: PriceTable) -> Status:
     """How a request stands whose answer is not valid."""
-    worthwhile = repair.is_worthwhile(stop_reason, usage, model, prices)
-    return Status.REPAIRABLE_OUTPUT if worthwhile else Status.INVALID_OUTPUT
+    may_improve = _may_improve(stop_reason, usage, model, prices)
+    return Status.REPAIRABLE_OUTPUT if may_improve else Status.INVALID_OUTPUT
 
 
 def _errored(result: wire.Result, custom_id: str, batch_id: str) -> Outcome:
     error = _error(result)
     status = Status.REFUSED if error["type"] in PERMANENT_ERRORS else Status.ERRORED
-    tail = Tail(status="errored", error=error, batch_id=batch_id, custom_id=custom_id)
+    tail = RowBody(status="errored", error=error, batch_id=batch_id, custom_id=custom_id)
     return Outcome(status, tail.encode())
 
 
@@ -267,22 +190,3 @@ def _error(result: wire.Result) -> dict[str, Any]:
         "message": envelope.message,
         "request_id": envelope.request_id,
     }
-
-
-def twin_tail(tail: bytes) -> bytes:
-    """The row of a request that was not sent, since an equal one was: the same answer, paid for there."""
-    row = Tail.decode(tail)
-    return msgspec.structs.replace(row, usage=_NOTHING, cost_usd="0", replaced=msgspec.UNSET).encode()
-
-
-def replacing_tail(tail: bytes, held: bytes) -> bytes:
-    """A row that takes the place of another that was paid for too, and says so."""
-    row, old = map(Tail.decode, (tail, held))
-    bare = msgspec.structs.replace(old, message=_NOTHING, replaced=msgspec.UNSET)
-    replaced = [*(old.replaced or ()), msgspec.Raw(_encoder.encode(bare))]
-    return msgspec.structs.replace(row, replaced=replaced).encode()
-
-
-def missing_tail(reason: str) -> bytes:
-    """The row of a request for which no result line came."""
-    return Tail(status="missing", error={"type": "missing", "message": reason}).encode()

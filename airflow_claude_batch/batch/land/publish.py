@@ -12,10 +12,11 @@ from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.cancel import delete_batches
 from airflow_claude_batch.batch.land import manifest as manifests
 from airflow_claude_batch.batch.land import parquet
-from airflow_claude_batch.batch.land import parse_result as results
 from airflow_claude_batch.batch.land.landing import Landing, writing_to
-from airflow_claude_batch.batch.land.manifest import Manifest
-from airflow_claude_batch.batch.steps import Policy
+from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest
+from airflow_claude_batch.batch.land.parquet import PARQUET_FILE
+from airflow_claude_batch.batch.land.rows import RESULTS_FILE
+from airflow_claude_batch.batch.policy import Policy
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
@@ -43,7 +44,7 @@ def publish_end(
     missing = NO_ROW if complete else None
     size = landing.publish(folder, missing=missing)
     manifest = summarize(_published(landing, folder, policy, missing=missing))
-    with writing_to(folder, manifests.FILE):
+    with writing_to(folder, MANIFEST_FILE):
         manifests.publish(folder, manifest)
     if not complete:
         return manifest
@@ -59,10 +60,10 @@ def publish_end(
 def _published(landing: Landing, folder: storage.Folder, policy: Policy, *, missing: str | None) -> str:
     """Where the rows are, in the format that was asked for."""
     if policy.results_format == "jsonl" or missing is None:
-        return folder.uri(results.FILE)
-    with writing_to(folder, parquet.FILE):
+        return folder.uri(RESULTS_FILE)
+    with writing_to(folder, PARQUET_FILE):
         parquet.publish(folder, landing.lines(missing=missing))
-    return folder.uri(parquet.FILE)
+    return folder.uri(PARQUET_FILE)
 
 
 def _delete(landing: Landing, folder: storage.Folder, client: ClaudeClient, manifest: Manifest) -> None:

@@ -166,6 +166,11 @@ class PriceTable:
         """Find a model by its id or by an alias; None if the table does not have it."""
         return self.models.get(self._names.get(model, model))
 
+    def max_answer_tokens(self, model: str) -> int | None:
+        """Return the most tokens that one answer of a model may have; None if the table does not say."""
+        entry = self.lookup(model)
+        return entry.max_tokens if entry else None
+
     def cost(self, usage: Usage, model: str, *, inference_geo: str | None = None) -> Cost | None:
         """Price one answer; None if the model has no price.
 

@@ -5,23 +5,33 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from airflow_claude_batch.api.wire import MessageBatch
-from airflow_claude_batch.batch.ledger.ledger import Part, Record
+from airflow_claude_batch.batch.ledger.ledger import Part
+from airflow_claude_batch.batch.ledger.record import Record
 from airflow_claude_batch.batch.observer import Observer
+from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.recover import decide as reconcile
 from airflow_claude_batch.batch.recover import search
-from airflow_claude_batch.batch.steps import Policy, Waiting
 from airflow_claude_batch.exceptions import SubmissionUnknownError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCreate:
+    """A create call whose outcome is not known yet.
+
+    ``batch_ids``: message batches that it may have become; look again when one of them has ended, or at ``until``.
+    """
+
+    batch_ids: tuple[str, ...]
+    until: datetime
 
 
 def settle_intents(
@@ -32,7 +42,7 @@ def settle_intents(
     clock: Callable[[], datetime],
     deadline: datetime,
     observer: Observer,
-) -> Waiting | None:
+) -> OpenCreate | None:
     """Give every intent its batch, or forget it as never arrived; None when that is done.
 
     :raises SubmissionUnknownError: the API gives no way to know, and the author did not say to send again.
@@ -44,15 +54,6 @@ def settle_intents(
     return None
 
 
-def record_batch(record: Record, part: Part, batch: MessageBatch) -> None:
-    """Write down whose batch this is, before anything else happens."""
-    known = msgspec.structs.replace(part, batch_id=batch.id, created_at=batch.created_at, expires_at=batch.expires_at)
-    ledger = record.ledger.with_part(known)
-    first = min(at for at in (ledger.created_at, batch.created_at) if at is not None)
-    record.save(msgspec.structs.replace(ledger, created_at=first))
-    log.info("Message batch %s: %d requests, expires %s", batch.id, part.count, batch.expires_at)
-
-
 def _settle(
     part: Part,
     record: Record,
@@ -62,7 +63,7 @@ def _settle(
     clock: Callable[[], datetime],
     deadline: datetime,
     observer: Observer,
-) -> Waiting | None:
+) -> OpenCreate | None:
     record.check_ownership()
     listing = search.list_since(client, part, clock=clock)
     candidates = listing.batches
@@ -73,13 +74,13 @@ def _settle(
     match decision:
         case reconcile.Adopt(batch_id):
             log.info("Found the batch of a create whose answer was lost: %s", batch_id)
-            record_batch(record, part, listing.found[batch_id])  # as listed: a look-up may meet a blip
+            record.add_batch(part, listing.found[batch_id])  # as listed: a look-up may meet a blip
             observer.recovered("adopted")
         case reconcile.Wait(batch_ids, until):
             # ``until`` is by the API's clock; a duration carries it over to ours.
             ours = deadline if until is None else clock() + (until - listing.now)
             _log_wait(part, batch_ids)
-            return Waiting(batch_ids, "any", ours, "looking for a create whose answer was lost")
+            return OpenCreate(batch_ids, ours)
         case reconcile.Stop(batch_ids) if policy.on_lost == "stop":
             raise SubmissionUnknownError(_unknown(part, batch_ids))
         case _:

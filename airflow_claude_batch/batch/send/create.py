@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_claude_batch.batch.input.request_file import CreateBody, Requests
-from airflow_claude_batch.batch.land.parse_result import FINAL, Status
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, Record, new_token
+from airflow_claude_batch.batch.land.rows import FINAL, Status
+from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, new_token
+from airflow_claude_batch.batch.ledger.record import Record
+from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.recover.decide import create_deadline
-from airflow_claude_batch.batch.recover.resolve import record_batch
 from airflow_claude_batch.batch.send.splitting import Slice, split
-from airflow_claude_batch.batch.steps import Policy
 from airflow_claude_batch.exceptions import APIConnectionError, APIError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def send(
         if not error.may_have_been_accepted:
             record.save(record.ledger.without_part(part))
         raise
-    record_batch(record, part, batch)
+    record.add_batch(part, batch)
 
 
 def _intend(piece: Slice, record: Record, client: ClaudeClient, *, clock: Callable[[], datetime]) -> Part:

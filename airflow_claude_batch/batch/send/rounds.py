@@ -14,14 +14,14 @@ import msgspec
 
 from airflow_claude_batch.batch.input.request_file import Requests
 from airflow_claude_batch.batch.land.landing import Landing
-from airflow_claude_batch.batch.land.parse_result import FINAL
-from airflow_claude_batch.batch.ledger.ledger import Record
+from airflow_claude_batch.batch.land.rows import FINAL
+from airflow_claude_batch.batch.ledger.record import Record
 from airflow_claude_batch.batch.money.models import Models
 from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.send import budget as costing
 from airflow_claude_batch.batch.send.budget import Advisor
 from airflow_claude_batch.batch.send.create import in_repair, is_of_this_round
-from airflow_claude_batch.batch.steps import Policy
 from airflow_claude_batch.exceptions import InputError
 
 log = logging.getLogger(__name__)

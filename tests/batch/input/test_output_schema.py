@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from airflow_claude_batch.batch.input.elements import Defaults, check_params, read_request
-from airflow_claude_batch.batch.input.output_schema import FILE, OutputSchema, load, publish, read_schema
+from airflow_claude_batch.batch.input.output_schema import SCHEMA_FILE, OutputSchema, load, publish, read_schema
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import InvalidMessageError, OutputSchemaError, SubmissionRecordError
@@ -628,7 +628,7 @@ def test_a_schema_comes_back_from_its_folder_as_it_was(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_schema_is_never_taken_for_none(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / FILE).write_bytes(content)
+    (tmp_path / SCHEMA_FILE).write_bytes(content)
     with pytest.raises(SubmissionRecordError, match="cannot be validated"):
         load(LocalFolder(tmp_path))
 

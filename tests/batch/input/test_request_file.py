@@ -13,14 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch.api.limits import CUSTOM_ID_PATTERN
+from airflow_claude_batch.batch.input.custom_id import content_hash, parse_custom_id
 from airflow_claude_batch.batch.input.elements import Request, encode_params
-from airflow_claude_batch.batch.input.request_file import (
-    CreateBody,
-    Requests,
-    content_hash,
-    parse_custom_id,
-    write_requests,
-)
+from airflow_claude_batch.batch.input.request_file import CreateBody, Requests, write_requests
 from airflow_claude_batch.batch.ledger.ledger import new_token
 from airflow_claude_batch.batch.send.splitting import ENVELOPE_BYTES
 from airflow_claude_batch.exceptions import InputError, InvalidMessageError, SubmissionRecordError

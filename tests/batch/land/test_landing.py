@@ -19,7 +19,7 @@ from airflow_claude_batch.batch.input.output_schema import read_schema
 from airflow_claude_batch.batch.input.request_file import Requests, write_requests
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.match_requests import ForeignSlots, OwnSlots
-from airflow_claude_batch.batch.land.parse_result import Status
+from airflow_claude_batch.batch.land.rows import Status
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder

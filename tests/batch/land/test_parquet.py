@@ -12,8 +12,8 @@ import pytest
 from submission_world import TEN, World, fails_first, make_world
 
 from airflow_claude_batch.batch.land import parquet
-from airflow_claude_batch.batch.land.parse_result import Row
-from airflow_claude_batch.batch.steps import Policy
+from airflow_claude_batch.batch.land.rows import Row
+from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.storage import LocalFolder
 
 

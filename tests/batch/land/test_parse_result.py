@@ -8,7 +8,8 @@ import pytest
 
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch.land import parse_result as results
-from airflow_claude_batch.batch.land.parse_result import ANSWERED, FINAL, Outcome, Row, Status, missing_tail, twin_tail
+from airflow_claude_batch.batch.land.parse_result import Outcome
+from airflow_claude_batch.batch.land.rows import ANSWERED, FINAL, Row, Status, missing_tail, twin_tail
 from airflow_claude_batch.batch.money.pricing import PriceTable
 
 TABLE = PriceTable.load()

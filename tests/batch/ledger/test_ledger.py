@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch.batch.ledger import ledger as ledgers
-from airflow_claude_batch.batch.ledger.ledger import FolderLedgerStore, Ledger, Part, Record, StateLedgerStore
+from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
+from airflow_claude_batch.batch.ledger.record import Record
+from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTakenOverError
 

@@ -16,7 +16,7 @@ from airflow_claude_batch.api.wire import Capability, ModelCapabilities, ModelIn
 from airflow_claude_batch.batch.input.elements import Defaults
 from airflow_claude_batch.batch.money.models import MAX_LOOKUPS, Models
 from airflow_claude_batch.batch.money.pricing import PriceTable
-from airflow_claude_batch.batch.steps import Policy
+from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.exceptions import InputError
 from airflow_claude_batch.simulator import Fault, ManualClock, Simulator
 

@@ -15,8 +15,10 @@ from model_workspace import DAY, START, Killed, MemoryStore, ModelBatch, ModelWo
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import Requests, write_requests
 from airflow_claude_batch.batch.ledger import ledger as ledgers
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, Record
+from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
+from airflow_claude_batch.batch.ledger.record import Record
 from airflow_claude_batch.batch.observer import Unobserved
+from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.recover import decide as decisions
 from airflow_claude_batch.batch.recover.decide import (
     HELD_BACK,
@@ -35,7 +37,7 @@ from airflow_claude_batch.batch.recover.decide import (
 from airflow_claude_batch.batch.recover.resolve import settle_intents
 from airflow_claude_batch.batch.send.create import send
 from airflow_claude_batch.batch.send.splitting import Slice, split
-from airflow_claude_batch.batch.steps import Policy, Waiting
+from airflow_claude_batch.batch.steps import Waiting
 from airflow_claude_batch.exceptions import APIError, SubmissionUnknownError
 
 TOKEN = "0123456789ab"

@@ -18,7 +18,7 @@ from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.match_requests import OwnSlots
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.money.pricing import PriceTable
-from airflow_claude_batch.batch.steps import Policy
+from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.exceptions import SubmissionRecordError
 from airflow_claude_batch.simulator import Fault, ManualClock, Simulator
 
