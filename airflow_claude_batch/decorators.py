@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_claude_batch._airflow.compat import DecoratedOperator, determine_kwargs, task_decorator_factory
-from airflow_claude_batch._airflow.rendering import Unshown, is_data_for_function, plain
+from airflow_claude_batch._airflow.rendering import HiddenValue, is_data_for_function, unwrap
 from airflow_claude_batch.operators import SendMessageBatchOperator
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class ClaudeBatchDecoratedOperator(DecoratedOperator, SendMessageBatchOperator):
                 *(seen_oids or ()),
                 *(id(value) for name, value in content.items() if is_data_for_function(self, name)),
             }
-        return Unshown(super().render_template(content, context, jinja_env, seen_oids), "given to the function")
+        return HiddenValue(super().render_template(content, context, jinja_env, seen_oids), "given to the function")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Call the function and send what it gives."""
@@ -81,7 +81,7 @@ class _Returned:
     def __iter__(self) -> Iterator[Any]:
         from airflow_claude_batch._airflow.read_messages import elements
 
-        function, args, named = self._task.python_callable, plain(self._task.op_args), plain(self._task.op_kwargs)
+        function, args, named = self._task.python_callable, unwrap(self._task.op_args), unwrap(self._task.op_kwargs)
         kwargs = determine_kwargs(function, args, {**self._context, **named})
         return iter(elements(function(*args, **kwargs)))
 

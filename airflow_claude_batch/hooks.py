@@ -47,7 +47,7 @@ class ClaudeHook(BaseHook):
             self._client = ClaudeClient(self.get_config())
         return self._client
 
-    def get_advisor(self) -> ClaudeClient:
+    def get_estimate_client(self) -> ClaudeClient:
         """Give a client for what is good to know but worth no waiting: token counts, the model catalogue.
 
         It asks once, for seconds. To be closed by the caller.
@@ -56,7 +56,7 @@ class ClaudeHook(BaseHook):
         """
         from airflow_claude_batch.api.client import ClaudeClient
 
-        return ClaudeClient(self.get_config().hasty())
+        return ClaudeClient(self.get_config().for_estimates())
 
     async def get_async_client(self) -> AsyncClaudeClient:
         """Give a new client for the running event loop, to be closed by the caller.
@@ -84,11 +84,11 @@ class ClaudeHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """List one message batch and one model, and say what came of it: the UI's Test button."""
-        from airflow_claude_batch.api.access import look_around
+        from airflow_claude_batch.api.access import check_access
 
         try:
             config = self.get_config()
-            access = look_around(config)
+            access = check_access(config)
         except ClaudeBatchError as error:
             return False, str(error)
         workspace = access.workspace_id or config.workspace_id

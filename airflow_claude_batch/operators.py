@@ -21,14 +21,14 @@ from airflow_claude_batch._airflow.check_arguments import (
 )
 from airflow_claude_batch._airflow.compat import BaseOperator, TaskDeferralTimeout, default_deferrable
 from airflow_claude_batch._airflow.lineage import LineageMixin
-from airflow_claude_batch._airflow.rendering import Unshown, has_marks, is_data, render_messages
+from airflow_claude_batch._airflow.rendering import HiddenValue, has_templates, is_data, render_messages
 from airflow_claude_batch.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     import jinja2
 
     from airflow_claude_batch._airflow.compat import Context
-    from airflow_claude_batch._airflow.on_kill import UnderWay
+    from airflow_claude_batch._airflow.on_kill import RunningWork
 
 #: Parameters of the Messages API that authors may take for Airflow's ``params`` (which are the DAG's).
 MISPLACED = frozenset(
@@ -169,7 +169,7 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         self.delete_batches = delete_batches
         self.results_format = results_format
         self.estimate_only = dry_run  # BaseOperator.dry_run is a method
-        self._under_way: UnderWay | None = None
+        self._running_work: RunningWork | None = None
         self._renders = False
         self._check_arguments()
 
@@ -194,8 +194,8 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
 
     def on_kill(self) -> None:
         """Send nothing more, and cancel what is open, when the task is killed while a worker runs it."""
-        if self._under_way is not None:
-            self._under_way.kill(cancel=self.cancel_on_kill)
+        if self._running_work is not None:
+            self._running_work.kill(cancel=self.cancel_on_kill)
 
     def render_template(
         self,
@@ -214,7 +214,9 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
             rendered = content if self._is_data(content) else self._rendered(content, context, jinja_env, seen_oids)
         finally:
             self._renders = False
-        return Unshown(rendered, "the system prompt") if content is self.system and content is not None else rendered
+        return (
+            HiddenValue(rendered, "the system prompt") if content is self.system and content is not None else rendered
+        )
 
     def _rendered(self, content: Any, *how: Any) -> Any:
         return content if _is_plain(content) else super().render_template(content, *how)
@@ -251,4 +253,4 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
 
 def _is_plain(content: Any) -> bool:
     """Whether it is a text in which nothing is to be rendered, such as a path."""
-    return isinstance(content, str) and not has_marks(content)
+    return isinstance(content, str) and not has_templates(content)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_claude_batch._airflow.results_folder import parent_of
-from airflow_claude_batch.batch.land import parquet
+from airflow_claude_batch._airflow.results_folder import folder_of_file
+from airflow_claude_batch.batch.land.parquet import read_parquet
 from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.exceptions import ResultsError
 
@@ -36,7 +36,7 @@ def _rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
     path = source if isinstance(source, str) else source.get("results_path")
     if not path:
         raise ResultsError("The manifest names no results_path: nothing is landed yet.")
-    folder, name = parent_of(str(path))
+    folder, name = folder_of_file(str(path))
     file = folder.open(name)
     if file is None:
         raise ResultsError(
@@ -44,7 +44,7 @@ def _rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
         )
     if name.endswith(".parquet"):
         with file:
-            yield from parquet.read(file, path=str(path))
+            yield from read_parquet(file, path=str(path))
         return
     decoder = msgspec.json.Decoder(Row)
     with file:

@@ -21,14 +21,14 @@ from airflow_claude_batch._airflow.compat import (
     timezone,
 )
 from airflow_claude_batch._airflow.lineage import LineageMixin
-from airflow_claude_batch._airflow.rendering import has_marks, is_data, render_object
+from airflow_claude_batch._airflow.rendering import has_templates, is_data, render_object
 from airflow_claude_batch.exceptions import BatchTimeoutError, ConfigurationError, InputError
 
 if TYPE_CHECKING:
     import jinja2
 
     from airflow_claude_batch._airflow.compat import Context, StartTriggerArgs
-    from airflow_claude_batch._airflow.on_kill import UnderWay
+    from airflow_claude_batch._airflow.on_kill import RunningWork
 
 
 class MessageBatchSensor(LineageMixin, BaseSensorOperator):
@@ -94,7 +94,7 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         self.allow_failed = allow_failed
         self.delete_batches = delete_batches
         self.results_format = results_format
-        self._under_way: UnderWay | None = None
+        self._running_work: RunningWork | None = None
         self._began_at: datetime | None = None
         self._not_found_since: dict[str, datetime] = {}
         self._submission_id: str | None = None
@@ -113,7 +113,7 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         seen_oids: set[int] | None = None,
     ) -> Any:
         """Render as Airflow does, but a template of ``batch`` to the object that it names: a manifest, or a list."""
-        if content is self.batch and isinstance(content, str) and has_marks(content):
+        if content is self.batch and isinstance(content, str) and has_templates(content):
             data = id(content) in (seen_oids or ()) or is_data(self, "batch")
             return content if data else render_object(self, content, context, jinja_env)
         return super().render_template(content, context, jinja_env, seen_oids)
@@ -123,7 +123,7 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         self._began_at = timezone.utcnow()
         if not self.deferrable:
             return super().execute(context)
-        return self._carry_on(context, event=None, deadline=self._began_at + self._longest, submission_id=None)
+        return self._run(context, event=None, deadline=self._began_at + self._longest, submission_id=None)
 
     def execute_complete(
         self,
@@ -134,7 +134,7 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
     ) -> Any:
         """Go on after a deferral. Safe to be called twice with the same event."""
         at = datetime.fromisoformat(deadline) if deadline else self._unknown_deadline(context, event or {})
-        return self._carry_on(context, event=event or {}, deadline=at, submission_id=submission_id)
+        return self._run(context, event=event or {}, deadline=at, submission_id=submission_id)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on also when Airflow's own deferral timeout has fired: what was answered is to be landed."""
@@ -158,8 +158,8 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
 
     def on_kill(self) -> None:
         """Cancel the batches when the task is killed while a worker runs it, if so asked."""
-        if self._under_way is not None:
-            self._under_way.kill(cancel=self.cancel_on_kill)
+        if self._running_work is not None:
+            self._running_work.kill(cancel=self.cancel_on_kill)
 
     def _unknown_deadline(self, context: Context, event: Mapping[str, Any]) -> datetime:
         """When the time is over, if nobody who deferred the task has said it.
@@ -179,7 +179,7 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         timeout = timedelta(seconds=self.timeout)
         return timeout if self.execution_timeout is None else min(timeout, self.execution_timeout)
 
-    def _carry_on(
+    def _run(
         self, context: Context, *, event: dict[str, Any] | None, deadline: datetime, submission_id: str | None
     ) -> Any:
         from airflow_claude_batch._airflow.run_sensor import run_collection

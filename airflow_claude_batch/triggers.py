@@ -16,17 +16,17 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_claude_batch._airflow.compat import ON_KILL_SUPPORTED, supervisor_call
 from airflow_claude_batch._airflow.metrics import StatsObserver
-from airflow_claude_batch._airflow.task_state import is_wanted
+from airflow_claude_batch._airflow.task_state import will_run_again
 from airflow_claude_batch.api.client import AsyncClaudeClient
-from airflow_claude_batch.batch.wait.schedule import Meaning, WaitFor, meaning
-from airflow_claude_batch.batch.wait.wait_result import Wake
+from airflow_claude_batch.batch.wait.schedule import PollErrorKind, WaitFor, classify_error
+from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.batch.wait.watcher import Watcher, watcher_for
 from airflow_claude_batch.exceptions import APIError, BadRequestError, NotFoundError
 from airflow_claude_batch.hooks import ClaudeHook
 
 #: With the LocalExecutor, a task whose trigger fires 3 to 6 s after it deferred may be marked failed: the scheduler
 #: then sees its first process end while it is queued again (Airflow 3.3.2, [workers] min_heartbeat_interval).
-SETTLE_SECONDS: Final = 10.0
+STARTUP_DELAY_SECONDS: Final = 10.0
 #: Airflow 3.3 gives on_kill 30 s ([triggerer] on_kill_timeout). The first question that a triggerer's supervisor is
 #: asked takes it seconds, many of them on a busy machine.
 KILL_SECONDS: Final = 28.0
@@ -92,7 +92,7 @@ class MessageBatchTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and yield one event: a :class:`~airflow_claude_batch.batch.wait.wait_result.Wake` as JSON."""
+        """Wait, and yield one event: a :class:`~airflow_claude_batch.batch.wait.wait_result.WaitResult` as JSON."""
         try:
             wake = await self._wait()
         except asyncio.CancelledError:
@@ -101,7 +101,7 @@ class MessageBatchTrigger(BaseTrigger):
             raise
         except Exception as error:
             self.log.exception("Waiting for message batches %s broke", ", ".join(map(str, self.batch_ids)))
-            wake = Wake.failed(f"{type(error).__name__}: {error}", error, {})
+            wake = WaitResult.failed(f"{type(error).__name__}: {error}", error, {})
         self._done = True
         self._log_wake(wake)
         yield TriggerEvent(wake.to_event())  # type: ignore[no-untyped-call]  # Airflow's
@@ -116,11 +116,11 @@ class MessageBatchTrigger(BaseTrigger):
 
     # ------------------------------------------------------------------ waiting
 
-    async def _wait(self) -> Wake:
+    async def _wait(self) -> WaitResult:
         self._log_begin()
         if self.task_instance is not None:  # dag.test() has none, and no executor either
             # Who asks the supervisor now need not wait for it to get ready when the task is killed.
-            await asyncio.gather(asyncio.sleep(SETTLE_SECONDS), self._watcher().prepare())
+            await asyncio.gather(asyncio.sleep(STARTUP_DELAY_SECONDS), self._watcher().prepare())
         return await self._watcher().wait(
             self.batch_ids,
             wait_for=self.wait_for,
@@ -150,7 +150,7 @@ class MessageBatchTrigger(BaseTrigger):
         ]
         self.log.info("%s.", "; ".join(filter(None, parts)))
 
-    def _log_wake(self, wake: Wake) -> None:
+    def _log_wake(self, wake: WaitResult) -> None:
         if wake.status == "due":
             self.log.info("The time to wait (%s) is over.", self.until)
         if wake.error:
@@ -172,7 +172,7 @@ class MessageBatchTrigger(BaseTrigger):
         if self.task_instance is None:
             return True
         try:
-            return await asyncio.wait_for(supervisor_call(is_wanted, self.task_instance), seconds)
+            return await asyncio.wait_for(supervisor_call(will_run_again, self.task_instance), seconds)
         except Exception as error:
             self.log.warning(
                 "Could not tell whether this task was ended by hand (%r), so message batches %s are left to go on.",
@@ -205,7 +205,7 @@ class MessageBatchTrigger(BaseTrigger):
             try:
                 await self._watcher().cancel(batch_id)
             except APIError as error:
-                if meaning(error) is not Meaning.OUTAGE:
+                if classify_error(error) is not PollErrorKind.OUTAGE:
                     raise
                 self.log.warning("Canceling message batch %s: %s Trying again.", batch_id, error)
                 await asyncio.sleep(CANCEL_PAUSE_SECONDS)

@@ -23,10 +23,10 @@ def ours_landing(url: str, folder: str, requests: str, batch_ids: list[str]) -> 
     """Land the results of batches as the sensor does."""
     from airflow_claude_batch.api.auth import ApiKey
     from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
-    from airflow_claude_batch.batch.input.request_file import Requests
-    from airflow_claude_batch.batch.land.download import fetch
+    from airflow_claude_batch.batch.input.request_file import RequestFile
+    from airflow_claude_batch.batch.land.download import download_results
     from airflow_claude_batch.batch.land.landing import Landing
-    from airflow_claude_batch.batch.land.match_requests import OwnSlots
+    from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
     from airflow_claude_batch.batch.money.pricing import PriceTable
     from airflow_claude_batch.batch.storage import LocalFolder
 
@@ -35,11 +35,11 @@ def ours_landing(url: str, folder: str, requests: str, batch_ids: list[str]) -> 
 
     def land() -> None:
         with (
-            Requests(Path(requests), verify=False) as own,
-            Landing(OwnSlots(own), prices=prices) as landing,
+            RequestFile(Path(requests), verify=False) as own,
+            Landing(SubmissionMatcher(own), prices=prices) as landing,
         ):
             for batch_id in batch_ids:
-                fetch(client, client.retrieve_batch(batch_id), landing, sleep=time.sleep)
+                download_results(client, client.retrieve_batch(batch_id), landing, sleep=time.sleep)
             landing.publish(LocalFolder(Path(folder)), missing="missing")
 
     return {"landing": land}
@@ -97,9 +97,9 @@ def copy(url: str, folder: str, batch_id: str) -> Steps:
 def ours_submitting(url: str, folder: str, messages: str) -> Steps:
     """Submit a file of messages as the operator does, up to the answer to the create call."""
     from airflow_claude_batch._airflow.read_messages import write_input
-    from airflow_claude_batch.batch.input.request_file import CreateBody, Requests
+    from airflow_claude_batch.batch.input.request_file import CreateBody, RequestFile
     from airflow_claude_batch.batch.money.pricing import PriceTable
-    from airflow_claude_batch.batch.send import budget as costing
+    from airflow_claude_batch.batch.send.budget import estimate_requests
     from airflow_claude_batch.batch.storage import BUFFER_BYTES
     from airflow_claude_batch.hooks import ClaudeHook
     from airflow_claude_batch.operators import SendMessageBatchOperator
@@ -107,18 +107,18 @@ def ours_submitting(url: str, folder: str, messages: str) -> Steps:
     task = SendMessageBatchOperator(task_id="send", messages=messages, max_tokens=64)
     hook, prices, path = ClaudeHook("claude_default"), PriceTable.load(), Path(folder, "requests.jsonl")
     client = hook.get_conn()
-    held: list[Requests] = []
+    held: list[RequestFile] = []
 
     def read() -> None:
         with path.open("wb", buffering=BUFFER_BYTES) as file:
             write_input(task, hook, prices, file)
 
     def estimate() -> None:
-        costing.estimate_requests(held[0], iter(range(len(held[0]))), prices, client)
+        estimate_requests(held[0], iter(range(len(held[0]))), prices, client)
 
     return {
         "read, check and write": read,
-        "index": lambda: held.append(Requests(path, verify=False)),
+        "index": lambda: held.append(RequestFile(path, verify=False)),
         "estimate": estimate,
         "create": lambda: client.create_batch(CreateBody(held[0], range(len(held[0])), "0123456789ab")),
     }
@@ -188,11 +188,11 @@ def million(url: str, folder: str, messages: str) -> Steps:
     from datetime import UTC, datetime
 
     from airflow_claude_batch._airflow.read_messages import write_input
-    from airflow_claude_batch.batch import start as opening
     from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
     from airflow_claude_batch.batch.money.pricing import PriceTable
     from airflow_claude_batch.batch.policy import Policy
-    from airflow_claude_batch.batch.steps import Done, Waiting
+    from airflow_claude_batch.batch.start import Attempt, begin_attempt
+    from airflow_claude_batch.batch.steps import DoneStep, WaitStep
     from airflow_claude_batch.batch.storage import LocalFolder
     from airflow_claude_batch.batch.submission import Submission
     from airflow_claude_batch.hooks import ClaudeHook
@@ -209,10 +209,10 @@ def million(url: str, folder: str, messages: str) -> Steps:
         return datetime.now(UTC)
 
     def begin() -> None:
-        record, requests = opening.begin(
+        record, requests = begin_attempt(
             FolderLedgerStore(place),
             place,
-            opening.Attempt(submission_id="million", try_number=1, generation=0, now=now()),
+            Attempt(submission_id="million", try_number=1, generation=0, now=now()),
             lambda file: write_input(task, hook, prices, file),
             scratch,
             reuse_answers=True,
@@ -227,17 +227,17 @@ def million(url: str, folder: str, messages: str) -> Steps:
                 prices=prices,
                 clock=now,
                 sleep=time.sleep,
-                advisor=client,
+                estimate_client=client,
             )
         )
 
-    def wait(step: Waiting) -> None:
+    def wait(step: WaitStep) -> None:
         done = {"all": all, "any": any}[step.wait_for]
         while now() < step.until and not done(client.retrieve_batch(id_).ended for id_ in step.batch_ids):
             time.sleep(1)
 
-    def carry_on() -> None:
-        while not isinstance(step := begun[0].advance(), Done):
+    def run_until_done() -> None:
+        while not isinstance(step := begun[0].advance(), DoneStep):
             print(f"{now():%H:%M:%S} {len(step.open_batch_ids)} open: {step.reason}", file=sys.stderr)
             wait(step)
         print(f"{now():%H:%M:%S} {step.manifest.counts} {step.failure or ''}", file=sys.stderr)
@@ -250,7 +250,7 @@ def million(url: str, folder: str, messages: str) -> Steps:
             assert f"Question {index}:" in row.text, f"row {index} has another's answer"
         assert index + 1 == len(begun[0].requests), f"{index + 1} rows"
 
-    return {"begin": begin, "send, wait and land": carry_on, "read and check every row": check}
+    return {"begin": begin, "send, wait and land": run_until_done, "read and check every row": check}
 
 
 ROLES: dict[str, Callable[..., Steps]] = {

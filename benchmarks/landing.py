@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_claude_batch.batch.input.elements import Request
-from airflow_claude_batch.batch.input.request_file import Requests, write_requests
+from airflow_claude_batch.batch.input.request_file import RequestFile, write_requests
 from benchmarks.bulk import Cost, LoopbackAPI, middle, run, serving
-from benchmarks.figures import COMMON_AI, SDK, Figure, Outcome, Scope
+from benchmarks.figures import COMMON_AI, SDK, Figure, ParsedResult, Scope
 from benchmarks.peers import install_peers
 
 BATCH = 100_000
@@ -53,12 +53,12 @@ def record(path: Path, indices: Iterator[int] | range, custom_id: Callable[[int]
     return path, len(order)
 
 
-def write_input(path: Path, count: int) -> Requests:
+def write_input(path: Path, count: int) -> RequestFile:
     """The requests that were sent."""
     with path.open("wb") as file:
         prompts = ({"model": MODEL, "max_tokens": 64, "messages": [f"Question {index}"]} for index in range(count))
         write_requests((Request(index, f"key-{index}", params) for index, params in enumerate(prompts)), file)
-    return Requests(path)
+    return RequestFile(path)
 
 
 @contextmanager
@@ -136,7 +136,7 @@ def index_and_text(name: str, row: dict[str, Any]) -> tuple[int, str]:
     return int(row["custom_id"].rpartition("-")[2]), row["result"]["message"]["content"][0]["text"]
 
 
-def measure(scope: Scope) -> Outcome:
+def measure(scope: Scope) -> ParsedResult:
     """Land the same results with each, and ten times as many with ours."""
     count, many = scope.of(BATCH), scope.of(MANY)
     with tempfile.TemporaryDirectory(prefix="landing-") as scratch, ExitStack() as stack:
@@ -148,7 +148,7 @@ def measure(scope: Scope) -> Outcome:
         grown = stack.enter_context(ours(Path(scratch, "many"), many))()
     size = len(LINE % ("0" * 40, answer(0), 100, 100))
     mine = costs.pop(OURS)
-    return Outcome(
+    return ParsedResult(
         f"{count:,} results of {size:,} bytes from the socket to the file; {ROUNDS} times each, in turns, of which the "
         "one with the median CPU counts. Ours is in input order and keeps the whole message; common-ai's is in the "
         "order of arrival without it; the SDK's objects are written as they come (the anthropic provider hands on the "

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bulk import KEY
-from benchmarks.figures import COMMON_AI, OFFICIAL, Figure, Outcome, Scope
+from benchmarks.figures import COMMON_AI, OFFICIAL, Figure, ParsedResult, Scope
 from benchmarks.peers import install_peers
 from benchmarks.simulated import Simulator, simulator
 
@@ -139,7 +139,7 @@ def wait_with(role: str, python: Path, tasks: int) -> Cost:
             time.sleep(2)
             alone = running.mark()
             running.start(tasks - 1)
-            settle(role, server, tasks)
+            archive_landed(role, server, tasks)
             begin, before = running.mark(), looks(server)
             time.sleep(INTERVALS * INTERVAL_SECONDS)
             end, after = running.mark(), looks(server)
@@ -171,7 +171,7 @@ def lag(running: Loop, url: str) -> tuple[dict[str, Any], float]:
         return running.mark(), float(idle.mark()["lag"])
 
 
-def settle(role: str, server: Simulator, tasks: int) -> None:
+def archive_landed(role: str, server: Simulator, tasks: int) -> None:
     """Wait until every trigger has made its client and its first polls are over."""
     if role in ROLES.values():
         wait_until(lambda: looks(server) > 2 * tasks, pause=1.0)
@@ -189,13 +189,13 @@ def wait_until(come_true: Any, *, pause: float = 0.1, seconds: float = 900.0) ->
     return value
 
 
-def measure(scope: Scope) -> Outcome:
+def measure(scope: Scope) -> ParsedResult:
     """Wait with each, and with ours for ten times as many."""
     tasks, many = max(scope.of(TASKS), 2), max(scope.of(MANY), 2)
     ours = wait_with("ours", Path(sys.executable), tasks)
     peers = {} if scope.ours_only else {name: wait_with(role, install_peers(), tasks) for name, role in ROLES.items()}
     more = wait_with("ours", Path(sys.executable), many)
-    return Outcome(
+    return ParsedResult(
         f"{tasks:,} deferred triggers on one event loop, an interval of {INTERVAL_SECONDS:.0f} s, a latency of "
         f"{LATENCY_SECONDS * 1000:.0f} ms, each in a process of its own against the simulator; the figures are over "
         f"{INTERVALS} intervals. Checked: every trigger fired once, and said that its batch has ended.",

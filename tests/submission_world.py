@@ -12,14 +12,14 @@ from typing import Any
 
 from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
-from airflow_claude_batch.batch import start as opening
 from airflow_claude_batch.batch.input.elements import Defaults, read_request
 from airflow_claude_batch.batch.input.output_schema import OutputSchema
 from airflow_claude_batch.batch.input.request_file import write_requests
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.steps import Done, Waiting
+from airflow_claude_batch.batch.start import Attempt, begin_attempt
+from airflow_claude_batch.batch.steps import DoneStep, WaitStep
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.batch.submission import Submission
 from airflow_claude_batch.simulator import ManualClock, Simulator
@@ -37,7 +37,7 @@ class World:
     clock: ManualClock
     try_number: int = 0
     generation: int = 0
-    steps: list[Waiting | Done] = field(default_factory=list)
+    steps: list[WaitStep | DoneStep] = field(default_factory=list)
 
     @property
     def folder(self) -> LocalFolder:
@@ -73,12 +73,10 @@ class World:
         if output_schema is not None:
             defaults = replace(defaults, output_format=output_schema.format)
         requests = (read_request(message, index, defaults) for index, message in enumerate(messages))
-        record, opened = opening.begin(
+        record, opened = begin_attempt(
             FolderLedgerStore(folder),
             folder,
-            opening.Attempt(
-                submission_id="s", try_number=self.try_number, generation=self.generation, now=self.clock.now()
-            ),
+            Attempt(submission_id="s", try_number=self.try_number, generation=self.generation, now=self.clock.now()),
             lambda file: write_requests(requests, file, deduplicate=deduplicate),
             scratch,
             reuse_answers=reuse_answers,
@@ -95,20 +93,20 @@ class World:
                 prices=PriceTable.load(),
                 clock=self.clock.now,
                 sleep=lambda _: None,
-                advisor=client,
+                estimate_client=client,
             )
 
-    def finish(self, submission: Submission, *, most: int = 100) -> Done:
+    def finish(self, submission: Submission, *, most: int = 100) -> DoneStep:
         """Advance to the end; waiting moves the clock."""
         for _ in range(most):
             step = submission.advance()
             self.steps.append(step)
-            if isinstance(step, Done):
+            if isinstance(step, DoneStep):
                 return step
             self.clock.advance(min(60.0, max(1.0, (step.until - self.clock.now()) / timedelta(seconds=1))))
         raise AssertionError(f"not done after {most} steps: {step}")
 
-    def run(self, messages: list[Any], policy: Policy, **how: Any) -> Done:
+    def run(self, messages: list[Any], policy: Policy, **how: Any) -> DoneStep:
         """One whole try of the task."""
         with self.attempt(messages, policy, **how) as submission:
             return self.finish(submission)

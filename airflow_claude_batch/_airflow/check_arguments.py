@@ -85,9 +85,9 @@ def amount(name: str, value: Any) -> Decimal:
     :raises ConfigurationError: it is none.
     """
     try:
-        dollars = Decimal(str(value))
+        rounded_usd = Decimal(str(value))
     except ArithmeticError:
-        dollars = Decimal("NaN")
-    if not dollars.is_finite() or dollars < 0:
+        rounded_usd = Decimal("NaN")
+    if not rounded_usd.is_finite() or rounded_usd < 0:
         raise ConfigurationError(f"{name} must be an amount of US dollars such as 12.50, not {value!r}")
-    return dollars
+    return rounded_usd

@@ -18,9 +18,9 @@ _TOLD: Final = ("submission_id", "status", "request_count", "counts", "usage", "
 class LineageMixin:
     """Remembers how the submission of a task has ended, for those who ask the task afterwards."""
 
-    _concluded: Manifest | None = None
+    _manifest: Manifest | None = None
 
-    def conclude(self, manifest: Manifest, context: Context) -> None:
+    def record_manifest(self, manifest: Manifest, context: Context) -> None:
         """Take note of the end, and tell it to the events of the task's outlet assets.
 
         The ``extra`` of each gets the manifest's ``submission_id``, ``status``, ``request_count``, ``counts``,
@@ -28,7 +28,7 @@ class LineageMixin:
         """
         from airflow.sdk import Asset
 
-        self._concluded = manifest
+        self._manifest = manifest
         for outlet in getattr(self, "outlets", None) or ():
             if isinstance(outlet, Asset):
                 event = context["outlet_events"][outlet]
@@ -43,7 +43,7 @@ class LineageMixin:
         from openlineage.client.event_v2 import OutputDataset
         from openlineage.client.facet_v2 import RunFacet, output_statistics_output_dataset
 
-        manifest = self._concluded
+        manifest = self._manifest
         if manifest is None:
             return OperatorLineage()
         rows = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=_row_count(manifest))

@@ -30,7 +30,7 @@ class Killable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class UnderWay:
+class RunningWork:
     """What a worker is doing for a task, and how to reach the API for it.
 
     :param is_wanted: whether the task instance goes on, be it in another try; raises if that cannot be told.

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from airflow_claude_batch._airflow.compat import ObjectStoragePath
-from airflow_claude_batch._airflow.rendering import plain
+from airflow_claude_batch._airflow.rendering import unwrap
 from airflow_claude_batch._airflow.results_folder import object_path
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.checks import Preflight
@@ -48,11 +48,11 @@ def _requests(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceTab
     defaults = Defaults(
         model=task.model or hook.get_default_model(),
         max_tokens=_whole_number(task.max_tokens),
-        system=_cached(plain(task.system)) if task.cache_system else plain(task.system),
+        system=_cached(unwrap(task.system)) if task.cache_system else unwrap(task.system),
         params=_params(task.request_params),
         output_format=schema.format if (schema := output_schema(task)) else None,
     )
-    source = iter(elements(plain(task.messages)))
+    source = iter(elements(unwrap(task.messages)))
     for index, element in enumerate(source):
         try:
             request = read_request(element, index, defaults)

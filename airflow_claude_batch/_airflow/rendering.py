@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 MARKS = ("{{", "{%", "{#")
 
 
-class Unshown:
+class HiddenValue:
     """A rendered value of which the UI shows only a summary: prompts do not belong there.
 
     Airflow stores every rendered template field in its database and shows it; for values that are not plain JSON it
@@ -33,9 +33,9 @@ class Unshown:
         return f"{size} {'characters' if isinstance(self.value, str) else 'elements'} ({self.origin})"
 
 
-def plain(value: Any) -> Any:
+def unwrap(value: Any) -> Any:
     """The value itself, whether it was rendered or given in a test."""
-    return value.value if isinstance(value, Unshown) else value
+    return value.value if isinstance(value, HiddenValue) else value
 
 
 def render_messages(
@@ -44,21 +44,21 @@ def render_messages(
     context: Context,
     jinja_env: jinja2.Environment | None,
     seen_oids: set[int] | None,
-) -> Unshown:
+) -> HiddenValue:
     """Render the ``messages`` field as a whole.
 
     A string is a template that gives a native object whatever the DAG's setting. A literal list is rendered element by
     element. What comes from another task, or is one of many mapped arguments, is data and stays as it is.
     """
     if isinstance(content, str):
-        return Unshown(render_object(task, content, context, jinja_env), "from a template")
+        return HiddenValue(render_object(task, content, context, jinja_env), "from a template")
     if _is_reference(content):
-        return Unshown(content.resolve(context), "from an upstream task")
+        return HiddenValue(content.resolve(context), "from an upstream task")
     if _is_mapped_argument(task) or id(content) in (seen_oids or ()):
-        return Unshown(content, "a mapped argument")
-    if not has_marks(content):
-        return Unshown(content, "written in the DAG")
-    return Unshown(_rendered(content, context, _environment(task, jinja_env)), "written in the DAG")
+        return HiddenValue(content, "a mapped argument")
+    if not has_templates(content):
+        return HiddenValue(content, "written in the DAG")
+    return HiddenValue(_rendered(content, context, _environment(task, jinja_env)), "written in the DAG")
 
 
 def render_object(task: BaseOperator, text: str, context: Context, jinja_env: jinja2.Environment | None) -> Any:
@@ -71,7 +71,7 @@ def render_object(task: BaseOperator, text: str, context: Context, jinja_env: ji
 def _rendered(content: Any, context: Context, env: jinja2.Environment) -> Any:
     """A copy of literal content with its strings rendered."""
     if isinstance(content, str):
-        return _render(content, context, env, _text_or_object) if has_marks(content) else content
+        return _render(content, context, env, _text_or_object) if has_templates(content) else content
     if _is_reference(content):
         return content.resolve(context)
     if isinstance(content, Mapping):
@@ -139,12 +139,12 @@ def _mapped(task: BaseOperator) -> Any:
     return mapped if hasattr(mapped, "partial_kwargs") else None
 
 
-def has_marks(content: Any) -> bool:
+def has_templates(content: Any) -> bool:
     """Whether anything in literal content is a template, or another task's output."""
     if isinstance(content, str):
         return any(mark in content for mark in MARKS)
     if isinstance(content, Mapping):
-        return any(map(has_marks, content.values()))
+        return any(map(has_templates, content.values()))
     if isinstance(content, list | tuple):
-        return any(map(has_marks, content))
+        return any(map(has_templates, content))
     return _is_reference(content)

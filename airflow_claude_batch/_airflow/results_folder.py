@@ -27,7 +27,7 @@ def results_root(results_path: str | None) -> str:
     return configured or str(Path(home).expanduser() / "claude_batch")
 
 
-def own_folder(results_path: str | None, ti: Any) -> Folder:
+def submission_folder(results_path: str | None, ti: Any) -> Folder:
     """The folder of a task instance: ``<root>/<dag_id>/<run_id>/<task_id>[/<map_index>]``, the same for every try."""
     names = [ti.dag_id, ti.run_id, ti.task_id]
     if ti.map_index is not None and ti.map_index >= 0:
@@ -71,7 +71,7 @@ def object_path(uri: str) -> ObjectStoragePath:
     return path
 
 
-def parent_of(uri: str) -> tuple[Folder, str]:
+def folder_of_file(uri: str) -> tuple[Folder, str]:
     """The folder of a file, and the file's name in it."""
     parent, _, name = uri.rpartition("/")
     return folder_at(parent or "."), name

@@ -10,24 +10,31 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_claude_batch._airflow import task_state as upstream
 from airflow_claude_batch._airflow.compat import timezone
 from airflow_claude_batch._airflow.metrics import StatsObserver
-from airflow_claude_batch._airflow.on_kill import UnderWay
+from airflow_claude_batch._airflow.on_kill import RunningWork
 from airflow_claude_batch._airflow.read_messages import output_schema, write_input
-from airflow_claude_batch._airflow.results_folder import own_folder, submission_id
-from airflow_claude_batch._airflow.task_loop import carry_on, heed, max_cost, max_inline_bytes, mended, price_table
-from airflow_claude_batch._airflow.task_state import is_wanted
-from airflow_claude_batch.batch import start as opening
-from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, Requests
-from airflow_claude_batch.batch.land import parquet
+from airflow_claude_batch._airflow.results_folder import submission_folder, submission_id
+from airflow_claude_batch._airflow.task_loop import (
+    apply_wait_result,
+    fail_on_input_error,
+    max_cost,
+    max_inline_bytes,
+    price_table,
+    run_until_done,
+)
+from airflow_claude_batch._airflow.task_state import check_upstream_complete, will_run_again
+from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
 from airflow_claude_batch.batch.land.manifest import Manifest, dry_manifest
+from airflow_claude_batch.batch.land.parquet import check_parquet_installed
+from airflow_claude_batch.batch.ledger.ledger import AnswerUse
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
-from airflow_claude_batch.batch.money.models import Models
+from airflow_claude_batch.batch.money.models import ModelChecker
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.send import budget as costing
+from airflow_claude_batch.batch.send.budget import check_budget, estimate_requests
+from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
 from airflow_claude_batch.batch.submission import Submission
-from airflow_claude_batch.batch.wait.wait_result import Wake
+from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.hooks import ClaudeHook
 
 if TYPE_CHECKING:
@@ -44,18 +51,18 @@ def run_submission(
 
     :param event: what the trigger said, when this is a resumption.
     """
-    with mended(task, context), tempfile.TemporaryDirectory(prefix="claude-batch-") as scratch:
+    with fail_on_input_error(task, context), tempfile.TemporaryDirectory(prefix="claude-batch-") as scratch:
         hook = ClaudeHook(task.claude_conn_id)
         if task.estimate_only:
             manifest = _estimated(task, context, hook, Path(scratch))
-            task.conclude(manifest, context)
+            task.record_manifest(manifest, context)
             return manifest.to_xcom()
         with _opened(task, context, hook, Path(scratch), resuming=event is not None) as submission:
             # For on_kill, which Airflow calls on the task.
-            task._under_way = UnderWay(submission, hook.get_config(), partial(is_wanted, context["ti"]))
+            task._running_work = RunningWork(submission, hook.get_config(), partial(will_run_again, context["ti"]))
             if event is not None:
-                heed(Wake.from_event(event), submission, task)
-            return carry_on(task, submission, context).to_xcom()
+                apply_wait_result(WaitResult.from_event(event), submission, task)
+            return run_until_done(task, submission, context).to_xcom()
 
 
 def _estimated(task: SendMessageBatchOperator, context: Context, hook: ClaudeHook, scratch: Path) -> Manifest:
@@ -63,16 +70,16 @@ def _estimated(task: SendMessageBatchOperator, context: Context, hook: ClaudeHoo
     path, prices = scratch / REQUESTS_FILE, price_table()
     with path.open("wb") as file:
         _write(task, context, hook, prices, file)
-    with Requests(path, verify=False) as requests, hook.get_advisor() as advisor:
-        indices = [index for index in range(len(requests)) if index not in requests.twins]
-        estimate = costing.estimate_requests(requests, iter(indices), prices, advisor)
+    with RequestFile(path, verify=False) as requests, hook.get_estimate_client() as estimate_client:
+        indices = [index for index in range(len(requests)) if index not in requests.duplicates]
+        estimate = estimate_requests(requests, iter(indices), prices, estimate_client)
 
         def first(model: str) -> int:
             return next(index for index in indices if requests.model(index) == model)
 
-        Models(prices, advisor).check(estimate.models, timezone.utcnow(), first)
+        ModelChecker(prices, estimate_client).check(estimate.models, timezone.utcnow(), first)
         limit, name = max_cost(task)
-        costing.guard(estimate, limit, name=name)
+        check_budget(estimate, limit, name=name)
         return dry_manifest(submission_id(context["ti"]), len(requests), estimate.to_manifest())
 
 
@@ -81,16 +88,16 @@ def _opened(
     task: SendMessageBatchOperator, context: Context, hook: ClaudeHook, scratch: Path, *, resuming: bool
 ) -> Iterator[Submission]:
     ti = context["ti"]
-    folder = own_folder(task.results_path, ti)
+    folder = submission_folder(task.results_path, ti)
     store = _ledger_store(context, folder)
     if task.results_format == "parquet":
-        parquet.check_installed()
+        check_parquet_installed()
     prices = price_table()
     attempt = _attempt(ti)
     observer = StatsObserver()
-    opened = opening.resume(store, folder, attempt, scratch) if resuming else None
+    opened = resume_attempt(store, folder, attempt, scratch) if resuming else None
     if opened is None:
-        opened = opening.begin(
+        opened = begin_attempt(
             store,
             folder,
             attempt,
@@ -100,10 +107,10 @@ def _opened(
             output_schema=output_schema(task),
         )
         ledger = opened[0].ledger
-        if ledger.settled or any(part.answers != "unwanted" for part in ledger.parts):
+        if ledger.archived_batch_ids or any(part.answers != AnswerUse.DISCARD for part in ledger.parts):
             observer.recovered("taken_over")
     record, requests = opened
-    with requests, hook.get_conn() as client, hook.get_advisor() as advisor:
+    with requests, hook.get_conn() as client, hook.get_estimate_client() as estimate_client:
         yield Submission(
             client=client,
             record=record,
@@ -113,7 +120,7 @@ def _opened(
             prices=prices,
             clock=timezone.utcnow,
             sleep=time.sleep,
-            advisor=advisor,
+            estimate_client=estimate_client,
             observer=observer,
         )
 
@@ -122,13 +129,13 @@ def _write(
     task: SendMessageBatchOperator, context: Context, hook: ClaudeHook, prices: PriceTable, file: IO[bytes]
 ) -> int:
     count = write_input(task, hook, prices, file)
-    upstream.check_given(task, context["ti"])
+    check_upstream_complete(task, context["ti"])
     return count
 
 
-def _attempt(ti: Any) -> opening.Attempt:
+def _attempt(ti: Any) -> Attempt:
     """A clear raises ``max_tries`` (to the tries made so far plus the retries), a retry does not."""
-    return opening.Attempt(
+    return Attempt(
         submission_id=submission_id(ti),
         try_number=ti.try_number,
         generation=ti.max_tries,

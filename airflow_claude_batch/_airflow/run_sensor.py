@@ -13,31 +13,30 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_claude_batch._airflow import task_state as upstream
 from airflow_claude_batch._airflow.compat import AirflowSkipException, timezone
 from airflow_claude_batch._airflow.metrics import StatsObserver
-from airflow_claude_batch._airflow.on_kill import UnderWay
-from airflow_claude_batch._airflow.results_folder import own_folder, parent_of, submission_id
+from airflow_claude_batch._airflow.on_kill import RunningWork
+from airflow_claude_batch._airflow.results_folder import folder_of_file, submission_folder, submission_id
 from airflow_claude_batch._airflow.task_loop import (
-    carry_on,
-    conclude,
+    apply_wait_result,
     defer,
-    heed,
+    fail_on_input_error,
+    finish_task,
     max_inline_bytes,
-    mended,
     poll_interval,
     price_table,
+    run_until_done,
 )
-from airflow_claude_batch._airflow.task_state import is_wanted
+from airflow_claude_batch._airflow.task_state import check_upstream_complete, unfinished_upstream, will_run_again
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.collection import Collection
-from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, Requests
-from airflow_claude_batch.batch.land import parquet
+from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
 from airflow_claude_batch.batch.land.manifest import DRY_RUN, read_manifest
+from airflow_claude_batch.batch.land.parquet import check_parquet_installed
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.steps import Waiting
-from airflow_claude_batch.batch.wait.wait_result import Wake
+from airflow_claude_batch.batch.steps import WaitStep
+from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.exceptions import BatchTimeoutError, InputError, SubmissionRecordError
 from airflow_claude_batch.hooks import ClaudeHook
 
@@ -80,13 +79,13 @@ def run_collection(
     :param submission_id: what the sensor has begun to wait for; None if it has not.
     """
     remembered = {"deadline": deadline.isoformat(), "submission_id": submission_id}
-    with mended(task, context):
+    with fail_on_input_error(task, context):
         try:
             with _opened(task, context, deadline, submission_id) as collection:
                 if event is not None:
-                    heed(Wake.from_event(event), collection, task)
+                    apply_wait_result(WaitResult.from_event(event), collection, task)
                 remembered["submission_id"] = collection.submission_id
-                return carry_on(task, collection, context, **remembered).to_xcom()
+                return run_until_done(task, collection, context, **remembered).to_xcom()
         except InputError as error:
             _wait_until_made(task, context, error, deadline, remembered)
             raise
@@ -99,7 +98,7 @@ def _wait_until_made(
 
     :raises BatchTimeoutError: it is, and the time is over.
     """
-    names = ", ".join(upstream.under_way(task, context["ti"]))
+    names = ", ".join(unfinished_upstream(task, context["ti"]))
     if not names:
         return
     now = timezone.utcnow()
@@ -107,17 +106,17 @@ def _wait_until_made(
         raise BatchTimeoutError(f"The time to wait is over, and {names} is not done yet: {error}") from error
     until = min(now + timedelta(seconds=poll_interval(task)), deadline)
     log.info("Waiting until %s: %s is not done yet. %s", until, names, error)
-    defer(task, Waiting((), "any", until, f"{names} is not done yet"), remembered)
+    defer(task, WaitStep((), "any", until, f"{names} is not done yet"), remembered)
 
 
 def poke(task: MessageBatchSensor, context: Context, *, deadline: datetime) -> dict[str, Any] | None:
     """Look once. None while the batches run, or cannot be asked about: an outage is not an answer."""
-    with mended(task, context):
+    with fail_on_input_error(task, context):
         try:
             return _poke(task, context, deadline)
         except InputError as error:
             # A sensor that is rescheduled has its batch rendered anew for the next look.
-            if not task.reschedule or not (names := upstream.under_way(task, context["ti"])):
+            if not task.reschedule or not (names := unfinished_upstream(task, context["ti"])):
                 raise
             log.info("%s is not done yet: %s", ", ".join(names), error)
             return None
@@ -127,13 +126,13 @@ def _poke(task: MessageBatchSensor, context: Context, deadline: datetime) -> dic
     with _opened(task, context, deadline, task._submission_id) as collection:
         task._submission_id = collection.submission_id  # a process is given its batch once
         step = collection.advance()
-        if isinstance(step, Waiting):
+        if isinstance(step, WaitStep):
             _give_up_in_time(task, context, collection)
             if timezone.utcnow() < deadline - LAST_LOOK:
                 return None
             collection.deadline = timezone.utcnow()
             step = collection.advance()
-        return None if isinstance(step, Waiting) else conclude(step, task, context).to_xcom()
+        return None if isinstance(step, WaitStep) else finish_task(step, task, context).to_xcom()
 
 
 def _give_up_in_time(task: MessageBatchSensor, context: Context, collection: Collection) -> None:
@@ -145,7 +144,7 @@ def _give_up_in_time(task: MessageBatchSensor, context: Context, collection: Col
     for batch_id, reason in collection.not_found.items():
         first = since.setdefault(batch_id, first_look(task, context) or now)
         if now - first >= NOT_FOUND_GRACE:
-            collection.give_up_on(batch_id, reason)
+            collection.mark_lost(batch_id, reason)
 
 
 def first_look(task: MessageBatchSensor, context: Context) -> datetime | None:
@@ -164,12 +163,12 @@ def _opened(
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claude-batch-")))
         batches = _batches(task, context)
         if submission_id is None:
-            upstream.check_given(task, context["ti"])
+            check_upstream_complete(task, context["ti"])
         else:
             _check_same(batches, submission_id)
         hook = ClaudeHook(task.claude_conn_id)
         if task.results_format == "parquet":
-            parquet.check_installed()
+            check_parquet_installed()
         collection = Collection(
             client=stack.enter_context(hook.get_conn()),
             submission_id=batches.submission_id,
@@ -189,11 +188,11 @@ def _opened(
             observer=StatsObserver(),
         )
         # For on_kill, which Airflow calls on the task.
-        task._under_way = UnderWay(collection, hook.get_config(), partial(is_wanted, context["ti"]))
+        task._running_work = RunningWork(collection, hook.get_config(), partial(will_run_again, context["ti"]))
         yield collection
 
 
-def _requests(batches: _Batches, scratch: Path) -> Callable[[], Requests] | None:
+def _requests(batches: _Batches, scratch: Path) -> Callable[[], RequestFile] | None:
     """How to read what was sent: it may be large, and waits until everything has ended. That it is gone is said now."""
     if batches.request_count is None:
         return None
@@ -201,11 +200,11 @@ def _requests(batches: _Batches, scratch: Path) -> Callable[[], Requests] | None
         raise _nothing_sent(batches.folder)
     file.close()
 
-    def read() -> Requests:
+    def read() -> RequestFile:
         path = storage.local_copy(batches.folder, REQUESTS_FILE, scratch)
         if path is None:
             raise _nothing_sent(batches.folder)
-        requests = Requests(path, verify=False)
+        requests = RequestFile(path, verify=False)
         if len(requests) != batches.request_count:
             requests.close()
             raise SubmissionRecordError(
@@ -236,7 +235,7 @@ def _batches(task: MessageBatchSensor, context: Context) -> _Batches:
             f"{_likely_remedy(value)}"
         )
     ti = context["ti"]
-    folder = own_folder(task.results_path, ti)
+    folder = submission_folder(task.results_path, ti)
     unique = dict.fromkeys(check_batch_id(id_) for id_ in ids)
     return _Batches(tuple(unique), submission_id(ti), folder, request_count=None)
 
@@ -282,6 +281,6 @@ def _of_manifest(value: Mapping[str, Any]) -> _Batches:
         )
     if manifest.results_path is None:
         raise InputError("batch is a manifest without results_path. Give the operator's output.")
-    folder, _ = parent_of(manifest.results_path)
+    folder, _ = folder_of_file(manifest.results_path)
     ids = [check_batch_id(id_) for id_ in manifest.batch_ids]
     return _Batches(ids, manifest.submission_id, folder, manifest.request_count)

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_claude_batch import exceptions
 from airflow_claude_batch._airflow import metrics
-from airflow_claude_batch._airflow import task_state as upstream
 from airflow_claude_batch._airflow.check_arguments import amount
 from airflow_claude_batch._airflow.compat import AirflowFailException, conf, timezone
-from airflow_claude_batch.batch.land import bill as tally
+from airflow_claude_batch._airflow.task_state import unfinished_upstream
+from airflow_claude_batch.batch.land.bill import bill_table
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.money.prices import merge
 from airflow_claude_batch.batch.money.pricing import PriceTable
-from airflow_claude_batch.batch.steps import DRAIN, Done, Waiting
-from airflow_claude_batch.batch.wait import blocking as waiting
-from airflow_claude_batch.batch.wait.wait_result import Wake
+from airflow_claude_batch.batch.steps import DRAIN, DoneStep, WaitStep
+from airflow_claude_batch.batch.wait.blocking import wait_for_batches
+from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.exceptions import ClaudeBatchError, ConfigurationError, InputError
 
 if TYPE_CHECKING:
@@ -41,24 +41,24 @@ class Work(Protocol):
 
     client: ClaudeClient
 
-    def advance(self) -> Waiting | Done: ...
+    def advance(self) -> WaitStep | DoneStep: ...
 
-    def give_up_on(self, batch_id: str, reason: str) -> None: ...
+    def mark_lost(self, batch_id: str, reason: str) -> None: ...
 
 
-def carry_on(task: Any, work: Work, context: Context, **kwargs: Any) -> Manifest:
+def run_until_done(task: Any, work: Work, context: Context, **kwargs: Any) -> Manifest:
     """Advance until done. A deferrable task leaves by the exception that defers it.
 
     :param kwargs: what ``execute_complete`` is to be given when the task comes back.
     """
     while True:
         step = work.advance()
-        if isinstance(step, Done):
-            return conclude(step, task, context)
+        if isinstance(step, DoneStep):
+            return finish_task(step, task, context)
         log.info("Waiting until %s at most: %s", step.until, step.reason)
         if task.deferrable:
             defer(task, step, kwargs)
-        wake = waiting.wait(
+        wake = wait_for_batches(
             work.client,
             step.batch_ids,
             wait_for=step.wait_for,
@@ -68,10 +68,10 @@ def carry_on(task: Any, work: Work, context: Context, **kwargs: Any) -> Manifest
             connection=task.claude_conn_id,
             observer=metrics.StatsObserver(),
         )
-        heed(wake, work, task)
+        apply_wait_result(wake, work, task)
 
 
-def defer(task: Any, step: Waiting, kwargs: dict[str, Any]) -> None:
+def defer(task: Any, step: WaitStep, kwargs: dict[str, Any]) -> None:
     """Leave the worker; the trigger's event brings the task back.
 
     Airflow's own timeout is only a net below ours: the trigger comes back at ``until`` by itself.
@@ -95,7 +95,7 @@ def defer(task: Any, step: Waiting, kwargs: dict[str, Any]) -> None:
     )
 
 
-def heed(wake: Wake, work: Work, task: Any) -> None:
+def apply_wait_result(wake: WaitResult, work: Work, task: Any) -> None:
     """Take in how a wait ended.
 
     :raises ClaudeBatchError: the wait found what a person must mend.
@@ -104,14 +104,14 @@ def heed(wake: Wake, work: Work, task: Any) -> None:
         return
     if wake.lost:
         for batch_id in wake.lost:
-            work.give_up_on(batch_id, wake.error or "not found")
+            work.mark_lost(batch_id, wake.error or "not found")
         return
     kind = getattr(exceptions, wake.error_type or "", None)
     name = kind.__name__ if isinstance(kind, type) and issubclass(kind, ClaudeBatchError) else "error"
     raise exceptions.BatchError(f"Waiting for {task.task_id} ended ({name}): {wake.error}")
 
 
-def conclude(step: Done, task: Any, context: Context) -> Manifest:
+def finish_task(step: DoneStep, task: Any, context: Context) -> Manifest:
     """The manifest of a good end. Also of a bad one, the task remembers it for those who ask.
 
     A submission is counted once: not by a try that is followed by another one.
@@ -120,7 +120,7 @@ def conclude(step: Done, task: Any, context: Context) -> Manifest:
     :raises AirflowFailException: it would not.
     """
     _tell(step.manifest)
-    task.conclude(step.manifest, context)
+    task.record_manifest(step.manifest, context)
     ti = context["ti"]
     if step.failure is None or step.permanent or ti.try_number > ti.max_tries:
         metrics.report(step.manifest)
@@ -132,12 +132,12 @@ def conclude(step: Done, task: Any, context: Context) -> Manifest:
 
 
 @contextlib.contextmanager
-def mended(task: BaseOperator, context: Context) -> Iterator[None]:
+def fail_on_input_error(task: BaseOperator, context: Context) -> Iterator[None]:
     """Errors of the input fail the task for good: a retry would say the same, unless the input is being made again."""
     try:
         yield
     except InputError as error:
-        if names := upstream.under_way(task, context["ti"]):
+        if names := unfinished_upstream(task, context["ti"]):
             log.warning(
                 "Not done yet: %s. If that is why, a retry will do, or a clear once it is done.", ", ".join(names)
             )
@@ -206,7 +206,7 @@ def _tell(manifest: Manifest) -> None:
         remark = f" Not whole, or no answer, by their stop_reason: {odd}." if odd else ""
         log.info("Ended: %s.%s The rows are in %s", counts, remark, manifest.results_path)
     if manifest.by_model:
-        log.info("Bill:\n%s", tally.to_table(manifest))
+        log.info("Bill:\n%s", bill_table(manifest))
     if unpriced := (manifest.cost or {}).get("unpriced_models"):
         log.warning(
             "No price is known for %s: the tokens are counted, the cost is not. Add the price to a file that "

@@ -11,12 +11,12 @@ from typing import Any, Final
 from airflow_claude_batch.exceptions import InputError
 
 #: A task in one of these states goes on, or will be run again: somebody wants the batches.
-WANTED_STATES: Final = frozenset(
+UNFINISHED_STATES: Final = frozenset(
     {"scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule", "restarting", None}
 )
 
 
-def is_wanted(ti: Any) -> bool:
+def will_run_again(ti: Any) -> bool:
     """Ask Airflow for the state of the task instance; one that is not there any more is not wanted.
 
     Whatever it raises, it could not be told.
@@ -28,14 +28,14 @@ def is_wanted(ti: Any) -> bool:
     )
     key = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
     of_run = states.get(ti.run_id, {})
-    return key in of_run and of_run[key] in WANTED_STATES
+    return key in of_run and of_run[key] in UNFINISHED_STATES
 
 
 #: Those by which a task may begin before all that is above it has finished.
 EAGER_RULES: Final = frozenset({"always", "one_success", "one_failed", "one_done"})
 
 
-def under_way(task: Any, ti: Any) -> list[str]:
+def unfinished_upstream(task: Any, ti: Any) -> list[str]:
     """The task instances above this one, near or far, that have not finished; mapped ones as ``send_3``.
 
     Whatever it raises, it could not be told.
@@ -51,11 +51,11 @@ def under_way(task: Any, ti: Any) -> list[str]:
             states = RuntimeTaskInstance.get_task_states(
                 dag_id=ti.dag_id, task_ids=sorted(task_ids), run_ids=[ti.run_id], map_index=map_index
             )
-            found += [name for name, state in states.get(ti.run_id, {}).items() if state in WANTED_STATES]
+            found += [name for name, state in states.get(ti.run_id, {}).items() if state in UNFINISHED_STATES]
     return sorted(found)
 
 
-def check_given(task: Any, ti: Any) -> None:
+def check_upstream_complete(task: Any, ti: Any) -> None:
     """Make sure that what mapped tasks have given is all of it, and what a mapped task was given its own.
 
     Asked once it was read: what was forgotten before is being made by now.
@@ -67,7 +67,7 @@ def check_given(task: Any, ti: Any) -> None:
     if ti.map_index < 0 and task.trigger_rule in EAGER_RULES:
         return  # its author wants what is there
     mapped = sorted(each for each in task.upstream_task_ids if _gives_several(task.dag.get_task(each), task))
-    states = [state or "null" for state in WANTED_STATES]
+    states = [state or "null" for state in UNFINISHED_STATES]
     if mapped and RuntimeTaskInstance.get_ti_count(
         dag_id=ti.dag_id, task_ids=mapped, run_ids=[ti.run_id], states=states
     ):

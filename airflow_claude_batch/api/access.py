@@ -29,7 +29,7 @@ class Access:
     models: bool
 
 
-def look_around(config: ClientConfig) -> Access:
+def check_access(config: ClientConfig) -> Access:
     """List one message batch and one model, each asked once.
 
     :raises APIError: message batches cannot be used; says why.

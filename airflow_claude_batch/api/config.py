@@ -92,7 +92,7 @@ class ClientConfig:
             if name.lower() in _OUR_HEADERS | {self.credentials.header_name}:
                 raise ConfigurationError(f"the header {name} is set by the client: use the setting made for it")
 
-    def hasty(self) -> ClientConfig:
+    def for_estimates(self) -> ClientConfig:
         """The same for calls whose answers are no reason to wait: each is tried once, for seconds."""
         return replace(
             self,

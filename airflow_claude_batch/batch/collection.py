@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING
 
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.failures import judge, still_running, unknown_batches
-from airflow_claude_batch.batch.input.request_file import Requests
-from airflow_claude_batch.batch.land import manifest as manifests
-from airflow_claude_batch.batch.land.download import fetch
+from airflow_claude_batch.batch.failures import evaluate_outcome, still_running, unknown_batches
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.land.download import download_results
 from airflow_claude_batch.batch.land.landing import Landing
-from airflow_claude_batch.batch.land.manifest import Manifest
-from airflow_claude_batch.batch.land.match_requests import ForeignSlots, OwnSlots, Slots
-from airflow_claude_batch.batch.land.publish import publish_end
+from airflow_claude_batch.batch.land.manifest import Manifest, load_manifest, summarize
+from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, RequestMatcher, SubmissionMatcher
+from airflow_claude_batch.batch.land.publish import publish_final
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.money.pricing import PriceTable
-from airflow_claude_batch.batch.observer import Observer, Unobserved
+from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.steps import OUTAGE_PAUSE, OUTAGES, Done, Waiting
+from airflow_claude_batch.batch.steps import OUTAGE_PAUSE, OUTAGES, DoneStep, WaitStep
 from airflow_claude_batch.exceptions import NotFoundError
 
 if TYPE_CHECKING:
@@ -47,16 +46,16 @@ class Collection:
     submission_id: str
     batch_ids: Sequence[str]
     folder: storage.Folder
-    requests: Callable[[], Requests] | None
+    requests: Callable[[], RequestFile] | None
     policy: Policy
     prices: PriceTable
     deadline: datetime
     clock: Callable[[], datetime]
     sleep: Callable[[float], None]
-    observer: Observer = field(default_factory=Unobserved)
+    observer: Observer = field(default_factory=NullObserver)
     not_found: dict[str, str] = field(default_factory=dict)
 
-    def advance(self) -> Waiting | Done:
+    def advance(self) -> WaitStep | DoneStep:
         """Look once at what is not landed yet, and land it all when everything has ended or the time is over.
 
         :raises BatchTimeoutError: the time is over, and the batches cannot be looked at.
@@ -70,12 +69,12 @@ class Collection:
                 raise still_running(self.batch_ids, error) from error
             log.warning("Could not go on just now, trying again in %s: %s", OUTAGE_PAUSE, error)
             until = min(self.clock() + OUTAGE_PAUSE, self.deadline)
-            step = Waiting((), "any", until, "the API cannot be reached, or not all of the answers")
-        if isinstance(step, Done):
+            step = WaitStep((), "any", until, "the API cannot be reached, or not all of the answers")
+        if isinstance(step, DoneStep):
             return step
         return dataclasses.replace(step, open_batch_ids=self.open_batch_ids)
 
-    def give_up_on(self, batch_id: str, reason: str) -> None:
+    def mark_lost(self, batch_id: str, reason: str) -> None:
         """Take note that a batch cannot be found although looked for again and again.
 
         :raises SubmissionUnknownError: always: a sensor cannot send anything again.
@@ -90,7 +89,7 @@ class Collection:
     def stop(self) -> None:
         """Nothing is ever sent from here."""
 
-    def _step(self) -> Waiting | Done:
+    def _step(self) -> WaitStep | DoneStep:
         known = self._known()
         landed = frozenset(self._landed(known) if known else ()).intersection(self.batch_ids)
         batches = [batch for id_ in self.batch_ids if id_ not in landed and (batch := self._look(id_)) is not None]
@@ -99,7 +98,7 @@ class Collection:
         if open_ and self.clock() < self.deadline:
             made = min((batch.created_at for batch in batches if not batch.ended), default=None)
             reason = f"{len(open_)} message batch(es) in progress"
-            return Waiting(open_, "all", self.deadline, reason, submitted_at=made)
+            return WaitStep(open_, "all", self.deadline, reason, submitted_at=made)
         return self._land(ended, known, landed, open_)
 
     def _known(self) -> Manifest | None:
@@ -107,7 +106,7 @@ class Collection:
 
         Rows of batches made elsewhere count only if they are all there: a missing one does not say of which batch.
         """
-        known = manifests.published(self.folder)
+        known = load_manifest(self.folder)
         if known is None or self.requests is not None:
             return known
         return known if known.status == "ended" and set(known.landed_batch_ids) == set(self.batch_ids) else None
@@ -131,24 +130,24 @@ class Collection:
         return batch
 
     @contextlib.contextmanager
-    def _slots(self, ended: Sequence[MessageBatch], known: Manifest | None) -> Iterator[Slots]:
+    def _slots(self, ended: Sequence[MessageBatch], known: Manifest | None) -> Iterator[RequestMatcher]:
         if self.requests is None:
             landed = known.request_count if known and not ended else 0
-            yield ForeignSlots(landed + sum(batch.request_counts.total for batch in ended))
+            yield ExternalMatcher(landed + sum(batch.request_counts.total for batch in ended))
             return
         with self.requests() as requests:
-            yield OwnSlots(requests, OutputValidator.of(self.folder))
+            yield SubmissionMatcher(requests, OutputValidator.of(self.folder))
 
     def _land(
         self, ended: Sequence[MessageBatch], known: Manifest | None, landed: frozenset[str], open_: tuple[str, ...]
-    ) -> Done:
+    ) -> DoneStep:
         with self._slots(ended, known) as slots, Landing(slots, prices=self.prices) as landing:
             if known is not None and (file := self.folder.open(RESULTS_FILE)) is not None:
                 with file:
                     landing.restore(file)
             for batch in ended:
                 self._fetch(batch, landing)
-            manifest = publish_end(
+            manifest = publish_final(
                 landing,
                 self.folder,
                 self.policy,
@@ -162,9 +161,9 @@ class Collection:
             if denied := {id_: self.not_found[id_] for id_ in open_ if id_ in self.not_found}:
                 raise unknown_batches(denied)
             if open_:
-                return Done(manifest, still_running(open_), permanent=False)
+                return DoneStep(manifest, still_running(open_), permanent=False)
             # A sensor's retry sends nothing, so that it can mend nothing: the operator's can.
-            return Done(manifest, judge(landing, self.policy, manifest)[0], permanent=True)
+            return DoneStep(manifest, evaluate_outcome(landing, self.policy, manifest)[0], permanent=True)
 
     def _manifest(
         self,
@@ -178,7 +177,7 @@ class Collection:
     ) -> Manifest:
         created = [batch.created_at for batch in ended] + [known.created_at if known else None]
         endings = [batch.ended_at for batch in ended] + [known.ended_at if known else None]
-        return manifests.summarize(
+        return summarize(
             landing,
             submission_id=self.submission_id,
             status="ended" if complete else "in_progress",
@@ -192,6 +191,6 @@ class Collection:
 
     def _fetch(self, batch: MessageBatch, landing: Landing) -> None:
         try:
-            fetch(self.client, batch, landing, sleep=self.sleep)
+            download_results(self.client, batch, landing, sleep=self.sleep)
         except NotFoundError as error:
             raise unknown_batches({batch.id: f"it has ended, but its results are gone: {error}"}) from error

@@ -20,7 +20,7 @@ from airflow_claude_batch.exceptions import (
 _NAMED = 5
 
 
-def judge(
+def evaluate_outcome(
     landing: Landing, policy: Policy, manifest: Manifest, *, unrepaired: str | None = None
 ) -> tuple[BatchIncompleteError | None, bool]:
     """The failure, if more requests than allowed are without an answer, and whether a retry could not mend it.

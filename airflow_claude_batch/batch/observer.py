@@ -29,7 +29,7 @@ class Observer(Protocol):
         """A look at message batches failed."""
 
 
-class Unobserved:
+class NullObserver:
     """Nobody counts."""
 
     def sent(self, requests: Mapping[str, int]) -> None:

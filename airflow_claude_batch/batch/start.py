@@ -8,18 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import msgspec
 
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.input import output_schema as schema
-from airflow_claude_batch.batch.input.output_schema import OutputSchema
-from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, Requests
+from airflow_claude_batch.batch.input.output_schema import OutputSchema, write_schema
+from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
 from airflow_claude_batch.batch.land.manifest import landed_batch_ids
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
-from airflow_claude_batch.batch.ledger import ledger as ledgers
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
+from airflow_claude_batch.batch.ledger.ledger import VERSION, AnswerUse, Ledger, Part, new_token
 from airflow_claude_batch.batch.ledger.record import Record, claim_ledger, load_ledger
 from airflow_claude_batch.batch.ledger.stores import LedgerStore
 from airflow_claude_batch.exceptions import ConfigurationError, SubmissionRecordError
@@ -40,9 +38,9 @@ class Attempt:
     now: datetime
 
 
-def resume(
+def resume_attempt(
     store: LedgerStore, folder: storage.Folder, attempt: Attempt, scratch: Path
-) -> tuple[Record, Requests] | None:
+) -> tuple[Record, RequestFile] | None:
     """Go on with this attempt after a deferral; None if it is not the one that was under way."""
     known = load_ledger(store)
     if known is None or known.try_number != attempt.try_number or known.generation != attempt.generation:
@@ -52,14 +50,14 @@ def resume(
     path = storage.local_copy(folder, REQUESTS_FILE, scratch)
     if path is None:
         return None
-    requests = Requests(path)
+    requests = RequestFile(path)
     if requests.digest != known.input_digest:
         requests.close()
         return None
     return Record(store, known), requests
 
 
-def begin(
+def begin_attempt(
     store: LedgerStore,
     folder: storage.Folder,
     attempt: Attempt,
@@ -68,7 +66,7 @@ def begin(
     *,
     reuse_answers: bool,
     output_schema: OutputSchema | None = None,
-) -> tuple[Record, Requests]:
+) -> tuple[Record, RequestFile]:
     """Begin an attempt: read the input, and take over whatever earlier attempts have left.
 
     :param output_schema: what the answers to the input must satisfy, for whoever lands them.
@@ -79,14 +77,14 @@ def begin(
     path = scratch / REQUESTS_FILE
     with path.open("wb", buffering=storage.BUFFER_BYTES) as file:
         write_input(file)
-    requests = Requests(path, verify=False)
+    requests = RequestFile(path, verify=False)
     try:
         _check_writable(folder)
         claim_ledger(store)
         known = load_ledger(store)
         ledger = _taken_over(known, requests, folder, attempt, scratch, reuse_answers=reuse_answers)
         if output_schema is not None:
-            schema.publish(folder, output_schema)
+            write_schema(folder, output_schema)
         # Also when it is there already: it may be damaged, and whoever says so says that this mends it.
         with path.open("rb") as source, folder.writing(REQUESTS_FILE) as file:
             shutil.copyfileobj(source, file, 1 << 20)
@@ -99,7 +97,7 @@ def begin(
 
 def _taken_over(
     known: Ledger | None,
-    requests: Requests,
+    requests: RequestFile,
     folder: storage.Folder,
     attempt: Attempt,
     scratch: Path,
@@ -107,31 +105,33 @@ def _taken_over(
     reuse_answers: bool,
 ) -> Ledger:
     ledger = Ledger(
-        version=ledgers.VERSION,
+        version=VERSION,
         submission_id=attempt.submission_id,
         input_digest=requests.digest,
-        attempt=ledgers.new_token(),
+        attempt=new_token(),
         attempt_began_at=attempt.now,
         try_number=attempt.try_number,
         generation=attempt.generation,
     )
     if not reuse_answers and (known is None or known.generation != attempt.generation):
         _set_aside(folder, known)
-        return msgspec.structs.replace(ledger, parts=_for(known, "unwanted"))
+        return msgspec.structs.replace(ledger, parts=_for(known, AnswerUse.DISCARD))
     if known is None:
         return ledger
-    known = known.with_landed(landed_batch_ids(folder), None).settle()
-    if known.settled and not _has_rows(folder):
+    known = known.with_landed(landed_batch_ids(folder), None).archive_landed()
+    if known.archived_batch_ids and not _has_rows(folder):
         known = _reopened(known, attempt)
     if known.input_digest != requests.digest:
-        use: Literal["moved", "unwanted"] = "moved" if _shares_content(folder, requests, scratch) else "unwanted"
+        use = AnswerUse.PREVIOUS_INPUT if _shares_content(folder, requests, scratch) else AnswerUse.DISCARD
         log.info("The input has changed since the last attempt; answers to unchanged requests are kept")
         _set_aside(folder, known, copy=True)
-        return msgspec.structs.replace(ledger, parts=_for(known, use), settled=known.settled, dropped=known.dropped)
+        return msgspec.structs.replace(
+            ledger, parts=_for(known, use), archived_batch_ids=known.archived_batch_ids, dropped=known.dropped
+        )
     return msgspec.structs.replace(
         ledger,
         parts=known.parts,
-        settled=known.settled,
+        archived_batch_ids=known.archived_batch_ids,
         dropped=known.dropped,
         created_at=known.created_at,
         ended_at=known.ended_at,
@@ -147,10 +147,10 @@ def _has_rows(folder: storage.Folder) -> bool:
 
 def _reopened(known: Ledger, attempt: Attempt) -> Ledger:
     """A ledger that expects again the answers of which the landed rows are gone: they were paid for."""
-    log.warning("The landed rows are gone; these batches are fetched again: %s", ", ".join(known.settled))
+    log.warning("The landed rows are gone; these batches are fetched again: %s", ", ".join(known.archived_batch_ids))
     again = tuple(
         Part(
-            token=ledgers.new_token(),
+            token=new_token(),
             first=0,
             last=0,
             count=0,
@@ -159,30 +159,30 @@ def _reopened(known: Ledger, attempt: Attempt) -> Ledger:
             round=0,
             intended_at=attempt.now,
             batch_id=batch_id,
-            answers="moved",
+            answers=AnswerUse.PREVIOUS_INPUT,
         )
-        for batch_id in known.settled
+        for batch_id in known.archived_batch_ids
     )
-    return msgspec.structs.replace(known, parts=(*again, *known.parts), settled=())
+    return msgspec.structs.replace(known, parts=(*again, *known.parts), archived_batch_ids=())
 
 
-def _for(known: Ledger | None, answers: Literal["moved", "unwanted"]) -> tuple[Part, ...]:
+def _for(known: Ledger | None, answers: AnswerUse) -> tuple[Part, ...]:
     """What is still open, with what its answers are good for now."""
     parts = known.parts if known else ()
     return tuple(
-        part if part.answers == "unwanted" else msgspec.structs.replace(part, answers=answers)
+        part if part.answers == AnswerUse.DISCARD else msgspec.structs.replace(part, answers=answers)
         for part in parts
         if not part.landed
     )
 
 
-def _shares_content(folder: storage.Folder, requests: Requests, scratch: Path) -> bool:
+def _shares_content(folder: storage.Folder, requests: RequestFile, scratch: Path) -> bool:
     """Whether the requests of before and now have any in common; if in doubt, yes."""
     path = storage.local_copy(folder, REQUESTS_FILE, scratch)
     if path is None:
         return True
     try:
-        with Requests(path, verify=False) as before:
+        with RequestFile(path, verify=False) as before:
             old = {before.hash(index) for index in range(len(before))}
     except SubmissionRecordError:
         return True
@@ -194,7 +194,7 @@ def _set_aside(folder: storage.Folder, known: Ledger | None, *, copy: bool = Fal
     file = folder.open(RESULTS_FILE)
     if file is None:
         return
-    name = f"results-{known.attempt if known else ledgers.new_token()}.jsonl"
+    name = f"results-{known.attempt if known else new_token()}.jsonl"
     with file:
         if file.read(1):
             file.seek(0)

@@ -26,7 +26,7 @@ OUTAGE_PAUSE = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitStep:
     """Call ``advance`` again when all (or any) of these batches have ended, or at ``until``, whichever is first.
 
     ``open_batch_ids``: what runs meanwhile, waited for or not; to be canceled when the task is killed.
@@ -42,7 +42,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class DoneStep:
     """The end for this attempt. Everything that was answered is landed, whatever ``failure`` says.
 
     ``permanent``: the same input would fail in the same way, so that a retry is of no use.

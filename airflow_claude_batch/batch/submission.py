@@ -19,27 +19,32 @@ import msgspec
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.cancel import cancel_batch
-from airflow_claude_batch.batch.failures import judge, lost_batch, out_of_time, refused_canary
-from airflow_claude_batch.batch.input.request_file import Requests
-from airflow_claude_batch.batch.land import manifest as manifests
-from airflow_claude_batch.batch.land.download import fetch
+from airflow_claude_batch.batch.failures import evaluate_outcome, lost_batch, out_of_time, refused_canary
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.land.download import download_results
 from airflow_claude_batch.batch.land.landing import Landing, writing_to
-from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest
-from airflow_claude_batch.batch.land.match_requests import OwnSlots
-from airflow_claude_batch.batch.land.publish import publish_end
+from airflow_claude_batch.batch.land.manifest import (
+    MANIFEST_FILE,
+    Manifest,
+    counts_more_answers,
+    summarize,
+    write_manifest,
+)
+from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
+from airflow_claude_batch.batch.land.publish import publish_final
 from airflow_claude_batch.batch.land.rows import FINAL, RESULTS_FILE
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
-from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger
 from airflow_claude_batch.batch.ledger.record import Record
 from airflow_claude_batch.batch.money.pricing import PriceTable
-from airflow_claude_batch.batch.observer import Observer, Unobserved
+from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.recover.resolve import settle_intents, unknown_create
-from airflow_claude_batch.batch.send.budget import Advisor
-from airflow_claude_batch.batch.send.create import next_piece, send
-from airflow_claude_batch.batch.send.longer_answers import make_room
+from airflow_claude_batch.batch.recover.resolve import resolve_open_creates, unknown_create
+from airflow_claude_batch.batch.send.budget import EstimateClient
+from airflow_claude_batch.batch.send.create import next_slice, send
+from airflow_claude_batch.batch.send.longer_answers import raise_token_limits
 from airflow_claude_batch.batch.send.rounds import Rounds
-from airflow_claude_batch.batch.steps import DRAIN, OUTAGE_PAUSE, OUTAGES, Done, Waiting
+from airflow_claude_batch.batch.steps import DRAIN, OUTAGE_PAUSE, OUTAGES, DoneStep, WaitStep
 from airflow_claude_batch.exceptions import (
     APIError,
     APIStatusError,
@@ -67,13 +72,13 @@ class Submission:
     client: ClaudeClient
     record: Record
     folder: storage.Folder
-    requests: Requests
+    requests: RequestFile
     policy: Policy
     prices: PriceTable
     clock: Callable[[], datetime]
     sleep: Callable[[float], None]
-    advisor: Advisor | None = None
-    observer: Observer = field(default_factory=Unobserved)
+    estimate_client: EstimateClient | None = None
+    observer: Observer = field(default_factory=NullObserver)
     _landing: Landing = field(init=False)
     _taken: dict[str, datetime | None] = field(default_factory=dict, init=False)
     _rounds: Rounds = field(init=False)
@@ -89,20 +94,20 @@ class Submission:
             policy=self.policy,
             prices=self.prices,
             clock=self.clock,
-            advisor=self.advisor,
+            estimate_client=self.estimate_client,
         )
 
     @property
     def ledger(self) -> Ledger:
         return self.record.ledger
 
-    def advance(self) -> Waiting | Done:
+    def advance(self) -> WaitStep | DoneStep:
         """Do all that can be done now.
 
         :raises SubmissionError: a person must decide, or somebody else has the submission.
         :raises APIError: the API refuses; or it cannot be reached and nothing of ours is at stake yet.
         """
-        slots = OwnSlots(self.requests, OutputValidator.of(self.folder))
+        slots = SubmissionMatcher(self.requests, OutputValidator.of(self.folder))
         with Landing(slots, prices=self.prices) as self._landing:
             self._taken.clear()  # what was taken and could not be landed is gone with the landing that held it
             self._restore()
@@ -110,7 +115,7 @@ class Submission:
                 step = self._step()
             except OUTAGES as error:
                 step = self._sit_out(error)
-            if isinstance(step, Done):
+            if isinstance(step, DoneStep):
                 return step
             try:
                 self._land()
@@ -135,7 +140,7 @@ class Submission:
         for batch_id in self.open_batch_ids:
             cancel_batch(self.client, batch_id)
 
-    def give_up_on(self, batch_id: str, reason: str) -> None:
+    def mark_lost(self, batch_id: str, reason: str) -> None:
         """Take note that a recorded batch cannot be found any more, although looked for again and again.
 
         :raises SubmissionUnknownError: unless the author decided that its requests are to be sent again.
@@ -149,7 +154,7 @@ class Submission:
 
     # ------------------------------------------------------------------ the road
 
-    def _step(self) -> Waiting | Done:
+    def _step(self) -> WaitStep | DoneStep:
         while True:
             if (wait := self._settle_intents()) is not None:
                 return wait
@@ -166,8 +171,8 @@ class Submission:
             if not self._rounds.begin_another(self._landing.statuses):
                 return self._end(None)
 
-    def _settle_intents(self) -> Waiting | None:
-        wait = settle_intents(
+    def _settle_intents(self) -> WaitStep | None:
+        wait = resolve_open_creates(
             self.record,
             self.client,
             self.policy,
@@ -179,12 +184,12 @@ class Submission:
             return None
         if self.clock() >= self._deadline + DRAIN:
             raise unknown_create(self.ledger.intents[0])
-        return Waiting(wait.batch_ids, "any", wait.until, "looking for a create whose answer was lost")
+        return WaitStep(wait.batch_ids, "any", wait.until, "looking for a create whose answer was lost")
 
     def _drop_unwanted(self) -> None:
         """Batches of a submission that was replaced as a whole: stop them, expect nothing."""
         for part in self.ledger.open_parts:
-            if part.answers == "unwanted" and part.batch_id:
+            if part.answers == AnswerUse.DISCARD and part.batch_id:
                 cancel_batch(self.client, part.batch_id)
                 self.record.save(self.ledger.without_batch(part.batch_id))
 
@@ -214,7 +219,7 @@ class Submission:
         self._has_lost_rows = False
         for batch_id in self.ledger.landed_batch_ids - read:
             try:
-                fetch(self.client, self.client.retrieve_batch(batch_id), self._landing, sleep=self.sleep)
+                download_results(self.client, self.client.retrieve_batch(batch_id), self._landing, sleep=self.sleep)
             except NotFoundError as error:
                 log.info("%s, of which no landed row is left, is gone at the API: %s", batch_id, error)
                 self._landing.batch_ids.add(batch_id)
@@ -223,23 +228,23 @@ class Submission:
 
     def _take(self, batch: MessageBatch) -> None:
         try:
-            fetch(self.client, batch, self._landing, sleep=self.sleep)
+            download_results(self.client, batch, self._landing, sleep=self.sleep)
         except NotFoundError as error:
-            self.give_up_on(batch.id, f"it has ended, but its results are gone: {error}")
+            self.mark_lost(batch.id, f"it has ended, but its results are gone: {error}")
         else:
             self._taken[batch.id] = batch.ended_at
 
-    def _send_all(self) -> Waiting | None:
+    def _send_all(self) -> WaitStep | None:
         """Send until nothing is left to send, or the API takes no more."""
-        if any(part.answers == "moved" for part in self.ledger.open_parts):
+        if any(part.answers == AnswerUse.PREVIOUS_INPUT for part in self.ledger.open_parts):
             return self._wait_for("all", "batches of the earlier input may answer requests of this one")
         one_first = (self.policy.canary or self.policy.warm_cache) and not self._has_final_rows
         if one_first and self.ledger.open_parts:
             return self._wait_for("all", "one request goes first")
         policy = dataclasses.replace(self.policy, max_requests=1) if one_first else self.policy
         if self.policy.repair_invalid and self.ledger.round:
-            make_room(self._landing, self.requests, self.prices)
-        while (piece := next_piece(self.ledger, self.requests, self._landing.statuses, policy)) is not None:
+            raise_token_limits(self._landing, self.requests, self.prices)
+        while (piece := next_slice(self.ledger, self.requests, self._landing.statuses, policy)) is not None:
             if not self._rounds.may_send(self._landing):
                 return None
             if self._stopped:
@@ -274,27 +279,27 @@ class Submission:
         """No wait passes the next deadline."""
         return self._deadline if self.clock() < self._deadline else self._deadline + DRAIN
 
-    def _wait_for(self, which: Literal["all", "any"], reason: str) -> Waiting:
-        return Waiting(self.ledger.open_batch_ids, which, self._limit, reason)
+    def _wait_for(self, which: Literal["all", "any"], reason: str) -> WaitStep:
+        return WaitStep(self.ledger.open_batch_ids, which, self._limit, reason)
 
-    def _wait_for_room(self, error: APIStatusError) -> Waiting:
+    def _wait_for_room(self, error: APIStatusError) -> WaitStep:
         """The rest is sent when one of ours has ended; if none is open, others fill the queue."""
         log.info("The API takes no more requests now; the rest is sent later. %s", error)
         if self.ledger.open_parts:
             return self._wait_for("any", "the API's queue is full")
         pause = timedelta(seconds=error.retry_after or 0)
-        return Waiting((), "any", self.clock() + max(pause, OUTAGE_PAUSE), "the API's queue is full")
+        return WaitStep((), "any", self.clock() + max(pause, OUTAGE_PAUSE), "the API's queue is full")
 
-    def _sit_out(self, error: Exception) -> Waiting:
+    def _sit_out(self, error: Exception) -> WaitStep:
         """An outage is not an answer. With nothing of ours at stake, the task's own retries decide."""
         if not (self.ledger.parts or isinstance(error, ResultsError)):
             raise error
         if self.clock() >= self._deadline + DRAIN:
             raise out_of_time(self.ledger, self.policy) from error
         log.warning("Could not go on just now, trying again in %s: %s", OUTAGE_PAUSE, error)
-        return Waiting((), "any", self.clock() + OUTAGE_PAUSE, "the API cannot be reached")
+        return WaitStep((), "any", self.clock() + OUTAGE_PAUSE, "the API cannot be reached")
 
-    def _run_out(self) -> Waiting | Done:
+    def _run_out(self) -> WaitStep | DoneStep:
         """The time is over: cancel what is open if so asked, and land what was answered before."""
         if self.policy.on_timeout == "cancel" and self.ledger.open_parts:
             if not self.ledger.timed_out:
@@ -308,7 +313,7 @@ class Submission:
 
     def _is_complete(self) -> bool:
         """Nothing is open, and nothing is left to send in this round."""
-        left = next_piece(self.ledger, self.requests, self._landing.statuses, self.policy)
+        left = next_slice(self.ledger, self.requests, self._landing.statuses, self.policy)
         return not self.ledger.open_parts and left is None
 
     # ------------------------------------------------------------------ landing
@@ -318,7 +323,7 @@ class Submission:
         if (file := self.folder.open(RESULTS_FILE)) is not None:
             with file:
                 self._landing.restore(file)
-            self._has_lost_rows = manifests.speaks_of_more(self.folder, self._landing.counts())
+            self._has_lost_rows = counts_more_answers(self.folder, self._landing.counts())
 
     def _land(self) -> None:
         """Publish what was taken. Only then are its parts landed."""
@@ -329,7 +334,7 @@ class Submission:
         landed = self.ledger.with_landed(self._taken, last)
         self._tell_queued()
         with writing_to(self.folder, MANIFEST_FILE):
-            manifests.publish(self.folder, self._manifest(landed, "in_progress"))
+            write_manifest(self.folder, self._manifest(landed, "in_progress"))
         self.record.save(landed)
         self._taken.clear()
 
@@ -339,17 +344,17 @@ class Submission:
             if ended_at and part.created_at:
                 self.observer.queued(ended_at - part.created_at)
 
-    def _hand_over(self) -> Done:
+    def _hand_over(self) -> DoneStep:
         """Two-task form: everything is sent, and waiting is the sensor's job."""
         manifest = self._manifest(self.ledger, "in_progress")
-        manifests.publish(self.folder, manifest)
-        return Done(manifest)
+        write_manifest(self.folder, manifest)
+        return DoneStep(manifest)
 
-    def _end(self, failure: BatchError | None, *, permanent: bool = False) -> Done:
+    def _end(self, failure: BatchError | None, *, permanent: bool = False) -> DoneStep:
         """Give every request its last word and judge; with batches still open, land only what is there."""
         complete = not self.ledger.open_parts
-        self.record.save(self.ledger.settle())
-        manifest = publish_end(
+        self.record.save(self.ledger.archive_landed())
+        manifest = publish_final(
             self._landing,
             self.folder,
             self.policy,
@@ -357,11 +362,13 @@ class Submission:
             complete=complete,
             summarize=lambda path: self._manifest(self.ledger, "ended" if complete else "in_progress", path),
         )
-        verdict, beyond_repair = judge(self._landing, self.policy, manifest, unrepaired=self._rounds.left_out)
-        return Done(manifest, failure or verdict, permanent=permanent or (failure is None and beyond_repair))
+        verdict, beyond_repair = evaluate_outcome(
+            self._landing, self.policy, manifest, unrepaired=self._rounds.left_out
+        )
+        return DoneStep(manifest, failure or verdict, permanent=permanent or (failure is None and beyond_repair))
 
     def _manifest(self, ledger: Ledger, status: str, results_path: str | None = None) -> Manifest:
-        return manifests.summarize(
+        return summarize(
             self._landing,
             submission_id=ledger.submission_id,
             status=status,

@@ -25,7 +25,7 @@ from airflow_claude_batch.simulator.outcomes import (
     EXPIRED,
     INTERNAL_ERROR,
     SUCCEEDED,
-    Outcome,
+    ParsedResult,
 )
 from airflow_claude_batch.simulator.params import Conditions, Params
 from airflow_claude_batch.simulator.prompts import NO_CACHE_USE, CacheUse, PromptCache
@@ -56,18 +56,18 @@ class Batch:
     created_at: datetime
     requests: StoredRequests
     conditions: Conditions
-    problems: dict[int, Outcome]
+    problems: dict[int, ParsedResult]
     cached: list[int]
     attempts: list[int]
     ends_at: datetime
     unlisted_until: datetime
     unlisted_calls: int = 0
     finished_share: float = 1.0
-    unfinished: Outcome = EXPIRED
+    unfinished: ParsedResult = EXPIRED
     cancel_initiated_at: datetime | None = None
     ended_at: datetime | None = None
     deleted: bool = False
-    endings: dict[int, Outcome] = field(default_factory=dict)
+    endings: dict[int, ParsedResult] = field(default_factory=dict)
     cache_uses: dict[int, CacheUse] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     downloads: int = 0
@@ -86,7 +86,7 @@ class Batch:
         moment = self.created_at + RESULTS_KEPT
         return moment if now >= moment else None
 
-    def ending(self, position: int) -> Outcome:
+    def ending(self, position: int) -> ParsedResult:
         return self.endings.get(position, SUCCEEDED)
 
     def cache_use(self, position: int) -> CacheUse:
@@ -132,7 +132,7 @@ class Draft:
     workspace: str
     requests: StoredRequests
     conditions: Conditions
-    problems: dict[int, Outcome]
+    problems: dict[int, ParsedResult]
     cached: list[int]
     digests: list[bytes] | None = None
     unlisted_seconds: float = 0.0
@@ -275,7 +275,7 @@ class MessageBatches:
                 if batch.cancel_initiated_at is None:
                     self._schedule(batch)
 
-    def end(self, batch_id: str, *, succeeded_share: float, unfinished: Outcome = INTERNAL_ERROR) -> Batch:
+    def end(self, batch_id: str, *, succeeded_share: float, unfinished: ParsedResult = INTERNAL_ERROR) -> Batch:
         """End a batch now; the share that does not succeed gets ``unfinished``."""
         with self._lock:
             batch = self.get(batch_id, workspace=None)
@@ -304,13 +304,13 @@ class MessageBatches:
             self._use_cache(batch)
         batch.ended_at = batch.ends_at
 
-    def _scripted(self, batch: Batch, script: OutcomeScript) -> Iterable[tuple[int, Outcome]]:
+    def _scripted(self, batch: Batch, script: OutcomeScript) -> Iterable[tuple[int, ParsedResult]]:
         for position, item in enumerate(batch.requests.items()):
             if position in batch.problems:
                 continue
             said = script(item.custom_id, item.read_params(), batch.attempts[position])
             if said not in (None, "succeeded"):
-                yield position, Outcome.parse(said)
+                yield position, ParsedResult.parse(said)
 
     def _left_over(self, batch: Batch) -> list[int]:
         """The positions of the requests that are not done when the batch ends."""
@@ -339,7 +339,7 @@ class MessageBatches:
         self._plan(batch, max(ends_at, self._clock.now()), share, EXPIRED)
 
     @staticmethod
-    def _plan(batch: Batch, ends_at: datetime, finished_share: float, unfinished: Outcome) -> None:
+    def _plan(batch: Batch, ends_at: datetime, finished_share: float, unfinished: ParsedResult) -> None:
         batch.ends_at = ends_at
         batch.finished_share = finished_share
         batch.unfinished = unfinished

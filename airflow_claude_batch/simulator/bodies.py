@@ -17,7 +17,7 @@ class BodyTooLarge(Exception):  # noqa: N818  (signals a 413, not a failure)
     """More arrived than the limit allows."""
 
 
-class Spool:
+class DiskSorter:
     """Collects a body piece by piece.
 
     Above `SPILL_BYTES` it lives in a file without a name and is read through a memory map, so that
@@ -63,7 +63,7 @@ def decoded(body: Body, encoding: str | None, *, limit: int) -> Body:
 
 
 def _gunzip(body: Body, *, limit: int) -> Body:
-    spool = Spool(limit=limit)
+    spool = DiskSorter(limit=limit)
     unpacker = zlib.decompressobj(wbits=31)
     try:
         for start in range(0, len(body), _STEP_BYTES):
@@ -80,7 +80,7 @@ def _gunzip(body: Body, *, limit: int) -> Body:
     return spool.finish()
 
 
-def _unpack(unpacker: zlib._Decompress, packed: bytes, spool: Spool) -> None:
+def _unpack(unpacker: zlib._Decompress, packed: bytes, spool: DiskSorter) -> None:
     while packed and not unpacker.eof:
         spool.add(unpacker.decompress(packed, _STEP_BYTES))
         packed = unpacker.unconsumed_tail

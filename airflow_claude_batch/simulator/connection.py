@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote
 
 import h11
 
-from airflow_claude_batch.simulator.bodies import BodyTooLarge, Spool
+from airflow_claude_batch.simulator.bodies import BodyTooLarge, DiskSorter
 from airflow_claude_batch.simulator.exchange import (
     Answer,
     Body,
@@ -126,7 +126,7 @@ class Connection:
         """The body, None if it is too large; what is left of it then has not been read."""
         if int(headers.get("content-length", "0")) > limit:
             return None
-        spool = Spool(limit=limit)
+        spool = DiskSorter(limit=limit)
         try:
             while isinstance(event := await self._next_event(), h11.Data):
                 spool.add(event.data)

@@ -17,7 +17,7 @@ from airflow_claude_batch.simulator.credentials import Credentials
 from airflow_claude_batch.simulator.errors import Refusal
 from airflow_claude_batch.simulator.exchange import Answer, Body, Request, json_answer
 from airflow_claude_batch.simulator.faults import Fault
-from airflow_claude_batch.simulator.outcomes import Outcome
+from airflow_claude_batch.simulator.outcomes import ParsedResult
 from airflow_claude_batch.simulator.params import Conditions, count_problem, params_problem
 from airflow_claude_batch.simulator.prompts import prompt_tokens
 from airflow_claude_batch.simulator.replies import Replies
@@ -73,7 +73,7 @@ class Operations:
     def _draft(self, call: Call) -> Draft:
         """Everything that takes time with a large body, done before the books are touched."""
         requests = StoredRequests(call.body)
-        problems: dict[int, Outcome] = {}
+        problems: dict[int, ParsedResult] = {}
         cached: list[int] = []
         items = requests.items()
         for position, item in enumerate(items):

@@ -19,7 +19,7 @@ STOP_REASONS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ParsedResult:
     """The ending of one request.
 
     :param kind: ``succeeded``, ``errored``, ``expired`` or ``canceled``.
@@ -36,7 +36,7 @@ class Outcome:
     running: bool = False
 
     @classmethod
-    def parse(cls, script: str) -> Outcome:
+    def parse(cls, script: str) -> ParsedResult:
         """Read "succeeded", "expired", "canceled", a stop reason, "refusal:cyber" or "errored:<type>[:<message>]"."""
         kind, _, rest = script.partition(":")
         if kind == "errored":
@@ -65,17 +65,17 @@ class Outcome:
 
 _MESSAGES = {True: "Internal server error", False: "scripted"}
 
-SUCCEEDED = Outcome("succeeded")
-EXPIRED = Outcome("expired")
-CANCELED = Outcome("canceled")
-INTERNAL_ERROR = Outcome.parse("errored:api_error")
+SUCCEEDED = ParsedResult("succeeded")
+EXPIRED = ParsedResult("expired")
+CANCELED = ParsedResult("canceled")
+INTERNAL_ERROR = ParsedResult.parse("errored:api_error")
 
 
-def invalid(message: str) -> Outcome:
+def invalid(message: str) -> ParsedResult:
     """The ending of a request whose params are wrong."""
-    return Outcome("errored", error_type="invalid_request_error", message=message)
+    return ParsedResult("errored", error_type="invalid_request_error", message=message)
 
 
-def unknown_model(name: object) -> Outcome:
+def unknown_model(name: object) -> ParsedResult:
     """The ending of a request whose model does not exist or is retired."""
-    return Outcome("errored", error_type="not_found_error", message=f"model: {name}")
+    return ParsedResult("errored", error_type="not_found_error", message=f"model: {name}")

@@ -20,7 +20,7 @@ from airflow_claude_batch.simulator.conversation import (
     messages_problem,
     system_problem,
 )
-from airflow_claude_batch.simulator.outcomes import Outcome, invalid, unknown_model
+from airflow_claude_batch.simulator.outcomes import ParsedResult, invalid, unknown_model
 from airflow_claude_batch.simulator.prompts import prompt_tokens
 from airflow_claude_batch.simulator.schemas import INVALID, is_schema, schema_problem
 
@@ -89,7 +89,7 @@ class Conditions:
     now: datetime
 
 
-def params_problem(params: Params, conditions: Conditions) -> Outcome | None:
+def params_problem(params: Params, conditions: Conditions) -> ParsedResult | None:
     """How the request errors because of its params, None if it does not."""
     problem = _shape_problem(params, conditions)
     if problem is not None:
@@ -104,7 +104,7 @@ def params_problem(params: Params, conditions: Conditions) -> Outcome | None:
     return None
 
 
-def count_problem(params: Any, conditions: Conditions) -> Outcome | None:
+def count_problem(params: Any, conditions: Conditions) -> ParsedResult | None:
     """What count_tokens refuses; unlike a batch, it says so at once."""
     if not isinstance(params, dict):
         return invalid("Input should be a valid dictionary or object to extract fields from")

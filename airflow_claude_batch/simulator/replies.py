@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_claude_batch.simulator.catalogue import Model
 from airflow_claude_batch.simulator.instances import instance
-from airflow_claude_batch.simulator.outcomes import Outcome
+from airflow_claude_batch.simulator.outcomes import ParsedResult
 from airflow_claude_batch.simulator.prompts import (
     CHARACTERS_PER_TOKEN,
     CacheUse,
@@ -43,7 +43,7 @@ class Replies:
         self._script = script
 
     def message(
-        self, params: Params, n: int, *, model: Model, outcome: Outcome, cache_use: CacheUse, message_id: str
+        self, params: Params, n: int, *, model: Model, outcome: ParsedResult, cache_use: CacheUse, message_id: str
     ) -> dict[str, Any]:
         """The whole message, fields in the order of the wire."""
         fields = self._fields(params, n)
@@ -137,7 +137,7 @@ def _limited(text: str, params: Params) -> dict[str, Any]:
     return {"content": [_text(text)]}
 
 
-def _ending(outcome: Outcome, content: list[dict[str, Any]]) -> dict[str, Any]:
+def _ending(outcome: ParsedResult, content: list[dict[str, Any]]) -> dict[str, Any]:
     """The fields of a scripted stop reason."""
     fields: dict[str, Any] = {"stop_reason": outcome.stop_reason}
     match outcome.stop_reason:

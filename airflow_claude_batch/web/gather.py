@@ -45,7 +45,7 @@ class Spending:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FailedRow:
     """A row without an answer."""
 
     key: str
@@ -54,12 +54,12 @@ class Failure:
 
 
 @dataclass(slots=True)
-class Submission:
+class SubmissionSummary:
     """One manifest, and the first of its rows without an answer. ``name`` is its folder below the root."""
 
     name: str
     manifest: Manifest
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[FailedRow] = field(default_factory=list)
 
     @property
     def usd(self) -> Decimal:
@@ -94,14 +94,14 @@ class Submission:
         return self.manifest.created_at is None, self.manifest.created_at, self.name
 
 
-def gather(root: str) -> list[Submission]:
+def gather(root: str) -> list[SubmissionSummary]:
     """Every submission under a folder, oldest first.
 
     One that cannot be read is named in the log and left out: the others are worth their page.
     """
     found = []
     for name, manifest in _manifests(root):
-        submission = Submission(name, manifest)
+        submission = SubmissionSummary(name, manifest)
         try:
             _add_failures(submission)
         except (ClaudeBatchError, OSError) as error:
@@ -126,7 +126,7 @@ def _manifests(root: str) -> Iterator[tuple[str, Manifest]]:
         yield folder.removeprefix(base.lstrip("/")).removeprefix(base).strip("/") or base.rpartition("/")[2], manifest
 
 
-def _add_failures(submission: Submission) -> None:
+def _add_failures(submission: SubmissionSummary) -> None:
     if submission.manifest.results_path is None or not submission.failed:
         return
     wanted = min(FAILURES_KEPT, submission.failed)
@@ -134,6 +134,6 @@ def _add_failures(submission: Submission) -> None:
         if row.status != "succeeded":
             error = row.error or {}
             reason = ": ".join(str(part) for part in (error.get("type"), error.get("message")) if part)
-            submission.failures.append(Failure(str(row.key), row.status, reason))
+            submission.failures.append(FailedRow(str(row.key), row.status, reason))
         if len(submission.failures) == wanted:
             return

@@ -9,8 +9,8 @@ from decimal import Decimal
 from html import escape
 from typing import Final
 
-from airflow_claude_batch.batch.money.estimate import dollars
-from airflow_claude_batch.web.gather import Spending, Submission
+from airflow_claude_batch.batch.money.estimate import rounded_usd
+from airflow_claude_batch.web.gather import Spending, SubmissionSummary
 from airflow_claude_batch.web.plots import bars, shares
 
 #: Outcomes in the order of the bar, with their colors.
@@ -38,7 +38,7 @@ svg { display: block; font-size: 12px; width: 100%; height: auto } summary { cur
 """
 
 
-def render(submissions: Sequence[Submission], *, root: str, now: datetime) -> str:
+def render(submissions: Sequence[SubmissionSummary], *, root: str, now: datetime) -> str:
     """The page over some submissions. Everything that came from outside is escaped."""
     sections = [
         _head(submissions, root, now),
@@ -57,7 +57,7 @@ def render(submissions: Sequence[Submission], *, root: str, now: datetime) -> st
     )
 
 
-def _head(submissions: Sequence[Submission], root: str, now: datetime) -> str:
+def _head(submissions: Sequence[SubmissionSummary], root: str, now: datetime) -> str:
     requests = sum(submission.manifest.request_count for submission in submissions)
     tokens = Spending()
     for submission in submissions:
@@ -81,26 +81,26 @@ def _head(submissions: Sequence[Submission], root: str, now: datetime) -> str:
     )
 
 
-def _known_usd(submissions: Sequence[Submission]) -> str:
+def _known_usd(submissions: Sequence[SubmissionSummary]) -> str:
     at_least = "≥ " if any(submission.unpriced for submission in submissions) else ""
-    return f"{at_least}${dollars(sum((submission.usd for submission in submissions), Decimal(0)))}"
+    return f"{at_least}${rounded_usd(sum((submission.usd for submission in submissions), Decimal(0)))}"
 
 
-def _sum_of(submissions: Sequence[Submission], name: str) -> str:
+def _sum_of(submissions: Sequence[SubmissionSummary], name: str) -> str:
     """An amount of all manifests; where one does not know it, at least so much."""
     amounts = [(submission.manifest.cost or {}).get(name) for submission in submissions]
     known = sum((Decimal(amount) for amount in amounts if amount is not None), Decimal(0))
-    return ("≥ " if None in amounts else "") + f"${dollars(known)}"
+    return ("≥ " if None in amounts else "") + f"${rounded_usd(known)}"
 
 
-def _unpriced(submissions: Sequence[Submission]) -> str:
+def _unpriced(submissions: Sequence[SubmissionSummary]) -> str:
     models = sorted({model for submission in submissions for model in submission.unpriced})
     if not models:
         return ""
     return f"<p>No price is known for {escape(', '.join(models))}: that cost is in no sum on this page.</p>"
 
 
-def _outcomes(submissions: Sequence[Submission]) -> str:
+def _outcomes(submissions: Sequence[SubmissionSummary]) -> str:
     counts: Counter[str] = Counter()
     for submission in submissions:
         counts.update(submission.manifest.counts)
@@ -115,7 +115,7 @@ def _outcomes(submissions: Sequence[Submission]) -> str:
     return f"<h2>Outcomes</h2>{shares(present)}<p>{keys}{more}</p>"
 
 
-def _by_model(submissions: Sequence[Submission]) -> str:
+def _by_model(submissions: Sequence[SubmissionSummary]) -> str:
     models: dict[str, Spending] = {}
     for submission in submissions:
         for model, part in submission.manifest.by_model.items():
@@ -134,19 +134,19 @@ def _by_model(submissions: Sequence[Submission]) -> str:
 
 
 def _usd(amount: Decimal | None) -> str:
-    return "unknown" if amount is None else f"${dollars(amount)}"
+    return "unknown" if amount is None else f"${rounded_usd(amount)}"
 
 
-def _by_day(submissions: Sequence[Submission]) -> str:
+def _by_day(submissions: Sequence[SubmissionSummary]) -> str:
     days: dict[str, Decimal] = {}
     for submission in submissions:
         days[submission.day] = days.get(submission.day, Decimal(0)) + submission.usd
     values = {day: float(usd) for day, usd in sorted(days.items())}
-    texts = {day: f"${dollars(usd)}" for day, usd in days.items()}
+    texts = {day: f"${rounded_usd(usd)}" for day, usd in days.items()}
     return "<h2>Cost by day of submission, UTC</h2>" + bars(values, texts, label=110)
 
 
-def _slowest(submissions: Sequence[Submission]) -> str:
+def _slowest(submissions: Sequence[SubmissionSummary]) -> str:
     timed = [(submission, submission.turnaround) for submission in submissions]
     slow = sorted(((s.name, t) for s, t in timed if t is not None), key=lambda item: item[1], reverse=True)[:SLOWEST]
     values = {name: time.total_seconds() for name, time in slow}
@@ -154,7 +154,7 @@ def _slowest(submissions: Sequence[Submission]) -> str:
     return "<h2>Slowest, from submit to end</h2>" + bars(values, texts, label=520, color="#5b7fa6")
 
 
-def _all(submissions: Sequence[Submission]) -> str:
+def _all(submissions: Sequence[SubmissionSummary]) -> str:
     rows = (
         (
             submission.name,
@@ -171,7 +171,7 @@ def _all(submissions: Sequence[Submission]) -> str:
     return "<h2>Submissions</h2>" + _table(names, rows, numbers_from=2)
 
 
-def _failures(submissions: Sequence[Submission]) -> str:
+def _failures(submissions: Sequence[SubmissionSummary]) -> str:
     """Reasons by how often they are seen among the listed rows, then the rows of each submission, folded."""
     failing = [submission for submission in submissions if submission.failures]
     if not failing:
@@ -187,7 +187,7 @@ def _failures(submissions: Sequence[Submission]) -> str:
     return f"<h2>Rows without an answer</h2><p>{some}</p>{listed}" + "".join(map(_failed_rows, failing))
 
 
-def _failed_rows(submission: Submission) -> str:
+def _failed_rows(submission: SubmissionSummary) -> str:
     rows = ((row.key, row.status, row.reason) for row in submission.failures)
     of = f"{len(submission.failures):,} of " if len(submission.failures) < submission.failed else ""
     return (
@@ -196,7 +196,7 @@ def _failed_rows(submission: Submission) -> str:
     )
 
 
-def _estimated(submission: Submission) -> str:
+def _estimated(submission: SubmissionSummary) -> str:
     usd = (submission.manifest.cost or {}).get("estimated_usd")
     return _usd(None if usd is None else Decimal(usd))
 

@@ -8,23 +8,23 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
-from airflow_claude_batch._airflow import compat as _compat
+from airflow_claude_batch._airflow import compat
 from airflow_claude_batch._airflow.compat import BaseOperator, Context, supervisor_call
 
 
-@pytest.mark.parametrize("name", _compat.__all__)
+@pytest.mark.parametrize("name", compat.__all__)
 def test_every_name_exists_on_this_airflow(name: str) -> None:
-    assert getattr(_compat, name) is not None
+    assert getattr(compat, name) is not None
 
 
 def test_unknown_name_is_refused() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Nonsense'"):
-        _compat.Nonsense  # noqa: B018  (reading it is the test)
+        compat.Nonsense  # noqa: B018  (reading it is the test)
 
 
 def test_failures_of_one_home_are_airflow_exceptions() -> None:
-    family = (_compat.AirflowFailException, _compat.AirflowSkipException, _compat.TaskDeferralTimeout)
-    assert all(issubclass(each, _compat.AirflowException) for each in family)
+    family = (compat.AirflowFailException, compat.AirflowSkipException, compat.TaskDeferralTimeout)
+    assert all(issubclass(each, compat.AirflowException) for each in family)
 
 
 def test_supervisor_call_runs_in_another_thread_and_hands_over_arguments() -> None:
@@ -77,7 +77,7 @@ def test_canceled_supervisor_call_completes_and_the_cancel_message_survives() ->
             await task
         assert not completed.is_set()
         go_on.set()
-        await asyncio.gather(*_compat._in_flight)
+        await asyncio.gather(*compat._in_flight)
         return caught.value.args
 
     assert asyncio.run(cancel_half_way()) == ("by a user",)
@@ -96,8 +96,8 @@ def test_task_state_store_is_there_exactly_when_we_say_so(run_dag: Callable[...,
         Look(task_id="look")
     run_dag(dag)
 
-    assert seen == [_compat.TASK_STATE_STORE_SUPPORTED]
+    assert seen == [compat.TASK_STATE_STORE_SUPPORTED]
 
 
 def test_on_kill_is_there_exactly_when_we_say_so() -> None:
-    assert hasattr(_compat.BaseTrigger, "on_kill") == _compat.ON_KILL_SUPPORTED
+    assert hasattr(compat.BaseTrigger, "on_kill") == compat.ON_KILL_SUPPORTED

@@ -74,7 +74,7 @@ def test_openlineage_gets_the_rows_and_the_summary(path: str, namespace: str, na
     pytest.importorskip("airflow.providers.openlineage.extractors")
     task = LineageMixin()
     counts = {"succeeded": 2, "missing": 1}
-    task._concluded = Manifest(
+    task._manifest = Manifest(
         submission_id="s", status="ended", batch_ids=[], request_count=3, counts=counts, results_path=path
     )
 
@@ -89,7 +89,7 @@ def test_openlineage_gets_the_rows_and_the_summary(path: str, namespace: str, na
 def test_openlineage_gets_no_dataset_of_a_submission_that_is_on_its_way() -> None:
     pytest.importorskip("airflow.providers.openlineage.extractors")
     task = LineageMixin()
-    task._concluded = Manifest(
+    task._manifest = Manifest(
         submission_id="s",
         status="in_progress",
         batch_ids=["b"],

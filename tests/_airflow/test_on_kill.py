@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from airflow_fixtures import KEY
 
-from airflow_claude_batch._airflow.on_kill import UnderWay
+from airflow_claude_batch._airflow.on_kill import RunningWork
 from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.simulator import Simulator
@@ -48,7 +48,7 @@ def test_batches_are_canceled_only_when_their_task_was_ended_by_hand(
         batch = client.create_batch(json.dumps({"requests": [REQUEST]}).encode())
     work = Work((batch.id,))
 
-    UnderWay(work, config, is_wanted).kill(cancel=True)
+    RunningWork(work, config, is_wanted).kill(cancel=True)
 
     assert work.stopped
     assert simulator.calls()["cancel"] == cancels

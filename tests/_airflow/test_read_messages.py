@@ -17,7 +17,7 @@ from airflow_fixtures import KEY
 from stores import BlockStore
 
 from airflow_claude_batch._airflow.read_messages import write_input
-from airflow_claude_batch._airflow.rendering import Unshown
+from airflow_claude_batch._airflow.rendering import HiddenValue
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.exceptions import ConfigurationError, InputError, InvalidMessageError
 from airflow_claude_batch.hooks import ClaudeHook
@@ -54,7 +54,7 @@ def prompts(params: list[dict[str, Any]]) -> list[Any]:
         pytest.param(("a", "b"), id="tuple"),
         pytest.param(iter(["a", "b"]), id="iterator"),
         pytest.param({"a": 1, "b": 2}.keys(), id="view"),
-        pytest.param(Unshown(["a", "b"], "from a template"), id="rendered"),
+        pytest.param(HiddenValue(["a", "b"], "from a template"), id="rendered"),
     ],
 )
 def test_elements_of_any_iterable_are_read(messages: Any, hook: ClaudeHook) -> None:
@@ -196,7 +196,7 @@ def test_arguments_reach_every_request(hook: ClaudeHook) -> None:
         ["a"],
         model="claude-sonnet-5",
         max_tokens="100",
-        system=Unshown("be brief", "the system prompt"),
+        system=HiddenValue("be brief", "the system prompt"),
         request_params={"metadata": {"user_id": "u"}},
     )
 

@@ -11,7 +11,7 @@ import jinja2
 import pytest
 from airflow.sdk import DAG, ObjectStoragePath, Param, task
 
-from airflow_claude_batch._airflow.rendering import Unshown, has_marks, plain
+from airflow_claude_batch._airflow.rendering import HiddenValue, has_templates, unwrap
 from airflow_claude_batch.operators import SendMessageBatchOperator
 
 NATIVE = pytest.mark.parametrize("native", [False, True], ids=["text DAG", "native DAG"])
@@ -86,7 +86,7 @@ def rendered(messages: Any, *, native: bool = False, env: jinja2.Environment | N
     ],
 )
 def test_literal_elements_are_rendered_as_text_whatever_the_dag_says(written: Any, expected: Any, native: bool) -> None:
-    assert plain(rendered(written, native=native).messages) == expected
+    assert unwrap(rendered(written, native=native).messages) == expected
 
 
 @NATIVE
@@ -102,25 +102,25 @@ def test_literal_elements_are_rendered_as_text_whatever_the_dag_says(written: An
 def test_template_string_gives_the_native_object_whatever_the_dag_says(
     template: str, expected: Any, native: bool
 ) -> None:
-    assert plain(rendered(template, native=native).messages) == expected
+    assert unwrap(rendered(template, native=native).messages) == expected
 
 
 @NATIVE
 def test_data_that_a_template_string_brings_is_not_rendered(native: bool) -> None:
-    assert "{{ 1 + 1 }}" in plain(rendered("{{ items }}", native=native).messages)
+    assert "{{ 1 + 1 }}" in unwrap(rendered("{{ items }}", native=native).messages)
 
 
 @NATIVE
 def test_another_task_s_output_is_not_rendered(native: bool) -> None:
     data = ["{{ 1 + 1 }}", {"prompt": "{% raise %}"}, "42"]
 
-    assert plain(rendered(Upstream(data), native=native).messages) is data
+    assert unwrap(rendered(Upstream(data), native=native).messages) is data
 
 
 def test_another_task_s_output_within_a_literal_list_is_not_rendered_and_its_neighbours_are() -> None:
     data = {"key": "x", "prompt": "{{ 1 + 1 }}"}
 
-    assert plain(rendered([Upstream(data), "on {{ ds }}"]).messages) == [data, "on 2026-11-22"]
+    assert unwrap(rendered([Upstream(data), "on {{ ds }}"]).messages) == [data, "on 2026-11-22"]
 
 
 def test_name_that_does_not_exist_fails_the_rendering() -> None:
@@ -144,7 +144,7 @@ def test_literal_of_the_dag_is_left_as_it_was_written() -> None:
     ],
 )
 def test_path_of_a_file_stays_a_path_whether_the_file_is_there_or_not(path: Any) -> None:
-    assert plain(rendered(path).messages) == path
+    assert unwrap(rendered(path).messages) == path
 
 
 def test_other_fields_are_rendered_as_airflow_does() -> None:
@@ -159,7 +159,7 @@ def test_other_fields_are_rendered_as_airflow_does() -> None:
 
     assert operator.model == "claude-haiku-5-5"
     assert operator.max_tokens == "42"
-    assert plain(operator.system) == "It is 2026-11-22."
+    assert unwrap(operator.system) == "It is 2026-11-22."
     assert operator.request_params == {"metadata": {"user_id": "2026-11-22"}}
     assert operator.results_path == "/data/2026-11-22"
 
@@ -168,7 +168,7 @@ def test_other_fields_are_rendered_as_airflow_does() -> None:
 def test_text_without_marks_stays_text_in_every_field(native: bool) -> None:
     operator = rendered(["x"], native=native, system="[1]", request_params={"stop_sequences": ["42", "None"]})
 
-    assert plain(operator.system) == "[1]"
+    assert unwrap(operator.system) == "[1]"
     assert operator.request_params == {"stop_sequences": ["42", "None"]}
 
 
@@ -189,7 +189,7 @@ def test_text_without_marks_stays_text_in_every_field(native: bool) -> None:
     ],
 )
 def test_marks_are_found_wherever_they_are_rendered(content: Any, marked: bool) -> None:
-    assert has_marks(content) is marked
+    assert has_templates(content) is marked
 
 
 # ---------------------------------------------------------------- what it costs
@@ -199,14 +199,14 @@ MANY = [{"key": number, "prompt": "{{ 1 + 1 }}"} for number in range(100_000)]
 
 
 def test_100_000_elements_from_upstream_compile_no_template(compiled: type[CountingEnvironment]) -> None:
-    assert plain(rendered(Upstream(MANY), env=CountingEnvironment()).messages) is MANY
+    assert unwrap(rendered(Upstream(MANY), env=CountingEnvironment()).messages) is MANY
     assert compiled.compiled == 0
 
 
 def test_100_000_literal_elements_without_marks_compile_no_template(compiled: type[CountingEnvironment]) -> None:
     literal = [{"key": number, "prompt": "hello"} for number in range(100_000)]
 
-    assert plain(rendered(literal, env=CountingEnvironment()).messages) is literal
+    assert unwrap(rendered(literal, env=CountingEnvironment()).messages) is literal
     assert compiled.compiled == 0
 
 
@@ -228,10 +228,10 @@ def test_literal_elements_compile_what_has_marks(compiled: type[CountingEnvironm
     ],
 )
 def test_unshown_value_tells_its_size_and_origin(value: Any, shown: str) -> None:
-    unshown = Unshown(value, "from upstream")
+    unshown = HiddenValue(value, "from upstream")
 
     assert unshown.serialize() == str(unshown) == shown
-    assert plain(unshown) is value
+    assert unwrap(unshown) is value
     assert "secret" not in repr(unshown)
 
 

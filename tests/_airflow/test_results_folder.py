@@ -16,7 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from workbench import Workbench
 
-from airflow_claude_batch._airflow.results_folder import folder_at, own_folder, parent_of, results_root, submission_id
+from airflow_claude_batch._airflow.results_folder import (
+    folder_at,
+    folder_of_file,
+    results_root,
+    submission_folder,
+    submission_id,
+)
 from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
 from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.operators import SendMessageBatchOperator
@@ -63,7 +69,7 @@ def memory() -> Iterator[MemoryFileSystem]:
     ],
 )
 def test_folder_of_a_task_instance_is_named_after_it(ti: TaskInstance, path: str, tmp_path: Path) -> None:
-    folder = own_folder(f"{tmp_path}/", ti)
+    folder = submission_folder(f"{tmp_path}/", ti)
 
     assert isinstance(folder, LocalFolder)
     assert folder.path == tmp_path / path
@@ -76,7 +82,7 @@ NAMES = st.text(min_size=1, max_size=20) | st.text("ä漢😀", min_size=30, max
     first=st.tuples(NAMES, NAMES, NAMES, st.integers(-1, 5)), second=st.tuples(NAMES, NAMES, NAMES, st.integers(-1, 5))
 )
 def test_folders_never_leave_the_root_and_no_two_tasks_share_one(first: Any, second: Any) -> None:
-    folders = [own_folder("/root", TaskInstance(*names)) for names in (first, second)]
+    folders = [submission_folder("/root", TaskInstance(*names)) for names in (first, second)]
 
     for folder, names in zip(folders, (first, second), strict=True):
         assert isinstance(folder, LocalFolder)
@@ -91,7 +97,7 @@ def test_folders_never_leave_the_root_and_no_two_tasks_share_one(first: Any, sec
 
 def test_folder_of_ids_in_another_script_can_be_made(tmp_path: Path) -> None:
     """Airflow takes 250 letters of any script, disks take 255 bytes."""
-    folders = [own_folder(str(tmp_path), TaskInstance(dag_id="漢" * 249 + last)) for last in "字語"]
+    folders = [submission_folder(str(tmp_path), TaskInstance(dag_id="漢" * 249 + last)) for last in "字語"]
     for folder in folders:
         folder.check_writable()
 
@@ -137,7 +143,7 @@ def test_other_uris_are_folders_in_a_store_under_the_author_s_name(memory: Memor
     assert folder.uri("a.json") == "memory://bucket/batches/a.json"
     with folder.writing("a.json") as file:
         file.write(b"x")
-    again, name = parent_of("memory://bucket/batches/a.json")
+    again, name = folder_of_file("memory://bucket/batches/a.json")
     found = again.open(name)
     assert found is not None
     with found:
@@ -145,9 +151,9 @@ def test_other_uris_are_folders_in_a_store_under_the_author_s_name(memory: Memor
 
 
 def test_file_has_a_parent_wherever_it_is() -> None:
-    assert parent_of("/data/x/results.jsonl")[1] == "results.jsonl"
-    assert parent_of("/data/x/results.jsonl")[0].uri("b") == "/data/x/b"
-    assert parent_of("results.jsonl")[0].uri("b") == "b"
+    assert folder_of_file("/data/x/results.jsonl")[1] == "results.jsonl"
+    assert folder_of_file("/data/x/results.jsonl")[0].uri("b") == "/data/x/b"
+    assert folder_of_file("results.jsonl")[0].uri("b") == "b"
 
 
 def test_scheme_that_no_provider_serves_is_refused_with_the_remedy() -> None:

@@ -18,12 +18,12 @@ from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.collection import Collection
 from airflow_claude_batch.batch.input.elements import Defaults, read_request
-from airflow_claude_batch.batch.input.request_file import CreateBody, Requests, write_requests
-from airflow_claude_batch.batch.land import download as collect
-from airflow_claude_batch.batch.land import manifest
+from airflow_claude_batch.batch.input.request_file import CreateBody, RequestFile, write_requests
+from airflow_claude_batch.batch.land.download import TRIES
+from airflow_claude_batch.batch.land.manifest import Manifest, load_manifest, write_manifest
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.steps import Done, Waiting
+from airflow_claude_batch.batch.steps import DoneStep, WaitStep
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import (
     AuthenticationError,
@@ -78,8 +78,8 @@ class Bench:
         with self.requests() as requests:
             return self.client.create_batch(CreateBody(requests, range(len(messages)), "0123456789ab")).id
 
-    def requests(self) -> Requests:
-        return Requests(self.path / "requests.jsonl")
+    def requests(self) -> RequestFile:
+        return RequestFile(self.path / "requests.jsonl")
 
     def collection(
         self, *batch_ids: str, own: bool = False, minutes: float = 60, policy: Policy | None = None
@@ -97,10 +97,10 @@ class Bench:
             sleep=self.pauses.append,
         )
 
-    def land(self, *batch_ids: str, **how: Any) -> Done:
+    def land(self, *batch_ids: str, **how: Any) -> DoneStep:
         """Land batches that have ended."""
         step = self.collection(*batch_ids, **how).advance()
-        assert isinstance(step, Done), step
+        assert isinstance(step, DoneStep), step
         return step
 
 
@@ -135,7 +135,7 @@ def test_running_batches_are_waited_for_and_nothing_is_landed(make: Callable[...
     collection = bench.collection(first, second)
     step = collection.advance()
 
-    assert isinstance(step, Waiting)
+    assert isinstance(step, WaitStep)
     assert (step.batch_ids, step.wait_for, step.until) == ((second,), "all", collection.deadline)
     assert step.open_batch_ids == (first, second)
     assert list(bench.path.iterdir()) == []
@@ -146,7 +146,7 @@ def test_requests_are_not_read_before_everything_has_ended(make: Callable[..., B
     batch = bench.own("a")
     (bench.path / "requests.jsonl").unlink()
 
-    assert isinstance(bench.collection(batch, own=True).advance(), Waiting)
+    assert isinstance(bench.collection(batch, own=True).advance(), WaitStep)
 
 
 @pytest.mark.parametrize(
@@ -164,15 +164,15 @@ def test_requests_are_not_read_before_everything_has_ended(make: Callable[..., B
 def test_outage_is_waited_out(fault: Fault, make: Callable[..., Bench]) -> None:
     bench = make(batch_seconds=0)
     batch = bench.foreign("a")
-    bench.simulator.inject(msgspec.structs.replace(fault, times=collect.TRIES))
+    bench.simulator.inject(msgspec.structs.replace(fault, times=TRIES))
     collection = bench.collection(batch)
     step = collection.advance()
 
-    assert isinstance(step, Waiting)
+    assert isinstance(step, WaitStep)
     assert step.batch_ids == ()
     assert step.until == bench.clock.now() + timedelta(minutes=1)
     bench.simulator.clear_faults()
-    assert isinstance(collection.advance(), Done)
+    assert isinstance(collection.advance(), DoneStep)
 
 
 def test_outage_at_the_end_of_the_time_fails_without_claiming_that_anything_is_lost(make: Callable[..., Bench]) -> None:
@@ -206,7 +206,7 @@ def test_own_rows_come_in_input_order_under_the_author_s_keys(make: Callable[...
     assert done.manifest.counts["succeeded"] == 3
     assert [row["key"] for row in bench.rows] == ["x", 1, {"y": 1}]
     assert done.manifest.responses == bench.rows
-    assert manifest.published(bench.folder) == msgspec.structs.replace(done.manifest, responses=None)
+    assert load_manifest(bench.folder) == msgspec.structs.replace(done.manifest, responses=None)
 
 
 def test_foreign_rows_of_several_batches_are_all_there(make: Callable[..., Bench]) -> None:
@@ -247,7 +247,7 @@ def test_operator_s_estimate_and_dates_stay_in_the_manifest(make: Callable[..., 
         created_at=early,
     )
     (bench.path / "results.jsonl").unlink()
-    manifest.publish(bench.folder, handed_over)
+    write_manifest(bench.folder, handed_over)
     done = bench.land(batch, own=True)
 
     assert done.manifest.estimate == estimate
@@ -301,9 +301,9 @@ def test_rows_that_were_removed_are_fetched_again(own: bool, make: Callable[...,
 def test_batch_that_the_operator_has_dropped_is_not_waited_for(make: Callable[..., Bench]) -> None:
     bench = make(batch_seconds=0)
     batch = bench.own("a")
-    manifest.publish(
+    write_manifest(
         bench.folder,
-        manifest.Manifest(
+        Manifest(
             submission_id="s",
             status="in_progress",
             batch_ids=["msgbatch_lost", batch],
@@ -381,9 +381,9 @@ def test_single_not_found_is_waited_out(make: Callable[..., Bench]) -> None:
     bench.simulator.inject(Fault(do="not_found_blip", on="retrieve"))
     collection = bench.collection(batch)
 
-    assert isinstance(collection.advance(), Waiting)
+    assert isinstance(collection.advance(), WaitStep)
     assert set(collection.not_found) == {batch}
-    assert isinstance(collection.advance(), Done)
+    assert isinstance(collection.advance(), DoneStep)
     assert collection.not_found == {}
 
 
@@ -408,7 +408,7 @@ def test_batch_whose_results_are_gone_is_named(make: Callable[..., Bench]) -> No
 
 def test_giving_up_names_the_batch(make: Callable[..., Bench]) -> None:
     with pytest.raises(SubmissionUnknownError, match=r"msgbatch_1 \(never seen\)"):
-        make().collection("msgbatch_1").give_up_on("msgbatch_1", "never seen")
+        make().collection("msgbatch_1").mark_lost("msgbatch_1", "never seen")
 
 
 # ---------------------------------------------------------------- fetching
@@ -517,5 +517,5 @@ def test_collection_sends_nothing_and_may_be_told_to_stop(make: Callable[..., Be
     collection.stop()
 
     assert collection.open_batch_ids == (batch,)
-    assert isinstance(collection.advance(), Waiting)
+    assert isinstance(collection.advance(), WaitStep)
     assert bench.simulator.calls()["create"] == 1

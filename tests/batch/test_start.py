@@ -13,17 +13,15 @@ import msgspec
 import pytest
 from submission_world import World
 
-from airflow_claude_batch.batch import start as opening
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.elements import Request
-from airflow_claude_batch.batch.input.request_file import Requests, write_requests
-from airflow_claude_batch.batch.land import manifest
-from airflow_claude_batch.batch.ledger import ledger as ledgers
+from airflow_claude_batch.batch.input.request_file import RequestFile, write_requests
+from airflow_claude_batch.batch.land.manifest import Manifest, write_manifest
 from airflow_claude_batch.batch.ledger.ledger import Part
-from airflow_claude_batch.batch.ledger.record import Record
+from airflow_claude_batch.batch.ledger.record import Record, load_ledger, save_ledger
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.start import Attempt
+from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import (
     ConfigurationError,
@@ -51,12 +49,12 @@ class Task:
     @contextmanager
     def begin(
         self, *contents: Any, generation: int = 0, reuse_answers: bool = True, now: datetime = NOW
-    ) -> Iterator[tuple[Record, Requests]]:
+    ) -> Iterator[tuple[Record, RequestFile]]:
         self.tries += 1
         requests = [Request(index, index, {"content": content}) for index, content in enumerate(contents)]
         scratch = self.path / str(self.tries)
         scratch.mkdir()
-        record, opened = opening.begin(
+        record, opened = begin_attempt(
             self.store,
             self.folder,
             Attempt(submission_id="s", try_number=self.tries, generation=generation, now=now),
@@ -70,12 +68,12 @@ class Task:
     def ended(self, *contents: Any, parts: tuple[Part, ...] = (), **fields: Any) -> str:
         """An attempt that has come to this; gives its name."""
         with self.begin(*contents) as (record, _):
-            ledgers.save(self.store, msgspec.structs.replace(record.ledger, parts=parts, **fields))
+            save_ledger(self.store, msgspec.structs.replace(record.ledger, parts=parts, **fields))
             return record.ledger.attempt
 
-    def resume(self, *, try_number: int | None = None, generation: int = 0) -> tuple[Record, Requests] | None:
+    def resume(self, *, try_number: int | None = None, generation: int = 0) -> tuple[Record, RequestFile] | None:
         attempt = Attempt(submission_id="s", try_number=try_number or self.tries, generation=generation, now=LATER)
-        return opening.resume(self.store, self.folder, attempt, self.path)
+        return resume_attempt(self.store, self.folder, attempt, self.path)
 
     def write(self, name: str, data: bytes) -> None:
         storage.write(self.folder, name, data)
@@ -110,13 +108,13 @@ LANDED = part("landed", "b0", landed=True)
 
 def test_first_attempt_writes_the_requests_and_owns_an_empty_ledger(task: Task) -> None:
     with task.begin("a", "b") as (record, requests):
-        assert record.ledger == ledgers.load(task.store)
+        assert record.ledger == load_ledger(task.store)
         assert record.ledger.input_digest == requests.digest
         assert (record.ledger.attempt_began_at, record.ledger.try_number, record.ledger.parts) == (NOW, 1, ())
         record.check_ownership()
 
     assert task.files == ["ledger", "requests.jsonl"]
-    with Requests(task.folder.path / "requests.jsonl") as read:
+    with RequestFile(task.folder.path / "requests.jsonl") as read:
         assert read.digest == requests.digest
 
 
@@ -158,7 +156,13 @@ def test_ledger_that_cannot_be_read_stops_before_anything_is_written(task: Task)
 
 def test_next_attempt_of_the_same_input_takes_everything_over(task: Task) -> None:
     earlier = task.ended(
-        "a", parts=(OPEN, INTENT, LANDED), settled=("b",), dropped=("d",), created_at=NOW, round=1, timed_out=True
+        "a",
+        parts=(OPEN, INTENT, LANDED),
+        archived_batch_ids=("b",),
+        dropped=("d",),
+        created_at=NOW,
+        round=1,
+        timed_out=True,
     )
     task.write("results.jsonl", b"")
     with task.begin("a", now=LATER) as (record, _):
@@ -166,7 +170,7 @@ def test_next_attempt_of_the_same_input_takes_everything_over(task: Task) -> Non
 
     assert ledger.attempt != earlier
     assert ledger.parts == (OPEN, INTENT)
-    assert (ledger.settled, ledger.dropped) == (("b", "b0"), ("d",))
+    assert (ledger.archived_batch_ids, ledger.dropped) == (("b", "b0"), ("d",))
     assert (ledger.created_at, ledger.attempt_began_at) == (NOW, LATER)
     assert (ledger.round, ledger.timed_out) == (0, False)
 
@@ -182,9 +186,9 @@ def test_earlier_attempt_that_still_lives_owns_the_submission_no_more(task: Task
 def test_what_the_sensor_has_landed_is_not_expected_again(task: Task) -> None:
     task.ended("a", parts=(OPEN, part("open2", "b2")))
     task.write("results.jsonl", b"")
-    manifest.publish(
+    write_manifest(
         task.folder,
-        manifest.Manifest(
+        Manifest(
             submission_id="s",
             status="in_progress",
             batch_ids=["b1", "b2"],
@@ -196,7 +200,7 @@ def test_what_the_sensor_has_landed_is_not_expected_again(task: Task) -> None:
     )
     with task.begin("a") as (record, _):
         assert record.ledger.open_batch_ids == ("b2",)
-        assert record.ledger.settled == ("b1",)
+        assert record.ledger.archived_batch_ids == ("b1",)
 
 
 def test_requests_that_were_damaged_are_written_again(task: Task) -> None:
@@ -205,7 +209,7 @@ def test_requests_that_were_damaged_are_written_again(task: Task) -> None:
     with task.begin("a") as (_, requests):
         pass
 
-    with Requests(task.folder.path / "requests.jsonl") as read:
+    with RequestFile(task.folder.path / "requests.jsonl") as read:
         assert read.digest == requests.digest
 
 
@@ -219,7 +223,7 @@ def test_open_batches_of_an_input_that_shares_content_are_waited_for(task: Task)
         ledger = record.ledger
 
     assert [(item.token, item.answers) for item in ledger.parts] == [("open", "moved"), ("intent", "moved")]
-    assert (ledger.settled, ledger.dropped) == (("b0",), ("d",))
+    assert (ledger.archived_batch_ids, ledger.dropped) == (("b0",), ("d",))
     assert storage.read(task.folder, "results.jsonl") == b"row\n"
 
 
@@ -258,13 +262,13 @@ def test_rows_of_an_earlier_input_are_kept_under_a_name_of_their_own(task: Task)
 
 
 def test_clear_that_pays_anew_takes_nothing_over_but_what_is_to_be_stopped(task: Task) -> None:
-    earlier = task.ended("a", parts=(OPEN, LANDED), settled=("b",))
+    earlier = task.ended("a", parts=(OPEN, LANDED), archived_batch_ids=("b",))
     task.write("results.jsonl", b"row\n")
     with task.begin("a", generation=1, reuse_answers=False) as (record, _):
         ledger = record.ledger
 
     assert [(item.token, item.answers) for item in ledger.parts] == [("open", "unwanted")]
-    assert ledger.settled == ()
+    assert ledger.archived_batch_ids == ()
     assert storage.read(task.folder, "results.jsonl") == b""
     assert storage.read(task.folder, f"results-{earlier}.jsonl") == b"row\n"
 
@@ -296,14 +300,14 @@ def test_first_run_that_pays_anew_sets_aside_what_it_finds(task: Task) -> None:
 
 
 def test_batches_whose_rows_are_gone_are_expected_again(task: Task) -> None:
-    task.ended("a", parts=(OPEN, LANDED), settled=("b",), dropped=("d",))
+    task.ended("a", parts=(OPEN, LANDED), archived_batch_ids=("b",), dropped=("d",))
     with task.begin("a") as (record, _):
         ledger = record.ledger
 
     assert ledger.open_batch_ids == ("b", "b0", "b1")
     assert [item.answers for item in ledger.parts] == ["moved", "moved", "ours"]
     assert len({item.token for item in ledger.parts}) == 3
-    assert (ledger.settled, ledger.dropped) == ((), ("d",))
+    assert (ledger.archived_batch_ids, ledger.dropped) == ((), ("d",))
 
 
 @pytest.fixture
@@ -407,4 +411,4 @@ def test_ledger_that_cannot_be_read_is_not_begun_anew(task: Task) -> None:
     task.write("ledger-9-a.json", b"{")
 
     with pytest.raises(SubmissionRecordError):
-        opening.resume(FolderLedgerStore(task.folder), task.folder, ATTEMPT, task.path)
+        resume_attempt(FolderLedgerStore(task.folder), task.folder, ATTEMPT, task.path)

@@ -15,7 +15,7 @@ from submission_world import TEN, World
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.elements import Defaults
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.steps import Done
+from airflow_claude_batch.batch.steps import DoneStep
 from airflow_claude_batch.batch.storage import ObjectFolder
 from airflow_claude_batch.exceptions import ClaudeBatchError
 from airflow_claude_batch.simulator import ManualClock, Simulator
@@ -90,7 +90,7 @@ def test_one_failure_of_the_store_at_any_moment_costs_a_retry_and_no_money(kind:
         path = tmp_path / str(number)
         path.mkdir()
         world = world_of(path, FailingStore(kind, {number}))
-        done: Done | None = None
+        done: DoneStep | None = None
         for _ in range(3):
             try:
                 done = world.run(TEN, POLICY)
@@ -119,7 +119,7 @@ def test_store_that_stays_down_while_answers_are_landed_is_waited_for_and_said(
         before = world.rows
         step = submission.advance()
 
-        assert not isinstance(step, Done)
+        assert not isinstance(step, DoneStep)
         assert step.until - world.clock.now() <= POLICY.timeout
         assert world.rows == before == []
         assert re.search(r"s3://bucket/run/results\.jsonl could not be written .* pays nothing", caplog.text)
@@ -143,7 +143,7 @@ def test_canary_whose_answer_could_not_be_landed_at_first_is_not_sent_again(
         submission.advance()
         failing.failing = {failing.calls + 1, failing.calls + 2}
         world.clock.advance(100)
-        assert not isinstance(submission.advance(), Done)
+        assert not isinstance(submission.advance(), DoneStep)
 
         done = world.finish(submission)
 
@@ -160,7 +160,7 @@ def test_full_temporary_folder_is_waited_for_and_said(tmp_path: Path, caplog: py
         with small_disk(100_000):
             step = submission.advance()
 
-        assert not isinstance(step, Done)
+        assert not isinstance(step, DoneStep)
         assert world.rows == []
         assert re.search(r"temporary folder .* in TMPDIR.* pays nothing", caplog.text)
 

@@ -14,7 +14,7 @@ from submission_world import TEN, World, fails_first, make_world
 from airflow_claude_batch.batch.input.elements import Defaults
 from airflow_claude_batch.batch.input.output_schema import read_schema
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.steps import Waiting
+from airflow_claude_batch.batch.steps import WaitStep
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import (
     BatchIncompleteError,
@@ -61,7 +61,7 @@ def test_a_full_queue_lets_the_rest_wait_until_a_part_has_ended(tmp_path: Path) 
     done = world.run(TEN, PARTS)
 
     assert done.failure is None
-    assert any(isinstance(step, Waiting) and step.wait_for == "any" for step in world.steps)
+    assert any(isinstance(step, WaitStep) and step.wait_for == "any" for step in world.steps)
     assert world.billed == 10
 
 
@@ -353,7 +353,7 @@ def test_batches_are_deleted_only_when_the_landed_rows_read_back_as_they_were(tm
         for _ in range(4):
             step = submission.advance()
             world.clock.advance(100)
-        assert isinstance(step, Waiting)
+        assert isinstance(step, WaitStep)
         assert not world.simulator.books()["batches"][0]["deleted"]
 
         folder.losing = False
@@ -445,7 +445,7 @@ def test_batch_that_is_not_waited_for_cannot_be_lost(on_lost: Any, tmp_path: Pat
     with world.attempt(TEN, Policy(on_lost=on_lost)) as submission:
         submission.advance()
         before = submission.ledger
-        submission.give_up_on("msgbatch_of_somebody", "not found")
+        submission.mark_lost("msgbatch_of_somebody", "not found")
 
         assert submission.ledger == before
 

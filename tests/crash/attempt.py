@@ -23,19 +23,19 @@ from crash.effects import (
     Trap,
 )
 
-from airflow_claude_batch._airflow.on_kill import UnderWay
+from airflow_claude_batch._airflow.on_kill import RunningWork
 from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
-from airflow_claude_batch.batch import start as opening
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import write_requests
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.steps import Done
+from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
+from airflow_claude_batch.batch.steps import DoneStep
 from airflow_claude_batch.batch.submission import Submission
-from airflow_claude_batch.batch.wait import blocking as waiting
-from airflow_claude_batch.batch.wait.wait_result import Wake
+from airflow_claude_batch.batch.wait.blocking import wait_for_batches
+from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.exceptions import BatchError
 
 PRICES = PriceTable.load()
@@ -96,7 +96,7 @@ def run(spec: Spec) -> None:
     effects.step("started", changes=False)
     try:
         with tempfile.TemporaryDirectory(dir=spec.home) as scratch, _opened(spec, effects, Path(scratch)) as submission:
-            report = _carry_on(spec, submission)
+            report = _run(spec, submission)
     except Exception as error:
         report = {"kind": "error", "type": type(error).__name__, "message": str(error)}
     draft = spec.report.with_suffix(f".{os.getpid()}")
@@ -111,18 +111,16 @@ def _opened(spec: Spec, effects: Effects, scratch: Path) -> Iterator[Submission]
     folder = folder_class(spec.folder, effects)
     plain: LedgerStore = FolderLedgerStore(folder)
     store = SteppedStore(plain if spec.store == "folder" else StateLedgerStore(spec.state_store, folder), effects)
-    attempt = opening.Attempt(
-        submission_id="s", try_number=spec.try_number, generation=spec.generation, now=clock.now()
-    )
+    attempt = Attempt(submission_id="s", try_number=spec.try_number, generation=spec.generation, now=clock.now())
 
     def write(file: IO[bytes]) -> int:
         return write_requests(
             (Request(n, key, params(prompt)) for n, (key, prompt) in enumerate(spec.prompts.items())), file
         )
 
-    opened = opening.resume(store, folder, attempt, scratch) if spec.wake is not None else None
+    opened = resume_attempt(store, folder, attempt, scratch) if spec.wake is not None else None
     if opened is None:
-        opened = opening.begin(store, folder, attempt, write, scratch, reuse_answers=spec.reuse_answers)
+        opened = begin_attempt(store, folder, attempt, write, scratch, reuse_answers=spec.reuse_answers)
     record, requests = opened
     config = ClientConfig(
         credentials=ApiKey("sk-test"),
@@ -141,19 +139,19 @@ def _opened(spec: Spec, effects: Effects, scratch: Path) -> Iterator[Submission]
             prices=PRICES,
             clock=clock.now,
             sleep=clock.sleep,
-            advisor=client,
+            estimate_client=client,
         )
-        effects.on_term = lambda: UnderWay(submission, config, lambda: False).kill(cancel=True)
+        effects.on_term = lambda: RunningWork(submission, config, lambda: False).kill(cancel=True)
         yield submission
 
 
-def _carry_on(spec: Spec, submission: Submission) -> dict[str, Any]:
+def _run(spec: Spec, submission: Submission) -> dict[str, Any]:
     clock = SharedClock(spec.home / "clock")
     if spec.wake is not None:
-        _heed(Wake.from_event(spec.wake), submission)
+        _heed(WaitResult.from_event(spec.wake), submission)
     while True:
         step = submission.advance()
-        if isinstance(step, Done):
+        if isinstance(step, DoneStep):
             failure = step.failure and {"type": type(step.failure).__name__, "message": str(step.failure)}
             return {
                 "kind": "done",
@@ -171,15 +169,15 @@ def _carry_on(spec: Spec, submission: Submission) -> dict[str, Any]:
         _heed(wait(submission.client, step.batch_ids, step.wait_for, step.until, clock), submission)
 
 
-def wait(client: ClaudeClient, batch_ids: Sequence[str], wait_for: Any, until: Any, clock: SharedClock) -> Wake:
-    return waiting.wait(client, batch_ids, wait_for=wait_for, until=until, clock=clock.now, sleep=clock.sleep)
+def wait(client: ClaudeClient, batch_ids: Sequence[str], wait_for: Any, until: Any, clock: SharedClock) -> WaitResult:
+    return wait_for_batches(client, batch_ids, wait_for=wait_for, until=until, clock=clock.now, sleep=clock.sleep)
 
 
-def _heed(wake: Wake, submission: Submission) -> None:
+def _heed(wake: WaitResult, submission: Submission) -> None:
     """As ``carrying.heed``."""
     if wake.status != "error":
         return
     if not wake.lost:
         raise BatchError(f"waiting ended: {wake.error}")
     for batch_id in wake.lost:
-        submission.give_up_on(batch_id, wake.error or "not found")
+        submission.mark_lost(batch_id, wake.error or "not found")

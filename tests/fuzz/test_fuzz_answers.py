@@ -20,9 +20,9 @@ from airflow_claude_batch.api.retry import http_date, retry_after_seconds
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.ledger.ledger import Part
 from airflow_claude_batch.batch.recover import search
-from airflow_claude_batch.batch.wait import schedule as polling
-from airflow_claude_batch.batch.wait.poll_round import ListPage, survey
-from airflow_claude_batch.batch.wait.schedule import meaning
+from airflow_claude_batch.batch.wait import schedule
+from airflow_claude_batch.batch.wait.poll_round import ListPage, poll_round
+from airflow_claude_batch.batch.wait.schedule import classify_error
 from airflow_claude_batch.exceptions import APIError, APIStatusError
 
 KEY = "a-gateways-own-key-0123"
@@ -148,10 +148,10 @@ def test_any_answer_is_a_value_or_an_error_of_ours(
         return
     assert "\n" not in str(outcome)
     assert len(str(outcome)) < 2000
-    meaning(outcome)
+    classify_error(outcome)
     if isinstance(outcome, APIStatusError) and outcome.retry_after is not None:
         datetime.now().astimezone() + timedelta(seconds=outcome.retry_after)
-        assert polling.backoff(1, retry_after=outcome.retry_after, poll_interval=60) > 0
+        assert schedule.backoff(1, retry_after=outcome.retry_after, poll_interval=60) > 0
 
 
 @fuzzed
@@ -226,7 +226,7 @@ def test_any_listing_comes_to_an_end(pages: list[None], data: st.DataObject) -> 
         _outcome(lambda: list(client.iter_batches(limit=1)))
         calls.clear()
         wanted = {f"msgbatch_{number}": at for number in range(60)}
-        asking = survey(wanted, watched=set(wanted))
+        asking = poll_round(wanted, watched=set(wanted))
         questions = next(asking)
         while True:
             answers = [

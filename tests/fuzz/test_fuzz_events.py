@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch import triggers
-from airflow_claude_batch._airflow.task_loop import heed
-from airflow_claude_batch.batch.wait.wait_result import BatchState, Wake
+from airflow_claude_batch._airflow.task_loop import apply_wait_result
+from airflow_claude_batch.batch.wait.wait_result import BatchState, WaitResult
 from airflow_claude_batch.exceptions import BatchError, ClaudeBatchError
 from airflow_claude_batch.triggers import MessageBatchTrigger
 
-EVENT = Wake(
+EVENT = WaitResult(
     "error",
     {"msgbatch_1": BatchState("ended", {"succeeded": 3}, "2026-11-22T09:00:00+00:00")},
     "no",
@@ -41,7 +41,7 @@ class Work:
     def __init__(self) -> None:
         self.given_up: list[str] = []
 
-    def give_up_on(self, batch_id: str, reason: str) -> None:
+    def mark_lost(self, batch_id: str, reason: str) -> None:
         self.given_up.append(batch_id)
 
 
@@ -53,14 +53,14 @@ class Task:
 @given(data=st.data())
 def test_any_event_is_a_wake_and_is_heeded_or_raises_ours(data: st.DataObject) -> None:
     event = data.draw(json_values) if data.draw(st.booleans()) else mutated(EVENT, data.draw)
-    wake = Wake.from_event(event)
+    wake = WaitResult.from_event(event)
     assert wake.status in ("ended", "due", "error")
     assert all(isinstance(batch_id, str) for batch_id in (*wake.batches, *wake.lost))
     json.dumps(wake.to_event())
-    assert Wake.from_event(json.loads(json.dumps(wake.to_event()))) == wake
+    assert WaitResult.from_event(json.loads(json.dumps(wake.to_event()))) == wake
     work = Work()
     try:
-        heed(wake, work, Task())  # type: ignore[arg-type]
+        apply_wait_result(wake, work, Task())  # type: ignore[arg-type]
     except BatchError as error:
         assert "a_task" in str(error)
     assert work.given_up == (list(wake.lost) if wake.status == "error" else [])
@@ -98,13 +98,13 @@ def test_trigger_with_any_arguments_fires_exactly_once(data: st.DataObject) -> N
         return [event.payload async for event in MessageBatchTrigger(**stored).run()]
 
     (payload,) = asyncio.run(asyncio.wait_for(fire(), 20))
-    wake = Wake.from_event(json.loads(json.dumps(payload)))
+    wake = WaitResult.from_event(json.loads(json.dumps(payload)))
     assert wake.status in ("error", "due")
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triggers, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(triggers, "STARTUP_DELAY_SECONDS", 0.0)
     from airflow_claude_batch.batch.wait import watcher
 
     monkeypatch.setattr(watcher, "CONNECT_PAUSE_SECONDS", 0.0)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from airflow_claude_batch._airflow.read_messages import elements as read_elements
 from airflow_claude_batch.batch.input.checks import Preflight
 from airflow_claude_batch.batch.input.elements import Defaults, read_request
-from airflow_claude_batch.batch.input.request_file import CreateBody, Requests, write_requests
+from airflow_claude_batch.batch.input.request_file import CreateBody, RequestFile, write_requests
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.exceptions import InputError, InvalidMessageError
 
@@ -97,7 +97,7 @@ def write(given_elements: list[Any], how: Defaults, api_version: str = "2026-10-
     with tempfile.NamedTemporaryFile() as file:
         write_requests(requests(), file)
         file.flush()
-        with Requests(Path(file.name)) as read:
+        with RequestFile(Path(file.name)) as read:
             body = CreateBody(read, range(len(read)), TOKEN)
             data = b"".join(body.chunks())
             assert len(data) == body.content_length

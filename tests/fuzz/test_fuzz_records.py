@@ -16,19 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch.api.limits import check_batch_id
-from airflow_claude_batch.batch import start as opening
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.input import output_schema as schema
 from airflow_claude_batch.batch.input.custom_id import content_hash
 from airflow_claude_batch.batch.input.elements import Request
-from airflow_claude_batch.batch.input.output_schema import SCHEMA_FILE, read_schema
-from airflow_claude_batch.batch.input.request_file import CreateBody, Requests, write_requests
-from airflow_claude_batch.batch.land import manifest
-from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE
+from airflow_claude_batch.batch.input.output_schema import SCHEMA_FILE, read_schema, write_schema
+from airflow_claude_batch.batch.input.request_file import CreateBody, RequestFile, write_requests
+from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, load_manifest, read_manifest
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
-from airflow_claude_batch.batch.ledger import ledger as ledgers
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
+from airflow_claude_batch.batch.ledger.record import claim_ledger, load_ledger
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, StateLedgerStore
+from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
 from airflow_claude_batch.batch.storage import Folder, LocalFolder, ObjectFolder
 from airflow_claude_batch.exceptions import SubmissionRecordError
 
@@ -70,7 +68,7 @@ def test_requests_that_are_damaged_are_refused_and_never_sent_as_something_else(
         file.write(content)
         file.flush()
         try:
-            requests = Requests(Path(file.name))
+            requests = RequestFile(Path(file.name))
         except SubmissionRecordError:
             return
         with requests:
@@ -81,16 +79,16 @@ def test_requests_that_are_damaged_are_refused_and_never_sent_as_something_else(
                 json.loads(requests.key(index))
 
 
-def _sendable(requests: Requests) -> list[int]:
-    return [index for index in range(len(requests)) if index not in requests.twins]
+def _sendable(requests: RequestFile) -> list[int]:
+    return [index for index in range(len(requests)) if index not in requests.duplicates]
 
 
 @fuzzed
 @given(data=st.data())
 def test_resuming_with_damaged_requests_is_refused_or_reads_the_input_anew(data: st.DataObject) -> None:
     with folders("disk") as folder, tempfile.TemporaryDirectory() as scratch:
-        attempt = opening.Attempt(submission_id="s", try_number=1, generation=0, now=NOW)
-        record, requests = opening.begin(
+        attempt = Attempt(submission_id="s", try_number=1, generation=0, now=NOW)
+        record, requests = begin_attempt(
             FolderLedgerStore(folder),
             folder,
             attempt,
@@ -101,7 +99,7 @@ def test_resuming_with_damaged_requests_is_refused_or_reads_the_input_anew(data:
         requests.close()
         storage.write(folder, "requests.jsonl", damaged(WRITTEN, data.draw))
         try:
-            resumed = opening.resume(FolderLedgerStore(folder), folder, attempt, Path(scratch))
+            resumed = resume_attempt(FolderLedgerStore(folder), folder, attempt, Path(scratch))
         except SubmissionRecordError:
             return
         if resumed is not None:
@@ -132,7 +130,7 @@ LEDGER = Ledger(
         part("t2", first=10, last=19, batch_id="msgbatch_2", created_at=NOW, expires_at=NOW),
         part("t3", first=20, last=29, batch_id="msgbatch_3", landed=True),
     ),
-    settled=("msgbatch_4",),
+    archived_batch_ids=("msgbatch_4",),
     dropped=("msgbatch_5",),
     created_at=NOW,
     estimate={"requests": 30, "usd": {"expected": "1", "upper": "2"}},
@@ -175,10 +173,10 @@ def test_ledger_in_a_folder_is_refused_or_usable_and_never_none(data: st.DataObj
     content = any_ledger(data)
     with folders(kind) as folder:
         store = FolderLedgerStore(folder)
-        ledgers.claim(store)
+        claim_ledger(store)
         store.save(content)
         try:
-            known = ledgers.load(FolderLedgerStore(folder))
+            known = load_ledger(FolderLedgerStore(folder))
         except SubmissionRecordError as error:
             assert "othing was sent" in str(error)
             return
@@ -206,7 +204,7 @@ def test_ledger_in_the_state_store_is_refused_or_usable_and_never_none(data: st.
         return  # what the store says when it has nothing
     with folders("disk") as folder:
         try:
-            known = ledgers.load(StateLedgerStore(StateStore(value), folder))
+            known = load_ledger(StateLedgerStore(StateStore(value), folder))
         except SubmissionRecordError as error:
             assert "othing was sent" in str(error)
             return
@@ -222,11 +220,11 @@ def test_attempt_on_any_ledger_begins_with_what_it_names_or_is_refused(data: st.
         return
     with folders("disk") as folder, tempfile.TemporaryDirectory() as scratch:
         store = FolderLedgerStore(folder)
-        ledgers.claim(store)
+        claim_ledger(store)
         store.save(content)
-        attempt = opening.Attempt(submission_id="s", try_number=2, generation=0, now=NOW)
+        attempt = Attempt(submission_id="s", try_number=2, generation=0, now=NOW)
         try:
-            record, requests = opening.begin(
+            record, requests = begin_attempt(
                 FolderLedgerStore(folder),
                 folder,
                 attempt,
@@ -247,7 +245,7 @@ def test_attempt_on_any_ledger_begins_with_what_it_names_or_is_refused(data: st.
 @given(data=st.data())
 def test_output_schema_that_is_damaged_is_refused_or_validates(data: st.DataObject) -> None:
     with folders("disk") as folder:
-        schema.publish(folder, read_schema({"type": "object", "properties": {"a": {"type": "integer", "minimum": 3}}}))
+        write_schema(folder, read_schema({"type": "object", "properties": {"a": {"type": "integer", "minimum": 3}}}))
         good = storage.read(folder, SCHEMA_FILE) or b""
         storage.write(folder, SCHEMA_FILE, damaged(good, data.draw))
         try:
@@ -288,7 +286,7 @@ def test_manifest_that_is_damaged_is_refused_or_usable(data: st.DataObject) -> N
     with folders("disk") as folder:
         storage.write(folder, MANIFEST_FILE, content)
         try:
-            known = manifest.published(folder)
+            known = load_manifest(folder)
         except SubmissionRecordError:
             return
         assert known is not None
@@ -301,7 +299,7 @@ def test_newer_manifest_is_read(tmp_path: Path) -> None:
     folder: Folder = LocalFolder(tmp_path)
     storage.write(folder, MANIFEST_FILE, json.dumps({**MANIFEST, "schema_version": 2, "news": [1]}).encode())
 
-    known = manifest.published(folder)
+    known = load_manifest(folder)
     assert known is not None
     assert known.request_count == 3
 
@@ -313,7 +311,7 @@ def test_any_mapping_from_xcom_is_a_manifest_or_is_refused(data: st.DataObject) 
     if not isinstance(value, dict):
         return
     try:
-        known = manifest.read_manifest(value)
+        known = read_manifest(value)
     except ValueError as error:
         assert str(error).startswith("not a manifest")
         return

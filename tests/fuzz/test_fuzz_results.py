@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.wire import MessageBatch, decode
-from airflow_claude_batch.batch.failures import judge
+from airflow_claude_batch.batch.failures import evaluate_outcome
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.output_schema import read_schema
-from airflow_claude_batch.batch.input.request_file import Requests, write_requests
-from airflow_claude_batch.batch.land import download as collect
+from airflow_claude_batch.batch.input.request_file import RequestFile, write_requests
+from airflow_claude_batch.batch.land.download import download_results
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest
-from airflow_claude_batch.batch.land.match_requests import ForeignSlots, OwnSlots
+from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, SubmissionMatcher
 from airflow_claude_batch.batch.land.parquet import PARQUET_FILE
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
@@ -77,16 +77,16 @@ RESULTS = [
 
 
 @contextlib.contextmanager
-def submission() -> Iterator[Requests]:
+def submission() -> Iterator[RequestFile]:
     params = {"max_tokens": 5, "output_config": {"format": SCHEMA.format}}
     with tempfile.NamedTemporaryFile() as file:
         write_requests((Request(index, f"k{index}", {**params, "content": index}) for index in range(COUNT)), file)
         file.flush()
-        with Requests(Path(file.name)) as requests:
+        with RequestFile(Path(file.name)) as requests:
             yield requests
 
 
-def lines_of(requests: Requests, endings: list[Any]) -> list[bytes]:
+def lines_of(requests: RequestFile, endings: list[Any]) -> list[bytes]:
     return [
         json.dumps({"custom_id": requests.custom_id(index, TOKEN), "result": ending}, ensure_ascii=False).encode(
             errors="surrogatepass"
@@ -155,7 +155,7 @@ def check_rows(landing: Landing, count: int) -> list[dict[str, Any]]:
     manifest = Manifest(
         submission_id="s", status="ended", batch_ids=[], request_count=count, counts=landing.counts(), results_path="x"
     )
-    judge(landing, Policy(), manifest)
+    evaluate_outcome(landing, Policy(), manifest)
     json.dumps(landing.bill.to_manifest())
     return rows
 
@@ -163,7 +163,7 @@ def check_rows(landing: Landing, count: int) -> list[dict[str, Any]]:
 def fetch(stream: Stream, landing: Landing) -> None:
     config = ClientConfig(credentials=ApiKey("sk-test"), base_url="http://127.0.0.1:1", max_retries=0)
     with ClaudeClient(config, transport=stream.transport(), sleep=lambda _: None) as client:
-        collect.fetch(client, batch(COUNT), landing, sleep=lambda _: None)
+        download_results(client, batch(COUNT), landing, sleep=lambda _: None)
 
 
 cuts = st.lists(st.integers(0, 10_000), max_size=12)
@@ -182,7 +182,9 @@ def test_stream_of_odd_rows_ends_in_a_row_for_each_request_or_an_error(
         seed.shuffle(lines)
         ends = data.draw(st.sampled_from([b"\n", b"", b"\r\n", b"\n\n"]))
         body = b"\n".join(lines) + ends
-        with Landing(OwnSlots(requests, OutputValidator(SCHEMA) if validated else None), prices=PRICES) as landing:
+        with Landing(
+            SubmissionMatcher(requests, OutputValidator(SCHEMA) if validated else None), prices=PRICES
+        ) as landing:
             try:
                 fetch(Stream([body], cuts), landing)
             except ResultsError as error:
@@ -197,7 +199,7 @@ def test_damaged_stream_is_read_again_and_loses_nothing_silently(data: Any, cuts
     with submission() as requests:
         body = b"\n".join(lines_of(requests, RESULTS)) + b"\n"
         broken = [] if data is None else [damaged(body, data.draw) for _ in range(times)]
-        with Landing(OwnSlots(requests), prices=PRICES) as landing:
+        with Landing(SubmissionMatcher(requests), prices=PRICES) as landing:
             with contextlib.suppress(ResultsError):
                 fetch(Stream([*broken, body], cuts), landing)
             rows = check_rows(landing, COUNT)
@@ -212,7 +214,7 @@ def test_whole_stream_after_a_cut_one_gives_every_answer(data: st.DataObject) ->
     with submission() as requests:
         body = b"\n".join(lines_of(requests, RESULTS)) + b"\n"
         cut = data.draw(st.integers(0, len(body) - 2))
-        with Landing(OwnSlots(requests), prices=PRICES) as landing:
+        with Landing(SubmissionMatcher(requests), prices=PRICES) as landing:
             fetch(Stream([body[:cut], body], []), landing)
             assert [row["status"] for row in check_rows(landing, COUNT)] == [
                 "succeeded",
@@ -230,7 +232,7 @@ def test_whole_stream_after_a_cut_one_gives_every_answer(data: st.DataObject) ->
 )
 @example(custom_id=f"{TOKEN}-{'9' * 5000}-{'x' * 22}")
 def test_any_custom_id_of_a_stranger_is_named_and_nothing_more(custom_id: str) -> None:
-    with submission() as requests, Landing(OwnSlots(requests), prices=PRICES) as landing:
+    with submission() as requests, Landing(SubmissionMatcher(requests), prices=PRICES) as landing:
         try:
             line = json.dumps({"custom_id": custom_id, "result": RESULTS[0]}, ensure_ascii=False).encode()
         except UnicodeEncodeError:
@@ -243,7 +245,7 @@ def test_any_custom_id_of_a_stranger_is_named_and_nothing_more(custom_id: str) -
 @given(data=st.data(), foreign=st.booleans())
 def test_landed_rows_that_are_damaged_are_refused_or_restored_whole(data: st.DataObject, foreign: bool) -> None:
     with submission() as requests:
-        with Landing(OwnSlots(requests), prices=PRICES) as first:
+        with Landing(SubmissionMatcher(requests), prices=PRICES) as first:
             first.take(BATCH_ID, lines_of(requests, RESULTS))
             landed = b"".join(first.lines(missing="gone"))
         if data.draw(st.booleans()):
@@ -254,7 +256,7 @@ def test_landed_rows_that_are_damaged_are_refused_or_restored_whole(data: st.Dat
                 json.dumps(mutated(row, data.draw), ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
                 for row in rows
             )
-        slots = ForeignSlots(COUNT) if foreign else OwnSlots(requests)
+        slots = ExternalMatcher(COUNT) if foreign else SubmissionMatcher(requests)
         with Landing(slots, prices=PRICES) as landing:
             try:
                 landing.restore(content.splitlines(keepends=True) if data.draw(st.booleans()) else _file(content))
@@ -271,15 +273,15 @@ def _file(content: bytes) -> list[bytes]:
 @fuzzed
 @given(data=st.data(), suffix=st.sampled_from([".jsonl", ".parquet"]))
 def test_rows_are_read_or_refused_by_line(data: st.DataObject, suffix: str) -> None:
-    from airflow_claude_batch.batch.land import parquet
+    from airflow_claude_batch.batch.land.parquet import write_parquet
 
     with submission() as requests, tempfile.TemporaryDirectory() as path:
-        with Landing(OwnSlots(requests), prices=PRICES) as landing:
+        with Landing(SubmissionMatcher(requests), prices=PRICES) as landing:
             landing.take(BATCH_ID, lines_of(requests, RESULTS))
             lines = list(landing.lines(missing="gone"))
         folder = LocalFolder(Path(path))
         if suffix == ".parquet":
-            parquet.publish(folder, lines)
+            write_parquet(folder, lines)
             good = (folder.path / PARQUET_FILE).read_bytes()
         else:
             good = b"".join(lines)

@@ -24,7 +24,7 @@ from airflow_claude_batch._airflow.compat import ON_KILL_SUPPORTED
 from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.batch.wait import watcher
-from airflow_claude_batch.batch.wait.wait_result import Wake
+from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.simulator import Fault, Simulator
 from airflow_claude_batch.triggers import MessageBatchTrigger
 
@@ -177,7 +177,7 @@ def test_ended_batches_give_one_event(batch_ids: Callable[[int], list[str]]) -> 
     assert set(event["batches"]) == set(ids)
     assert event["batches"][ids[0]]["processing_status"] == "ended"
     assert event["batches"][ids[0]]["request_counts"]["succeeded"] == 1
-    assert Wake.from_event(json.loads(json.dumps(event))).batches[ids[1]].ended_at
+    assert WaitResult.from_event(json.loads(json.dumps(event))).batches[ids[1]].ended_at
 
 
 @pytest.mark.parametrize("until", ["2026-11-22T09:00:00+00:00", "2026-11-22T09:00:00Z", "2026-11-22T09:00:00"])

@@ -100,7 +100,7 @@ def leavings(airflow_db: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.L
             yield event
 
     monkeypatch.setattr(MessageBatchTrigger, "run", watched)
-    monkeypatch.setattr(triggers, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(triggers, "STARTUP_DELAY_SECONDS", 0.0)
     get_listener_manager().add_listener(found)
     yield found
     get_listener_manager().pm.unregister(found)

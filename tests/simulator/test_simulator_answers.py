@@ -13,7 +13,7 @@ from simulated import Api, Connect, request, requests
 
 from airflow_claude_batch.simulator import ManualClock, Simulator
 from airflow_claude_batch.simulator.instances import instance
-from airflow_claude_batch.simulator.outcomes import Outcome
+from airflow_claude_batch.simulator.outcomes import ParsedResult
 
 TOOL = {
     "name": "look",
@@ -269,7 +269,7 @@ class TestScriptedOutcomes:
 
     def test_a_misspelled_outcome_is_not_passed_over(self) -> None:
         with pytest.raises(ValueError, match="not an outcome: 'expird'"):
-            Outcome.parse("expird")
+            ParsedResult.parse("expird")
 
 
 class TestUsage:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from airflow_claude_batch.api import limits
-from airflow_claude_batch.batch.input import json_errors as unwritable
-from airflow_claude_batch.batch.input.json_errors import shown
+from airflow_claude_batch.batch.input.json_errors import explain, shown
 from airflow_claude_batch.exceptions import InvalidMessageError
 
 ROLES = ("user", "assistant", "system")
@@ -268,7 +267,7 @@ def encode_params(request: Request) -> bytes:
     try:
         data = _ENCODER.encode(request.params).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        why = unwritable.explain(request.params, "params", error)
+        why = explain(request.params, "params", error)
         # The chain would show the prompt: a UnicodeEncodeError carries it.
         raise InvalidMessageError(f"{named(request)} cannot be written as JSON: {why}") from None
     if len(data) > limits.MAX_BATCH_BYTES - 1024:

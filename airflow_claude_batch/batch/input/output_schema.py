@@ -47,12 +47,12 @@ def read_schema(given: Any) -> OutputSchema:
         raise OutputSchemaError(f"output_schema cannot be understood as a JSON Schema or a type ({why}).") from error
 
 
-def publish(folder: storage.Folder, schema: OutputSchema) -> None:
+def write_schema(folder: storage.Folder, schema: OutputSchema) -> None:
     """Write the schema beside the requests."""
     storage.write(folder, SCHEMA_FILE, msgspec.json.encode(schema))
 
 
-def load(folder: storage.Folder) -> OutputSchema | None:
+def load_schema(folder: storage.Folder) -> OutputSchema | None:
     """The schema of the submission in this folder, None if it has none.
 
     :raises SubmissionRecordError: it cannot be read.

@@ -50,7 +50,7 @@ class _Line(msgspec.Struct):
     params: msgspec.Raw
 
 
-class Requests:
+class RequestFile:
     """The requests of a submission, by index. Close it, or use it as a context manager.
 
     ``digest`` identifies the whole input: its keys, contents and order.
@@ -66,7 +66,7 @@ class Requests:
         self._hashes = bytearray()
         self._raised: dict[int, int] = {}
         #: Requests that are not sent, each with the equal one whose answer is theirs too.
-        self.twins: Mapping[int, int] = {}
+        self.duplicates: Mapping[int, int] = {}
         self._file = path.open("rb", buffering=_CHUNK)
         self._window, self._window_at, self._read_to = b"", 0, 0
         try:
@@ -79,7 +79,7 @@ class Requests:
         """Learn where everything is; the digest."""
         decode = msgspec.json.Decoder(_Line).decode
         digest, pending = hashlib.sha256(), bytearray()
-        twins = array("I")
+        duplicates = array("I")
         offset = 0
         for line in self._file:
             try:
@@ -92,7 +92,7 @@ class Requests:
             params_length = len(read.params)
             is_twin = params_length == _NULL_LENGTH
             if is_twin:
-                twins.append(len(self._offsets))
+                duplicates.append(len(self._offsets))
             self._offsets.append(offset)
             self._params_at.append(len(line) - 2 - params_length)
             self._hashes += hash_
@@ -103,14 +103,14 @@ class Requests:
                 pending.clear()
             offset += len(line)
         self._offsets.append(offset)
-        self.twins = self._firsts(twins)
+        self.duplicates = self._firsts(duplicates)
         digest.update(pending)
         return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
-    def __enter__(self) -> Requests:
+    def __enter__(self) -> RequestFile:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -128,14 +128,14 @@ class Requests:
         """Whether the request there is one with this content; a hundred thousand answers ask."""
         return self._hashes.startswith(hash_, index * HASH_CHARACTERS)
 
-    def _firsts(self, twins: Sequence[int]) -> dict[int, int]:
+    def _firsts(self, duplicates: Sequence[int]) -> dict[int, int]:
         """The first request with the content of each twin, which comes before it."""
-        wanted = {self.hash(twin) for twin in twins}
+        wanted = {self.hash(twin) for twin in duplicates}
         first: dict[bytes, int] = {}
         for index in range(len(self)) if wanted else ():
             if (hash_ := self.hash(index)) in wanted:
                 first.setdefault(hash_, index)
-        firsts = {twin: first[self.hash(twin)] for twin in twins}
+        firsts = {twin: first[self.hash(twin)] for twin in duplicates}
         for twin in firsts.keys() & firsts.values():
             raise _damaged(twin + 1, ValueError("a request without params equals none before it"))
         return firsts
@@ -161,7 +161,7 @@ class Requests:
 
     def model(self, index: int) -> str:
         """Which model is asked; of a twin, the first that it equals."""
-        return msgspec.json.decode(self._written_params(self.twins.get(index, index)), type=_Model).model
+        return msgspec.json.decode(self._written_params(self.duplicates.get(index, index)), type=_Model).model
 
     def max_tokens(self, index: int) -> int:
         """How long the author lets the answer be."""
@@ -224,7 +224,7 @@ _ITEM_BYTES = len(b'{"custom_id":"--","params":},') + TOKEN_CHARACTERS + HASH_CH
 class CreateBody:
     """The body of one create call, streamed; ``content_length`` is exact."""
 
-    requests: Requests
+    requests: RequestFile
     indices: Iterable[int]  # re-iterable: a refused create may be sent again
     token: str
 

@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_claude_batch.batch.land.rows import Status
-from airflow_claude_batch.batch.money.estimate import dollars
-from airflow_claude_batch.batch.money.pricing import Cost, Tokens, plain
+from airflow_claude_batch.batch.money.estimate import rounded_usd
+from airflow_claude_batch.batch.money.pricing import Cost, Tokens, exact_usd
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batch.land.landing import Landing
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 UNKNOWN: Final = "unknown"
 
 
-def by_model(landing: Landing, *, complete: bool) -> dict[str, Any]:
+def bill_by_model(landing: Landing, *, complete: bool) -> dict[str, Any]:
     """By model: how its rows ended (``counts``), what they used, and the ``usd`` of that, None if it has no price.
 
     :param complete: requests without an outcome have ended as missing; else they are left out.
@@ -28,7 +28,7 @@ def by_model(landing: Landing, *, complete: bool) -> dict[str, Any]:
     for model, counts in sorted(_counts(landing, complete=complete).items()):
         cost = costs.get(model, Cost())
         usage = tokens.get(model, Tokens()).to_manifest()
-        found[model] = {"counts": dict(counts), "usage": usage, "usd": cost and plain(cost.usd)}
+        found[model] = {"counts": dict(counts), "usage": usage, "usd": cost and exact_usd(cost.usd)}
     return found
 
 
@@ -47,7 +47,7 @@ def _counts(landing: Landing, *, complete: bool) -> dict[str, Counter[str]]:
     return counts
 
 
-def to_table(manifest: Manifest) -> str:
+def bill_table(manifest: Manifest) -> str:
     """The bill as a few lines for the log: by model, in all, and beside what it might have been."""
     cost = manifest.cost or {}
     lines = [("", "rows", "input tokens", "cached", "output tokens", "USD")]
@@ -57,7 +57,7 @@ def to_table(manifest: Manifest) -> str:
         lines.append(_line("all", total))
     for words, name in _COMPARED.items():
         if cost.get(name) is not None:
-            lines.append((words, "", "", "", "", dollars(Decimal(cost[name]))))
+            lines.append((words, "", "", "", "", rounded_usd(Decimal(cost[name]))))
     width = max(len(line[0]) for line in lines) + 2
     return "\n".join(f"{line[0]:<{width}}" + "{:>10}{:>15}{:>12}{:>15}{:>14}".format(*line[1:]) for line in lines)
 
@@ -78,5 +78,5 @@ def _line(name: str, part: dict[str, Any]) -> tuple[str, str, str, str, str, str
         f"{usage.get('input_tokens', 0) + cached:,}",
         f"{cached:,}",
         f"{usage.get('output_tokens', 0):,}",
-        "unknown" if usd is None else dollars(Decimal(usd)),
+        "unknown" if usd is None else rounded_usd(Decimal(usd)),
     )

@@ -26,7 +26,7 @@ _WINDOW_ROWS: Final = 2048
 _WINDOW_BYTES: Final = 1024 * 1024
 
 
-class Spool:
+class DiskSorter:
     """Rows by the index of their request; an empty row is none. Close it.
 
     Memory is 8 bytes a row, and a run of rows. Once a write has failed nothing can be read: an older row might be taken

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from airflow_claude_batch.api.wire import MessageBatch
-from airflow_claude_batch.batch.land.landing import Intake, Landing
+from airflow_claude_batch.batch.land.landing import DownloadSummary, Landing
 from airflow_claude_batch.exceptions import APIConnectionError, MalformedResponseError, ResultsError
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ PAUSE_SECONDS = 2.0
 _NAMED = 3
 
 
-def fetch(client: ClaudeClient, batch: MessageBatch, landing: Landing, *, sleep: Callable[[float], None]) -> Intake:
+def download_results(
+    client: ClaudeClient, batch: MessageBatch, landing: Landing, *, sleep: Callable[[float], None]
+) -> DownloadSummary:
     """Download the results of an ended batch into the landing, again while they arrive cut.
 
     A stream may be cut without any error, so its rows are counted against the batch's own count. Two whole-looking
@@ -50,7 +52,7 @@ def fetch(client: ClaudeClient, batch: MessageBatch, landing: Landing, *, sleep:
     )
 
 
-def _report(batch: MessageBatch, intake: Intake) -> None:
+def _report(batch: MessageBatch, intake: DownloadSummary) -> None:
     """Say what is odd about a whole stream."""
     short = batch.request_counts.total - (intake.rows - len(intake.duplicates))
     if short > 0:

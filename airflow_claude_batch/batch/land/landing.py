@@ -1,4 +1,4 @@
-"""Rows on their way from result streams to ``results.jsonl``: in any order in, in input order out.
+"""Rows on their way from result streams to ``jsonl``: in any order in, in input order out.
 
 Memory is 13 bytes a request; the rows themselves wait in a spool file on the local disk. A landing may be
 fed the same batch twice, and fed again what an earlier attempt landed: the first answer of a request stays.
@@ -17,10 +17,9 @@ import msgspec
 
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.land import parse_result as results
-from airflow_claude_batch.batch.land.disk_sort import Spool
-from airflow_claude_batch.batch.land.match_requests import Slots
-from airflow_claude_batch.batch.land.parse_result import Outcome
+from airflow_claude_batch.batch.land.disk_sort import DiskSorter
+from airflow_claude_batch.batch.land.match_requests import RequestMatcher
+from airflow_claude_batch.batch.land.parse_result import ParsedResult, invalid_status, parse_result
 from airflow_claude_batch.batch.land.rows import (
     ANSWERED,
     FINAL,
@@ -37,7 +36,7 @@ from airflow_claude_batch.exceptions import ResultsError
 
 
 @dataclass(slots=True)
-class Intake:
+class DownloadSummary:
     """What one result stream held."""
 
     rows: int = 0
@@ -77,7 +76,7 @@ _REPAIRABLE = Status.REPAIRABLE_OUTPUT
 class Landing:
     """Collects outcomes by request and publishes them. Use it as a context manager: it holds a spool file."""
 
-    def __init__(self, slots: Slots, *, prices: PriceTable) -> None:
+    def __init__(self, slots: RequestMatcher, *, prices: PriceTable) -> None:
         self._slots = slots
         self._prices = prices
         self.bill = Totals(prices)
@@ -89,7 +88,7 @@ class Landing:
         self.batch_ids: set[str] = set()
         self._models = array("H", bytes(2 * len(slots)))
         self._model_numbers: dict[str | None, int] = {None: 0}
-        self._spool = Spool(len(slots))
+        self._spool = DiskSorter(len(slots))
         self._chosen: dict[str, int] = {}
 
     def __enter__(self) -> Landing:
@@ -99,7 +98,7 @@ class Landing:
         self._spool.close()
 
     def restore(self, lines: Iterable[bytes]) -> None:
-        """Take the rows of an earlier ``results.jsonl`` as they are.
+        """Take the rows of an earlier ``jsonl`` as they are.
 
         :raises ResultsError: a line is damaged.
         """
@@ -127,61 +126,65 @@ class Landing:
         status = _status_of(row, self._prices)
         self.batch_ids.update((row.batch_id, *(answer.batch_id for answer in row.replaced)))
         charge = self._prices.charge(row.usage, row.model) if row.usage is not None and row.model is not None else None
-        outcome = Outcome(status, tail, row.model, row.stop_reason, charge)
+        outcome = ParsedResult(status, tail, row.model, row.stop_reason, charge)
         if self._keep(row.custom_id, row.batch_id, outcome):
             for answer in row.replaced:
                 self.bill.add(answer.usage, answer.model)
 
-    def take(self, batch_id: str, lines: Iterable[bytes]) -> Intake:
+    def take(self, batch_id: str, lines: Iterable[bytes]) -> DownloadSummary:
         """Take one batch's result stream, in whatever order it comes.
 
         :raises MalformedResponseError: a line is no result.
         """
-        intake = Intake()
+        intake = DownloadSummary()
         self.batch_ids.add(batch_id)
         slots = self._slots
         places_seen, ids_seen = bytearray(len(slots)), set[str]()
         for line in lines:
             intake.rows += 1
             custom_id, outcome = self._read(line, batch_id)
-            if (place := slots.place(custom_id)) is not None:
-                is_duplicate = places_seen[place]
-                places_seen[place] = True
+            if (exact_index := slots.exact_index(custom_id)) is not None:
+                is_duplicate = places_seen[exact_index]
+                places_seen[exact_index] = True
             else:
                 is_duplicate = custom_id in ids_seen
                 ids_seen.add(custom_id)
             if is_duplicate:
                 intake.duplicates.append(custom_id)
-            elif place is not None and not slots.have_moved:
-                self._keep_at(place, batch_id, outcome)
+            elif exact_index is not None and not slots.have_moved:
+                self._keep_at(exact_index, batch_id, outcome)
             elif not self._keep(custom_id, batch_id, outcome):
                 intake.strangers.append(custom_id)
         self._share()
         return intake
 
-    def _read(self, line: bytes, batch_id: str) -> tuple[str, Outcome]:
+    def _read(self, line: bytes, batch_id: str) -> tuple[str, ParsedResult]:
         """Understand a result line, in whatever form it is."""
         result = wire.decode_result_line(line)
         validator = self._slots.validator(result.custom_id, batch_id)
-        return result.custom_id, results.read_outcome(result, batch_id, self._prices, validator)
+        return result.custom_id, parse_result(result, batch_id, self._prices, validator)
 
     def _share(self) -> None:
         """Give requests that were not sent the answers of their equals."""
-        for twin, first in self._slots.twins.items():
+        for twin, first in self._slots.duplicates.items():
             self.statuses[twin] = self.statuses[first]
             self._stops[twin] = self._stops[first]
             self._models[twin] = self._models[first]
 
-    def _keep(self, custom_id: str, batch_id: str, outcome: Outcome) -> bool:
+    def _keep(self, custom_id: str, batch_id: str, outcome: ParsedResult) -> bool:
         """Keep a row where it belongs. False: that is nowhere."""
-        places = self._slots.places(custom_id, batch_id)
-        if not places:
+        candidate_indices = self._slots.candidate_indices(custom_id, batch_id)
+        if not candidate_indices:
             return False
-        index = places[0] if len(places) == 1 else self._choose(custom_id, outcome.status, places)
+        index = (
+            candidate_indices[0]
+            if len(candidate_indices) == 1
+            else self._choose(custom_id, outcome.status, candidate_indices)
+        )
         self._keep_at(index, batch_id, outcome)
         return True
 
-    def _keep_at(self, index: int, batch_id: str, outcome: Outcome) -> None:
+    def _keep_at(self, index: int, batch_id: str, outcome: ParsedResult) -> None:
         """Keep a row unless its request has a better one."""
         held, tail, charge = self.statuses[index], outcome.tail, outcome.charge
         if held == _REPAIRABLE and charge is not None:
@@ -216,18 +219,18 @@ class Landing:
 
     def answer(self, index: int) -> Answer:
         """What is held of an answered request."""
-        return msgspec.json.decode(b"{" + self._spool.get(self._slots.twins.get(index, index)), type=Answer)
+        return msgspec.json.decode(b"{" + self._spool.get(self._slots.duplicates.get(index, index)), type=Answer)
 
     def _paid_in(self, index: int) -> set[str]:
         """The batches that have answered a request so far."""
         answer = self.answer(index)
         return {answer.batch_id, *(before.batch_id for before in answer.replaced)}
 
-    def _choose(self, custom_id: str, status: Status, places: Sequence[int]) -> int:
+    def _choose(self, custom_id: str, status: Status, candidate_indices: Sequence[int]) -> int:
         """Of several equal requests, one that has no answer yet; the same one when the answer comes again."""
         if custom_id not in self._chosen:
-            free = (index for index in places if self.statuses[index] not in ANSWERED)
-            index = next(free, places[0])
+            free = (index for index in candidate_indices if self.statuses[index] not in ANSWERED)
+            index = next(free, candidate_indices[0])
             if status not in ANSWERED:
                 return index
             self._chosen[custom_id] = index
@@ -242,18 +245,18 @@ class Landing:
 
     def _tails(self) -> Iterator[bytes]:
         """What is held of each request; of one that was not sent, what is held of its equal."""
-        twins = self._slots.twins
-        if not twins:
+        duplicates = self._slots.duplicates
+        if not duplicates:
             return iter(self._spool)
         tails = enumerate(self._spool)
-        return (self._twin_tail(twins[index]) if index in twins else tail for index, tail in tails)
+        return (self._twin_tail(duplicates[index]) if index in duplicates else tail for index, tail in tails)
 
     def _twin_tail(self, first: int) -> bytes:
         tail = self._spool.get(first)
         return tail and twin_tail(tail)
 
     def publish(self, folder: storage.Folder, *, missing: str | None) -> int:
-        """Write ``results.jsonl`` as a whole and answer its size in bytes.
+        """Write ``jsonl`` as a whole and answer its size in bytes.
 
         :raises ResultsError: the storage refused; what was landed before is untouched.
         """
@@ -262,7 +265,7 @@ class Landing:
             return file.tell()
 
     def verify(self, folder: storage.Folder, *, missing: str | None) -> None:
-        """Read ``results.jsonl`` back.
+        """Read ``jsonl`` back.
 
         :raises ResultsError: it is not what was published.
         """
@@ -322,7 +325,7 @@ def _status_of(row: _Landed, prices: PriceTable) -> Status:
         permanent = row.error is not None and row.error.type in PERMANENT_ERRORS
         return Status.REFUSED if permanent else Status.ERRORED
     if row.status == Status.INVALID_OUTPUT.word and row.model is not None and row.usage is not None:
-        return results.invalid_status(row.stop_reason, row.usage, row.model, prices)
+        return invalid_status(row.stop_reason, row.usage, row.model, prices)
     if row.status.upper() not in Status.__members__:
         raise ValueError(f"no status of ours: {row.status!r}")
     return Status[row.status.upper()]

@@ -10,7 +10,7 @@ import msgspec
 
 from airflow_claude_batch.api.wire import Timestamp
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.land import bill as tally
+from airflow_claude_batch.batch.land.bill import bill_by_model
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.exceptions import SubmissionRecordError
 
@@ -66,7 +66,7 @@ def read_manifest(value: Any) -> Manifest:
         raise ValueError(f"not a manifest: {error}") from error
 
 
-def published(folder: storage.Folder) -> Manifest | None:
+def load_manifest(folder: storage.Folder) -> Manifest | None:
     """The manifest beside the rows, whichever task landed them; None if nothing was landed yet.
 
     :raises SubmissionRecordError: it cannot be understood.
@@ -84,17 +84,17 @@ def published(folder: storage.Folder) -> Manifest | None:
 
 def landed_batch_ids(folder: storage.Folder) -> frozenset[str]:
     """The batches that the folder's rows account for."""
-    known = published(folder)
+    known = load_manifest(folder)
     return frozenset(known.landed_batch_ids if known else ())
 
 
-def speaks_of_more(folder: storage.Folder, counts: Mapping[str, int]) -> bool:
+def counts_more_answers(folder: storage.Folder, counts: Mapping[str, int]) -> bool:
     """Whether the manifest, which is written after the rows, counts more paid answers: then some rows are lost."""
-    known = published(folder)
+    known = load_manifest(folder)
     return known is not None and any(known.counts.get(word, 0) > counts[word] for word in _PAID)
 
 
-def publish(folder: storage.Folder, manifest: Manifest) -> None:
+def write_manifest(folder: storage.Folder, manifest: Manifest) -> None:
     """Write the manifest beside the rows that it speaks of, after them."""
     storage.write(folder, MANIFEST_FILE, msgspec.json.encode(msgspec.structs.replace(manifest, responses=None)))
 
@@ -123,7 +123,7 @@ def summarize(
         landed_batch_ids=[batch_id for batch_id in batch_ids if batch_id in landed],
         usage=landing.bill.tokens.to_manifest(),
         cost=_cost(landing, estimate),
-        by_model=tally.by_model(landing, complete=status == "ended"),
+        by_model=bill_by_model(landing, complete=status == "ended"),
         estimate=estimate,
         created_at=created_at,
         ended_at=ended_at if status == "ended" else None,

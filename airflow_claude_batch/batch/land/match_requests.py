@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from airflow_claude_batch.batch.input.custom_id import parse_custom_id
-from airflow_claude_batch.batch.input.request_file import Requests
+from airflow_claude_batch.batch.input.request_file import RequestFile
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batch.land.validate_output import OutputValidator
@@ -19,22 +19,22 @@ CACHE_MARK: Final = b'"cache_control":'
 _LOOKED_AT: Final = 20
 
 
-class Slots(Protocol):
+class RequestMatcher(Protocol):
     """Where each result belongs."""
 
     def __len__(self) -> int: ...
 
-    def places(self, custom_id: str, batch_id: str) -> Sequence[int]:
+    def candidate_indices(self, custom_id: str, batch_id: str) -> Sequence[int]:
         """The requests that an answer under this custom_id serves, the best first; none for a stranger's."""
 
-    def place(self, custom_id: str) -> int | None:
+    def exact_index(self, custom_id: str) -> int | None:
         """The request that asks under this custom_id, and in its batch under no other; None if that is not known."""
 
-    #: Whether answers have come whose requests stand elsewhere now, so that :meth:`places` must be asked.
+    #: Whether answers have come whose requests stand elsewhere now, so that :meth:`candidate_indices` must be asked.
     have_moved: bool
 
     @property
-    def twins(self) -> Mapping[int, int]:
+    def duplicates(self) -> Mapping[int, int]:
         """Requests that were not sent, with the ones whose answers are theirs too."""
 
     def keys(self) -> Iterator[bytes]:
@@ -54,18 +54,18 @@ class Slots(Protocol):
         """Whether the first requests ask for the prompt cache."""
 
 
-class OwnSlots:
+class SubmissionMatcher:
     """The places of a submission's own requests.
 
     An answer belongs to the request at its index while that has the same content. If it has not, the input has
     changed since the answer was asked for: then it belongs wherever a request with its content stands now.
     """
 
-    def __init__(self, requests: Requests, validator: OutputValidator | None = None) -> None:
+    def __init__(self, requests: RequestFile, validator: OutputValidator | None = None) -> None:
         self._requests = requests
         self._count = len(requests)
         self._validator = validator
-        self.twins = requests.twins
+        self.duplicates = requests.duplicates
         self.have_moved = False
         self._by_hash: dict[bytes, list[int]] = {}
 
@@ -78,21 +78,21 @@ class OwnSlots:
     def model(self, index: int) -> str:
         return self._requests.model(index)
 
-    def places(self, custom_id: str, batch_id: str) -> Sequence[int]:
+    def candidate_indices(self, custom_id: str, batch_id: str) -> Sequence[int]:
         ours = parse_custom_id(custom_id)
         if ours is None:
             return ()
         exact = self._requests.has_hash(ours.index, ours.hash)
-        own = self.twins.get(ours.index, ours.index)
+        own = self.duplicates.get(ours.index, ours.index)
         if exact and not self.have_moved:
             return (own,)
         same = self._same(ours.hash)
         return (own, *(index for index in same if index != own)) if exact else same
 
-    def place(self, custom_id: str) -> int | None:
+    def exact_index(self, custom_id: str) -> int | None:
         if (ours := parse_custom_id(custom_id)) is None or not self._requests.has_hash(ours.index, ours.hash):
             return None
-        return None if self.twins else ours.index
+        return None if self.duplicates else ours.index
 
     @property
     def takes_any_text(self) -> bool:
@@ -100,9 +100,9 @@ class OwnSlots:
 
     def validator(self, custom_id: str, batch_id: str) -> OutputValidator | None:
         """The submission's, if the request asked for its schema: it may have had a format of its own."""
-        if self._validator is None or not (places := self.places(custom_id, batch_id)):
+        if self._validator is None or not (candidate_indices := self.candidate_indices(custom_id, batch_id)):
             return None
-        return self._validator if self._validator.is_asked_for(self._requests.params(places[0])) else None
+        return self._validator if self._validator.is_asked_for(self._requests.params(candidate_indices[0])) else None
 
     def is_caching(self) -> bool:
         return any(CACHE_MARK in self._requests.params(index) for index in range(min(len(self), _LOOKED_AT)))
@@ -112,13 +112,13 @@ class OwnSlots:
         if not self.have_moved:
             self.have_moved = True
             for index in range(len(self)):
-                if index in self.twins:
+                if index in self.duplicates:
                     continue
                 self._by_hash.setdefault(self._requests.hash(index), []).append(index)
         return self._by_hash.get(hash_, ())
 
 
-class ForeignSlots:
+class ExternalMatcher:
     """Batches that were made elsewhere: their custom_ids are the keys, their order is that of arrival.
 
     A custom_id is unique in its batch only.
@@ -126,7 +126,7 @@ class ForeignSlots:
 
     def __init__(self, request_count: int) -> None:
         self._count = request_count
-        self.twins: Mapping[int, int] = {}
+        self.duplicates: Mapping[int, int] = {}
         self.have_moved = False
         self._index: dict[tuple[str, str], int] = {}
         self._keys: list[str] = []
@@ -134,7 +134,7 @@ class ForeignSlots:
     def __len__(self) -> int:
         return self._count
 
-    def places(self, custom_id: str, batch_id: str) -> Sequence[int]:
+    def candidate_indices(self, custom_id: str, batch_id: str) -> Sequence[int]:
         name = (batch_id, custom_id)
         if name not in self._index:
             if len(self._keys) == self._count:
@@ -143,7 +143,7 @@ class ForeignSlots:
             self._keys.append(custom_id)
         return (self._index[name],)
 
-    def place(self, custom_id: str) -> None:
+    def exact_index(self, custom_id: str) -> None:
         """It depends on the batch."""
 
     @property

@@ -27,7 +27,7 @@ _TEXT: Final = ("status", "text", "stop_reason", "model", "cost_usd", "batch_id"
 _JSON: Final = ("key", "output", "usage", "error", "message", "replaced")
 
 
-def check_installed() -> None:
+def check_parquet_installed() -> None:
     """Say before anything is sent that the extra is missing.
 
     :raises ConfigurationError: names it.
@@ -41,7 +41,7 @@ def check_installed() -> None:
         ) from error
 
 
-def publish(folder: storage.Folder, lines: Iterable[bytes]) -> None:
+def write_parquet(folder: storage.Folder, lines: Iterable[bytes]) -> None:
     """Write the rows as a whole, one row group at a time."""
     import pyarrow.parquet
 
@@ -54,7 +54,7 @@ def publish(folder: storage.Folder, lines: Iterable[bytes]) -> None:
             writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
 
 
-def read(file: Any, *, path: str = PARQUET_FILE) -> Iterator[Row]:
+def read_parquet(file: Any, *, path: str = PARQUET_FILE) -> Iterator[Row]:
     """The rows of a Parquet file, one row group in memory at a time.
 
     :raises ResultsError: it is damaged.

@@ -32,7 +32,7 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     stop_reason: str | None = None
 
 
-class Outcome(msgspec.Struct, frozen=True, gc=False):
+class ParsedResult(msgspec.Struct, frozen=True, gc=False):
     """What one result line says: its status, its row from ``"status":`` on, and what the bill needs."""
 
     status: Status
@@ -78,9 +78,9 @@ _whole = msgspec.json.Decoder()
 _usage = msgspec.json.Decoder(wire.Usage)
 
 
-def read_outcome(
+def parse_result(
     line: wire.ResultLine, batch_id: str, prices: PriceTable, validator: OutputValidator | None = None
-) -> Outcome:
+) -> ParsedResult:
     """Understand one result line, whatever it holds: the others of its batch wait behind it.
 
     A type that is not known yet is kept as an error that a retry may mend. A succeeded result without a proper message
@@ -95,13 +95,13 @@ def read_outcome(
             return _unreadable(result.message or NULL, line.custom_id, batch_id, error)
     if (status := _BY_TYPE.get(result.type)) is not None:
         tail = RowBody(status=status.word, batch_id=batch_id, custom_id=line.custom_id)
-        return Outcome(status, tail.encode())
+        return ParsedResult(status, tail.encode())
     return _errored(result, line.custom_id, batch_id)
 
 
 def _succeeded(
     raw: msgspec.Raw, custom_id: str, batch_id: str, prices: PriceTable, validator: OutputValidator | None
-) -> Outcome:
+) -> ParsedResult:
     message, usage = _read(raw)
     charge = prices.charge(usage, message.model)
     texts = [block.text for block in message.content if block.type == "text" and block.text is not None]
@@ -121,7 +121,7 @@ def _succeeded(
         custom_id=custom_id,
         message=raw,
     )
-    return Outcome(status, tail.encode(), message.model, message.stop_reason, charge)
+    return ParsedResult(status, tail.encode(), message.model, message.stop_reason, charge)
 
 
 def _read(raw: msgspec.Raw) -> tuple[_Message, wire.Usage]:
@@ -135,7 +135,7 @@ def _read(raw: msgspec.Raw) -> tuple[_Message, wire.Usage]:
         return message, _usage.decode(message.usage)
 
 
-def _unreadable(raw: msgspec.Raw, custom_id: str, batch_id: str, error: Exception) -> Outcome:
+def _unreadable(raw: msgspec.Raw, custom_id: str, batch_id: str, error: Exception) -> ParsedResult:
     try:
         message: dict[str, Any] | None = msgspec.json.decode(raw, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -148,7 +148,7 @@ def _unreadable(raw: msgspec.Raw, custom_id: str, batch_id: str, error: Exceptio
         custom_id=custom_id,
         message=msgspec.Raw(msgspec.json.encode(message)),
     )
-    return Outcome(Status.INVALID_OUTPUT, tail.encode())
+    return ParsedResult(Status.INVALID_OUTPUT, tail.encode())
 
 
 def _reason(error: Exception) -> str:
@@ -170,11 +170,11 @@ def invalid_status(stop_reason: str | None, usage: wire.Usage, model: str, price
     return Status.REPAIRABLE_OUTPUT if may_improve else Status.INVALID_OUTPUT
 
 
-def _errored(result: wire.Result, custom_id: str, batch_id: str) -> Outcome:
+def _errored(result: wire.Result, custom_id: str, batch_id: str) -> ParsedResult:
     error = _error(result)
     status = Status.REFUSED if error["type"] in PERMANENT_ERRORS else Status.ERRORED
     tail = RowBody(status="errored", error=error, batch_id=batch_id, custom_id=custom_id)
-    return Outcome(status, tail.encode())
+    return ParsedResult(status, tail.encode())
 
 
 def _error(result: wire.Result) -> dict[str, Any]:

@@ -10,11 +10,9 @@ import msgspec
 
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.cancel import delete_batches
-from airflow_claude_batch.batch.land import manifest as manifests
-from airflow_claude_batch.batch.land import parquet
 from airflow_claude_batch.batch.land.landing import Landing, writing_to
-from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest
-from airflow_claude_batch.batch.land.parquet import PARQUET_FILE
+from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest, write_manifest
+from airflow_claude_batch.batch.land.parquet import PARQUET_FILE, write_parquet
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
 from airflow_claude_batch.batch.policy import Policy
 
@@ -26,7 +24,7 @@ log = logging.getLogger(__name__)
 NO_ROW = "no result row came for this request"
 
 
-def publish_end(
+def publish_final(
     landing: Landing,
     folder: storage.Folder,
     policy: Policy,
@@ -45,7 +43,7 @@ def publish_end(
     size = landing.publish(folder, missing=missing)
     manifest = summarize(_published(landing, folder, policy, missing=missing))
     with writing_to(folder, MANIFEST_FILE):
-        manifests.publish(folder, manifest)
+        write_manifest(folder, manifest)
     if not complete:
         return manifest
     if policy.delete_batches:
@@ -62,7 +60,7 @@ def _published(landing: Landing, folder: storage.Folder, policy: Policy, *, miss
     if policy.results_format == "jsonl" or missing is None:
         return folder.uri(RESULTS_FILE)
     with writing_to(folder, PARQUET_FILE):
-        parquet.publish(folder, landing.lines(missing=missing))
+        write_parquet(folder, landing.lines(missing=missing))
     return folder.uri(PARQUET_FILE)
 
 

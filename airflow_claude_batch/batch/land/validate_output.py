@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, relevance
 from jsonschema.validators import validator_for
 
-from airflow_claude_batch.batch.input.output_schema import OutputSchema, load
+from airflow_claude_batch.batch.input.output_schema import OutputSchema, load_schema
 from airflow_claude_batch.batch.storage import Folder
 
 ERROR_TYPE = "invalid_output"
@@ -51,7 +51,7 @@ class OutputValidator:
 
         :raises SubmissionRecordError: it has one that cannot be read.
         """
-        schema = load(folder)
+        schema = load_schema(folder)
         return None if schema is None else cls(schema)
 
     def is_asked_for(self, params: bytes) -> bool:

@@ -14,7 +14,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from enum import StrEnum
+from typing import Annotated, Any
 
 import msgspec
 
@@ -23,6 +24,17 @@ from airflow_claude_batch.api.wire import BatchId, Timestamp, check_year
 VERSION = 1
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+
+
+class AnswerUse(StrEnum):
+    """What the answers of a part are good for. The values are the stored ones."""
+
+    #: The part was made from the current input.
+    CURRENT = "ours"
+    #: The part was made from an earlier input: its indices are not those of the current one.
+    PREVIOUS_INPUT = "moved"
+    #: The answers are not used at all.
+    DISCARD = "unwanted"
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,8 +62,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires_at: Timestamp | None = None
     #: The answers are in the landed results.
     landed: bool = False
-    #: ``moved``: made for an earlier input, whose indices are not today's; ``unwanted``: not to be used at all.
-    answers: Literal["ours", "moved", "unwanted"] = "ours"
+    #: What the answers of the part are good for.
+    answers: AnswerUse = AnswerUse.CURRENT
 
     def __post_init__(self) -> None:
         if not self.first <= self.last or self.count > self.last - self.first + 1:
@@ -85,7 +97,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     round: int = 0
     parts: tuple[Part, ...] = ()
     #: Batches whose answers are landed and whose parts are forgotten.
-    settled: tuple[BatchId, ...] = ()
+    archived_batch_ids: tuple[BatchId, ...] = msgspec.field(default=(), name="settled")
     #: Batches of which no answer is expected any more: lost, or made for what is not wanted now.
     dropped: tuple[BatchId, ...] = ()
     #: This attempt ran out of time and asked for the cancellation of what was open.
@@ -115,7 +127,9 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def landed_batch_ids(self) -> frozenset[str]:
         """Those whose answers are in the landed rows."""
-        return frozenset(self.settled).union(part.batch_id for part in self.parts if part.landed and part.batch_id)
+        return frozenset(self.archived_batch_ids).union(
+            part.batch_id for part in self.parts if part.landed and part.batch_id
+        )
 
     @property
     def closed_batch_ids(self) -> frozenset[str]:
@@ -125,7 +139,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def batch_ids(self) -> tuple[str, ...]:
         """Every batch that was made for this submission, whether its answers are wanted or not."""
-        return self.dropped + self.settled + tuple(part.batch_id for part in self.parts if part.batch_id)
+        return self.dropped + self.archived_batch_ids + tuple(part.batch_id for part in self.parts if part.batch_id)
 
     def with_part(self, part: Part) -> Ledger:
         """Add a part, or put it in the place of the one with its token."""
@@ -152,11 +166,11 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         parts = tuple(part for part in self.parts if part.batch_id != batch_id)
         return msgspec.structs.replace(self, parts=parts, dropped=(*self.dropped, batch_id))
 
-    def settle(self) -> Ledger:
+    def archive_landed(self) -> Ledger:
         """Keep only the batch ids of landed parts: their rows speak for themselves."""
         landed = tuple(part.batch_id for part in self.parts if part.landed and part.batch_id)
         rest = tuple(part for part in self.parts if not part.landed)
-        return msgspec.structs.replace(self, parts=rest, settled=self.settled + landed)
+        return msgspec.structs.replace(self, parts=rest, archived_batch_ids=self.archived_batch_ids + landed)
 
 
 def new_token() -> str:

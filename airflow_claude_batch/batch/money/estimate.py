@@ -18,7 +18,7 @@ from math import ceil, floor
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from airflow_claude_batch.batch.money.prices import NEWEST_TOKENIZER
-from airflow_claude_batch.batch.money.pricing import Cost, PriceTable, Tokens, plain
+from airflow_claude_batch.batch.money.pricing import Cost, PriceTable, Tokens, exact_usd
 from airflow_claude_batch.batch.money.sampling import (
     MAX_CALLS,
     Group,
@@ -92,7 +92,7 @@ class Estimate:
             "duplicates": self.duplicates,
             "input_tokens": self.tokens.map(lambda tokens: tokens.prompt)._asdict(),
             "output_tokens": self.tokens.map(lambda tokens: tokens.output)._asdict(),
-            "usd": self.usd and self.usd.map(plain)._asdict(),
+            "usd": self.usd and self.usd.map(exact_usd)._asdict(),
             "unpriced_models": list(self.unpriced_models),
             "output_share": self.output_share,
             "measured_requests": self.measured,
@@ -105,7 +105,7 @@ class Estimate:
             ("", *Bounds._fields),
             ("input tokens", *self.tokens.map(lambda tokens: f"{tokens.prompt:,}")),
             ("output tokens", *self.tokens.map(lambda tokens: f"{tokens.output:,}")),
-            ("USD", *(self.usd.map(dollars) if self.usd else ["unknown"] * 3)),
+            ("USD", *(self.usd.map(rounded_usd) if self.usd else ["unknown"] * 3)),
         ]
         lines = ["{:<14}{:>16}{:>16}{:>16}".format(*row) for row in rows]
         return "\n".join([*lines, *self._remarks()])
@@ -179,12 +179,12 @@ def check_max_cost(
     if spent + most.usd <= max_cost:
         return
     enough = _rounded_up(spent + most.usd)
-    billed = f"On top of the ${dollars(spent)} that were billed already, these" if spent else "These"
+    billed = f"On top of the ${rounded_usd(spent)} that were billed already, these" if spent else "These"
     fitting = ", or ".join([*_what_fits(estimate, most, max_cost - spent), f"{name}={enough}"])
     raise CostLimitError(
-        f"{billed} {estimate.requests:,} requests may cost up to ${dollars(_rounded_up(most.usd))} when "
-        f"every answer uses all of its max_tokens (expected: ${dollars(expected.usd)}), which is above {name}, "
-        f"${dollars(max_cost)}. Nothing {'more ' if spent else ''}was sent. What would fit: {fitting}."
+        f"{billed} {estimate.requests:,} requests may cost up to ${rounded_usd(_rounded_up(most.usd))} when "
+        f"every answer uses all of its max_tokens (expected: ${rounded_usd(expected.usd)}), which is above {name}, "
+        f"${rounded_usd(max_cost)}. Nothing {'more ' if spent else ''}was sent. What would fit: {fitting}."
     )
 
 
@@ -213,7 +213,7 @@ def _what_fits(estimate: Estimate, most: Cost, max_cost: Decimal) -> Iterator[st
         yield f"about {fitting:,} requests of this kind"
 
 
-def dollars(amount: Decimal) -> str:
+def rounded_usd(amount: Decimal) -> str:
     """Write an amount for people: in cents, with more digits for parts of a dollar."""
     digits = 2 if amount >= 1 or amount == round(amount, 2) else 4 if amount >= Decimal("0.01") else 6
     return f"{amount:,.{digits}f}"

@@ -31,7 +31,7 @@ class ModelCatalogue(Protocol):
         ...
 
 
-class Models:
+class ModelChecker:
     """The models that requests name, each looked up once; after the first failure no more is asked.
 
     :param catalogue: None leaves it to the table.

@@ -105,7 +105,7 @@ ChargeKind = tuple[str, str | None, bool]
 class Charge(msgspec.Struct, frozen=True, gc=False):
     """What one answer is billed: its tokens, what decides on their price, and the sum.
 
-    ``usd`` is what :meth:`PriceTable.cost` sums up to, in digits as :func:`plain` writes them; None without a price.
+    ``usd`` is what :meth:`PriceTable.cost` sums up to, in digits as :func:`exact_usd` writes them, or None.
     """
 
     kind: ChargeKind
@@ -140,8 +140,8 @@ class _Tariff(msgspec.Struct, frozen=True):
         amount = a * u + b * v + c * w + d * x + e * y + f * z
         if 0 < amount < self.one:  # as nearly every answer
             return f"0.{self.cents % amount}".rstrip("0")
-        dollars, rest = divmod(abs(amount), self.one)
-        digits = f"{dollars}.{self.cents % rest}".rstrip("0").rstrip(".")
+        rounded_usd, rest = divmod(abs(amount), self.one)
+        digits = f"{rounded_usd}.{self.cents % rest}".rstrip("0").rstrip(".")
         return digits if amount >= 0 else f"-{digits}"
 
 
@@ -309,13 +309,13 @@ class Totals:
         """The cost as the manifest shows it: amounts are strings, or None if they are not known."""
         bill = self.cost
         return {
-            "usd": bill and plain(bill.usd),
-            "without_batch_usd": bill and plain(bill.without_batch),
-            "without_cache_usd": bill and plain(bill.without_cache),
+            "usd": bill and exact_usd(bill.usd),
+            "without_batch_usd": bill and exact_usd(bill.without_batch),
+            "without_cache_usd": bill and exact_usd(bill.without_cache),
             "unpriced_models": self.unpriced_models,
         }
 
 
-def plain(amount: Decimal) -> str:
+def exact_usd(amount: Decimal) -> str:
     """Write an amount with all its digits, without an exponent or idle zeros: ``0.0021``."""
     return f"{amount.normalize():f}"

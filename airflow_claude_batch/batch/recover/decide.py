@@ -19,7 +19,7 @@ CREATE_BASE = timedelta(seconds=60)
 #: Slower uploads than this are aborted and sent again: 4 Mbit/s.
 SLOWEST_UPLOAD_BYTES_PER_SECOND = 500_000
 #: The last bytes of an aborted upload (a write timeout), and the time until an accepted batch is listed (seen: none).
-SETTLING = timedelta(seconds=120)
+VISIBILITY_DELAY = timedelta(seconds=120)
 #: How long after all that a batch may still be ours: a proxy may hold a whole upload back. Later ones are others', of
 #: which a busy workspace makes new ones faster than they end.
 HELD_BACK = timedelta(hours=1)
@@ -59,7 +59,7 @@ class Peek:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class LookAgain:
     """It cannot be told yet: wait until one of these batches has ended, or until ``until``."""
 
     batch_ids: tuple[str, ...]
@@ -78,7 +78,7 @@ class Stop:
     batch_ids: tuple[str, ...]
 
 
-Decision = Adopt | Peek | Wait | Send | Stop
+Decision = Adopt | Peek | LookAgain | Send | Stop
 
 
 def create_deadline(size: int) -> timedelta:
@@ -88,10 +88,10 @@ def create_deadline(size: int) -> timedelta:
 
 def grace_ends(part: Part) -> datetime:
     """From when on an intent without a batch is known not to have arrived."""
-    return part.intended_at + create_deadline(part.size) + SETTLING
+    return part.intended_at + create_deadline(part.size) + VISIBILITY_DELAY
 
 
-def reconcile(part: Part, listing: Sequence[Candidate], *, known: Collection[str], now: datetime) -> Decision:
+def decide(part: Part, listing: Sequence[Candidate], *, known: Collection[str], now: datetime) -> Decision:
     """Decide about an intent, given every batch made since its watermark.
 
     :param known: batches that the ledger accounts for otherwise; never candidates.
@@ -108,9 +108,9 @@ def reconcile(part: Part, listing: Sequence[Candidate], *, known: Collection[str
     if unread := _ids(batch for batch in candidates if batch.ended and batch.first_custom_id is None):
         return Peek(unread)
     if running := _ids(batch for batch in candidates if not batch.ended):
-        return Wait(running, until=None)
+        return LookAgain(running, until=None)
     if now < grace_ends(part):
-        return Wait((), until=min(now + LOOK_AGAIN, grace_ends(part) + TICK))
+        return LookAgain((), until=min(now + LOOK_AGAIN, grace_ends(part) + TICK))
     if unreadable := _ids(batch for batch in candidates if batch.first_custom_id == ""):
         return Stop(unreadable)
     return Send()

@@ -13,8 +13,8 @@ from airflow_claude_batch.batch.ledger.ledger import Part
 from airflow_claude_batch.batch.ledger.record import Record
 from airflow_claude_batch.batch.observer import Observer
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.recover import decide as reconcile
 from airflow_claude_batch.batch.recover import search
+from airflow_claude_batch.batch.recover.decide import Adopt, Candidate, LookAgain, Peek, Stop, decide
 from airflow_claude_batch.exceptions import SubmissionUnknownError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class OpenCreate:
     until: datetime
 
 
-def settle_intents(
+def resolve_open_creates(
     record: Record,
     client: ClaudeClient,
     policy: Policy,
@@ -67,21 +67,21 @@ def _settle(
     record.check_ownership()
     listing = search.list_since(client, part, clock=clock)
     candidates = listing.batches
-    decision = reconcile.reconcile(part, candidates, known=record.ledger.batch_ids, now=listing.now)
-    if isinstance(decision, reconcile.Peek):
+    decision = decide(part, candidates, known=record.ledger.batch_ids, now=listing.now)
+    if isinstance(decision, Peek):
         candidates = _peeked(candidates, decision.batch_ids, client)
-        decision = reconcile.reconcile(part, candidates, known=record.ledger.batch_ids, now=listing.now)
+        decision = decide(part, candidates, known=record.ledger.batch_ids, now=listing.now)
     match decision:
-        case reconcile.Adopt(batch_id):
+        case Adopt(batch_id):
             log.info("Found the batch of a create whose answer was lost: %s", batch_id)
             record.add_batch(part, listing.found[batch_id])  # as listed: a look-up may meet a blip
             observer.recovered("adopted")
-        case reconcile.Wait(batch_ids, until):
+        case LookAgain(batch_ids, until):
             # ``until`` is by the API's clock; a duration carries it over to ours.
             ours = deadline if until is None else clock() + (until - listing.now)
             _log_wait(part, batch_ids)
             return OpenCreate(batch_ids, ours)
-        case reconcile.Stop(batch_ids) if policy.on_lost == "stop":
+        case Stop(batch_ids) if policy.on_lost == "stop":
             raise SubmissionUnknownError(_unknown(part, batch_ids))
         case _:
             log.info("A create of %d requests never arrived; they may be sent", part.count)
@@ -91,8 +91,8 @@ def _settle(
 
 
 def _peeked(
-    candidates: tuple[reconcile.Candidate, ...], batch_ids: tuple[str, ...], client: ClaudeClient
-) -> tuple[reconcile.Candidate, ...]:
+    candidates: tuple[Candidate, ...], batch_ids: tuple[str, ...], client: ClaudeClient
+) -> tuple[Candidate, ...]:
     return tuple(
         dataclasses.replace(batch, first_custom_id=search.first_custom_id(client, batch.batch_id))
         if batch.batch_id in batch_ids

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from airflow_claude_batch.batch.input.request_file import Requests
+from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.money.estimate import Estimate, check_max_cost, estimate_cost, unpriced
 from airflow_claude_batch.batch.money.models import ModelCatalogue
 from airflow_claude_batch.batch.money.pricing import PriceTable, Totals
@@ -19,18 +19,20 @@ from airflow_claude_batch.batch.money.sampling import PlannedRequest, TokenCount
 log = logging.getLogger(__name__)
 
 
-class Advisor(TokenCounter, ModelCatalogue, Protocol):
+class EstimateClient(TokenCounter, ModelCatalogue, Protocol):
     """What is asked before anything is sent; the API's client."""
 
 
 def estimate_requests(
-    requests: Requests, indices: Iterator[int], prices: PriceTable, client: TokenCounter | None
+    requests: RequestFile, indices: Iterator[int], prices: PriceTable, client: TokenCounter | None
 ) -> Estimate:
     """Estimate the requests that are to be sent; a bounded number of them is counted by the API, free of charge."""
-    return estimate_cost(_planned(requests, indices), table=prices, client=client, duplicates=len(requests.twins))
+    return estimate_cost(_planned(requests, indices), table=prices, client=client, duplicates=len(requests.duplicates))
 
 
-def guard(estimate: Estimate, max_cost: Decimal | None, *, name: str = "max_cost", bill: Totals | None = None) -> None:
+def check_budget(
+    estimate: Estimate, max_cost: Decimal | None, *, name: str = "max_cost", bill: Totals | None = None
+) -> None:
     """Log the estimate, and refuse what may, with what is spent already, cost more than allowed.
 
     :param name: of the setting that limits, for the message.
@@ -46,11 +48,11 @@ def guard(estimate: Estimate, max_cost: Decimal | None, *, name: str = "max_cost
     check_max_cost(estimate, max_cost, spent=spent.usd if spent else Decimal(0), name=name)
 
 
-def _planned(requests: Requests, indices: Iterator[int]) -> Iterator[PlannedRequest]:
+def _planned(requests: RequestFile, indices: Iterator[int]) -> Iterator[PlannedRequest]:
     for index in indices:
         yield PlannedRequest.of(_params(requests, index), load=partial(_params, requests, index))
 
 
-def _params(requests: Requests, index: int) -> dict[str, Any]:
+def _params(requests: RequestFile, index: int) -> dict[str, Any]:
     params: dict[str, Any] = msgspec.json.decode(requests.params(index))
     return params

@@ -8,9 +8,9 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from airflow_claude_batch.batch.input.request_file import CreateBody, Requests
+from airflow_claude_batch.batch.input.request_file import CreateBody, RequestFile
 from airflow_claude_batch.batch.land.rows import FINAL, Status
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, new_token
+from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger, Part, new_token
 from airflow_claude_batch.batch.ledger.record import Record
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.recover.decide import create_deadline
@@ -26,20 +26,20 @@ log = logging.getLogger(__name__)
 REPAIRABLE = frozenset({Status.NONE, Status.ERRORED, Status.EXPIRED})
 
 
-def in_repair(policy: Policy) -> frozenset[Status]:
+def repairable_statuses(policy: Policy) -> frozenset[Status]:
     """What a repair round asks for."""
     return REPAIRABLE | {Status.REPAIRABLE_OUTPUT} if policy.repair_invalid else REPAIRABLE
 
 
-def next_piece(ledger: Ledger, requests: Requests, statuses: Sequence[int], policy: Policy) -> Slice | None:
+def next_slice(ledger: Ledger, requests: RequestFile, statuses: Sequence[int], policy: Policy) -> Slice | None:
     """The requests of the next create call: unanswered, not in flight, not yet sent in this round.
 
     A piece never spans requests in flight, so that ``first`` and ``last`` of a part tell which requests are its own.
     """
-    eligible = in_repair(policy) if ledger.round else REPAIRABLE | {Status.CANCELED}
+    eligible = repairable_statuses(policy) if ledger.round else REPAIRABLE | {Status.CANCELED}
     sizes = (
         ((index, requests.wire_size(index)) for index in run)
-        for run in _runs(statuses, eligible, _taken(ledger, len(requests)), requests.twins)
+        for run in _runs(statuses, eligible, _taken(ledger, len(requests)), requests.duplicates)
     )
     pieces = (
         piece for run in sizes for piece in split(run, max_requests=policy.max_requests, max_bytes=policy.max_bytes)
@@ -48,7 +48,7 @@ def next_piece(ledger: Ledger, requests: Requests, statuses: Sequence[int], poli
 
 
 def send(
-    piece: Slice, record: Record, requests: Requests, client: ClaudeClient, *, clock: Callable[[], datetime]
+    piece: Slice, record: Record, requests: RequestFile, client: ClaudeClient, *, clock: Callable[[], datetime]
 ) -> None:
     """Create one message batch, within its deadline from the moment of its intent: later, others take it for lost.
 
@@ -111,18 +111,18 @@ def _taken(ledger: Ledger, request_count: int) -> bytearray:
     """A mark for every request that is in flight, or was sent in this round already."""
     taken = bytearray(request_count)
     for part in ledger.parts:
-        if part.answers == "ours" and (is_of_this_round(part, ledger) or not part.landed):
+        if part.answers == AnswerUse.CURRENT and (is_of_this_round(part, ledger) or not part.landed):
             taken[part.first : part.last + 1] = b"\1" * (part.last + 1 - part.first)
     return taken
 
 
 def _runs(
-    statuses: Sequence[int], eligible: frozenset[Status], taken: bytearray, twins: Container[int]
+    statuses: Sequence[int], eligible: frozenset[Status], taken: bytearray, duplicates: Container[int]
 ) -> Iterator[array[int]]:
     """Runs of requests to send, broken where one in between is taken."""
     run: array[int] = array("I")
     for index, status in enumerate(statuses):
-        if index in twins or (status in FINAL and status not in eligible):
+        if index in duplicates or (status in FINAL and status not in eligible):
             continue
         if taken[index]:
             if run:

@@ -12,17 +12,17 @@ from airflow_claude_batch.batch.land.parse_result import CUT_OFF
 from airflow_claude_batch.batch.money.pricing import PriceTable
 
 if TYPE_CHECKING:
-    from airflow_claude_batch.batch.input.request_file import Requests
+    from airflow_claude_batch.batch.input.request_file import RequestFile
     from airflow_claude_batch.batch.land.landing import Landing
 
 GROWTH: Final = 2
 
 
-def make_room(landing: Landing, requests: Requests, prices: PriceTable) -> None:
+def raise_token_limits(landing: Landing, requests: RequestFile, prices: PriceTable) -> None:
     """Let the requests whose answers were cut off be sent with twice the tokens that did not suffice."""
     for index in landing.repairable():
         answer = landing.answer(index)
-        if answer.stop_reason != CUT_OFF or index in requests.twins:
+        if answer.stop_reason != CUT_OFF or index in requests.duplicates:
             continue
         wanted = GROWTH * max(answer.usage.output_tokens, requests.max_tokens(index))
         cap = prices.max_answer_tokens(answer.model)

@@ -12,16 +12,15 @@ from datetime import datetime
 
 import msgspec
 
-from airflow_claude_batch.batch.input.request_file import Requests
+from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.rows import FINAL
 from airflow_claude_batch.batch.ledger.record import Record
-from airflow_claude_batch.batch.money.models import Models
+from airflow_claude_batch.batch.money.models import ModelChecker
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.send import budget as costing
-from airflow_claude_batch.batch.send.budget import Advisor
-from airflow_claude_batch.batch.send.create import in_repair, is_of_this_round
+from airflow_claude_batch.batch.send.budget import EstimateClient, check_budget, estimate_requests
+from airflow_claude_batch.batch.send.create import is_of_this_round, repairable_statuses
 from airflow_claude_batch.exceptions import InputError
 
 log = logging.getLogger(__name__)
@@ -35,16 +34,16 @@ class Rounds:
     """
 
     record: Record
-    requests: Requests
+    requests: RequestFile
     policy: Policy
     prices: PriceTable
     clock: Callable[[], datetime]
-    advisor: Advisor | None
-    models: Models = field(init=False)
+    estimate_client: EstimateClient | None
+    models: ModelChecker = field(init=False)
     left_out: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.models = Models(self.prices, self.advisor)
+        self.models = ModelChecker(self.prices, self.estimate_client)
 
     def may_send(self, landing: Landing) -> bool:
         """Once a round, before its first create: whether the models run, and what it may cost.
@@ -65,11 +64,11 @@ class Rounds:
 
     def begin_another(self, statuses: Sequence[int]) -> bool:
         """Begin a repair round if one is left and there is something to mend."""
-        ledger, eligible = self.record.ledger, in_repair(self.policy)
+        ledger, eligible = self.record.ledger, repairable_statuses(self.policy)
         again = sum(status in eligible for status in statuses)
         if self.left_out or ledger.round >= self.policy.repair_rounds or not again:
             return False
-        self.record.save(msgspec.structs.replace(ledger.settle(), round=ledger.round + 1))
+        self.record.save(msgspec.structs.replace(ledger.archive_landed(), round=ledger.round + 1))
         log.info("Repair round %d: %d requests are sent again", ledger.round + 1, again)
         return True
 
@@ -77,21 +76,21 @@ class Rounds:
         ledger = self.record.ledger
         if any(is_of_this_round(part, ledger) for part in ledger.parts):
             return
-        counter = self.advisor if ledger.estimate is None else None
+        counter = self.estimate_client if ledger.estimate is None else None
         open_ends = self._open_ends(landing.statuses)
-        estimate = costing.estimate_requests(self.requests, open_ends, self.prices, counter)
+        estimate = estimate_requests(self.requests, open_ends, self.prices, counter)
 
         def first_of(model: str) -> int:
             return next(index for index in self._open_ends(landing.statuses) if self.requests.model(index) == model)
 
         self.models.check(estimate.models, self.clock(), first_of)
-        costing.guard(estimate, self.policy.max_cost, name=self.policy.max_cost_name, bill=landing.bill)
+        check_budget(estimate, self.policy.max_cost, name=self.policy.max_cost_name, bill=landing.bill)
         if ledger.estimate is None:
             self.record.save(msgspec.structs.replace(ledger, estimate=estimate.to_manifest()))
 
     def _open_ends(self, statuses: Sequence[int]) -> Iterator[int]:
         """The requests that are to be sent, now or later."""
-        again = in_repair(self.policy) if self.record.ledger.round else frozenset()
+        again = repairable_statuses(self.policy) if self.record.ledger.round else frozenset()
         for index, status in enumerate(statuses):
-            if (status not in FINAL or status in again) and index not in self.requests.twins:
+            if (status not in FINAL or status in again) and index not in self.requests.duplicates:
                 yield index

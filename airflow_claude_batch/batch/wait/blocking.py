@@ -9,13 +9,12 @@ from datetime import datetime
 from typing import Protocol
 
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch
-from airflow_claude_batch.batch.observer import Observer, Unobserved
-from airflow_claude_batch.batch.wait import log_messages as words
-from airflow_claude_batch.batch.wait import schedule as polling
-from airflow_claude_batch.batch.wait.poll_round import Answer, Call, Findings, ListPage, survey
+from airflow_claude_batch.batch.observer import NullObserver, Observer
+from airflow_claude_batch.batch.wait import log_messages, schedule
+from airflow_claude_batch.batch.wait.poll_round import Answer, Call, ListPage, PollResult, poll_round
 from airflow_claude_batch.batch.wait.schedule import WaitFor, utc_now
-from airflow_claude_batch.batch.wait.wait_result import BatchState, Wake
-from airflow_claude_batch.batch.wait.watch_list import Report, Roster
+from airflow_claude_batch.batch.wait.wait_result import BatchState, WaitResult
+from airflow_claude_batch.batch.wait.watch_list import WatchList, WatchListChanges
 from airflow_claude_batch.exceptions import APIError, ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ class BatchReader(Protocol):
     def list_batches(self, *, limit: int, after_id: str | None = None) -> BatchPage: ...
 
 
-def wait(
+def wait_for_batches(
     client: BatchReader,
     batch_ids: Collection[str],
     *,
@@ -42,7 +41,7 @@ def wait(
     clock: Callable[[], datetime] = utc_now,
     sleep: Callable[[float], None] = time.sleep,
     observer: Observer | None = None,
-) -> Wake:
+) -> WaitResult:
     """Wait until all (or any) of the batches have ended, or until ``until``.
 
     It looks once at least: with ``until`` in the past it is what a sensor that pokes needs. Without batches it is a
@@ -51,40 +50,40 @@ def wait(
     :param created_at: a guess at when the oldest was created, which saves calls at the beginning.
     :param connection: its id, for messages.
     """
-    watched, slept = Roster(), 0.0
+    watched, slept = WatchList(), 0.0
     for batch_id in batch_ids:
         watched.add(batch_id, poll_interval=poll_interval, created_at=created_at, now=slept)
     ended: dict[str, BatchState] = {}
     while True:
         if _is_time(watched, slept):
-            findings = _survey(client, watched, slept, observer or Unobserved())
+            findings = _survey(client, watched, slept, observer or NullObserver())
             report = watched.note(findings, now=slept, calls_per_minute=client.calls_per_minute)
-            _log(words.about_the_road(report, connection))
+            _log(log_messages.about_the_road(report, connection))
             ended |= _take(findings, watched, slept, clock())
             if ended and (wait_for == "any" or not watched.batch_ids):
-                return Wake("ended", ended | _states(watched))
+                return WaitResult("ended", ended | _states(watched))
             if wake := _given_up(report, ended | _states(watched), connection):
                 return wake
-        if polling.is_due(until, clock()) or (until is None and not watched.batch_ids):
-            return Wake("due", ended | _states(watched))
+        if schedule.is_due(until, clock()) or (until is None and not watched.batch_ids):
+            return WaitResult("due", ended | _states(watched))
         pause = _pause(watched.next_look_at(), slept, until, clock())
         sleep(pause)
         slept += pause
 
 
-def _is_time(watched: Roster, now: float) -> bool:
+def _is_time(watched: WatchList, now: float) -> bool:
     next_look_at = watched.next_look_at()
     return next_look_at is not None and next_look_at <= now
 
 
-def _survey(client: BatchReader, watched: Roster, now: float, observer: Observer) -> Findings:
-    asking = survey(watched.due(now), watched=watched.batch_ids, may_list=watched.may_list)
+def _survey(client: BatchReader, watched: WatchList, now: float, observer: Observer) -> PollResult:
+    asking = poll_round(watched.due(now), watched=watched.batch_ids, may_list=watched.may_list)
     try:
         calls = next(asking)
         while True:
             calls = asking.send([_ask(client, call, observer) for call in calls])
     except StopIteration as stop:
-        findings: Findings = stop.value
+        findings: PollResult = stop.value
         return findings
 
 
@@ -98,31 +97,31 @@ def _ask(client: BatchReader, call: Call, observer: Observer) -> Answer:
         return error
 
 
-def _take(findings: Findings, watched: Roster, now: float, wall: datetime) -> dict[str, BatchState]:
+def _take(findings: PollResult, watched: WatchList, now: float, wall: datetime) -> dict[str, BatchState]:
     """Take in what was seen; return, and watch no more, what has ended."""
     ended = {}
     for batch in watched.see(findings.seen.values(), now=now, wall=wall):
-        _log([words.status_changed(batch)])
+        _log([log_messages.status_changed(batch)])
         if batch.ended:
             ended[batch.id] = BatchState.of(batch)
             watched.remove(batch.id)
     return ended
 
 
-def _states(watched: Roster) -> dict[str, BatchState]:
+def _states(watched: WatchList) -> dict[str, BatchState]:
     seen = {batch_id: watched.last_seen(batch_id) for batch_id in watched.batch_ids}
     return {batch_id: BatchState.of(batch) for batch_id, batch in seen.items() if batch}
 
 
-def _given_up(report: Report, states: dict[str, BatchState], connection: str) -> Wake | None:
+def _given_up(report: WatchListChanges, states: dict[str, BatchState], connection: str) -> WaitResult | None:
     if report.refused:
-        return Wake.failed(words.refused(report.refused, connection), report.refused, states)
+        return WaitResult.failed(log_messages.refused(report.refused, connection), report.refused, states)
     if report.gone:
-        return Wake.gone(words.gone(report.gone, connection), report.gone, states)
+        return WaitResult.gone(log_messages.gone(report.gone, connection), report.gone, states)
     return None
 
 
-def _log(lines: Iterable[words.Line]) -> None:
+def _log(lines: Iterable[log_messages.Line]) -> None:
     for level, text, args in lines:
         log.log(level, text, *args)
 

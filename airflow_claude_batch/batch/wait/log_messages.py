@@ -9,8 +9,8 @@ from typing import Final
 from pendulum import duration
 
 from airflow_claude_batch.api.wire import MessageBatch
-from airflow_claude_batch.batch.wait.schedule import Failure
-from airflow_claude_batch.batch.wait.watch_list import Report
+from airflow_claude_batch.batch.wait.schedule import PollError
+from airflow_claude_batch.batch.wait.watch_list import WatchListChanges
 from airflow_claude_batch.exceptions import ClaudeBatchError
 
 #: A level, a text, and its arguments: what a logger's ``log`` takes.
@@ -19,7 +19,7 @@ Line = tuple[int, str, tuple[object, ...]]
 _GO_ON: Final = "The message batches go on, and are billed. When it is mended, clear the task: it resumes them."
 
 
-def outage_began(error: Failure, connection: str) -> Line:
+def outage_began(error: PollError, connection: str) -> Line:
     """Said once, when the first look fails."""
     text = "The Claude API cannot be asked (connection %r): %s The message batches go on, and so does the waiting."
     return logging.WARNING, text, (connection, error)
@@ -30,7 +30,7 @@ def outage_ended(seconds: float, connection: str) -> Line:
     return logging.INFO, "The Claude API answers again (connection %r), after %.0f s.", (connection, seconds)
 
 
-def about_the_road(report: Report, connection: str) -> Iterator[Line]:
+def about_the_road(report: WatchListChanges, connection: str) -> Iterator[Line]:
     """Yield what concerns everybody who waits."""
     if report.outage_began:
         yield outage_began(report.outage_began, connection)
@@ -54,7 +54,7 @@ def _after(batch: MessageBatch) -> str:
     return f" after {duration(seconds=max(1, round((batch.ended_at - batch.created_at).total_seconds()))).in_words()}"
 
 
-def gone(errors: Mapping[str, Failure], connection: str) -> str:
+def gone(errors: Mapping[str, PollError], connection: str) -> str:
     """The API denies batches, and goes on doing so."""
     first = next(iter(errors.values()))
     return (
@@ -63,7 +63,7 @@ def gone(errors: Mapping[str, Failure], connection: str) -> str:
     )
 
 
-def refused(error: Failure, connection: str) -> str:
+def refused(error: PollError, connection: str) -> str:
     """The API refuses the credential."""
     return f"Connection {connection!r} is refused, also after it was read again: {error} {_GO_ON}"
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from airflow_claude_batch.api.calls import older_edge
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch
-from airflow_claude_batch.batch.wait.schedule import Failure, Meaning, meaning
+from airflow_claude_batch.batch.wait.schedule import PollError, PollErrorKind, classify_error
 
 #: The listing's limits: 1 to 1000 (API reference), 20 by default.
 SMALLEST_PAGE, LARGEST_PAGE = 20, 1000
@@ -44,12 +44,12 @@ class ListPage:
 
 
 Call = Retrieve | ListPage
-Answer = MessageBatch | BatchPage | Failure
-Survey = Generator[list[Call], list[Answer], "Findings"]
+Answer = MessageBatch | BatchPage | PollError
+PollRound = Generator[list[Call], list[Answer], "PollResult"]
 
 
 @dataclass(slots=True)
-class Findings:
+class PollResult:
     """What a survey found.
 
     :param seen: the watched batches that were seen, by id.
@@ -59,20 +59,20 @@ class Findings:
     """
 
     seen: dict[str, MessageBatch] = field(default_factory=dict)
-    doubts: dict[str, Failure] = field(default_factory=dict)
-    trouble: Failure | None = None
+    doubts: dict[str, PollError] = field(default_factory=dict)
+    trouble: PollError | None = None
     listed: bool = True
     calls: int = 0
 
 
-def survey(wanted: Mapping[str, datetime | None], *, watched: Collection[str], may_list: bool = True) -> Survey:
+def poll_round(wanted: Mapping[str, datetime | None], *, watched: Collection[str], may_list: bool = True) -> PollRound:
     """Ask after the wanted batches.
 
     :param wanted: when each was created, None if not known; those to be asked after first come first.
     :param watched: all that are waited for: what a page shows of them anyway is found too.
     :param may_list: false if the listing was refused before.
     """
-    findings = Findings(listed=may_list)
+    findings = PollResult(listed=may_list)
     if may_list and len(wanted) > 1:
         yield from _read_listing(wanted, watched, findings)
     unseen = [batch_id for batch_id in wanted if batch_id not in findings.seen]
@@ -81,7 +81,7 @@ def survey(wanted: Mapping[str, datetime | None], *, watched: Collection[str], m
 
 
 def _read_listing(
-    wanted: Mapping[str, datetime | None], watched: Collection[str], findings: Findings
+    wanted: Mapping[str, datetime | None], watched: Collection[str], findings: PollResult
 ) -> Generator[list[Call], list[Answer], None]:
     horizon = _horizon(wanted.values())
     limit = min(LARGEST_PAGE, max(SMALLEST_PAGE, 2 * len(watched)))
@@ -113,15 +113,15 @@ def _is_last(page: BatchPage, horizon: datetime | None) -> bool:
     return horizon is not None and page.data[-1].created_at < horizon
 
 
-def _note_page_refused(error: Answer, cursor: str | None, findings: Findings) -> None:
+def _note_page_refused(error: Answer, cursor: str | None, findings: PollResult) -> None:
     """A refused listing leaves the single calls, which will say what is wrong if anything is."""
-    if isinstance(error, Failure) and meaning(error) is Meaning.OUTAGE:
+    if isinstance(error, PollError) and classify_error(error) is PollErrorKind.OUTAGE:
         findings.trouble = error
     elif cursor is None:
         findings.listed = False
 
 
-def _retrieve(batch_ids: list[str], findings: Findings) -> Generator[list[Call], list[Answer], None]:
+def _retrieve(batch_ids: list[str], findings: PollResult) -> Generator[list[Call], list[Answer], None]:
     for start in range(0, len(batch_ids), SINGLES_AT_ONCE):
         if findings.trouble:
             return
@@ -132,11 +132,11 @@ def _retrieve(batch_ids: list[str], findings: Findings) -> Generator[list[Call],
             _note(batch_id, answer, findings)
 
 
-def _note(batch_id: str, answer: Answer, findings: Findings) -> None:
+def _note(batch_id: str, answer: Answer, findings: PollResult) -> None:
     if isinstance(answer, MessageBatch):
         findings.seen[batch_id] = answer
-    elif isinstance(answer, Failure):
-        if meaning(answer) is Meaning.DOUBT:
+    elif isinstance(answer, PollError):
+        if classify_error(answer) is PollErrorKind.DENIED:
             findings.doubts[batch_id] = answer
         else:
             findings.trouble = answer

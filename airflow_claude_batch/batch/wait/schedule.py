@@ -21,7 +21,7 @@ from airflow_claude_batch.exceptions import (
 )
 
 WaitFor = Literal["all", "any"]
-Failure = APIError | ConfigurationError
+PollError = APIError | ConfigurationError
 
 #: The API's own hint: retrieve answers ``retry-after: 10`` while a batch is in progress (seen since 2025).
 QUICKEST_SECONDS = 10.0
@@ -40,15 +40,15 @@ CALLS_PER_MINUTE = 1000
 POLLING_SHARE = 1 / 10
 
 
-class Meaning(enum.Enum):
+class PollErrorKind(enum.Enum):
     """What a failed look says."""
 
     OUTAGE = "the API could not be asked; what it was asked about goes on"
-    DOUBT = "the API does not know this batch, or will not say; believed only when it says so for long"
-    REFUSED = "the API refuses the credential; a person must mend that, unless it was replaced already"
+    DENIED = "the API does not know this batch, or will not say; believed only when it says so for long"
+    UNAUTHORIZED = "the API refuses the credential; a person must mend that, unless it was replaced already"
 
 
-def meaning(error: Failure) -> Meaning:
+def classify_error(error: PollError) -> PollErrorKind:
     """Tell a failed look's meaning.
 
     An answer without the API's own ``error.type`` was written by something on the way (a proxy's page, a load
@@ -56,14 +56,14 @@ def meaning(error: Failure) -> Meaning:
     on the way will start to let us through by itself. A billing limit is waited out: the batch ends all the same.
     """
     if isinstance(error, AuthenticationError | ConfigurationError):
-        return Meaning.REFUSED
+        return PollErrorKind.UNAUTHORIZED
     if not isinstance(error, APIStatusError) or error.error_type is None:
-        return Meaning.OUTAGE
+        return PollErrorKind.OUTAGE
     if isinstance(error, PermissionDeniedError):
-        return Meaning.REFUSED
+        return PollErrorKind.UNAUTHORIZED
     if isinstance(error, NotFoundError | BadRequestError):
-        return Meaning.DOUBT
-    return Meaning.OUTAGE
+        return PollErrorKind.DENIED
+    return PollErrorKind.OUTAGE
 
 
 def doubt_is_over(looks: int, seconds: float) -> bool:
@@ -71,7 +71,7 @@ def doubt_is_over(looks: int, seconds: float) -> bool:
     return looks >= DOUBT_LOOKS and seconds >= DOUBT_SECONDS
 
 
-def lost_ids(gone: Mapping[str, Failure]) -> tuple[str, ...]:
+def lost_ids(gone: Mapping[str, PollError]) -> tuple[str, ...]:
     """Return those of which the API said for so long that there is no such batch, and nothing else.
 
     Whoever gives up a batch may pay for its requests again, so another refusal must never look like its loss.

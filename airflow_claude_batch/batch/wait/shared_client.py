@@ -30,7 +30,7 @@ class BatchClient(Protocol):
 Connect = Callable[[], Awaitable[BatchClient]]
 
 
-class Road:
+class SharedClient:
     """Opens when first used, and again after it was closed."""
 
     def __init__(self, name: str, connect: Connect) -> None:

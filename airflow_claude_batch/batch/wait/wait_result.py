@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from airflow_claude_batch.api.wire import MessageBatch
-from airflow_claude_batch.batch.wait.schedule import Failure, lost_ids
+from airflow_claude_batch.batch.wait.schedule import PollError, lost_ids
 
 VERSION = 1
 
@@ -54,7 +54,7 @@ class BatchState:
 
 
 @dataclass(frozen=True, slots=True)
-class Wake:
+class WaitResult:
     """Why a wait came back, and what it had seen by then.
 
     :param status: ``ended``: all (or any) of the batches have. ``due``: the time set for the wait is over; the batches
@@ -71,12 +71,12 @@ class Wake:
     lost: tuple[str, ...] = ()
 
     @classmethod
-    def failed(cls, text: str, error: Exception, batches: Mapping[str, BatchState]) -> Wake:
+    def failed(cls, text: str, error: Exception, batches: Mapping[str, BatchState]) -> WaitResult:
         """Return the wake of a wait that a person must mend."""
         return cls("error", batches, text, type(error).__name__)
 
     @classmethod
-    def gone(cls, text: str, errors: Mapping[str, Failure], batches: Mapping[str, BatchState]) -> Wake:
+    def gone(cls, text: str, errors: Mapping[str, PollError], batches: Mapping[str, BatchState]) -> WaitResult:
         """Return the wake of a wait for batches that the API denies."""
         first = next(iter(errors.values()))
         return cls("error", batches, text, type(first).__name__, lost_ids(errors))
@@ -93,7 +93,7 @@ class Wake:
         }
 
     @classmethod
-    def from_event(cls, event: Any) -> Wake:
+    def from_event(cls, event: Any) -> WaitResult:
         """Read the payload of a trigger event, also of an older or newer version of this package, or of nobody's.
 
         A status not known here is taken for ``due``: the caller looks for itself.

@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Final
 
 from airflow_claude_batch.api.wire import MessageBatch
-from airflow_claude_batch.batch.wait import schedule as polling
-from airflow_claude_batch.batch.wait.poll_round import Findings
-from airflow_claude_batch.batch.wait.schedule import Failure, Meaning
+from airflow_claude_batch.batch.wait import schedule
+from airflow_claude_batch.batch.wait.poll_round import PollResult
+from airflow_claude_batch.batch.wait.schedule import PollError, PollErrorKind
 from airflow_claude_batch.exceptions import APIStatusError
 
 #: A batch that is due within this share of its interval is looked at along with the one that is due now.
@@ -40,7 +40,7 @@ class Watched:
 
 
 @dataclass(slots=True)
-class Report:
+class WatchListChanges:
     """What a survey says beside what it saw.
 
     :param gone: those that the API has denied for so long that we believe it, and its words.
@@ -51,15 +51,15 @@ class Report:
     :param reconnect_if_old: do so if that was not done lately: what is wrong may have been mended there.
     """
 
-    gone: dict[str, Failure] = field(default_factory=dict)
-    outage_began: Failure | None = None
+    gone: dict[str, PollError] = field(default_factory=dict)
+    outage_began: PollError | None = None
     outage_ended: float | None = None
-    refused: Failure | None = None
+    refused: PollError | None = None
     reconnect: bool = False
     reconnect_if_old: bool = False
 
 
-class Roster:
+class WatchList:
     """The watched batches of one connection."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Roster:
         self._failures = 0
         self._failing_since = 0.0
         self._refused = False
-        self.outage: Failure | None = None
+        self.outage: PollError | None = None
         self.may_list = True
 
     @property
@@ -117,29 +117,29 @@ class Roster:
                 changed.append(batch)
             watched.last, watched.created_at = batch, batch.created_at
             watched.doubted_since, watched.doubts = None, 0
-            age = polling.age(batch.created_at, wall).total_seconds()
-            watched.interval = polling.interval(age, poll_interval=watched.poll_interval)
-            watched.due_at = now + polling.early(watched.interval, spread=spread)
+            age = schedule.age(batch.created_at, wall).total_seconds()
+            watched.interval = schedule.interval(age, poll_interval=watched.poll_interval)
+            watched.due_at = now + schedule.early(watched.interval, spread=spread)
         return changed
 
-    def note(self, findings: Findings, *, now: float, calls_per_minute: int | None = None) -> Report:
+    def note(self, findings: PollResult, *, now: float, calls_per_minute: int | None = None) -> WatchListChanges:
         """Take in what a survey found beside the batches, which are for ``see``."""
-        report = Report()
+        report = WatchListChanges()
         for batch_id, error in findings.doubts.items():
             self._note_doubt(batch_id, error, report, now)
         self.may_list = findings.listed
-        shortest = min((w.poll_interval for w in self._watched.values()), default=polling.QUICKEST_SECONDS)
-        rest = polling.interval(0.0, poll_interval=shortest) * (1.0 - LOOK_ALONG)
-        self.not_before = now + max(rest, polling.pace(findings.calls, calls_per_minute=calls_per_minute))
+        shortest = min((w.poll_interval for w in self._watched.values()), default=schedule.QUICKEST_SECONDS)
+        rest = schedule.interval(0.0, poll_interval=shortest) * (1.0 - LOOK_ALONG)
+        self.not_before = now + max(rest, schedule.pace(findings.calls, calls_per_minute=calls_per_minute))
         if findings.trouble is None:
             self._note_answer(report, now)
-        elif polling.meaning(findings.trouble) is Meaning.REFUSED:
+        elif schedule.classify_error(findings.trouble) is PollErrorKind.UNAUTHORIZED:
             self._note_refusal(findings.trouble, report, now)
         else:
             self._note_outage(findings.trouble, report, now, shortest)
         return report
 
-    def _note_doubt(self, batch_id: str, error: Failure, report: Report, now: float) -> None:
+    def _note_doubt(self, batch_id: str, error: PollError, report: WatchListChanges, now: float) -> None:
         watched = self._watched.get(batch_id)
         if watched is None:
             return
@@ -148,29 +148,29 @@ class Roster:
             watched.doubted_since = now
         watched.interval = watched.poll_interval
         watched.due_at = now + watched.interval
-        if polling.doubt_is_over(watched.doubts, now - watched.doubted_since):
+        if schedule.doubt_is_over(watched.doubts, now - watched.doubted_since):
             report.gone[batch_id] = error
         report.reconnect_if_old = True
 
-    def _note_answer(self, report: Report, now: float) -> None:
+    def _note_answer(self, report: WatchListChanges, now: float) -> None:
         if self.outage is not None:
             report.outage_ended = now - self._failing_since
         self.outage, self._failures, self._refused = None, 0, False
 
-    def _note_refusal(self, error: Failure, report: Report, now: float) -> None:
+    def _note_refusal(self, error: PollError, report: WatchListChanges, now: float) -> None:
         """The credential may have been rotated or have expired while we waited: one more look with a fresh one."""
         if self._refused:
             report.refused = error
         self._refused = report.reconnect = True
         self.not_before = now
 
-    def _note_outage(self, error: Failure, report: Report, now: float, poll_interval: float) -> None:
+    def _note_outage(self, error: PollError, report: WatchListChanges, now: float, poll_interval: float) -> None:
         self._failures += 1
         if self._failures == 1:
             self._failing_since = now
         elif self.outage is None:
             self.outage = report.outage_began = error
         retry_after = error.retry_after if isinstance(error, APIStatusError) else None
-        wait = polling.backoff(self._failures, retry_after=retry_after, poll_interval=poll_interval)
+        wait = schedule.backoff(self._failures, retry_after=retry_after, poll_interval=poll_interval)
         self.not_before = max(self.not_before, now + wait)
         report.reconnect_if_old = True

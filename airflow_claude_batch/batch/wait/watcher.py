@@ -21,14 +21,14 @@ from weakref import WeakKeyDictionary
 
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.api.wire import MessageBatch
-from airflow_claude_batch.batch.observer import Observer, Unobserved
-from airflow_claude_batch.batch.wait import log_messages as words
+from airflow_claude_batch.batch.observer import NullObserver, Observer
+from airflow_claude_batch.batch.wait import log_messages
 from airflow_claude_batch.batch.wait.log_messages import Line
-from airflow_claude_batch.batch.wait.poll_round import Answer, Call, Findings, ListPage, Retrieve, survey
+from airflow_claude_batch.batch.wait.poll_round import Answer, Call, ListPage, PollResult, Retrieve, poll_round
 from airflow_claude_batch.batch.wait.schedule import WaitFor, utc_now
-from airflow_claude_batch.batch.wait.shared_client import Connect, Road
-from airflow_claude_batch.batch.wait.wait_result import BatchState, Wake
-from airflow_claude_batch.batch.wait.watch_list import Report, Roster
+from airflow_claude_batch.batch.wait.shared_client import Connect, SharedClient
+from airflow_claude_batch.batch.wait.wait_result import BatchState, WaitResult
+from airflow_claude_batch.batch.wait.watch_list import WatchList, WatchListChanges
 from airflow_claude_batch.exceptions import APIConnectionError, APIError, ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ Tell = Callable[..., None]
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    future: asyncio.Future[Wake]
+    future: asyncio.Future[WaitResult]
     batch_ids: tuple[str, ...]
     wait_for: WaitFor
     until: datetime | None
@@ -69,7 +69,7 @@ class _Waiter:
         level, text, args = line
         self.context.run(self.tell, level, text, *args)
 
-    def wake(self, wake: Wake) -> None:
+    def wake(self, wake: WaitResult) -> None:
         if not self.future.done():
             self.future.set_result(wake)
 
@@ -93,15 +93,15 @@ class Watcher:
         observer: Observer | None = None,
     ) -> None:
         self.name = name
-        self._road = Road(name, connect)
+        self._road = SharedClient(name, connect)
         self._clock = clock
         self._dice = dice
-        self._observer = observer or Unobserved()
+        self._observer = observer or NullObserver()
         self._loop = asyncio.get_running_loop()
         self._bell = asyncio.Event()
         self._waiters: set[_Waiter] = set()
         self._by_batch: dict[str, set[_Waiter]] = {}
-        self._roster = Roster()
+        self._roster = WatchList()
         self._asleep_until = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -114,7 +114,7 @@ class Watcher:
         until: datetime | None = None,
         created_at: datetime | None = None,
         tell: Tell = log.log,
-    ) -> Wake:
+    ) -> WaitResult:
         """Wait until all (or any) of the batches have ended, or until ``until``.
 
         :param batch_ids: none at all for a mere timer.
@@ -158,10 +158,10 @@ class Watcher:
             self._by_batch.setdefault(batch_id, set()).add(waiter)
             self._roster.add(batch_id, poll_interval=poll_interval, created_at=created_at, now=now)
         if waiter.until is None and not waiter.batch_ids:
-            waiter.wake(Wake("due"))
+            waiter.wake(WaitResult("due"))
         self._set_timer(waiter)
         if self._roster.outage:
-            waiter.say(words.outage_began(self._roster.outage, self.name))
+            waiter.say(log_messages.outage_began(self._roster.outage, self.name))
         self._start()
         if self._asleep_until > max(now, self._roster.not_before):
             self._bell.set()
@@ -187,7 +187,7 @@ class Watcher:
             return
         left = (waiter.until - self._clock()).total_seconds()
         if left <= 0:
-            waiter.wake(Wake("due", self._states(waiter)))
+            waiter.wake(WaitResult("due", self._states(waiter)))
         else:
             waiter.timer = self._loop.call_later(
                 min(left, LONGEST_TIMER_SECONDS), self._set_timer, waiter, context=waiter.context
@@ -217,7 +217,7 @@ class Watcher:
                 await self._turn()
         except Exception as error:
             log.exception("The watcher of connection %r broke", self.name)
-            await self._fail_all(words.broken(error), error)
+            await self._fail_all(log_messages.broken(error), error)
         finally:
             await self._road.close()
 
@@ -239,7 +239,7 @@ class Watcher:
                 if tries_left:
                     await asyncio.sleep(CONNECT_PAUSE_SECONDS)
                 else:
-                    await self._fail_all(words.unreadable(error, self.name), error)
+                    await self._fail_all(log_messages.unreadable(error, self.name), error)
         return False
 
     async def _sleep(self, seconds: float | None) -> None:
@@ -257,7 +257,7 @@ class Watcher:
     async def _look(self) -> None:
         findings = await self._survey()
         report = self._roster.note(findings, now=self._loop.time(), calls_per_minute=self._road.calls_per_minute)
-        for line in words.about_the_road(report, self.name):
+        for line in log_messages.about_the_road(report, self.name):
             await self._say_all(line)
         await self._see(findings)
         await self._give_up(report)
@@ -265,7 +265,7 @@ class Watcher:
             await self._road.renew()
             self._roster.may_list = True
 
-    async def _see(self, findings: Findings) -> None:
+    async def _see(self, findings: PollResult) -> None:
         seen, spread = iter(findings.seen.values()), self._dice()
         while some := list(islice(seen, SEEN_AT_ONCE)):
             changed = self._roster.see(some, now=self._loop.time(), wall=self._clock(), spread=spread)
@@ -274,15 +274,15 @@ class Watcher:
                 await _breathe(number)
             await asyncio.sleep(0)
 
-    async def _survey(self) -> Findings:
+    async def _survey(self) -> PollResult:
         roster = self._roster
-        asking = survey(roster.due(self._loop.time()), watched=roster.batch_ids, may_list=roster.may_list)
+        asking = poll_round(roster.due(self._loop.time()), watched=roster.batch_ids, may_list=roster.may_list)
         try:
             calls = next(asking)
             while True:
                 calls = asking.send(await asyncio.gather(*map(self._ask, calls)))
         except StopIteration as stop:
-            findings: Findings = stop.value
+            findings: PollResult = stop.value
             return findings
 
     async def _ask(self, call: Call) -> Answer:
@@ -304,7 +304,7 @@ class Watcher:
     # ------------------------------------------------------------------ what was found
 
     def _deliver_change(self, batch: MessageBatch) -> None:
-        line, state = words.status_changed(batch), BatchState.of(batch)
+        line, state = log_messages.status_changed(batch), BatchState.of(batch)
         for waiter in tuple(self._by_batch.get(batch.id, ())):
             waiter.say(line)
             if not batch.ended:
@@ -313,18 +313,18 @@ class Watcher:
             waiter.open_ids.discard(batch.id)
             self._leave(batch.id, waiter)
             if waiter.satisfied:
-                waiter.wake(Wake("ended", self._states(waiter)))
+                waiter.wake(WaitResult("ended", self._states(waiter)))
 
-    async def _give_up(self, report: Report) -> None:
+    async def _give_up(self, report: WatchListChanges) -> None:
         for waiter in {waiter for batch_id in report.gone for waiter in self._by_batch.get(batch_id, ())}:
             gone = {batch_id: error for batch_id, error in report.gone.items() if batch_id in waiter.open_ids}
-            waiter.wake(Wake.gone(words.gone(gone, self.name), gone, self._states(waiter)))
+            waiter.wake(WaitResult.gone(log_messages.gone(gone, self.name), gone, self._states(waiter)))
         if report.refused:
-            await self._fail_all(words.refused(report.refused, self.name), report.refused)
+            await self._fail_all(log_messages.refused(report.refused, self.name), report.refused)
 
     async def _fail_all(self, text: str, error: Exception) -> None:
         for number, waiter in enumerate(tuple(self._waiters)):
-            waiter.wake(Wake.failed(text, error, self._states(waiter)))
+            waiter.wake(WaitResult.failed(text, error, self._states(waiter)))
             await _breathe(number)
         await asyncio.sleep(0)  # let them leave before the next turn counts them
 

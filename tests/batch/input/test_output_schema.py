@@ -16,7 +16,13 @@ from pydantic import BaseModel, Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from airflow_claude_batch.batch.input.elements import Defaults, check_params, read_request
-from airflow_claude_batch.batch.input.output_schema import SCHEMA_FILE, OutputSchema, load, publish, read_schema
+from airflow_claude_batch.batch.input.output_schema import (
+    SCHEMA_FILE,
+    OutputSchema,
+    load_schema,
+    read_schema,
+    write_schema,
+)
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import InvalidMessageError, OutputSchemaError, SubmissionRecordError
@@ -609,13 +615,13 @@ def test_what_satisfies_the_schema_satisfies_what_is_sent(schema: dict[str, Any]
 
 def test_a_schema_comes_back_from_its_folder_as_it_was(tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path)
-    assert load(folder) is None
+    assert load_schema(folder) is None
 
     schema = read_schema(Person)
-    publish(folder, schema)
+    write_schema(folder, schema)
 
-    assert load(folder) == schema
-    assert list(load(folder).format["schema"]["properties"]) == list(schema.format["schema"]["properties"])
+    assert load_schema(folder) == schema
+    assert list(load_schema(folder).format["schema"]["properties"]) == list(schema.format["schema"]["properties"])
 
 
 @pytest.mark.parametrize(
@@ -630,7 +636,7 @@ def test_a_schema_comes_back_from_its_folder_as_it_was(tmp_path: Path) -> None:
 def test_a_damaged_schema_is_never_taken_for_none(content: bytes, tmp_path: Path) -> None:
     (tmp_path / SCHEMA_FILE).write_bytes(content)
     with pytest.raises(SubmissionRecordError, match="cannot be validated"):
-        load(LocalFolder(tmp_path))
+        load_schema(LocalFolder(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from airflow_claude_batch.api.limits import CUSTOM_ID_PATTERN
 from airflow_claude_batch.batch.input.custom_id import content_hash, parse_custom_id
 from airflow_claude_batch.batch.input.elements import Request, encode_params
-from airflow_claude_batch.batch.input.request_file import CreateBody, Requests, write_requests
+from airflow_claude_batch.batch.input.request_file import CreateBody, RequestFile, write_requests
 from airflow_claude_batch.batch.ledger.ledger import new_token
 from airflow_claude_batch.batch.send.splitting import ENVELOPE_BYTES
 from airflow_claude_batch.exceptions import InputError, InvalidMessageError, SubmissionRecordError
@@ -36,12 +36,12 @@ def numbered(*params: Any) -> list[Request]:
 
 
 @contextmanager
-def opened(requests: list[Request], **options: Any) -> Iterator[Requests]:
+def opened(requests: list[Request], **options: Any) -> Iterator[RequestFile]:
     """The requests written to a file and read again."""
     with tempfile.NamedTemporaryFile() as file:
         assert write_requests(iter(requests), file, **options) == len(requests)
         file.flush()
-        with Requests(Path(file.name)) as read:
+        with RequestFile(Path(file.name)) as read:
             yield read
 
 
@@ -177,7 +177,7 @@ def test_damaged_file_is_refused_with_its_line(damage: Any, line: int, tmp_path:
     path.write_bytes(damage(lines_of({"x": 1}, {"x": 2})))
 
     with pytest.raises(SubmissionRecordError, match=rf"Line {line} of the submission's requests.jsonl is damaged"):
-        Requests(path)
+        RequestFile(path)
 
 
 # ---------------------------------------------------------------- on the wire
@@ -256,7 +256,7 @@ def test_custom_id_of_somebody_else_is_none_of_ours(custom_id: str) -> None:
 def test_equal_requests_are_twins_of_the_first_when_asked_for() -> None:
     requests = numbered({"x": 1}, {"x": 2}, {"x": 1}, {"x": 1}, {"x": 3})
     with opened(requests, deduplicate=True) as read:
-        assert read.twins == {2: 0, 3: 0}
+        assert read.duplicates == {2: 0, 3: 0}
         assert len(read) == 5
         assert [json.loads(read.key(index)) for index in range(5)] == [0, 1, 2, 3, 4]
         assert read.hash(3) == read.hash(0)
@@ -264,7 +264,7 @@ def test_equal_requests_are_twins_of_the_first_when_asked_for() -> None:
 
 def test_equal_requests_are_each_sent_unless_asked_otherwise() -> None:
     with opened(numbered({"x": 1}, {"x": 1})) as read:
-        assert read.twins == {}
+        assert read.duplicates == {}
         assert read.params(1) == b'{"x":1}'
 
 

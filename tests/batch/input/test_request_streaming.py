@@ -16,9 +16,9 @@ from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.http import SLICE_BYTES
 from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
-from airflow_claude_batch.batch.input.request_file import CreateBody, Requests, write_requests
+from airflow_claude_batch.batch.input.request_file import CreateBody, RequestFile, write_requests
 from airflow_claude_batch.batch.land.landing import Landing
-from airflow_claude_batch.batch.land.match_requests import OwnSlots
+from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.storage import LocalFolder
 
@@ -50,15 +50,15 @@ class Stream(httpx.SyncByteStream):
 
 
 @pytest.fixture
-def requests(tmp_path: Path) -> Iterator[Requests]:
+def requests(tmp_path: Path) -> Iterator[RequestFile]:
     """Requests of 30 MB in all."""
     with (tmp_path / "requests.jsonl").open("wb") as file:
         write_requests((Request(index, index, {"content": TEXT}) for index in range(COUNT)), file)
-    with Requests(tmp_path / "requests.jsonl") as requests:
+    with RequestFile(tmp_path / "requests.jsonl") as requests:
         yield requests
 
 
-def line(requests: Requests, index: int) -> bytes:
+def line(requests: RequestFile, index: int) -> bytes:
     message = {
         "model": "claude-haiku-5-5",
         "content": [{"type": "text", "text": TEXT}],
@@ -78,7 +78,7 @@ def peak(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-class Road(httpx.BaseTransport):
+class SharedClient(httpx.BaseTransport):
     """Leaves the body to be read piece by piece, unlike httpx's own stand-in."""
 
     def __init__(self, answer: Callable[[httpx.Request], httpx.Response]) -> None:
@@ -90,7 +90,7 @@ class Road(httpx.BaseTransport):
 
 def client(answer: Callable[[httpx.Request], httpx.Response]) -> ClaudeClient:
     config = ClientConfig(credentials=ApiKey("sk-test"), base_url="http://127.0.0.1:1", max_retries=0)
-    return ClaudeClient(config, transport=Road(answer))
+    return ClaudeClient(config, transport=SharedClient(answer))
 
 
 # ---------------------------------------------------------------- submitting
@@ -120,13 +120,13 @@ def test_requests_are_written_and_indexed_without_being_held(tmp_path: Path) -> 
     def work() -> None:
         with path.open("wb") as file:
             write_requests((Request(index, index, {"content": f"{index}{TEXT}"}) for index in range(COUNT)), file)
-        Requests(path).close()
+        RequestFile(path).close()
 
     assert peak(work) < MOST
     assert path.stat().st_size > WHOLE
 
 
-def test_body_reads_no_further_than_what_is_being_sent(requests: Requests) -> None:
+def test_body_reads_no_further_than_what_is_being_sent(requests: RequestFile) -> None:
     asked = []
 
     class Indices:
@@ -144,7 +144,7 @@ def test_body_reads_no_further_than_what_is_being_sent(requests: Requests) -> No
     assert len(asked) <= 2 * first
 
 
-def test_upload_leaves_in_slices_and_is_never_held(requests: Requests) -> None:
+def test_upload_leaves_in_slices_and_is_never_held(requests: RequestFile) -> None:
     sizes = []
 
     def receive(request: httpx.Request) -> httpx.Response:
@@ -164,7 +164,7 @@ def test_upload_leaves_in_slices_and_is_never_held(requests: Requests) -> None:
 # ---------------------------------------------------------------- landing
 
 
-def test_results_are_read_no_further_than_they_are_taken(requests: Requests) -> None:
+def test_results_are_read_no_further_than_they_are_taken(requests: RequestFile) -> None:
     stream = Stream(line(requests, index) + b"\n" for index in range(COUNT))
     ahead = []
 
@@ -176,19 +176,19 @@ def test_results_are_read_no_further_than_they_are_taken(requests: Requests) -> 
     with (
         client(lambda _: httpx.Response(200, stream=stream)) as claude,
         claude.stream_results("msgbatch_1") as lines,
-        Landing(OwnSlots(requests), prices=TABLE) as landing,
+        Landing(SubmissionMatcher(requests), prices=TABLE) as landing,
     ):
         assert landing.take("msgbatch_1", watched(lines)).rows == COUNT
 
     assert max(ahead) <= 1
 
 
-def test_answers_are_landed_without_being_held(requests: Requests, tmp_path: Path) -> None:
+def test_answers_are_landed_without_being_held(requests: RequestFile, tmp_path: Path) -> None:
     def work() -> None:
         stream = Stream(line(requests, index) + b"\n" for index in reversed(range(COUNT)))
         with (
             client(lambda _: httpx.Response(200, stream=stream)) as claude,
-            Landing(OwnSlots(requests), prices=TABLE) as landing,
+            Landing(SubmissionMatcher(requests), prices=TABLE) as landing,
         ):
             with claude.stream_results("msgbatch_1") as lines:
                 landing.take("msgbatch_1", lines)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stores import small_disk
 
-from airflow_claude_batch.batch.land.disk_sort import Spool
+from airflow_claude_batch.batch.land.disk_sort import DiskSorter
 from airflow_claude_batch.exceptions import ResultsError
 
 MEGABYTE = 1 << 20
@@ -22,7 +22,7 @@ MEGABYTE = 1 << 20
     ),
 )
 def test_rows_come_back_in_order_and_each_alone_whatever_was_put_and_read_before(count, puts):
-    held, spool = {}, Spool(count)
+    held, spool = {}, DiskSorter(count)
     for number, (index, length, is_read) in enumerate(puts):
         index %= count
         held[index] = row = b"%d" % number * length
@@ -36,7 +36,7 @@ def test_rows_come_back_in_order_and_each_alone_whatever_was_put_and_read_before
 
 
 def test_what_is_put_after_reading_is_read_too():
-    spool = Spool(3)
+    spool = DiskSorter(3)
     spool.put(2, b"two")
     assert list(spool) == [b"", b"", b"two"]
     spool.put(0, b"zero")
@@ -46,7 +46,7 @@ def test_what_is_put_after_reading_is_read_too():
 
 
 def test_a_request_without_a_row_has_an_empty_one():
-    spool = Spool(3)
+    spool = DiskSorter(3)
     spool.put(1, b"one")
     assert (spool.get(0), spool.get(1), spool.get(2)) == (b"", b"one", b"")
     assert list(spool) == [b"", b"one", b""]
@@ -56,7 +56,7 @@ def test_a_request_without_a_row_has_an_empty_one():
 
 def test_neither_what_waits_nor_what_is_read_is_held_all_at_once():
     count, row = 3000, b"x" * 20_000
-    spool = Spool(count)
+    spool = DiskSorter(count)
     tracemalloc.start()
     for index in range(count):
         spool.put(index, bytes(row))
@@ -70,7 +70,7 @@ def test_neither_what_waits_nor_what_is_read_is_held_all_at_once():
 
 
 def test_long_rows_are_read_one_by_one():
-    spool = Spool(20)
+    spool = DiskSorter(20)
     for index in range(20):
         spool.put(index, bytes([index]) * 9 * MEGABYTE)
     tracemalloc.start()
@@ -85,7 +85,7 @@ def test_long_rows_are_read_one_by_one():
 def test_rows_of_many_runs_that_come_in_no_order():
     order = list(range(30_000))
     random.Random(7).shuffle(order)
-    spool = Spool(30_000)
+    spool = DiskSorter(30_000)
     for index in order:
         spool.put(index, b"row %05d;" % index * 100)
     assert 2 < len(spool._runs) < 40  # 30 MB
@@ -94,7 +94,7 @@ def test_rows_of_many_runs_that_come_in_no_order():
 
 
 def test_a_temporary_file_that_was_cut_is_noticed():
-    spool = Spool(1)
+    spool = DiskSorter(1)
     spool.put(0, b"x" * MEGABYTE)
     list(spool)
     spool._file.truncate(MEGABYTE // 2)
@@ -106,7 +106,7 @@ def test_a_temporary_file_that_was_cut_is_noticed():
 @pytest.mark.parametrize("length", [30_000, MEGABYTE])
 def test_full_disk_is_said_with_what_to_do_and_no_row_is_taken_for_another_s(length):
     refusal = pytest.raises(ResultsError, match=r"temporary folder .*TMPDIR.*pays nothing")
-    spool = Spool(50)
+    spool = DiskSorter(50)
     with small_disk(100_000), refusal:
         for index in range(50):
             spool.put(index, bytes([index]) * length)
@@ -121,7 +121,7 @@ def test_full_disk_is_said_with_what_to_do_and_no_row_is_taken_for_another_s(len
 
 
 def test_full_disk_that_is_seen_while_rows_are_read():
-    spool = Spool(5)
+    spool = DiskSorter(5)
     spool.put(0, b"x" * 50_000)
     with small_disk(10_000), pytest.raises(ResultsError, match="TMPDIR"):
         list(spool)
@@ -131,7 +131,7 @@ def test_full_disk_that_is_seen_while_rows_are_read():
 
 
 def test_no_older_row_is_given_for_one_that_could_not_be_written():
-    spool = Spool(1)
+    spool = DiskSorter(1)
     spool.put(0, b"old" * 1000)
     list(spool)
     spool.put(0, b"new" * 50_000)

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.output_schema import read_schema
-from airflow_claude_batch.batch.input.request_file import Requests, write_requests
+from airflow_claude_batch.batch.input.request_file import RequestFile, write_requests
 from airflow_claude_batch.batch.land.landing import Landing
-from airflow_claude_batch.batch.land.match_requests import ForeignSlots, OwnSlots
+from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, SubmissionMatcher
 from airflow_claude_batch.batch.land.rows import Status
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -33,7 +33,7 @@ LATER = "ba9876543210"
 @contextmanager
 def requests_of(
     *contents: Any, keys: list[Any] | None = None, deduplicate: bool = False, **params: Any
-) -> Iterator[Requests]:
+) -> Iterator[RequestFile]:
     """Requests with these contents, keyed k0, k1 and so on."""
     with tempfile.NamedTemporaryFile() as file:
         write_requests(
@@ -45,13 +45,13 @@ def requests_of(
             deduplicate=deduplicate,
         )
         file.flush()
-        with Requests(Path(file.name)) as requests:
+        with RequestFile(Path(file.name)) as requests:
             yield requests
 
 
 @contextmanager
-def landing_of(requests: Requests) -> Iterator[Landing]:
-    with Landing(OwnSlots(requests), prices=TABLE) as landing:
+def landing_of(requests: RequestFile) -> Iterator[Landing]:
+    with Landing(SubmissionMatcher(requests), prices=TABLE) as landing:
         yield landing
 
 
@@ -70,7 +70,7 @@ def line(custom_id: str, text: str | None = "hi", *, type_: str = "succeeded", e
     return json.dumps({"custom_id": custom_id, "result": result}).encode()
 
 
-def answers(requests: Requests, *indices: int, token: str = TOKEN) -> list[bytes]:
+def answers(requests: RequestFile, *indices: int, token: str = TOKEN) -> list[bytes]:
     """The lines of a batch that held these requests; each text names its request."""
     return [line(requests.custom_id(index, token), f"answer {index}") for index in indices]
 
@@ -326,7 +326,7 @@ def test_twin_of_a_request_whose_answer_may_be_asked_for_again_has_that_answer()
     schema = read_schema({"type": "object", "properties": {"n": {"type": "integer", "minimum": 0}}})
     with (
         requests_of("a", "a", deduplicate=True, output_config={"format": schema.format}) as requests,
-        Landing(OwnSlots(requests, OutputValidator(schema)), prices=TABLE) as landing,
+        Landing(SubmissionMatcher(requests, OutputValidator(schema)), prices=TABLE) as landing,
     ):
         landing.take("b", [line(requests.custom_id(0, TOKEN), '{"n": -1}')])
 
@@ -346,7 +346,7 @@ def test_answer_to_a_request_that_has_become_a_twin_serves_both() -> None:
 
 
 def foreign(count: int) -> Landing:
-    return Landing(ForeignSlots(count), prices=TABLE)
+    return Landing(ExternalMatcher(count), prices=TABLE)
 
 
 def test_foreign_rows_come_in_order_of_arrival_under_their_custom_ids() -> None:

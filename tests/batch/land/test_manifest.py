@@ -9,10 +9,17 @@ import msgspec
 import pytest
 
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.land import manifest as manifests
 from airflow_claude_batch.batch.land.landing import Landing
-from airflow_claude_batch.batch.land.manifest import Manifest, landed_batch_ids, read_manifest
-from airflow_claude_batch.batch.land.match_requests import ForeignSlots
+from airflow_claude_batch.batch.land.manifest import (
+    Manifest,
+    dry_manifest,
+    landed_batch_ids,
+    load_manifest,
+    read_manifest,
+    summarize,
+    write_manifest,
+)
+from airflow_claude_batch.batch.land.match_requests import ExternalMatcher
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import SubmissionRecordError
@@ -34,7 +41,7 @@ def summary(status: str = "ended", **fields: Any) -> Manifest:
         {"custom_id": "a", "result": {"type": "succeeded", "message": message}},
         {"custom_id": "b", "result": {"type": "errored", "error": error}},
     ]
-    with Landing(ForeignSlots(3), prices=PriceTable.load()) as landing:
+    with Landing(ExternalMatcher(3), prices=PriceTable.load()) as landing:
         landing.take("b1", [json.dumps(line).encode() for line in stream])
         values = {
             "submission_id": "s",
@@ -45,7 +52,7 @@ def summary(status: str = "ended", **fields: Any) -> Manifest:
             "created_at": MADE,
             "ended_at": ENDED,
         }
-        return manifests.summarize(landing, **values | fields)
+        return summarize(landing, **values | fields)
 
 
 def test_manifest_has_the_shape_that_is_promised() -> None:
@@ -100,7 +107,7 @@ def test_submission_without_an_estimate_says_so() -> None:
 
 
 def test_dry_run_s_manifest_names_no_rows_and_no_batches() -> None:
-    manifest = manifests.dry_manifest("s", 3, ESTIMATE)
+    manifest = dry_manifest("s", 3, ESTIMATE)
 
     assert (manifest.status, manifest.batch_ids, manifest.results_path) == ("dry_run", [], None)
     assert read_manifest(json.loads(json.dumps(manifest.to_xcom()))) == manifest
@@ -136,11 +143,11 @@ def test_what_is_no_manifest_is_refused(value: Any) -> None:
 
 def test_published_manifest_is_found_again_without_the_rows(tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path)
-    assert manifests.published(folder) is None
+    assert load_manifest(folder) is None
     assert landed_batch_ids(folder) == frozenset()
 
-    manifests.publish(folder, msgspec.structs.replace(summary(), responses=[{"text": "hi"}]))
-    assert manifests.published(folder) == summary()
+    write_manifest(folder, msgspec.structs.replace(summary(), responses=[{"text": "hi"}]))
+    assert load_manifest(folder) == summary()
     assert landed_batch_ids(folder) == {"b1"}
     assert b"hi" not in (storage.read(folder, "manifest.json") or b"")
 

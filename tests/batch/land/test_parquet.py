@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from submission_world import TEN, World, fails_first, make_world
 
-from airflow_claude_batch.batch.land import parquet
+from airflow_claude_batch.batch.land.parquet import read_parquet, write_parquet
 from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.storage import LocalFolder
@@ -30,7 +30,7 @@ def test_parquet_holds_the_rows_of_the_json_lines(world: World) -> None:
 
     assert done.manifest.results_path == str(world.folder.path / "results.parquet")
     with (world.folder.path / "results.parquet").open("rb") as file:
-        rows = list(parquet.read(file))
+        rows = list(read_parquet(file))
     assert [row.key for row in rows] == [{"n": n} for n in range(10)]
     assert [row.message for row in rows] == [row["message"] for row in world.rows]
     assert rows[3].error == world.rows[3]["error"]
@@ -38,7 +38,7 @@ def test_parquet_holds_the_rows_of_the_json_lines(world: World) -> None:
 
 
 def test_parquet_is_written_in_row_groups(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "ROWS_PER_GROUP", 4)
+    monkeypatch.setattr("airflow_claude_batch.batch.land.parquet.ROWS_PER_GROUP", 4)
 
     world.run(TEN, Policy(results_format="parquet", allow_failed=1))
 
@@ -60,9 +60,9 @@ def test_long_answers_are_written_and_read_a_few_at_a_time(tmp_path: Path, pool:
     rows = [Row(index=index, key=index, status="succeeded", text=text) for index, text in enumerate(texts)]
 
     tracemalloc.start()
-    parquet.publish(LocalFolder(tmp_path), map(msgspec.json.encode, rows))
+    write_parquet(LocalFolder(tmp_path), map(msgspec.json.encode, rows))
     with (tmp_path / "results.parquet").open("rb") as file:
-        assert all(row.text == text for row, text in zip(parquet.read(file), texts, strict=True))
+        assert all(row.text == text for row, text in zip(read_parquet(file), texts, strict=True))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 

@@ -7,8 +7,7 @@ import msgspec
 import pytest
 
 from airflow_claude_batch.api import wire
-from airflow_claude_batch.batch.land import parse_result as results
-from airflow_claude_batch.batch.land.parse_result import Outcome
+from airflow_claude_batch.batch.land.parse_result import ParsedResult, parse_result
 from airflow_claude_batch.batch.land.rows import ANSWERED, FINAL, Row, Status, missing_tail, twin_tail
 from airflow_claude_batch.batch.money.pricing import PriceTable
 
@@ -28,12 +27,12 @@ def message(*blocks: Any, **fields: Any) -> dict[str, Any]:
     }
 
 
-def outcome(type_: str = "succeeded", **result: Any) -> Outcome:
+def outcome(type_: str = "succeeded", **result: Any) -> ParsedResult:
     line = json.dumps({"custom_id": "c", "result": {"type": type_, **result}}, ensure_ascii=False)
-    return results.read_outcome(wire.decode_result_line(line.encode()), "b", TABLE)
+    return parse_result(wire.decode_result_line(line.encode()), "b", TABLE)
 
 
-def row(outcome: Outcome) -> Row:
+def row(outcome: ParsedResult) -> Row:
     """The row as it is landed and read again."""
     return msgspec.json.decode(b'{"index":7,"key":"k",' + outcome.tail, type=Row)
 
@@ -123,7 +122,7 @@ def test_unreadable_message_is_kept_whole() -> None:
 
 def test_message_that_is_not_utf_8_is_left_out_of_the_row() -> None:
     line = b'{"custom_id":"c","result":{"type":"succeeded","message":{"model":"secret\xff"}}}'
-    read = results.read_outcome(wire.decode_result_line(line), "b", TABLE)
+    read = parse_result(wire.decode_result_line(line), "b", TABLE)
 
     assert row(read).message is None
     assert b"secret" not in read.tail
@@ -140,7 +139,7 @@ def test_message_that_is_not_utf_8_is_left_out_of_the_row() -> None:
 def test_message_that_would_make_its_row_unreadable_is_kept_as_invalid_where_nobody_looks_at_it_too(odd: bytes) -> None:
     sent = json.dumps(message(later_field="odd")).encode().replace(b'"odd"', odd)
     line = b'{"custom_id":"c","result":{"type":"succeeded","message":%b}}' % sent
-    read = results.read_outcome(wire.decode_result_line(line), "b", TABLE)
+    read = parse_result(wire.decode_result_line(line), "b", TABLE)
 
     assert read.status is Status.INVALID_OUTPUT
     assert (row(read).error or {})["type"] == "unreadable_message"
@@ -222,7 +221,7 @@ def test_words_of_the_statuses_are_those_of_the_rows() -> None:
 
 
 def test_missing_row_says_why() -> None:
-    landed = row(Outcome(Status.NONE, missing_tail("no row came")))
+    landed = row(ParsedResult(Status.NONE, missing_tail("no row came")))
 
     assert landed.status == "missing"
     assert landed.error == {"type": "missing", "message": "no row came"}
@@ -231,7 +230,7 @@ def test_missing_row_says_why() -> None:
 
 def test_twin_has_the_answer_of_its_equal_and_no_bill() -> None:
     first = outcome(message=message())
-    twin = row(Outcome(Status.SUCCEEDED, twin_tail(first.tail)))
+    twin = row(ParsedResult(Status.SUCCEEDED, twin_tail(first.tail)))
 
     assert twin.text == "hi"
     assert (twin.usage, twin.cost_usd) == (None, "0")

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_claude_batch.batch.ledger import ledger as ledgers
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
-from airflow_claude_batch.batch.ledger.record import Record
+from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, new_token
+from airflow_claude_batch.batch.ledger.record import Record, claim_ledger, load_ledger, save_ledger
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTakenOverError
@@ -70,7 +69,7 @@ LANDED = part("t3", batch_id="b3", landed=True)
 
 
 def test_parts_are_intents_open_or_landed() -> None:
-    known = ledger(INTENT, OPEN, LANDED, settled=("b0",))
+    known = ledger(INTENT, OPEN, LANDED, archived_batch_ids=("b0",))
 
     assert known.intents == (INTENT,)
     assert known.open_parts == (OPEN,)
@@ -103,10 +102,10 @@ def test_lost_batch_stays_in_the_list_of_batches() -> None:
 
 
 def test_landed_parts_settle_into_their_batch_ids() -> None:
-    known = ledger(INTENT, LANDED, OPEN, settled=("b0",)).settle()
+    known = ledger(INTENT, LANDED, OPEN, archived_batch_ids=("b0",)).archive_landed()
 
     assert known.parts == (INTENT, OPEN)
-    assert known.settled == ("b0", "b3")
+    assert known.archived_batch_ids == ("b0", "b3")
 
 
 @pytest.mark.parametrize(
@@ -132,11 +131,11 @@ STEPS = st.lists(st.tuples(st.sampled_from(["intend", "create", "refuse", "land"
 
 @given(steps=STEPS)
 def test_no_batch_is_ever_forgotten_whatever_happens_in_which_order(steps: list[tuple[str, int]]) -> None:
-    known, made, settled = ledger(), 0, 0
+    known, made, archived_batch_ids = ledger(), 0, 0
     for step, number in steps:
         intents, open_ = known.intents, known.open_parts
         if step == "intend":
-            known = known.with_part(part(ledgers.new_token()))
+            known = known.with_part(part(new_token()))
         elif step == "create" and intents:
             chosen = intents[number % len(intents)]
             known, made = known.with_part(msgspec.structs.replace(chosen, batch_id=f"b{made}")), made + 1
@@ -147,10 +146,10 @@ def test_no_batch_is_ever_forgotten_whatever_happens_in_which_order(steps: list[
         elif step == "lose" and open_:
             known = known.without_batch(str(open_[number % len(open_)].batch_id))
         elif step == "settle":
-            known = known.settle()
+            known = known.archive_landed()
         assert sorted(known.batch_ids) == sorted(f"b{n}" for n in range(made))
-        assert len(known.settled) >= settled
-        settled = len(known.settled)
+        assert len(known.archived_batch_ids) >= archived_batch_ids
+        archived_batch_ids = len(known.archived_batch_ids)
         open_now, dropped = set(known.open_batch_ids), set(known.dropped)
         assert open_now.isdisjoint(known.landed_batch_ids)
         assert dropped.isdisjoint(open_now | known.landed_batch_ids)
@@ -158,7 +157,7 @@ def test_no_batch_is_ever_forgotten_whatever_happens_in_which_order(steps: list[
 
 
 def test_tokens_are_twelve_characters_and_never_the_same() -> None:
-    tokens = {ledgers.new_token() for _ in range(1000)}
+    tokens = {new_token() for _ in range(1000)}
 
     assert len(tokens) == 1000
     assert all(len(token) == 12 and set(token) <= set("0123456789abcdef") for token in tokens)
@@ -184,42 +183,42 @@ times = st.datetimes(datetime(2000, 1, 1), datetime(2999, 12, 31), timezones=st.
         ),
         max_size=4,
     ),
-    settled=st.lists(batch_ids, max_size=3).map(tuple),
+    archived_batch_ids=st.lists(batch_ids, max_size=3).map(tuple),
     began=times,
     estimate=st.none() | st.dictionaries(st.text(), st.text(), max_size=2),
 )
-def test_ledger_comes_back_as_it_was_saved(parts: Any, settled: Any, began: datetime, estimate: Any) -> None:
+def test_ledger_comes_back_as_it_was_saved(parts: Any, archived_batch_ids: Any, began: datetime, estimate: Any) -> None:
     store = Store()
-    written = ledger(*parts, settled=settled, attempt_began_at=began, estimate=estimate)
-    ledgers.save(store, written)
+    written = ledger(*parts, archived_batch_ids=archived_batch_ids, attempt_began_at=began, estimate=estimate)
+    save_ledger(store, written)
 
-    assert ledgers.load(store) == written
+    assert load_ledger(store) == written
 
 
 def test_ledger_in_a_folder_comes_back(tmp_path: Path) -> None:
     store = FolderLedgerStore(LocalFolder(tmp_path))
-    assert ledgers.load(store) is None
+    assert load_ledger(store) is None
 
-    ledgers.save(store, ledger(OPEN))
-    assert ledgers.load(store) == ledger(OPEN)
+    save_ledger(store, ledger(OPEN))
+    assert load_ledger(store) == ledger(OPEN)
     (file,) = tmp_path.iterdir()
     assert file.name.startswith("ledger-1-")
 
 
 def test_ledger_takes_a_few_hundred_bytes_a_part() -> None:
     store = Store()
-    ledgers.save(store, ledger(*(part(ledgers.new_token(), batch_id="msgbatch_" + "x" * 24) for _ in range(100))))
+    save_ledger(store, ledger(*(part(new_token(), batch_id="msgbatch_" + "x" * 24) for _ in range(100))))
 
     assert len(store.data or b"") < 100 * 400
 
 
 def test_fields_of_a_later_release_of_the_same_version_are_ignored() -> None:
     store = Store()
-    ledgers.save(store, ledger(OPEN))
+    save_ledger(store, ledger(OPEN))
     value = json.loads(store.data or b"")
     value["new"] = value["parts"][0]["new"] = 1
 
-    assert ledgers.load(Store(json.dumps(value).encode())) == ledger(OPEN)
+    assert load_ledger(Store(json.dumps(value).encode())) == ledger(OPEN)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +232,9 @@ def test_fields_of_a_later_release_of_the_same_version_are_ignored() -> None:
         pytest.param(Store(b'{"version":1,"x":"\xff"}'), "damaged|could not be read", id="not UTF-8"),
         pytest.param(Store(b'{"version":2}'), "version 2; this release understands 1.*upgrade", id="newer"),
         pytest.param(Store(b"[" * 5000), "damaged|could not be read", id="nested without end"),
-        pytest.param(damaged_ledger(settled=["../v1/messages"]), r"damaged.*settled", id="an id that leads elsewhere"),
+        pytest.param(
+            damaged_ledger(archived_batch_ids=["../v1/messages"]), r"damaged.*settled", id="an id that leads elsewhere"
+        ),
         pytest.param(damaged_ledger(attempt_began_at="2026-11-22T09:00:00"), "damaged.*timezone", id="no time zone"),
         pytest.param(damaged_ledger(attempt_began_at="9999-12-31T23:59:59Z"), "damaged.*another age", id="year 9999"),
         pytest.param(damaged_part(last=-1), "damaged.*last", id="a negative index"),
@@ -245,14 +246,14 @@ def test_fields_of_a_later_release_of_the_same_version_are_ignored() -> None:
 )
 def test_ledger_that_cannot_be_understood_is_never_taken_for_none(store: Store, says: str) -> None:
     with pytest.raises(SubmissionRecordError, match=says) as error:
-        ledgers.load(store)
+        load_ledger(store)
 
     assert "othing was sent" in str(error.value)
 
 
 def test_refusal_of_the_store_itself_is_passed_on_as_it_is() -> None:
     with pytest.raises(SubmissionRecordError, match=r"^from below$"):
-        ledgers.load(Store(error=SubmissionRecordError("from below")))
+        load_ledger(Store(error=SubmissionRecordError("from below")))
 
 
 def test_ledger_that_cannot_be_written_stops_and_names_the_batches() -> None:
@@ -283,10 +284,10 @@ class StateStore:
 def test_ledger_in_the_state_store_outlives_the_results_and_leaves_no_file(tmp_path: Path) -> None:
     states = StateStore()
     store = StateLedgerStore(states, LocalFolder(tmp_path))
-    assert ledgers.load(store) is None
+    assert load_ledger(store) is None
 
-    ledgers.save(store, ledger(OPEN, INTENT))
-    assert ledgers.load(store) == ledger(OPEN, INTENT)
+    save_ledger(store, ledger(OPEN, INTENT))
+    assert load_ledger(store) == ledger(OPEN, INTENT)
     assert states.retention is not None
     assert states.retention > timedelta(days=29)
     assert list(tmp_path.iterdir()) == []
@@ -294,12 +295,12 @@ def test_ledger_in_the_state_store_outlives_the_results_and_leaves_no_file(tmp_p
 
 def test_ledger_in_the_folder_counts_until_one_is_in_the_state_store(tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path)
-    ledgers.save(FolderLedgerStore(folder), ledger(OPEN))
+    save_ledger(FolderLedgerStore(folder), ledger(OPEN))
     store = StateLedgerStore(StateStore(), folder)
-    assert ledgers.load(store) == ledger(OPEN)
+    assert load_ledger(store) == ledger(OPEN)
 
-    ledgers.save(store, ledger(LANDED))
-    assert ledgers.load(store) == ledger(LANDED)
+    save_ledger(store, ledger(LANDED))
+    assert load_ledger(store) == ledger(LANDED)
 
 
 # ---------------------------------------------------------------- owning it
@@ -311,7 +312,7 @@ def test_record_that_is_still_ours_may_go_on() -> None:
     record.save(ledger(OPEN))
 
     record.check_ownership()
-    assert record.ledger == ledgers.load(store) == ledger(OPEN)
+    assert record.ledger == load_ledger(store) == ledger(OPEN)
 
 
 @pytest.mark.parametrize("gone", [True, False], ids=["ledger gone", "another attempt's"])
@@ -321,7 +322,7 @@ def test_record_that_is_another_s_stops(gone: bool) -> None:
     if gone:
         store.data = None
     else:
-        ledgers.save(store, ledger(OPEN, attempt="a2"))
+        save_ledger(store, ledger(OPEN, attempt="a2"))
 
     with pytest.raises(SubmissionTakenOverError, match="known here: b2"):
         record.check_ownership()
@@ -349,8 +350,8 @@ def folder(tmp_path: Path) -> LocalFolder:
 
 def owner(folder: LocalFolder, attempt: str) -> Record:
     store = FolderLedgerStore(folder)
-    ledgers.claim(store)
-    ledgers.load(store)
+    claim_ledger(store)
+    load_ledger(store)
     return Record.take_over(store, ledger(attempt=attempt))
 
 
@@ -361,7 +362,7 @@ def test_owner_that_has_a_successor_can_change_nothing(folder: LocalFolder) -> N
     with pytest.raises(SubmissionTakenOverError):
         elder.save(ledger(OPEN, attempt="a1"))
     younger.save(ledger(INTENT, attempt="a2"))
-    assert ledgers.load(FolderLedgerStore(folder)) == ledger(INTENT, attempt="a2")
+    assert load_ledger(FolderLedgerStore(folder)) == ledger(INTENT, attempt="a2")
 
 
 def test_what_is_written_after_the_announcement_is_not_acted_upon(folder: LocalFolder) -> None:
@@ -371,11 +372,11 @@ def test_what_is_written_after_the_announcement_is_not_acted_upon(folder: LocalF
         """Somebody announces itself just before we write."""
 
         def save(self, data: bytes) -> None:
-            ledgers.claim(FolderLedgerStore(folder))
+            claim_ledger(FolderLedgerStore(folder))
             super().save(data)
 
     store = Meanwhile(folder)
-    record = Record(store, ledgers.load(store) or elder.ledger)
+    record = Record(store, load_ledger(store) or elder.ledger)
     with pytest.raises(SubmissionTakenOverError):
         record.save(ledger(INTENT, attempt="a1"))
 
@@ -384,9 +385,9 @@ def test_what_is_written_before_the_announcement_is_read(folder: LocalFolder) ->
     elder = owner(folder, "a1")
     elder.save(ledger(INTENT, attempt="a1"))
     store = FolderLedgerStore(folder)
-    ledgers.claim(store)
+    claim_ledger(store)
 
-    assert ledgers.load(store) == ledger(INTENT, attempt="a1")
+    assert load_ledger(store) == ledger(INTENT, attempt="a1")
 
 
 def test_owners_that_claim_at_the_same_moment_do_not_both_go_on(folder: LocalFolder) -> None:
@@ -398,13 +399,13 @@ def test_owners_that_claim_at_the_same_moment_do_not_both_go_on(folder: LocalFol
         def writing(self, name: str) -> Any:
             if not self.claimed:
                 self.claimed = True
-                ledgers.claim(FolderLedgerStore(folder))
+                claim_ledger(FolderLedgerStore(folder))
             return super().writing(name)
 
     with pytest.raises(SubmissionTakenOverError, match="at the same moment"):
-        ledgers.claim(FolderLedgerStore(Rival(folder.path)))
+        claim_ledger(FolderLedgerStore(Rival(folder.path)))
 
 
 def test_claim_that_cannot_be_written_stops() -> None:
     with pytest.raises(SubmissionRecordError, match=r"could not be claimed .OSError: disk full.*nothing was sent"):
-        ledgers.claim(Store(error=OSError("disk full")))
+        claim_ledger(Store(error=OSError("disk full")))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_claude_batch.api.wire import CacheCreation, Usage
-from airflow_claude_batch.batch.money.estimate import Bounds, Estimate, check_max_cost, dollars, estimate_cost
+from airflow_claude_batch.batch.money.estimate import Bounds, Estimate, check_max_cost, estimate_cost, rounded_usd
 from airflow_claude_batch.batch.money.pricing import PriceTable, Tokens
 from airflow_claude_batch.batch.money.sampling import MAX_CALLS, PlannedRequest, Sample
 from airflow_claude_batch.exceptions import APIConnectionError, CostLimitError
@@ -249,9 +249,9 @@ def test_prompts_about_as_long_as_the_threshold_are_short_at_best_and_long_at_wo
 
 
 def test_inference_geo_of_a_request_is_in_its_estimate() -> None:
-    plain, american = estimated([params()], Counter()), estimated([params(inference_geo="us")], Counter())
+    exact_usd, american = estimated([params()], Counter()), estimated([params(inference_geo="us")], Counter())
 
-    assert usd_of(american).expected == usd_of(plain).expected * Decimal("1.1")
+    assert usd_of(american).expected == usd_of(exact_usd).expected * Decimal("1.1")
 
 
 def test_the_expected_output_takes_a_known_share() -> None:
@@ -409,7 +409,7 @@ def test_an_estimate_of_nothing_is_zero() -> None:
     [("1234.5678", "1,234.57"), ("0.5", "0.50"), ("0.1234567", "0.1235"), ("0.0001234567", "0.000123"), ("0", "0.00")],
 )
 def test_dollars_are_cents_with_more_digits_for_parts_of_one(amount: str, written: str) -> None:
-    assert dollars(Decimal(amount)) == written
+    assert rounded_usd(Decimal(amount)) == written
 
 
 # ---------------------------------------------------------------- max_cost

@@ -14,7 +14,7 @@ from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.wire import Capability, ModelCapabilities, ModelInfo
 from airflow_claude_batch.batch.input.elements import Defaults
-from airflow_claude_batch.batch.money.models import MAX_LOOKUPS, Models
+from airflow_claude_batch.batch.money.models import MAX_LOOKUPS, ModelChecker
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.exceptions import InputError
@@ -37,7 +37,7 @@ def api(simulator: Simulator) -> Iterator[ClaudeClient]:
         yield client
 
 
-def check(models: Models, *names: str, now: datetime) -> None:
+def check(models: ModelChecker, *names: str, now: datetime) -> None:
     models.check(dict.fromkeys(names, 3), now, lambda model: names.index(model))
 
 
@@ -59,7 +59,7 @@ class Catalogue:
 def test_a_model_that_the_api_has_retired_is_refused_whatever_the_table_says(
     simulator: Simulator, api: ClaudeClient
 ) -> None:
-    models = Models(PriceTable.load({"models": {OLD: {"retires_on": "2030-01-01"}}}), api)
+    models = ModelChecker(PriceTable.load({"models": {OLD: {"retires_on": "2030-01-01"}}}), api)
     simulator.clock.advance((RETIRES + timedelta(days=2) - simulator.clock.now()).total_seconds())
 
     with pytest.raises(
@@ -69,7 +69,7 @@ def test_a_model_that_the_api_has_retired_is_refused_whatever_the_table_says(
 
 
 def test_a_model_that_the_api_keeps_longer_than_the_table_is_sent() -> None:
-    models = Models(TABLE, Catalogue(lifecycle="active"))
+    models = ModelChecker(TABLE, Catalogue(lifecycle="active"))
 
     check(models, "claude-opus-4-1", now=RETIRES)
 
@@ -85,7 +85,7 @@ def test_a_model_that_the_api_keeps_longer_than_the_table_is_sent() -> None:
 def test_a_model_near_its_end_is_sent_with_a_warning(
     before: timedelta, says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    check(Models(TABLE, Catalogue(lifecycle="deprecated", retires_at=RETIRES)), OLD, now=RETIRES - before)
+    check(ModelChecker(TABLE, Catalogue(lifecycle="deprecated", retires_at=RETIRES)), OLD, now=RETIRES - before)
 
     assert says in caplog.text
 
@@ -94,11 +94,15 @@ def test_a_model_that_does_not_run_in_batches_is_refused() -> None:
     capabilities = ModelCapabilities(batch=Capability(supported=False))
 
     with pytest.raises(InputError, match="claude-opus-5-5 does not run in message batches"):
-        check(Models(TABLE, Catalogue(lifecycle="active", capabilities=capabilities)), "claude-opus-5-5", now=RETIRES)
+        check(
+            ModelChecker(TABLE, Catalogue(lifecycle="active", capabilities=capabilities)),
+            "claude-opus-5-5",
+            now=RETIRES,
+        )
 
 
 def test_a_model_without_a_price_is_named_though_the_api_knows_it(caplog: pytest.LogCaptureFixture) -> None:
-    check(Models(TABLE, Catalogue(lifecycle="active")), "claude-7-novella", now=RETIRES)
+    check(ModelChecker(TABLE, Catalogue(lifecycle="active")), "claude-7-novella", now=RETIRES)
 
     assert "claude-7-novella is not in the price table: its cost will not be known" in caplog.text
 
@@ -106,7 +110,7 @@ def test_a_model_without_a_price_is_named_though_the_api_knows_it(caplog: pytest
 def test_a_model_that_the_api_does_not_know_is_sent_with_a_warning(
     api: ClaudeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    check(Models(TABLE, api), "claude-haiku-55", now=RETIRES)
+    check(ModelChecker(TABLE, api), "claude-haiku-55", now=RETIRES)
 
     assert "claude-haiku-55 is not in the API's catalogue of models" in caplog.text
 
@@ -115,7 +119,7 @@ def test_a_model_that_the_api_does_not_know_is_sent_with_a_warning(
 
 
 def test_a_model_is_looked_up_once_in_a_run(simulator: Simulator, api: ClaudeClient) -> None:
-    models = Models(TABLE, api)
+    models = ModelChecker(TABLE, api)
 
     for _ in range(3):
         check(models, "claude-haiku-5-5", "claude-opus-5-5", now=RETIRES)
@@ -126,7 +130,7 @@ def test_a_model_is_looked_up_once_in_a_run(simulator: Simulator, api: ClaudeCli
 def test_lookups_are_bounded() -> None:
     catalogue = Catalogue(lifecycle="active")
 
-    check(Models(TABLE, catalogue), *(f"model-{number}" for number in range(50)), now=RETIRES)
+    check(ModelChecker(TABLE, catalogue), *(f"model-{number}" for number in range(50)), now=RETIRES)
 
     assert len(catalogue.asked) == MAX_LOOKUPS
 
@@ -136,7 +140,7 @@ def test_an_api_that_cannot_be_asked_leaves_the_table_and_is_not_asked_again(
     status: int, simulator: Simulator, api: ClaudeClient
 ) -> None:
     simulator.inject(Fault(do="status", on="models", status=status, times=None))
-    models = Models(TABLE, api)
+    models = ModelChecker(TABLE, api)
 
     check(models, "claude-haiku-5-5", "claude-opus-5-5", now=RETIRES)
     with pytest.raises(InputError, match="claude-opus-4-1 was retired on 2026-08-05; claude-opus-4-8 replaces it"):

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_claude_batch.api.wire import CacheCreation, ServerToolUse, Usage
-from airflow_claude_batch.batch.money.pricing import Cost, PriceTable, Tokens, Totals, plain
+from airflow_claude_batch.batch.money.pricing import Cost, PriceTable, Tokens, Totals, exact_usd
 from airflow_claude_batch.exceptions import ConfigurationError
 
 TABLE = PriceTable.load()
@@ -40,7 +40,7 @@ def usage(
 def usd(answer: Usage, model: str, *, inference_geo: str | None = None) -> str:
     cost = TABLE.cost(answer, model, inference_geo=inference_geo)
     assert cost is not None
-    return plain(cost.usd)
+    return exact_usd(cost.usd)
 
 
 # ---------------------------------------------------------------- one answer, worked by hand
@@ -147,7 +147,7 @@ def test_a_model_without_a_price_has_no_cost(model: str) -> None:
     ("amount", "written"), [("0.0021000", "0.0021"), ("1E-7", "0.0000001"), ("0.000", "0"), ("1E+2", "100")]
 )
 def test_plain_writes_all_digits_and_no_exponent(amount: str, written: str) -> None:
-    assert plain(Decimal(amount)) == written
+    assert exact_usd(Decimal(amount)) == written
 
 
 # ---------------------------------------------------------------- many answers
@@ -201,7 +201,7 @@ def test_totals_of_an_alias_and_its_id_are_one_model() -> None:
     totals.add(usage(MILLION), "claude-haiku-4-5")
     totals.add(usage(MILLION), "claude-haiku-4-5-20251001")
 
-    assert {model: plain(cost.usd) for model, cost in totals.by_model.items() if cost} == {
+    assert {model: exact_usd(cost.usd) for model, cost in totals.by_model.items() if cost} == {
         "claude-haiku-4-5-20251001": "1"
     }
 
@@ -397,7 +397,7 @@ def test_an_override_adds_a_model() -> None:
     cost = table.cost(usage(MILLION, read=MILLION), "novella")
 
     assert cost is not None
-    assert plain(cost.usd) == "3.3"
+    assert exact_usd(cost.usd) == "3.3"
 
 
 def test_an_override_of_the_terms_holds_for_every_model() -> None:
@@ -490,4 +490,4 @@ def test_a_wrong_override_is_refused_by_its_name(overrides: dict[str, object], e
 def test_the_cost_of_a_row_in_digits_is_the_exact_cost(answer: Usage, model: str) -> None:
     cost = TABLE.cost(answer, model)
 
-    assert TABLE.charge(answer, model).usd == (cost and plain(cost.usd))
+    assert TABLE.charge(answer, model).usd == (cost and exact_usd(cost.usd))

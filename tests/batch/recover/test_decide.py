@@ -13,31 +13,30 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from model_workspace import DAY, START, Killed, MemoryStore, ModelBatch, ModelWorkspace
 
 from airflow_claude_batch.batch.input.elements import Request
-from airflow_claude_batch.batch.input.request_file import Requests, write_requests
-from airflow_claude_batch.batch.ledger import ledger as ledgers
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
-from airflow_claude_batch.batch.ledger.record import Record
-from airflow_claude_batch.batch.observer import Unobserved
+from airflow_claude_batch.batch.input.request_file import RequestFile, write_requests
+from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, new_token
+from airflow_claude_batch.batch.ledger.record import Record, load_ledger, save_ledger
+from airflow_claude_batch.batch.observer import NullObserver
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.recover import decide as decisions
 from airflow_claude_batch.batch.recover.decide import (
     HELD_BACK,
     LOOK_AGAIN,
-    SETTLING,
+    SLOWEST_UPLOAD_BYTES_PER_SECOND,
+    VISIBILITY_DELAY,
     Adopt,
     Candidate,
+    LookAgain,
     Peek,
     Send,
     Stop,
-    Wait,
     create_deadline,
+    decide,
     grace_ends,
-    reconcile,
 )
-from airflow_claude_batch.batch.recover.resolve import settle_intents
+from airflow_claude_batch.batch.recover.resolve import resolve_open_creates
 from airflow_claude_batch.batch.send.create import send
 from airflow_claude_batch.batch.send.splitting import Slice, split
-from airflow_claude_batch.batch.steps import Waiting
+from airflow_claude_batch.batch.steps import WaitStep
 from airflow_claude_batch.exceptions import APIError, SubmissionUnknownError
 
 TOKEN = "0123456789ab"
@@ -69,26 +68,28 @@ def batch(id_: str = "b", *, count: int = 3, ended: bool = False, first: str | N
 @pytest.mark.parametrize(
     ("listing", "now", "expected"),
     [
-        pytest.param([], EARLY, Wait((), EARLY + LOOK_AGAIN), id="nothing yet: look again soon"),
-        pytest.param([], LATE - SECOND, Wait((), LATE + SECOND), id="nothing, nearly over: once more"),
-        pytest.param([], LATE - HALF, Wait((), LATE + SECOND), id="nothing, all but over: not before the clock moves"),
+        pytest.param([], EARLY, LookAgain((), EARLY + LOOK_AGAIN), id="nothing yet: look again soon"),
+        pytest.param([], LATE - SECOND, LookAgain((), LATE + SECOND), id="nothing, nearly over: once more"),
+        pytest.param(
+            [], LATE - HALF, LookAgain((), LATE + SECOND), id="nothing, all but over: not before the clock moves"
+        ),
         pytest.param([], LATE, Send(), id="nothing after the grace: it never arrived"),
-        pytest.param([batch()], EARLY, Wait(("b",), None), id="it may be the one that runs"),
-        pytest.param([batch()], LATE, Wait(("b",), None), id="rather wait for it than pay again"),
+        pytest.param([batch()], EARLY, LookAgain(("b",), None), id="it may be the one that runs"),
+        pytest.param([batch()], LATE, LookAgain(("b",), None), id="rather wait for it than pay again"),
         pytest.param([batch(ended=True)], EARLY, Peek(("b",)), id="ended: read its first line"),
         pytest.param([batch(ended=True)], LATE, Peek(("b",)), id="ended, after the grace: still read it"),
         pytest.param([batch(ended=True, first=OURS)], EARLY, Adopt("b"), id="our token: ours"),
         pytest.param([batch(first=OURS)], EARLY, Adopt("b"), id="our token, however it was seen: ours"),
-        pytest.param([batch(ended=True, first="x-0-y")], EARLY, Wait((), EARLY + LOOK_AGAIN), id="a stranger's"),
+        pytest.param([batch(ended=True, first="x-0-y")], EARLY, LookAgain((), EARLY + LOOK_AGAIN), id="a stranger's"),
         pytest.param([batch(ended=True, first="x-0-y")], LATE, Send(), id="a stranger's, after the grace"),
         pytest.param([batch(ended=True, first=TOKEN + "0-0-y")], LATE, Send(), id="a token that ours only begins"),
-        pytest.param([batch(ended=True, first="")], EARLY, Wait((), EARLY + LOOK_AGAIN), id="unreadable: not yet"),
+        pytest.param([batch(ended=True, first="")], EARLY, LookAgain((), EARLY + LOOK_AGAIN), id="unreadable: not yet"),
         pytest.param([batch(ended=True, first="")], LATE, Stop(("b",)), id="unreadable after the grace: who knows"),
         pytest.param([batch(count=4)], LATE, Send(), id="another size is another's"),
         pytest.param([batch("known")], LATE, Send(), id="accounted for otherwise"),
         pytest.param([batch(at=START - 2 * HOUR)], LATE, Send(), id="older than the watermark"),
-        pytest.param([batch(at=START - HOUR)], LATE, Wait(("b",), None), id="as old as the watermark"),
-        pytest.param([batch(at=LATE + HELD_BACK)], LATE + DAY, Wait(("b",), None), id="made as late as it can be"),
+        pytest.param([batch(at=START - HOUR)], LATE, LookAgain(("b",), None), id="as old as the watermark"),
+        pytest.param([batch(at=LATE + HELD_BACK)], LATE + DAY, LookAgain(("b",), None), id="made as late as it can be"),
         pytest.param([batch(at=LATE + HELD_BACK + SECOND)], LATE + DAY, Send(), id="made too late to be ours"),
         pytest.param(
             [batch("c"), batch("b", ended=True)], EARLY, Peek(("b",)), id="read what has ended before waiting"
@@ -99,24 +100,24 @@ def batch(id_: str = "b", *, count: int = 3, ended: bool = False, first: str | N
         pytest.param(
             [batch("d"), batch("c"), batch("b", ended=True, first="")],
             LATE,
-            Wait(("d", "c"), None),
+            LookAgain(("d", "c"), None),
             id="wait for those that will tell, before giving up on one that cannot",
         ),
     ],
 )
 def test_a_listing_decides_what_becomes_of_an_intent(listing, now, expected):
-    assert reconcile(PART, listing, known=["known"], now=now) == expected
+    assert decide(PART, listing, known=["known"], now=now) == expected
 
 
 def test_in_a_workspace_that_was_empty_every_batch_may_be_ours():
     part = msgspec.structs.replace(PART, watermark=None, watermark_at=None)
-    assert reconcile(part, [batch(at=START - HOUR)], known=[], now=LATE) == Wait(("b",), None)
+    assert decide(part, [batch(at=START - HOUR)], known=[], now=LATE) == LookAgain(("b",), None)
 
 
 def test_the_grace_grows_with_the_upload():
-    larger = msgspec.structs.replace(PART, size=PART.size + 100 * decisions.SLOWEST_UPLOAD_BYTES_PER_SECOND)
+    larger = msgspec.structs.replace(PART, size=PART.size + 100 * SLOWEST_UPLOAD_BYTES_PER_SECOND)
     assert grace_ends(larger) - grace_ends(PART) == 100 * SECOND
-    assert grace_ends(PART) == START + create_deadline(PART.size) + SETTLING
+    assert grace_ends(PART) == START + create_deadline(PART.size) + VISIBILITY_DELAY
 
 
 # ---------------------------------------------------------------- the decision among all that may happen
@@ -129,12 +130,12 @@ _SIZES = st.sampled_from([2, 2, 2, 1, 3])
 _SLACKS = st.sampled_from([0, 30, 118])
 
 
-def _requests() -> Requests:
+def _requests() -> RequestFile:
     folder = Path(tempfile.mkdtemp(prefix="reconcile-"))
     path = folder / "requests.jsonl"
     with path.open("wb") as file:
         write_requests((Request(n, f"k{n}", {"model": "m", "max_tokens": 1, "messages": []}) for n in range(4)), file)
-    return Requests(path)
+    return RequestFile(path)
 
 
 class LostCreates(RuleBasedStateMachine):
@@ -159,13 +160,13 @@ class LostCreates(RuleBasedStateMachine):
         for count in before:
             self.workspace.add("somebody", count)
         slack = timedelta(seconds=slack)
-        self.workspace.slack, self.workspace.lag = slack, SETTLING - 2 * SECOND - slack
+        self.workspace.slack, self.workspace.lag = slack, VISIBILITY_DELAY - 2 * SECOND - slack
         self.skew = timedelta(seconds=skew)
         self.policy = Policy(on_lost=on_lost)
         self.gone = False
         self.store = MemoryStore()
         ledger = Ledger(submission_id="s", input_digest="d", attempt="", attempt_began_at=START)
-        ledgers.save(self.store, ledger)
+        save_ledger(self.store, ledger)
         self.begin()
 
     # ---------------------------------------------------------------- others, and time
@@ -203,7 +204,7 @@ class LostCreates(RuleBasedStateMachine):
     @rule()
     def begin(self):
         """A new attempt takes over; the one before may have died, or lives on and sees that it is replaced."""
-        ledger = msgspec.structs.replace(ledgers.load(self.store), attempt=ledgers.new_token())
+        ledger = msgspec.structs.replace(load_ledger(self.store), attempt=new_token())
         self.record = Record.take_over(self.store, ledger)
 
     @precondition(lambda self: not self.record.ledger.intents and self.unsent)
@@ -223,20 +224,20 @@ class LostCreates(RuleBasedStateMachine):
 
     @precondition(lambda self: self.record.ledger.intents)
     @rule()
-    def settle(self):
-        self.settled()
+    def archive_landed(self):
+        self.archived_batch_ids()
 
-    def settled(self) -> Waiting | None:
+    def archived_batch_ids(self) -> WaitStep | None:
         before = self.record.ledger.intents
         wait = None
         try:
-            wait = settle_intents(
+            wait = resolve_open_creates(
                 self.record,
                 self.workspace,
                 self.policy,
                 clock=self.clock,
                 deadline=self.clock() + 1000 * HOUR,
-                observer=Unobserved(),
+                observer=NullObserver(),
             )
         except SubmissionUnknownError:
             assert self.policy.on_lost == "stop"
@@ -257,21 +258,21 @@ class LostCreates(RuleBasedStateMachine):
 
     @invariant()
     def the_ledger_knows_or_looks_for_each_batch_of_ours(self):
-        parts = {part.token: part for part in ledgers.load(self.store).parts}
+        parts = {part.token: part for part in load_ledger(self.store).parts}
         for batch in self.workspace.ours:
             assert parts[batch.owner].batch_id in (None, batch.id)
 
     @invariant()
     def no_batch_of_somebody_is_taken_for_ours(self):
         ours = {batch.id for batch in self.workspace.ours}
-        assert ours.issuperset(ledgers.load(self.store).batch_ids)
+        assert ours.issuperset(load_ledger(self.store).batch_ids)
 
     def teardown(self):
         """Whatever has happened: within the life of a batch it is decided, also if somebody goes on sending."""
         for _ in range(200):
             if not self.record.ledger.intents or self.gone:
                 return
-            wait = self.settled()
+            wait = self.archived_batch_ids()
             if wait is None:
                 continue
             self.workspace.add("somebody", 2)

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from submission_world import World
 
-from airflow_claude_batch.batch.input import output_schema as schemas
 from airflow_claude_batch.batch.input.elements import Defaults
-from airflow_claude_batch.batch.input.output_schema import read_schema
-from airflow_claude_batch.batch.input.request_file import Requests
+from airflow_claude_batch.batch.input.output_schema import SCHEMA_FILE, read_schema
+from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing
-from airflow_claude_batch.batch.land.match_requests import OwnSlots
+from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
@@ -115,7 +114,7 @@ class TestWithoutRepair:
         world = Model().world(tmp_path)
         with world.attempt(["a"], Policy(), output_schema=SCHEMA) as submission:
             submission.advance()
-            (world.folder.path / schemas.FILE).write_text("{")
+            (world.folder.path / SCHEMA_FILE).write_text("{")
             with pytest.raises(SubmissionRecordError, match=r"output_schema\.json is damaged"):
                 submission.advance()
 
@@ -211,8 +210,8 @@ class TestRepair:
         (row,) = world.rows
         results = world.folder.path / "results.jsonl"
         with (
-            Requests(world.folder.path / "requests.jsonl") as requests,
-            Landing(OwnSlots(requests, OutputValidator(SCHEMA)), prices=PriceTable.load()) as landing,
+            RequestFile(world.folder.path / "requests.jsonl") as requests,
+            Landing(SubmissionMatcher(requests, OutputValidator(SCHEMA)), prices=PriceTable.load()) as landing,
         ):
             landing.restore(results.read_bytes().splitlines())
             paid = landing.bill.to_manifest()

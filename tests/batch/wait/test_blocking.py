@@ -9,8 +9,8 @@ from waiting_world import BODY
 
 from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
-from airflow_claude_batch.batch.wait.blocking import wait
-from airflow_claude_batch.batch.wait.wait_result import Wake
+from airflow_claude_batch.batch.wait.blocking import wait_for_batches
+from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.simulator import Fault, ManualClock, Simulator
 
 
@@ -32,10 +32,12 @@ class Desk:
     def create(self, count=1):
         return [self.client.create_batch(BODY).id for _ in range(count)]
 
-    def wait(self, batch_ids, **options) -> Wake:
+    def wait(self, batch_ids, **options) -> WaitResult:
         if (seconds := options.pop("seconds", None)) is not None:
             options["until"] = self.clock.now() + timedelta(seconds=seconds)
-        return wait(self.client, batch_ids, clock=self.clock.now, sleep=self.sleep, connection="claude_x", **options)
+        return wait_for_batches(
+            self.client, batch_ids, clock=self.clock.now, sleep=self.sleep, connection="claude_x", **options
+        )
 
     def sleep(self, seconds: float) -> None:
         assert seconds >= 0
@@ -97,9 +99,9 @@ def test_waiting_ends_when_due(desk):
 
 def test_without_batches_it_is_a_timer(desk):
     at = desk()
-    assert at.wait([], seconds=500) == Wake("due")
+    assert at.wait([], seconds=500) == WaitResult("due")
     assert at.now == 500
-    assert at.wait([]) == Wake("due")
+    assert at.wait([]) == WaitResult("due")
 
 
 @pytest.mark.parametrize("kind", ["refuse", "html", "status:503"])

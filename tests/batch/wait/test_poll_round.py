@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch, RequestCounts
-from airflow_claude_batch.batch.wait.poll_round import MOST_SINGLES, Findings, ListPage, survey
+from airflow_claude_batch.batch.wait.poll_round import MOST_SINGLES, ListPage, PollResult, poll_round
 from airflow_claude_batch.exceptions import NotFoundError, PermissionDeniedError, ServerError
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
@@ -55,8 +55,8 @@ class Workspace:
         found = [batch for batch in self.batches if batch.id == batch_id]
         return found[0] if found else NotFoundError("no", status_code=404, error_type="not_found_error")
 
-    def survey(self, wanted, watched=None, *, may_list=True) -> Findings:
-        asking = survey(wanted, watched=watched or wanted.keys(), may_list=may_list)
+    def survey(self, wanted, watched=None, *, may_list=True) -> PollResult:
+        asking = poll_round(wanted, watched=watched or wanted.keys(), may_list=may_list)
         try:
             calls = next(asking)
             while True:

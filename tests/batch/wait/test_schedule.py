@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_claude_batch.batch.wait import schedule as polling
-from airflow_claude_batch.batch.wait.schedule import Meaning
+from airflow_claude_batch.batch.wait import schedule
+from airflow_claude_batch.batch.wait.schedule import PollErrorKind
 from airflow_claude_batch.exceptions import (
     APIConnectionError,
     AuthenticationError,
@@ -30,14 +30,14 @@ poll_intervals = st.floats(0.1, 7200)
 @given(ages, ages, poll_intervals)
 def test_an_older_batch_is_never_looked_at_more_often(one, other, poll_interval):
     younger, older = sorted((one, other))
-    assert polling.interval(younger, poll_interval=poll_interval) <= polling.interval(
+    assert schedule.interval(younger, poll_interval=poll_interval) <= schedule.interval(
         older, poll_interval=poll_interval
     )
 
 
 @given(ages, poll_intervals)
 def test_the_interval_is_never_above_poll_interval_nor_below_a_second(age, poll_interval):
-    interval = polling.interval(age, poll_interval=poll_interval)
+    interval = schedule.interval(age, poll_interval=poll_interval)
     assert 1.0 <= interval <= max(1.0, poll_interval)
 
 
@@ -54,39 +54,39 @@ def test_the_interval_is_never_above_poll_interval_nor_below_a_second(age, poll_
     ],
 )
 def test_the_interval_grows_with_age(age, poll_interval, expected):
-    assert polling.interval(age, poll_interval=poll_interval) == expected
+    assert schedule.interval(age, poll_interval=poll_interval) == expected
 
 
 @given(st.integers(1, 1000), poll_intervals)
 def test_backoff_grows_up_to_poll_interval(failures, poll_interval):
     wait, next_wait = (
-        polling.backoff(n, retry_after=None, poll_interval=poll_interval) for n in (failures, failures + 1)
+        schedule.backoff(n, retry_after=None, poll_interval=poll_interval) for n in (failures, failures + 1)
     )
     assert 5.0 <= wait <= next_wait <= max(10.0, poll_interval)
 
 
 @given(st.integers(1, 50), st.floats(0, 900), poll_intervals)
 def test_a_server_that_names_a_time_is_obeyed(failures, retry_after, poll_interval):
-    assert polling.backoff(failures, retry_after=retry_after, poll_interval=poll_interval) >= retry_after
+    assert schedule.backoff(failures, retry_after=retry_after, poll_interval=poll_interval) >= retry_after
 
 
 def test_a_server_that_names_a_month_is_asked_again_after_a_quarter_of_an_hour():
-    assert polling.backoff(1, retry_after=2_592_000.0, poll_interval=60) == 900
+    assert schedule.backoff(1, retry_after=2_592_000.0, poll_interval=60) == 900
 
 
 @given(st.integers(0, 10_000), st.integers(1, 100_000))
 def test_polling_takes_at_most_a_tenth_of_the_calls(calls, limit):
-    seconds = polling.pace(calls, calls_per_minute=limit)
+    seconds = schedule.pace(calls, calls_per_minute=limit)
     assert calls <= seconds / 60 * limit / 10 + 1e-6
 
 
 def test_an_unknown_limit_is_taken_for_the_smallest_documented():
-    assert polling.pace(100, calls_per_minute=None) == 60.0
+    assert schedule.pace(100, calls_per_minute=None) == 60.0
 
 
 @given(st.floats(0, 1000), st.floats(0, 1))
 def test_spreading_only_shortens_and_by_a_tenth_at_most(seconds, spread):
-    assert 0.9 * seconds - 1e-9 <= polling.early(seconds, spread=spread) <= seconds
+    assert 0.9 * seconds - 1e-9 <= schedule.early(seconds, spread=spread) <= seconds
 
 
 def status_error(kind, status_code, error_type):
@@ -96,27 +96,27 @@ def status_error(kind, status_code, error_type):
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (APIConnectionError("no"), Meaning.OUTAGE),
-        (MalformedResponseError("no"), Meaning.OUTAGE),
-        (status_error(RateLimitError, 429, "rate_limit_error"), Meaning.OUTAGE),
-        (status_error(ServerError, 500, "api_error"), Meaning.OUTAGE),
-        (status_error(ServerError, 502, None), Meaning.OUTAGE),
-        (status_error(OverloadedError, 529, "overloaded_error"), Meaning.OUTAGE),
-        (status_error(BillingError, 402, "billing_error"), Meaning.OUTAGE),
-        (status_error(NotFoundError, 404, None), Meaning.OUTAGE),
-        (status_error(PermissionDeniedError, 403, None), Meaning.OUTAGE),
-        (status_error(BadRequestError, 400, None), Meaning.OUTAGE),
-        (status_error(NotFoundError, 404, "not_found_error"), Meaning.DOUBT),
-        (status_error(BadRequestError, 400, "invalid_request_error"), Meaning.DOUBT),
-        (status_error(AuthenticationError, 401, "authentication_error"), Meaning.REFUSED),
-        (status_error(AuthenticationError, 401, None), Meaning.REFUSED),
-        (status_error(PermissionDeniedError, 403, "permission_error"), Meaning.REFUSED),
-        (ConfigurationError("no"), Meaning.REFUSED),
+        (APIConnectionError("no"), PollErrorKind.OUTAGE),
+        (MalformedResponseError("no"), PollErrorKind.OUTAGE),
+        (status_error(RateLimitError, 429, "rate_limit_error"), PollErrorKind.OUTAGE),
+        (status_error(ServerError, 500, "api_error"), PollErrorKind.OUTAGE),
+        (status_error(ServerError, 502, None), PollErrorKind.OUTAGE),
+        (status_error(OverloadedError, 529, "overloaded_error"), PollErrorKind.OUTAGE),
+        (status_error(BillingError, 402, "billing_error"), PollErrorKind.OUTAGE),
+        (status_error(NotFoundError, 404, None), PollErrorKind.OUTAGE),
+        (status_error(PermissionDeniedError, 403, None), PollErrorKind.OUTAGE),
+        (status_error(BadRequestError, 400, None), PollErrorKind.OUTAGE),
+        (status_error(NotFoundError, 404, "not_found_error"), PollErrorKind.DENIED),
+        (status_error(BadRequestError, 400, "invalid_request_error"), PollErrorKind.DENIED),
+        (status_error(AuthenticationError, 401, "authentication_error"), PollErrorKind.UNAUTHORIZED),
+        (status_error(AuthenticationError, 401, None), PollErrorKind.UNAUTHORIZED),
+        (status_error(PermissionDeniedError, 403, "permission_error"), PollErrorKind.UNAUTHORIZED),
+        (ConfigurationError("no"), PollErrorKind.UNAUTHORIZED),
     ],
-    ids=lambda value: value.name if isinstance(value, Meaning) else f"{type(value).__name__}-{vars(value)}"[:70],
+    ids=lambda value: value.name if isinstance(value, PollErrorKind) else f"{type(value).__name__}-{vars(value)}"[:70],
 )
 def test_what_a_failed_look_means(error, expected):
-    assert polling.meaning(error) is expected
+    assert schedule.classify_error(error) is expected
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_what_a_failed_look_means(error, expected):
     [(1, 0, False), (2, 86_400, False), (1000, 599, False), (3, 600, True), (60, 3600, True)],
 )
 def test_a_404_is_believed_after_ten_minutes_and_three_looks(looks, seconds, over):
-    assert polling.doubt_is_over(looks, seconds) is over
+    assert schedule.doubt_is_over(looks, seconds) is over
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_404_is_believed_after_ten_minutes_and_three_looks(looks, seconds, ove
     ids=["the API's 404", "somebody else's 404", "a 400"],
 )
 def test_only_the_apis_own_404_makes_a_batch_lost(error, lost):
-    assert polling.lost_ids({"msgbatch_1": error}) == lost
+    assert schedule.lost_ids({"msgbatch_1": error}) == lost
 
 
 @pytest.mark.parametrize(
@@ -145,10 +145,10 @@ def test_only_the_apis_own_404_makes_a_batch_lost(error, lost):
     [(None, False), (NOW, True), (NOW - timedelta(days=1), True), (NOW + timedelta(seconds=1), False)],
 )
 def test_a_wait_is_due_at_its_time(until, due):
-    assert polling.is_due(until, NOW) is due
+    assert schedule.is_due(until, NOW) is due
 
 
 def test_a_batch_from_the_future_has_no_age():
-    assert polling.age(NOW + timedelta(hours=1), NOW) == timedelta(0)
-    assert polling.age(None, NOW) == timedelta(0)
-    assert polling.age(NOW - timedelta(hours=1), NOW) == timedelta(hours=1)
+    assert schedule.age(NOW + timedelta(hours=1), NOW) == timedelta(0)
+    assert schedule.age(None, NOW) == timedelta(0)
+    assert schedule.age(NOW - timedelta(hours=1), NOW) == timedelta(hours=1)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_claude_batch.batch.wait.wait_result import BatchState, Wake
+from airflow_claude_batch.batch.wait.wait_result import BatchState, WaitResult
 
 states = st.builds(
     BatchState,
@@ -15,7 +15,7 @@ states = st.builds(
     st.none() | st.just("2026-11-22T09:00:00+00:00"),
 )
 wakes = st.builds(
-    Wake,
+    WaitResult,
     st.sampled_from(["ended", "due", "error"]),
     st.dictionaries(st.text(min_size=1), states),
     st.none() | st.text(),
@@ -26,11 +26,11 @@ wakes = st.builds(
 
 @given(wakes)
 def test_an_event_gives_back_the_wake_through_json(wake):
-    assert Wake.from_event(json.loads(json.dumps(wake.to_event()))) == wake
+    assert WaitResult.from_event(json.loads(json.dumps(wake.to_event()))) == wake
 
 
 def test_an_event_has_the_documented_shape():
-    wake = Wake("ended", {"msgbatch_1": BatchState("ended", {"succeeded": 3}, "2026-11-22T09:00:00+00:00")})
+    wake = WaitResult("ended", {"msgbatch_1": BatchState("ended", {"succeeded": 3}, "2026-11-22T09:00:00+00:00")})
     assert wake.to_event() == {
         "version": 1,
         "status": "ended",
@@ -50,28 +50,28 @@ def test_an_event_has_the_documented_shape():
 def test_twenty_batches_make_an_event_of_a_few_kilobytes():
     counts = {"processing": 0, "succeeded": 99_000, "errored": 500, "canceled": 400, "expired": 100}
     state = BatchState("ended", counts, "2026-11-22T09:00:00.123456+00:00")
-    wake = Wake("ended", {f"msgbatch_{number:024}": state for number in range(20)})
+    wake = WaitResult("ended", {f"msgbatch_{number:024}": state for number in range(20)})
     assert len(json.dumps(wake.to_event())) < 5_000
 
 
 @pytest.mark.parametrize(
     ("event", "expected"),
     [
-        pytest.param(None, Wake("due"), id="no event at all"),
-        pytest.param({}, Wake("due"), id="an empty one"),
-        pytest.param({"version": 9, "status": "paused"}, Wake("due"), id="a status of a newer version"),
-        pytest.param({"status": "ended", "batches": None}, Wake("ended"), id="no batches"),
+        pytest.param(None, WaitResult("due"), id="no event at all"),
+        pytest.param({}, WaitResult("due"), id="an empty one"),
+        pytest.param({"version": 9, "status": "paused"}, WaitResult("due"), id="a status of a newer version"),
+        pytest.param({"status": "ended", "batches": None}, WaitResult("ended"), id="no batches"),
         pytest.param(
             {"version": 2, "status": "error", "error": "no", "news": [1]},
-            Wake("error", error="no"),
+            WaitResult("error", error="no"),
             id="fields of a newer version",
         ),
         pytest.param(
             {"status": "ended", "batches": {"msgbatch_1": {"processing_status": "ended"}, "msgbatch_2": 7}},
-            Wake("ended", {"msgbatch_1": BatchState("ended")}),
+            WaitResult("ended", {"msgbatch_1": BatchState("ended")}),
             id="half of it",
         ),
-        pytest.param(["ended"], Wake("due"), id="no event of ours"),
+        pytest.param(["ended"], WaitResult("due"), id="no event of ours"),
         pytest.param(
             {
                 "status": "ended",
@@ -80,11 +80,11 @@ def test_twenty_batches_make_an_event_of_a_few_kilobytes():
                 "lost": "msgbatch_1",
                 "batches": {"msgbatch_1": {"processing_status": "ended", "request_counts": [1], "ended_at": 5}},
             },
-            Wake("ended", {"msgbatch_1": BatchState("ended")}),
+            WaitResult("ended", {"msgbatch_1": BatchState("ended")}),
             id="other types",
         ),
-        pytest.param({"status": "error", "lost": 7}, Wake("error"), id="a number of lost batches"),
+        pytest.param({"status": "error", "lost": 7}, WaitResult("error"), id="a number of lost batches"),
     ],
 )
 def test_events_of_other_versions_are_read(event, expected):
-    assert Wake.from_event(event) == expected
+    assert WaitResult.from_event(event) == expected

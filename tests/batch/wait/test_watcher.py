@@ -10,7 +10,7 @@ from waiting_world import World
 
 from airflow_claude_batch.api.client import AsyncClaudeClient
 from airflow_claude_batch.api.wire import MessageBatch
-from airflow_claude_batch.batch.wait.wait_result import Wake
+from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.batch.wait.watcher import Watcher
 from airflow_claude_batch.exceptions import InputError
 from airflow_claude_batch.simulator import Fault, Simulator
@@ -20,7 +20,7 @@ def test_one_batch_is_asked_after_singly_until_it_has_ended():
     with World(batch_seconds=95) as world:
         [batch_id] = world.create()
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             return await world.watcher().wait([batch_id], poll_interval=60)
 
         wake = world.run(main)
@@ -36,7 +36,7 @@ def test_two_waiters_share_every_look():
     with World(batch_seconds=55) as world:
         first, second = world.create(2)
 
-        async def main() -> list[Wake]:
+        async def main() -> list[WaitResult]:
             watcher = world.watcher()
             return await asyncio.gather(watcher.wait([first]), watcher.wait([second]))
 
@@ -50,7 +50,7 @@ def test_a_thousand_waiters_cost_at_most_two_calls_an_interval():
     with World(batch_seconds=600) as world:
         batch_ids = world.create(1000)
 
-        async def main() -> list[Wake]:
+        async def main() -> list[WaitResult]:
             watcher = world.watcher()
             return await asyncio.gather(*(watcher.wait([b], poll_interval=10) for b in batch_ids))
 
@@ -65,7 +65,7 @@ def test_any_wakes_at_the_first_end_and_all_at_the_last():
         first, second = world.create(2)
         world.simulator.pace(lambda batch: 30 if batch.id == first else 300)
 
-        async def main() -> tuple[Wake, float, Wake, float]:
+        async def main() -> tuple[WaitResult, float, WaitResult, float]:
             watcher = world.watcher()
             every = asyncio.ensure_future(watcher.wait([first, second], poll_interval=10))
             one = await watcher.wait([first, second], wait_for="any", poll_interval=10)
@@ -83,7 +83,7 @@ def test_a_canceled_waiter_hurts_nobody():
     with World(batch_seconds=60) as world:
         [batch_id] = world.create()
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             watcher = world.watcher()
             victim = asyncio.ensure_future(watcher.wait([batch_id]))
             other = asyncio.ensure_future(watcher.wait([batch_id]))
@@ -100,7 +100,7 @@ def test_waiting_ends_when_due_and_the_batch_goes_on():
     with World(batch_seconds=3600) as world:
         [batch_id] = world.create()
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             return await world.watcher().wait([batch_id], until=world.clock.now() + timedelta(seconds=333))
 
         wake = world.run(main)
@@ -113,10 +113,10 @@ def test_waiting_ends_when_due_and_the_batch_goes_on():
 def test_without_batches_it_is_a_timer_that_never_connects():
     with World() as world:
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             return await world.watcher().wait([], until=world.clock.now() + timedelta(hours=20))
 
-        assert world.run(main) == Wake("due")
+        assert world.run(main) == WaitResult("due")
         assert world.now == pytest.approx(72_000, abs=0.01)
         assert world.connects == 0
 
@@ -124,10 +124,10 @@ def test_without_batches_it_is_a_timer_that_never_connects():
 def test_without_batches_and_without_a_time_it_comes_back_at_once():
     with World() as world:
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             return await world.watcher().wait([])
 
-        assert world.run(main) == Wake("due")
+        assert world.run(main) == WaitResult("due")
 
 
 @pytest.mark.parametrize("kind", ["refuse", "hang", "html", "status:500", "status:503", "status:529", "status:429"])
@@ -135,7 +135,7 @@ def test_an_outage_of_an_hour_is_waited_out_and_told_twice(kind):
     with World(batch_seconds=120) as world:
         batch_ids = world.create(3)
 
-        async def main() -> list[Wake]:
+        async def main() -> list[WaitResult]:
             watcher = world.watcher()
             waits = [watcher.wait([b], poll_interval=60, tell=world.tell(b)) for b in batch_ids]
             world.loop.call_later(15, world.simulator.outage, kind)
@@ -158,7 +158,7 @@ def test_garbage_is_waited_out_too():
         [batch_id] = world.create()
         world.simulator.inject(Fault(do="malformed", on="retrieve", times=20))
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             return await world.watcher().wait([batch_id])
 
         assert world.run(main).status == "ended"
@@ -169,10 +169,10 @@ def test_an_outage_that_outlasts_the_wait_ends_it_as_due():
         [batch_id] = world.create()
         world.simulator.outage("refuse")
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             return await world.watcher().wait([batch_id], until=world.clock.now() + timedelta(hours=2))
 
-        assert world.run(main) == Wake("due")
+        assert world.run(main) == WaitResult("due")
         assert world.now == pytest.approx(7200, abs=0.01)
 
 
@@ -181,7 +181,7 @@ def test_one_failed_look_is_not_worth_a_line():
         [batch_id] = world.create()
         world.simulator.inject(Fault(do="status", status=503, on="retrieve", skip=1))
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             return await world.watcher().wait([batch_id], tell=world.tell("it"))
 
         assert world.run(main).status == "ended"
@@ -230,7 +230,7 @@ def test_a_blip_of_404_is_nothing():
         [batch_id] = world.create()
         world.simulator.inject(Fault(do="not_found_blip", on="retrieve", times=5))
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             return await world.watcher().wait([batch_id], tell=world.tell("it"))
 
         assert world.run(main).status == "ended"
@@ -245,7 +245,7 @@ def test_a_batch_denied_for_ten_minutes_is_lost_and_only_its_waiter_told():
             Fault(do="status", status=403, on="list", times=None),
         )
 
-        async def main() -> tuple[Wake, float, Wake]:
+        async def main() -> tuple[WaitResult, float, WaitResult]:
             watcher = world.watcher()
             other = asyncio.ensure_future(watcher.wait([found]))
             wake = await watcher.wait([lost])
@@ -268,7 +268,7 @@ def test_batches_denied_together_are_lost_together():
             Fault(do="status", status=403, on="list", times=None),
         )
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             return await world.watcher().wait([first, second, found])
 
         wake = world.run(main)
@@ -282,7 +282,7 @@ def test_a_listing_that_is_refused_leaves_single_calls():
         batch_ids = world.create(20)
         world.simulator.inject(Fault(do="status", status=403, on="list", times=None))
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             return await world.watcher().wait(batch_ids)
 
         assert world.run(main).status == "ended"
@@ -295,7 +295,7 @@ def test_a_rotated_key_is_read_from_the_connection_and_waiting_goes_on():
         [batch_id] = world.create()
         world.key = "sk-old"
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             world.loop.call_soon(setattr, world, "key", "sk-old")
             wait = asyncio.ensure_future(world.watcher().wait([batch_id], tell=world.tell("it")))
             await asyncio.sleep(0)
@@ -313,7 +313,7 @@ def test_a_refused_credential_ends_every_wait_after_a_second_look_at_the_connect
         batch_ids = world.create(3)
         world.simulator.inject(Fault(do="status", status=status, times=None))
 
-        async def main() -> list[Wake]:
+        async def main() -> list[WaitResult]:
             watcher = world.watcher()
             return await asyncio.gather(*(watcher.wait([b]) for b in batch_ids))
 
@@ -331,7 +331,7 @@ def test_a_connection_that_cannot_be_read_is_tried_again_and_then_told():
     with World() as world:
         [batch_id] = world.create()
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             return await Watcher("claude_default", unreadable).wait([batch_id])
 
         async def unreadable() -> None:
@@ -351,7 +351,7 @@ def test_a_host_mended_in_the_connection_is_taken_up_during_an_outage():
         good, world.simulator = world.simulator, Simulator(clock=world.clock)
         world.simulator.outage("refuse")
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             world.loop.call_later(100, setattr, world, "simulator", good)
             return await world.watcher().wait([batch_id])
 
@@ -373,7 +373,7 @@ def test_a_connection_that_cannot_be_read_again_leaves_the_old_one_in_use():
                 raise RuntimeError("the secrets back end is gone")
             return await world.connect()
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             return await Watcher("claude_default", connect, clock=world.clock.now).wait([batch_id])
 
         assert world.run(main).status == "ended"
@@ -395,7 +395,7 @@ def test_an_unexpected_failure_of_one_look_is_waited_out_like_an_outage(caplog):
         async def connect() -> AsyncClaudeClient:
             return Odd(world.config(), transport=world.simulator.transport(), clock=world.loop.time)
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             return await Watcher("claude_default", connect, clock=world.clock.now).wait([batch_id])
 
         assert world.run(main).status == "ended"
@@ -406,7 +406,7 @@ def test_a_waiter_that_leaves_during_a_look_is_not_missed():
     with World(batch_seconds=60, latency_seconds=5) as world:
         first, second = world.create(2)
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             watcher = world.watcher()
             leaving = asyncio.ensure_future(watcher.wait([first]))
             staying = asyncio.ensure_future(watcher.wait([second]))
@@ -425,7 +425,7 @@ def test_a_clock_that_is_set_moves_the_end_of_the_wait():
         def clock() -> datetime:
             return world.clock.now() + ahead
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             nonlocal ahead
             until = clock() + timedelta(hours=10)
             wait = asyncio.ensure_future(world.watcher(clock=clock).wait([batch_id], until=until))
@@ -473,7 +473,7 @@ def test_a_refusal_that_is_no_404_never_makes_a_batch_lost():
         [batch_id] = world.create()
         world.simulator.inject(Fault(do="status", status=400, times=None))
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             return await world.watcher().wait([batch_id])
 
         wake = world.run(main)
@@ -503,7 +503,7 @@ def test_a_batch_that_is_canceled_elsewhere_is_told_and_waited_for():
     with World(batch_seconds=3600, cancel_seconds=60) as world:
         [batch_id] = world.create()
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             wait = asyncio.ensure_future(world.watcher().wait([batch_id], tell=world.tell("it")))
             await asyncio.sleep(100)
             world.sync_client().cancel_batch(batch_id)
@@ -520,7 +520,7 @@ def test_polling_takes_at_most_a_tenth_of_the_calls_allowed():
         batch_ids = world.create(40)
         world.simulator.inject(Fault(do="status", status=403, on="list", times=None))
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             return await world.watcher().wait(batch_ids, poll_interval=10)
 
         assert world.run(main).status == "ended"
@@ -533,7 +533,7 @@ def test_a_batch_that_the_listing_has_passed_is_found_by_itself():
         world.create(300)
         new = world.create()
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             return await world.watcher().wait(old + new)
 
         assert world.run(main).status == "ended"
@@ -547,7 +547,7 @@ def test_a_watcher_that_breaks_tells_everybody():
         def broken() -> float:
             raise ZeroDivisionError
 
-        async def main() -> list[Wake]:
+        async def main() -> list[WaitResult]:
             watcher = world.watcher(dice=broken)
             return await asyncio.gather(watcher.wait([batch_id]), watcher.wait([batch_id]))
 
@@ -558,7 +558,7 @@ def test_a_watcher_that_is_canceled_goes_on_for_those_who_wait():
     with World(batch_seconds=100) as world:
         [batch_id] = world.create()
 
-        async def main() -> Wake:
+        async def main() -> WaitResult:
             wait = asyncio.ensure_future(world.watcher().wait([batch_id]))
             await asyncio.sleep(15)
             [task] = [task for task in asyncio.all_tasks() if task.get_name().startswith("claude-batch-watcher")]
