@@ -28,7 +28,14 @@ from __future__ import annotations
 
 
 class ClaudeBatchError(Exception):
-    """Base of every error of this package."""
+    """Base of every error of this package.
+
+    :param lines: the message, one line each: what happened and where (at most 120 characters), what it means for
+        money, what to do.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
 
 
 class InputError(ClaudeBatchError, ValueError):
@@ -62,8 +69,8 @@ class APIError(ClaudeBatchError):
         create this is the money question: if true, look before sending again.
     """
 
-    def __init__(self, message: str, *, may_have_been_accepted: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, *lines: str, may_have_been_accepted: bool = False) -> None:
+        super().__init__(*lines)
         self.may_have_been_accepted = may_have_been_accepted
 
 
@@ -87,8 +94,7 @@ class APIStatusError(APIError):
 
     def __init__(
         self,
-        message: str,
-        *,
+        *lines: str,
         status_code: int,
         error_type: str | None = None,
         error_code: str | None = None,
@@ -96,7 +102,7 @@ class APIStatusError(APIError):
         retry_after: float | None = None,
         may_have_been_accepted: bool = False,
     ) -> None:
-        super().__init__(message, may_have_been_accepted=may_have_been_accepted)
+        super().__init__(*lines, may_have_been_accepted=may_have_been_accepted)
         self.status_code = status_code
         self.error_type = error_type
         self.error_code = error_code

@@ -89,7 +89,7 @@ def test_trigger_with_any_arguments_fires_exactly_once(data: st.DataObject) -> N
     stored = mutated(KWARGS, data.draw)
     if not isinstance(stored, dict) or not isinstance(stored.get("batch_ids"), list):
         return  # Airflow's triggerer fails the task of a trigger that cannot be made
-    if not isinstance(stored.get("open_batch_ids") or [], list):
+    if not isinstance(stored.get("open_batch_ids"), list | None):
         return
     stored["claude_conn_id"] = "there_is_no_such_connection"
     stored["until"] = stored.get("until") or "2026-11-22T09:00:00+00:00"
