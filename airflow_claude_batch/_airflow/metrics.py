@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 class StatsObserver:
     """Tells Airflow's Stats what happens on the way."""
 
-    def sent(self, requests: Mapping[str, int]) -> None:
+    def batch_created(self, requests: Mapping[str, int]) -> None:
         """A message batch was created."""
         for model, count in requests.items():
             _count("requests", count, model=model)
@@ -52,7 +52,7 @@ class StatsObserver:
         """Nothing was paid for twice."""
         _count("recoveries", 1, how=how)
 
-    def queued(self, time: timedelta) -> None:
+    def batch_ended(self, time: timedelta) -> None:
         """A message batch was landed."""
         _time("queue_time", time)
 

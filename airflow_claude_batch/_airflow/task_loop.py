@@ -21,7 +21,7 @@ from airflow_claude_batch.batch.land.bill import bill_table
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.money.prices import merge
 from airflow_claude_batch.batch.money.pricing import PriceTable
-from airflow_claude_batch.batch.steps import DRAIN, DoneStep, WaitStep
+from airflow_claude_batch.batch.steps import CANCEL_GRACE_PERIOD, DoneStep, WaitStep
 from airflow_claude_batch.batch.wait.blocking import wait_for_batches
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.exceptions import ClaudeBatchError, ConfigurationError, InputError
@@ -91,7 +91,7 @@ def defer(task: Any, step: WaitStep, kwargs: dict[str, Any]) -> None:
         ),
         method_name="execute_complete",
         kwargs=kwargs or None,
-        timeout=max(step.until - timezone.utcnow(), timedelta()) + DRAIN,
+        timeout=max(step.until - timezone.utcnow(), timedelta()) + CANCEL_GRACE_PERIOD,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.failures import evaluate_outcome, still_running, unknown_batches
+from airflow_claude_batch.batch.failures import collection_timeout_error, evaluate_outcome, unknown_batches_error
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.download import download_results
 from airflow_claude_batch.batch.land.landing import Landing
@@ -24,7 +24,7 @@ from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.steps import OUTAGE_PAUSE, OUTAGES, DoneStep, WaitStep
+from airflow_claude_batch.batch.steps import OUTAGE_ERRORS, OUTAGE_RETRY_DELAY, DoneStep, WaitStep
 from airflow_claude_batch.exceptions import NotFoundError
 
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ class Collection:
         """
         try:
             step = self._step()
-        except OUTAGES as error:
+        except OUTAGE_ERRORS as error:
             if self.clock() >= self.deadline:
-                raise still_running(self.batch_ids, error) from error
-            log.warning("Could not go on just now, trying again in %s: %s", OUTAGE_PAUSE, error)
-            until = min(self.clock() + OUTAGE_PAUSE, self.deadline)
+                raise collection_timeout_error(self.batch_ids, error) from error
+            log.warning("Could not go on just now, trying again in %s: %s", OUTAGE_RETRY_DELAY, error)
+            until = min(self.clock() + OUTAGE_RETRY_DELAY, self.deadline)
             step = WaitStep((), "any", until, "the API cannot be reached, or not all of the answers")
         if isinstance(step, DoneStep):
             return step
@@ -79,7 +79,7 @@ class Collection:
 
         :raises SubmissionUnknownError: always: a sensor cannot send anything again.
         """
-        raise unknown_batches({batch_id: reason})
+        raise unknown_batches_error({batch_id: reason})
 
     @property
     def open_batch_ids(self) -> tuple[str, ...]:
@@ -157,11 +157,11 @@ class Collection:
             )
             for batch in ended:
                 if batch.ended_at:
-                    self.observer.queued(batch.ended_at - batch.created_at)
+                    self.observer.batch_ended(batch.ended_at - batch.created_at)
             if denied := {id_: self.not_found[id_] for id_ in open_ if id_ in self.not_found}:
-                raise unknown_batches(denied)
+                raise unknown_batches_error(denied)
             if open_:
-                return DoneStep(manifest, still_running(open_), permanent=False)
+                return DoneStep(manifest, collection_timeout_error(open_), permanent=False)
             # A sensor's retry sends nothing, so that it can mend nothing: the operator's can.
             return DoneStep(manifest, evaluate_outcome(landing, self.policy, manifest)[0], permanent=True)
 
@@ -193,4 +193,4 @@ class Collection:
         try:
             download_results(self.client, batch, landing, sleep=self.sleep)
         except NotFoundError as error:
-            raise unknown_batches({batch.id: f"it has ended, but its results are gone: {error}"}) from error
+            raise unknown_batches_error({batch.id: f"it has ended, but its results are gone: {error}"}) from error

@@ -36,7 +36,7 @@ def evaluate_outcome(
     return BatchIncompleteError(told), failed - mendable > allowed
 
 
-def out_of_time(ledger: Ledger, policy: Policy) -> BatchTimeoutError:
+def timeout_error(ledger: Ledger, policy: Policy) -> BatchTimeoutError:
     """The timeout is over; says what still runs and bills."""
     if not ledger.open_parts:
         state = "No batch of it runs any more."
@@ -50,7 +50,7 @@ def out_of_time(ledger: Ledger, policy: Policy) -> BatchTimeoutError:
     )
 
 
-def refused_canary(landing: Landing) -> BatchIncompleteError | None:
+def refused_canary_error(landing: Landing) -> BatchIncompleteError | None:
     """The failure of a submission whose first request was refused before any was accepted: all would be."""
     if Status.REFUSED not in landing.statuses or not FINAL.isdisjoint(set(landing.statuses) - {Status.REFUSED}):
         return None
@@ -60,7 +60,7 @@ def refused_canary(landing: Landing) -> BatchIncompleteError | None:
     )
 
 
-def still_running(batch_ids: Sequence[str], error: Exception | None = None) -> BatchTimeoutError:
+def collection_timeout_error(batch_ids: Sequence[str], error: Exception | None = None) -> BatchTimeoutError:
     """A sensor's time is over; it stops nothing.
 
     :param error: why the batches could not be looked at.
@@ -72,7 +72,7 @@ def still_running(batch_ids: Sequence[str], error: Exception | None = None) -> B
     return BatchTimeoutError(f"The time to wait is over. {state}; clearing this task waits again.")
 
 
-def unknown_batches(not_found: Mapping[str, str]) -> SubmissionUnknownError:
+def unknown_batches_error(not_found: Mapping[str, str]) -> SubmissionUnknownError:
     """Batches that a sensor was given and that the API denies; why, by id."""
     denied = "; ".join(f"{batch_id} ({reason})" for batch_id, reason in not_found.items())
     return SubmissionUnknownError(
@@ -82,7 +82,7 @@ def unknown_batches(not_found: Mapping[str, str]) -> SubmissionUnknownError:
     )
 
 
-def lost_batch(batch_id: str, reason: str) -> SubmissionUnknownError:
+def lost_batch_error(batch_id: str, reason: str) -> SubmissionUnknownError:
     """A batch that the ledger names cannot be found, or its results cannot."""
     return SubmissionUnknownError(
         f"{batch_id} was made by this task but cannot be found any more ({reason}). Either the connection's "

@@ -16,13 +16,13 @@ Recovery = Literal[
 class Observer(Protocol):
     """Is told what happens. It must neither fail nor hold up."""
 
-    def sent(self, requests: Mapping[str, int]) -> None:
+    def batch_created(self, requests: Mapping[str, int]) -> None:
         """A message batch was created, of so many requests of each model."""
 
     def recovered(self, how: Recovery) -> None:
         """Something that peers pay twice for was not."""
 
-    def queued(self, time: timedelta) -> None:
+    def batch_ended(self, time: timedelta) -> None:
         """A message batch was landed; the API had it for so long, by its own clock."""
 
     def poll_failed(self, error: Exception) -> None:
@@ -32,13 +32,13 @@ class Observer(Protocol):
 class NullObserver:
     """Nobody counts."""
 
-    def sent(self, requests: Mapping[str, int]) -> None:
+    def batch_created(self, requests: Mapping[str, int]) -> None:
         """Nothing to do."""
 
     def recovered(self, how: Recovery) -> None:
         """Nothing to do."""
 
-    def queued(self, time: timedelta) -> None:
+    def batch_ended(self, time: timedelta) -> None:
         """Nothing to do."""
 
     def poll_failed(self, error: Exception) -> None:

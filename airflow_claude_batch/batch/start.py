@@ -18,7 +18,7 @@ from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, Request
 from airflow_claude_batch.batch.land.manifest import landed_batch_ids
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
 from airflow_claude_batch.batch.ledger.ledger import VERSION, AnswerUse, Ledger, Part, new_token
-from airflow_claude_batch.batch.ledger.record import Record, claim_ledger, load_ledger
+from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger
 from airflow_claude_batch.batch.ledger.stores import LedgerStore
 from airflow_claude_batch.exceptions import ConfigurationError, SubmissionRecordError
 
@@ -40,7 +40,7 @@ class Attempt:
 
 def resume_attempt(
     store: LedgerStore, folder: storage.Folder, attempt: Attempt, scratch: Path
-) -> tuple[Record, RequestFile] | None:
+) -> tuple[LedgerRecord, RequestFile] | None:
     """Go on with this attempt after a deferral; None if it is not the one that was under way."""
     known = load_ledger(store)
     if known is None or known.try_number != attempt.try_number or known.generation != attempt.generation:
@@ -54,7 +54,7 @@ def resume_attempt(
     if requests.digest != known.input_digest:
         requests.close()
         return None
-    return Record(store, known), requests
+    return LedgerRecord(store, known), requests
 
 
 def begin_attempt(
@@ -66,7 +66,7 @@ def begin_attempt(
     *,
     reuse_answers: bool,
     output_schema: OutputSchema | None = None,
-) -> tuple[Record, RequestFile]:
+) -> tuple[LedgerRecord, RequestFile]:
     """Begin an attempt: read the input, and take over whatever earlier attempts have left.
 
     :param output_schema: what the answers to the input must satisfy, for whoever lands them.
@@ -86,9 +86,9 @@ def begin_attempt(
         if output_schema is not None:
             write_schema(folder, output_schema)
         # Also when it is there already: it may be damaged, and whoever says so says that this mends it.
-        with path.open("rb") as source, folder.writing(REQUESTS_FILE) as file:
+        with path.open("rb") as source, folder.replace_file(REQUESTS_FILE) as file:
             shutil.copyfileobj(source, file, 1 << 20)
-        record = Record.take_over(store, ledger)
+        record = LedgerRecord.take_over(store, ledger)
     except BaseException:
         requests.close()
         raise
@@ -198,7 +198,7 @@ def _set_aside(folder: storage.Folder, known: Ledger | None, *, copy: bool = Fal
     with file:
         if file.read(1):
             file.seek(0)
-            with folder.writing(name) as aside:
+            with folder.replace_file(name) as aside:
                 shutil.copyfileobj(file, aside, 1 << 20)
             log.info("The rows landed before are kept as %s", folder.uri(name))
     if not copy:

@@ -18,11 +18,11 @@ from airflow_claude_batch.exceptions import (
 )
 
 #: A canceled batch ends once what was running has finished (seen: 1 to 25 s; nothing is promised).
-DRAIN = timedelta(minutes=10)
+CANCEL_GRACE_PERIOD = timedelta(minutes=10)
 
 #: Failures that say nothing about the submission: the API or the road to it is down for a while.
-OUTAGES = (APIConnectionError, MalformedResponseError, OverloadedError, RateLimitError, ResultsError, ServerError)
-OUTAGE_PAUSE = timedelta(seconds=60)
+OUTAGE_ERRORS = (APIConnectionError, MalformedResponseError, OverloadedError, RateLimitError, ResultsError, ServerError)
+OUTAGE_RETRY_DELAY = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: What is read or written at once: a hundred thousand rows one by one are mostly system calls.
 BUFFER_BYTES = 256 * 1024
 #: fsspec's protocols of stores in which an upload is there as a whole or not at all, and replaces what was there.
-WHOLE_UPLOADS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"})
+ATOMIC_UPLOAD_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"})
 
 
 class Folder(Protocol):
@@ -38,13 +38,13 @@ class Folder(Protocol):
     def open(self, name: str) -> IO[bytes] | None:
         """The file for reading from its start, None if there is none."""
 
-    def writing(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+    def replace_file(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
         """A file that replaces ``name`` when the block ends well, and leaves it alone otherwise."""
 
     def check_writable(self) -> None:
         """Raise OSError now rather than after the money is spent."""
 
-    def clear_drafts(self, prefix: str) -> None:
+    def remove_temporary_files(self, prefix: str) -> None:
         """Remove what killed writers have left of files whose names begin so; a living writer fails then."""
 
 
@@ -94,7 +94,7 @@ def read(folder: Folder, name: str) -> bytes | None:
 
 def write(folder: Folder, name: str, data: bytes) -> None:
     """Replace a small file as a whole."""
-    with folder.writing(name) as file:
+    with folder.replace_file(name) as file:
         file.write(data)
 
 
@@ -120,7 +120,7 @@ class LocalFolder:
             return None
 
     @contextlib.contextmanager
-    def writing(self, name: str) -> Iterator[IO[bytes]]:
+    def replace_file(self, name: str) -> Iterator[IO[bytes]]:
         self.path.mkdir(parents=True, exist_ok=True)
         draft = self.path / f".{name}.{uuid.uuid4().hex}.tmp"
         try:
@@ -132,14 +132,14 @@ class LocalFolder:
         finally:
             draft.unlink(missing_ok=True)
         self._sync()
-        self.clear_drafts(f"{name}.")
+        self.remove_temporary_files(f"{name}.")
 
     def check_writable(self) -> None:
-        with self.writing(".writable"):
+        with self.replace_file(".writable"):
             pass
         (self.path / ".writable").unlink(missing_ok=True)
 
-    def clear_drafts(self, prefix: str) -> None:
+    def remove_temporary_files(self, prefix: str) -> None:
         for draft in self.path.glob(f".{prefix}*.tmp"):
             draft.unlink(missing_ok=True)
 
@@ -164,7 +164,7 @@ class ObjectFolder:
         self.root = root.rstrip("/")
         self._uri = uri.rstrip("/")  # as the author wrote it: it names the connection, which the file system does not
         protocol = fs.protocol
-        self._is_whole = not WHOLE_UPLOADS.isdisjoint([protocol] if isinstance(protocol, str) else protocol)
+        self._is_whole = not ATOMIC_UPLOAD_PROTOCOLS.isdisjoint([protocol] if isinstance(protocol, str) else protocol)
 
     def uri(self, name: str) -> str:
         return f"{self._uri}/{name}"
@@ -187,7 +187,7 @@ class ObjectFolder:
                 return None
 
     @contextlib.contextmanager
-    def writing(self, name: str) -> Iterator[IO[bytes]]:
+    def replace_file(self, name: str) -> Iterator[IO[bytes]]:
         with tempfile.NamedTemporaryFile(buffering=BUFFER_BYTES) as draft:
             yield draft
             draft.flush()
@@ -203,7 +203,7 @@ class ObjectFolder:
         if found != b"last":
             raise OSError(f"{self.uri('.writable')} was written twice, and what was written last is not what is there")
 
-    def clear_drafts(self, prefix: str) -> None:
+    def remove_temporary_files(self, prefix: str) -> None:
         """Those that were uploaded: the others are on the local disk, in its folder for temporary files."""
         if self._is_whole:
             return
@@ -223,7 +223,7 @@ class ObjectFolder:
         except BaseException:
             self._remove(draft)
             raise
-        self.clear_drafts(f"{name}.")
+        self.remove_temporary_files(f"{name}.")
 
     def _remove(self, path: str) -> None:
         with contextlib.suppress(Exception):  # it was moved; or whatever kept us from writing it keeps us from this
@@ -259,16 +259,16 @@ class GuardedFolder:
         return self._folder.open(name)
 
     @contextlib.contextmanager
-    def writing(self, name: str) -> Iterator[IO[bytes]]:
-        with self._folder.writing(name) as file:
+    def replace_file(self, name: str) -> Iterator[IO[bytes]]:
+        with self._folder.replace_file(name) as file:
             yield file
             self._check()
 
     def check_writable(self) -> None:
         self._folder.check_writable()
 
-    def clear_drafts(self, prefix: str) -> None:
-        self._folder.clear_drafts(prefix)
+    def remove_temporary_files(self, prefix: str) -> None:
+        self._folder.remove_temporary_files(prefix)
 
 
 def local_copy(folder: Folder, name: str, directory: Path) -> Path | None:

@@ -19,7 +19,7 @@ import msgspec
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.cancel import cancel_batch
-from airflow_claude_batch.batch.failures import evaluate_outcome, lost_batch, out_of_time, refused_canary
+from airflow_claude_batch.batch.failures import evaluate_outcome, lost_batch_error, refused_canary_error, timeout_error
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.download import download_results
 from airflow_claude_batch.batch.land.landing import Landing, writing_to
@@ -35,16 +35,16 @@ from airflow_claude_batch.batch.land.publish import publish_final
 from airflow_claude_batch.batch.land.rows import FINAL, RESULTS_FILE
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger
-from airflow_claude_batch.batch.ledger.record import Record
+from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.recover.resolve import resolve_open_creates, unknown_create
+from airflow_claude_batch.batch.recover.resolve import resolve_open_creates, unknown_create_error
 from airflow_claude_batch.batch.send.budget import EstimateClient
-from airflow_claude_batch.batch.send.create import next_slice, send
+from airflow_claude_batch.batch.send.create import next_slice, send_slice
 from airflow_claude_batch.batch.send.longer_answers import raise_token_limits
 from airflow_claude_batch.batch.send.rounds import Rounds
-from airflow_claude_batch.batch.steps import DRAIN, OUTAGE_PAUSE, OUTAGES, DoneStep, WaitStep
+from airflow_claude_batch.batch.steps import CANCEL_GRACE_PERIOD, OUTAGE_ERRORS, OUTAGE_RETRY_DELAY, DoneStep, WaitStep
 from airflow_claude_batch.exceptions import (
     APIError,
     APIStatusError,
@@ -70,7 +70,7 @@ class Submission:
     """
 
     client: ClaudeClient
-    record: Record
+    record: LedgerRecord
     folder: storage.Folder
     requests: RequestFile
     policy: Policy
@@ -113,7 +113,7 @@ class Submission:
             self._restore()
             try:
                 step = self._step()
-            except OUTAGES as error:
+            except OUTAGE_ERRORS as error:
                 step = self._sit_out(error)
             if isinstance(step, DoneStep):
                 return step
@@ -148,7 +148,7 @@ class Submission:
         if batch_id not in self.open_batch_ids:
             return  # an event of old times: what it speaks of was landed or given up since
         if self.policy.on_lost == "stop":
-            raise lost_batch(batch_id, reason)
+            raise lost_batch_error(batch_id, reason)
         log.warning("%s is lost (%s): its unanswered requests are sent again", batch_id, reason)
         self.record.save(self.ledger.without_batch(batch_id))
 
@@ -160,7 +160,7 @@ class Submission:
                 return wait
             self._drop_unwanted()
             self._collect()
-            if self.policy.canary and (refusal := refused_canary(self._landing)) is not None:
+            if self.policy.canary and (refusal := refused_canary_error(self._landing)) is not None:
                 return self._end(refusal, permanent=True)
             if self.clock() >= self._deadline and (self.ledger.timed_out or not self._is_complete()):
                 return self._run_out()
@@ -182,8 +182,8 @@ class Submission:
         )
         if wait is None:
             return None
-        if self.clock() >= self._deadline + DRAIN:
-            raise unknown_create(self.ledger.intents[0])
+        if self.clock() >= self._deadline + CANCEL_GRACE_PERIOD:
+            raise unknown_create_error(self.ledger.intents[0])
         return WaitStep(wait.batch_ids, "any", wait.until, "looking for a create whose answer was lost")
 
     def _drop_unwanted(self) -> None:
@@ -250,8 +250,8 @@ class Submission:
             if self._stopped:
                 raise SubmissionError("The task was killed: nothing more is sent. Its next try goes on from here.")
             try:
-                send(piece, self.record, self.requests, self.client, clock=self.clock)
-                self.observer.sent(self._rounds.models.count(piece.indices, self.requests.model))
+                send_slice(piece, self.record, self.requests, self.client, clock=self.clock)
+                self.observer.batch_created(self._rounds.models.count(piece.indices, self.requests.model))
             except (RateLimitError, OverloadedError) as error:
                 return self._wait_for_room(error)
             except APIError as error:
@@ -277,7 +277,7 @@ class Submission:
     @property
     def _limit(self) -> datetime:
         """No wait passes the next deadline."""
-        return self._deadline if self.clock() < self._deadline else self._deadline + DRAIN
+        return self._deadline if self.clock() < self._deadline else self._deadline + CANCEL_GRACE_PERIOD
 
     def _wait_for(self, which: Literal["all", "any"], reason: str) -> WaitStep:
         return WaitStep(self.ledger.open_batch_ids, which, self._limit, reason)
@@ -288,16 +288,16 @@ class Submission:
         if self.ledger.open_parts:
             return self._wait_for("any", "the API's queue is full")
         pause = timedelta(seconds=error.retry_after or 0)
-        return WaitStep((), "any", self.clock() + max(pause, OUTAGE_PAUSE), "the API's queue is full")
+        return WaitStep((), "any", self.clock() + max(pause, OUTAGE_RETRY_DELAY), "the API's queue is full")
 
     def _sit_out(self, error: Exception) -> WaitStep:
         """An outage is not an answer. With nothing of ours at stake, the task's own retries decide."""
         if not (self.ledger.parts or isinstance(error, ResultsError)):
             raise error
-        if self.clock() >= self._deadline + DRAIN:
-            raise out_of_time(self.ledger, self.policy) from error
-        log.warning("Could not go on just now, trying again in %s: %s", OUTAGE_PAUSE, error)
-        return WaitStep((), "any", self.clock() + OUTAGE_PAUSE, "the API cannot be reached")
+        if self.clock() >= self._deadline + CANCEL_GRACE_PERIOD:
+            raise timeout_error(self.ledger, self.policy) from error
+        log.warning("Could not go on just now, trying again in %s: %s", OUTAGE_RETRY_DELAY, error)
+        return WaitStep((), "any", self.clock() + OUTAGE_RETRY_DELAY, "the API cannot be reached")
 
     def _run_out(self) -> WaitStep | DoneStep:
         """The time is over: cancel what is open if so asked, and land what was answered before."""
@@ -306,10 +306,10 @@ class Submission:
                 log.warning("The timeout of %s is over: canceling the open batches", self.policy.timeout)
                 self.record.save(msgspec.structs.replace(self.ledger, timed_out=True))
                 self.cancel()
-            if self.clock() < self._deadline + DRAIN:
+            if self.clock() < self._deadline + CANCEL_GRACE_PERIOD:
                 return self._wait_for("all", "canceling after the timeout")
         answered = all(status in FINAL for status in self._landing.statuses)
-        return self._end(None if answered else out_of_time(self.ledger, self.policy))
+        return self._end(None if answered else timeout_error(self.ledger, self.policy))
 
     def _is_complete(self) -> bool:
         """Nothing is open, and nothing is left to send in this round."""
@@ -342,7 +342,7 @@ class Submission:
         for part in self.ledger.open_parts:
             ended_at = self._taken.get(part.batch_id or "")
             if ended_at and part.created_at:
-                self.observer.queued(ended_at - part.created_at)
+                self.observer.batch_ended(ended_at - part.created_at)
 
     def _hand_over(self) -> DoneStep:
         """Two-task form: everything is sent, and waiting is the sensor's job."""
@@ -363,7 +363,7 @@ class Submission:
             summarize=lambda path: self._manifest(self.ledger, "ended" if complete else "in_progress", path),
         )
         verdict, beyond_repair = evaluate_outcome(
-            self._landing, self.policy, manifest, unrepaired=self._rounds.left_out
+            self._landing, self.policy, manifest, unrepaired=self._rounds.skipped_because
         )
         return DoneStep(manifest, failure or verdict, permanent=permanent or (failure is None and beyond_repair))
 

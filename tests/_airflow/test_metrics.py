@@ -143,9 +143,9 @@ def test_a_lost_create_and_a_try_that_goes_on_are_recoveries(
 
 def test_every_metric_is_documented_and_every_documented_one_exists(stats: RecordingStats) -> None:
     observer = metrics.StatsObserver()
-    observer.sent({"claude-haiku-5-5": 1})
+    observer.batch_created({"claude-haiku-5-5": 1})
     observer.recovered("adopted")
-    observer.queued(timedelta(1))
+    observer.batch_ended(timedelta(1))
     observer.poll_failed(OSError())
     metrics.report(replace(manifest("ended"), stop_reasons={"end_turn": 3}))
 

@@ -141,7 +141,7 @@ def test_other_uris_are_folders_in_a_store_under_the_author_s_name(memory: Memor
 
     assert isinstance(folder, ObjectFolder)
     assert folder.uri("a.json") == "memory://bucket/batches/a.json"
-    with folder.writing("a.json") as file:
+    with folder.replace_file("a.json") as file:
         file.write(b"x")
     again, name = folder_of_file("memory://bucket/batches/a.json")
     found = again.open(name)

@@ -73,7 +73,7 @@ class Bench:
 
     def own(self, *messages: Any) -> str:
         """Create a batch as the operator does, leaving its requests in the folder."""
-        with self.folder.writing("requests.jsonl") as file:
+        with self.folder.replace_file("requests.jsonl") as file:
             write_requests((read_request(message, index, DEFAULTS) for index, message in enumerate(messages)), file)
         with self.requests() as requests:
             return self.client.create_batch(CreateBody(requests, range(len(messages)), "0123456789ab")).id

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from airflow_claude_batch.batch.failures import (
+    collection_timeout_error,
     evaluate_outcome,
-    lost_batch,
-    out_of_time,
-    refused_canary,
-    still_running,
-    unknown_batches,
+    lost_batch_error,
+    refused_canary_error,
+    timeout_error,
+    unknown_batches_error,
 )
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest, summarize
@@ -135,10 +135,10 @@ def test_failure_of_many_names_the_first_few() -> None:
 
 def test_canary_that_was_refused_stops_and_says_why() -> None:
     with landed(BAD, OUT) as (landing, _):
-        assert "'r0' errored (invalid_request_error: because 0)" in str(refused_canary(landing))
+        assert "'r0' errored (invalid_request_error: because 0)" in str(refused_canary_error(landing))
     for endings in ([OK, BAD], [GONE, OUT], [DOWN, OUT]):
         with landed(*endings) as (landing, _):
-            assert refused_canary(landing) is None
+            assert refused_canary_error(landing) is None
 
 
 # ---------------------------------------------------------------- the time is over
@@ -171,20 +171,20 @@ def ledger(*open_batches: str) -> Ledger:
     ],
 )
 def test_timeout_says_what_still_runs_and_bills(open_batches: tuple[str, ...], on_timeout: Any, says: str) -> None:
-    error = out_of_time(ledger(*open_batches), Policy(timeout=timedelta(hours=1), on_timeout=on_timeout))
+    error = timeout_error(ledger(*open_batches), Policy(timeout=timedelta(hours=1), on_timeout=on_timeout))
 
     assert f"within 1:00:00. {says} What was answered is landed and kept" in str(error)
 
 
 def test_sensor_s_timeout_names_the_batches_and_claims_only_what_it_knows() -> None:
-    assert "Still running, and billed" in str(still_running(["b1", "b2"]))
-    assert "b1, b2" in str(still_running(["b1", "b2"]))
-    unknown = str(still_running(["b1"], APIConnectionError("no route")))
+    assert "Still running, and billed" in str(collection_timeout_error(["b1", "b2"]))
+    assert "b1, b2" in str(collection_timeout_error(["b1", "b2"]))
+    unknown = str(collection_timeout_error(["b1"], APIConnectionError("no route")))
     assert "could not be found out (no route): b1" in unknown
     assert "Still running" not in unknown
 
 
 def test_lost_batches_are_named_with_the_reason_and_the_remedies() -> None:
-    assert "b1 was made by this task but cannot be found any more (404)" in str(lost_batch("b1", "404"))
-    assert "on_lost='resend'" in str(lost_batch("b1", "404"))
-    assert "b1 (404); b2 (410)" in str(unknown_batches({"b1": "404", "b2": "410"}))
+    assert "b1 was made by this task but cannot be found any more (404)" in str(lost_batch_error("b1", "404"))
+    assert "on_lost='resend'" in str(lost_batch_error("b1", "404"))
+    assert "b1 (404); b2 (410)" in str(unknown_batches_error({"b1": "404", "b2": "410"}))

@@ -18,7 +18,7 @@ from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import RequestFile, write_requests
 from airflow_claude_batch.batch.land.manifest import Manifest, write_manifest
 from airflow_claude_batch.batch.ledger.ledger import Part
-from airflow_claude_batch.batch.ledger.record import Record, load_ledger, save_ledger
+from airflow_claude_batch.batch.ledger.record import LedgerRecord, load_ledger, save_ledger
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
@@ -49,7 +49,7 @@ class Task:
     @contextmanager
     def begin(
         self, *contents: Any, generation: int = 0, reuse_answers: bool = True, now: datetime = NOW
-    ) -> Iterator[tuple[Record, RequestFile]]:
+    ) -> Iterator[tuple[LedgerRecord, RequestFile]]:
         self.tries += 1
         requests = [Request(index, index, {"content": content}) for index, content in enumerate(contents)]
         scratch = self.path / str(self.tries)
@@ -71,7 +71,7 @@ class Task:
             save_ledger(self.store, msgspec.structs.replace(record.ledger, parts=parts, **fields))
             return record.ledger.attempt
 
-    def resume(self, *, try_number: int | None = None, generation: int = 0) -> tuple[Record, RequestFile] | None:
+    def resume(self, *, try_number: int | None = None, generation: int = 0) -> tuple[LedgerRecord, RequestFile] | None:
         attempt = Attempt(submission_id="s", try_number=try_number or self.tries, generation=generation, now=LATER)
         return resume_attempt(self.store, self.folder, attempt, self.path)
 

@@ -19,7 +19,7 @@ def object_folder(store: Store | None = None) -> ObjectFolder:
 
 def write_half(folder: Folder, error: BaseException) -> None:
     """Write more than a buffer, and fail."""
-    with folder.writing("a.json") as file:
+    with folder.replace_file("a.json") as file:
         file.write(b"half of" * 100_000)
         raise error
 
@@ -69,7 +69,7 @@ def test_writer_that_fails_in_the_middle_leaves_the_old_file_whole(folder: Folde
 
 
 def test_file_is_not_there_before_its_writer_is_done(folder: Folder) -> None:
-    with folder.writing("a.json") as file:
+    with folder.replace_file("a.json") as file:
         file.write(b"all of it")
         file.flush()
         assert storage.read(folder, "a.json") is None
@@ -116,7 +116,7 @@ def test_drafts_of_killed_writers_are_cleared_and_those_of_other_files_are_not(t
 
 def test_rival_whose_draft_was_cleared_fails_and_leaves_the_file_alone(tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path)
-    slow = folder.writing("a.json")
+    slow = folder.replace_file("a.json")
     slow.__enter__().write(b"the slow one's")
     storage.write(folder, "a.json", b"the quick one's")
 

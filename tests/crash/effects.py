@@ -132,8 +132,8 @@ class SteppedLocalFolder(LocalFolder):
         self._effects = effects
 
     @contextlib.contextmanager
-    def writing(self, name: str) -> Iterator[IO[bytes]]:
-        with super().writing(name) as file:
+    def replace_file(self, name: str) -> Iterator[IO[bytes]]:
+        with super().replace_file(name) as file:
             yield file
             file.flush()
             self._effects.step(f"drafted {name}")
@@ -150,8 +150,8 @@ class SteppedObjectFolder(ObjectFolder):
         self._effects = effects
 
     @contextlib.contextmanager
-    def writing(self, name: str) -> Iterator[IO[bytes]]:
-        with super().writing(name) as file:
+    def replace_file(self, name: str) -> Iterator[IO[bytes]]:
+        with super().replace_file(name) as file:
             yield file
             self._effects.step(f"drafted {name}", changes=False)
         self._effects.step(f"published {name}")

@@ -221,7 +221,7 @@ def test_any_listing_comes_to_an_end(pages: list[None], data: st.DataObject) -> 
         watermark_at=data.draw(st.sampled_from([None, at])),
     )  # fmt: skip
     with ClaudeClient(config(), transport=httpx.MockTransport(answer), sleep=lambda _: None) as client:
-        _outcome(lambda: search.list_since(client, part, clock=lambda: at))
+        _outcome(lambda: search.list_batches_since(client, part, clock=lambda: at))
         calls.clear()
         _outcome(lambda: list(client.iter_batches(limit=1)))
         calls.clear()

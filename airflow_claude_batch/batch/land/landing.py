@@ -260,7 +260,7 @@ class Landing:
 
         :raises ResultsError: the storage refused; what was landed before is untouched.
         """
-        with writing_to(folder, RESULTS_FILE), folder.writing(RESULTS_FILE) as file:
+        with writing_to(folder, RESULTS_FILE), folder.replace_file(RESULTS_FILE) as file:
             file.writelines(self.lines(missing=missing))
             return file.tell()
 

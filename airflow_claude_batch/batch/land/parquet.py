@@ -47,7 +47,7 @@ def write_parquet(folder: storage.Folder, lines: Iterable[bytes]) -> None:
 
     schema = _schema()
     with (
-        folder.writing(PARQUET_FILE) as file,
+        folder.replace_file(PARQUET_FILE) as file,
         pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
         for group in _groups(lines):

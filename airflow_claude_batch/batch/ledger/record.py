@@ -14,7 +14,7 @@ from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTak
 log = logging.getLogger(__name__)
 
 
-class Record:
+class LedgerRecord:
     """A ledger and its store, kept the same: ``ledger`` is always what was last saved."""
 
     def __init__(self, store: LedgerStore, ledger: Ledger) -> None:
@@ -22,7 +22,7 @@ class Record:
         self.ledger = ledger
 
     @classmethod
-    def take_over(cls, store: LedgerStore, ledger: Ledger) -> Record:
+    def take_over(cls, store: LedgerStore, ledger: Ledger) -> LedgerRecord:
         """Make ``ledger.attempt`` the attempt of the submission; ``claim`` comes before."""
         save_ledger(store, ledger)
         record = cls(store, ledger)

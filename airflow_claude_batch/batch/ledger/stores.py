@@ -48,7 +48,7 @@ class FolderLedgerStore:
 
     def claim(self) -> None:
         self._own = self._announced()
-        self._folder.clear_drafts(_PREFIX)
+        self._folder.remove_temporary_files(_PREFIX)
 
     def load(self) -> bytes | None:
         files = sorted(self._files(), reverse=True)

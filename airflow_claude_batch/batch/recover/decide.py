@@ -15,18 +15,18 @@ from datetime import datetime, timedelta
 from airflow_claude_batch.batch.ledger.ledger import Part
 
 #: The longest that a create call may take is bounded by us (the client aborts the upload after it).
-CREATE_BASE = timedelta(seconds=60)
+BASE_CREATE_TIMEOUT = timedelta(seconds=60)
 #: Slower uploads than this are aborted and sent again: 4 Mbit/s.
-SLOWEST_UPLOAD_BYTES_PER_SECOND = 500_000
+MIN_UPLOAD_BYTES_PER_SECOND = 500_000
 #: The last bytes of an aborted upload (a write timeout), and the time until an accepted batch is listed (seen: none).
 VISIBILITY_DELAY = timedelta(seconds=120)
 #: How long after all that a batch may still be ours: a proxy may hold a whole upload back. Later ones are others', of
 #: which a busy workspace makes new ones faster than they end.
-HELD_BACK = timedelta(hours=1)
+MAX_PROXY_DELAY = timedelta(hours=1)
 #: How soon to look again while nothing is there; in Airflow, each look may be a deferral.
-LOOK_AGAIN = timedelta(seconds=30)
+SEARCH_INTERVAL = timedelta(seconds=30)
 #: The API tells its clock in whole seconds.
-TICK = timedelta(seconds=1)
+CLOCK_RESOLUTION = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +81,14 @@ class Stop:
 Decision = Adopt | Peek | LookAgain | Send | Stop
 
 
-def create_deadline(size: int) -> timedelta:
+def create_timeout(size: int) -> timedelta:
     """How long a create call with a body of ``size`` bytes may take before we abort it."""
-    return CREATE_BASE + timedelta(seconds=size / SLOWEST_UPLOAD_BYTES_PER_SECOND)
+    return BASE_CREATE_TIMEOUT + timedelta(seconds=size / MIN_UPLOAD_BYTES_PER_SECOND)
 
 
-def grace_ends(part: Part) -> datetime:
+def acceptance_deadline(part: Part) -> datetime:
     """From when on an intent without a batch is known not to have arrived."""
-    return part.intended_at + create_deadline(part.size) + VISIBILITY_DELAY
+    return part.intended_at + create_timeout(part.size) + VISIBILITY_DELAY
 
 
 def decide(part: Part, listing: Sequence[Candidate], *, known: Collection[str], now: datetime) -> Decision:
@@ -109,15 +109,15 @@ def decide(part: Part, listing: Sequence[Candidate], *, known: Collection[str], 
         return Peek(unread)
     if running := _ids(batch for batch in candidates if not batch.ended):
         return LookAgain(running, until=None)
-    if now < grace_ends(part):
-        return LookAgain((), until=min(now + LOOK_AGAIN, grace_ends(part) + TICK))
+    if now < acceptance_deadline(part):
+        return LookAgain((), until=min(now + SEARCH_INTERVAL, acceptance_deadline(part) + CLOCK_RESOLUTION))
     if unreadable := _ids(batch for batch in candidates if batch.first_custom_id == ""):
         return Stop(unreadable)
     return Send()
 
 
 def _is_of_its_time(batch: Candidate, part: Part) -> bool:
-    if batch.created_at > grace_ends(part) + HELD_BACK:
+    if batch.created_at > acceptance_deadline(part) + MAX_PROXY_DELAY:
         return False
     return part.watermark_at is None or batch.created_at >= part.watermark_at
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from airflow_claude_batch.batch.ledger.ledger import Part
-from airflow_claude_batch.batch.ledger.record import Record
+from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.observer import Observer
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.recover import search
@@ -35,7 +35,7 @@ class OpenCreate:
 
 
 def resolve_open_creates(
-    record: Record,
+    record: LedgerRecord,
     client: ClaudeClient,
     policy: Policy,
     *,
@@ -56,7 +56,7 @@ def resolve_open_creates(
 
 def _settle(
     part: Part,
-    record: Record,
+    record: LedgerRecord,
     client: ClaudeClient,
     policy: Policy,
     *,
@@ -65,7 +65,7 @@ def _settle(
     observer: Observer,
 ) -> OpenCreate | None:
     record.check_ownership()
-    listing = search.list_since(client, part, clock=clock)
+    listing = search.list_batches_since(client, part, clock=clock)
     candidates = listing.batches
     decision = decide(part, candidates, known=record.ledger.batch_ids, now=listing.now)
     if isinstance(decision, Peek):
@@ -110,7 +110,7 @@ def _log_wait(part: Part, batch_ids: tuple[str, ...]) -> None:
     )
 
 
-def unknown_create(part: Part) -> SubmissionUnknownError:
+def unknown_create_error(part: Part) -> SubmissionUnknownError:
     """What to say when the time is over before a create could be settled."""
     return SubmissionUnknownError(_unknown(part, ()))
 

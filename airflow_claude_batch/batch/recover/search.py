@@ -30,7 +30,7 @@ class Listing:
     found: Mapping[str, MessageBatch]
 
 
-def list_since(client: ClaudeClient, part: Part, *, clock: Callable[[], datetime]) -> Listing:
+def list_batches_since(client: ClaudeClient, part: Part, *, clock: Callable[[], datetime]) -> Listing:
     """The batches made since the part's watermark.
 
     ``before_id`` asks for just these. A watermark that was deleted meanwhile is refused by the API, or answered

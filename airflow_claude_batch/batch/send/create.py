@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from airflow_claude_batch.batch.input.request_file import CreateBody, RequestFile
 from airflow_claude_batch.batch.land.rows import FINAL, Status
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger, Part, new_token
-from airflow_claude_batch.batch.ledger.record import Record
+from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.recover.decide import create_deadline
+from airflow_claude_batch.batch.recover.decide import create_timeout
 from airflow_claude_batch.batch.send.splitting import Slice, split
 from airflow_claude_batch.exceptions import APIConnectionError, APIError
 
@@ -47,8 +47,8 @@ def next_slice(ledger: Ledger, requests: RequestFile, statuses: Sequence[int], p
     return next(pieces, None)
 
 
-def send(
-    piece: Slice, record: Record, requests: RequestFile, client: ClaudeClient, *, clock: Callable[[], datetime]
+def send_slice(
+    piece: Slice, record: LedgerRecord, requests: RequestFile, client: ClaudeClient, *, clock: Callable[[], datetime]
 ) -> None:
     """Create one message batch, within its deadline from the moment of its intent: later, others take it for lost.
 
@@ -68,7 +68,7 @@ def send(
     record.add_batch(part, batch)
 
 
-def _intend(piece: Slice, record: Record, client: ClaudeClient, *, clock: Callable[[], datetime]) -> Part:
+def _intend(piece: Slice, record: LedgerRecord, client: ClaudeClient, *, clock: Callable[[], datetime]) -> Part:
     """Write down what is about to be sent, and the workspace's newest batch at this moment."""
     newest = client.list_batches(limit=1)
     watermark = newest.data[0] if newest.data else None
@@ -93,7 +93,7 @@ def _time_left(part: Part, passed: timedelta) -> timedelta:
 
     :raises APIConnectionError: nothing; it was not sent.
     """
-    left = create_deadline(part.size) - passed
+    left = create_timeout(part.size) - passed
     if left <= timedelta():
         raise APIConnectionError(
             f"could not create a message batch: {passed} went by after the intent was written, because this process "
@@ -102,7 +102,7 @@ def _time_left(part: Part, passed: timedelta) -> timedelta:
     return left
 
 
-def is_of_this_round(part: Part, ledger: Ledger) -> bool:
+def is_in_current_round(part: Part, ledger: Ledger) -> bool:
     """Whether the part was made in the round that is under way."""
     return part.attempt == ledger.attempt and part.round == ledger.round
 
@@ -111,7 +111,7 @@ def _taken(ledger: Ledger, request_count: int) -> bytearray:
     """A mark for every request that is in flight, or was sent in this round already."""
     taken = bytearray(request_count)
     for part in ledger.parts:
-        if part.answers == AnswerUse.CURRENT and (is_of_this_round(part, ledger) or not part.landed):
+        if part.answers == AnswerUse.CURRENT and (is_in_current_round(part, ledger) or not part.landed):
             taken[part.first : part.last + 1] = b"\1" * (part.last + 1 - part.first)
     return taken
 

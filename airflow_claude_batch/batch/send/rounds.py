@@ -15,12 +15,12 @@ import msgspec
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.rows import FINAL
-from airflow_claude_batch.batch.ledger.record import Record
+from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.money.models import ModelChecker
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.send.budget import EstimateClient, check_budget, estimate_requests
-from airflow_claude_batch.batch.send.create import is_of_this_round, repairable_statuses
+from airflow_claude_batch.batch.send.create import is_in_current_round, repairable_statuses
 from airflow_claude_batch.exceptions import InputError
 
 log = logging.getLogger(__name__)
@@ -33,14 +33,14 @@ class Rounds:
     ``left_out``: why a repair round was not sent that there should have been; None if there was none.
     """
 
-    record: Record
+    record: LedgerRecord
     requests: RequestFile
     policy: Policy
     prices: PriceTable
     clock: Callable[[], datetime]
     estimate_client: EstimateClient | None
     models: ModelChecker = field(init=False)
-    left_out: str | None = field(default=None, init=False)
+    skipped_because: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.models = ModelChecker(self.prices, self.estimate_client)
@@ -58,7 +58,7 @@ class Rounds:
             if not self.record.ledger.round:
                 raise
             log.warning("Repair round %d is left out. %s", self.record.ledger.round, error)
-            self.left_out = str(error)
+            self.skipped_because = str(error)
             return False
         return True
 
@@ -66,7 +66,7 @@ class Rounds:
         """Begin a repair round if one is left and there is something to mend."""
         ledger, eligible = self.record.ledger, repairable_statuses(self.policy)
         again = sum(status in eligible for status in statuses)
-        if self.left_out or ledger.round >= self.policy.repair_rounds or not again:
+        if self.skipped_because or ledger.round >= self.policy.repair_rounds or not again:
             return False
         self.record.save(msgspec.structs.replace(ledger.archive_landed(), round=ledger.round + 1))
         log.info("Repair round %d: %d requests are sent again", ledger.round + 1, again)
@@ -74,7 +74,7 @@ class Rounds:
 
     def _check(self, landing: Landing) -> None:
         ledger = self.record.ledger
-        if any(is_of_this_round(part, ledger) for part in ledger.parts):
+        if any(is_in_current_round(part, ledger) for part in ledger.parts):
             return
         counter = self.estimate_client if ledger.estimate is None else None
         open_ends = self._open_ends(landing.statuses)

@@ -439,7 +439,7 @@ def test_publishing_writes_the_rows_and_answers_their_size(kind: str, tmp_path: 
 
 def test_storage_that_refuses_leaves_what_was_landed_before(tmp_path: Path) -> None:
     class Full(LocalFolder):
-        def writing(self, name: str) -> Any:
+        def replace_file(self, name: str) -> Any:
             raise OSError(28, "No space left on device")
 
     (tmp_path / "results.jsonl").write_bytes(b"before")

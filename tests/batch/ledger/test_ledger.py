@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, new_token
-from airflow_claude_batch.batch.ledger.record import Record, claim_ledger, load_ledger, save_ledger
+from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger, save_ledger
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTakenOverError
@@ -256,7 +256,7 @@ def test_refusal_of_the_store_itself_is_passed_on_as_it_is() -> None:
 
 def test_ledger_that_cannot_be_written_stops_and_names_the_batches() -> None:
     store = Store()
-    record = Record.take_over(store, ledger(OPEN))
+    record = LedgerRecord.take_over(store, ledger(OPEN))
     store.save_error = OSError("disk full")
 
     with pytest.raises(SubmissionRecordError, match=r"OSError: disk full.*Batches known now: b2, b3"):
@@ -306,7 +306,7 @@ def test_ledger_in_the_folder_counts_until_one_is_in_the_state_store(tmp_path: P
 
 def test_record_that_is_still_ours_may_go_on() -> None:
     store = Store()
-    record = Record.take_over(store, ledger())
+    record = LedgerRecord.take_over(store, ledger())
     record.save(ledger(OPEN))
 
     record.check_ownership()
@@ -316,7 +316,7 @@ def test_record_that_is_still_ours_may_go_on() -> None:
 @pytest.mark.parametrize("gone", [True, False], ids=["ledger gone", "another attempt's"])
 def test_record_that_is_another_s_stops(gone: bool) -> None:
     store = Store()
-    record = Record.take_over(store, ledger(OPEN))
+    record = LedgerRecord.take_over(store, ledger(OPEN))
     if gone:
         store.data = None
     else:
@@ -346,11 +346,11 @@ def folder(tmp_path: Path) -> LocalFolder:
     return LocalFolder(tmp_path)
 
 
-def owner(folder: LocalFolder, attempt: str) -> Record:
+def owner(folder: LocalFolder, attempt: str) -> LedgerRecord:
     store = FolderLedgerStore(folder)
     claim_ledger(store)
     load_ledger(store)
-    return Record.take_over(store, ledger(attempt=attempt))
+    return LedgerRecord.take_over(store, ledger(attempt=attempt))
 
 
 def test_owner_that_has_a_successor_can_change_nothing(folder: LocalFolder) -> None:
@@ -374,7 +374,7 @@ def test_what_is_written_after_the_announcement_is_not_acted_upon(folder: LocalF
             super().save(data)
 
     store = Meanwhile(folder)
-    record = Record(store, load_ledger(store) or elder.ledger)
+    record = LedgerRecord(store, load_ledger(store) or elder.ledger)
     with pytest.raises(SubmissionTakenOverError):
         record.save(ledger(INTENT, attempt="a1"))
 
@@ -394,11 +394,11 @@ def test_owners_that_claim_at_the_same_moment_do_not_both_go_on(folder: LocalFol
 
         claimed = False
 
-        def writing(self, name: str) -> Any:
+        def replace_file(self, name: str) -> Any:
             if not self.claimed:
                 self.claimed = True
                 claim_ledger(FolderLedgerStore(folder))
-            return super().writing(name)
+            return super().replace_file(name)
 
     with pytest.raises(SubmissionTakenOverError, match="at the same moment"):
         claim_ledger(FolderLedgerStore(Rival(folder.path)))

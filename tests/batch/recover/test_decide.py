@@ -15,13 +15,13 @@ from model_workspace import DAY, START, Killed, MemoryStore, ModelBatch, ModelWo
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import RequestFile, write_requests
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, new_token
-from airflow_claude_batch.batch.ledger.record import Record, load_ledger, save_ledger
+from airflow_claude_batch.batch.ledger.record import LedgerRecord, load_ledger, save_ledger
 from airflow_claude_batch.batch.observer import NullObserver
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.recover.decide import (
-    HELD_BACK,
-    LOOK_AGAIN,
-    SLOWEST_UPLOAD_BYTES_PER_SECOND,
+    MAX_PROXY_DELAY,
+    MIN_UPLOAD_BYTES_PER_SECOND,
+    SEARCH_INTERVAL,
     VISIBILITY_DELAY,
     Adopt,
     Candidate,
@@ -29,12 +29,12 @@ from airflow_claude_batch.batch.recover.decide import (
     Peek,
     Send,
     Stop,
-    create_deadline,
+    acceptance_deadline,
+    create_timeout,
     decide,
-    grace_ends,
 )
 from airflow_claude_batch.batch.recover.resolve import resolve_open_creates
-from airflow_claude_batch.batch.send.create import send
+from airflow_claude_batch.batch.send.create import send_slice
 from airflow_claude_batch.batch.send.splitting import Slice, split
 from airflow_claude_batch.batch.steps import WaitStep
 from airflow_claude_batch.exceptions import APIError, SubmissionUnknownError
@@ -58,7 +58,7 @@ PART = Part(
     watermark_at=START - HOUR,
 )
 EARLY = START + 30 * SECOND
-LATE = grace_ends(PART)
+LATE = acceptance_deadline(PART)
 
 
 def batch(id_: str = "b", *, count: int = 3, ended: bool = False, first: str | None = None, at=EARLY) -> Candidate:
@@ -68,7 +68,7 @@ def batch(id_: str = "b", *, count: int = 3, ended: bool = False, first: str | N
 @pytest.mark.parametrize(
     ("listing", "now", "expected"),
     [
-        pytest.param([], EARLY, LookAgain((), EARLY + LOOK_AGAIN), id="nothing yet: look again soon"),
+        pytest.param([], EARLY, LookAgain((), EARLY + SEARCH_INTERVAL), id="nothing yet: look again soon"),
         pytest.param([], LATE - SECOND, LookAgain((), LATE + SECOND), id="nothing, nearly over: once more"),
         pytest.param(
             [], LATE - HALF, LookAgain((), LATE + SECOND), id="nothing, all but over: not before the clock moves"
@@ -80,17 +80,23 @@ def batch(id_: str = "b", *, count: int = 3, ended: bool = False, first: str | N
         pytest.param([batch(ended=True)], LATE, Peek(("b",)), id="ended, after the grace: still read it"),
         pytest.param([batch(ended=True, first=OURS)], EARLY, Adopt("b"), id="our token: ours"),
         pytest.param([batch(first=OURS)], EARLY, Adopt("b"), id="our token, however it was seen: ours"),
-        pytest.param([batch(ended=True, first="x-0-y")], EARLY, LookAgain((), EARLY + LOOK_AGAIN), id="a stranger's"),
+        pytest.param(
+            [batch(ended=True, first="x-0-y")], EARLY, LookAgain((), EARLY + SEARCH_INTERVAL), id="a stranger's"
+        ),
         pytest.param([batch(ended=True, first="x-0-y")], LATE, Send(), id="a stranger's, after the grace"),
         pytest.param([batch(ended=True, first=TOKEN + "0-0-y")], LATE, Send(), id="a token that ours only begins"),
-        pytest.param([batch(ended=True, first="")], EARLY, LookAgain((), EARLY + LOOK_AGAIN), id="unreadable: not yet"),
+        pytest.param(
+            [batch(ended=True, first="")], EARLY, LookAgain((), EARLY + SEARCH_INTERVAL), id="unreadable: not yet"
+        ),
         pytest.param([batch(ended=True, first="")], LATE, Stop(("b",)), id="unreadable after the grace: who knows"),
         pytest.param([batch(count=4)], LATE, Send(), id="another size is another's"),
         pytest.param([batch("known")], LATE, Send(), id="accounted for otherwise"),
         pytest.param([batch(at=START - 2 * HOUR)], LATE, Send(), id="older than the watermark"),
         pytest.param([batch(at=START - HOUR)], LATE, LookAgain(("b",), None), id="as old as the watermark"),
-        pytest.param([batch(at=LATE + HELD_BACK)], LATE + DAY, LookAgain(("b",), None), id="made as late as it can be"),
-        pytest.param([batch(at=LATE + HELD_BACK + SECOND)], LATE + DAY, Send(), id="made too late to be ours"),
+        pytest.param(
+            [batch(at=LATE + MAX_PROXY_DELAY)], LATE + DAY, LookAgain(("b",), None), id="made as late as it can be"
+        ),
+        pytest.param([batch(at=LATE + MAX_PROXY_DELAY + SECOND)], LATE + DAY, Send(), id="made too late to be ours"),
         pytest.param(
             [batch("c"), batch("b", ended=True)], EARLY, Peek(("b",)), id="read what has ended before waiting"
         ),
@@ -115,9 +121,9 @@ def test_in_a_workspace_that_was_empty_every_batch_may_be_ours():
 
 
 def test_the_grace_grows_with_the_upload():
-    larger = msgspec.structs.replace(PART, size=PART.size + 100 * SLOWEST_UPLOAD_BYTES_PER_SECOND)
-    assert grace_ends(larger) - grace_ends(PART) == 100 * SECOND
-    assert grace_ends(PART) == START + create_deadline(PART.size) + VISIBILITY_DELAY
+    larger = msgspec.structs.replace(PART, size=PART.size + 100 * MIN_UPLOAD_BYTES_PER_SECOND)
+    assert acceptance_deadline(larger) - acceptance_deadline(PART) == 100 * SECOND
+    assert acceptance_deadline(PART) == START + create_timeout(PART.size) + VISIBILITY_DELAY
 
 
 # ---------------------------------------------------------------- the decision among all that may happen
@@ -205,7 +211,7 @@ class LostCreates(RuleBasedStateMachine):
     def begin(self):
         """A new attempt takes over; the one before may have died, or lives on and sees that it is replaced."""
         ledger = msgspec.structs.replace(load_ledger(self.store), attempt=new_token())
-        self.record = Record.take_over(self.store, ledger)
+        self.record = LedgerRecord.take_over(self.store, ledger)
 
     @precondition(lambda self: not self.record.ledger.intents and self.unsent)
     @rule(fate=st.sampled_from(_FATES), kill_at=st.sampled_from([0, 0, 0, 1, 2]), after=st.booleans(), pause=_PAUSES)
@@ -216,7 +222,7 @@ class LostCreates(RuleBasedStateMachine):
         self.store.workspace = self.workspace
         try:
             with contextlib.suppress(APIError):
-                send(self.unsent[0], self.record, self.requests, self.workspace, clock=self.clock)
+                send_slice(self.unsent[0], self.record, self.requests, self.workspace, clock=self.clock)
         except Killed:
             self.store.kill_at = 0
             self.begin()
