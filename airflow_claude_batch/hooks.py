@@ -84,7 +84,7 @@ class ClaudeHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """List one message batch and one model, and say what came of it: the UI's Test button."""
-        from airflow_claude_batch.api.access import check_access
+        from airflow_claude_batch.api.check_access import check_access
 
         try:
             config = self.get_config()

@@ -21,8 +21,8 @@ Steps = dict[str, Callable[[], object]]
 
 def ours_landing(url: str, folder: str, requests: str, batch_ids: list[str]) -> Steps:
     """Land the results of batches as the sensor does."""
-    from airflow_claude_batch.api.auth import ApiKey
     from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+    from airflow_claude_batch.api.credentials import ApiKey
     from airflow_claude_batch.batch.input.request_file import RequestFile
     from airflow_claude_batch.batch.land.download import download_results
     from airflow_claude_batch.batch.land.landing import Landing

@@ -10,8 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch.input.elements import Defaults, read_request
 from airflow_claude_batch.batch.input.output_schema import OutputSchema
 from airflow_claude_batch.batch.input.request_file import write_requests

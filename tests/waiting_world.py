@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import msgspec
 from virtual_time import LoopClock, VirtualTimeLoop
 
-from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import AsyncClaudeClient, ClaudeClient, ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch.wait.watcher import Watcher
 from airflow_claude_batch.simulator import Simulator
 

@@ -26,14 +26,15 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import msgspec
 
-from airflow_claude_batch.api import calls
-from airflow_claude_batch.api.answers import read_answer
-from airflow_claude_batch.api.attempts import Attempts
-from airflow_claude_batch.api.calls import Call, Cursor
+from airflow_claude_batch.api import endpoints
 from airflow_claude_batch.api.config import ClientConfig
-from airflow_claude_batch.api.http import CallFailed, RawRequest, RequestBody
+from airflow_claude_batch.api.endpoints import Call, Cursor
+from airflow_claude_batch.api.http import CallFailed, HTTPRequest
 from airflow_claude_batch.api.limits import DEFAULT_LIST_LIMIT, LIST_LIMIT
-from airflow_claude_batch.api.lines import LineSplitter
+from airflow_claude_batch.api.line_splitter import LineSplitter
+from airflow_claude_batch.api.request_body import RequestBody
+from airflow_claude_batch.api.responses import read_response
+from airflow_claude_batch.api.retry import Attempts
 from airflow_claude_batch.api.transport import AsyncTransport, Transport
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch, ModelInfo
 from airflow_claude_batch.exceptions import AuthenticationError
@@ -103,14 +104,14 @@ class ClaudeClient:
         :raises APIError: look at ``may_have_been_accepted`` before sending the same again.
         """
         return self._call(
-            calls.create_batch(
+            endpoints.create_batch(
                 body, seconds=deadline_seconds, write_timeout=self._config.write_timeout, clock=self._clock
             )
         )
 
     def retrieve_batch(self, batch_id: str) -> MessageBatch:
         """Ask how a message batch stands."""
-        return self._call(calls.retrieve_batch(batch_id))
+        return self._call(endpoints.retrieve_batch(batch_id))
 
     def list_batches(
         self, *, before_id: str | None = None, after_id: str | None = None, limit: int = DEFAULT_LIST_LIMIT
@@ -141,14 +142,14 @@ class ClaudeClient:
 
         :raises BadRequestError: it has ended already.
         """
-        return self._call(calls.cancel_batch(batch_id))
+        return self._call(endpoints.cancel_batch(batch_id))
 
     def delete_batch(self, batch_id: str) -> str:
         """Delete a message batch that has ended, with its results; gives its id.
 
         :raises NotFoundError: there is none; also when an attempt whose answer was lost has deleted it.
         """
-        return self._call(calls.delete_batch(batch_id)).id
+        return self._call(endpoints.delete_batch(batch_id)).id
 
     @contextmanager
     def stream_results(self, batch_id: str) -> Iterator[Iterator[bytes]]:
@@ -157,35 +158,35 @@ class ClaudeClient:
         :raises NotFoundError: it has not ended, or its results are gone.
         :raises APIConnectionError: while iterating: the stream was cut. Begin again; rows come in another order.
         """
-        call = calls.stream_results(batch_id)
+        call = endpoints.stream_results(batch_id)
         with ExitStack() as stack:
             yield self._attempting(call, lambda request: self._lines(request, stack))
 
     def count_tokens(self, params: Mapping[str, Any]) -> int:
         """Estimate the input tokens of one request's params, free of charge."""
-        return self._call(calls.count_tokens(params)).input_tokens
+        return self._call(endpoints.count_tokens(params)).input_tokens
 
     def list_models(self, *, limit: int = LIST_LIMIT, lifecycle: Sequence[str] = ()) -> list[ModelInfo]:
         """Give the first ``limit`` models of the catalogue.
 
         :param lifecycle: of ``active``, ``deprecated`` and ``retired``; the first two if empty.
         """
-        return self._call(calls.list_models(limit=limit, lifecycle=lifecycle)).data
+        return self._call(endpoints.list_models(limit=limit, lifecycle=lifecycle)).data
 
     def retrieve_model(self, model_id: str) -> ModelInfo:
         """Look up a model by id or alias.
 
         :raises NotFoundError: there is none.
         """
-        return self._call(calls.retrieve_model(model_id))
+        return self._call(endpoints.retrieve_model(model_id))
 
     def _call(self, call: Call[S]) -> S:
-        def use(request: RawRequest) -> S:
-            return read_answer(request, self._transport.send(request), call.kind)
+        def use(request: HTTPRequest) -> S:
+            return read_response(request, self._transport.send(request), call.kind)
 
         return self._attempting(call, use)
 
-    def _attempting(self, call: Call[Any], use: Callable[[RawRequest], A]) -> A:
+    def _attempting(self, call: Call[Any], use: Callable[[HTTPRequest], A]) -> A:
         attempts = Attempts(self._config.max_retries, self._clock, self._rng, call.deadline)
         while True:
             try:
@@ -194,7 +195,7 @@ class ClaudeClient:
                 pause = attempts.pause_after(failed)
             self._sleep(pause)
 
-    def _authorized(self, call: Call[Any], use: Callable[[RawRequest], A]) -> A:
+    def _authorized(self, call: Call[Any], use: Callable[[HTTPRequest], A]) -> A:
         request = self._signed(call)
         try:
             return use(request)
@@ -203,15 +204,15 @@ class ClaudeClient:
                 raise
         return use(self._signed(call))
 
-    def _signed(self, call: Call[Any]) -> RawRequest:
+    def _signed(self, call: Call[Any]) -> HTTPRequest:
         headers = self._config.credentials.headers(self._transport.send, self._clock)
         return call.request(self._config, headers)
 
-    def _lines(self, request: RawRequest, stack: ExitStack) -> Iterator[bytes]:
+    def _lines(self, request: HTTPRequest, stack: ExitStack) -> Iterator[bytes]:
         response = stack.enter_context(self._transport.stream(request))
         return self._split(request, response)
 
-    def _split(self, request: RawRequest, response: httpx.Response) -> Iterator[bytes]:
+    def _split(self, request: HTTPRequest, response: httpx.Response) -> Iterator[bytes]:
         splitter = LineSplitter()
         try:
             for chunk in self._transport.chunks(request, response):
@@ -263,14 +264,14 @@ class AsyncClaudeClient:
     ) -> MessageBatch:
         """Make a message batch; see :meth:`ClaudeClient.create_batch`. The body is read in threads."""
         return await self._call(
-            calls.create_batch(
+            endpoints.create_batch(
                 body, seconds=deadline_seconds, write_timeout=self._config.write_timeout, clock=self._clock
             )
         )
 
     async def retrieve_batch(self, batch_id: str) -> MessageBatch:
         """Ask how a message batch stands."""
-        return await self._call(calls.retrieve_batch(batch_id))
+        return await self._call(endpoints.retrieve_batch(batch_id))
 
     async def list_batches(
         self, *, before_id: str | None = None, after_id: str | None = None, limit: int = DEFAULT_LIST_LIMIT
@@ -291,38 +292,38 @@ class AsyncClaudeClient:
 
     async def cancel_batch(self, batch_id: str) -> MessageBatch:
         """Cancel a message batch; see :meth:`ClaudeClient.cancel_batch`."""
-        return await self._call(calls.cancel_batch(batch_id))
+        return await self._call(endpoints.cancel_batch(batch_id))
 
     async def delete_batch(self, batch_id: str) -> str:
         """Delete a message batch that has ended; see :meth:`ClaudeClient.delete_batch`."""
-        return (await self._call(calls.delete_batch(batch_id))).id
+        return (await self._call(endpoints.delete_batch(batch_id))).id
 
     @asynccontextmanager
     async def stream_results(self, batch_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """Give the lines of a message batch's results; see :meth:`ClaudeClient.stream_results`."""
-        call = calls.stream_results(batch_id)
+        call = endpoints.stream_results(batch_id)
         async with AsyncExitStack() as stack:
             yield await self._attempting(call, lambda request: self._lines(request, stack))
 
     async def count_tokens(self, params: Mapping[str, Any]) -> int:
         """Estimate the input tokens of one request's params, free of charge."""
-        return (await self._call(calls.count_tokens(params))).input_tokens
+        return (await self._call(endpoints.count_tokens(params))).input_tokens
 
     async def list_models(self, *, limit: int = LIST_LIMIT, lifecycle: Sequence[str] = ()) -> list[ModelInfo]:
         """Give the first ``limit`` models of the catalogue; see :meth:`ClaudeClient.list_models`."""
-        return (await self._call(calls.list_models(limit=limit, lifecycle=lifecycle))).data
+        return (await self._call(endpoints.list_models(limit=limit, lifecycle=lifecycle))).data
 
     async def retrieve_model(self, model_id: str) -> ModelInfo:
         """Look up a model by id or alias."""
-        return await self._call(calls.retrieve_model(model_id))
+        return await self._call(endpoints.retrieve_model(model_id))
 
     async def _call(self, call: Call[S]) -> S:
-        async def use(request: RawRequest) -> S:
-            return read_answer(request, await self._transport.send(request), call.kind)
+        async def use(request: HTTPRequest) -> S:
+            return read_response(request, await self._transport.send(request), call.kind)
 
         return await self._attempting(call, use)
 
-    async def _attempting(self, call: Call[Any], use: Callable[[RawRequest], Awaitable[A]]) -> A:
+    async def _attempting(self, call: Call[Any], use: Callable[[HTTPRequest], Awaitable[A]]) -> A:
         attempts = Attempts(self._config.max_retries, self._clock, self._rng, call.deadline)
         while True:
             try:
@@ -331,7 +332,7 @@ class AsyncClaudeClient:
                 pause = attempts.pause_after(failed)
             await self._sleep(pause)
 
-    async def _authorized(self, call: Call[Any], use: Callable[[RawRequest], Awaitable[A]]) -> A:
+    async def _authorized(self, call: Call[Any], use: Callable[[HTTPRequest], Awaitable[A]]) -> A:
         request = await self._signed(call)
         try:
             return await use(request)
@@ -340,15 +341,15 @@ class AsyncClaudeClient:
                 raise
         return await use(await self._signed(call))
 
-    async def _signed(self, call: Call[Any]) -> RawRequest:
+    async def _signed(self, call: Call[Any]) -> HTTPRequest:
         headers = await self._config.credentials.aheaders(self._transport.send, self._clock)
         return call.request(self._config, headers)
 
-    async def _lines(self, request: RawRequest, stack: AsyncExitStack) -> AsyncIterator[bytes]:
+    async def _lines(self, request: HTTPRequest, stack: AsyncExitStack) -> AsyncIterator[bytes]:
         response = await stack.enter_async_context(self._transport.stream(request))
         return await stack.enter_async_context(aclosing(self._split(request, response)))
 
-    async def _split(self, request: RawRequest, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    async def _split(self, request: HTTPRequest, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         splitter = LineSplitter()
         try:
             async with aclosing(self._transport.chunks(request, response)) as chunks:
@@ -361,6 +362,6 @@ class AsyncClaudeClient:
             yield line
 
 
-def _may_renew(config: ClientConfig, failed: CallFailed, request: RawRequest) -> bool:
+def _may_renew(config: ClientConfig, failed: CallFailed, request: HTTPRequest) -> bool:
     """Whether the credential was refused and there may be a better one. A refused call was not accepted."""
     return isinstance(failed.error, AuthenticationError) and config.credentials.forget(request.headers)

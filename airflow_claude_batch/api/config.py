@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from airflow_claude_batch.api.address import check_base_url
-from airflow_claude_batch.api.auth import Credentials
+from airflow_claude_batch.api.base_url import check_base_url
+from airflow_claude_batch.api.credentials import Credentials
 from airflow_claude_batch.api.limits import DEFAULT_API_VERSION, DEFAULT_BASE_URL
 from airflow_claude_batch.exceptions import ConfigurationError
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
-from airflow_claude_batch.api.address import host_of
-from airflow_claude_batch.api.retry import Effect, Failure, http_date
+from airflow_claude_batch.api.base_url import host_of
+from airflow_claude_batch.api.evidence import Effect, Failure, http_date
+from airflow_claude_batch.api.request_body import RequestBody
 from airflow_claude_batch.exceptions import APIError
-
-# One TLS record: what is written to a socket at once, so that the write timeout covers it and no more.
-SLICE_BYTES: Final = 16 * 1024
 
 # Of an error's body; what the API says fits many times over, and a proxy's page need not be read whole.
 MAX_ERROR_BYTES: Final = 64 * 1024
@@ -32,73 +30,8 @@ _PUBLIC_HEADERS: Final = frozenset(
 _SHORTEST_SECRET: Final = 8  # characters; hiding "true" would hide what an answer says
 
 
-class RequestBody(Protocol):
-    """A body that is never held whole: it can be iterated again for another attempt.
-
-    ``chunks()`` gives exactly ``content_length`` bytes in all, in pieces of any size.
-    """
-
-    @property
-    def content_length(self) -> int: ...
-
-    def chunks(self) -> Iterator[bytes]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class BytesBody:
-    """A body that is in memory anyway."""
-
-    data: bytes = field(repr=False)
-
-    @property
-    def content_length(self) -> int:
-        return len(self.data)
-
-    def chunks(self) -> Iterator[bytes]:
-        yield self.data
-
-
-class UploadStopped(Exception):  # noqa: N818  (it is caught where it is made to be, and becomes an APIError there)
-    """We stopped sending a body; says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class TimedBody:
-    """A body in slices, of which none begins to leave after ``deadline`` on ``clock``; and none too many or too few."""
-
-    body: RequestBody
-    deadline: float
-    clock: Callable[[], float]
-
-    @property
-    def content_length(self) -> int:
-        return self.body.content_length
-
-    def chunks(self) -> Iterator[bytes]:
-        """Give slices.
-
-        :raises UploadStopped: before a slice that would leave too late, or if the length is not as announced.
-        """
-        left = self.content_length
-        for piece in self._slices():
-            left -= len(piece)
-            if left < 0:
-                break
-            if self.clock() >= self.deadline:
-                raise UploadStopped("the time for sending it is over")
-            yield piece
-        if left:
-            raise UploadStopped("its body is not as long as it was said to be")
-
-    def _slices(self) -> Iterator[bytes]:
-        for chunk in self.body.chunks():
-            view = memoryview(chunk)
-            for start in range(0, len(view), SLICE_BYTES):
-                yield bytes(view[start : start + SLICE_BYTES])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RawRequest:
+class HTTPRequest:
     """What to put on the wire, and what to say if it fails.
 
     :param what: completes "could not …" in messages.
@@ -120,15 +53,15 @@ class RawRequest:
     read_timeout: float
     write_timeout: float
     credential_remedy: str
-    missing_remedy: str = ""
-    max_answer_bytes: int
+    not_found_remedy: str = ""
+    max_response_bytes: int
     secret_in_body: str = field(default="", repr=False)
 
     @property
     def host(self) -> str:
         return host_of(self.url)
 
-    def hush(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """The text without what this request holds of secrets: some gateways repeat what they refuse."""
         held = (value.removeprefix("Bearer ") for name, value in self.headers.items() if name not in _PUBLIC_HEADERS)
         for secret in (*held, self.secret_in_body):
@@ -138,7 +71,7 @@ class RawRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class RawAnswer:
+class HTTPResponse:
     """What came back; header names are lower-case."""
 
     status_code: int

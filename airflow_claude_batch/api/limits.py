@@ -31,7 +31,7 @@ LIST_LIMIT: Final = 1000  # most objects of one page of a listing; SDK, batch_li
 DEFAULT_LIST_LIMIT: Final = 20  # what the API gives when not asked; same
 
 MAX_IDENTITY_TOKEN_BYTES: Final = 16 * 1024  # the OIDC token of a token exchange; manage-claude/wif-reference
-MAX_TOKEN_ANSWER_BYTES: Final = 1024 * 1024  # a token exchange's answer; SDK, lib/credentials/_workload.py
+MAX_TOKEN_RESPONSE_BYTES: Final = 1024 * 1024  # a token exchange's answer; SDK, lib/credentials/_workload.py
 
 # What a count_tokens call takes of a request's params; SDK, message_count_tokens_params.py.
 COUNT_TOKENS_FIELDS: Final = frozenset(

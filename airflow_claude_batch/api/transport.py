@@ -18,18 +18,22 @@ from typing import Any, Final
 
 import httpx
 
-from airflow_claude_batch.api.address import host_in, is_loopback
-from airflow_claude_batch.api.answers import garbled, no_answer, refused, shorten
+from airflow_claude_batch.api.base_url import host_in, is_loopback
 from airflow_claude_batch.api.config import ClientConfig
+from airflow_claude_batch.api.evidence import Stage
 from airflow_claude_batch.api.http import (
     MAX_ERROR_BYTES,
     CallFailed,
-    RawAnswer,
-    RawRequest,
-    RequestBody,
-    UploadStopped,
+    HTTPRequest,
+    HTTPResponse,
 )
-from airflow_claude_batch.api.retry import Stage
+from airflow_claude_batch.api.request_body import RequestBody, UploadStopped
+from airflow_claude_batch.api.responses import (
+    error_response_failure,
+    invalid_response_failure,
+    no_response_failure,
+    shorten,
+)
 from airflow_claude_batch.exceptions import ConfigurationError
 
 # Seconds an idle connection is kept: above any poll interval in use, below what load balancers and NATs drop (350 s
@@ -62,7 +66,7 @@ class Transport:
         with _configuring():
             self._client = httpx.Client(transport=transport, **_options(config, context))
 
-    def send(self, request: RawRequest) -> RawAnswer:
+    def send(self, request: HTTPRequest) -> HTTPResponse:
         """Send, and read the whole answer.
 
         :raises CallFailed: no answer, or one that is too large to be the API's.
@@ -71,7 +75,7 @@ class Transport:
             return self._collected(request, response)
 
     @contextmanager
-    def open(self, request: RawRequest) -> Iterator[httpx.Response]:
+    def open(self, request: HTTPRequest) -> Iterator[httpx.Response]:
         """Send, and give the answer with its body still to come.
 
         :raises CallFailed: no answer.
@@ -88,17 +92,17 @@ class Transport:
             response.close()
 
     @contextmanager
-    def stream(self, request: RawRequest) -> Iterator[httpx.Response]:
+    def stream(self, request: HTTPRequest) -> Iterator[httpx.Response]:
         """Send, and give the answer if it is a success.
 
         :raises CallFailed: no answer, or one that is an error.
         """
         with self.open(request) as response:
             if not response.is_success:
-                raise refused(request, self._collected(request, response))
+                raise error_response_failure(request, self._collected(request, response))
             yield response
 
-    def chunks(self, request: RawRequest, response: httpx.Response) -> Iterator[bytes]:
+    def chunks(self, request: HTTPRequest, response: httpx.Response) -> Iterator[bytes]:
         """Read the body piece by piece.
 
         :raises CallFailed: it was cut off.
@@ -109,7 +113,7 @@ class Transport:
         except httpx.HTTPError as error:
             raise _sorted(request, error) from error
 
-    def _collected(self, request: RawRequest, response: httpx.Response) -> RawAnswer:
+    def _collected(self, request: HTTPRequest, response: httpx.Response) -> HTTPResponse:
         collected = _Collected(request, response)
         try:
             for chunk in self.chunks(request, response):
@@ -142,7 +146,7 @@ class AsyncTransport:
         self._context = context
         self._client: httpx.AsyncClient | None = None
 
-    async def send(self, request: RawRequest) -> RawAnswer:
+    async def send(self, request: HTTPRequest) -> HTTPResponse:
         """Send, and read the whole answer.
 
         :raises CallFailed: no answer, or one that is too large to be the API's.
@@ -151,7 +155,7 @@ class AsyncTransport:
             return await self._collected(request, response)
 
     @asynccontextmanager
-    async def open(self, request: RawRequest) -> AsyncIterator[httpx.Response]:
+    async def open(self, request: HTTPRequest) -> AsyncIterator[httpx.Response]:
         """Send, and give the answer with its body still to come.
 
         :raises CallFailed: no answer.
@@ -169,17 +173,17 @@ class AsyncTransport:
             await response.aclose()
 
     @asynccontextmanager
-    async def stream(self, request: RawRequest) -> AsyncIterator[httpx.Response]:
+    async def stream(self, request: HTTPRequest) -> AsyncIterator[httpx.Response]:
         """Send, and give the answer if it is a success.
 
         :raises CallFailed: no answer, or one that is an error.
         """
         async with self.open(request) as response:
             if not response.is_success:
-                raise refused(request, await self._collected(request, response))
+                raise error_response_failure(request, await self._collected(request, response))
             yield response
 
-    async def chunks(self, request: RawRequest, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    async def chunks(self, request: HTTPRequest, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         """Read the body piece by piece.
 
         :raises CallFailed: it was cut off.
@@ -191,7 +195,7 @@ class AsyncTransport:
         except httpx.HTTPError as error:
             raise _sorted(request, error) from error
 
-    async def _collected(self, request: RawRequest, response: httpx.Response) -> RawAnswer:
+    async def _collected(self, request: HTTPRequest, response: httpx.Response) -> HTTPResponse:
         collected = _Collected(request, response)
         try:
             async with aclosing(self.chunks(request, response)) as chunks:
@@ -258,39 +262,41 @@ class _AsyncBody:
             yield chunk
 
 
-def _check_encoding(request: RawRequest, response: httpx.Response) -> None:
+def _check_encoding(request: HTTPRequest, response: httpx.Response) -> None:
     """Unpack what was asked for and nothing else: one layer of gzip makes a thousand bytes of one, two a million.
 
     :raises CallFailed: the body is packed otherwise.
     """
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity", ENCODING):
-        raise garbled(request, f"its body is encoded as {shorten(encoding, 40)!r}, which nobody asked for")
+        raise invalid_response_failure(
+            request, f"its body is encoded as {shorten(encoding, 40)!r}, which nobody asked for"
+        )
 
 
 class _Collected:
     """An answer's body as it comes in, and no more of it than it may have."""
 
-    def __init__(self, request: RawRequest, response: httpx.Response) -> None:
+    def __init__(self, request: HTTPRequest, response: httpx.Response) -> None:
         self._request = request
         self._response = response
         self._body = bytearray()
-        self._limit = request.max_answer_bytes if response.is_success else MAX_ERROR_BYTES
+        self._limit = request.max_response_bytes if response.is_success else MAX_ERROR_BYTES
 
     def add(self, chunk: bytes) -> bool:
         """Take a piece; true when that is enough."""
         self._body += chunk
         return len(self._body) > self._limit
 
-    def answer(self) -> RawAnswer:
+    def answer(self) -> HTTPResponse:
         """Give what came.
 
         :raises CallFailed: it is too much to be an answer.
         """
         if self._response.is_success and len(self._body) > self._limit:
-            raise garbled(self._request, f"the answer has more than {self._limit:,} bytes")
+            raise invalid_response_failure(self._request, f"the answer has more than {self._limit:,} bytes")
         headers = {name.lower(): value for name, value in self._response.headers.items()}
-        return RawAnswer(self._response.status_code, headers, bytes(self._body[: self._limit]))
+        return HTTPResponse(self._response.status_code, headers, bytes(self._body[: self._limit]))
 
 
 @contextmanager
@@ -325,7 +331,7 @@ def _options(config: ClientConfig, context: ssl.SSLContext) -> dict[str, Any]:
 def _built(
     client: httpx.Client | httpx.AsyncClient,
     config: ClientConfig,
-    request: RawRequest,
+    request: HTTPRequest,
     body: _Body | _AsyncBody | None,
     trace: Callable[[str, Mapping[str, Any]], object],
 ) -> httpx.Request:
@@ -374,12 +380,12 @@ def _calls_per_minute(response: httpx.Response) -> int | None:
     return int(text) if text.isdecimal() and len(text) < 10 else None
 
 
-def _sorted(request: RawRequest, error: Exception) -> CallFailed:
+def _sorted(request: HTTPRequest, error: Exception) -> CallFailed:
     if isinstance(error, UploadStopped):
-        return no_answer(request, Stage.SENDING, str(error))
+        return no_response_failure(request, Stage.SENDING, str(error))
     # What httpx says of a request that it cannot write may quote its headers.
     said = "" if isinstance(error, httpx.LocalProtocolError) else str(error)
-    return no_answer(request, _stage(error), f"{type(error).__name__}: {said}".rstrip(": "))
+    return no_response_failure(request, _stage(error), f"{type(error).__name__}: {said}".rstrip(": "))
 
 
 def _stage(error: Exception) -> Stage:

@@ -275,10 +275,10 @@ def decode(data: bytes | msgspec.Raw, kind: type[T]) -> T:
     return _decode(msgspec.json.Decoder(kind), data)
 
 
-def dated(value: T, server_time: datetime | None) -> T:
+def with_server_time(value: T, server_time: datetime | None) -> T:
     """Give the same value with the server's clock in it, in every place that is made for it."""
     if isinstance(value, BatchPage):
-        data = [dated(batch, server_time) for batch in value.data]
+        data = [with_server_time(batch, server_time) for batch in value.data]
         return msgspec.structs.replace(value, data=data, server_time=server_time)
     if isinstance(value, MessageBatch):
         return msgspec.structs.replace(value, server_time=server_time)

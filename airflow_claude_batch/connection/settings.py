@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from airflow_claude_batch.api.address import check_base_url
-from airflow_claude_batch.api.auth import ApiKey, BearerToken, Credentials, WorkloadIdentity, check_secret
+from airflow_claude_batch.api.base_url import check_base_url
 from airflow_claude_batch.api.config import ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey, BearerToken, Credentials, WorkloadIdentity, check_secret
 from airflow_claude_batch.api.limits import DEFAULT_BASE_URL
 from airflow_claude_batch.connection.extra import read_extra
 from airflow_claude_batch.exceptions import ConfigurationError

@@ -8,8 +8,8 @@ import pytest
 from airflow_fixtures import KEY
 
 from airflow_claude_batch._airflow.on_kill import RunningWork
-from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.simulator import Simulator
 
 REQUEST = {

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from faces import AsyncFace, SyncFace
+from clients import AsyncClientAdapter, SyncClient
 from hypothesis import settings
 
 # An example may take its time on a busy machine.
@@ -9,7 +9,7 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 
-@pytest.fixture(params=[SyncFace, AsyncFace], ids=["sync", "async"])
-def face(request):
+@pytest.fixture(params=[SyncClient, AsyncClientAdapter], ids=["sync", "async"])
+def client_class(request):
     """The class of a client: every test that asks for it runs with both."""
     return request.param

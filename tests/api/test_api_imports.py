@@ -5,7 +5,20 @@ import sys
 
 import pytest
 
-LIGHT = ["limits", "lines", "wire", "retry", "address", "http", "answers", "auth", "config", "calls"]
+LIGHT = [
+    "limits",
+    "line_splitter",
+    "wire",
+    "evidence",
+    "retry",
+    "base_url",
+    "http",
+    "responses",
+    "credentials",
+    "config",
+    "endpoints",
+    "listing",
+]
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
-from faces import BATCH, BATCH_ID, BODY, KEY, Hands, Pauses
+from clients import BATCH, BATCH_ID, BODY, KEY, FakeClock, RecordedSleep
 
 from airflow_claude_batch import exceptions
-from airflow_claude_batch.api.auth import ApiKey, WorkloadIdentity
 from airflow_claude_batch.api.config import ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey, WorkloadIdentity
 
 BASE_URL = "http://127.0.0.1:8700"  # nothing is there; https would load certificates for every test
 DATE = {"date": "Sun, 22 Nov 2026 09:00:01 GMT"}
@@ -52,7 +52,7 @@ class Transport(httpx.MockTransport):
 
 
 @pytest.fixture
-def client_of(face):
+def client_of(client_class):
     """Makes a client whose API gives these answers."""
     opened = []
 
@@ -60,7 +60,7 @@ def client_of(face):
         api = Api(*answers)
         config = ClientConfig(**({"credentials": ApiKey(KEY), "base_url": BASE_URL} | settings))
         options = {"clock": clock} if clock else {}
-        client = face(config, transport=Transport(api), sleep=sleep, rng=rng, **options)
+        client = client_class(config, transport=Transport(api), sleep=sleep, rng=rng, **options)
         client.__enter__()
         opened.append(client)
         client.api = api
@@ -395,7 +395,7 @@ def test_what_is_not_found_says_where_to_look(client_of, call, remedy):
 
 
 def test_results_are_asked_for_again_until_they_begin(client_of):
-    pauses = Pauses()
+    pauses = RecordedSleep()
     client = client_of(refusal(529), httpx.Response(200, content=b'{"a":1}'), sleep=pauses)
 
     with client.stream_results(BATCH_ID) as lines:
@@ -512,7 +512,7 @@ def test_a_refused_create_is_sent_again_only_if_it_was_surely_refused_and_may_fa
 
 
 def test_tries_end(client_of):
-    pauses = Pauses()
+    pauses = RecordedSleep()
     client = client_of(refusal(503), max_retries=3, sleep=pauses)
 
     with pytest.raises(exceptions.ServerError):
@@ -522,7 +522,7 @@ def test_tries_end(client_of):
 
 
 def test_the_pause_is_the_servers(client_of):
-    pauses = Pauses()
+    pauses = RecordedSleep()
     client = client_of(refusal(429, retry_after="7"), refusal(429, retry_after_ms="1500"), OK, sleep=pauses)
     client.retrieve_batch(BATCH_ID)
 
@@ -587,7 +587,7 @@ class Slow:
 
 
 def test_an_upload_is_cut_off_at_its_deadline(client_of):
-    clock = Hands()
+    clock = FakeClock()
     body = Slow(clock, seconds=10, count=50)
     client = client_of(OK, clock=clock)
 
@@ -600,13 +600,13 @@ def test_an_upload_is_cut_off_at_its_deadline(client_of):
 
 
 def test_an_upload_in_time_is_not(client_of):
-    clock = Hands()
+    clock = FakeClock()
     client_of(OK, clock=clock).create_batch(Slow(clock, seconds=10, count=7), deadline_seconds=100)
 
 
 def test_no_attempt_begins_after_the_deadline(client_of):
-    pauses = Pauses()
-    client = client_of(refusal(529, retry_after="60"), OK, sleep=pauses, clock=Hands())
+    pauses = RecordedSleep()
+    client = client_of(refusal(529, retry_after="60"), OK, sleep=pauses, clock=FakeClock())
 
     with pytest.raises(exceptions.OverloadedError):
         client.create_batch(BODY, deadline_seconds=80)
@@ -615,7 +615,7 @@ def test_no_attempt_begins_after_the_deadline(client_of):
 
 
 def test_reading_has_no_such_deadline(client_of):
-    client = client_of(refusal(529, retry_after="300"), OK, clock=Hands())
+    client = client_of(refusal(529, retry_after="300"), OK, clock=FakeClock())
 
     assert client.retrieve_batch(BATCH_ID).id == BATCH_ID
 

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from faces import KEY
+from clients import KEY
 
-from airflow_claude_batch.api.auth import ApiKey, BearerToken, WorkloadIdentity
 from airflow_claude_batch.api.config import ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey, BearerToken, WorkloadIdentity
 from airflow_claude_batch.exceptions import ConfigurationError
 
 IDENTITY = WorkloadIdentity(federation_rule_id="fdrl_1", organization_id="o", identity_token="e.y.J")

@@ -7,11 +7,11 @@ import logging
 from datetime import UTC, datetime
 
 import pytest
-from faces import KEY, Hands, Pauses
+from clients import KEY, FakeClock, RecordedSleep
 
 from airflow_claude_batch import exceptions
-from airflow_claude_batch.api.auth import ApiKey, WorkloadIdentity
 from airflow_claude_batch.api.config import ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey, WorkloadIdentity
 from airflow_claude_batch.api.wire import decode_error, decode_message, decode_result_line
 from airflow_claude_batch.simulator import Fault, ManualClock, Simulator
 from airflow_claude_batch.simulator.credentials import FederationRule
@@ -35,18 +35,18 @@ def body(*requests):
 class World:
     """A simulator with a server, and clients that talk to it."""
 
-    def __init__(self, face, **options):
-        self.face = face
+    def __init__(self, client_class, **options):
+        self.client_class = client_class
         self.clock = ManualClock(START)
         self.simulator = Simulator(clock=self.clock, batch_seconds=60, **options)
-        self.pauses = Pauses()
+        self.pauses = RecordedSleep()
         self.server = None
         self.opened = []
 
     def client(self, clock=None, **settings):
         settings = {"credentials": ApiKey(KEY), "base_url": self.server.url, "read_timeout": 5.0} | settings
         options = {"clock": clock} if clock else {}
-        client = self.face(ClientConfig(**settings), sleep=self.pauses, rng=lambda: 0.0, **options)
+        client = self.client_class(ClientConfig(**settings), sleep=self.pauses, rng=lambda: 0.0, **options)
         client.__enter__()
         self.opened.append(client)
         return client
@@ -62,12 +62,12 @@ class World:
 
 
 @pytest.fixture
-def world_of(face):
+def world_of(client_class):
     """Makes a world with these options of the simulator."""
     worlds = []
 
     def make(**options):
-        world = World(face, **options)
+        world = World(client_class, **options)
         world.server = world.simulator.serve().start()
         worlds.append(world)
         return world
@@ -418,7 +418,7 @@ def identity(world, **fields):
 
 def test_a_workload_identity_exchanges_once_and_again_when_its_token_is_old(world_of):
     world = world_of(federation={"fdrl_1": FederationRule(token_seconds=600)})
-    hands = Hands()
+    hands = FakeClock()
     client = world.client(credentials=identity(world), clock=hands)
     for _ in range(3):
         client.list_models()
@@ -432,7 +432,7 @@ def test_a_workload_identity_exchanges_once_and_again_when_its_token_is_old(worl
 
 def test_a_token_that_died_early_is_renewed_after_the_401(world_of):
     world = world_of(federation={"fdrl_1": FederationRule(token_seconds=600)})
-    client = world.client(credentials=identity(world), clock=Hands())
+    client = world.client(credentials=identity(world), clock=FakeClock())
     client.list_models()
     world.simulator.advance(700)
     batch = client.create_batch(body())

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_claude_batch.api.retry import (
+from airflow_claude_batch.api.evidence import (
     LONGEST_PAUSE_SECONDS,
     LONGEST_RETRY_AFTER_SECONDS,
     Effect,
-    Garbled,
+    ErrorResponse,
     GiveUp,
-    NoAnswer,
-    Refused,
+    InvalidResponse,
+    NoResponse,
     Retry,
     Stage,
     decide,
@@ -26,7 +26,7 @@ from airflow_claude_batch.api.retry import (
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 
 
-def rule(failure, *, effect=Effect.NONE, attempt=1, max_retries=4, dice=0.0):
+def rule(failure, *, effect=Effect.READ_ONLY, attempt=1, max_retries=4, dice=0.0):
     return decide(failure, effect=effect, attempt=attempt, max_retries=max_retries, rng=lambda: dice)
 
 
@@ -34,13 +34,13 @@ def rule(failure, *, effect=Effect.NONE, attempt=1, max_retries=4, dice=0.0):
 @pytest.mark.parametrize(
     ("failure", "accepted"),
     [
-        pytest.param(NoAnswer(Stage.CONNECTING), False, id="nothing left"),
-        pytest.param(NoAnswer(Stage.UNTRUSTED), False, id="certificate not trusted"),
-        pytest.param(NoAnswer(Stage.SENDING), True, id="a part left"),
-        pytest.param(NoAnswer(Stage.WAITING), True, id="all of it left"),
-        pytest.param(Garbled(), True, id="200 that is not the API's"),
+        pytest.param(NoResponse(Stage.CONNECTING), False, id="nothing left"),
+        pytest.param(NoResponse(Stage.UNTRUSTED), False, id="certificate not trusted"),
+        pytest.param(NoResponse(Stage.SENDING), True, id="a part left"),
+        pytest.param(NoResponse(Stage.WAITING), True, id="all of it left"),
+        pytest.param(InvalidResponse(), True, id="200 that is not the API's"),
         *[
-            pytest.param(Refused(status), False, id=str(status))
+            pytest.param(ErrorResponse(status), False, id=str(status))
             for status in (
                 300,
                 301,
@@ -64,51 +64,54 @@ def rule(failure, *, effect=Effect.NONE, attempt=1, max_retries=4, dice=0.0):
             )
         ],
         *[
-            pytest.param(Refused(status), True, id=str(status))
+            pytest.param(ErrorResponse(status), True, id=str(status))
             for status in (199, 303, 408, 409, 499, 500, 501, 502, 503, 504, 520, 522, 524, 528, 530, 599, 600)
         ],
-        pytest.param(Refused(400, "request_body_timeout"), False, id="400 request_body_timeout"),
+        pytest.param(ErrorResponse(400, "request_body_timeout"), False, id="400 request_body_timeout"),
     ],
 )
 def test_a_create_is_sent_again_only_if_it_cannot_have_been_accepted(failure, accepted):
-    assert may_have_been_accepted(failure, Effect.AGAIN) is accepted
-    assert may_have_been_accepted(failure, Effect.SAME) is accepted
-    assert may_have_been_accepted(failure, Effect.NONE) is False
-    assert may_resend(failure, Effect.AGAIN) is not accepted
-    assert may_resend(failure, Effect.SAME)
-    assert may_resend(failure, Effect.NONE)
+    assert may_have_been_accepted(failure, Effect.NOT_IDEMPOTENT) is accepted
+    assert may_have_been_accepted(failure, Effect.IDEMPOTENT) is accepted
+    assert may_have_been_accepted(failure, Effect.READ_ONLY) is False
+    assert may_resend(failure, Effect.NOT_IDEMPOTENT) is not accepted
+    assert may_resend(failure, Effect.IDEMPOTENT)
+    assert may_resend(failure, Effect.READ_ONLY)
     if accepted:
-        assert isinstance(rule(failure, effect=Effect.AGAIN), GiveUp)
+        assert isinstance(rule(failure, effect=Effect.NOT_IDEMPOTENT), GiveUp)
 
 
 # The table of time: what is worth another try, for a call that may be repeated.
 @pytest.mark.parametrize(
     ("failure", "again"),
     [
-        pytest.param(NoAnswer(Stage.CONNECTING), True, id="connecting"),
-        pytest.param(NoAnswer(Stage.UNTRUSTED), False, id="untrusted"),
-        pytest.param(NoAnswer(Stage.SENDING), True, id="sending"),
-        pytest.param(NoAnswer(Stage.WAITING), True, id="waiting"),
-        pytest.param(Garbled(), True, id="garbled"),
+        pytest.param(NoResponse(Stage.CONNECTING), True, id="connecting"),
+        pytest.param(NoResponse(Stage.UNTRUSTED), False, id="untrusted"),
+        pytest.param(NoResponse(Stage.SENDING), True, id="sending"),
+        pytest.param(NoResponse(Stage.WAITING), True, id="waiting"),
+        pytest.param(InvalidResponse(), True, id="garbled"),
         *[
-            pytest.param(Refused(status), True, id=str(status))
+            pytest.param(ErrorResponse(status), True, id=str(status))
             for status in (408, 409, 429, 500, 502, 503, 504, 524, 529)
         ],
-        *[pytest.param(Refused(status), False, id=str(status)) for status in (302, 400, 401, 402, 403, 404, 413, 422)],
-        pytest.param(Refused(400, "request_body_timeout"), True, id="slow upload"),
+        *[
+            pytest.param(ErrorResponse(status), False, id=str(status))
+            for status in (302, 400, 401, 402, 403, 404, 413, 422)
+        ],
+        pytest.param(ErrorResponse(400, "request_body_timeout"), True, id="slow upload"),
         pytest.param(
-            Refused(400, "request_body_timeout", should_retry=False), True, id="slow upload, whatever is said"
+            ErrorResponse(400, "request_body_timeout", should_retry=False), True, id="slow upload, whatever is said"
         ),
-        pytest.param(Refused(429, "enforced_spend_limit_reached"), False, id="tier's spend limit"),
-        pytest.param(Refused(429, "contract_spend_limit_reached"), False, id="contract's spend limit"),
+        pytest.param(ErrorResponse(429, "enforced_spend_limit_reached"), False, id="tier's spend limit"),
+        pytest.param(ErrorResponse(429, "contract_spend_limit_reached"), False, id="contract's spend limit"),
         pytest.param(
-            Refused(429, "enforced_spend_limit_reached", 1.0, True), False, id="spend limit, whatever is said"
+            ErrorResponse(429, "enforced_spend_limit_reached", 1.0, True), False, id="spend limit, whatever is said"
         ),
-        pytest.param(Refused(402, "linked_organization_spend_limit_reached"), False, id="402"),
-        pytest.param(Refused(429, "ramp_limit_exceeded", 3.0), True, id="ramp"),
-        pytest.param(Refused(429, "a_code_of_tomorrow"), True, id="unknown code"),
-        pytest.param(Refused(503, should_retry=False), False, id="503, told not to"),
-        pytest.param(Refused(400, should_retry=True), True, id="400, told to"),
+        pytest.param(ErrorResponse(402, "linked_organization_spend_limit_reached"), False, id="402"),
+        pytest.param(ErrorResponse(429, "ramp_limit_exceeded", 3.0), True, id="ramp"),
+        pytest.param(ErrorResponse(429, "a_code_of_tomorrow"), True, id="unknown code"),
+        pytest.param(ErrorResponse(503, should_retry=False), False, id="503, told not to"),
+        pytest.param(ErrorResponse(400, should_retry=True), True, id="400, told to"),
     ],
 )
 def test_another_try_is_made_where_it_may_help(failure, again):
@@ -116,17 +119,17 @@ def test_another_try_is_made_where_it_may_help(failure, again):
 
 
 def test_a_create_that_was_refused_for_overload_is_sent_again():
-    assert isinstance(rule(Refused(529), effect=Effect.AGAIN), Retry)
-    assert isinstance(rule(Refused(429, retry_after_seconds=2.0), effect=Effect.AGAIN), Retry)
+    assert isinstance(rule(ErrorResponse(529), effect=Effect.NOT_IDEMPOTENT), Retry)
+    assert isinstance(rule(ErrorResponse(429, retry_after_seconds=2.0), effect=Effect.NOT_IDEMPOTENT), Retry)
 
 
 @pytest.mark.parametrize(("attempt", "again"), [(1, True), (4, True), (5, False), (6, False)])
 def test_tries_are_counted(attempt, again):
-    assert isinstance(rule(Refused(529), attempt=attempt, max_retries=4), Retry if again else GiveUp)
+    assert isinstance(rule(ErrorResponse(529), attempt=attempt, max_retries=4), Retry if again else GiveUp)
 
 
 def test_without_retries_there_are_none():
-    assert rule(Refused(529), max_retries=0) == GiveUp("failed 1 times")
+    assert rule(ErrorResponse(529), max_retries=0) == GiveUp("failed 1 times")
 
 
 @pytest.mark.parametrize(
@@ -134,11 +137,11 @@ def test_without_retries_there_are_none():
     [(1, 0.0, 0.5), (2, 0.0, 1.0), (3, 0.0, 2.0), (3, 0.999, 1.001), (9, 0.0, LONGEST_PAUSE_SECONDS)],
 )
 def test_pauses_double_and_are_spread(attempt, dice, seconds):
-    assert rule(Refused(500), attempt=attempt, max_retries=99, dice=dice).after_seconds == pytest.approx(seconds)
+    assert rule(ErrorResponse(500), attempt=attempt, max_retries=99, dice=dice).after_seconds == pytest.approx(seconds)
 
 
 def test_a_long_pause_is_left_to_the_caller():
-    verdict = rule(Refused(429, retry_after_seconds=LONGEST_RETRY_AFTER_SECONDS + 1))
+    verdict = rule(ErrorResponse(429, retry_after_seconds=LONGEST_RETRY_AFTER_SECONDS + 1))
 
     assert verdict == GiveUp("the server asks to wait 301 s")
 
@@ -153,20 +156,20 @@ def test_a_long_pause_is_left_to_the_caller():
     ],
 )
 def test_the_pause_asked_for_is_kept_and_spread_a_little(asked, attempt, dice, seconds):
-    failure = Refused(429, retry_after_seconds=asked)
+    failure = ErrorResponse(429, retry_after_seconds=asked)
 
     assert rule(failure, attempt=attempt, max_retries=9, dice=dice) == Retry(pytest.approx(seconds))
 
 
 def test_asked_to_come_back_at_once_it_pauses_all_the_same():
-    assert rule(Refused(429, retry_after_seconds=0.0)).after_seconds == 0.5
+    assert rule(ErrorResponse(429, retry_after_seconds=0.0)).after_seconds == 0.5
 
 
 failures = st.one_of(
-    st.builds(NoAnswer, st.sampled_from(Stage)),
-    st.builds(Garbled),
+    st.builds(NoResponse, st.sampled_from(Stage)),
+    st.builds(InvalidResponse),
     st.builds(
-        Refused,
+        ErrorResponse,
         status_code=st.integers(min_value=100, max_value=999),
         error_code=st.sampled_from(
             [None, "request_body_timeout", "enforced_spend_limit_reached", "ramp_limit_exceeded"]

@@ -12,17 +12,17 @@ import ssl
 import threading
 
 import pytest
+from clients import BATCH, BATCH_ID, BODY, KEY, SyncClient
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from faces import BATCH, BATCH_ID, BODY, KEY, SyncFace
 from raw_server import RawServer
 
 from airflow_claude_batch import exceptions
-from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import AsyncClaudeClient
 from airflow_claude_batch.api.config import ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.api.transport import KEEPALIVE_SECONDS
 
 ANSWER = json.dumps(BATCH).encode()
@@ -82,8 +82,8 @@ def tls(certificate):
     return context
 
 
-def test_connections_are_kept_between_calls(face):
-    with RawServer(always) as server, face(config(server.port)) as client:
+def test_connections_are_kept_between_calls(client_class):
+    with RawServer(always) as server, client_class(config(server.port)) as client:
         for _ in range(3):
             client.retrieve_batch(BATCH_ID)
         client.create_batch(BODY)
@@ -92,8 +92,8 @@ def test_connections_are_kept_between_calls(face):
     assert KEEPALIVE_SECONDS > 60
 
 
-def test_sockets_are_told_when_to_give_up(face):
-    with RawServer(always) as server, face(config(server.port, write_timeout=12)) as client:
+def test_sockets_are_told_when_to_give_up(client_class):
+    with RawServer(always) as server, client_class(config(server.port, write_timeout=12)) as client:
         client.retrieve_batch(BATCH_ID)
         owner = getattr(client, "client", client)
         (connection,) = owner._transport._client._transport._pool.connections
@@ -104,18 +104,18 @@ def test_sockets_are_told_when_to_give_up(face):
             assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 12_000
 
 
-def test_options_that_a_system_lacks_are_left_out(face, monkeypatch):
+def test_options_that_a_system_lacks_are_left_out(client_class, monkeypatch):
     monkeypatch.delattr(socket, "TCP_USER_TIMEOUT", raising=False)
     monkeypatch.delattr(socket, "TCP_KEEPIDLE", raising=False)
-    with RawServer(always) as server, face(config(server.port)) as client:
+    with RawServer(always) as server, client_class(config(server.port)) as client:
         assert client.retrieve_batch(BATCH_ID).id == BATCH_ID
 
 
-def test_a_certificate_that_nobody_vouches_for_is_a_clear_error(face, tls):
+def test_a_certificate_that_nobody_vouches_for_is_a_clear_error(client_class, tls):
     pauses = []
     with (
         RawServer(always, context=tls) as server,
-        face(config(server.port, "https", max_retries=3), sleep=pauses.append) as client,
+        client_class(config(server.port, "https", max_retries=3), sleep=pauses.append) as client,
         pytest.raises(exceptions.APIConnectionError, match="certificate verify failed") as caught,
     ):
         client.create_batch(BODY)
@@ -126,16 +126,16 @@ def test_a_certificate_that_nobody_vouches_for_is_a_clear_error(face, tls):
     assert pauses == []
 
 
-def test_a_ca_file_makes_it_trusted(face, tls, certificate):
+def test_a_ca_file_makes_it_trusted(client_class, tls, certificate):
     with (
         RawServer(always, context=tls) as server,
-        face(config(server.port, "https", verify=str(certificate[0]))) as client,
+        client_class(config(server.port, "https", verify=str(certificate[0]))) as client,
     ):
         assert client.create_batch(BODY).id == BATCH_ID
 
 
-def test_without_verification_anybody_is_believed(face, tls):
-    with RawServer(always, context=tls) as server, face(config(server.port, "https", verify=False)) as client:
+def test_without_verification_anybody_is_believed(client_class, tls):
+    with RawServer(always, context=tls) as server, client_class(config(server.port, "https", verify=False)) as client:
         assert client.create_batch(BODY).id == BATCH_ID
 
 
@@ -150,23 +150,23 @@ def test_a_ready_ssl_context_is_used(tls, certificate):
         assert asyncio.run(ask(server.port)).id == BATCH_ID
 
 
-def test_a_ca_folder_that_vouches_for_nobody_is_a_clear_error(face, tls, tmp_path):
+def test_a_ca_folder_that_vouches_for_nobody_is_a_clear_error(client_class, tls, tmp_path):
     with (
         RawServer(always, context=tls) as server,
-        face(config(server.port, "https", verify=str(tmp_path))) as client,
+        client_class(config(server.port, "https", verify=str(tmp_path))) as client,
         pytest.raises(exceptions.APIConnectionError, match="certificate verify failed"),
     ):
         client.retrieve_batch(BATCH_ID)
 
 
 @pytest.mark.parametrize("content", [None, b"no certificate"], ids=["missing", "rubbish"])
-def test_a_ca_file_that_cannot_be_used_is_a_matter_of_configuration(face, tmp_path, content):
+def test_a_ca_file_that_cannot_be_used_is_a_matter_of_configuration(client_class, tmp_path, content):
     path = tmp_path / "ca.pem"
     if content:
         path.write_bytes(content)
 
     def ask():
-        with face(config(1, "https", verify=str(path))) as client:
+        with client_class(config(1, "https", verify=str(path))) as client:
             client.retrieve_batch(BATCH_ID)
 
     with pytest.raises(exceptions.ConfigurationError, match=r"ca\.pem"):
@@ -187,16 +187,16 @@ def test_many_first_calls_share_one_client():
     assert made.is_closed
 
 
-def test_a_client_that_was_never_used_closes(face):
-    with face(config(1)):
+def test_a_client_that_was_never_used_closes(client_class):
+    with client_class(config(1)):
         pass
 
 
-def test_a_refused_connection_has_created_nothing(face):
+def test_a_refused_connection_has_created_nothing(client_class):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with (
-        face(config(port)) as client,
+        client_class(config(port)) as client,
         pytest.raises(
             exceptions.APIConnectionError, match=r"Check the connection's host.*Nothing was created"
         ) as caught,
@@ -206,9 +206,9 @@ def test_a_refused_connection_has_created_nothing(face):
     assert caught.value.may_have_been_accepted is False
 
 
-def test_a_name_that_does_not_exist_has_created_nothing(face):
+def test_a_name_that_does_not_exist_has_created_nothing(client_class):
     unknown = config(1, base_url="https://api.anthropic.invalid", verify=False)
-    with face(unknown) as client, pytest.raises(exceptions.APIConnectionError) as caught:
+    with client_class(unknown) as client, pytest.raises(exceptions.APIConnectionError) as caught:
         client.create_batch(BODY)
 
     assert caught.value.may_have_been_accepted is False
@@ -234,10 +234,10 @@ def test_a_name_that_does_not_exist_has_created_nothing(face):
         pytest.param(lambda connection: (connection.request(), connection.over.wait(10)), id="silence"),
     ],
 )
-def test_a_create_whose_answer_is_lost_is_sent_once(face, serve):
+def test_a_create_whose_answer_is_lost_is_sent_once(client_class, serve):
     with (
         RawServer(serve) as server,
-        face(config(server.port, read_timeout=0.3, max_retries=4)) as client,
+        client_class(config(server.port, read_timeout=0.3, max_retries=4)) as client,
         pytest.raises(exceptions.APIConnectionError) as caught,
     ):
         client.create_batch(BODY)
@@ -261,7 +261,7 @@ class Large:
             yield b"x" * 1024 * 1024
 
 
-def test_a_server_that_refuses_a_large_body_and_hangs_up_is_understood(face):
+def test_a_server_that_refuses_a_large_body_and_hangs_up_is_understood(client_class):
     def serve(connection):
         connection.head()
         body = b'{"error":{"type":"request_too_large","message":"Request exceeds the maximum size"}}'
@@ -274,31 +274,31 @@ def test_a_server_that_refuses_a_large_body_and_hangs_up_is_understood(face):
     body = Large()
     with (
         RawServer(serve) as server,
-        face(config(server.port)) as client,
+        client_class(config(server.port)) as client,
         pytest.raises(exceptions.RequestTooLargeError) as caught,
     ):
         client.create_batch(body)
     assert caught.value.may_have_been_accepted is False
 
 
-def test_an_error_that_is_cut_off_still_has_its_status(face):
+def test_an_error_that_is_cut_off_still_has_its_status(client_class):
     def serve(connection):
         connection.request()
         connection.answer("413 Payload Too Large", b'{"error":', length=500)
 
     with (
         RawServer(serve) as server,
-        face(config(server.port)) as client,
+        client_class(config(server.port)) as client,
         pytest.raises(exceptions.RequestTooLargeError),
     ):
         client.create_batch(BODY)
 
 
-def test_an_upload_that_stalls_is_cut_off(face):
+def test_an_upload_that_stalls_is_cut_off(client_class):
     body = Large()
     with (
         RawServer(lambda connection: (connection.head(), connection.over.wait(10))) as server,
-        face(config(server.port, write_timeout=0.3)) as client,
+        client_class(config(server.port, write_timeout=0.3)) as client,
         pytest.raises(exceptions.APIConnectionError) as caught,
     ):
         client.create_batch(body)
@@ -307,7 +307,7 @@ def test_an_upload_that_stalls_is_cut_off(face):
     assert body.given < 64
 
 
-def test_a_slow_upload_is_cut_off_at_its_deadline(face):
+def test_a_slow_upload_is_cut_off_at_its_deadline(client_class):
     body = Large()
 
     def trickle(connection):
@@ -317,27 +317,27 @@ def test_a_slow_upload_is_cut_off_at_its_deadline(face):
 
     with (
         RawServer(trickle) as server,
-        face(config(server.port)) as client,
+        client_class(config(server.port)) as client,
         pytest.raises(exceptions.APIConnectionError, match=r"the time for sending it is over|WriteTimeout"),
     ):
         client.create_batch(body, deadline_seconds=0.5)
     assert body.given < 64
 
 
-def test_a_large_body_arrives_whole(face):
+def test_a_large_body_arrives_whole(client_class):
     heard = []
 
     def serve(connection):
         heard.append(connection.request()[1])
         connection.answer("200 OK", ANSWER)
 
-    with RawServer(serve) as server, face(config(server.port)) as client:
+    with RawServer(serve) as server, client_class(config(server.port)) as client:
         client.create_batch(Large())
     assert heard == [b"x" * Large.content_length]
 
 
 @pytest.mark.parametrize("announced", [10, 19, 21, 20_000])
-def test_a_body_that_is_not_as_long_as_it_says_may_have_been_accepted(face, announced):
+def test_a_body_that_is_not_as_long_as_it_says_may_have_been_accepted(client_class, announced):
     class Wrong(Large):
         content_length = announced
 
@@ -347,7 +347,7 @@ def test_a_body_that_is_not_as_long_as_it_says_may_have_been_accepted(face, anno
 
     with (
         RawServer(always) as server,
-        face(config(server.port)) as client,
+        client_class(config(server.port)) as client,
         pytest.raises(exceptions.APIConnectionError, match="not as long as it was said to be") as caught,
     ):
         client.create_batch(Wrong())
@@ -363,7 +363,7 @@ def rows(connection, *pieces, end=b"0\r\n\r\n", headers=""):
 
 
 @pytest.mark.parametrize("end", ["mid line", "at a line's end", "reset"])
-def test_results_that_are_cut_off_raise_after_the_whole_lines(face, end):
+def test_results_that_are_cut_off_raise_after_the_whole_lines(client_class, end):
     def serve(connection):
         pieces = [b'{"a":1}\n', b'{"b":2}\n'] + ([b'{"c"'] if end == "mid line" else [])
         rows(connection, *pieces, end=b"")
@@ -379,7 +379,7 @@ def test_results_that_are_cut_off_raise_after_the_whole_lines(face, end):
 
     with (
         RawServer(serve) as server,
-        face(config(server.port)) as client,
+        client_class(config(server.port)) as client,
         pytest.raises(exceptions.APIConnectionError, match="read the results of message batch") as caught,
     ):
         read(client)
@@ -387,14 +387,14 @@ def test_results_that_are_cut_off_raise_after_the_whole_lines(face, end):
     assert caught.value.may_have_been_accepted is False
 
 
-def test_results_that_stop_coming_raise(face):
+def test_results_that_stop_coming_raise(client_class):
     def serve(connection):
         rows(connection, b'{"a":1}\n', end=b"")
         connection.over.wait(10)
 
     with (
         RawServer(serve) as server,
-        face(config(server.port, read_timeout=0.3)) as client,
+        client_class(config(server.port, read_timeout=0.3)) as client,
         client.stream_results(BATCH_ID) as lines,
     ):
         assert next(lines) == b'{"a":1}'
@@ -402,30 +402,30 @@ def test_results_that_stop_coming_raise(face):
             next(lines)
 
 
-def test_compressed_results_are_read(face):
+def test_compressed_results_are_read(client_class):
     packed = gzip.compress(b'{"a":1}\n{"b":2}')
 
     with (
         RawServer(lambda connection: rows(connection, packed, headers="content-encoding: gzip\r\n")) as server,
-        face(config(server.port)) as client,
+        client_class(config(server.port)) as client,
         client.stream_results(BATCH_ID) as lines,
     ):
         assert list(lines) == [b'{"a":1}', b'{"b":2}']
 
 
-def test_results_that_do_not_unpack_raise(face):
+def test_results_that_do_not_unpack_raise(client_class):
     with (
         RawServer(
             lambda connection: rows(connection, b"this is no gzip", headers="content-encoding: gzip\r\n")
         ) as server,
-        face(config(server.port)) as client,
+        client_class(config(server.port)) as client,
         client.stream_results(BATCH_ID) as lines,
         pytest.raises(exceptions.APIConnectionError, match="DecodingError"),
     ):
         next(lines)
 
 
-def test_results_may_be_left_early_and_the_client_goes_on(face):
+def test_results_may_be_left_early_and_the_client_goes_on(client_class):
     def serve(connection):
         head = connection.head()
         if "/results" in head:
@@ -435,13 +435,13 @@ def test_results_may_be_left_early_and_the_client_goes_on(face):
         else:
             connection.answer("200 OK", ANSWER)
 
-    with RawServer(serve) as server, face(config(server.port)) as client:
+    with RawServer(serve) as server, client_class(config(server.port)) as client:
         with client.stream_results(BATCH_ID) as lines:
             assert next(lines) == b'{"a":1}'
         assert client.retrieve_batch(BATCH_ID).id == BATCH_ID
 
 
-def test_a_proxy_of_the_connection_is_used(face):
+def test_a_proxy_of_the_connection_is_used(client_class):
     heads = []
 
     def proxy(connection):
@@ -450,27 +450,27 @@ def test_a_proxy_of_the_connection_is_used(face):
 
     with RawServer(proxy) as server:
         through = config(9, proxy=f"http://user:pass@127.0.0.1:{server.port}")
-        with face(through) as client:
+        with client_class(through) as client:
             assert client.retrieve_batch(BATCH_ID).id == BATCH_ID
 
     assert heads[0].startswith(f"GET http://127.0.0.1:9/v1/messages/batches/{BATCH_ID} HTTP/1.1")
 
 
-def test_a_proxy_that_does_not_let_us_through_has_created_nothing(face):
+def test_a_proxy_that_does_not_let_us_through_has_created_nothing(client_class):
     def proxy(connection):
         assert connection.head().startswith("CONNECT 127.0.0.1:9 ")
         connection.answer("407 Proxy Authentication Required")
 
     with RawServer(proxy) as server:
         through = config(9, "https", proxy=f"http://user:password@127.0.0.1:{server.port}", verify=False)
-        with face(through) as client, pytest.raises(exceptions.APIConnectionError, match="407") as caught:
+        with client_class(through) as client, pytest.raises(exceptions.APIConnectionError, match="407") as caught:
             client.create_batch(BODY)
 
     assert caught.value.may_have_been_accepted is False
     assert "password" not in str(caught.value)
 
 
-def test_a_proxy_of_the_environment_is_used_for_hosts_elsewhere(face, monkeypatch):
+def test_a_proxy_of_the_environment_is_used_for_hosts_elsewhere(client_class, monkeypatch):
     heads = []
 
     def proxy(connection):
@@ -480,22 +480,22 @@ def test_a_proxy_of_the_environment_is_used_for_hosts_elsewhere(face, monkeypatc
     with RawServer(proxy) as server:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
         elsewhere = config(1, base_url="https://api.anthropic.invalid", verify=False)
-        with face(elsewhere) as client, pytest.raises(exceptions.APIConnectionError, match="403"):
+        with client_class(elsewhere) as client, pytest.raises(exceptions.APIConnectionError, match="403"):
             client.retrieve_batch(BATCH_ID)
 
     assert heads[0].startswith("CONNECT api.anthropic.invalid:443 ")
 
 
-def test_plain_http_to_this_machine_never_takes_a_proxy_of_the_environment(face, monkeypatch):
+def test_plain_http_to_this_machine_never_takes_a_proxy_of_the_environment(client_class, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    with RawServer(always) as server, face(config(server.port)) as client:
+    with RawServer(always) as server, client_class(config(server.port)) as client:
         assert client.retrieve_batch(BATCH_ID).id == BATCH_ID
 
 
 @pytest.mark.parametrize("proxy", ["ftp://user:password@proxy", "user:password@proxy:3128", "socks5://h:1"])
-def test_a_proxy_that_cannot_be_used_is_a_matter_of_configuration(face, proxy):
+def test_a_proxy_that_cannot_be_used_is_a_matter_of_configuration(client_class, proxy):
     def ask():
-        with face(config(1, proxy=proxy, verify=False)) as client:
+        with client_class(config(1, proxy=proxy, verify=False)) as client:
             client.retrieve_batch(BATCH_ID)
 
     with pytest.raises(exceptions.ConfigurationError, match="proxy") as caught:
@@ -504,16 +504,16 @@ def test_a_proxy_that_cannot_be_used_is_a_matter_of_configuration(face, proxy):
     assert caught.value.__cause__ is None
 
 
-def test_a_host_that_only_httpx_finds_wrong_is_a_matter_of_configuration(face):
+def test_a_host_that_only_httpx_finds_wrong_is_a_matter_of_configuration(client_class):
     odd = config(1, base_url="https://xn--ls8h=.example", verify=False)
 
-    with face(odd) as client, pytest.raises(exceptions.ConfigurationError, match="xn--ls8h="):
+    with client_class(odd) as client, pytest.raises(exceptions.ConfigurationError, match="xn--ls8h="):
         client.retrieve_batch(BATCH_ID)
 
 
 def test_one_client_serves_many_threads():
     found = []
-    with RawServer(always) as server, SyncFace(config(server.port)) as client:
+    with RawServer(always) as server, SyncClient(config(server.port)) as client:
         threads = [threading.Thread(target=lambda: found.append(client.retrieve_batch(BATCH_ID).id)) for _ in range(20)]
         for thread in threads:
             thread.start()

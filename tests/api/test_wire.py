@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
-from faces import BATCH
+from clients import BATCH
 
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.exceptions import MalformedResponseError
@@ -228,10 +228,10 @@ def test_the_servers_time_gets_into_a_batch_and_into_each_batch_of_a_page():
     batch = wire.decode(json.dumps(BATCH).encode(), wire.MessageBatch)
     page = wire.decode(json.dumps({"data": [BATCH], "has_more": False}).encode(), wire.BatchPage)
 
-    assert wire.dated(batch, now).server_time == now
-    assert wire.dated(page, now).server_time == now
-    assert wire.dated(page, now).data[0].server_time == now
-    assert wire.dated(wire.TokenCount(3), now) == wire.TokenCount(3)
+    assert wire.with_server_time(batch, now).server_time == now
+    assert wire.with_server_time(page, now).server_time == now
+    assert wire.with_server_time(page, now).data[0].server_time == now
+    assert wire.with_server_time(wire.TokenCount(3), now) == wire.TokenCount(3)
 
 
 def test_a_hundred_thousand_lines_are_decoded_quickly():

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.collection import Collection
 from airflow_claude_batch.batch.input.elements import Defaults, read_request

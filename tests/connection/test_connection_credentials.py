@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from airflow_claude_batch.api.auth import ApiKey, BearerToken, Credentials, WorkloadIdentity
+from airflow_claude_batch.api.credentials import ApiKey, BearerToken, Credentials, WorkloadIdentity
 from airflow_claude_batch.connection.settings import (
     ConnectionSettings,
     ConnectionValues,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_claude_batch.api.auth import ApiKey
+from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.api.limits import DEFAULT_API_VERSION
 from airflow_claude_batch.connection.settings import ConnectionSettings, ConnectionValues, config_from_connection
 from airflow_claude_batch.exceptions import ConfigurationError

@@ -20,8 +20,8 @@ from typing import Any
 from crash.attempt import Prompts, Spec, run, wait
 from crash.effects import SharedClock, Trap
 
-from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.simulator import Simulator
 
 RETRY_DELAY_SECONDS = 5

@@ -14,9 +14,9 @@ from fuzzing import damaged, fuzzed, json_values, mutated, texts
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_claude_batch.api.auth import ApiKey, WorkloadIdentity
 from airflow_claude_batch.api.client import AsyncClaudeClient, ClaudeClient, ClientConfig
-from airflow_claude_batch.api.retry import http_date, retry_after_seconds
+from airflow_claude_batch.api.credentials import ApiKey, WorkloadIdentity
+from airflow_claude_batch.api.evidence import http_date, retry_after_seconds
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.ledger.ledger import Part
 from airflow_claude_batch.batch.recover import search

@@ -16,8 +16,8 @@ from fuzzing import damaged, fuzzed, json_values, mutated
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.api.wire import MessageBatch, decode
 from airflow_claude_batch.batch.failures import evaluate_outcome
 from airflow_claude_batch.batch.input.elements import Request

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION, BaseOperator, BaseTrigger, Context, TriggerEvent
-from airflow_claude_batch.api.auth import ApiKey
+from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.connection.settings import EnvironmentApiKey
 from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.hooks import DEFAULT_MODEL, ClaudeHook

@@ -14,8 +14,8 @@ from airflow_fixtures import KEY
 from workbench import Workbench
 
 from airflow_claude_batch._airflow.compat import TaskDeferred
-from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
 from airflow_claude_batch.sensors import MessageBatchSensor

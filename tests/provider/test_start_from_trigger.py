@@ -12,8 +12,8 @@ from workbench import Workbench
 
 from airflow_claude_batch import sensors
 from airflow_claude_batch._airflow.compat import START_FROM_TRIGGER_SUPPORTED, TaskDeferred
-from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.sensors import MessageBatchSensor

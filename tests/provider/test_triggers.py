@@ -21,8 +21,8 @@ from waiting_world import BODY
 
 from airflow_claude_batch import triggers
 from airflow_claude_batch._airflow.compat import ON_KILL_SUPPORTED
-from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch.wait import watcher
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.simulator import Fault, Simulator

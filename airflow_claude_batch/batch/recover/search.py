@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from airflow_claude_batch.api import limits
-from airflow_claude_batch.api.calls import check_moves, newer_edge, older_edge
+from airflow_claude_batch.api.listing import check_moves, newer_edge, older_edge
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch, decode_result_line
 from airflow_claude_batch.batch.ledger.ledger import Part
 from airflow_claude_batch.batch.recover.decide import Candidate

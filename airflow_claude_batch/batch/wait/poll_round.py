@@ -14,7 +14,7 @@ from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from airflow_claude_batch.api.calls import older_edge
+from airflow_claude_batch.api.listing import older_edge
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch
 from airflow_claude_batch.batch.wait.schedule import PollError, PollErrorKind, classify_error
 

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
-from airflow_claude_batch.api.http import SLICE_BYTES
+from airflow_claude_batch.api.credentials import ApiKey
+from airflow_claude_batch.api.request_body import SLICE_BYTES
 from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
 from airflow_claude_batch.batch.input.request_file import CreateBody, RequestFile, write_requests
 from airflow_claude_batch.batch.land.landing import Landing

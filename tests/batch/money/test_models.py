@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from submission_world import World
 
-from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.api.wire import Capability, ModelCapabilities, ModelInfo
 from airflow_claude_batch.batch.input.elements import Defaults
 from airflow_claude_batch.batch.money.models import MAX_LOOKUPS, ModelChecker

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from waiting_world import BODY
 
-from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch.wait.blocking import wait_for_batches
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.simulator import Fault, ManualClock, Simulator

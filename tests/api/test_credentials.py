@@ -6,10 +6,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from faces import KEY, Hands
+from clients import KEY, FakeClock
 
-from airflow_claude_batch.api.auth import ApiKey, BearerToken, WorkloadIdentity
-from airflow_claude_batch.api.http import CallFailed, RawAnswer
+from airflow_claude_batch.api.credentials import ApiKey, BearerToken, WorkloadIdentity
+from airflow_claude_batch.api.http import CallFailed, HTTPResponse
 from airflow_claude_batch.exceptions import AuthenticationError, ConfigurationError, MalformedResponseError
 
 ASSERTION = "eyJhbGciOi.eyJzdWIi.c2lnbmF0dXJl"
@@ -41,7 +41,7 @@ class TokenEndpoint:
         if self.failures:
             return self.failures.pop(0)
         body = {"access_token": f"sk-ant-oat01-token{len(self.requests)}", "token_type": "Bearer"} | self.answer
-        return RawAnswer(200, {}, json.dumps(body).encode())
+        return HTTPResponse(200, {}, json.dumps(body).encode())
 
 
 def identity(**options):
@@ -70,7 +70,7 @@ class AsyncCaller(Caller):
 @pytest.fixture(params=[SyncCaller, AsyncCaller], ids=["sync", "async"])
 def caller(request):
     """A caller with an identity, an endpoint and a clock of its own."""
-    return request.param(identity(), TokenEndpoint(), Hands())
+    return request.param(identity(), TokenEndpoint(), FakeClock())
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_an_exchange_says_what_the_documentation_asks_for(caller):
 
 def test_what_is_not_known_is_not_sent_and_the_version_neither():
     endpoint = TokenEndpoint()
-    identity(base_url="https://gateway.example/claude/").headers(endpoint, Hands())
+    identity(base_url="https://gateway.example/claude/").headers(endpoint, FakeClock())
 
     assert set(endpoint.requests[0]) == {"grant_type", "assertion", "federation_rule_id", "organization_id"}
     assert endpoint.last.url == "https://gateway.example/claude/v1/oauth/token"
@@ -133,7 +133,7 @@ def test_what_is_not_known_is_not_sent_and_the_version_neither():
         "anthropic-beta": "oauth-2025-04-20,oidc-federation-2026-04-01",
     }
     assert endpoint.last.read_timeout == 30
-    assert endpoint.last.max_answer_bytes == 1024 * 1024
+    assert endpoint.last.max_response_bytes == 1024 * 1024
 
 
 def test_a_token_is_kept_until_shortly_before_its_end(caller):
@@ -160,7 +160,7 @@ def test_a_short_lived_token_is_not_renewed_at_every_call(caller):
 def test_a_short_lived_token_is_dead_a_quarter_of_its_life_before_its_end(caller):
     caller.endpoint.answer["expires_in"] = 60
     caller.token()
-    caller.endpoint.failures = [RawAnswer(503, {}, b"")] * 2
+    caller.endpoint.failures = [HTTPResponse(503, {}, b"")] * 2
     caller.clock.now += 44
 
     assert caller.token().endswith("token1")
@@ -188,7 +188,7 @@ def test_a_token_dead_on_arrival_is_used_once_and_not_asked_for_in_circles(calle
 
 def test_an_early_refresh_that_fails_goes_on_with_the_old_token_and_pauses(caller):
     caller.token()
-    caller.endpoint.failures = [RawAnswer(503, {}, b"")] * 2
+    caller.endpoint.failures = [HTTPResponse(503, {}, b"")] * 2
     caller.clock.now += 3500
 
     assert caller.token().endswith("token1")
@@ -203,7 +203,7 @@ def test_an_early_refresh_that_fails_goes_on_with_the_old_token_and_pauses(calle
 
 def test_a_late_refresh_that_fails_is_an_error_and_the_next_call_tries_again(caller):
     caller.token()
-    caller.endpoint.failures = [RawAnswer(503, {}, b"")]
+    caller.endpoint.failures = [HTTPResponse(503, {}, b"")]
     caller.clock.now += 3570
 
     with pytest.raises(CallFailed):
@@ -286,7 +286,7 @@ def test_an_identity_shows_no_secret(caller):
 
 def test_a_refused_exchange_says_what_to_check(caller):
     body = {"type": "error", "error": {"type": "authentication_error", "message": "Unauthorized"}}
-    caller.endpoint.failures = [RawAnswer(401, {}, json.dumps(body).encode())]
+    caller.endpoint.failures = [HTTPResponse(401, {}, json.dumps(body).encode())]
 
     with pytest.raises(CallFailed) as caught:
         caller.token()
@@ -299,7 +299,7 @@ def test_a_refused_exchange_says_what_to_check(caller):
 
 def test_an_oauth_error_is_understood(caller):
     body = {"error": "invalid_grant", "error_description": "the assertion has expired"}
-    caller.endpoint.failures = [RawAnswer(400, {}, json.dumps(body).encode())]
+    caller.endpoint.failures = [HTTPResponse(400, {}, json.dumps(body).encode())]
 
     with pytest.raises(CallFailed, match="400 invalid_grant: the assertion has expired"):
         caller.token()
@@ -309,7 +309,7 @@ def test_an_oauth_error_is_understood(caller):
     "body", [b"<html></html>", b"{}", b'{"access_token":"a\\nb"}', b'{"access_token":""}', b'{"access_token":"a b"}']
 )
 def test_an_answer_without_a_usable_token_is_malformed(caller, body):
-    caller.endpoint.failures = [RawAnswer(200, {}, body)]
+    caller.endpoint.failures = [HTTPResponse(200, {}, body)]
 
     with pytest.raises(CallFailed) as caught:
         caller.token()
@@ -317,7 +317,7 @@ def test_an_answer_without_a_usable_token_is_malformed(caller, body):
 
 
 def test_many_threads_cause_one_exchange():
-    endpoint, clock, workload = TokenEndpoint(), Hands(), identity()
+    endpoint, clock, workload = TokenEndpoint(), FakeClock(), identity()
     waiting = threading.Barrier(8)
     go_on = threading.Event()
     endpoint.hold = lambda: go_on.wait(10)
@@ -337,9 +337,9 @@ def test_many_threads_cause_one_exchange():
 
 
 def test_many_tasks_cause_one_exchange_and_share_its_failure():
-    endpoint, clock, workload = TokenEndpoint(), Hands(), identity()
+    endpoint, clock, workload = TokenEndpoint(), FakeClock(), identity()
     endpoint.hold = lambda: asyncio.sleep(0)
-    endpoint.failures = [RawAnswer(500, {}, b"")]
+    endpoint.failures = [HTTPResponse(500, {}, b"")]
 
     async def ask_together(count):
         asking = [workload.aheaders(endpoint.on_loop, clock) for _ in range(count)]
@@ -355,7 +355,7 @@ def test_many_tasks_cause_one_exchange_and_share_its_failure():
 
 
 def test_when_the_task_that_fetches_is_canceled_another_takes_over():
-    endpoint, clock, workload = TokenEndpoint(), Hands(), identity()
+    endpoint, clock, workload = TokenEndpoint(), FakeClock(), identity()
 
     async def scene():
         begun = asyncio.Event()
@@ -380,7 +380,7 @@ def test_when_the_task_that_fetches_is_canceled_another_takes_over():
 
 
 def test_a_thread_and_a_loop_share_one_exchange():
-    endpoint, clock, workload = TokenEndpoint(), Hands(), identity()
+    endpoint, clock, workload = TokenEndpoint(), FakeClock(), identity()
     begun, go_on = threading.Event(), threading.Event()
 
     def hold():

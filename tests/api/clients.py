@@ -32,14 +32,14 @@ BODY = (
 )
 
 
-class Pauses(list[float]):
+class RecordedSleep(list[float]):
     """A sleep that only takes notes."""
 
     def __call__(self, seconds: float) -> None:
         self.append(seconds)
 
 
-class Hands:
+class FakeClock:
     """A clock that is moved by hand."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Hands:
         return self.now
 
 
-class AsyncFace:
+class AsyncClientAdapter:
     """AsyncClaudeClient, called the way ClaudeClient is."""
 
     def __init__(self, config: ClientConfig, *, sleep: Callable[[float], None] | None = None, **options: Any) -> None:
@@ -60,7 +60,7 @@ class AsyncFace:
         self._runner = asyncio.Runner()
         self.client = AsyncClaudeClient(config, sleep=pause, **options)
 
-    def __enter__(self) -> AsyncFace:
+    def __enter__(self) -> AsyncClientAdapter:
         self.run(self.client.__aenter__())
         return self
 
@@ -103,8 +103,8 @@ class AsyncFace:
             return
 
 
-class SyncFace(ClaudeClient):
+class SyncClient(ClaudeClient):
     """ClaudeClient that does not really sleep."""
 
     def __init__(self, config: ClientConfig, *, sleep: Callable[[float], None] | None = None, **options: Any) -> None:
-        super().__init__(config, sleep=Pauses() if sleep is None else sleep, **options)
+        super().__init__(config, sleep=RecordedSleep() if sleep is None else sleep, **options)

@@ -7,20 +7,20 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from airflow_claude_batch.api.address import host_in
-from airflow_claude_batch.api.http import CallFailed, RawAnswer, RawRequest
-from airflow_claude_batch.api.limits import MAX_BATCH_BYTES
-from airflow_claude_batch.api.retry import (
+from airflow_claude_batch.api.base_url import host_in
+from airflow_claude_batch.api.evidence import (
     SPEND_LIMIT_CODES,
     Effect,
-    Garbled,
-    NoAnswer,
-    Refused,
+    ErrorResponse,
+    InvalidResponse,
+    NoResponse,
     Stage,
     may_have_been_accepted,
     retry_after_seconds,
 )
-from airflow_claude_batch.api.wire import ErrorEnvelope, ErrorObject, dated, decode, decode_error
+from airflow_claude_batch.api.http import CallFailed, HTTPRequest, HTTPResponse
+from airflow_claude_batch.api.limits import MAX_BATCH_BYTES
+from airflow_claude_batch.api.wire import ErrorEnvelope, ErrorObject, decode, decode_error, with_server_time
 from airflow_claude_batch.exceptions import (
     APIConnectionError,
     APIError,
@@ -85,27 +85,27 @@ _SECRET: Final = re.compile(
 )
 
 
-def read_answer(request: RawRequest, answer: RawAnswer, kind: type[T]) -> T:
+def read_response(request: HTTPRequest, answer: HTTPResponse, kind: type[T]) -> T:
     """Read a successful answer into a value, with the server's time where the value has a place for it.
 
     :raises CallFailed: the answer is an error, or not the API's.
     """
     if not answer.succeeded:
-        raise refused(request, answer)
+        raise error_response_failure(request, answer)
     try:
         value = decode(answer.body, kind)
     except MalformedResponseError as error:
-        raise garbled(request, f"{error}; {_looks_like(request, answer, with_text=False)}") from error
-    return dated(value, answer.server_time)
+        raise invalid_response_failure(request, f"{error}; {_looks_like(request, answer, with_text=False)}") from error
+    return with_server_time(value, answer.server_time)
 
 
-def refused(request: RawRequest, answer: RawAnswer) -> CallFailed:
+def error_response_failure(request: HTTPRequest, answer: HTTPResponse) -> CallFailed:
     """Build the error of an answer that is no success."""
     if 300 <= answer.status_code < 400:
         return _redirected(request, answer)
     envelope = _hushed(_envelope(answer.body), request)
     said = _what_it_said(request, answer, envelope)
-    failure = Refused(
+    failure = ErrorResponse(
         answer.status_code,
         error_code=envelope.error_code,
         retry_after_seconds=retry_after_seconds(answer.headers, now=answer.server_time),
@@ -132,9 +132,9 @@ def refused(request: RawRequest, answer: RawAnswer) -> CallFailed:
     return CallFailed(failure, error, request.effect)
 
 
-def garbled(request: RawRequest, reason: str) -> CallFailed:
+def invalid_response_failure(request: HTTPRequest, reason: str) -> CallFailed:
     """Build the error of a success whose body is not the API's."""
-    failure = Garbled()
+    failure = InvalidResponse()
     accepted = may_have_been_accepted(failure, request.effect)
     ending = _ending(request.effect, accepted=accepted)
     error = MalformedResponseError(
@@ -144,9 +144,9 @@ def garbled(request: RawRequest, reason: str) -> CallFailed:
     return CallFailed(failure, error, request.effect)
 
 
-def no_answer(request: RawRequest, stage: Stage, reason: str) -> CallFailed:
+def no_response_failure(request: HTTPRequest, stage: Stage, reason: str) -> CallFailed:
     """Build the error of a call to which no answer came, or only a part of one."""
-    failure = NoAnswer(stage)
+    failure = NoResponse(stage)
     accepted = may_have_been_accepted(failure, request.effect)
     remedy = _ROAD_REMEDIES.get(stage, "")
     parts = [f"could not {request.what}: {request.host}: {shorten(reason, 300)}."]
@@ -162,10 +162,10 @@ def shorten(text: str, length: int) -> str:
     return clean if len(clean) <= length else clean[: length - 3] + "..."
 
 
-def _redirected(request: RawRequest, answer: RawAnswer) -> CallFailed:
-    failure = Refused(answer.status_code)
+def _redirected(request: HTTPRequest, answer: HTTPResponse) -> CallFailed:
+    failure = ErrorResponse(answer.status_code)
     accepted = may_have_been_accepted(failure, request.effect)
-    to = request.hush(host_in(answer.headers.get("location", "")) or "an unnamed place")
+    to = request.redact(host_in(answer.headers.get("location", "")) or "an unnamed place")
     ending = _ending(request.effect, accepted=accepted)
     error: APIError = MalformedResponseError(
         f"could not {request.what}: {request.host} answered {answer.status_code}, a redirect to {shorten(to, 100)}. "
@@ -192,21 +192,21 @@ def _envelope(body: bytes) -> ErrorEnvelope:
     )
 
 
-def _hushed(envelope: ErrorEnvelope, request: RawRequest) -> ErrorEnvelope:
+def _hushed(envelope: ErrorEnvelope, request: HTTPRequest) -> ErrorEnvelope:
     """An error with nothing in it that must not get into logs, or that would fill them."""
     error, code = envelope.error, _short(envelope.error_code, request)
-    message = None if error.message is None else shorten(request.hush(error.message), 500)
+    message = None if error.message is None else shorten(request.redact(error.message), 500)
     details = {"error_code": code} if code else None
     return ErrorEnvelope(
         ErrorObject(_short(error.type, request), message, details), _short(envelope.request_id, request)
     )
 
 
-def _short(word: str | None, request: RawRequest) -> str | None:
-    return None if word is None else shorten(request.hush(word), 100)
+def _short(word: str | None, request: HTTPRequest) -> str | None:
+    return None if word is None else shorten(request.redact(word), 100)
 
 
-def _what_it_said(request: RawRequest, answer: RawAnswer, envelope: ErrorEnvelope) -> str:
+def _what_it_said(request: HTTPRequest, answer: HTTPResponse, envelope: ErrorEnvelope) -> str:
     if envelope.type is None:
         return f"{answer.status_code}, and {_looks_like(request, answer, with_text=True)}."
     code = f" ({envelope.error_code})" if envelope.error_code else ""
@@ -214,9 +214,9 @@ def _what_it_said(request: RawRequest, answer: RawAnswer, envelope: ErrorEnvelop
     return f"{answer.status_code} {shorten(envelope.type, 60)}{code}: {message}."
 
 
-def _looks_like(request: RawRequest, answer: RawAnswer, *, with_text: bool) -> str:
+def _looks_like(request: HTTPRequest, answer: HTTPResponse, *, with_text: bool) -> str:
     """Describe a body that is not the API's. Of a success nothing is shown: it may hold prompts or answers."""
-    text = request.hush(answer.body[:2000].decode("utf-8", "replace").strip())
+    text = request.redact(answer.body[:2000].decode("utf-8", "replace").strip())
     if text.startswith("<"):
         title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
         named = f" ({shorten(title[1], 100)!r})" if title and title[1].strip() else ""
@@ -234,19 +234,19 @@ def _exception_class(status_code: int, envelope: ErrorEnvelope) -> type[APIStatu
     return _CLASSES.get(status_code, BadRequestError if status_code < 500 else ServerError)
 
 
-def _remedy(request: RawRequest, status_code: int, kind: type[APIStatusError], envelope: ErrorEnvelope) -> str:
+def _remedy(request: HTTPRequest, status_code: int, kind: type[APIStatusError], envelope: ErrorEnvelope) -> str:
     if kind is BillingError:
         return _BILLING_REMEDY
     if kind is AuthenticationError:
         return request.credential_remedy
     if kind is NotFoundError:
-        return request.missing_remedy
+        return request.not_found_remedy
     return _CODE_REMEDIES.get(envelope.error_code or "") or _REMEDIES.get(status_code, "")
 
 
 def _ending(effect: Effect, *, accepted: bool) -> str:
     """Say what became of the money. Only a create can cost any."""
-    if effect is not Effect.AGAIN:
+    if effect is not Effect.NOT_IDEMPOTENT:
         return ""
     return (
         "The batch may have been created nevertheless: look for it before sending again."

@@ -19,19 +19,20 @@ from typing import ClassVar, Final, Literal, Protocol
 
 import msgspec
 
-from airflow_claude_batch.api.address import check_base_url
-from airflow_claude_batch.api.answers import garbled, read_answer
-from airflow_claude_batch.api.http import BytesBody, CallFailed, RawAnswer, RawRequest
+from airflow_claude_batch.api.base_url import check_base_url
+from airflow_claude_batch.api.evidence import Effect
+from airflow_claude_batch.api.http import CallFailed, HTTPRequest, HTTPResponse
 from airflow_claude_batch.api.limits import (
     DEFAULT_BASE_URL,
     MAX_IDENTITY_TOKEN_BYTES,
-    MAX_TOKEN_ANSWER_BYTES,
+    MAX_TOKEN_RESPONSE_BYTES,
 )
-from airflow_claude_batch.api.retry import Effect
+from airflow_claude_batch.api.request_body import BytesBody
+from airflow_claude_batch.api.responses import invalid_response_failure, read_response
 from airflow_claude_batch.exceptions import ConfigurationError
 
-Send = Callable[[RawRequest], RawAnswer]
-AsyncSend = Callable[[RawRequest], Awaitable[RawAnswer]]
+Send = Callable[[HTTPRequest], HTTPResponse]
+AsyncSend = Callable[[HTTPRequest], Awaitable[HTTPResponse]]
 Clock = Callable[[], float]
 
 # Seconds; all from the SDK, lib/credentials/_constants.py.
@@ -297,7 +298,7 @@ class WorkloadIdentity:
             request = await asyncio.to_thread(self._request)
             return self._cache.land(flight, _read_token(request, await send(request), begun))
 
-    def _request(self) -> RawRequest:
+    def _request(self) -> HTTPRequest:
         assertion = self._assertion()
         fields = {
             "grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer",
@@ -308,9 +309,9 @@ class WorkloadIdentity:
             "workspace_id": self.workspace_id,
         }
         body = BytesBody(msgspec.json.encode({name: value for name, value in fields.items() if value}))
-        return RawRequest(
+        return HTTPRequest(
             what="exchange the identity token for an access token",
-            effect=Effect.NONE,
+            effect=Effect.READ_ONLY,
             method="POST",
             url=f"{check_base_url(self.base_url)}/v1/oauth/token",
             headers={"content-type": "application/json", "anthropic-beta": _EXCHANGE_BETAS},
@@ -318,8 +319,8 @@ class WorkloadIdentity:
             read_timeout=EXCHANGE_TIMEOUT,
             write_timeout=EXCHANGE_TIMEOUT,
             credential_remedy=self.remedy,
-            missing_remedy="Nothing there exchanges tokens: check the base URL, which is the connection's host.",
-            max_answer_bytes=MAX_TOKEN_ANSWER_BYTES,
+            not_found_remedy="Nothing there exchanges tokens: check the base URL, which is the connection's host.",
+            max_response_bytes=MAX_TOKEN_RESPONSE_BYTES,
             secret_in_body=assertion,
         )
 
@@ -365,13 +366,13 @@ def _read_file(path: str) -> str:
         raise ConfigurationError(f"the identity token file {path} cannot be read: {reason}") from None
 
 
-def _read_token(request: RawRequest, answer: RawAnswer, begun: float) -> _Token:
+def _read_token(request: HTTPRequest, answer: HTTPResponse, begun: float) -> _Token:
     """Read a token, with the times from when on it is stale and dead; for short-lived ones these come closer."""
-    said = read_answer(request, answer, _TokenAnswer)
+    said = read_response(request, answer, _TokenAnswer)
     try:
         check_secret(said.access_token, "the access token")
     except ConfigurationError as error:
-        raise garbled(request, str(error)) from None
+        raise invalid_response_failure(request, str(error)) from None
     return _Token(
         said.access_token.strip(),
         stale_at=begun + said.expires_in - min(REFRESH_SOON, said.expires_in / 2),

@@ -5,22 +5,22 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from faces import BATCH
+from clients import BATCH
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch import exceptions
-from airflow_claude_batch.api.answers import no_answer, read_answer, refused, shorten
-from airflow_claude_batch.api.http import CallFailed, RawAnswer, RawRequest
-from airflow_claude_batch.api.retry import Effect, Garbled, Refused, Stage
+from airflow_claude_batch.api.evidence import Effect, ErrorResponse, InvalidResponse, Stage
+from airflow_claude_batch.api.http import CallFailed, HTTPRequest, HTTPResponse
+from airflow_claude_batch.api.responses import error_response_failure, no_response_failure, read_response, shorten
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch
 
 LOOK = "The batch may have been created nevertheless: look for it before sending again."
 NOTHING = "Nothing was created."
 
 
-def request(effect=Effect.AGAIN):
-    return RawRequest(
+def request(effect=Effect.NOT_IDEMPOTENT):
+    return HTTPRequest(
         what="create a message batch",
         effect=effect,
         method="POST",
@@ -29,8 +29,8 @@ def request(effect=Effect.AGAIN):
         read_timeout=1,
         write_timeout=1,
         credential_remedy="Check the API key.",
-        missing_remedy="Check the base URL.",
-        max_answer_bytes=1000,
+        not_found_remedy="Check the base URL.",
+        max_response_bytes=1000,
     )
 
 
@@ -40,9 +40,9 @@ def envelope(kind, message="Some words.", code=None, request_id="req_body"):
     return json.dumps(body).encode()
 
 
-def error_of(status, body=b"", effect=Effect.AGAIN, **headers):
+def error_of(status, body=b"", effect=Effect.NOT_IDEMPOTENT, **headers):
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return refused(request(effect), RawAnswer(status, names, body)).error
+    return error_response_failure(request(effect), HTTPResponse(status, names, body)).error
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_an_error_says_what_to_do(status, code, remedy):
 
 
 def test_an_error_that_costs_nothing_does_not_speak_of_money():
-    text = str(error_of(500, envelope("api_error"), effect=Effect.NONE))
+    text = str(error_of(500, envelope("api_error"), effect=Effect.READ_ONLY))
 
     assert LOOK not in text
     assert NOTHING not in text
@@ -177,7 +177,7 @@ def test_a_secret_that_an_answer_repeats_is_left_out(leak):
     for error in (
         error_of(401, envelope("authentication_error", f"you sent {leak} to us")),
         error_of(502, f"bad gateway: {leak}".encode()),
-        no_answer(request(), Stage.CONNECTING, f"failed for {leak}").error,
+        no_response_failure(request(), Stage.CONNECTING, f"failed for {leak}").error,
     ):
         assert secret not in str(error)
         assert "***" in str(error)
@@ -213,9 +213,12 @@ def test_an_answer_becomes_a_value_that_knows_the_servers_time():
     page = json.dumps({"data": [BATCH], "has_more": False, "first_id": "a", "last_id": "b"}).encode()
     now = datetime(2026, 11, 22, 9, 0, 1, tzinfo=UTC)
 
-    assert read_answer(request(), RawAnswer(200, headers, json.dumps(BATCH).encode()), MessageBatch).server_time == now
-    assert read_answer(request(), RawAnswer(200, headers, page), BatchPage).server_time == now
-    assert read_answer(request(), RawAnswer(201, {}, page), BatchPage).server_time is None
+    assert (
+        read_response(request(), HTTPResponse(200, headers, json.dumps(BATCH).encode()), MessageBatch).server_time
+        == now
+    )
+    assert read_response(request(), HTTPResponse(200, headers, page), BatchPage).server_time == now
+    assert read_response(request(), HTTPResponse(201, {}, page), BatchPage).server_time is None
 
 
 @pytest.mark.parametrize(
@@ -229,9 +232,9 @@ def test_an_answer_becomes_a_value_that_knows_the_servers_time():
 )
 def test_a_success_that_is_not_the_apis_may_have_made_a_batch_and_its_body_is_not_shown(body, said):
     with pytest.raises(CallFailed) as caught:
-        read_answer(request(), RawAnswer(200, {}, body), MessageBatch)
+        read_response(request(), HTTPResponse(200, {}, body), MessageBatch)
 
-    assert caught.value.failure == Garbled()
+    assert caught.value.failure == InvalidResponse()
     error = caught.value.error
     assert type(error) is exceptions.MalformedResponseError
     assert error.may_have_been_accepted is True
@@ -244,21 +247,23 @@ def test_a_success_that_is_not_the_apis_may_have_made_a_batch_and_its_body_is_no
 def test_the_apis_own_opinion_of_another_try_is_heard(said, understood):
     headers = {"x-should-retry": said} if said else {}
 
-    assert refused(request(), RawAnswer(500, headers, b"")).failure == Refused(500, should_retry=understood)
+    assert error_response_failure(request(), HTTPResponse(500, headers, b"")).failure == ErrorResponse(
+        500, should_retry=understood
+    )
 
 
 def test_a_date_to_wait_for_is_measured_on_the_servers_clock():
     headers = {"date": "Sun, 22 Nov 2026 09:00:00 GMT", "retry-after": "Sun, 22 Nov 2026 09:00:30 GMT"}
 
-    assert refused(request(), RawAnswer(429, headers, b"")).error.retry_after == 30.0
+    assert error_response_failure(request(), HTTPResponse(429, headers, b"")).error.retry_after == 30.0
 
 
 def test_a_call_without_an_answer_says_why():
-    error = no_answer(request(), Stage.WAITING, "ReadTimeout").error
+    error = no_response_failure(request(), Stage.WAITING, "ReadTimeout").error
 
     assert str(error) == f"could not create a message batch: api.anthropic.com: ReadTimeout. {LOOK}"
     assert error.may_have_been_accepted is True
-    untrusted = no_answer(request(), Stage.UNTRUSTED, "certificate verify failed").error
+    untrusted = no_response_failure(request(), Stage.UNTRUSTED, "certificate verify failed").error
     assert "name the CA file" in str(untrusted)
     assert untrusted.may_have_been_accepted is False
 
@@ -289,7 +294,7 @@ def test_a_gateways_own_token_that_it_repeats_is_left_out(where):
     }
     body = bodies[where] if isinstance(bodies[where], str) else json.dumps(bodies[where])
     asked = replace(request(), headers={"authorization": "Bearer gateway-token-0123"})
-    error = refused(asked, RawAnswer(401, {}, body.encode())).error
+    error = error_response_failure(asked, HTTPResponse(401, {}, body.encode())).error
 
     assert "gateway-token" not in str(error)
     assert "gateway-token" not in repr(vars(error))

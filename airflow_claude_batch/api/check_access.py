@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from airflow_claude_batch.api import calls
-from airflow_claude_batch.api.answers import read_answer
-from airflow_claude_batch.api.calls import Call, Cursor
+from airflow_claude_batch.api import endpoints
 from airflow_claude_batch.api.config import ClientConfig
+from airflow_claude_batch.api.endpoints import Call, Cursor
 from airflow_claude_batch.api.http import CallFailed
+from airflow_claude_batch.api.responses import read_response
 from airflow_claude_batch.api.transport import Transport
 
 LONGEST_WAIT_SECONDS: Final = 20.0  # a person looks at the screen
@@ -56,7 +56,7 @@ def check_access(config: ClientConfig) -> Access:
 
 def _can_list_models(config: ClientConfig, transport: Transport) -> bool:
     try:
-        _headers_of(calls.list_models(limit=1, lifecycle=()), config, transport)
+        _headers_of(endpoints.list_models(limit=1, lifecycle=()), config, transport)
     except CallFailed:
         return False
     return True
@@ -65,5 +65,5 @@ def _can_list_models(config: ClientConfig, transport: Transport) -> bool:
 def _headers_of(call: Call[Any], config: ClientConfig, transport: Transport) -> Mapping[str, str]:
     request = call.request(config, config.credentials.headers(transport.send, time.monotonic))
     answer = transport.send(request)
-    read_answer(request, answer, call.kind)
+    read_response(request, answer, call.kind)
     return answer.headers

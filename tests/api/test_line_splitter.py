@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_claude_batch.api.lines import LineSplitter
+from airflow_claude_batch.api.line_splitter import LineSplitter
 
 # What str.splitlines takes for line ends and JSON allows, or JSON's own white space.
 TRICKY = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r", "é", "𝄞", " "]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -11,9 +11,11 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from airflow_claude_batch.api.config import ClientConfig
-from airflow_claude_batch.api.http import BytesBody, RawRequest, RequestBody, TimedBody
+from airflow_claude_batch.api.evidence import Effect
+from airflow_claude_batch.api.http import HTTPRequest
 from airflow_claude_batch.api.limits import COUNT_TOKENS_FIELDS, DEFAULT_LIST_LIMIT, LIST_LIMIT, check_batch_id
-from airflow_claude_batch.api.retry import Effect
+from airflow_claude_batch.api.listing import check_moves, newer_edge, older_edge
+from airflow_claude_batch.api.request_body import BytesBody, RequestBody, TimedBody
 from airflow_claude_batch.api.wire import (
     BatchPage,
     DeletedMessageBatch,
@@ -23,7 +25,7 @@ from airflow_claude_batch.api.wire import (
     ResultLine,
     TokenCount,
 )
-from airflow_claude_batch.exceptions import InputError, MalformedResponseError
+from airflow_claude_batch.exceptions import InputError
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -39,7 +41,7 @@ _NO_SUCH_PLACE: Final = "The API is not there: check the base URL, which is the 
 # for as long as a create may take.
 QUICK_READ_TIMEOUT: Final = 60.0
 
-MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024  # a page of 1000 batches has about half a megabyte
+MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024  # a page of 1000 batches has about half a megabyte
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,7 @@ class Call(Generic[T]):
     path: str
     kind: type[T]
     method: str = "GET"
-    effect: Effect = Effect.NONE
+    effect: Effect = Effect.READ_ONLY
     query: Sequence[tuple[str, str]] = ()
     body: RequestBody | None = None
     accept: str = "application/json"
@@ -66,7 +68,7 @@ class Call(Generic[T]):
     deadline: float = math.inf
     write_timeout: float = math.inf
 
-    def request(self, config: ClientConfig, credential_headers: Mapping[str, str]) -> RawRequest:
+    def request(self, config: ClientConfig, credential_headers: Mapping[str, str]) -> HTTPRequest:
         """Make the request for one attempt."""
         headers = config.fixed_headers() | dict(credential_headers) | {"accept": self.accept}
         if self.attributed and config.user_profile_id:
@@ -74,7 +76,7 @@ class Call(Generic[T]):
         if self.body is not None:
             headers["content-type"] = "application/json"
         query = f"?{urlencode(self.query)}" if self.query else ""
-        return RawRequest(
+        return HTTPRequest(
             what=self.what,
             effect=self.effect,
             method=self.method,
@@ -84,8 +86,8 @@ class Call(Generic[T]):
             read_timeout=config.read_timeout if self.slow else min(config.read_timeout, QUICK_READ_TIMEOUT),
             write_timeout=min(config.write_timeout, self.write_timeout),
             credential_remedy=config.credentials.remedy,
-            missing_remedy=self._missing_remedy(),
-            max_answer_bytes=MAX_ANSWER_BYTES,
+            not_found_remedy=self._missing_remedy(),
+            max_response_bytes=MAX_RESPONSE_BYTES,
         )
 
     def _missing_remedy(self) -> str:
@@ -110,7 +112,7 @@ def create_batch(
         method="POST",
         path=_BATCHES,
         kind=MessageBatch,
-        effect=Effect.AGAIN,
+        effect=Effect.NOT_IDEMPOTENT,
         body=TimedBody(whole, deadline, clock),
         attributed=True,
         slow=True,
@@ -133,7 +135,7 @@ def cancel_batch(batch_id: str) -> Call[MessageBatch]:
         method="POST",
         path=f"{_BATCHES}/{check_batch_id(batch_id)}/cancel",
         kind=MessageBatch,
-        effect=Effect.SAME,
+        effect=Effect.IDEMPOTENT,
     )
 
 
@@ -144,7 +146,7 @@ def delete_batch(batch_id: str) -> Call[DeletedMessageBatch]:
         method="DELETE",
         path=f"{_BATCHES}/{check_batch_id(batch_id)}",
         kind=DeletedMessageBatch,
-        effect=Effect.SAME,
+        effect=Effect.IDEMPOTENT,
     )
 
 
@@ -224,27 +226,6 @@ class Cursor:
         if self.before_id:
             return replace(self, before_id=to, passed=passed)
         return replace(self, after_id=to, passed=passed)
-
-
-def newer_edge(page: BatchPage) -> str:
-    """Where newer batches than those of a page begin; it has some."""
-    return page.first_id or page.data[0].id
-
-
-def older_edge(page: BatchPage) -> str:
-    """Where older batches than those of a page begin; it has some."""
-    return page.last_id or page.data[-1].id
-
-
-def check_moves(place: str, passed: Collection[str]) -> None:
-    """Refuse a listing that has no end.
-
-    :raises MalformedResponseError: it goes on at a place where it has been.
-    """
-    if place in passed:
-        raise MalformedResponseError(
-            "the listing of message batches goes round in a circle: does a gateway on the way leave out the query?"
-        )
 
 
 def _checked(limit: int) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api.faces import BATCH, BATCH_ID, BODY, KEY, AsyncFace, SyncFace
+from api.clients import BATCH, BATCH_ID, BODY, KEY, AsyncClientAdapter, SyncClient
 from api.raw_server import Connection, RawServer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -23,15 +23,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from airflow_claude_batch import exceptions
-from airflow_claude_batch.api.auth import ApiKey
 from airflow_claude_batch.api.config import ClientConfig
-from airflow_claude_batch.api.lines import MAX_LINE_BYTES, LineSplitter
+from airflow_claude_batch.api.credentials import ApiKey
+from airflow_claude_batch.api.line_splitter import MAX_LINE_BYTES, LineSplitter
 
 MEGABYTE = 1024 * 1024
 
 
-@pytest.fixture(params=[SyncFace, AsyncFace], ids=["sync", "async"])
-def face(request: pytest.FixtureRequest) -> Any:
+@pytest.fixture(params=[SyncClient, AsyncClientAdapter], ids=["sync", "async"])
+def client_class(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
@@ -104,7 +104,7 @@ def server_side(public: Path, private: Path) -> ssl.SSLContext:
     ],
 )
 def test_wrong_certificate_is_refused_before_anything_is_sent_although_its_maker_is_trusted(
-    face: Any, wrong: dict[str, Any], says: str, tmp_path: Path
+    client_class: Any, wrong: dict[str, Any], says: str, tmp_path: Path
 ) -> None:
     public, private = certificate(tmp_path, **wrong)
     heard: list[str] = []
@@ -114,7 +114,7 @@ def test_wrong_certificate_is_refused_before_anything_is_sent_although_its_maker
 
     with (
         RawServer(serve, context=server_side(public, private)) as server,
-        face(config(server.port, "https", verify=str(public))) as client,
+        client_class(config(server.port, "https", verify=str(public))) as client,
         pytest.raises(exceptions.APIConnectionError, match=says) as caught,
     ):
         client.create_batch(BODY)
@@ -124,13 +124,13 @@ def test_wrong_certificate_is_refused_before_anything_is_sent_although_its_maker
     assert KEY not in str(caught.value)
 
 
-def test_right_certificate_is_taken(face: Any, tmp_path: Path) -> None:
+def test_right_certificate_is_taken(client_class: Any, tmp_path: Path) -> None:
     """Those above are refused for what is wrong with them, and for nothing else."""
     public, private = certificate(tmp_path)
     serve = always("200 OK", json.dumps(BATCH).encode())
     with (
         RawServer(serve, context=server_side(public, private)) as server,
-        face(config(server.port, "https", verify=str(public))) as client,
+        client_class(config(server.port, "https", verify=str(public))) as client,
     ):
         assert client.retrieve_batch(BATCH_ID).id == BATCH_ID
 
@@ -143,7 +143,7 @@ def test_plain_http_is_for_this_machine_alone(url: str) -> None:
         ClientConfig(credentials=ApiKey(KEY), base_url=url)
 
 
-def test_plain_text_server_behind_an_https_address_gets_nothing(face: Any) -> None:
+def test_plain_text_server_behind_an_https_address_gets_nothing(client_class: Any) -> None:
     heard: list[bytes] = []
 
     def serve(connection: Connection) -> None:
@@ -151,7 +151,7 @@ def test_plain_text_server_behind_an_https_address_gets_nothing(face: Any) -> No
 
     with (
         RawServer(serve) as server,
-        face(config(server.port, "https")) as client,
+        client_class(config(server.port, "https")) as client,
         pytest.raises(exceptions.APIConnectionError),
     ):
         client.retrieve_batch(BATCH_ID)
@@ -172,20 +172,20 @@ def test_plain_text_server_behind_an_https_address_gets_nothing(face: Any) -> No
     ],
     ids=["create", "retrieve", "results"],
 )
-def test_nobody_else_gets_the_credential_by_a_redirect(face: Any, status: str, call: Any) -> None:
+def test_nobody_else_gets_the_credential_by_a_redirect(client_class: Any, status: str, call: Any) -> None:
     elsewhere_serve = always("200 OK", json.dumps(BATCH).encode())
     with RawServer(elsewhere_serve) as elsewhere:
         location = f"location: http://127.0.0.1:{elsewhere.port}/v1/messages/batches"
         with (
             RawServer(always(status, b"", location)) as server,
-            face(config(server.port)) as client,
+            client_class(config(server.port)) as client,
             pytest.raises(exceptions.MalformedResponseError, match="redirect"),
         ):
             call(client)
         assert elsewhere.connections == []
 
 
-def test_results_are_never_read_from_where_a_batch_says(face: Any) -> None:
+def test_results_are_never_read_from_where_a_batch_says(client_class: Any) -> None:
     heard: list[str] = []
     with RawServer(always("200 OK", b"")) as elsewhere:
         batch = {**BATCH, "processing_status": "ended", "results_url": f"http://127.0.0.1:{elsewhere.port}/steal"}
@@ -196,7 +196,7 @@ def test_results_are_never_read_from_where_a_batch_says(face: Any) -> None:
                 heard.append(head.split("\r\n")[0])
                 connection.answer("200 OK", b"" if "/results" in head else json.dumps(batch).encode())
 
-        with RawServer(serve) as server, face(config(server.port)) as client:
+        with RawServer(serve) as server, client_class(config(server.port)) as client:
             assert client.retrieve_batch(BATCH_ID).results_url == batch["results_url"]
             with client.stream_results(BATCH_ID) as lines:
                 assert list(lines) == []
@@ -209,7 +209,7 @@ HOSTILE_IDS += ["a" * 200]
 
 
 @pytest.mark.parametrize("hostile", HOSTILE_IDS)
-def test_id_in_an_answer_that_would_lead_elsewhere_is_no_answer_of_the_api(face: Any, hostile: str) -> None:
+def test_id_in_an_answer_that_would_lead_elsewhere_is_no_answer_of_the_api(client_class: Any, hostile: str) -> None:
     batch = json.dumps({**BATCH, "id": hostile}).encode()
     page = json.dumps({"data": [{**BATCH, "id": hostile}], "has_more": False}).encode()
     for body, call in (
@@ -219,7 +219,7 @@ def test_id_in_an_answer_that_would_lead_elsewhere_is_no_answer_of_the_api(face:
     ):
         with (
             RawServer(always("200 OK", body)) as server,
-            face(config(server.port)) as client,
+            client_class(config(server.port)) as client,
             pytest.raises(exceptions.MalformedResponseError) as caught,
         ):
             call(client)
@@ -227,11 +227,11 @@ def test_id_in_an_answer_that_would_lead_elsewhere_is_no_answer_of_the_api(face:
 
 
 @pytest.mark.parametrize("hostile", [each for each in HOSTILE_IDS if each])
-def test_cursor_in_an_answer_that_would_lead_elsewhere_is_no_answer_of_the_api(face: Any, hostile: str) -> None:
+def test_cursor_in_an_answer_that_would_lead_elsewhere_is_no_answer_of_the_api(client_class: Any, hostile: str) -> None:
     page = json.dumps({"data": [BATCH], "has_more": True, "first_id": hostile, "last_id": hostile}).encode()
     with (
         RawServer(always("200 OK", page)) as server,
-        face(config(server.port)) as client,
+        client_class(config(server.port)) as client,
         pytest.raises(exceptions.MalformedResponseError),
     ):
         list(client.iter_batches())
@@ -258,14 +258,14 @@ def peak() -> Iterator[Callable[[], float]]:
 @pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "503 Unavailable"])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_packed_bomb_is_an_error_and_does_not_fill_the_memory(
-    face: Any, status: str, layers: int, peak: Callable[[], float]
+    client_class: Any, status: str, layers: int, peak: Callable[[], float]
 ) -> None:
     body, encoding = zeros(400), "gzip"
     for _ in range(layers - 1):
         body, encoding = gzip.compress(body), f"{encoding}, gzip"
     with (
         RawServer(always(status, body, f"content-encoding: {encoding}")) as server,
-        face(config(server.port)) as client,
+        client_class(config(server.port)) as client,
         pytest.raises(exceptions.APIError),
     ):
         client.retrieve_batch(BATCH_ID)
@@ -274,7 +274,7 @@ def test_packed_bomb_is_an_error_and_does_not_fill_the_memory(
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip", "x-gzip"])
-def test_only_what_was_asked_for_is_unpacked(face: Any, encoding: str) -> None:
+def test_only_what_was_asked_for_is_unpacked(client_class: Any, encoding: str) -> None:
     asked: list[str] = []
 
     def serve(connection: Connection) -> None:
@@ -284,14 +284,14 @@ def test_only_what_was_asked_for_is_unpacked(face: Any, encoding: str) -> None:
 
     with (
         RawServer(serve) as server,
-        face(config(server.port)) as client,
+        client_class(config(server.port)) as client,
         pytest.raises(exceptions.MalformedResponseError, match="which nobody asked for"),
     ):
         client.create_batch(BODY)
     assert "accept-encoding: gzip\r\n" in asked[0]
 
 
-def test_error_page_without_end_is_cut_off(face: Any, peak: Callable[[], float]) -> None:
+def test_error_page_without_end_is_cut_off(client_class: Any, peak: Callable[[], float]) -> None:
     def serve(connection: Connection) -> None:
         connection.request()
         connection.answer("500 Oh", b"", length=10**12)
@@ -300,7 +300,7 @@ def test_error_page_without_end_is_cut_off(face: Any, peak: Callable[[], float])
 
     with (
         RawServer(serve) as server,
-        face(config(server.port)) as client,
+        client_class(config(server.port)) as client,
         pytest.raises(exceptions.ServerError) as caught,
     ):
         client.retrieve_batch(BATCH_ID)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_claude_batch.api.address import check_base_url, host_of, is_loopback
+from airflow_claude_batch.api.base_url import check_base_url, host_of, is_loopback
 from airflow_claude_batch.exceptions import ConfigurationError
 
 
