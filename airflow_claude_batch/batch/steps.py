@@ -1,4 +1,8 @@
-"""What the author of a task decides, and how a step of the job answers."""
+"""Results of one ``advance()`` of a submission or a collection: wait, or done.
+
+``WaitStep`` says which message batches to wait for and until when. ``DoneStep`` carries the manifest and, if there is
+one, the failure. Neither does anything: the caller sleeps, defers or raises.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +21,36 @@ from airflow_claude_batch.exceptions import (
     ServerError,
 )
 
-#: A canceled batch ends once what was running has finished (seen: 1 to 25 s; nothing is promised).
+#: Time that canceled batches get to end after the timeout. A canceled batch ends once its running requests have
+#: finished: 1 to 25 s were observed, nothing is promised.
 CANCEL_GRACE_PERIOD = timedelta(minutes=10)
 
-#: Failures that say nothing about the submission: the API or the road to it is down for a while.
-OUTAGE_ERRORS = (APIConnectionError, MalformedResponseError, OverloadedError, RateLimitError, ResultsError, ServerError)
+#: Errors of an outage: the API, the network or the storage fails for a while. They prove nothing about the batches,
+#: so the task waits and tries again.
+OUTAGE_ERRORS = (
+    APIConnectionError,
+    MalformedResponseError,
+    OverloadedError,
+    RateLimitError,
+    ResultsError,
+    ServerError,
+)
+#: Pause before the next try after an outage.
 OUTAGE_RETRY_DELAY = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
 class WaitStep:
-    """Call ``advance`` again when all (or any) of these batches have ended, or at ``until``, whichever is first.
+    """Call ``advance()`` again when all (or any) of these batches have ended, or at ``until``, whichever is first.
 
-    ``open_batch_ids``: what runs meanwhile, waited for or not; to be canceled when the task is killed.
-    ``submitted_at``: when the oldest of these was made, if it is known.
+    Without batches it is a timer.
+
+    :param batch_ids: batches to wait for.
+    :param wait_for: ``all`` or ``any`` of them.
+    :param until: latest time of the next call.
+    :param reason: why to wait, for the log.
+    :param open_batch_ids: every batch that still runs, waited for or not. They are canceled when the task is killed.
+    :param submitted_at: creation time of the oldest open batch, None if unknown.
     """
 
     batch_ids: tuple[str, ...]
@@ -43,9 +63,11 @@ class WaitStep:
 
 @dataclass(frozen=True, slots=True)
 class DoneStep:
-    """The end for this attempt. Everything that was answered is landed, whatever ``failure`` says.
+    """This attempt has ended. Everything that was answered is landed, even if ``failure`` is set.
 
-    ``permanent``: the same input would fail in the same way, so that a retry is of no use.
+    :param manifest: summary of the submission.
+    :param failure: error that the task raises, None if it succeeds.
+    :param permanent: a retry with the same input would fail in the same way.
     """
 
     manifest: Manifest

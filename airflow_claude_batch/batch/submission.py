@@ -1,38 +1,35 @@
-"""A submission, carried on from where it stands: first run, retry, resume, clear, full queue, repair are one call.
+"""Run a submission: everything that one task instance sends, from its first create call to the landed rows.
 
-``advance()`` settles lost answers, collects what has ended, sends what may be sent, begins another round for what is
-worth it, and answers either *wait* or *done*. All that it must remember is in the ledger and the folder, so that any
-process may make the next call; ``ledger`` tells in which order things are written.
+First run, retry, resumption, clear, full queue and repair round are one call, ``Submission.advance()``. It resolves
+create calls without a response, collects what has ended, sends what may be sent, begins another round for what is worth
+it, and returns *wait* or *done*. Everything that it must remember is in the ledger and the folder. So any process may
+make the next call.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.cancel import cancel_batch
-from airflow_claude_batch.batch.failures import evaluate_outcome, lost_batch_error, refused_canary_error, timeout_error
-from airflow_claude_batch.batch.input.request_file import RequestFile
-from airflow_claude_batch.batch.land.download import download_results
-from airflow_claude_batch.batch.land.landing import Landing, writing_to
-from airflow_claude_batch.batch.land.manifest import (
-    MANIFEST_FILE,
-    Manifest,
-    counts_more_answers,
-    summarize,
-    write_manifest,
+from airflow_claude_batch.batch.failures import (
+    evaluate_outcome,
+    lost_batch_error,
+    refused_canary_error,
+    timeout_error,
 )
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.land.landing import Landing
+from airflow_claude_batch.batch.land.manifest import Manifest, write_manifest
 from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
 from airflow_claude_batch.batch.land.publish import publish_final
-from airflow_claude_batch.batch.land.rows import FINAL, RESULTS_FILE
+from airflow_claude_batch.batch.land.rows import FINAL
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
@@ -40,21 +37,13 @@ from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.recover.resolve import resolve_open_creates, unknown_create_error
+from airflow_claude_batch.batch.result_collector import ResultCollector, summarize_submission
 from airflow_claude_batch.batch.send.budget import EstimateClient
-from airflow_claude_batch.batch.send.create import next_slice, send_slice
-from airflow_claude_batch.batch.send.longer_answers import raise_token_limits
+from airflow_claude_batch.batch.send.round_sender import RoundSender
 from airflow_claude_batch.batch.send.rounds import Rounds
-from airflow_claude_batch.batch.steps import CANCEL_GRACE_PERIOD, OUTAGE_ERRORS, OUTAGE_RETRY_DELAY, DoneStep, WaitStep
-from airflow_claude_batch.exceptions import (
-    APIError,
-    APIStatusError,
-    BatchError,
-    NotFoundError,
-    OverloadedError,
-    RateLimitError,
-    ResultsError,
-    SubmissionError,
-)
+from airflow_claude_batch.batch.steps import OUTAGE_ERRORS, OUTAGE_RETRY_DELAY, DoneStep, WaitStep
+from airflow_claude_batch.batch.wait_planner import WaitPlanner
+from airflow_claude_batch.exceptions import BatchError, ResultsError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
@@ -64,9 +53,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class Submission:
-    """One attempt's hold on a submission.
+    """One attempt at a submission. Call ``advance()`` until it returns a ``DoneStep``.
 
-    ``advisor`` counts tokens and knows the models; without one, the table and the lengths decide.
+    Example::
+
+        record, requests = begin_attempt(store, folder, attempt, write_input, scratch, reuse_answers=True)
+        submission = Submission(client=client, record=record, folder=folder, requests=requests, ...)
+        while isinstance(step := submission.advance(), WaitStep):
+            wait_for_batches(client, step.batch_ids, wait_for=step.wait_for, until=step.until)
+        print(step.manifest.counts)
+
+    :param record: the submission's ledger, owned by this attempt.
+    :param folder: where the rows and the manifest are published.
+    :param requests: the input, in order.
+    :param clock: current time, aware.
+    :param sleep: pause between the tries of a download, in seconds.
+    :param estimate_client: counts tokens and lists models before sending. Without one, the price table and the lengths
+        of the texts decide.
     """
 
     client: ClaudeClient
@@ -79,15 +82,18 @@ class Submission:
     sleep: Callable[[float], None]
     estimate_client: EstimateClient | None = None
     observer: Observer = field(default_factory=NullObserver)
-    _landing: Landing = field(init=False)
-    _taken: dict[str, datetime | None] = field(default_factory=dict, init=False)
     _rounds: Rounds = field(init=False)
-    _has_lost_rows: bool = field(default=False, init=False)
+    _waits: WaitPlanner = field(init=False)
     _stopped: bool = field(default=False, init=False)
+    # These three live as long as one ``advance()``.
+    _landing: Landing = field(init=False)
+    _collector: ResultCollector = field(init=False)
+    _sender: RoundSender = field(init=False)
 
     def __post_init__(self) -> None:
-        # An earlier attempt that comes back must not put older rows over those of its successor.
+        # An earlier attempt that comes back must not replace the rows of its successor by older ones.
         self.folder = storage.GuardedFolder(self.folder, self.record.check_ownership)
+        self._waits = WaitPlanner(record=self.record, policy=self.policy, clock=self.clock)
         self._rounds = Rounds(
             record=self.record,
             requests=self.requests,
@@ -101,257 +107,141 @@ class Submission:
     def ledger(self) -> Ledger:
         return self.record.ledger
 
-    def advance(self) -> WaitStep | DoneStep:
-        """Do all that can be done now.
-
-        :raises SubmissionError: a person must decide, or somebody else has the submission.
-        :raises APIError: the API refuses; or it cannot be reached and nothing of ours is at stake yet.
-        """
-        slots = SubmissionMatcher(self.requests, OutputValidator.of(self.folder))
-        with Landing(slots, prices=self.prices) as self._landing:
-            self._taken.clear()  # what was taken and could not be landed is gone with the landing that held it
-            self._restore()
-            try:
-                step = self._step()
-            except OUTAGE_ERRORS as error:
-                step = self._sit_out(error)
-            if isinstance(step, DoneStep):
-                return step
-            try:
-                self._land()
-            except ResultsError as error:
-                step = self._sit_out(error)
-            until = min(step.until, self._limit)
-            made = [part.created_at for part in self.ledger.open_parts if part.created_at]
-            return dataclasses.replace(
-                step, until=until, open_batch_ids=self.open_batch_ids, submitted_at=min(made, default=None)
-            )
-
     @property
     def open_batch_ids(self) -> tuple[str, ...]:
         return self.ledger.open_batch_ids
 
+    def advance(self) -> WaitStep | DoneStep:
+        """Do everything that can be done now.
+
+        :raises SubmissionError: a person must decide, or another attempt owns the submission.
+        :raises BatchTimeoutError: the timeout has expired during an outage.
+        :raises InputError: the requests must not be sent, for example because of ``max_cost``.
+        :raises APIError: the API refuses, or cannot be reached and no batch of this submission exists.
+        """
+        matcher = SubmissionMatcher(self.requests, OutputValidator.of(self.folder))
+        with Landing(matcher, prices=self.prices) as landing:
+            self._use(landing)
+            self._collector.restore()
+            try:
+                step = self._next_step()
+            except OUTAGE_ERRORS as error:
+                step = self._wait_after_outage(error)
+            if isinstance(step, DoneStep):
+                return step
+            try:
+                self._collector.publish()  # what was downloaded before an outage
+            except ResultsError as error:
+                step = self._wait_after_outage(error)
+            return self._waits.within_deadline(step)
+
     def stop(self) -> None:
-        """Send nothing more: the task is being killed, from a signal's handler, in the middle of anything."""
+        """Send nothing more. Safe to call from a signal handler at any moment."""
         self._stopped = True
 
     def cancel(self) -> None:
-        """Ask the API to cancel what is open. What it refuses to cancel has ended."""
+        """Ask the API to cancel every open batch."""
         for batch_id in self.open_batch_ids:
             cancel_batch(self.client, batch_id)
 
     def mark_lost(self, batch_id: str, reason: str) -> None:
-        """Take note that a recorded batch cannot be found any more, although looked for again and again.
+        """Record that a batch of this submission is gone at the API. Its requests are sent again if the author agreed.
 
-        :raises SubmissionUnknownError: unless the author decided that its requests are to be sent again.
+        :param reason: how that was found out.
+        :raises SubmissionUnknownError: ``on_lost`` is ``stop``.
         """
         if batch_id not in self.open_batch_ids:
-            return  # an event of old times: what it speaks of was landed or given up since
+            return  # an old event: the batch was landed or dropped since
         if self.policy.on_lost == "stop":
             raise lost_batch_error(batch_id, reason)
-        log.warning("%s is lost (%s): its unanswered requests are sent again", batch_id, reason)
+        log.warning("Message batch %s is lost; its unanswered requests are sent again. %s", batch_id, reason)
         self.record.save(self.ledger.without_batch(batch_id))
 
-    # ------------------------------------------------------------------ the road
+    # ------------------------------------------------------------------ the steps of a round
 
-    def _step(self) -> WaitStep | DoneStep:
+    def _next_step(self) -> WaitStep | DoneStep:
+        """Take the steps of a round in order, round after round, until one must wait or everything is done."""
+        actions: tuple[Callable[[], WaitStep | DoneStep | None], ...] = (
+            self._resolve_open_creates,
+            self._drop_discarded_batches,
+            self._collector.collect,
+            self._finish_after_refused_canary,
+            self._finish_after_timeout,
+            self._sender.send_round,
+            self._wait_for_open_batches,
+            self._finish_unless_round_begins,
+        )
         while True:
-            if (wait := self._settle_intents()) is not None:
-                return wait
-            self._drop_unwanted()
-            self._collect()
-            if self.policy.canary and (refusal := refused_canary_error(self._landing)) is not None:
-                return self._end(refusal, permanent=True)
-            if self.clock() >= self._deadline and (self.ledger.timed_out or not self._is_complete()):
-                return self._run_out()
-            if (wait := self._send_all()) is not None:
-                return wait
-            if self.ledger.open_parts:
-                return self._wait_for("all", "in progress") if self.policy.wait_for_completion else self._hand_over()
-            if not self._rounds.begin_another(self._landing.statuses):
-                return self._end(None)
+            for action in actions:
+                if (step := action()) is not None:
+                    return step
 
-    def _settle_intents(self) -> WaitStep | None:
-        wait = resolve_open_creates(
+    def _resolve_open_creates(self) -> WaitStep | None:
+        """Find out what happened to create calls without a response, before anything else is sent."""
+        create = resolve_open_creates(
             self.record,
             self.client,
             self.policy,
             clock=self.clock,
-            deadline=self._deadline,
+            deadline=self._waits.timeout_at,
             observer=self.observer,
         )
-        if wait is None:
+        if create is None:
             return None
-        if self.clock() >= self._deadline + CANCEL_GRACE_PERIOD:
+        if self._waits.is_final_deadline_over:
             raise unknown_create_error(self.ledger.intents[0])
-        return WaitStep(wait.batch_ids, "any", wait.until, "looking for a create whose answer was lost")
+        return self._waits.for_lost_create(create)
 
-    def _drop_unwanted(self) -> None:
-        """Batches of a submission that was replaced as a whole: stop them, expect nothing."""
+    def _drop_discarded_batches(self) -> None:
+        """Cancel batches of an input that was replaced as a whole. Their answers are not used."""
         for part in self.ledger.open_parts:
             if part.answers == AnswerUse.DISCARD and part.batch_id:
                 cancel_batch(self.client, part.batch_id)
                 self.record.save(self.ledger.without_batch(part.batch_id))
 
-    def _collect(self) -> None:
-        for batch_id in self.ledger.open_batch_ids:
-            if batch_id in self._taken:
-                continue
-            try:
-                batch = self.client.retrieve_batch(batch_id)
-            except NotFoundError as error:
-                # One 404 may be a blip; whether it lasts is for the wait to find out (``give_up_on``).
-                log.warning("%s was not found just now: %s", batch_id, error)
-                continue
-            if batch.ended:
-                self._take(batch)
-        self._collect_again()
-        self._land()
-
-    def _collect_again(self) -> None:
-        """Before anything is sent again, read landed batches of which rows are gone.
-
-        Their requests were answered in later ones; or somebody put older rows over theirs: then they are paid for.
-        """
-        if all(status in FINAL for status in self._landing.statuses):
-            return
-        read = self._taken.keys() if self._has_lost_rows else self._landing.batch_ids
-        self._has_lost_rows = False
-        for batch_id in self.ledger.landed_batch_ids - read:
-            try:
-                download_results(self.client, self.client.retrieve_batch(batch_id), self._landing, sleep=self.sleep)
-            except NotFoundError as error:
-                log.info("%s, of which no landed row is left, is gone at the API: %s", batch_id, error)
-                self._landing.batch_ids.add(batch_id)
-            else:
-                self._taken[batch_id] = None
-
-    def _take(self, batch: MessageBatch) -> None:
-        try:
-            download_results(self.client, batch, self._landing, sleep=self.sleep)
-        except NotFoundError as error:
-            self.mark_lost(batch.id, f"it has ended, but its results are gone: {error}")
-        else:
-            self._taken[batch.id] = batch.ended_at
-
-    def _send_all(self) -> WaitStep | None:
-        """Send until nothing is left to send, or the API takes no more."""
-        if any(part.answers == AnswerUse.PREVIOUS_INPUT for part in self.ledger.open_parts):
-            return self._wait_for("all", "batches of the earlier input may answer requests of this one")
-        one_first = (self.policy.canary or self.policy.warm_cache) and not self._has_final_rows
-        if one_first and self.ledger.open_parts:
-            return self._wait_for("all", "one request goes first")
-        policy = dataclasses.replace(self.policy, max_requests=1) if one_first else self.policy
-        if self.policy.repair_invalid and self.ledger.round:
-            raise_token_limits(self._landing, self.requests, self.prices)
-        while (piece := next_slice(self.ledger, self.requests, self._landing.statuses, policy)) is not None:
-            if not self._rounds.may_send(self._landing):
-                return None
-            if self._stopped:
-                raise SubmissionError("The task was killed: nothing more is sent. Its next try goes on from here.")
-            try:
-                send_slice(piece, self.record, self.requests, self.client, clock=self.clock)
-                self.observer.batch_created(self._rounds.models.count(piece.indices, self.requests.model))
-            except (RateLimitError, OverloadedError) as error:
-                return self._wait_for_room(error)
-            except APIError as error:
-                if not error.may_have_been_accepted:
-                    raise
-                log.warning("The answer to a create was lost (%s); looking for its batch before sending again", error)
-                if (wait := self._settle_intents()) is not None:
-                    return wait
-            if one_first:
-                return self._wait_for("all", "one request goes first")
+    def _finish_after_refused_canary(self) -> DoneStep | None:
+        if self.policy.canary and (error := refused_canary_error(self._landing)) is not None:
+            return self._finish(error, permanent=True)
         return None
 
-    @property
-    def _has_final_rows(self) -> bool:
-        return any(status in FINAL for status in self._landing.statuses)
-
-    # ------------------------------------------------------------------ waiting
-
-    @property
-    def _deadline(self) -> datetime:
-        return self.ledger.attempt_began_at + self.policy.timeout
-
-    @property
-    def _limit(self) -> datetime:
-        """No wait passes the next deadline."""
-        return self._deadline if self.clock() < self._deadline else self._deadline + CANCEL_GRACE_PERIOD
-
-    def _wait_for(self, which: Literal["all", "any"], reason: str) -> WaitStep:
-        return WaitStep(self.ledger.open_batch_ids, which, self._limit, reason)
-
-    def _wait_for_room(self, error: APIStatusError) -> WaitStep:
-        """The rest is sent when one of ours has ended; if none is open, others fill the queue."""
-        log.info("The API takes no more requests now; the rest is sent later. %s", error)
-        if self.ledger.open_parts:
-            return self._wait_for("any", "the API's queue is full")
-        pause = timedelta(seconds=error.retry_after or 0)
-        return WaitStep((), "any", self.clock() + max(pause, OUTAGE_RETRY_DELAY), "the API's queue is full")
-
-    def _sit_out(self, error: Exception) -> WaitStep:
-        """An outage is not an answer. With nothing of ours at stake, the task's own retries decide."""
-        if not (self.ledger.parts or isinstance(error, ResultsError)):
-            raise error
-        if self.clock() >= self._deadline + CANCEL_GRACE_PERIOD:
-            raise timeout_error(self.ledger, self.policy) from error
-        log.warning("Could not go on just now, trying again in %s: %s", OUTAGE_RETRY_DELAY, error)
-        return WaitStep((), "any", self.clock() + OUTAGE_RETRY_DELAY, "the API cannot be reached")
-
-    def _run_out(self) -> WaitStep | DoneStep:
-        """The time is over: cancel what is open if so asked, and land what was answered before."""
+    def _finish_after_timeout(self) -> WaitStep | DoneStep | None:
+        """After the timeout, cancel what is open if the author wants that, and land what was answered."""
+        if not self._waits.is_timed_out:
+            return None
+        has_work = bool(self.ledger.open_parts) or self._sender.has_unsent_requests
+        if not (self.ledger.timed_out or has_work):
+            return None
         if self.policy.on_timeout == "cancel" and self.ledger.open_parts:
-            if not self.ledger.timed_out:
-                log.warning("The timeout of %s is over: canceling the open batches", self.policy.timeout)
-                self.record.save(msgspec.structs.replace(self.ledger, timed_out=True))
-                self.cancel()
-            if self.clock() < self._deadline + CANCEL_GRACE_PERIOD:
-                return self._wait_for("all", "canceling after the timeout")
+            self._cancel_after_timeout()
+            if not self._waits.is_final_deadline_over:
+                return self._waits.for_open_batches("all", "batches that were canceled after the timeout are ending")
         answered = all(status in FINAL for status in self._landing.statuses)
-        return self._end(None if answered else timeout_error(self.ledger, self.policy))
+        return self._finish(None if answered else timeout_error(self.ledger, self.policy))
 
-    def _is_complete(self) -> bool:
-        """Nothing is open, and nothing is left to send in this round."""
-        left = next_slice(self.ledger, self.requests, self._landing.statuses, self.policy)
-        return not self.ledger.open_parts and left is None
-
-    # ------------------------------------------------------------------ landing
-
-    def _restore(self) -> None:
-        """Know what was landed before, by this task or by the sensor."""
-        if (file := self.folder.open(RESULTS_FILE)) is not None:
-            with file:
-                self._landing.restore(file)
-            self._has_lost_rows = counts_more_answers(self.folder, self._landing.counts())
-
-    def _land(self) -> None:
-        """Publish what was taken. Only then are its parts landed."""
-        if not self._taken:
+    def _cancel_after_timeout(self) -> None:
+        if self.ledger.timed_out:
             return
-        self._landing.publish(self.folder, missing=None)
-        last = max((at for at in self._taken.values() if at is not None), default=None)
-        landed = self.ledger.with_landed(self._taken, last)
-        self._tell_queued()
-        with writing_to(self.folder, MANIFEST_FILE):
-            write_manifest(self.folder, self._manifest(landed, "in_progress"))
-        self.record.save(landed)
-        self._taken.clear()
+        log.warning("The timeout of %s has expired; the open message batches are canceled.", self.policy.timeout)
+        self.record.save(msgspec.structs.replace(self.ledger, timed_out=True))
+        self.cancel()
 
-    def _tell_queued(self) -> None:
-        for part in self.ledger.open_parts:
-            ended_at = self._taken.get(part.batch_id or "")
-            if ended_at and part.created_at:
-                self.observer.batch_ended(ended_at - part.created_at)
-
-    def _hand_over(self) -> DoneStep:
-        """Two-task form: everything is sent, and waiting is the sensor's job."""
-        manifest = self._manifest(self.ledger, "in_progress")
+    def _wait_for_open_batches(self) -> WaitStep | DoneStep | None:
+        """Wait for what was sent, or leave that to the sensor."""
+        if not self.ledger.open_parts:
+            return None
+        if self.policy.wait_for_completion:
+            return self._waits.for_open_batches("all", "message batches are in progress")
+        manifest = self._summarize("in_progress")
         write_manifest(self.folder, manifest)
         return DoneStep(manifest)
 
-    def _end(self, failure: BatchError | None, *, permanent: bool = False) -> DoneStep:
-        """Give every request its last word and judge; with batches still open, land only what is there."""
+    def _finish_unless_round_begins(self) -> DoneStep | None:
+        return None if self._rounds.begin_repair_round(self._landing.statuses) else self._finish(None)
+
+    # ------------------------------------------------------------------ the end, and outages
+
+    def _finish(self, failure: BatchError | None, *, permanent: bool = False) -> DoneStep:
+        """Publish the rows and evaluate them. While batches are open, only requests with an outcome get a row."""
         complete = not self.ledger.open_parts
         self.record.save(self.ledger.archive_landed())
         manifest = publish_final(
@@ -360,22 +250,53 @@ class Submission:
             self.policy,
             self.client,
             complete=complete,
-            summarize=lambda path: self._manifest(self.ledger, "ended" if complete else "in_progress", path),
+            summarize=lambda path: self._summarize("ended" if complete else "in_progress", path),
         )
-        verdict, beyond_repair = evaluate_outcome(
+        if failure is not None:
+            return DoneStep(manifest, failure, permanent=permanent)
+        error, is_permanent = evaluate_outcome(
             self._landing, self.policy, manifest, unrepaired=self._rounds.skipped_because
         )
-        return DoneStep(manifest, failure or verdict, permanent=permanent or (failure is None and beyond_repair))
+        return DoneStep(manifest, error, permanent=is_permanent)
 
-    def _manifest(self, ledger: Ledger, status: str, results_path: str | None = None) -> Manifest:
-        return summarize(
-            self._landing,
-            submission_id=ledger.submission_id,
-            status=status,
-            batch_ids=ledger.batch_ids,
-            landed=ledger.closed_batch_ids,
-            results_path=results_path or self.folder.uri(RESULTS_FILE),
-            created_at=ledger.created_at,
-            ended_at=ledger.ended_at,
-            estimate=ledger.estimate,
+    def _summarize(self, status: str, results_path: str | None = None) -> Manifest:
+        return summarize_submission(self.ledger, self._landing, self.folder, status, results_path)
+
+    def _wait_after_outage(self, error: Exception) -> WaitStep:
+        """Wait and try again: an outage proves nothing. Without batches of ours, the task's own retries decide.
+
+        :raises BatchTimeoutError: the final deadline is over.
+        """
+        if not (self.ledger.parts or isinstance(error, ResultsError)):
+            raise error
+        if self._waits.is_final_deadline_over:
+            raise timeout_error(self.ledger, self.policy) from error
+        log.warning("An outage stops the submission for now; it continues in %s. %s", OUTAGE_RETRY_DELAY, error)
+        return self._waits.for_outage()
+
+    def _use(self, landing: Landing) -> None:
+        """Build what collects into this landing and what sends according to it."""
+        self._landing = landing
+        self._collector = ResultCollector(
+            client=self.client,
+            record=self.record,
+            folder=self.folder,
+            landing=landing,
+            observer=self.observer,
+            sleep=self.sleep,
+            mark_lost=self.mark_lost,
+        )
+        self._sender = RoundSender(
+            client=self.client,
+            record=self.record,
+            requests=self.requests,
+            landing=landing,
+            policy=self.policy,
+            prices=self.prices,
+            rounds=self._rounds,
+            waits=self._waits,
+            observer=self.observer,
+            clock=self.clock,
+            is_stopped=lambda: self._stopped,
+            resolve_open_creates=self._resolve_open_creates,
         )

@@ -62,7 +62,7 @@ class Rounds:
             return False
         return True
 
-    def begin_another(self, statuses: Sequence[int]) -> bool:
+    def begin_repair_round(self, statuses: Sequence[int]) -> bool:
         """Begin a repair round if one is left and there is something to mend."""
         ledger, eligible = self.record.ledger, repairable_statuses(self.policy)
         again = sum(status in eligible for status in statuses)

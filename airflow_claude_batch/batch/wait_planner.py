@@ -1,0 +1,87 @@
+"""Decide how long a submission waits, and for which message batches. No I/O but reading the clock."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.ledger.record import LedgerRecord
+from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.recover.resolve import OpenCreate
+from airflow_claude_batch.batch.steps import CANCEL_GRACE_PERIOD, OUTAGE_RETRY_DELAY, WaitStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitPlanner:
+    """Deadlines of an attempt, and the wait steps that respect them.
+
+    An attempt has two deadlines. At ``timeout_at`` the author's timeout expires: open batches are canceled or left, as
+    ``on_timeout`` says. At ``final_deadline`` the grace period of canceled batches is over too, and the task fails.
+    """
+
+    record: LedgerRecord
+    policy: Policy
+    clock: Callable[[], datetime]
+
+    @property
+    def timeout_at(self) -> datetime:
+        return self._ledger.attempt_began_at + self.policy.timeout
+
+    @property
+    def final_deadline(self) -> datetime:
+        return self.timeout_at + CANCEL_GRACE_PERIOD
+
+    @property
+    def next_deadline(self) -> datetime:
+        return self.final_deadline if self.is_timed_out else self.timeout_at
+
+    @property
+    def is_timed_out(self) -> bool:
+        return self.clock() >= self.timeout_at
+
+    @property
+    def is_final_deadline_over(self) -> bool:
+        return self.clock() >= self.final_deadline
+
+    def for_open_batches(self, wait_for: Literal["all", "any"], reason: str) -> WaitStep:
+        """Wait for all (or any) of the open batches."""
+        return WaitStep(self._ledger.open_batch_ids, wait_for, self.next_deadline, reason)
+
+    def for_lost_create(self, create: OpenCreate) -> WaitStep:
+        """Wait until a batch that may be ours has ended, or until the next search."""
+        return WaitStep(create.batch_ids, "any", create.until, "searching for the batch of a create call without reply")
+
+    def for_queue_space(self, retry_after: float | None) -> WaitStep:
+        """Wait until the API's queue may accept more requests.
+
+        One of our batches has to end first. Without any, other users fill the queue, and only time helps.
+
+        :param retry_after: seconds that the API asked to wait, None if it did not say.
+        """
+        reason = "the API's queue is full"
+        if self._ledger.open_parts:
+            return self.for_open_batches("any", reason)
+        pause = max(timedelta(seconds=retry_after or 0), OUTAGE_RETRY_DELAY)
+        return WaitStep((), "any", self.clock() + pause, reason)
+
+    def for_outage(self) -> WaitStep:
+        """Wait a minute for the API, the network or the storage to come back."""
+        return WaitStep((), "any", self.clock() + OUTAGE_RETRY_DELAY, "the API or the storage cannot be reached")
+
+    def within_deadline(self, step: WaitStep) -> WaitStep:
+        """Bound a wait by the next deadline, and add what the caller must know about the open batches."""
+        created = [part.created_at for part in self._ledger.open_parts if part.created_at]
+        return dataclasses.replace(
+            step,
+            until=min(step.until, self.next_deadline),
+            open_batch_ids=self._ledger.open_batch_ids,
+            submitted_at=min(created, default=None),
+        )
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self.record.ledger
