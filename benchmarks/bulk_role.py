@@ -97,7 +97,8 @@ def copy(url: str, folder: str, batch_id: str) -> Steps:
 def ours_submitting(url: str, folder: str, messages: str) -> Steps:
     """Submit a file of messages as the operator does, up to the answer to the create call."""
     from airflow_claude_batch._airflow.read_messages import write_input
-    from airflow_claude_batch.batch.input.request_file import CreateBody, RequestFile
+    from airflow_claude_batch.batch.input.create_body import CreateBody
+    from airflow_claude_batch.batch.input.request_file import RequestFile
     from airflow_claude_batch.batch.money.pricing import PriceTable
     from airflow_claude_batch.batch.send.budget import estimate_requests
     from airflow_claude_batch.batch.storage import BUFFER_BYTES

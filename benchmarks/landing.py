@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_claude_batch.batch.input.elements import Request
-from airflow_claude_batch.batch.input.request_file import RequestFile, write_requests
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.input.request_writer import write_requests
 from benchmarks.bulk import Cost, LoopbackAPI, middle, run, serving
 from benchmarks.figures import COMMON_AI, SDK, Figure, ParsedResult, Scope
 from benchmarks.peers import install_peers

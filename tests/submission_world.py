@@ -14,7 +14,7 @@ from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch.input.elements import Defaults, read_request
 from airflow_claude_batch.batch.input.output_schema import OutputSchema
-from airflow_claude_batch.batch.input.request_file import write_requests
+from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy

@@ -14,10 +14,10 @@ from airflow_claude_batch._airflow.compat import ObjectStoragePath
 from airflow_claude_batch._airflow.rendering import unwrap
 from airflow_claude_batch._airflow.results_folder import object_path
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.input.checks import Preflight
+from airflow_claude_batch.batch.input.checks import RequestChecker
 from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
 from airflow_claude_batch.batch.input.output_schema import OutputSchema, read_schema
-from airflow_claude_batch.batch.input.request_file import write_requests
+from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.exceptions import InputError, InvalidMessageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def output_schema(task: SendMessageBatchOperator) -> OutputSchema | None:
 
 def _requests(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceTable) -> Iterator[Request]:
     config = hook.get_config()
-    preflight = Preflight(prices, api_version=config.api_version, betas=config.betas)
+    checker = RequestChecker(prices, api_version=config.api_version, betas=config.betas)
     defaults = Defaults(
         model=task.model or hook.get_default_model(),
         max_tokens=_whole_number(task.max_tokens),
@@ -56,7 +56,7 @@ def _requests(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceTab
     for index, element in enumerate(source):
         try:
             request = read_request(element, index, defaults)
-            preflight.check(request)
+            checker.check(request)
         except InvalidMessageError as error:
             if isinstance(source, _Lines):  # blank lines count there, and not as elements
                 raise InvalidMessageError(f"line {source.number} of {source.uri}: {error}") from error

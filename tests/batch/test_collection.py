@@ -17,8 +17,10 @@ from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.collection import Collection
+from airflow_claude_batch.batch.input.create_body import CreateBody
 from airflow_claude_batch.batch.input.elements import Defaults, read_request
-from airflow_claude_batch.batch.input.request_file import CreateBody, RequestFile, write_requests
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.land.download import TRIES
 from airflow_claude_batch.batch.land.manifest import Manifest, load_manifest, write_manifest
 from airflow_claude_batch.batch.money.pricing import PriceTable

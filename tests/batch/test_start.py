@@ -15,7 +15,8 @@ from submission_world import World
 
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.elements import Request
-from airflow_claude_batch.batch.input.request_file import RequestFile, write_requests
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.land.manifest import Manifest, write_manifest
 from airflow_claude_batch.batch.ledger.ledger import Part
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, load_ledger, save_ledger

@@ -27,7 +27,7 @@ from airflow_claude_batch._airflow.on_kill import RunningWork
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch.input.elements import Request
-from airflow_claude_batch.batch.input.request_file import write_requests
+from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy

@@ -18,9 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch._airflow.read_messages import elements as read_elements
-from airflow_claude_batch.batch.input.checks import Preflight
+from airflow_claude_batch.batch.input.checks import RequestChecker
+from airflow_claude_batch.batch.input.create_body import CreateBody
 from airflow_claude_batch.batch.input.elements import Defaults, read_request
-from airflow_claude_batch.batch.input.request_file import CreateBody, RequestFile, write_requests
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.exceptions import InputError, InvalidMessageError
 
@@ -86,12 +88,12 @@ def write(given_elements: list[Any], how: Defaults, api_version: str = "2026-10-
     """What the operator does with its messages before anything is sent: the body of the create call."""
     given_elements = real(given_elements)
     how = replace(how, max_tokens=real(how.max_tokens), system=real(how.system), params=real(how.params))
-    preflight = Preflight(PRICES, api_version=api_version, betas=())
+    checker = RequestChecker(PRICES, api_version=api_version, betas=())
 
     def requests() -> Any:
         for index, element in enumerate(given_elements):
             request = read_request(element, index, how)
-            preflight.check(request)
+            checker.check(request)
             yield request
 
     with tempfile.NamedTemporaryFile() as file:

@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.input.create_body import CreateBody
 from airflow_claude_batch.batch.input.custom_id import content_hash
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.output_schema import SCHEMA_FILE, read_schema, write_schema
-from airflow_claude_batch.batch.input.request_file import CreateBody, RequestFile, write_requests
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, load_manifest, read_manifest
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Part

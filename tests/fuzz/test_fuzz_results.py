@@ -22,7 +22,8 @@ from airflow_claude_batch.api.wire import MessageBatch, decode
 from airflow_claude_batch.batch.failures import evaluate_outcome
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.output_schema import read_schema
-from airflow_claude_batch.batch.input.request_file import RequestFile, write_requests
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.land.download import download_results
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest

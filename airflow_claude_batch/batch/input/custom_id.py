@@ -1,37 +1,44 @@
-"""custom_ids that say which request of which part they name: ``<token>-<index>-<content hash>``."""
+"""custom_ids of our requests: ``<token>-<index>-<content hash>``.
+
+A result line names its custom_id only. The token tells which create call made the request, the index which request
+of the submission it was, and the hash whether that request still has the same content.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from typing import Final
 
 import msgspec
 
-#: Of 16 bytes, in the alphabet that custom_ids allow.
-HASH_CHARACTERS = 22
-
-
-def content_hash(params: bytes) -> bytes:
-    """What makes two requests the same: 22 ASCII characters over the params as sent, as custom_ids carry them."""
-    return base64.urlsafe_b64encode(hashlib.blake2b(params, digest_size=16).digest()).rstrip(b"=")
-
-
-TOKEN_CHARACTERS = 12
-
-
-_INDEX_CHARACTERS = 10
+#: Length of the token of a part, hexadecimal digits.
+TOKEN_CHARACTERS: Final = 12
+#: Length of a content hash: 16 bytes in URL-safe base64 without padding, all of it allowed in custom_ids.
+HASH_CHARACTERS: Final = 22
+_INDEX_CHARACTERS: Final = 10
 
 
 class CustomId(msgspec.Struct, frozen=True, gc=False):
-    """A custom_id of ours, taken apart."""
+    """The fields of one of our custom_ids."""
 
     token: str
     index: int
     hash: bytes
 
 
+def content_hash(params: bytes) -> bytes:
+    """Hash the params as they are sent, to 22 ASCII characters. Requests with the same hash are the same request."""
+    return base64.urlsafe_b64encode(hashlib.blake2b(params, digest_size=16).digest()).rstrip(b"=")
+
+
+def make_custom_id(token: str, index: int, hash_: bytes) -> str:
+    """Name a request of the part with this token."""
+    return f"{token}-{index}-{hash_.decode()}"
+
+
 def parse_custom_id(custom_id: str) -> CustomId | None:
-    """None when the custom_id is not of our making."""
+    """Take a custom_id apart. Return None for one that this package has not made."""
     if not custom_id.isascii() or len(parts := custom_id.split("-", 2)) != 3:
         return None
     token, index, hash_ = parts

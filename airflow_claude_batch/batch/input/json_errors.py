@@ -1,70 +1,72 @@
-"""Why a value cannot be written as JSON: where in it the trouble is, and what to do. Texts are never quoted."""
+"""Explains why ``json`` refused a value: the place inside the value, the problem and the remedy. Quotes no text."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-_REMEDY = "Use strings, finite numbers, booleans, None, and lists and mappings of them"
+from airflow_claude_batch.batch.input.element_errors import short_repr
 
-
-def shown(value: Any, length: int = 80) -> str:
-    """A value for messages to people, cut short. Some values have no ``repr``: huge numbers, lists nested deeply."""
-    try:
-        return f"{value!r:.{length}}"
-    except Exception:  # a repr may raise anything
-        return f"a {type(value).__name__} that cannot be shown"
+_JSON_TYPES: Final = "Use strings, finite numbers, booleans, None, and lists and mappings of them."
+_CLEAN_TEXT: Final = "Clean the text with .encode(errors='replace').decode()."
 
 
-def explain(value: Any, where: str, error: Exception) -> str:
-    """Say what is wrong with a value that ``json`` refused with this error, by its path from ``where``."""
-    return next(_faults(value, where), None) or f"{error}. {_REMEDY}."
+class JsonError(NamedTuple):
+    """The problem, with its place, and what to do about it."""
+
+    problem: str
+    remedy: str
 
 
-def _faults(value: Any, where: str) -> Iterator[str]:
-    """Walk without recursion: what is nested too deeply for ``json`` is for us, too."""
-    pending, seen = [(where, value)], {id(value)}
+def explain(value: Any, name: str, error: Exception) -> JsonError:
+    """Find what ``json`` refused in ``value``. Places are paths that begin with ``name``."""
+    return next(_find(value, name), None) or JsonError(f"{name} cannot be written as JSON: {error}.", _JSON_TYPES)
+
+
+def _find(value: Any, name: str) -> Iterator[JsonError]:
+    """Walk without recursion: a value that is nested too deeply for ``json`` is too deep for recursion here."""
+    pending, seen = [(name, value)], {id(value)}
     while pending:
-        place, item = pending.pop()
-        if fault := _fault(item):
-            yield f"{place} {fault}."
-        for inner in reversed(list(_inside(place, item))):
+        path, item = pending.pop()
+        if found := _check(item):
+            yield JsonError(f"{path} {found.problem}", found.remedy)
+        for inner in reversed(list(_children(path, item))):
             if id(inner[1]) not in seen or not isinstance(inner[1], dict | list | tuple):
                 seen.add(id(inner[1]))
                 pending.append(inner)
 
 
-def _fault(item: Any) -> str | None:
+def _check(item: Any) -> JsonError | None:
     if isinstance(item, dict):
-        return next(filter(None, map(_key_fault, item)), None)
+        return next(filter(None, map(_check_key, item)), None)
     if isinstance(item, str):
-        return _text_fault(item)
+        return _check_text(item)
     if isinstance(item, float):
-        return None if math.isfinite(item) else f"is {item}. {_REMEDY}"
-    return None if isinstance(item, int | list | tuple | None) else f"is a {type(item).__name__}. {_REMEDY}"
+        return None if math.isfinite(item) else JsonError(f"is {item}, which is not JSON.", _JSON_TYPES)
+    if isinstance(item, int | list | tuple | None):
+        return None
+    return JsonError(f"is of type {type(item).__name__}, which is not JSON.", _JSON_TYPES)
 
 
-def _key_fault(key: Any) -> str | None:
-    fault = _fault(key) if isinstance(key, str | float) else None
-    if fault or not isinstance(key, str | int | float | None):
-        return f"has the key {shown(key, 40)}, which JSON cannot have"
+def _check_key(key: Any) -> JsonError | None:
+    if isinstance(key, str | float) and _check(key) is not None:
+        return JsonError(f"has the key {short_repr(key, 40)}, which is not JSON.", _JSON_TYPES)
+    if not isinstance(key, str | int | float | None):
+        return JsonError(f"has the key {short_repr(key, 40)}, which is not JSON.", "Use strings as keys.")
     return None
 
 
-def _text_fault(text: str) -> str | None:
+def _check_text(text: str) -> JsonError | None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        return (
-            f"has a lone surrogate at position {error.start}, which UTF-8 cannot have. Clean it with "
-            ".encode(errors='replace').decode()"
-        )
+        return JsonError(f"has a lone surrogate at position {error.start}, which is not UTF-8.", _CLEAN_TEXT)
     return None
 
 
-def _inside(place: str, item: Any) -> Iterator[tuple[str, Any]]:
+def _children(path: str, item: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(item, dict):
-        yield from ((f"{place}.{key}", inner) for key, inner in item.items())
+        yield from ((f"{path}.{key}", inner) for key, inner in item.items())
     elif isinstance(item, list | tuple):
-        yield from ((f"{place}[{index}]", inner) for index, inner in enumerate(item))
+        yield from ((f"{path}[{index}]", inner) for index, inner in enumerate(item))

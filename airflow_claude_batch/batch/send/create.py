@@ -8,7 +8,8 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from airflow_claude_batch.batch.input.request_file import CreateBody, RequestFile
+from airflow_claude_batch.batch.input.create_body import CreateBody
+from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.rows import FINAL, Status
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger, Part, new_token
 from airflow_claude_batch.batch.ledger.record import LedgerRecord

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch.api import limits
-from airflow_claude_batch.batch.input.elements import Defaults, Request, check_params, encode_params, read_request
+from airflow_claude_batch.batch.input.checks import check_params
+from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
+from airflow_claude_batch.batch.input.request_writer import encode_params
 from airflow_claude_batch.exceptions import InvalidMessageError
 
 DEFAULTS = Defaults(model="claude-haiku-5-5", max_tokens=100)
@@ -95,35 +97,37 @@ def test_api_shape_passes_through_and_gets_only_what_every_request_needs() -> No
 @pytest.mark.parametrize(
     ("element", "says"),
     [
-        pytest.param(7, ["messages[3] is a int", "a prompt (string)"], id="number"),
-        pytest.param(None, ["messages[3] is a NoneType"], id="None"),
-        pytest.param(b"hi", ["messages[3] is a bytes"], id="bytes"),
-        pytest.param({}, ["messages[3] must have one of 'prompt' and 'messages'"], id="empty mapping"),
-        pytest.param({"key": "a"}, ["messages[3] (key 'a')", "'prompt' and 'messages'"], id="key alone"),
-        pytest.param({"prompt": "a", "messages": [USER]}, ["one of 'prompt' and 'messages'"], id="both"),
+        pytest.param(7, ["messages[3]: an element must be", "not int.", "a prompt (string)"], id="number"),
+        pytest.param(None, ["messages[3]: an element must be", "not NoneType."], id="None"),
+        pytest.param(b"hi", ["messages[3]: an element must be", "not bytes."], id="bytes"),
+        pytest.param({}, ["messages[3]: neither 'prompt' nor 'messages' is given."], id="empty mapping"),
+        pytest.param({"key": "a"}, ["messages[3] (key 'a'): neither 'prompt' nor 'messages'"], id="key alone"),
+        pytest.param({"prompt": "a", "messages": [USER]}, ["both 'prompt' and 'messages' are given."], id="both"),
         pytest.param({"prompt": "a", "temprature": 1}, ["unknown field 'temprature'", "'params'"], id="unknown field"),
         pytest.param({"prompt": "a", "params": "x"}, ["'params' must be a mapping, not str"], id="params of text"),
-        pytest.param({"prompt": 7}, ["the prompt must be a string or a list", "not int"], id="prompt of a number"),
+        pytest.param({"prompt": 7}, ["'prompt' must be a string or a list", "not int"], id="prompt of a number"),
         pytest.param({"custom_id": "a", "params": []}, ["(key 'a')", "'params' must be a mapping"], id="API params"),
         pytest.param(
             {"custom_id": "a", "params": {}, "key": "b"}, ["unknown field 'key'", "'custom_id'"], id="API shape and key"
         ),
         pytest.param(
             {"key": "a", "role": "user", "content": "hi"},
-            ["messages[3] (key 'a')", "'role' and 'key'", "'messages': [{'role'"],
+            ["messages[3] (key 'a')", "'key' cannot stand beside 'role'", "'messages': [{'role'"],
             id="message and key",
         ),
-        pytest.param({**USER, "max_tokens": 5}, ["'role' and 'max_tokens'"], id="message and override"),
+        pytest.param({**USER, "max_tokens": 5}, ["'max_tokens' cannot stand beside 'role'"], id="message and override"),
         pytest.param("", ["messages[3].messages[0]", "text is empty"], id="empty prompt"),
         pytest.param(" \n\t", ["text is empty"], id="blank prompt"),
-        pytest.param([], ["messages[3] has no messages"], id="empty conversation"),
-        pytest.param([USER, "hi"], ["messages[3].messages[1] must be a mapping", "not str"], id="text in conversation"),
+        pytest.param([], ["messages[3]: 'messages' is empty."], id="empty conversation"),
+        pytest.param(
+            [USER, "hi"], ["messages[3].messages[1]: a message must be a mapping", "not str"], id="text in conversation"
+        ),
         pytest.param([{"role": "usr", "content": "a"}], ["'role' must be one of user, assistant", "'usr'"], id="role"),
         pytest.param([{"role": "user"}], ["'content' must be a string or a list", "NoneType"], id="no content"),
         pytest.param([{"role": "user", "content": []}], ["'content' has no blocks"], id="no blocks"),
         pytest.param(
             [{"role": "user", "content": [{"type": "text", "text": "a"}, "b"]}],
-            ["messages[3].messages[0].content[1] is not a content block"],
+            ["messages[3].messages[0].content[1]: a content block must be a mapping"],
             id="block of text",
         ),
         pytest.param([{"role": "user", "content": [{"text": "a"}]}], ["content[0]", "'type'"], id="block without type"),
@@ -136,10 +140,14 @@ def test_api_shape_passes_through_and_gets_only_what_every_request_needs() -> No
         pytest.param({"prompt": "a", "max_tokens": "9"}, ["whole number, not '9'"], id="max_tokens text"),
         pytest.param({"prompt": "a", "max_tokens": 1.5}, ["whole number, not 1.5"], id="max_tokens float"),
         pytest.param({"prompt": "a", "max_tokens": None}, ["whole number, not None"], id="max_tokens None"),
-        pytest.param({"prompt": "a", "model": ""}, ["'model' must be a model id"], id="no model"),
-        pytest.param({"prompt": "a", "model": 5}, ["'model' must be a model id, not 5"], id="model of a number"),
+        pytest.param({"prompt": "a", "model": ""}, ["'model' must be the id of a model"], id="no model"),
+        pytest.param({"prompt": "a", "model": 5}, ["'model' must be the id of a model, not 5"], id="model of a number"),
         pytest.param({"prompt": "a", "system": 5}, ["'system' must be a string or a list", "not int"], id="system"),
-        pytest.param({"prompt": "a", "params": {"stream": True}}, ["cannot stream. Remove 'stream'"], id="stream"),
+        pytest.param(
+            {"prompt": "a", "params": {"stream": True}},
+            ["'stream' is not available in batches", "Remove 'stream'"],
+            id="stream",
+        ),
         pytest.param({"prompt": "a", "params": {"speed": "fast"}}, ["'speed' is not available in batches"], id="speed"),
         pytest.param({"prompt": "a", "params": {"fallbacks": []}}, ["'fallbacks' is not available"], id="fallbacks"),
         pytest.param(
@@ -155,7 +163,12 @@ def test_element_that_the_api_would_refuse_is_refused_here_by_name(element: Any,
 
     for words in says:
         assert words in str(refusal.value)
-    assert "messages[3]" in str(refusal.value)
+    first, second, third = str(refusal.value).split("\n")
+    assert first.startswith("messages[3]")
+    assert first.endswith(".")
+    assert len(first) <= 120
+    assert second == "Nothing was sent."
+    assert third.endswith(".")
 
 
 @pytest.mark.parametrize("name", ["temperature", "top_p", "top_k"])
@@ -189,10 +202,10 @@ def test_long_key_is_cut_in_the_refusal() -> None:
     [
         pytest.param(float("nan"), "params.metadata is nan", id="NaN"),
         pytest.param(float("-inf"), "params.metadata is -inf", id="infinity"),
-        pytest.param(date(2026, 11, 22), "params.metadata is a date", id="date"),
-        pytest.param(b"x", "params.metadata is a bytes", id="bytes"),
-        pytest.param({1, 2}, "params.metadata is a set", id="set"),
-        pytest.param({"a": [{"b": object()}]}, "params.metadata.a[0].b is a object", id="object deep inside"),
+        pytest.param(date(2026, 11, 22), "params.metadata is of type date", id="date"),
+        pytest.param(b"x", "params.metadata is of type bytes", id="bytes"),
+        pytest.param({1, 2}, "params.metadata is of type set", id="set"),
+        pytest.param({"a": [{"b": object()}]}, "params.metadata.a[0].b is of type object", id="object deep inside"),
         pytest.param({("a",): 1}, "params.metadata has the key ('a',)", id="key of a tuple"),
         pytest.param({float("nan"): 1}, "params.metadata has the key nan", id="NaN as a key"),
         pytest.param("secret\ud800", "params.metadata has a lone surrogate at position 6", id="lone surrogate"),
@@ -202,7 +215,7 @@ def test_long_key_is_cut_in_the_refusal() -> None:
 def test_value_that_is_not_json_is_refused_with_its_place(value: Any, says: str) -> None:
     request = Request(3, "a", {"model": "m", "metadata": value})
 
-    with pytest.raises(InvalidMessageError, match=r"messages\[3\] \(key 'a'\) cannot be written as JSON") as refusal:
+    with pytest.raises(InvalidMessageError, match=r"messages\[3\] \(key 'a'\): params.*, which is not") as refusal:
         encode_params(request)
     assert says in str(refusal.value)
     assert "secret" not in "".join(traceback.format_exception(refusal.value))
@@ -212,7 +225,7 @@ def test_value_that_contains_itself_is_refused() -> None:
     loop: list[Any] = []
     loop.append(loop)
 
-    with pytest.raises(InvalidMessageError, match=r"messages\[0\].*Circular reference.*Use strings"):
+    with pytest.raises(InvalidMessageError, match=r"messages\[0\].*Circular reference.*\n.*\nUse strings"):
         encode_params(Request(0, 0, {"metadata": loop}))
 
 
@@ -229,7 +242,7 @@ def test_request_larger_than_a_batch_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(limits, "MAX_BATCH_BYTES", 2048)
     encode_params(Request(0, 0, {"x": "a" * 1000}))
 
-    with pytest.raises(InvalidMessageError, match=r"messages\[0\].*1,033 bytes.*2,048.*Files API"):
+    with pytest.raises(InvalidMessageError, match=r"messages\[0\].*1,033 bytes.*2,048.*\n.*\n.*Files API"):
         encode_params(Request(0, 0, {"x": "a" * 1025}))
 
 

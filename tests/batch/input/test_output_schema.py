@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from airflow_claude_batch.batch.input.elements import Defaults, check_params, read_request
+from airflow_claude_batch.batch.input.checks import check_params
+from airflow_claude_batch.batch.input.elements import Defaults, read_request
 from airflow_claude_batch.batch.input.output_schema import (
     SCHEMA_FILE,
     OutputSchema,
@@ -545,7 +546,7 @@ def test_every_request_without_a_format_of_its_own_asks_for_the_schema(element: 
     [
         pytest.param(
             [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "{"}],
-            "an assistant's turn",
+            "ends with an assistant's turn",
             id="prefill",
         ),
         pytest.param(

@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch.api.limits import CUSTOM_ID_PATTERN
+from airflow_claude_batch.batch.input.create_body import CreateBody
 from airflow_claude_batch.batch.input.custom_id import content_hash, parse_custom_id
-from airflow_claude_batch.batch.input.elements import Request, encode_params
-from airflow_claude_batch.batch.input.request_file import CreateBody, RequestFile, write_requests
+from airflow_claude_batch.batch.input.elements import Request
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.input.request_writer import encode_params, write_requests
 from airflow_claude_batch.batch.ledger.ledger import new_token
 from airflow_claude_batch.batch.send.splitting import ENVELOPE_BYTES
 from airflow_claude_batch.exceptions import InputError, InvalidMessageError, SubmissionRecordError
@@ -96,7 +98,7 @@ def test_digest_tells_keys_contents_and_order() -> None:
 
 
 def test_no_requests_are_refused() -> None:
-    with pytest.raises(InputError, match=r"messages is empty: there is nothing to send\. Skip the task"):
+    with pytest.raises(InputError, match=r"^messages is empty\.\nNothing was sent\.\nSkip the task"):
         write_requests(iter([]), io.BytesIO())
 
 
@@ -112,7 +114,9 @@ def test_no_requests_are_refused() -> None:
 def test_duplicate_key_is_refused_with_both_elements(keys: list[Any], named: tuple[int, int]) -> None:
     requests = [Request(index, key, {}) for index, key in enumerate(keys)]
 
-    with pytest.raises(InvalidMessageError, match=r"have the same key\. Keys must be unique") as error:
+    with pytest.raises(
+        InvalidMessageError, match=r"have the same key\.\nNothing was sent\.\nGive each element a key"
+    ) as error:
         write_requests(iter(requests), io.BytesIO())
     assert f"messages[{named[0]}] and messages[{named[1]}]" in str(error.value)
 
@@ -141,7 +145,9 @@ def test_keys_of_different_types_are_different() -> None:
 
 @pytest.mark.parametrize("key", [float("nan"), b"x", {1, 2}, "\ud800", {1: 1, "a": 2}], ids=repr)
 def test_key_that_is_not_json_is_refused(key: Any) -> None:
-    with pytest.raises(InvalidMessageError, match=r"messages\[3\]: the key cannot be written as JSON.*Use a string"):
+    with pytest.raises(
+        InvalidMessageError, match=r"messages\[3\]: the key cannot be written as JSON.*\n.*\nUse a string"
+    ):
         write_requests(iter([Request(3, key, {})]), io.BytesIO())
 
 

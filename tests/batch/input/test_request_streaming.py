@@ -15,8 +15,10 @@ import pytest
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.api.request_body import SLICE_BYTES
+from airflow_claude_batch.batch.input.create_body import CreateBody
 from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
-from airflow_claude_batch.batch.input.request_file import CreateBody, RequestFile, write_requests
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
 from airflow_claude_batch.batch.money.pricing import PriceTable

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.output_schema import read_schema
-from airflow_claude_batch.batch.input.request_file import RequestFile, write_requests
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, SubmissionMatcher
 from airflow_claude_batch.batch.land.rows import Status

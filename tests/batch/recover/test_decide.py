@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from model_workspace import DAY, START, Killed, MemoryStore, ModelBatch, ModelWorkspace
 
 from airflow_claude_batch.batch.input.elements import Request
-from airflow_claude_batch.batch.input.request_file import RequestFile, write_requests
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, new_token
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, load_ledger, save_ledger
 from airflow_claude_batch.batch.observer import NullObserver

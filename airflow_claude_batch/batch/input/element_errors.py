@@ -1,0 +1,30 @@
+"""Errors about one element of ``messages``: all of them name it in the same way, and none quotes a prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_claude_batch.exceptions import InvalidMessageError
+
+
+def element_error(index: int, key: Any, problem: str, remedy: str, *, inside: str = "") -> InvalidMessageError:
+    """Build the error about an element, in three lines: the element and the problem, what was sent, the remedy.
+
+    :param key: the user's key, None if the element has none of its own.
+    :param inside: the place inside the element, such as ``.messages[0].content[2]``.
+    """
+    return InvalidMessageError(f"{element_name(index, key)}{inside}: {problem}", "Nothing was sent.", remedy)
+
+
+def element_name(index: int, key: Any) -> str:
+    """Name an element for people: ``messages[3] (key 'a')``. A key that is only the position is left out."""
+    is_position = isinstance(key, int) and key == index
+    return f"messages[{index}]" if key is None or is_position else f"messages[{index}] (key {short_repr(key, 40)})"
+
+
+def short_repr(value: Any, length: int = 80) -> str:
+    """Represent a value for people, cut to ``length``. Huge numbers and deeply nested lists have no ``repr``."""
+    try:
+        return f"{value!r:.{length}}"
+    except Exception:  # a repr may raise anything
+        return f"a {type(value).__name__} that cannot be shown"
