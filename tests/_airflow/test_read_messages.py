@@ -109,7 +109,9 @@ MANY = b"".join(b'"prompt %d"\n' % number for number in range(1000))
         pytest.param("m.jsonl", b'"a"\n"b', ["line 2 of", "is not JSON"], id="cut"),
         pytest.param("m.jsonl", b'"a"\n\n{"prompt": secret}\n', ["line 3 of", "is not JSON"], id="not JSON"),
         pytest.param("m.jsonl", b'"a"\n"secret\xff"\n', ["line 2 of", "is not JSON"], id="not UTF-8"),
-        pytest.param("m.jsonl", b'"a"\n7\n', ["messages[1] is a int"], id="element of the wrong type"),
+        pytest.param(
+            "m.jsonl", b'"a"\n7\n', ["messages[1]: an element must be", "not int"], id="element of the wrong type"
+        ),
         pytest.param(
             "m.jsonl",
             b'"a"\n\n\n{"prompt": ""}\n',
@@ -143,7 +145,7 @@ def test_uri_that_no_provider_serves_is_refused_with_the_remedy(hook: ClaudeHook
 @pytest.mark.parametrize(
     ("messages", "says"),
     [
-        pytest.param([], "messages is empty: there is nothing to send", id="empty list"),
+        pytest.param([], "messages is empty.", id="empty list"),
         pytest.param(
             None, "messages is None: the task or template that it comes from has given nothing. Give a list", id="None"
         ),
@@ -155,7 +157,11 @@ def test_uri_that_no_provider_serves_is_refused_with_the_remedy(hook: ClaudeHook
             id="one element",
         ),
         pytest.param("a prompt", "For a single prompt give a list of one", id="one prompt"),
-        pytest.param(["a", 7], "messages[1] is a int", id="element of the wrong type"),
+        pytest.param(
+            ["a", 7],
+            "messages[1]: an element must be a string, a list or a mapping, not int",
+            id="element of the wrong type",
+        ),
         pytest.param(["a", ""], "messages[1].messages[0]: the text is empty", id="empty prompt"),
         pytest.param(["a", {"prompt": "b", "max_tokens": True}], "messages[1]: 'max_tokens' must be", id="bool"),
         pytest.param(
@@ -166,10 +172,16 @@ def test_uri_that_no_provider_serves_is_refused_with_the_remedy(hook: ClaudeHook
         pytest.param(
             ["a", {"key": 0, "prompt": "b"}], "messages[0] and messages[1] have the same key", id="default key"
         ),
-        pytest.param([{"prompt": "a", "params": {"metadata": {1, 2}}}], "params.metadata is a set", id="not JSON"),
+        pytest.param(
+            [{"prompt": "a", "params": {"metadata": {1, 2}}}], "params.metadata is of type set", id="not JSON"
+        ),
         pytest.param([{"prompt": "a", "params": {"top": float("nan")}}], "params.top is nan", id="NaN"),
         pytest.param(["a\ud800"], "messages[0].content has a lone surrogate", id="lone surrogate"),
-        pytest.param([{"prompt": "a", "max_tokens": 10**9}], "claude-haiku-5-5 gives at most", id="beyond the model"),
+        pytest.param(
+            [{"prompt": "a", "max_tokens": 10**9}],
+            "'max_tokens' of claude-haiku-5-5 must be at most",
+            id="beyond the model",
+        ),
     ],
 )
 def test_messages_that_cannot_be_sent_are_refused(messages: Any, says: str, hook: ClaudeHook) -> None:
@@ -234,11 +246,11 @@ def test_model_is_the_connection_s_unless_the_task_or_the_element_names_one(
         pytest.param({"system": 7}, "'system' must be a string or a list of content blocks", id="system"),
         pytest.param({"cache_system": True}, "cache_system=True needs a system prompt", id="nothing to cache"),
         pytest.param({"cache_system": True, "system": ["a"]}, "system must be a string or a list", id="blocks"),
-        pytest.param({"request_params": {"stream": True}}, "a batch cannot stream", id="stream"),
+        pytest.param({"request_params": {"stream": True}}, "'stream' is not available in batches", id="stream"),
         pytest.param({"request_params": {"temperature": 0.5}}, "has no 'temperature'", id="temperature"),
         pytest.param(
             {"model": "claude-haiku-4-5", "request_params": {"inference_geo": "us"}},
-            "claude-haiku-4-5-20251001 refuses inference_geo: leave it out",
+            "claude-haiku-4-5-20251001 refuses inference_geo.\nNothing was sent.\nLeave 'inference_geo' out",
             id="inference_geo before 4.6",
         ),
     ],
