@@ -1,4 +1,4 @@
-"""An event loop whose time passes only when nothing else is left to do: a day of waiting takes milliseconds."""
+"""An event loop whose time advances only when nothing else is left to do, so that a day takes milliseconds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-#: How long a thread may keep the loop waiting, in real seconds, before the test is taken for hung.
-PATIENCE_SECONDS = 20.0
+#: How long the loop waits for a thread, in real seconds, before the test counts as hung.
+THREAD_TIMEOUT_SECONDS = 20.0
 
 
 class _Selector(selectors.DefaultSelector):
-    """Instead of waiting for the next timer, moves the clock to it; only threads are really waited for."""
+    """Moves the clock to the next timer instead of waiting for it. Only threads are waited for in real time."""
 
     now = 0.0
     threads = 0
@@ -23,16 +23,16 @@ class _Selector(selectors.DefaultSelector):
         if events or timeout == 0:
             return events
         if self.threads or timeout is None:
-            events = super().select(PATIENCE_SECONDS)
+            events = super().select(THREAD_TIMEOUT_SECONDS)
             if not events:
-                raise TimeoutError("nothing is left that could happen")
+                raise TimeoutError("the loop waits, but no timer and no thread is pending")
         else:
             self.now += timeout
         return events
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """For code that waits by the loop's own means, and does I/O in process or in threads."""
+    """An event loop on virtual time, for code that does its I/O in process or in threads."""
 
     def __init__(self) -> None:
         self._virtual = _Selector()
@@ -52,7 +52,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class LoopClock:
-    """The wall clock that belongs to a loop's time; the simulator takes it for its own."""
+    """A wall clock on a loop's time. The simulator accepts it as its clock."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, start: datetime = datetime(2026, 11, 22, tzinfo=UTC)) -> None:
         self._loop = loop

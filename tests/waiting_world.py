@@ -27,25 +27,24 @@ _REQUEST = {
     },
 }
 
-
-#: Of a create call: one request.
+#: The body of a create call with one request.
 BODY = msgspec.json.encode({"requests": [_REQUEST]})
 
 
 class World(AbstractContextManager["World"]):
-    """Where waiting is tested; ``said`` is what the waiters were told, by waiter.
+    """The place where waiting is tested. ``lines`` holds what was logged for each waiter.
 
-    :param knobs: the simulator's.
+    :param settings: for the simulator.
     """
 
-    def __init__(self, **knobs: Any) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.loop = VirtualTimeLoop()
         self.clock = LoopClock(self.loop)
-        self.simulator = Simulator(clock=self.clock, **knobs)
+        self.simulator = Simulator(clock=self.clock, **settings)
         self.key = "sk-test"
         self.connects = 0
         self.closed = 0
-        self.said: dict[str, list[str]] = {}
+        self.lines: dict[str, list[str]] = {}
         self._runner = asyncio.Runner(loop_factory=lambda: self.loop)
 
     def __exit__(
@@ -61,7 +60,7 @@ class World(AbstractContextManager["World"]):
         return self.loop.time()
 
     @property
-    def looks(self) -> int:
+    def polls(self) -> int:
         calls = self.simulator.calls()
         return calls.get("retrieve", 0) + calls.get("list", 0)
 
@@ -74,22 +73,23 @@ class World(AbstractContextManager["World"]):
 
     async def connect(self) -> AsyncClaudeClient:
         self.connects += 1
-        return _Counted(self)
+        return _CountedClient(self)
 
     def watcher(self, **options: Any) -> Watcher:
-        options = {"clock": self.clock.now, "dice": lambda: 0.0} | options
+        options = {"clock": self.clock.now, "jitter": lambda: 0.0} | options
         return Watcher("claude_default", self.connect, **options)
 
-    def tell(self, who: str) -> Callable[..., None]:
-        said = self.said.setdefault(who, [])
-        return lambda level, text, *args: said.append(text % args)
+    def log_of(self, name: str) -> Callable[..., None]:
+        """Return a ``write_log`` that appends to ``lines[name]``."""
+        lines = self.lines.setdefault(name, [])
+        return lambda level, text, *args: lines.append(text % args)
 
     def config(self) -> ClientConfig:
         return ClientConfig(credentials=ApiKey(self.key), base_url="http://127.0.0.1", max_retries=0, read_timeout=60.0)
 
 
-class _Counted(AsyncClaudeClient):
-    """A client in process whose closing is counted."""
+class _CountedClient(AsyncClaudeClient):
+    """An in-process client that counts its closing."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world.config(), transport=world.simulator.transport(), clock=world.loop.time)

@@ -1,1 +1,1 @@
-"""Wait for message batches: when to poll, what a poll says, and who is told."""
+"""Wait for message batches: when to poll, what a poll means, and who is notified."""

@@ -1,4 +1,4 @@
-"""Waiting that holds its thread: the synchronous twin of the watcher, on the same decisions."""
+"""Wait for message batches in the calling thread. It makes the same decisions as the watcher, with a sync client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch
 from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.wait import log_messages, schedule
-from airflow_claude_batch.batch.wait.poll_round import Answer, Call, ListPage, PollResult, poll_round
+from airflow_claude_batch.batch.wait.poll_round import Call, ListPage, PollResult, Response, poll_round
 from airflow_claude_batch.batch.wait.schedule import WaitFor, utc_now
 from airflow_claude_batch.batch.wait.wait_result import BatchState, WaitResult
 from airflow_claude_batch.batch.wait.watch_list import WatchList, WatchListChanges
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class BatchReader(Protocol):
-    """What waiting needs of :class:`~airflow_claude_batch.api.client.ClaudeClient`."""
+    """The part of :class:`~airflow_claude_batch.api.client.ClaudeClient` that a wait uses."""
 
     @property
     def calls_per_minute(self) -> int | None: ...
@@ -44,50 +44,58 @@ def wait_for_batches(
 ) -> WaitResult:
     """Wait until all (or any) of the batches have ended, or until ``until``.
 
-    It looks once at least: with ``until`` in the past it is what a sensor that pokes needs. Without batches it is a
-    mere timer, without both it comes back at once.
+    The batches are polled at least once, so ``until`` in the past makes a single poll. Without batches it sleeps until
+    ``until``. Without both it returns at once.
 
-    :param created_at: a guess at when the oldest was created, which saves calls at the beginning.
-    :param connection: its id, for messages.
+    :param poll_interval: the longest interval between two polls, in seconds. Young batches are polled more often.
+    :param until: the deadline; None for none.
+    :param created_at: when the oldest batch was created, if the caller knows. It saves calls at the beginning.
+    :param connection: the connection's id, for messages.
+    :param observer: counts failed polls.
+
+    Example::
+
+        result = wait_for_batches(client, ["msgbatch_01AbCd"], until=datetime.now(UTC) + timedelta(hours=25))
+        if result.status == "ended": ...
     """
-    watched, slept = WatchList(), 0.0
+    watch_list, slept = WatchList(), 0.0
     for batch_id in batch_ids:
-        watched.add(batch_id, poll_interval=poll_interval, created_at=created_at, now=slept)
+        watch_list.add(batch_id, poll_interval=poll_interval, created_at=created_at, now=slept)
     ended: dict[str, BatchState] = {}
     while True:
-        if _is_time(watched, slept):
-            findings = _survey(client, watched, slept, observer or NullObserver())
-            report = watched.note(findings, now=slept, calls_per_minute=client.calls_per_minute)
-            _log(log_messages.about_the_road(report, connection))
-            ended |= _take(findings, watched, slept, clock())
-            if ended and (wait_for == "any" or not watched.batch_ids):
-                return WaitResult("ended", ended | _states(watched))
-            if wake := _given_up(report, ended | _states(watched), connection):
-                return wake
-        if schedule.is_due(until, clock()) or (until is None and not watched.batch_ids):
-            return WaitResult("due", ended | _states(watched))
-        pause = _pause(watched.next_look_at(), slept, until, clock())
+        if _is_poll_due(watch_list, slept):
+            result = _poll(client, watch_list, slept, observer or NullObserver())
+            changes = watch_list.finish_round(result, now=slept, calls_per_minute=client.calls_per_minute)
+            _write(log_messages.outage_lines(changes, connection))
+            ended |= _record(result, watch_list, slept, clock())
+            if ended and (wait_for == "any" or not watch_list.batch_ids):
+                return WaitResult("ended", ended | _states(watch_list))
+            if failure := _failure(changes, ended | _states(watch_list), connection):
+                return failure
+        if schedule.is_due(until, clock()) or (until is None and not watch_list.batch_ids):
+            return WaitResult("due", ended | _states(watch_list))
+        pause = _pause(watch_list.next_poll_at(), slept, until, clock())
         sleep(pause)
         slept += pause
 
 
-def _is_time(watched: WatchList, now: float) -> bool:
-    next_look_at = watched.next_look_at()
-    return next_look_at is not None and next_look_at <= now
+def _is_poll_due(watch_list: WatchList, now: float) -> bool:
+    next_poll_at = watch_list.next_poll_at()
+    return next_poll_at is not None and next_poll_at <= now
 
 
-def _survey(client: BatchReader, watched: WatchList, now: float, observer: Observer) -> PollResult:
-    asking = poll_round(watched.due(now), watched=watched.batch_ids, may_list=watched.may_list)
+def _poll(client: BatchReader, watch_list: WatchList, now: float, observer: Observer) -> PollResult:
+    round_ = poll_round(watch_list.due(now), watched=watch_list.batch_ids, may_list=watch_list.may_list)
     try:
-        calls = next(asking)
+        calls = next(round_)
         while True:
-            calls = asking.send([_ask(client, call, observer) for call in calls])
+            calls = round_.send([_call(client, call, observer) for call in calls])
     except StopIteration as stop:
-        findings: PollResult = stop.value
-        return findings
+        result: PollResult = stop.value
+        return result
 
 
-def _ask(client: BatchReader, call: Call, observer: Observer) -> Answer:
+def _call(client: BatchReader, call: Call, observer: Observer) -> Response:
     try:
         if isinstance(call, ListPage):
             return client.list_batches(limit=call.limit, after_id=call.after_id)
@@ -97,37 +105,39 @@ def _ask(client: BatchReader, call: Call, observer: Observer) -> Answer:
         return error
 
 
-def _take(findings: PollResult, watched: WatchList, now: float, wall: datetime) -> dict[str, BatchState]:
-    """Take in what was seen; return, and watch no more, what has ended."""
+def _record(result: PollResult, watch_list: WatchList, now: float, wall: datetime) -> dict[str, BatchState]:
+    """Record the batches of a round; return those that have ended and watch them no longer."""
     ended = {}
-    for batch in watched.see(findings.seen.values(), now=now, wall=wall):
-        _log([log_messages.status_changed(batch)])
+    for batch in watch_list.update_batches(result.batches.values(), now=now, wall=wall):
+        _write([log_messages.status_changed(batch)])
         if batch.ended:
             ended[batch.id] = BatchState.of(batch)
-            watched.remove(batch.id)
+            watch_list.remove(batch.id)
     return ended
 
 
-def _states(watched: WatchList) -> dict[str, BatchState]:
-    seen = {batch_id: watched.last_seen(batch_id) for batch_id in watched.batch_ids}
+def _states(watch_list: WatchList) -> dict[str, BatchState]:
+    seen = {batch_id: watch_list.last_seen(batch_id) for batch_id in watch_list.batch_ids}
     return {batch_id: BatchState.of(batch) for batch_id, batch in seen.items() if batch}
 
 
-def _given_up(report: WatchListChanges, states: dict[str, BatchState], connection: str) -> WaitResult | None:
-    if report.refused:
-        return WaitResult.failed(log_messages.refused(report.refused, connection), report.refused, states)
-    if report.gone:
-        return WaitResult.gone(log_messages.gone(report.gone, connection), report.gone, states)
+def _failure(changes: WatchListChanges, states: dict[str, BatchState], connection: str) -> WaitResult | None:
+    if changes.unauthorized:
+        text = log_messages.unauthorized(changes.unauthorized, connection)
+        return WaitResult.failed(text, changes.unauthorized, states)
+    if changes.confirmed_denials:
+        text = log_messages.denied(changes.confirmed_denials, connection)
+        return WaitResult.denied(text, changes.confirmed_denials, states)
     return None
 
 
-def _log(lines: Iterable[log_messages.Line]) -> None:
+def _write(lines: Iterable[log_messages.LogLine]) -> None:
     for level, text, args in lines:
         log.log(level, text, *args)
 
 
-def _pause(next_look_at: float | None, now: float, until: datetime | None, wall: datetime) -> float:
-    pauses = [next_look_at - now] if next_look_at is not None else []
+def _pause(next_poll_at: float | None, now: float, until: datetime | None, wall: datetime) -> float:
+    pauses = [next_poll_at - now] if next_poll_at is not None else []
     if until is not None:
         pauses.append((until - wall).total_seconds())
     return max(0.0, min(pauses))

@@ -1,4 +1,4 @@
-"""What waiting says, in logs and in errors."""
+"""Write the log lines and error messages of waiting."""
 
 from __future__ import annotations
 
@@ -9,37 +9,43 @@ from typing import Final
 from pendulum import duration
 
 from airflow_claude_batch.api.wire import MessageBatch
-from airflow_claude_batch.batch.wait.schedule import PollError
+from airflow_claude_batch.batch.wait.schedule import NOT_FOUND_CONFIRM_SECONDS, PollError
 from airflow_claude_batch.batch.wait.watch_list import WatchListChanges
 from airflow_claude_batch.exceptions import ClaudeBatchError
 
-#: A level, a text, and its arguments: what a logger's ``log`` takes.
-Line = tuple[int, str, tuple[object, ...]]
+#: A level, a text and its arguments: the parameters of a logger's ``log``.
+LogLine = tuple[int, str, tuple[object, ...]]
 
-_GO_ON: Final = "The message batches go on, and are billed. When it is mended, clear the task: it resumes them."
-
-
-def outage_began(error: PollError, connection: str) -> Line:
-    """Said once, when the first look fails."""
-    text = "The Claude API cannot be asked (connection %r): %s The message batches go on, and so does the waiting."
-    return logging.WARNING, text, (connection, error)
+_STILL_RUNNING: Final = "The message batches keep running and are billed for what they answer."
+_FIX_AND_CLEAR: Final = "Fix the connection, then clear the task: it resumes the same message batches."
 
 
-def outage_ended(seconds: float, connection: str) -> Line:
-    """Said once, when a look succeeds again."""
-    return logging.INFO, "The Claude API answers again (connection %r), after %.0f s.", (connection, seconds)
+def in_words(seconds: float) -> str:
+    """Return a duration as people say it, such as "12 minutes 30 seconds"."""
+    return duration(seconds=max(1, round(seconds))).in_words()
 
 
-def about_the_road(report: WatchListChanges, connection: str) -> Iterator[Line]:
-    """Yield what concerns everybody who waits."""
-    if report.outage_began:
-        yield outage_began(report.outage_began, connection)
-    if report.outage_ended is not None:
-        yield outage_ended(report.outage_ended, connection)
+def outage_began(error: PollError, conn_id: str) -> LogLine:
+    """Return the line for the start of an outage. It is logged once."""
+    text = "The Claude API is unavailable (connection %r). The message batches keep running, and polling continues: %s"
+    return logging.WARNING, text, (conn_id, error)
 
 
-def status_changed(batch: MessageBatch) -> Line:
-    """Said when a batch begins to cancel, and when it has ended."""
+def outage_ended(seconds: float, conn_id: str) -> LogLine:
+    """Return the line for the end of an outage. It is logged once."""
+    return logging.INFO, "The Claude API is available again (connection %r), after %s.", (conn_id, in_words(seconds))
+
+
+def outage_lines(changes: WatchListChanges, conn_id: str) -> Iterator[LogLine]:
+    """Yield the lines that concern every waiter of the connection."""
+    if changes.outage_began:
+        yield outage_began(changes.outage_began, conn_id)
+    if changes.outage_ended is not None:
+        yield outage_ended(changes.outage_ended, conn_id)
+
+
+def status_changed(batch: MessageBatch) -> LogLine:
+    """Return the line for a batch that is being canceled, or has ended."""
     if not batch.ended:
         return logging.INFO, "Message batch %s is %s.", (batch.id, batch.processing_status)
     counts = {name: getattr(batch.request_counts, name) for name in batch.request_counts.__struct_fields__}
@@ -48,36 +54,43 @@ def status_changed(batch: MessageBatch) -> Line:
 
 
 def _after(batch: MessageBatch) -> str:
-    """How long the API had a batch, by its own clock."""
+    """Return how long the API worked on a batch, by its own clock."""
     if batch.ended_at is None:
         return ""
-    return f" after {duration(seconds=max(1, round((batch.ended_at - batch.created_at).total_seconds()))).in_words()}"
+    return f" after {in_words((batch.ended_at - batch.created_at).total_seconds())}"
 
 
-def gone(errors: Mapping[str, PollError], connection: str) -> str:
-    """The API denies batches, and goes on doing so."""
-    first = next(iter(errors.values()))
+def denied(denials: Mapping[str, PollError], conn_id: str) -> str:
+    """Return the message for batches that the API keeps denying."""
+    batches = f"message batch{'es' if len(denials) > 1 else ''} {', '.join(denials)}"
+    first = next(iter(denials.values()))
     return (
-        f"For ten minutes the API has denied {', '.join(errors)} (connection {connection!r}): {first} "
-        "Either the connection belongs to another workspace by now, or what is denied was deleted."
+        f"The API has denied {batches} for {in_words(NOT_FOUND_CONFIRM_SECONDS)} (connection {conn_id!r}): {first}\n"
+        "Check whether the connection now belongs to another workspace, or whether somebody deleted the batch."
     )
 
 
-def refused(error: PollError, connection: str) -> str:
-    """The API refuses the credential."""
-    return f"Connection {connection!r} is refused, also after it was read again: {error} {_GO_ON}"
+def unauthorized(error: PollError, conn_id: str) -> str:
+    """Return the message for a credential that the API rejects."""
+    return (
+        f"Connection {conn_id!r} is rejected by the API, also after it was read again: {error}\n"
+        f"{_STILL_RUNNING}\n{_FIX_AND_CLEAR}"
+    )
 
 
-def unreadable(error: Exception, connection: str) -> str:
-    """Airflow does not give us the connection."""
-    return f"Connection {connection!r} cannot be read: {_told(error)} {_GO_ON}"
+def unreadable(error: Exception, conn_id: str) -> str:
+    """Return the message for a connection that Airflow does not give us."""
+    return f"Connection {conn_id!r} cannot be read: {_without_secrets(error)}\n{_STILL_RUNNING}\n{_FIX_AND_CLEAR}"
 
 
-def broken(error: Exception) -> str:
-    """An error of our own."""
-    return f"Waiting broke: {_told(error)} The message batches go on, and are billed; a retry resumes them."
+def watcher_failed(error: Exception) -> str:
+    """Return the message for an unexpected error in the watcher itself."""
+    return (
+        f"Waiting failed unexpectedly: {_without_secrets(error)}\n"
+        f"{_STILL_RUNNING}\nClear the task, or let it retry: it resumes the same message batches."
+    )
 
 
-def _told(error: Exception) -> str:
-    """What others raise may quote a connection, and this goes into a database: the triggerer's own log has it."""
+def _without_secrets(error: Exception) -> str:
+    """Return an error's text if it is one of ours. Other errors may quote a connection, and this goes to a database."""
     return str(error) if isinstance(error, ClaudeBatchError) else f"{type(error).__name__}, see the triggerer's log."

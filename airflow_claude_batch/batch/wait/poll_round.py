@@ -1,11 +1,11 @@
-"""One round of asking after many message batches, with as few calls as it takes.
+"""Poll many message batches in one round, with as few API calls as possible.
 
-A survey is a generator without I/O: it yields the calls to make, is sent their answers, and returns what it found.
-The watcher drives it with an async client, the synchronous wait with a sync one.
+A round is a generator without I/O. It yields the calls to make, is sent their responses, and returns the result. The
+watcher drives it with an async client, the blocking wait with a sync one.
 
-One batch is retrieved. Several are read off the listing, newest first, until the oldest of them is passed; what the
-listing did not show is retrieved singly. The workspace may hold far more batches than ours, so pages that show few of
-ours are soon given up for single calls.
+A single batch is retrieved. Several are read from the listing, newest first, until the oldest of them has passed. The
+rest is retrieved one by one. The workspace may hold far more batches than ours, so the round leaves the listing for
+single calls as soon as its pages contain few of ours.
 """
 
 from __future__ import annotations
@@ -13,130 +13,143 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 
+from airflow_claude_batch.api.limits import DEFAULT_LIST_LIMIT, LIST_LIMIT
 from airflow_claude_batch.api.listing import older_edge
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch
 from airflow_claude_batch.batch.wait.schedule import PollError, PollErrorKind, classify_error
 
-#: The listing's limits: 1 to 1000 (API reference), 20 by default.
-SMALLEST_PAGE, LARGEST_PAGE = 20, 1000
-#: A page that shows fewer of ours than this costs more (bytes, decoding) than retrieving them.
-WORTH_A_PAGE = 10
-#: Single calls at a time, and in one round; what is left over comes first in the next.
-SINGLES_AT_ONCE, MOST_SINGLES = 8, 64
-#: Our clock may differ from the API's when ``created_at`` is a guess of ours.
-CLOCK_SLACK = timedelta(minutes=5)
+#: A page with fewer of our batches than this costs more, in bytes and decoding, than retrieving them.
+MIN_MATCHES_PER_PAGE: Final = 10
+#: How many batches are retrieved at the same time, and in one round at most. Those left over come first in the next.
+CONCURRENT_RETRIEVES: Final = 8
+MAX_RETRIEVES_PER_ROUND: Final = 64
+#: How far our clock may differ from the API's when ``created_at`` is an estimate of ours.
+CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieve:
-    """Ask after one batch."""
+    """A call that retrieves one batch."""
 
     batch_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """Ask for a page of the listing, older than ``after_id``."""
+    """A call that reads a page of the listing: the newest batches, or those older than ``after_id``."""
 
     limit: int
     after_id: str | None = None
 
 
 Call = Retrieve | ListPage
-Answer = MessageBatch | BatchPage | PollError
-PollRound = Generator[list[Call], list[Answer], "PollResult"]
+Response = MessageBatch | BatchPage | PollError
+PollRound = Generator[list[Call], list[Response], "PollResult"]
 
 
 @dataclass(slots=True)
 class PollResult:
-    """What a survey found.
+    """The result of a poll round.
 
-    :param seen: the watched batches that were seen, by id.
-    :param doubts: what the API said of those that it did not show.
-    :param trouble: the error that ended the survey early, or None.
-    :param listed: whether the credential may list: some that may retrieve may not.
+    :param batches: the watched batches that the API showed, by id.
+    :param denied: the error of each batch that the API does not know or refuses to show.
+    :param error: the error that ended the round early, or None.
+    :param may_list: False once the listing was refused: some credentials may retrieve but not list.
+    :param calls: how many API calls the round made.
     """
 
-    seen: dict[str, MessageBatch] = field(default_factory=dict)
-    doubts: dict[str, PollError] = field(default_factory=dict)
-    trouble: PollError | None = None
-    listed: bool = True
+    batches: dict[str, MessageBatch] = field(default_factory=dict)
+    denied: dict[str, PollError] = field(default_factory=dict)
+    error: PollError | None = None
+    may_list: bool = True
     calls: int = 0
 
 
-def poll_round(wanted: Mapping[str, datetime | None], *, watched: Collection[str], may_list: bool = True) -> PollRound:
-    """Ask after the wanted batches.
+def poll_round(due: Mapping[str, datetime | None], *, watched: Collection[str], may_list: bool = True) -> PollRound:
+    """Poll the batches that are due.
 
-    :param wanted: when each was created, None if not known; those to be asked after first come first.
-    :param watched: all that are waited for: what a page shows of them anyway is found too.
-    :param may_list: false if the listing was refused before.
+    :param due: when each batch was created, None if unknown; the most urgent first.
+    :param watched: all batches to look for. A page may also contain some that are not due yet.
+    :param may_list: False if the listing was refused before.
+
+    Example, as the blocking wait drives it::
+
+        round = poll_round(watch_list.due(now), watched=watch_list.batch_ids)
+        try:
+            calls = next(round)
+            while True:
+                calls = round.send([call_api(call) for call in calls])
+        except StopIteration as stop:
+            result = stop.value
     """
-    findings = PollResult(listed=may_list)
-    if may_list and len(wanted) > 1:
-        yield from _read_listing(wanted, watched, findings)
-    unseen = [batch_id for batch_id in wanted if batch_id not in findings.seen]
-    yield from _retrieve(unseen[:MOST_SINGLES], findings)
-    return findings
+    result = PollResult(may_list=may_list)
+    if may_list and len(due) > 1:
+        yield from _read_listing(due, watched, result)
+    remaining = [batch_id for batch_id in due if batch_id not in result.batches]
+    yield from _retrieve(remaining[:MAX_RETRIEVES_PER_ROUND], result)
+    return result
 
 
 def _read_listing(
-    wanted: Mapping[str, datetime | None], watched: Collection[str], findings: PollResult
-) -> Generator[list[Call], list[Answer], None]:
-    horizon = _horizon(wanted.values())
-    limit = min(LARGEST_PAGE, max(SMALLEST_PAGE, 2 * len(watched)))
-    cursor, unseen, poor_pages = None, set(wanted), 0
+    due: Mapping[str, datetime | None], watched: Collection[str], result: PollResult
+) -> Generator[list[Call], list[Response], None]:
+    oldest = _oldest(due.values())
+    limit = min(LIST_LIMIT, max(DEFAULT_LIST_LIMIT, 2 * len(watched)))
+    cursor, remaining, poor_pages = None, set(due), 0
     while True:
         [page] = yield [ListPage(limit, cursor)]
-        findings.calls += 1
+        result.calls += 1
         if not isinstance(page, BatchPage):
-            _note_page_refused(page, cursor, findings)
+            _record_refused_page(page, cursor, result)
             return
-        findings.seen.update((batch.id, batch) for batch in page.data if batch.id in watched)
-        before = len(unseen)
-        unseen.difference_update(batch.id for batch in page.data)
-        poor_pages += before - len(unseen) < min(WORTH_A_PAGE, before)
-        if len(unseen) <= max(1, poor_pages * WORTH_A_PAGE) or _is_last(page, horizon):
+        result.batches.update((batch.id, batch) for batch in page.data if batch.id in watched)
+        before = len(remaining)
+        remaining.difference_update(batch.id for batch in page.data)
+        poor_pages += before - len(remaining) < min(MIN_MATCHES_PER_PAGE, before)
+        if len(remaining) <= max(1, poor_pages * MIN_MATCHES_PER_PAGE) or _is_last(page, oldest):
             return
-        cursor, limit = older_edge(page), min(LARGEST_PAGE, 2 * limit)
+        cursor, limit = older_edge(page), min(LIST_LIMIT, 2 * limit)
 
 
-def _horizon(created: Iterable[datetime | None]) -> datetime | None:
+def _oldest(created: Iterable[datetime | None]) -> datetime | None:
+    """Return a time before which no batch was created, or None unless the creation time of all is known."""
     times = list(created)
     known = [time for time in times if time]
-    return min(known) - CLOCK_SLACK if len(known) == len(times) else None
+    return min(known) - CLOCK_TOLERANCE if len(known) == len(times) else None
 
 
-def _is_last(page: BatchPage, horizon: datetime | None) -> bool:
+def _is_last(page: BatchPage, oldest: datetime | None) -> bool:
     if not page.has_more or not page.data:
         return True
-    return horizon is not None and page.data[-1].created_at < horizon
+    return oldest is not None and page.data[-1].created_at < oldest
 
 
-def _note_page_refused(error: Answer, cursor: str | None, findings: PollResult) -> None:
-    """A refused listing leaves the single calls, which will say what is wrong if anything is."""
+def _record_refused_page(error: Response, cursor: str | None, result: PollResult) -> None:
+    """Go on with single calls if the listing is refused: their responses show what is wrong, if anything is."""
     if isinstance(error, PollError) and classify_error(error) is PollErrorKind.OUTAGE:
-        findings.trouble = error
+        result.error = error
     elif cursor is None:
-        findings.listed = False
+        result.may_list = False
 
 
-def _retrieve(batch_ids: list[str], findings: PollResult) -> Generator[list[Call], list[Answer], None]:
-    for start in range(0, len(batch_ids), SINGLES_AT_ONCE):
-        if findings.trouble:
+def _retrieve(batch_ids: list[str], result: PollResult) -> Generator[list[Call], list[Response], None]:
+    for start in range(0, len(batch_ids), CONCURRENT_RETRIEVES):
+        if result.error:
             return
-        some = batch_ids[start : start + SINGLES_AT_ONCE]
-        answers = yield [Retrieve(batch_id) for batch_id in some]
-        findings.calls += len(some)
-        for batch_id, answer in zip(some, answers, strict=True):
-            _note(batch_id, answer, findings)
+        chunk = batch_ids[start : start + CONCURRENT_RETRIEVES]
+        responses = yield [Retrieve(batch_id) for batch_id in chunk]
+        result.calls += len(chunk)
+        for batch_id, response in zip(chunk, responses, strict=True):
+            _record_response(batch_id, response, result)
 
 
-def _note(batch_id: str, answer: Answer, findings: PollResult) -> None:
-    if isinstance(answer, MessageBatch):
-        findings.seen[batch_id] = answer
-    elif isinstance(answer, PollError):
-        if classify_error(answer) is PollErrorKind.DENIED:
-            findings.doubts[batch_id] = answer
+def _record_response(batch_id: str, response: Response, result: PollResult) -> None:
+    if isinstance(response, MessageBatch):
+        result.batches[batch_id] = response
+    elif isinstance(response, PollError):
+        if classify_error(response) is PollErrorKind.DENIED:
+            result.denied[batch_id] = response
         else:
-            findings.trouble = answer
+            result.error = response

@@ -1,6 +1,7 @@
-"""When to look at a message batch again, and what a failed look means: decisions alone, no clock and no sockets.
+"""Decide when to poll a message batch again, and what a failed poll means.
 
-The watcher of the triggerer and the synchronous wait both ask here, so that the two cannot drift.
+Pure functions without a clock or sockets. The watcher in the triggerer and the blocking wait both use them, so that
+the two cannot drift apart.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Final, Literal
 
 from airflow_claude_batch.exceptions import (
     APIError,
@@ -23,37 +24,38 @@ from airflow_claude_batch.exceptions import (
 WaitFor = Literal["all", "any"]
 PollError = APIError | ConfigurationError
 
-#: The API's own hint: retrieve answers ``retry-after: 10`` while a batch is in progress (seen since 2025).
-QUICKEST_SECONDS = 10.0
-#: Nobody gains by asking more often than this, whatever ``poll_interval`` says.
-SHORTEST_SECONDS = 1.0
-#: The end of a batch is noticed within this share of its age: 5 s of a minute, 5 min of an hour.
-SHARE_OF_AGE = 1 / 12
-#: Waiting longer than this on the word of one answer would be waiting on a mistake.
-LONGEST_RETRY_AFTER_SECONDS = 900.0
-#: A 404 on a batch that exists was reported in production, so one is no proof, nor are a few in a minute.
-DOUBT_LOOKS = 3
-DOUBT_SECONDS = 600.0
-#: The smallest documented limit of calls (Start tier, 2026-10-08), until an answer's headers name ours.
-CALLS_PER_MINUTE = 1000
-#: Of that limit, what waiting may take; sending and landing need the rest.
-POLLING_SHARE = 1 / 10
+#: The API's own hint: retrieve responds with ``retry-after: 10`` while a batch is in progress (seen since 2025).
+BASE_INTERVAL_SECONDS: Final = 10.0
+#: The lower limit of every interval, whatever ``poll_interval`` says: nobody gains by polling faster.
+MIN_INTERVAL_SECONDS: Final = 1.0
+#: The end of a batch is noticed within this share of its age: 5 s after a minute, 5 min after an hour.
+INTERVAL_SHARE_OF_AGE: Final = 1 / 12
+#: The upper limit of ``retry-after``: a single response may be a mistake.
+MAX_RETRY_AFTER_SECONDS: Final = 900.0
+#: How often, and for how long, the API must say that a batch does not exist until it counts as lost. Single 404s for
+#: batches that exist were reported from production, so neither one nor a few within a minute are proof.
+NOT_FOUND_CONFIRM_POLLS: Final = 3
+NOT_FOUND_CONFIRM_SECONDS: Final = 600.0
+#: The smallest documented rate limit (Start tier, 2026-10-08), used until a response's headers name the real one.
+DEFAULT_CALLS_PER_MINUTE: Final = 1000
+#: The share of the rate limit that polling may use. Sending and downloading need the rest.
+POLLING_SHARE_OF_RATE_LIMIT: Final = 1 / 10
 
 
 class PollErrorKind(enum.Enum):
-    """What a failed look says."""
+    """The meaning of a failed poll."""
 
-    OUTAGE = "the API could not be asked; what it was asked about goes on"
-    DENIED = "the API does not know this batch, or will not say; believed only when it says so for long"
-    UNAUTHORIZED = "the API refuses the credential; a person must mend that, unless it was replaced already"
+    OUTAGE = "the API is unavailable; its message batches keep running"
+    DENIED = "the API does not know this batch or will not show it; believed only after NOT_FOUND_CONFIRM_SECONDS"
+    UNAUTHORIZED = "the API rejects the credential; a person must fix it, unless it was already replaced"
 
 
 def classify_error(error: PollError) -> PollErrorKind:
-    """Tell a failed look's meaning.
+    """Classify the error of a failed poll.
 
-    An answer without the API's own ``error.type`` was written by something on the way (a proxy's page, a load
-    balancer without backends) and says nothing about the batch; a 401 is believed from anybody, because nothing
-    on the way will start to let us through by itself. A billing limit is waited out: the batch ends all the same.
+    A response without the API's own ``error.type`` comes from a proxy or load balancer and says nothing about the
+    batch. A 401 is believed from any sender, because no proxy will let us through later by itself. A spending limit
+    counts as an outage: the batch ends all the same.
     """
     if isinstance(error, AuthenticationError | ConfigurationError):
         return PollErrorKind.UNAUTHORIZED
@@ -66,64 +68,70 @@ def classify_error(error: PollError) -> PollErrorKind:
     return PollErrorKind.OUTAGE
 
 
-def doubt_is_over(looks: int, seconds: float) -> bool:
-    """Whether a batch that was not found is gone, after so many looks in a row over so many seconds."""
-    return looks >= DOUBT_LOOKS and seconds >= DOUBT_SECONDS
+def is_not_found_confirmed(polls: int, seconds: float) -> bool:
+    """Return True once a batch was not found in enough consecutive polls over a long enough time."""
+    return polls >= NOT_FOUND_CONFIRM_POLLS and seconds >= NOT_FOUND_CONFIRM_SECONDS
 
 
-def lost_ids(gone: Mapping[str, PollError]) -> tuple[str, ...]:
-    """Return those of which the API said for so long that there is no such batch, and nothing else.
+def not_found_ids(denials: Mapping[str, PollError]) -> tuple[str, ...]:
+    """Return the batches that the API itself says do not exist.
 
-    Whoever gives up a batch may pay for its requests again, so another refusal must never look like its loss.
+    Requests of a lost batch may be paid for again, so no other refusal may ever count as a loss.
     """
     return tuple(
         batch_id
-        for batch_id, error in gone.items()
+        for batch_id, error in denials.items()
         if isinstance(error, NotFoundError) and error.error_type == "not_found_error"
     )
 
 
 def interval(age_seconds: float, *, poll_interval: float) -> float:
-    """Return the seconds until the next look at a batch of this age.
+    """Return the seconds until the next poll of a batch of this age.
 
-    Small batches end within minutes, so a young batch is looked at every 10 s; then ever more slowly, but never
-    more slowly than ``poll_interval``.
+    Small batches end within minutes, so a young batch is polled every 10 s. The interval grows with the batch's age up
+    to ``poll_interval``.
     """
-    wanted = max(QUICKEST_SECONDS, age_seconds * SHARE_OF_AGE)
-    return max(SHORTEST_SECONDS, min(poll_interval, wanted))
+    wanted = max(BASE_INTERVAL_SECONDS, age_seconds * INTERVAL_SHARE_OF_AGE)
+    return max(MIN_INTERVAL_SECONDS, min(poll_interval, wanted))
 
 
 def backoff(failures: int, *, retry_after: float | None, poll_interval: float) -> float:
-    """Return the seconds to wait after so many failed looks in a row (at least 1).
+    """Return the seconds to wait after this many consecutive failed polls (at least 1).
 
-    A server that names a time is obeyed, within reason. Else it doubles from 5 s to ``poll_interval`` (10 s if that
-    is shorter): the end of an outage is noticed as soon as the end of a batch would be.
+    The delay doubles from 5 s to ``poll_interval`` (10 s if that is shorter), so the end of an outage is noticed as
+    soon as the end of a batch would be. A longer ``retry_after`` wins, up to :data:`MAX_RETRY_AFTER_SECONDS`.
     """
-    longest = max(QUICKEST_SECONDS, poll_interval)
-    doubling = min(longest, QUICKEST_SECONDS / 2 * 2.0 ** min(failures - 1, 16))
-    return max(doubling, min(retry_after or 0.0, LONGEST_RETRY_AFTER_SECONDS))
+    longest = max(BASE_INTERVAL_SECONDS, poll_interval)
+    doubling = min(longest, BASE_INTERVAL_SECONDS / 2 * 2.0 ** min(failures - 1, 16))
+    return max(doubling, min(retry_after or 0.0, MAX_RETRY_AFTER_SECONDS))
 
 
-def pace(calls: int, *, calls_per_minute: int | None) -> float:
-    """Return the seconds that so many calls must be spread over, so that waiting takes its share and no more."""
-    return calls * 60.0 / (max(1, calls_per_minute or CALLS_PER_MINUTE) * POLLING_SHARE)
+def rate_limit_interval(calls: int, *, calls_per_minute: int | None) -> float:
+    """Return the seconds over which this many calls must be spread to stay within polling's share of the rate limit.
+
+    :param calls_per_minute: the rate limit; None if no response has named it yet.
+    """
+    return calls * 60.0 / (max(1, calls_per_minute or DEFAULT_CALLS_PER_MINUTE) * POLLING_SHARE_OF_RATE_LIMIT)
 
 
-def early(seconds: float, *, spread: float) -> float:
-    """Return a time up to a tenth shorter: ``spread``, from 0 to 1, keeps many triggerers from asking in step."""
-    return seconds * (1.0 - 0.1 * spread)
+def with_jitter(seconds: float, *, jitter: float) -> float:
+    """Return an interval shortened by up to a tenth, so that many triggerers do not poll in step.
+
+    :param jitter: from 0 (not shortened) to 1 (by a tenth).
+    """
+    return seconds * (1.0 - 0.1 * jitter)
 
 
 def is_due(until: datetime | None, now: datetime) -> bool:
-    """Whether the wait's own end has come."""
+    """Return True once the deadline has passed. Without a deadline, never."""
     return until is not None and now >= until
 
 
-def age(created_at: datetime | None, now: datetime) -> timedelta:
-    """Return how old a batch is; zero while unknown, or if our clock is behind the API's."""
+def batch_age(created_at: datetime | None, now: datetime) -> timedelta:
+    """Return the age of a batch: zero while unknown, or if our clock is behind the API's."""
     return max(timedelta(0), now - created_at) if created_at else timedelta(0)
 
 
 def utc_now() -> datetime:
-    """Return the wall clock's time: the default wherever a clock may be passed in."""
+    """Return the current time. The default wherever a clock can be passed."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""The road to the API: the one client that all who wait on an event loop share, and the connection it was made of."""
+"""Share one async client among all tasks that wait on an event loop, and read its connection again when needed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from airflow_claude_batch.api.wire import BatchPage, MessageBatch
 
 log = logging.getLogger(__name__)
 
-#: A connection that is in trouble is read again, at most this often: somebody may have mended it there.
-RENEW_SECONDS: Final = 300.0
+#: While polls fail, the connection is read again at most this often: somebody may have fixed it.
+RECONNECT_SECONDS: Final = 300.0
 
 
 class BatchClient(Protocol):
-    """What waiting needs of :class:`~airflow_claude_batch.api.client.AsyncClaudeClient`."""
+    """The part of :class:`~airflow_claude_batch.api.client.AsyncClaudeClient` that the watcher uses."""
 
     @property
     def calls_per_minute(self) -> int | None: ...
@@ -26,43 +26,44 @@ class BatchClient(Protocol):
     async def aclose(self) -> None: ...
 
 
-#: Reads the connection and makes a client of it.
+#: Reads the connection and builds a client from it.
 Connect = Callable[[], Awaitable[BatchClient]]
 
 
 class SharedClient:
-    """Opens when first used, and again after it was closed."""
+    """Shared async client: one per event loop and connection. It connects when first used, and again after a close."""
 
-    def __init__(self, name: str, connect: Connect) -> None:
-        self._name = name
+    def __init__(self, conn_id: str, connect: Connect) -> None:
+        self._conn_id = conn_id
         self._connect = connect
         self._loop = asyncio.get_running_loop()
         self._client: BatchClient | None = None
-        self._read_at = 0.0
-        self._opening = asyncio.Lock()
+        self._connected_at = 0.0
+        self._lock = asyncio.Lock()
 
     @property
     def calls_per_minute(self) -> int | None:
+        """The rate limit that the API last reported, or None."""
         return self._client.calls_per_minute if self._client else None
 
     @property
-    def is_old(self) -> bool:
-        """Whether the connection was last read long enough ago to be read again."""
-        return self._loop.time() - self._read_at > RENEW_SECONDS
+    def is_stale(self) -> bool:
+        """True once the connection was read long enough ago to read it again."""
+        return self._loop.time() - self._connected_at > RECONNECT_SECONDS
 
-    async def client(self) -> BatchClient:
-        """Return the client, made first if there is none."""
-        async with self._opening:
+    async def get(self) -> BatchClient:
+        """Return the client. Connects first if there is none."""
+        async with self._lock:
             if self._client is None:
-                self._client = await self._read()
+                self._client = await self._open()
             return self._client
 
-    async def renew(self) -> None:
-        """Read the connection again and go on with a client made of it; with the old one if that fails."""
+    async def reconnect(self) -> None:
+        """Read the connection again and replace the client. Keeps the old client if that fails."""
         try:
-            client = await self._read()
-        except Exception as error:  # connections may live in anybody's secrets back end
-            log.warning("Connection %r could not be read again: %s", self._name, error)
+            client = await self._open()
+        except Exception as error:  # a custom secrets backend may raise anything
+            log.warning("Could not read connection %r again, so its old settings stay in use: %s", self._conn_id, error)
             return
         await self.close()
         self._client = client
@@ -72,6 +73,6 @@ class SharedClient:
         if client:
             await client.aclose()
 
-    async def _read(self) -> BatchClient:
-        self._read_at = self._loop.time()
+    async def _open(self) -> BatchClient:
+        self._connected_at = self._loop.time()
         return await self._connect()

@@ -1,25 +1,26 @@
-"""How a wait ended: one shape for the trigger's event and for the synchronous wait."""
+"""Describe how a wait ended. One format for the trigger's event and for the blocking wait."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from airflow_claude_batch.api.wire import MessageBatch
-from airflow_claude_batch.batch.wait.schedule import PollError, lost_ids
+from airflow_claude_batch.batch.wait.schedule import PollError, not_found_ids
 
-VERSION = 1
+#: The version of the event format. Readers accept any version.
+EVENT_VERSION: Final = 1
 
 Status = Literal["ended", "due", "error"]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchState:
-    """What was last seen of a message batch.
+    """The state of a message batch when it was last polled.
 
     :param request_counts: all ``processing`` until the whole batch has ended.
-    :param ended_at: RFC 3339; None until it has ended.
+    :param ended_at: RFC 3339, or None until it has ended.
     """
 
     processing_status: str
@@ -38,10 +39,10 @@ class BatchState:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> BatchState:
         counts = value.get("request_counts")
-        counted = counts.items() if isinstance(counts, Mapping) else ()
+        items = counts.items() if isinstance(counts, Mapping) else ()
         return cls(
             str(value.get("processing_status")),
-            {str(name): count for name, count in counted if isinstance(count, int)},
+            {str(name): count for name, count in items if isinstance(count, int)},
             _text(value.get("ended_at")),
         )
 
@@ -55,13 +56,18 @@ class BatchState:
 
 @dataclass(frozen=True, slots=True)
 class WaitResult:
-    """Why a wait came back, and what it had seen by then.
+    """The result of a wait: why it returned, and the last known state of each batch.
 
-    :param status: ``ended``: all (or any) of the batches have. ``due``: the time set for the wait is over; the batches
-        go on. ``error``: waiting longer is of no use until somebody mends what ``error`` says; the batches go on.
+    :param status: ``ended``: all (or any) of the batches have ended. ``due``: the deadline has passed and the batches
+        keep running. ``error``: further waiting is useless until a person fixes the cause in ``error``. The batches
+        keep running.
     :param batches: by batch id, those that were seen at all.
+    :param error: the message, one or more lines.
     :param error_type: the class of the error, such as ``AuthenticationError``.
-    :param lost: with an error: the batches of which the API has said for ten minutes that they do not exist.
+    :param lost: with an error, the batches that the API has denied for
+        :data:`~airflow_claude_batch.batch.wait.schedule.NOT_FOUND_CONFIRM_SECONDS`.
+
+    Example: ``WaitResult.from_event(event)`` in ``execute_complete`` reads what the trigger sent.
     """
 
     status: Status
@@ -72,19 +78,19 @@ class WaitResult:
 
     @classmethod
     def failed(cls, text: str, error: Exception, batches: Mapping[str, BatchState]) -> WaitResult:
-        """Return the wake of a wait that a person must mend."""
+        """Return the result of a wait that failed with an error that a person must fix."""
         return cls("error", batches, text, type(error).__name__)
 
     @classmethod
-    def gone(cls, text: str, errors: Mapping[str, PollError], batches: Mapping[str, BatchState]) -> WaitResult:
-        """Return the wake of a wait for batches that the API denies."""
-        first = next(iter(errors.values()))
-        return cls("error", batches, text, type(first).__name__, lost_ids(errors))
+    def denied(cls, text: str, denials: Mapping[str, PollError], batches: Mapping[str, BatchState]) -> WaitResult:
+        """Return the result of a wait for batches that the API keeps denying."""
+        first = next(iter(denials.values()))
+        return cls("error", batches, text, type(first).__name__, not_found_ids(denials))
 
     def to_event(self) -> dict[str, Any]:
-        """Return it as the payload of a trigger event: JSON, small, no secrets."""
+        """Return the payload of a trigger event: JSON, small, without secrets."""
         return {
-            "version": VERSION,
+            "version": EVENT_VERSION,
             "status": self.status,
             "batches": {batch_id: state.to_dict() for batch_id, state in self.batches.items()},
             "error": self.error,
@@ -94,9 +100,9 @@ class WaitResult:
 
     @classmethod
     def from_event(cls, event: Any) -> WaitResult:
-        """Read the payload of a trigger event, also of an older or newer version of this package, or of nobody's.
+        """Read the payload of a trigger event, of any version of this package, or of any other shape.
 
-        A status not known here is taken for ``due``: the caller looks for itself.
+        An unknown status is read as ``due``, so that the caller polls the batches itself.
         """
         event = event if isinstance(event, Mapping) else {}
         status: Status = event["status"] if event.get("status") in ("ended", "error") else "due"

@@ -1,7 +1,7 @@
-"""Who is waited for: what is known of every watched message batch, and when each is to be looked at again.
+"""Track the state of every watched message batch, and when to poll it next.
 
-State without I/O: findings and the time go in, what has changed comes out. Times named ``now`` and ``..._at`` are
-seconds of a clock that never jumps; only ages are taken from the wall clock.
+State without I/O: poll results and the time go in, changes come out. Times named ``now`` and ``…_at`` are seconds of a
+monotonic clock. Only the ages of batches are taken from the wall clock.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from airflow_claude_batch.batch.wait.poll_round import PollResult
 from airflow_claude_batch.batch.wait.schedule import PollError, PollErrorKind
 from airflow_claude_batch.exceptions import APIStatusError
 
-#: A batch that is due within this share of its interval is looked at along with the one that is due now.
-LOOK_ALONG: Final = 0.5
+#: A batch that is due within this share of its interval is polled together with the one that is due now.
+COALESCE_SHARE_OF_INTERVAL: Final = 0.5
 
 
 @dataclass(slots=True, eq=False)
-class Watched:
-    """One message batch.
+class WatchedBatch:
+    """The state of one watched message batch.
 
-    :param created_at: as the API says it, before that a guess of ours, or None.
-    :param last: as last seen.
+    :param created_at: as the API reports it. Before the first poll an estimate of ours, or None.
+    :param last_seen: the batch as the last successful poll showed it.
+    :param not_found_since: when the first of the polls failed that have not found the batch since.
     """
 
     batch_id: str
@@ -34,40 +35,44 @@ class Watched:
     created_at: datetime | None
     due_at: float
     interval: float = 0.0
-    last: MessageBatch | None = None
-    doubted_since: float | None = None
-    doubts: int = 0
+    last_seen: MessageBatch | None = None
+    not_found_since: float | None = None
+    not_found_polls: int = 0
 
 
 @dataclass(slots=True)
 class WatchListChanges:
-    """What a survey says beside what it saw.
+    """What a poll round changed, besides the batches that it saw.
 
-    :param gone: those that the API has denied for so long that we believe it, and its words.
-    :param outage_began: what failed, when it failed twice in a row; once is not worth a line in every log.
-    :param outage_ended: how long the outage was, in seconds, if it is over.
-    :param refused: the API refused the credential twice, with a new look at the connection in between.
-    :param reconnect: read the connection again before the next look.
-    :param reconnect_if_old: do so if that was not done lately: what is wrong may have been mended there.
+    :param confirmed_denials: batches that the API has denied for so long that it is believed, with its last response.
+    :param outage_began: the error, when a second round in a row failed. A single failure is not worth a log line.
+    :param outage_ended: how long the outage lasted, in seconds, in the first round after it.
+    :param unauthorized: the error, when the API rejected the credential twice, the second time a fresh one.
+    :param reconnect: read the connection again before the next poll.
+    :param reconnect_if_stale: read it again unless that was done recently: somebody may have fixed it meanwhile.
     """
 
-    gone: dict[str, PollError] = field(default_factory=dict)
+    confirmed_denials: dict[str, PollError] = field(default_factory=dict)
     outage_began: PollError | None = None
     outage_ended: float | None = None
-    refused: PollError | None = None
+    unauthorized: PollError | None = None
     reconnect: bool = False
-    reconnect_if_old: bool = False
+    reconnect_if_stale: bool = False
 
 
 class WatchList:
-    """The watched batches of one connection."""
+    """The watched batches of one connection.
+
+    Add batches, poll those that are :meth:`due`, and pass the result to :meth:`update_batches` and
+    :meth:`finish_round`. Then wait until :meth:`next_poll_at`.
+    """
 
     def __init__(self) -> None:
-        self._watched: dict[str, Watched] = {}
+        self._watched: dict[str, WatchedBatch] = {}
         self.not_before = 0.0
         self._failures = 0
         self._failing_since = 0.0
-        self._refused = False
+        self._unauthorized = False
         self.outage: PollError | None = None
         self.may_list = True
 
@@ -76,101 +81,113 @@ class WatchList:
         return self._watched.keys()
 
     def add(self, batch_id: str, *, poll_interval: float, created_at: datetime | None, now: float) -> None:
-        """Watch a batch, or watch it more closely if it is watched already."""
-        known = self._watched.get(batch_id)
-        if known is None:
-            self._watched[batch_id] = Watched(batch_id, poll_interval, created_at, due_at=now)
+        """Watch a batch. If it is watched already, the shorter poll interval wins."""
+        watched = self._watched.get(batch_id)
+        if watched is None:
+            self._watched[batch_id] = WatchedBatch(batch_id, poll_interval, created_at, due_at=now)
         else:
-            known.poll_interval = min(known.poll_interval, poll_interval)
-            known.due_at = min(known.due_at, now + poll_interval)
+            watched.poll_interval = min(watched.poll_interval, poll_interval)
+            watched.due_at = min(watched.due_at, now + poll_interval)
 
     def remove(self, batch_id: str) -> None:
         self._watched.pop(batch_id, None)
         if not self._watched:
-            self._refused = False
+            self._unauthorized = False
 
     def last_seen(self, batch_id: str) -> MessageBatch | None:
         watched = self._watched.get(batch_id)
-        return watched.last if watched else None
+        return watched.last_seen if watched else None
 
-    def next_look_at(self) -> float | None:
-        """Return when the next survey should begin; None if nothing is watched."""
+    def next_poll_at(self) -> float | None:
+        """Return when the next round should begin, or None if nothing is watched."""
         if not self._watched:
             return None
         return max(self.not_before, min(watched.due_at for watched in self._watched.values()))
 
     def due(self, now: float) -> dict[str, datetime | None]:
-        """Return what the next survey should ask after: what is due, and what will be soon."""
-        soon = [w for w in self._watched.values() if w.due_at - now <= w.interval * LOOK_ALONG]
-        return {w.batch_id: w.created_at for w in sorted(soon, key=lambda w: w.due_at)}
+        """Return the batches to poll now, with their creation times: those due, and those due soon.
 
-    def see(
-        self, batches: Iterable[MessageBatch], *, now: float, wall: datetime, spread: float = 0.0
+        Sorted by due time, because a round may be too short for all of them.
+        """
+        due = [w for w in self._watched.values() if w.due_at - now <= w.interval * COALESCE_SHARE_OF_INTERVAL]
+        return {w.batch_id: w.created_at for w in sorted(due, key=lambda w: w.due_at)}
+
+    def update_batches(
+        self, batches: Iterable[MessageBatch], *, now: float, wall: datetime, jitter: float = 0.0
     ) -> list[MessageBatch]:
-        """Take in what was seen; return the watched ones that are ended or canceling and were not when last seen."""
+        """Record batches as a poll showed them, and schedule their next polls.
+
+        :param wall: the wall clock's time, from which ages are computed.
+        :param jitter: from 0 to 1, see :func:`schedule.with_jitter`.
+        :returns: the watched batches whose status is new: ended or canceling.
+        """
         changed = []
         for batch in batches:
             watched = self._watched.get(batch.id)
             if watched is None:
                 continue
-            if batch.processing_status != (watched.last.processing_status if watched.last else "in_progress"):
+            if batch.processing_status != (watched.last_seen.processing_status if watched.last_seen else "in_progress"):
                 changed.append(batch)
-            watched.last, watched.created_at = batch, batch.created_at
-            watched.doubted_since, watched.doubts = None, 0
-            age = schedule.age(batch.created_at, wall).total_seconds()
+            watched.last_seen, watched.created_at = batch, batch.created_at
+            watched.not_found_since, watched.not_found_polls = None, 0
+            age = schedule.batch_age(batch.created_at, wall).total_seconds()
             watched.interval = schedule.interval(age, poll_interval=watched.poll_interval)
-            watched.due_at = now + schedule.early(watched.interval, spread=spread)
+            watched.due_at = now + schedule.with_jitter(watched.interval, jitter=jitter)
         return changed
 
-    def note(self, findings: PollResult, *, now: float, calls_per_minute: int | None = None) -> WatchListChanges:
-        """Take in what a survey found beside the batches, which are for ``see``."""
-        report = WatchListChanges()
-        for batch_id, error in findings.doubts.items():
-            self._note_doubt(batch_id, error, report, now)
-        self.may_list = findings.listed
-        shortest = min((w.poll_interval for w in self._watched.values()), default=schedule.QUICKEST_SECONDS)
-        rest = schedule.interval(0.0, poll_interval=shortest) * (1.0 - LOOK_ALONG)
-        self.not_before = now + max(rest, schedule.pace(findings.calls, calls_per_minute=calls_per_minute))
-        if findings.trouble is None:
-            self._note_answer(report, now)
-        elif schedule.classify_error(findings.trouble) is PollErrorKind.UNAUTHORIZED:
-            self._note_refusal(findings.trouble, report, now)
-        else:
-            self._note_outage(findings.trouble, report, now, shortest)
-        return report
+    def finish_round(self, result: PollResult, *, now: float, calls_per_minute: int | None = None) -> WatchListChanges:
+        """Record the errors of a round, and set the earliest time of the next.
 
-    def _note_doubt(self, batch_id: str, error: PollError, report: WatchListChanges, now: float) -> None:
+        The batches of the result are for :meth:`update_batches`.
+        """
+        changes = WatchListChanges()
+        for batch_id, error in result.denied.items():
+            self._record_denial(batch_id, error, changes, now)
+        self.may_list = result.may_list
+        shortest = min((w.poll_interval for w in self._watched.values()), default=schedule.BASE_INTERVAL_SECONDS)
+        pause = schedule.interval(0.0, poll_interval=shortest) * (1.0 - COALESCE_SHARE_OF_INTERVAL)
+        by_rate_limit = schedule.rate_limit_interval(result.calls, calls_per_minute=calls_per_minute)
+        self.not_before = now + max(pause, by_rate_limit)
+        if result.error is None:
+            self._record_success(changes, now)
+        elif schedule.classify_error(result.error) is PollErrorKind.UNAUTHORIZED:
+            self._record_unauthorized(result.error, changes, now)
+        else:
+            self._record_outage(result.error, changes, now, shortest)
+        return changes
+
+    def _record_denial(self, batch_id: str, error: PollError, changes: WatchListChanges, now: float) -> None:
         watched = self._watched.get(batch_id)
         if watched is None:
             return
-        watched.doubts += 1
-        if watched.doubted_since is None:
-            watched.doubted_since = now
+        watched.not_found_polls += 1
+        if watched.not_found_since is None:
+            watched.not_found_since = now
         watched.interval = watched.poll_interval
         watched.due_at = now + watched.interval
-        if schedule.doubt_is_over(watched.doubts, now - watched.doubted_since):
-            report.gone[batch_id] = error
-        report.reconnect_if_old = True
+        if schedule.is_not_found_confirmed(watched.not_found_polls, now - watched.not_found_since):
+            changes.confirmed_denials[batch_id] = error
+        changes.reconnect_if_stale = True
 
-    def _note_answer(self, report: WatchListChanges, now: float) -> None:
+    def _record_success(self, changes: WatchListChanges, now: float) -> None:
         if self.outage is not None:
-            report.outage_ended = now - self._failing_since
-        self.outage, self._failures, self._refused = None, 0, False
+            changes.outage_ended = now - self._failing_since
+        self.outage, self._failures, self._unauthorized = None, 0, False
 
-    def _note_refusal(self, error: PollError, report: WatchListChanges, now: float) -> None:
-        """The credential may have been rotated or have expired while we waited: one more look with a fresh one."""
-        if self._refused:
-            report.refused = error
-        self._refused = report.reconnect = True
+    def _record_unauthorized(self, error: PollError, changes: WatchListChanges, now: float) -> None:
+        """Poll once more with a fresh credential: the old one may have been rotated or have expired."""
+        if self._unauthorized:
+            changes.unauthorized = error
+        self._unauthorized = changes.reconnect = True
         self.not_before = now
 
-    def _note_outage(self, error: PollError, report: WatchListChanges, now: float, poll_interval: float) -> None:
+    def _record_outage(self, error: PollError, changes: WatchListChanges, now: float, poll_interval: float) -> None:
         self._failures += 1
         if self._failures == 1:
             self._failing_since = now
         elif self.outage is None:
-            self.outage = report.outage_began = error
+            self.outage = changes.outage_began = error
         retry_after = error.retry_after if isinstance(error, APIStatusError) else None
-        wait = schedule.backoff(self._failures, retry_after=retry_after, poll_interval=poll_interval)
-        self.not_before = max(self.not_before, now + wait)
-        report.reconnect_if_old = True
+        delay = schedule.backoff(self._failures, retry_after=retry_after, poll_interval=poll_interval)
+        self.not_before = max(self.not_before, now + delay)
+        changes.reconnect_if_stale = True

@@ -1,8 +1,8 @@
-"""One watcher per event loop and connection serves every task that waits there.
+"""Poll the message batches of one connection for any number of waiting tasks.
 
-However many tasks wait, it asks for all of them in one survey per interval, over one client. Each waits on a future of
-its own, so that a canceled one hurts nobody. The watcher begins with the first waiter and ends, with its client, soon
-after the last; it never ends silently: whatever breaks it is told to all who wait.
+However many tasks wait, the watcher polls for all of them in one round per interval, over one client. Each waits on a
+future of its own, so a canceled task does not affect the others. The watcher starts with the first waiter. It stops,
+and closes its client, soon after the last. It never stops silently: an error that ends it goes to every waiter.
 """
 
 from __future__ import annotations
@@ -12,97 +12,79 @@ import contextvars
 import logging
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from random import random
 from typing import Final
-from weakref import WeakKeyDictionary
 
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.wait import log_messages
-from airflow_claude_batch.batch.wait.log_messages import Line
-from airflow_claude_batch.batch.wait.poll_round import Answer, Call, ListPage, PollResult, Retrieve, poll_round
+from airflow_claude_batch.batch.wait.poll_round import Call, ListPage, PollResult, Response, Retrieve, poll_round
 from airflow_claude_batch.batch.wait.schedule import WaitFor, utc_now
 from airflow_claude_batch.batch.wait.shared_client import Connect, SharedClient
 from airflow_claude_batch.batch.wait.wait_result import BatchState, WaitResult
+from airflow_claude_batch.batch.wait.waiters import Waiter, Waiters, WriteLog, yield_to_event_loop
 from airflow_claude_batch.batch.wait.watch_list import WatchList, WatchListChanges
 from airflow_claude_batch.exceptions import APIConnectionError, APIError, ConfigurationError
 
 log = logging.getLogger(__name__)
 
-#: How long the client is kept for the next waiter.
-GRACE_SECONDS: Final = 30.0
-#: Reading a connection may fail because Airflow's own services are busy; believed at the third time.
-CONNECT_TRIES: Final = 3
-CONNECT_PAUSE_SECONDS: Final = 20.0
-#: So many waiters are told something before others get their turn on the loop.
-TOLD_AT_ONCE: Final = 25
-#: So many batches of a survey are looked through before that; it takes some 4 ms.
-SEEN_AT_ONCE: Final = 1000
-#: A timer this long is checked against the wall clock on the way, in case that was set.
-LONGEST_TIMER_SECONDS: Final = 600.0
-
-Tell = Callable[..., None]
+#: How long the watcher keeps its client open for the next waiter.
+IDLE_TIMEOUT_SECONDS: Final = 30.0
+#: Reading a connection may fail while Airflow's own services are busy, so it is tried this often before it is an error.
+CONNECT_ATTEMPTS: Final = 3
+CONNECT_RETRY_SECONDS: Final = 20.0
+#: After recording this many batches of a round, some 4 ms, other coroutines get their turn on the event loop.
+BATCHES_PER_TURN: Final = 1000
+#: Longer timers are split, because the wall clock may be set meanwhile.
+MAX_TIMER_SECONDS: Final = 600.0
 
 
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    future: asyncio.Future[WaitResult]
-    batch_ids: tuple[str, ...]
-    wait_for: WaitFor
-    until: datetime | None
-    tell: Tell
-    context: contextvars.Context
-    ended: dict[str, BatchState] = field(default_factory=dict)
-    open_ids: set[str] = field(default_factory=set)
-    timer: asyncio.TimerHandle | None = None
-
-    @property
-    def satisfied(self) -> bool:
-        return not self.open_ids or (self.wait_for == "any" and bool(self.ended))
-
-    def say(self, line: Line) -> None:
-        """Log in the waiter's own context: Airflow files a trigger's lines by it."""
-        level, text, args = line
-        self.context.run(self.tell, level, text, *args)
-
-    def wake(self, wake: WaitResult) -> None:
-        if not self.future.done():
-            self.future.set_result(wake)
+def _ignore(_: Watcher) -> None: ...
 
 
 class Watcher:
     """Waits for message batches of one connection, for any number of tasks on one event loop.
 
-    :param name: of the connection, for messages.
-    :param connect: reads the connection and makes a client of it.
+    :param conn_id: the connection's id, for messages.
+    :param connect: reads the connection and builds a client from it.
     :param clock: the wall clock.
-    :param observer: is told of looks that fail.
+    :param jitter: returns a number from 0 to 1, by which an interval is shortened.
+    :param observer: counts failed polls.
+    :param on_start: called when the watcher begins to poll.
+    :param on_stop: called when nobody has waited for :data:`IDLE_TIMEOUT_SECONDS` and the client is closed.
+
+    Example::
+
+        watcher = Watcher("claude_default", connect)
+        result = await watcher.wait(["msgbatch_01AbCd"], poll_interval=60, until=deadline)
     """
 
     def __init__(
         self,
-        name: str,
+        conn_id: str,
         connect: Connect,
         *,
         clock: Callable[[], datetime] = utc_now,
-        dice: Callable[[], float] = random,
+        jitter: Callable[[], float] = random,
         observer: Observer | None = None,
+        on_start: Callable[[Watcher], None] = _ignore,
+        on_stop: Callable[[Watcher], None] = _ignore,
     ) -> None:
-        self.name = name
-        self._road = SharedClient(name, connect)
+        self.conn_id = conn_id
+        self.loop = asyncio.get_running_loop()
+        self._client = SharedClient(conn_id, connect)
         self._clock = clock
-        self._dice = dice
+        self._jitter = jitter
         self._observer = observer or NullObserver()
-        self._loop = asyncio.get_running_loop()
-        self._bell = asyncio.Event()
-        self._waiters: set[_Waiter] = set()
-        self._by_batch: dict[str, set[_Waiter]] = {}
-        self._roster = WatchList()
-        self._asleep_until = 0.0
+        self._on_start = on_start
+        self._on_stop = on_stop
+        self._waiters_changed = asyncio.Event()
+        self._waiters = Waiters()
+        self._watch_list = WatchList()
+        self._sleeping_until = 0.0
         self._task: asyncio.Task[None] | None = None
 
     async def wait(
@@ -113,180 +95,170 @@ class Watcher:
         poll_interval: float = 60.0,
         until: datetime | None = None,
         created_at: datetime | None = None,
-        tell: Tell = log.log,
+        write_log: WriteLog = log.log,
     ) -> WaitResult:
         """Wait until all (or any) of the batches have ended, or until ``until``.
 
-        :param batch_ids: none at all for a mere timer.
-        :param created_at: a guess at when the oldest was created, which saves calls at the beginning.
-        :param tell: takes a level, a text and its arguments; called in the caller's context.
-        :raises InputError: an id is none.
+        :param batch_ids: the batches. Without any, it is a timer.
+        :param poll_interval: the longest interval between two polls, in seconds. Young batches are polled more often.
+        :param until: the deadline; None for none.
+        :param created_at: when the oldest batch was created, if the caller knows. It saves calls at the beginning.
+        :param write_log: takes a level, a text and its arguments. It is called in the caller's context.
+        :raises InputError: when an element of ``batch_ids`` is not a batch id.
         """
-        waiter = _Waiter(
-            self._loop.create_future(),
+        waiter = Waiter(
+            self.loop.create_future(),
             tuple(dict.fromkeys(map(check_batch_id, batch_ids))),
             wait_for,
             until,
-            tell,
+            write_log,
             contextvars.copy_context(),
         )
-        self._enroll(waiter, poll_interval, created_at)
+        self._add(waiter, poll_interval, created_at)
         try:
             return await waiter.future
         finally:
-            self._dismiss(waiter)
+            self._remove(waiter)
 
     async def prepare(self) -> None:
-        """Read the connection; what is wrong with it is said when there is something to look at."""
+        """Connect ahead of the first poll. An error is reported by the poll itself."""
         self._start()
         with suppress(Exception):
-            await self._road.client()
+            await self._client.get()
 
     async def cancel(self, batch_id: str) -> MessageBatch:
-        """Cancel a batch with the watcher's client."""
+        """Cancel a batch with the watcher's client.
+
+        :raises APIError: when the API refuses, or is unavailable.
+        """
         self._start()
-        client = await self._road.client()
+        client = await self._client.get()
         return await client.cancel_batch(batch_id)
 
-    # ------------------------------------------------------------------ who waits
+    # ------------------------------------------------------------------ waiters
 
-    def _enroll(self, waiter: _Waiter, poll_interval: float, created_at: datetime | None) -> None:
+    def _add(self, waiter: Waiter, poll_interval: float, created_at: datetime | None) -> None:
         self._waiters.add(waiter)
-        waiter.open_ids.update(waiter.batch_ids)
-        now = self._loop.time()
+        now = self.loop.time()
         for batch_id in waiter.batch_ids:
-            self._by_batch.setdefault(batch_id, set()).add(waiter)
-            self._roster.add(batch_id, poll_interval=poll_interval, created_at=created_at, now=now)
+            self._watch_list.add(batch_id, poll_interval=poll_interval, created_at=created_at, now=now)
         if waiter.until is None and not waiter.batch_ids:
-            waiter.wake(WaitResult("due"))
+            waiter.finish(WaitResult("due"))
         self._set_timer(waiter)
-        if self._roster.outage:
-            waiter.say(log_messages.outage_began(self._roster.outage, self.name))
+        if self._watch_list.outage:
+            waiter.log(log_messages.outage_began(self._watch_list.outage, self.conn_id))
         self._start()
-        if self._asleep_until > max(now, self._roster.not_before):
-            self._bell.set()
+        if self._sleeping_until > max(now, self._watch_list.not_before):
+            self._waiters_changed.set()
 
-    def _dismiss(self, waiter: _Waiter) -> None:
-        self._waiters.discard(waiter)
-        if waiter.timer:
-            waiter.timer.cancel()
-        for batch_id in waiter.open_ids:
-            self._leave(batch_id, waiter)
+    def _remove(self, waiter: Waiter) -> None:
+        for batch_id in self._waiters.remove(waiter):
+            self._watch_list.remove(batch_id)
         if not self._waiters:
-            self._bell.set()
+            self._waiters_changed.set()
 
-    def _leave(self, batch_id: str, waiter: _Waiter) -> None:
-        others = self._by_batch.get(batch_id, set())
-        others.discard(waiter)
-        if not others:
-            self._by_batch.pop(batch_id, None)
-            self._roster.remove(batch_id)
-
-    def _set_timer(self, waiter: _Waiter) -> None:
+    def _set_timer(self, waiter: Waiter) -> None:
         if waiter.until is None:
             return
-        left = (waiter.until - self._clock()).total_seconds()
-        if left <= 0:
-            waiter.wake(WaitResult("due", self._states(waiter)))
+        remaining = (waiter.until - self._clock()).total_seconds()
+        if remaining <= 0:
+            waiter.finish(WaitResult("due", self._states(waiter)))
         else:
-            waiter.timer = self._loop.call_later(
-                min(left, LONGEST_TIMER_SECONDS), self._set_timer, waiter, context=waiter.context
+            waiter.timer = self.loop.call_later(
+                min(remaining, MAX_TIMER_SECONDS), self._set_timer, waiter, context=waiter.context
             )
 
-    # ------------------------------------------------------------------ the loop
+    # ------------------------------------------------------------------ the polling loop
 
     def _start(self) -> None:
         if self._task is None:
-            _watchers.setdefault(self._loop, {})[self.name] = self
-            # An empty context: this task serves everybody, so its own lines belong to no trigger's log.
-            self._task = self._loop.create_task(
-                self._run(), name=f"claude-batch-watcher-{self.name}", context=contextvars.Context()
+            self._on_start(self)
+            # An empty context: the task serves all waiters, so its own log lines belong to no trigger's log.
+            self._task = self.loop.create_task(
+                self._run(), name=f"claude-batch-watcher-{self.conn_id}", context=contextvars.Context()
             )
-            self._task.add_done_callback(self._ended)
+            self._task.add_done_callback(self._on_task_done)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if any(not waiter.future.done() for waiter in self._waiters):
             self._start()
         else:
-            _forget(self)
+            self._on_stop(self)
 
     async def _run(self) -> None:
         try:
-            while self._waiters or await self._somebody_comes():
-                await self._turn()
+            while self._waiters or await self._new_waiter_before_idle_timeout():
+                await self._sleep_or_poll()
         except Exception as error:
-            log.exception("The watcher of connection %r broke", self.name)
-            await self._fail_all(log_messages.broken(error), error)
+            log.exception("The watcher of connection %r failed.", self.conn_id)
+            await self._fail_all(log_messages.watcher_failed(error), error)
         finally:
-            await self._road.close()
+            await self._client.close()
 
-    async def _turn(self) -> None:
-        next_look_at = self._roster.next_look_at()
-        now = self._loop.time()
-        if next_look_at is None or next_look_at > now:
-            await self._sleep(None if next_look_at is None else next_look_at - now)
-        elif await self._connected():
-            await self._look()
+    async def _sleep_or_poll(self) -> None:
+        next_poll_at = self._watch_list.next_poll_at()
+        now = self.loop.time()
+        if next_poll_at is None or next_poll_at > now:
+            await self._sleep(None if next_poll_at is None else next_poll_at - now)
+        elif await self._connect():
+            await self._poll()
 
-    async def _connected(self) -> bool:
-        for tries_left in reversed(range(CONNECT_TRIES)):
+    async def _connect(self) -> bool:
+        """Connect if necessary; return False if that failed and every waiter was notified."""
+        for attempts_left in reversed(range(CONNECT_ATTEMPTS)):
             try:
-                await self._road.client()
+                await self._client.get()
                 return True
-            except Exception as error:  # connections may live in anybody's secrets back end
-                log.warning("Connection %r could not be read", self.name, exc_info=True)
-                if tries_left:
-                    await asyncio.sleep(CONNECT_PAUSE_SECONDS)
+            except Exception as error:  # a custom secrets backend may raise anything
+                log.warning("Could not read connection %r.", self.conn_id, exc_info=True)
+                if attempts_left:
+                    await asyncio.sleep(CONNECT_RETRY_SECONDS)
                 else:
-                    await self._fail_all(log_messages.unreadable(error, self.name), error)
+                    await self._fail_all(log_messages.unreadable(error, self.conn_id), error)
         return False
 
     async def _sleep(self, seconds: float | None) -> None:
-        self._bell.clear()
-        self._asleep_until = self._loop.time() + (LONGEST_TIMER_SECONDS if seconds is None else seconds)
+        """Sleep until the time is up, or a waiter comes that cannot wait so long, or the last one leaves."""
+        self._waiters_changed.clear()
+        self._sleeping_until = self.loop.time() + (MAX_TIMER_SECONDS if seconds is None else seconds)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._bell.wait()
-        self._asleep_until = 0.0
+                await self._waiters_changed.wait()
+        self._sleeping_until = 0.0
 
-    async def _somebody_comes(self) -> bool:
-        await self._sleep(GRACE_SECONDS)
+    async def _new_waiter_before_idle_timeout(self) -> bool:
+        await self._sleep(IDLE_TIMEOUT_SECONDS)
         return bool(self._waiters)
 
-    async def _look(self) -> None:
-        findings = await self._survey()
-        report = self._roster.note(findings, now=self._loop.time(), calls_per_minute=self._road.calls_per_minute)
-        for line in log_messages.about_the_road(report, self.name):
-            await self._say_all(line)
-        await self._see(findings)
-        await self._give_up(report)
-        if report.reconnect or (report.reconnect_if_old and self._road.is_old):
-            await self._road.renew()
-            self._roster.may_list = True
+    async def _poll(self) -> None:
+        result = await self._poll_round()
+        changes = self._watch_list.finish_round(
+            result, now=self.loop.time(), calls_per_minute=self._client.calls_per_minute
+        )
+        for line in log_messages.outage_lines(changes, self.conn_id):
+            await self._waiters.log(line)
+        await self._record(result)
+        await self._notify_of_errors(changes)
+        if changes.reconnect or (changes.reconnect_if_stale and self._client.is_stale):
+            await self._client.reconnect()
+            self._watch_list.may_list = True
 
-    async def _see(self, findings: PollResult) -> None:
-        seen, spread = iter(findings.seen.values()), self._dice()
-        while some := list(islice(seen, SEEN_AT_ONCE)):
-            changed = self._roster.see(some, now=self._loop.time(), wall=self._clock(), spread=spread)
-            for number, batch in enumerate(changed):
-                self._deliver_change(batch)
-                await _breathe(number)
-            await asyncio.sleep(0)
-
-    async def _survey(self) -> PollResult:
-        roster = self._roster
-        asking = poll_round(roster.due(self._loop.time()), watched=roster.batch_ids, may_list=roster.may_list)
+    async def _poll_round(self) -> PollResult:
+        watch_list = self._watch_list
+        round_ = poll_round(
+            watch_list.due(self.loop.time()), watched=watch_list.batch_ids, may_list=watch_list.may_list
+        )
         try:
-            calls = next(asking)
+            calls = next(round_)
             while True:
-                calls = asking.send(await asyncio.gather(*map(self._ask, calls)))
+                calls = round_.send(await asyncio.gather(*map(self._call, calls)))
         except StopIteration as stop:
-            findings: PollResult = stop.value
-            return findings
+            result: PollResult = stop.value
+            return result
 
-    async def _ask(self, call: Call) -> Answer:
-        client = await self._road.client()
+    async def _call(self, call: Call) -> Response:
+        client = await self._client.get()
         try:
             match call:
                 case Retrieve(batch_id):
@@ -296,69 +268,51 @@ class Watcher:
         except (APIError, ConfigurationError) as error:
             self._observer.poll_failed(error)
             return error
-        except Exception as error:  # one look must not end the waiting of all
+        except Exception as error:  # a single poll must not end the wait of all
             self._observer.poll_failed(error)
-            log.exception("Asking failed in an unexpected way: %r", call)
-            return APIConnectionError(f"unexpected {type(error).__name__}, see the triggerer's log.")
+            log.exception("A poll failed unexpectedly: %r", call)
+            return APIConnectionError(f"Unexpected {type(error).__name__}, see the triggerer's log.")
 
-    # ------------------------------------------------------------------ what was found
+    async def _record(self, result: PollResult) -> None:
+        """Record the batches of a round and notify those who wait for them."""
+        batches, jitter = iter(result.batches.values()), self._jitter()
+        while chunk := list(islice(batches, BATCHES_PER_TURN)):
+            changed = self._watch_list.update_batches(chunk, now=self.loop.time(), wall=self._clock(), jitter=jitter)
+            for number, batch in enumerate(changed):
+                self._notify_of_status(batch)
+                await yield_to_event_loop(number)
+            await asyncio.sleep(0)
 
-    def _deliver_change(self, batch: MessageBatch) -> None:
+    # ------------------------------------------------------------------ notifications
+
+    def _notify_of_status(self, batch: MessageBatch) -> None:
         line, state = log_messages.status_changed(batch), BatchState.of(batch)
-        for waiter in tuple(self._by_batch.get(batch.id, ())):
-            waiter.say(line)
+        for waiter in self._waiters.of_batch(batch.id):
+            waiter.log(line)
             if not batch.ended:
                 continue
             waiter.ended[batch.id] = state
             waiter.open_ids.discard(batch.id)
-            self._leave(batch.id, waiter)
-            if waiter.satisfied:
-                waiter.wake(WaitResult("ended", self._states(waiter)))
+            if self._waiters.detach(waiter, batch.id):
+                self._watch_list.remove(batch.id)
+            if waiter.is_satisfied:
+                waiter.finish(WaitResult("ended", self._states(waiter)))
 
-    async def _give_up(self, report: WatchListChanges) -> None:
-        for waiter in {waiter for batch_id in report.gone for waiter in self._by_batch.get(batch_id, ())}:
-            gone = {batch_id: error for batch_id, error in report.gone.items() if batch_id in waiter.open_ids}
-            waiter.wake(WaitResult.gone(log_messages.gone(gone, self.name), gone, self._states(waiter)))
-        if report.refused:
-            await self._fail_all(log_messages.refused(report.refused, self.name), report.refused)
+    async def _notify_of_errors(self, changes: WatchListChanges) -> None:
+        denials = changes.confirmed_denials
+        for waiter in {waiter for batch_id in denials for waiter in self._waiters.of_batch(batch_id)}:
+            own = {batch_id: error for batch_id, error in denials.items() if batch_id in waiter.open_ids}
+            waiter.finish(WaitResult.denied(log_messages.denied(own, self.conn_id), own, self._states(waiter)))
+        if changes.unauthorized:
+            await self._fail_all(log_messages.unauthorized(changes.unauthorized, self.conn_id), changes.unauthorized)
 
     async def _fail_all(self, text: str, error: Exception) -> None:
-        for number, waiter in enumerate(tuple(self._waiters)):
-            waiter.wake(WaitResult.failed(text, error, self._states(waiter)))
-            await _breathe(number)
-        await asyncio.sleep(0)  # let them leave before the next turn counts them
+        for number, waiter in enumerate(self._waiters):
+            waiter.finish(WaitResult.failed(text, error, self._states(waiter)))
+            await yield_to_event_loop(number)
+        await asyncio.sleep(0)  # let them leave before the loop counts waiters again
 
-    def _states(self, waiter: _Waiter) -> dict[str, BatchState]:
-        """What is known of the waiter's batches."""
-        seen = {batch_id: self._roster.last_seen(batch_id) for batch_id in waiter.open_ids}
+    def _states(self, waiter: Waiter) -> dict[str, BatchState]:
+        """Return the last known state of each of the waiter's batches."""
+        seen = {batch_id: self._watch_list.last_seen(batch_id) for batch_id in waiter.open_ids}
         return waiter.ended | {batch_id: BatchState.of(batch) for batch_id, batch in seen.items() if batch}
-
-    async def _say_all(self, line: Line) -> None:
-        for number, waiter in enumerate(tuple(self._waiters)):
-            waiter.say(line)
-            await _breathe(number)
-
-
-async def _breathe(number: int) -> None:
-    if number % TOLD_AT_ONCE == TOLD_AT_ONCE - 1:
-        await asyncio.sleep(0)
-
-
-# ---------------------------------------------------------------------- the watchers of each loop
-
-#: By event loop: ``dag.test()`` runs every trigger in a loop of its own, and a client belongs to one loop.
-_watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Watcher]] = WeakKeyDictionary()
-
-
-def watcher_for(name: str, connect: Connect, *, observer: Observer | None = None) -> Watcher:
-    """Return the running loop's watcher for a connection; the arguments are used if there is none at work."""
-    at_work = _watchers.get(asyncio.get_running_loop(), {}).get(name)
-    return at_work or Watcher(name, connect, observer=observer)
-
-
-def _forget(watcher: Watcher) -> None:
-    watchers = _watchers.get(watcher._loop, {})
-    if watchers.get(watcher.name) is watcher:
-        del watchers[watcher.name]
-    if not watchers:
-        _watchers.pop(watcher._loop, None)

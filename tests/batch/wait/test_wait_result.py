@@ -14,7 +14,7 @@ states = st.builds(
     st.dictionaries(st.sampled_from(["processing", "succeeded", "errored"]), st.integers(0, 100_000)),
     st.none() | st.just("2026-11-22T09:00:00+00:00"),
 )
-wakes = st.builds(
+results = st.builds(
     WaitResult,
     st.sampled_from(["ended", "due", "error"]),
     st.dictionaries(st.text(min_size=1), states),
@@ -24,14 +24,14 @@ wakes = st.builds(
 )
 
 
-@given(wakes)
-def test_an_event_gives_back_the_wake_through_json(wake):
-    assert WaitResult.from_event(json.loads(json.dumps(wake.to_event()))) == wake
+@given(results)
+def test_an_event_gives_back_the_result_through_json(result):
+    assert WaitResult.from_event(json.loads(json.dumps(result.to_event()))) == result
 
 
 def test_an_event_has_the_documented_shape():
-    wake = WaitResult("ended", {"msgbatch_1": BatchState("ended", {"succeeded": 3}, "2026-11-22T09:00:00+00:00")})
-    assert wake.to_event() == {
+    result = WaitResult("ended", {"msgbatch_1": BatchState("ended", {"succeeded": 3}, "2026-11-22T09:00:00+00:00")})
+    assert result.to_event() == {
         "version": 1,
         "status": "ended",
         "batches": {
@@ -50,15 +50,15 @@ def test_an_event_has_the_documented_shape():
 def test_twenty_batches_make_an_event_of_a_few_kilobytes():
     counts = {"processing": 0, "succeeded": 99_000, "errored": 500, "canceled": 400, "expired": 100}
     state = BatchState("ended", counts, "2026-11-22T09:00:00.123456+00:00")
-    wake = WaitResult("ended", {f"msgbatch_{number:024}": state for number in range(20)})
-    assert len(json.dumps(wake.to_event())) < 5_000
+    result = WaitResult("ended", {f"msgbatch_{number:024}": state for number in range(20)})
+    assert len(json.dumps(result.to_event())) < 5_000
 
 
 @pytest.mark.parametrize(
     ("event", "expected"),
     [
-        pytest.param(None, WaitResult("due"), id="no event at all"),
-        pytest.param({}, WaitResult("due"), id="an empty one"),
+        pytest.param(None, WaitResult("due"), id="None"),
+        pytest.param({}, WaitResult("due"), id="an empty event"),
         pytest.param({"version": 9, "status": "paused"}, WaitResult("due"), id="a status of a newer version"),
         pytest.param({"status": "ended", "batches": None}, WaitResult("ended"), id="no batches"),
         pytest.param(
@@ -69,9 +69,9 @@ def test_twenty_batches_make_an_event_of_a_few_kilobytes():
         pytest.param(
             {"status": "ended", "batches": {"msgbatch_1": {"processing_status": "ended"}, "msgbatch_2": 7}},
             WaitResult("ended", {"msgbatch_1": BatchState("ended")}),
-            id="half of it",
+            id="a damaged batch",
         ),
-        pytest.param(["ended"], WaitResult("due"), id="no event of ours"),
+        pytest.param(["ended"], WaitResult("due"), id="a list"),
         pytest.param(
             {
                 "status": "ended",
@@ -81,7 +81,7 @@ def test_twenty_batches_make_an_event_of_a_few_kilobytes():
                 "batches": {"msgbatch_1": {"processing_status": "ended", "request_counts": [1], "ended_at": 5}},
             },
             WaitResult("ended", {"msgbatch_1": BatchState("ended")}),
-            id="other types",
+            id="fields of other types",
         ),
         pytest.param({"status": "error", "lost": 7}, WaitResult("error"), id="a number of lost batches"),
     ],

@@ -13,7 +13,7 @@ WALL = datetime(2026, 11, 22, tzinfo=UTC)
 MISSING = NotFoundError("no", status_code=404, error_type="not_found_error")
 BUSY = RateLimitError("no", status_code=429, error_type="rate_limit_error", retry_after=120.0)
 DOWN = ServerError("no", status_code=503, error_type="api_error")
-REFUSED = AuthenticationError("no", status_code=401, error_type="authentication_error")
+REJECTED = AuthenticationError("no", status_code=401, error_type="authentication_error")
 
 
 def batch(batch_id="msgbatch_1", status="in_progress", age_seconds=0.0):
@@ -25,127 +25,132 @@ def batch(batch_id="msgbatch_1", status="in_progress", age_seconds=0.0):
     )
 
 
-def roster_of(*batch_ids, poll_interval=60.0):
-    roster = WatchList()
+def watch_list_of(*batch_ids, poll_interval=60.0):
+    watch_list = WatchList()
     for batch_id in batch_ids or ("msgbatch_1",):
-        roster.add(batch_id, poll_interval=poll_interval, created_at=None, now=0.0)
-    return roster
+        watch_list.add(batch_id, poll_interval=poll_interval, created_at=None, now=0.0)
+    return watch_list
 
 
 def test_a_new_batch_is_due_at_once():
-    roster = roster_of()
-    assert roster.next_look_at() == 0.0
-    assert roster.due(0.0) == {"msgbatch_1": None}
+    watch_list = watch_list_of()
+    assert watch_list.next_poll_at() == 0.0
+    assert watch_list.due(0.0) == {"msgbatch_1": None}
 
 
-def test_an_empty_roster_has_no_next_look():
-    roster = roster_of()
-    roster.remove("msgbatch_1")
-    assert roster.next_look_at() is None
-    assert roster.due(0.0) == {}
+def test_an_empty_watch_list_has_no_next_poll():
+    watch_list = watch_list_of()
+    watch_list.remove("msgbatch_1")
+    assert watch_list.next_poll_at() is None
+    assert watch_list.due(0.0) == {}
 
 
-def test_the_next_look_depends_on_the_age():
-    roster = roster_of()
-    roster.see([batch(age_seconds=480)], now=100.0, wall=WALL)
-    assert roster.next_look_at() == 140.0
-    assert roster.due(140.0) == {"msgbatch_1": WALL - timedelta(seconds=480)}
+def test_the_next_poll_depends_on_the_age():
+    watch_list = watch_list_of()
+    watch_list.update_batches([batch(age_seconds=480)], now=100.0, wall=WALL)
+    assert watch_list.next_poll_at() == 140.0
+    assert watch_list.due(140.0) == {"msgbatch_1": WALL - timedelta(seconds=480)}
 
 
-def test_spreading_makes_the_next_look_earlier():
-    roster = roster_of()
-    roster.see([batch()], now=0.0, wall=WALL, spread=1.0)
-    assert roster.next_look_at() == pytest.approx(9.0)
+def test_jitter_makes_the_next_poll_earlier():
+    watch_list = watch_list_of()
+    watch_list.update_batches([batch()], now=0.0, wall=WALL, jitter=1.0)
+    assert watch_list.next_poll_at() == pytest.approx(9.0)
 
 
-def test_the_most_impatient_waiter_sets_the_pace():
-    roster = roster_of()
-    roster.see([batch(age_seconds=86_000)], now=0.0, wall=WALL)
-    assert roster.next_look_at() == 60.0
-    roster.add("msgbatch_1", poll_interval=20.0, created_at=None, now=5.0)
-    assert roster.next_look_at() == 25.0
-    roster.see([batch(age_seconds=86_000)], now=25.0, wall=WALL)
-    assert roster.next_look_at() == 45.0
+def test_the_shortest_poll_interval_wins():
+    watch_list = watch_list_of()
+    watch_list.update_batches([batch(age_seconds=86_000)], now=0.0, wall=WALL)
+    assert watch_list.next_poll_at() == 60.0
+    watch_list.add("msgbatch_1", poll_interval=20.0, created_at=None, now=5.0)
+    assert watch_list.next_poll_at() == 25.0
+    watch_list.update_batches([batch(age_seconds=86_000)], now=25.0, wall=WALL)
+    assert watch_list.next_poll_at() == 45.0
 
 
-def test_what_is_due_soon_is_looked_at_along_with_what_is_due():
-    roster = roster_of("msgbatch_1", "msgbatch_2", "msgbatch_3")
-    roster.see([batch("msgbatch_1", age_seconds=86_000)], now=0.0, wall=WALL)
-    roster.see([batch("msgbatch_2", age_seconds=86_000)], now=20.0, wall=WALL)
-    roster.see([batch("msgbatch_3", age_seconds=86_000)], now=40.0, wall=WALL)
-    assert list(roster.due(60.0)) == ["msgbatch_1", "msgbatch_2"]
+def test_batches_due_soon_are_polled_together_with_those_due_now():
+    watch_list = watch_list_of("msgbatch_1", "msgbatch_2", "msgbatch_3")
+    watch_list.update_batches([batch("msgbatch_1", age_seconds=86_000)], now=0.0, wall=WALL)
+    watch_list.update_batches([batch("msgbatch_2", age_seconds=86_000)], now=20.0, wall=WALL)
+    watch_list.update_batches([batch("msgbatch_3", age_seconds=86_000)], now=40.0, wall=WALL)
+    assert list(watch_list.due(60.0)) == ["msgbatch_1", "msgbatch_2"]
 
 
-def test_only_changes_are_told_and_each_once():
-    roster = roster_of()
+def test_only_changes_of_status_are_returned_and_each_once():
+    watch_list = watch_list_of()
     seen = ["in_progress", "in_progress", "canceling", "canceling", "ended"]
-    told = [[b.processing_status for b in roster.see([batch(status=s)], now=0.0, wall=WALL)] for s in seen]
-    assert told == [[], [], ["canceling"], [], ["ended"]]
+    changed = [
+        [b.processing_status for b in watch_list.update_batches([batch(status=s)], now=0.0, wall=WALL)] for s in seen
+    ]
+    assert changed == [[], [], ["canceling"], [], ["ended"]]
 
 
-def test_batches_that_nobody_waits_for_are_passed_over():
-    assert roster_of().see([batch("msgbatch_9", "ended")], now=0.0, wall=WALL) == []
+def test_unwatched_batches_are_ignored():
+    assert watch_list_of().update_batches([batch("msgbatch_9", "ended")], now=0.0, wall=WALL) == []
 
 
-def test_doubts_add_up_only_if_the_batch_is_never_seen_between():
-    roster = roster_of()
+def test_denials_add_up_only_if_the_batch_is_never_seen_between():
+    watch_list = watch_list_of()
     for minute in range(120):
-        report = roster.note(PollResult(doubts={"msgbatch_1": MISSING}), now=minute * 60.0)
-        assert not report.gone
+        changes = watch_list.finish_round(PollResult(denied={"msgbatch_1": MISSING}), now=minute * 60.0)
+        assert not changes.confirmed_denials
         if minute % 5 == 4:
-            roster.see([batch()], now=minute * 60.0, wall=WALL)
+            watch_list.update_batches([batch()], now=minute * 60.0, wall=WALL)
 
 
-def test_a_batch_in_doubt_for_ten_minutes_is_gone():
-    roster = roster_of()
-    gone = [bool(roster.note(PollResult(doubts={"msgbatch_1": MISSING}), now=m * 60.0).gone) for m in range(12)]
-    assert gone == [False] * 10 + [True] * 2
+def test_a_batch_not_found_for_ten_minutes_is_confirmed_as_denied():
+    watch_list = watch_list_of()
+    confirmed = [
+        bool(watch_list.finish_round(PollResult(denied={"msgbatch_1": MISSING}), now=m * 60.0).confirmed_denials)
+        for m in range(12)
+    ]
+    assert confirmed == [False] * 10 + [True] * 2
 
 
-def test_a_doubt_about_a_batch_that_nobody_waits_for_is_passed_over():
-    assert not roster_of().note(PollResult(doubts={"msgbatch_9": MISSING}), now=0.0).reconnect_if_old
+def test_a_denial_of_an_unwatched_batch_is_ignored():
+    assert not watch_list_of().finish_round(PollResult(denied={"msgbatch_9": MISSING}), now=0.0).reconnect_if_stale
 
 
-def test_an_outage_begins_with_the_second_failure_and_ends_with_the_first_answer():
-    roster = roster_of()
-    reports = [roster.note(PollResult(trouble=DOWN), now=now) for now in (10.0, 20.0, 30.0)]
-    assert [report.outage_began for report in reports] == [None, DOWN, None]
-    assert roster.note(PollResult(), now=100.0).outage_ended == 90.0
-    assert roster.note(PollResult(), now=110.0).outage_ended is None
+def test_an_outage_begins_with_the_second_failure_and_ends_with_the_first_success():
+    watch_list = watch_list_of()
+    changes = [watch_list.finish_round(PollResult(error=DOWN), now=now) for now in (10.0, 20.0, 30.0)]
+    assert [each.outage_began for each in changes] == [None, DOWN, None]
+    assert watch_list.finish_round(PollResult(), now=100.0).outage_ended == 90.0
+    assert watch_list.finish_round(PollResult(), now=110.0).outage_ended is None
 
 
-def test_no_look_begins_before_the_time_that_the_api_names():
-    roster = roster_of("msgbatch_1", "msgbatch_2")
-    roster.note(PollResult(trouble=BUSY), now=10.0)
-    assert roster.next_look_at() == 130.0
-    roster.add("msgbatch_3", poll_interval=10.0, created_at=None, now=20.0)
-    assert roster.next_look_at() == 130.0
+def test_no_poll_begins_before_retry_after_has_passed():
+    watch_list = watch_list_of("msgbatch_1", "msgbatch_2")
+    watch_list.finish_round(PollResult(error=BUSY), now=10.0)
+    assert watch_list.next_poll_at() == 130.0
+    watch_list.add("msgbatch_3", poll_interval=10.0, created_at=None, now=20.0)
+    assert watch_list.next_poll_at() == 130.0
 
 
-def test_a_survey_of_many_calls_is_followed_by_a_longer_rest():
-    roster = roster_of()
-    roster.note(PollResult(calls=100), now=0.0, calls_per_minute=1000)
-    assert roster.next_look_at() == 60.0
+def test_a_round_of_many_calls_is_followed_by_a_longer_pause():
+    watch_list = watch_list_of()
+    watch_list.finish_round(PollResult(calls=100), now=0.0, calls_per_minute=1000)
+    assert watch_list.next_poll_at() == 60.0
 
 
-def test_a_refusal_is_followed_by_one_more_look_with_the_connection_read_again():
-    roster = roster_of()
-    first = roster.note(PollResult(trouble=REFUSED), now=10.0)
-    assert (first.reconnect, first.refused, roster.next_look_at()) == (True, None, 10.0)
-    assert roster.note(PollResult(trouble=REFUSED), now=11.0).refused is REFUSED
+def test_a_rejected_credential_is_polled_with_once_more_after_a_reconnect():
+    watch_list = watch_list_of()
+    first = watch_list.finish_round(PollResult(error=REJECTED), now=10.0)
+    assert (first.reconnect, first.unauthorized, watch_list.next_poll_at()) == (True, None, 10.0)
+    assert watch_list.finish_round(PollResult(error=REJECTED), now=11.0).unauthorized is REJECTED
 
 
-def test_an_answer_between_two_refusals_makes_the_second_a_first_one():
-    roster = roster_of()
-    roster.note(PollResult(trouble=REFUSED), now=10.0)
-    roster.note(PollResult(), now=20.0)
-    assert roster.note(PollResult(trouble=REFUSED), now=30.0).refused is None
+def test_a_success_between_two_rejections_resets_the_count():
+    watch_list = watch_list_of()
+    watch_list.finish_round(PollResult(error=REJECTED), now=10.0)
+    watch_list.finish_round(PollResult(), now=20.0)
+    assert watch_list.finish_round(PollResult(error=REJECTED), now=30.0).unauthorized is None
 
 
-def test_who_comes_after_all_have_left_gets_a_second_look_too():
-    roster = roster_of()
-    roster.note(PollResult(trouble=REFUSED), now=10.0)
-    roster.note(PollResult(trouble=REFUSED), now=11.0)
-    roster.remove("msgbatch_1")
-    roster.add("msgbatch_2", poll_interval=60.0, created_at=None, now=12.0)
-    assert roster.note(PollResult(trouble=REFUSED), now=13.0).refused is None
+def test_a_batch_added_after_all_were_removed_is_polled_a_second_time_too():
+    watch_list = watch_list_of()
+    watch_list.finish_round(PollResult(error=REJECTED), now=10.0)
+    watch_list.finish_round(PollResult(error=REJECTED), now=11.0)
+    watch_list.remove("msgbatch_1")
+    watch_list.add("msgbatch_2", poll_interval=60.0, created_at=None, now=12.0)
+    assert watch_list.finish_round(PollResult(error=REJECTED), now=13.0).unauthorized is None

@@ -16,23 +16,23 @@ from airflow_claude_batch.exceptions import InputError
 from airflow_claude_batch.simulator import Fault, Simulator
 
 
-def test_one_batch_is_asked_after_singly_until_it_has_ended():
+def test_a_single_batch_is_retrieved_until_it_has_ended():
     with World(batch_seconds=95) as world:
         [batch_id] = world.create()
 
         async def main() -> WaitResult:
             return await world.watcher().wait([batch_id], poll_interval=60)
 
-        wake = world.run(main)
-        assert wake.status == "ended"
-        assert wake.batches[batch_id].request_counts["succeeded"] == 1
-        assert wake.batches[batch_id].ended_at is not None
+        result = world.run(main)
+        assert result.status == "ended"
+        assert result.batches[batch_id].request_counts["succeeded"] == 1
+        assert result.batches[batch_id].ended_at is not None
         assert world.now == pytest.approx(100, abs=1)
         assert world.simulator.calls()["retrieve"] == 11
         assert world.simulator.calls()["list"] == 0
 
 
-def test_two_waiters_share_every_look():
+def test_two_waiters_share_every_poll():
     with World(batch_seconds=55) as world:
         first, second = world.create(2)
 
@@ -40,9 +40,9 @@ def test_two_waiters_share_every_look():
             watcher = world.watcher()
             return await asyncio.gather(watcher.wait([first]), watcher.wait([second]))
 
-        wakes = world.run(main)
-        assert [set(wake.batches) for wake in wakes] == [{first}, {second}]
-        assert world.looks == 7  # at 0, 10, ... 60
+        results = world.run(main)
+        assert [set(result.batches) for result in results] == [{first}, {second}]
+        assert world.polls == 7  # at 0, 10, ... 60
         assert world.connects == 1
 
 
@@ -54,13 +54,13 @@ def test_a_thousand_waiters_cost_at_most_two_calls_an_interval():
             watcher = world.watcher()
             return await asyncio.gather(*(watcher.wait([b], poll_interval=10) for b in batch_ids))
 
-        wakes = world.run(main)
-        assert all(wake.status == "ended" for wake in wakes)
+        results = world.run(main)
+        assert all(result.status == "ended" for result in results)
         assert world.now <= 615
-        assert world.looks <= 2 * 61
+        assert world.polls <= 2 * 61
 
 
-def test_any_wakes_at_the_first_end_and_all_at_the_last():
+def test_wait_for_any_ends_with_the_first_batch_and_all_with_the_last():
     with World(batch_seconds=3600) as world:
         first, second = world.create(2)
         world.simulator.pace(lambda batch: 30 if batch.id == first else 300)
@@ -79,34 +79,34 @@ def test_any_wakes_at_the_first_end_and_all_at_the_last():
         assert {s.processing_status for s in every.batches.values()} == {"ended"}
 
 
-def test_a_canceled_waiter_hurts_nobody():
+def test_a_canceled_waiter_does_not_affect_others():
     with World(batch_seconds=60) as world:
         [batch_id] = world.create()
 
         async def main() -> WaitResult:
             watcher = world.watcher()
-            victim = asyncio.ensure_future(watcher.wait([batch_id]))
+            canceled = asyncio.ensure_future(watcher.wait([batch_id]))
             other = asyncio.ensure_future(watcher.wait([batch_id]))
             await asyncio.sleep(25)
-            victim.cancel()
+            canceled.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await victim
+                await canceled
             return await other
 
         assert world.run(main).status == "ended"
 
 
-def test_waiting_ends_when_due_and_the_batch_goes_on():
+def test_waiting_ends_at_the_deadline_and_the_batch_keeps_running():
     with World(batch_seconds=3600) as world:
         [batch_id] = world.create()
 
         async def main() -> WaitResult:
             return await world.watcher().wait([batch_id], until=world.clock.now() + timedelta(seconds=333))
 
-        wake = world.run(main)
-        assert (wake.status, wake.error) == ("due", None)
+        result = world.run(main)
+        assert (result.status, result.error) == ("due", None)
         assert world.now == pytest.approx(333, abs=0.01)
-        assert wake.batches[batch_id].processing_status == "in_progress"
+        assert result.batches[batch_id].processing_status == "in_progress"
         assert world.simulator.calls()["cancel"] == 0
 
 
@@ -121,7 +121,7 @@ def test_without_batches_it_is_a_timer_that_never_connects():
         assert world.connects == 0
 
 
-def test_without_batches_and_without_a_time_it_comes_back_at_once():
+def test_without_batches_and_deadline_it_returns_at_once():
     with World() as world:
 
         async def main() -> WaitResult:
@@ -131,29 +131,29 @@ def test_without_batches_and_without_a_time_it_comes_back_at_once():
 
 
 @pytest.mark.parametrize("kind", ["refuse", "hang", "html", "status:500", "status:503", "status:529", "status:429"])
-def test_an_outage_of_an_hour_is_waited_out_and_told_twice(kind):
+def test_an_outage_of_an_hour_is_survived_and_logged_twice(kind):
     with World(batch_seconds=120) as world:
         batch_ids = world.create(3)
 
         async def main() -> list[WaitResult]:
             watcher = world.watcher()
-            waits = [watcher.wait([b], poll_interval=60, tell=world.tell(b)) for b in batch_ids]
+            waits = [watcher.wait([b], poll_interval=60, write_log=world.log_of(b)) for b in batch_ids]
             world.loop.call_later(15, world.simulator.outage, kind)
             world.loop.call_later(3615, world.simulator.end_outage)
             return await asyncio.gather(*waits)
 
-        wakes = world.run(main)
-        assert [wake.status for wake in wakes] == ["ended"] * 3
+        results = world.run(main)
+        assert [result.status for result in results] == ["ended"] * 3
         assert 3615 <= world.now <= 3615 + 121
         for batch_id in batch_ids:
-            begun, over, ended = world.said[batch_id]
-            assert "cannot be asked (connection 'claude_default')" in begun
-            assert "answers again" in over
+            began, over, ended = world.lines[batch_id]
+            assert "is unavailable (connection 'claude_default')" in began
+            assert re.search(r"is available again \(connection 'claude_default'\), after (59 minutes|1 hour)", over)
             assert re.fullmatch(rf"Message batch {batch_id} has ended after [1-9][\w ]+: 1 succeeded\.", ended)
-        assert world.looks < 90
+        assert world.polls < 90
 
 
-def test_garbage_is_waited_out_too():
+def test_malformed_responses_are_survived_too():
     with World(batch_seconds=120) as world:
         [batch_id] = world.create()
         world.simulator.inject(Fault(do="malformed", on="retrieve", times=20))
@@ -164,7 +164,7 @@ def test_garbage_is_waited_out_too():
         assert world.run(main).status == "ended"
 
 
-def test_an_outage_that_outlasts_the_wait_ends_it_as_due():
+def test_an_outage_longer_than_the_wait_ends_it_as_due():
     with World(batch_seconds=120) as world:
         [batch_id] = world.create()
         world.simulator.outage("refuse")
@@ -176,19 +176,19 @@ def test_an_outage_that_outlasts_the_wait_ends_it_as_due():
         assert world.now == pytest.approx(7200, abs=0.01)
 
 
-def test_one_failed_look_is_not_worth_a_line():
+def test_a_single_failed_poll_is_not_logged():
     with World(batch_seconds=60) as world:
         [batch_id] = world.create()
         world.simulator.inject(Fault(do="status", status=503, on="retrieve", skip=1))
 
         async def main() -> WaitResult:
-            return await world.watcher().wait([batch_id], tell=world.tell("it"))
+            return await world.watcher().wait([batch_id], write_log=world.log_of("it"))
 
         assert world.run(main).status == "ended"
-        assert len(world.said["it"]) == 1
+        assert len(world.lines["it"]) == 1
 
 
-def test_who_comes_during_an_outage_is_told_of_it():
+def test_a_waiter_that_arrives_during_an_outage_gets_its_log_line():
     with World(batch_seconds=600) as world:
         first, second = world.create(2)
         world.simulator.outage("status:503")
@@ -197,16 +197,16 @@ def test_who_comes_during_an_outage_is_told_of_it():
             watcher = world.watcher()
             early = asyncio.ensure_future(watcher.wait([first]))
             await asyncio.sleep(60)
-            late = asyncio.ensure_future(watcher.wait([second], tell=world.tell("late")))
+            late = asyncio.ensure_future(watcher.wait([second], write_log=world.log_of("late")))
             await asyncio.sleep(60)
             world.simulator.end_outage()
             await asyncio.gather(early, late)
 
         world.run(main)
-        assert ["cannot be asked" in line for line in world.said["late"]] == [True, False, False]
+        assert ["is unavailable" in line for line in world.lines["late"]] == [True, False, False]
 
 
-def test_retry_after_is_honoured_for_everybody():
+def test_retry_after_holds_for_all_waiters():
     with World(batch_seconds=3600) as world:
         batch_ids = world.create(2)
         world.simulator.inject(Fault(do="status", status=429, retry_after=400, on="any"))
@@ -215,29 +215,29 @@ def test_retry_after_is_honoured_for_everybody():
             watcher = world.watcher()
             waits = [asyncio.ensure_future(watcher.wait([b])) for b in batch_ids]
             await asyncio.sleep(399)
-            looks = world.looks
+            polls = world.polls
             await asyncio.sleep(2)
-            assert world.looks > looks
+            assert world.polls > polls
             for wait in waits:
                 wait.cancel()
-            return looks
+            return polls
 
         assert world.run(main) == 1
 
 
-def test_a_blip_of_404_is_nothing():
+def test_a_few_404s_are_ignored():
     with World(batch_seconds=400) as world:
         [batch_id] = world.create()
         world.simulator.inject(Fault(do="not_found_blip", on="retrieve", times=5))
 
         async def main() -> WaitResult:
-            return await world.watcher().wait([batch_id], tell=world.tell("it"))
+            return await world.watcher().wait([batch_id], write_log=world.log_of("it"))
 
         assert world.run(main).status == "ended"
-        assert len(world.said["it"]) == 1
+        assert len(world.lines["it"]) == 1
 
 
-def test_a_batch_denied_for_ten_minutes_is_lost_and_only_its_waiter_told():
+def test_a_batch_denied_for_ten_minutes_is_lost_for_its_waiter_alone():
     with World(batch_seconds=3600) as world:
         lost, found = world.create(2)
         world.simulator.inject(
@@ -248,13 +248,13 @@ def test_a_batch_denied_for_ten_minutes_is_lost_and_only_its_waiter_told():
         async def main() -> tuple[WaitResult, float, WaitResult]:
             watcher = world.watcher()
             other = asyncio.ensure_future(watcher.wait([found]))
-            wake = await watcher.wait([lost])
-            return wake, world.now, await other
+            result = await watcher.wait([lost])
+            return result, world.now, await other
 
-        wake, at, other = world.run(main)
-        assert (wake.status, wake.error_type, wake.lost) == ("error", "NotFoundError", (lost,))
-        assert lost in wake.error
-        assert "claude_default" in wake.error
+        result, at, other = world.run(main)
+        assert (result.status, result.error_type, result.lost) == ("error", "NotFoundError", (lost,))
+        assert lost in result.error
+        assert "claude_default" in result.error
         assert 600 <= at <= 700
         assert other.status == "ended"
 
@@ -271,13 +271,13 @@ def test_batches_denied_together_are_lost_together():
         async def main() -> WaitResult:
             return await world.watcher().wait([first, second, found])
 
-        wake = world.run(main)
-        assert set(wake.lost) == {first, second}
-        assert first in wake.error
-        assert second in wake.error
+        result = world.run(main)
+        assert set(result.lost) == {first, second}
+        assert first in result.error
+        assert second in result.error
 
 
-def test_a_listing_that_is_refused_leaves_single_calls():
+def test_a_refused_listing_leaves_single_calls():
     with World(batch_seconds=100) as world:
         batch_ids = world.create(20)
         world.simulator.inject(Fault(do="status", status=403, on="list", times=None))
@@ -297,18 +297,18 @@ def test_a_rotated_key_is_read_from_the_connection_and_waiting_goes_on():
 
         async def main() -> WaitResult:
             world.loop.call_soon(setattr, world, "key", "sk-old")
-            wait = asyncio.ensure_future(world.watcher().wait([batch_id], tell=world.tell("it")))
+            wait = asyncio.ensure_future(world.watcher().wait([batch_id], write_log=world.log_of("it")))
             await asyncio.sleep(0)
             world.key = "sk-test"
             return await wait
 
-        wake = world.run(main)
-        assert wake.status == "ended"
-        assert len(world.said["it"]) == 1
+        result = world.run(main)
+        assert result.status == "ended"
+        assert len(world.lines["it"]) == 1
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_credential_ends_every_wait_after_a_second_look_at_the_connection(status):
+def test_a_rejected_credential_ends_every_wait_after_the_connection_was_read_again(status):
     with World(batch_seconds=3600) as world:
         batch_ids = world.create(3)
         world.simulator.inject(Fault(do="status", status=status, times=None))
@@ -317,17 +317,17 @@ def test_a_refused_credential_ends_every_wait_after_a_second_look_at_the_connect
             watcher = world.watcher()
             return await asyncio.gather(*(watcher.wait([b]) for b in batch_ids))
 
-        wakes = world.run(main)
-        assert [wake.status for wake in wakes] == ["error"] * 3
-        assert wakes[0].error_type == {401: "AuthenticationError", 403: "PermissionDeniedError"}[status]
-        assert "Connection 'claude_default'" in wakes[0].error
-        assert "sk-test" not in str(wakes)
+        results = world.run(main)
+        assert [result.status for result in results] == ["error"] * 3
+        assert results[0].error_type == {401: "AuthenticationError", 403: "PermissionDeniedError"}[status]
+        assert "Connection 'claude_default'" in results[0].error
+        assert "sk-test" not in str(results)
         assert world.connects >= 2
         assert world.now < 5
         assert world.simulator.calls()["cancel"] == 0
 
 
-def test_a_connection_that_cannot_be_read_is_tried_again_and_then_told():
+def test_a_connection_that_cannot_be_read_is_retried_and_then_reported():
     with World() as world:
         [batch_id] = world.create()
 
@@ -338,14 +338,14 @@ def test_a_connection_that_cannot_be_read_is_tried_again_and_then_told():
             world.connects += 1
             raise RuntimeError("not a port: 'pass/word'")
 
-        wake = world.run(main)
-        assert (wake.status, wake.error_type) == ("error", "RuntimeError")
-        assert "Connection 'claude_default' cannot be read: RuntimeError, see the triggerer's log." in wake.error
-        assert "pass/word" not in str(wake)
+        result = world.run(main)
+        assert (result.status, result.error_type) == ("error", "RuntimeError")
+        assert "Connection 'claude_default' cannot be read: RuntimeError, see the triggerer's log." in result.error
+        assert "pass/word" not in str(result)
         assert world.connects == 3
 
 
-def test_a_host_mended_in_the_connection_is_taken_up_during_an_outage():
+def test_a_corrected_host_is_used_during_an_outage():
     with World(batch_seconds=60) as world:
         [batch_id] = world.create()
         good, world.simulator = world.simulator, Simulator(clock=world.clock)
@@ -380,7 +380,7 @@ def test_a_connection_that_cannot_be_read_again_leaves_the_old_one_in_use():
         assert 5 <= world.connects <= 8
 
 
-def test_an_unexpected_failure_of_one_look_is_waited_out_like_an_outage(caplog):
+def test_an_unexpected_error_of_one_poll_is_survived_like_an_outage(caplog):
     failures = [KeyError("odd")]
 
     class Odd(AsyncClaudeClient):
@@ -399,10 +399,10 @@ def test_an_unexpected_failure_of_one_look_is_waited_out_like_an_outage(caplog):
             return await Watcher("claude_default", connect, clock=world.clock.now).wait([batch_id])
 
         assert world.run(main).status == "ended"
-        assert "unexpected way" in caplog.text
+        assert "failed unexpectedly" in caplog.text
 
 
-def test_a_waiter_that_leaves_during_a_look_is_not_missed():
+def test_a_waiter_that_leaves_during_a_poll_is_ignored():
     with World(batch_seconds=60, latency_seconds=5) as world:
         first, second = world.create(2)
 
@@ -417,7 +417,7 @@ def test_a_waiter_that_leaves_during_a_look_is_not_missed():
         assert list(world.run(main).batches) == [second]
 
 
-def test_a_clock_that_is_set_moves_the_end_of_the_wait():
+def test_a_wall_clock_that_is_set_moves_the_deadline():
     with World(batch_seconds=80_000) as world:
         [batch_id] = world.create()
         ahead = timedelta(0)
@@ -457,7 +457,7 @@ def test_the_client_is_closed_soon_after_the_last_waiter_and_opened_for_the_next
     assert world.closed == 2
 
 
-def test_what_is_no_batch_id_is_refused_before_anything_is_asked():
+def test_an_invalid_batch_id_is_refused_before_any_call():
     with World() as world:
 
         async def main() -> None:
@@ -465,10 +465,10 @@ def test_what_is_no_batch_id_is_refused_before_anything_is_asked():
                 await world.watcher().wait(["../models"])
 
         world.run(main)
-        assert world.looks == 0
+        assert world.polls == 0
 
 
-def test_a_refusal_that_is_no_404_never_makes_a_batch_lost():
+def test_a_refusal_other_than_404_never_makes_a_batch_lost():
     with World(batch_seconds=3600) as world:
         [batch_id] = world.create()
         world.simulator.inject(Fault(do="status", status=400, times=None))
@@ -476,46 +476,46 @@ def test_a_refusal_that_is_no_404_never_makes_a_batch_lost():
         async def main() -> WaitResult:
             return await world.watcher().wait([batch_id])
 
-        wake = world.run(main)
-        assert (wake.status, wake.error_type, wake.lost) == ("error", "BadRequestError", ())
+        result = world.run(main)
+        assert (result.status, result.error_type, result.lost) == ("error", "BadRequestError", ())
 
 
-def test_each_waiter_is_told_in_its_own_context():
+def test_each_waiter_is_logged_in_its_own_context():
     name = contextvars.ContextVar("name", default="nobody")
     with World(batch_seconds=30) as world:
         first, second = world.create(2)
-        heard: list[tuple[str, str]] = []
+        logged: list[tuple[str, str]] = []
 
         async def main() -> None:
             watcher = world.watcher()
 
             async def wait(who: str, batch_id: str) -> None:
                 name.set(who)
-                await watcher.wait([batch_id], tell=lambda *_: heard.append((who, name.get())))
+                await watcher.wait([batch_id], write_log=lambda *_: logged.append((who, name.get())))
 
             await asyncio.gather(wait("first", first), wait("second", second))
 
         world.run(main)
-        assert sorted(heard) == [("first", "first"), ("second", "second")]
+        assert sorted(logged) == [("first", "first"), ("second", "second")]
 
 
-def test_a_batch_that_is_canceled_elsewhere_is_told_and_waited_for():
+def test_a_batch_canceled_elsewhere_is_logged_and_waited_for():
     with World(batch_seconds=3600, cancel_seconds=60) as world:
         [batch_id] = world.create()
 
         async def main() -> WaitResult:
-            wait = asyncio.ensure_future(world.watcher().wait([batch_id], tell=world.tell("it")))
+            wait = asyncio.ensure_future(world.watcher().wait([batch_id], write_log=world.log_of("it")))
             await asyncio.sleep(100)
             world.sync_client().cancel_batch(batch_id)
             return await wait
 
         assert world.run(main).batches[batch_id].request_counts["canceled"] == 1
-        canceling, ended = world.said["it"]
+        canceling, ended = world.lines["it"]
         assert canceling == f"Message batch {batch_id} is canceling."
         assert re.fullmatch(rf"Message batch {batch_id} has ended after [1-9][\w ]+: 1 canceled\.", ended)
 
 
-def test_polling_takes_at_most_a_tenth_of_the_calls_allowed():
+def test_polling_takes_at_most_a_tenth_of_the_rate_limit():
     with World(batch_seconds=3600, requests_per_minute=60) as world:
         batch_ids = world.create(40)
         world.simulator.inject(Fault(do="status", status=403, on="list", times=None))
@@ -524,10 +524,10 @@ def test_polling_takes_at_most_a_tenth_of_the_calls_allowed():
             return await world.watcher().wait(batch_ids, poll_interval=10)
 
         assert world.run(main).status == "ended"
-        assert world.looks <= 6 * 3600 / 60 + 100
+        assert world.polls <= 6 * 3600 / 60 + 100
 
 
-def test_a_batch_that_the_listing_has_passed_is_found_by_itself():
+def test_a_batch_beyond_the_pages_read_is_retrieved():
     with World(batch_seconds=100) as world:
         old = world.create()
         world.create(300)
@@ -540,7 +540,7 @@ def test_a_batch_that_the_listing_has_passed_is_found_by_itself():
         assert world.simulator.calls()["list"] < 12
 
 
-def test_a_watcher_that_breaks_tells_everybody():
+def test_a_watcher_that_fails_notifies_every_waiter():
     with World(batch_seconds=100) as world:
         [batch_id] = world.create()
 
@@ -548,13 +548,13 @@ def test_a_watcher_that_breaks_tells_everybody():
             raise ZeroDivisionError
 
         async def main() -> list[WaitResult]:
-            watcher = world.watcher(dice=broken)
+            watcher = world.watcher(jitter=broken)
             return await asyncio.gather(watcher.wait([batch_id]), watcher.wait([batch_id]))
 
-        assert {(wake.status, wake.error_type) for wake in world.run(main)} == {("error", "ZeroDivisionError")}
+        assert {(result.status, result.error_type) for result in world.run(main)} == {("error", "ZeroDivisionError")}
 
 
-def test_a_watcher_that_is_canceled_goes_on_for_those_who_wait():
+def test_a_canceled_watcher_restarts_for_its_waiters():
     with World(batch_seconds=100) as world:
         [batch_id] = world.create()
 
