@@ -1,8 +1,4 @@
-"""The trigger that waits for message batches in Airflow's triggerer.
-
-Its class path and keyword arguments are stored in Airflow's database and outlive upgrades: they are JSON, only ever
-added to, and unknown ones are ignored.
-"""
+"""Wait for message batches in Airflow's triggerer, without occupying a worker."""
 
 from __future__ import annotations
 
@@ -12,43 +8,60 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import pendulum
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_claude_batch._airflow.compat import ON_KILL_SUPPORTED, supervisor_call
 from airflow_claude_batch._airflow.metrics import StatsObserver
 from airflow_claude_batch._airflow.task_state import will_run_again
 from airflow_claude_batch.api.client import AsyncClaudeClient
+from airflow_claude_batch.batch.wait.registry import WATCHERS
 from airflow_claude_batch.batch.wait.schedule import PollErrorKind, WaitFor, classify_error
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
-from airflow_claude_batch.batch.wait.watcher import Watcher, watcher_for
+from airflow_claude_batch.batch.wait.watcher import Watcher
 from airflow_claude_batch.exceptions import APIError, BadRequestError, NotFoundError
 from airflow_claude_batch.hooks import ClaudeHook
 
 #: With the LocalExecutor, a task whose trigger fires 3 to 6 s after it deferred may be marked failed: the scheduler
 #: then sees its first process end while it is queued again (Airflow 3.3.2, [workers] min_heartbeat_interval).
 STARTUP_DELAY_SECONDS: Final = 10.0
-#: Airflow 3.3 gives on_kill 30 s ([triggerer] on_kill_timeout). The first question that a triggerer's supervisor is
-#: asked takes it seconds, many of them on a busy machine.
-KILL_SECONDS: Final = 28.0
-STATE_SECONDS: Final = 20.0
-#: Before 3.3 the question is asked while the triggerer may be stopping, and then nobody answers it.
-STATE_SECONDS_WHEN_CANCELED: Final = 3.0
-CANCEL_PAUSE_SECONDS: Final = 2.0
+#: The time for on_kill, of which Airflow 3.3 grants 30 s ([triggerer] on_kill_timeout).
+ON_KILL_TIMEOUT_SECONDS: Final = 28.0
+#: The time to look up the task's state. A supervisor's first lookup takes seconds, many of them on a busy machine.
+TASK_STATE_TIMEOUT_SECONDS: Final = 20.0
+#: Before 3.3 the lookup is made while the triggerer may be shutting down, and then it gets no reply.
+TASK_STATE_TIMEOUT_ON_SHUTDOWN_SECONDS: Final = 3.0
+CANCEL_RETRY_SECONDS: Final = 2.0
 #: A message batch expires this long after its creation (batch-processing docs, 2026-10-08).
 LIFETIME: Final = timedelta(hours=24)
 
 
 class MessageBatchTrigger(BaseTrigger):
-    """Fire once, when message batches have ended or the time to wait for them is over.
+    """Fire one event when message batches have ended, or the deadline has passed.
+
+    All triggers of a connection in a triggerer share one client and poll together.
+
+    Airflow stores the class path and the keyword arguments in its database, so that any triggerer can continue the
+    wait after a restart or an upgrade. They are JSON and hold ids, times and options, but no secret. Later versions
+    may only add arguments, and unknown arguments are ignored, so that triggers of other versions can still be read.
 
     :param claude_conn_id: the connection.
-    :param batch_ids: what to wait for; none for a mere timer.
-    :param open_batch_ids: what to cancel when the task is killed; None for those waited for.
+    :param batch_ids: the message batches to wait for. Without any, the trigger is a timer.
+    :param open_batch_ids: the message batches to cancel when the task is killed. None: those waited for.
     :param wait_for: ``all`` or ``any`` of them.
-    :param poll_interval: the most seconds between two looks; young batches are looked at more often.
-    :param until: when to stop waiting, ISO 8601 with an offset; None for never.
-    :param cancel_on_kill: cancel the batches when somebody ends the deferred task by hand.
-    :param submitted_at: when the oldest batch was submitted, ISO 8601; saves calls.
+    :param poll_interval: the longest interval between two polls, in seconds. Young batches are polled more often.
+    :param until: the deadline, ISO 8601 with an offset. None: no deadline.
+    :param cancel_on_kill: cancel the batches when a user ends the deferred task.
+    :param submitted_at: when the oldest batch was submitted, ISO 8601. It saves API calls.
+
+    Example, in an operator::
+
+        def execute(self, context):
+            trigger = MessageBatchTrigger("claude_default", batch_ids=["msgbatch_01AbCd"], poll_interval=60)
+            self.defer(trigger=trigger, method_name="execute_complete")
+
+        def execute_complete(self, context, event):
+            result = WaitResult.from_event(event)  # result.status is "ended", "due" or "error"
     """
 
     def __init__(
@@ -73,10 +86,10 @@ class MessageBatchTrigger(BaseTrigger):
         self.until = until
         self.cancel_on_kill = cancel_on_kill
         self.submitted_at = submitted_at
-        self._done = False
+        self._finished = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and arguments, which Airflow keeps in its database."""
+        """Return the class path and the keyword arguments for Airflow's database."""
         return (
             "airflow_claude_batch.triggers.MessageBatchTrigger",
             {
@@ -94,40 +107,40 @@ class MessageBatchTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield one event: a :class:`~airflow_claude_batch.batch.wait.wait_result.WaitResult` as JSON."""
         try:
-            wake = await self._wait()
+            result = await self._wait()
         except asyncio.CancelledError:
             if not ON_KILL_SUPPORTED:
-                await self._end_batches(STATE_SECONDS_WHEN_CANCELED)
+                await self._cancel_batches_if_killed(TASK_STATE_TIMEOUT_ON_SHUTDOWN_SECONDS)
             raise
         except Exception as error:
-            self.log.exception("Waiting for message batches %s broke", ", ".join(map(str, self.batch_ids)))
-            wake = WaitResult.failed(f"{type(error).__name__}: {error}", error, {})
-        self._done = True
-        self._log_wake(wake)
-        yield TriggerEvent(wake.to_event())  # type: ignore[no-untyped-call]  # Airflow's
+            self.log.exception("Waiting for message batches %s failed.", ", ".join(map(str, self.batch_ids)))
+            result = WaitResult.failed(f"{type(error).__name__}: {error}", error, {})
+        self._finished = True
+        self._log_result(result)
+        yield TriggerEvent(result.to_event())  # type: ignore[no-untyped-call]  # Airflow's
 
     async def on_kill(self) -> None:
-        """Cancel the batches if a user ended the task, and ``cancel_on_kill`` says so. Airflow 3.3+ calls it.
+        """Cancel the batches if a user ended the task and ``cancel_on_kill`` is set. Airflow 3.3+ calls it.
 
-        It also calls it after a clear, when the new try already waits for the same batches, and on a triggerer that
-        was paused for so long that another took its triggers over: so the task's state decides.
+        Airflow also calls it after a clear, when the new try already waits for the same batches, and on a triggerer
+        that was paused for so long that another one took over its triggers. So the task's state decides.
         """
-        await self._end_batches(STATE_SECONDS)
+        await self._cancel_batches_if_killed(TASK_STATE_TIMEOUT_SECONDS)
 
     # ------------------------------------------------------------------ waiting
 
     async def _wait(self) -> WaitResult:
-        self._log_begin()
+        self._log_start()
         if self.task_instance is not None:  # dag.test() has none, and no executor either
-            # Who asks the supervisor now need not wait for it to get ready when the task is killed.
+            # The supervisor's first lookup is slow. Made here, on_kill need not wait for it.
             await asyncio.gather(asyncio.sleep(STARTUP_DELAY_SECONDS), self._watcher().prepare())
         return await self._watcher().wait(
             self.batch_ids,
             wait_for=self.wait_for,
             poll_interval=self.poll_interval,
-            until=_time(self.until),
-            created_at=_time(self.submitted_at),
-            tell=self.log.log,
+            until=_parse_time(self.until),
+            created_at=_parse_time(self.submitted_at),
+            write_log=self.log.log,
         )
 
     def _watcher(self) -> Watcher:
@@ -137,83 +150,100 @@ class MessageBatchTrigger(BaseTrigger):
             config = await ClaudeHook(conn_id).get_async_config()
             return AsyncClaudeClient(replace(config, max_retries=0))
 
-        return watcher_for(conn_id, connect, observer=StatsObserver())
+        return WATCHERS.get(conn_id, connect, observer=StatsObserver())
 
-    def _log_begin(self) -> None:
-        submitted_at = _time(self.submitted_at)
-        parts = [
-            f"Waiting for {self.wait_for} of these message batches: {', '.join(self.batch_ids)}"
-            if self.batch_ids
-            else "Waiting",
-            f"they expire after {submitted_at + LIFETIME}" if submitted_at and self.batch_ids else "",
-            f"waiting ends at {self.until}" if self.until else "",
-        ]
-        self.log.info("%s.", "; ".join(filter(None, parts)))
+    def _log_start(self) -> None:
+        submitted_at, until = _parse_time(self.submitted_at), _parse_time(self.until)
+        sentences = []
+        if self.batch_ids:
+            sentences.append(f"Waiting for {self.wait_for} of these message batches: {', '.join(self.batch_ids)}.")
+        if self.batch_ids and submitted_at:
+            oldest = "It" if len(self.batch_ids) == 1 else "The oldest"
+            sentences.append(f"{oldest} expires at {_in_words(submitted_at + LIFETIME)}.")
+        if until:
+            sentences.append(f"The deadline of this wait is {_in_words(until)}.")
+        self.log.info("%s", " ".join(sentences) or "There is nothing to wait for.")
 
-    def _log_wake(self, wake: WaitResult) -> None:
-        if wake.status == "due":
-            self.log.info("The time to wait (%s) is over.", self.until)
-        if wake.error:
-            self.log.error("%s", wake.error)
+    def _log_result(self, result: WaitResult) -> None:
+        if result.status == "due":
+            self.log.info("The deadline of this wait, %s, has passed.", self.until)
+        if result.error:
+            self.log.error("%s", result.error)
 
     # ------------------------------------------------------------------ being killed
 
-    async def _end_batches(self, seconds: float) -> None:
+    async def _cancel_batches_if_killed(self, state_timeout: float) -> None:
         loop = asyncio.get_running_loop()
-        began_at = loop.time()
-        if self._done or not self.cancel_on_kill or not self.open_batch_ids or await self._still_wanted(seconds):
+        started_at = loop.time()
+        if self._finished or not self.cancel_on_kill or not self.open_batch_ids:
             return
-        self._done = True
-        left = began_at + KILL_SECONDS - loop.time()
-        await asyncio.gather(*(self._cancel(batch_id, left) for batch_id in self.open_batch_ids))
+        if await self._task_may_run_again(state_timeout):
+            return
+        self._finished = True
+        remaining = started_at + ON_KILL_TIMEOUT_SECONDS - loop.time()
+        await asyncio.gather(*(self._cancel(batch_id, remaining) for batch_id in self.open_batch_ids))
 
-    async def _still_wanted(self, seconds: float) -> bool:
-        """Whether the task instance goes on. Not knowing counts as yes: a batch canceled by mistake was paid for."""
+    async def _task_may_run_again(self, timeout_seconds: float) -> bool:
+        """Return False only if the task was certainly ended by a user: a batch canceled by mistake is lost money."""
         if self.task_instance is None:
             return True
         try:
-            return await asyncio.wait_for(supervisor_call(will_run_again, self.task_instance), seconds)
+            return await asyncio.wait_for(supervisor_call(will_run_again, self.task_instance), timeout_seconds)
         except Exception as error:
             self.log.warning(
-                "Could not tell whether this task was ended by hand (%r), so message batches %s are left to go on.",
+                "Could not look up whether a user ended this task (%r), so message batches %s keep running.",
                 error,
                 ", ".join(self.open_batch_ids),
             )
             return True
 
-    async def _cancel(self, batch_id: str, seconds: float) -> None:
+    async def _cancel(self, batch_id: str, timeout_seconds: float) -> None:
         try:
-            async with asyncio.timeout(seconds):
-                await self._cancel_persistently(batch_id)
+            async with asyncio.timeout(timeout_seconds):
+                await self._cancel_with_retries(batch_id)
         except (BadRequestError, NotFoundError) as error:
-            self.log.warning("Message batch %s needs no canceling, or cannot be canceled any more: %s", batch_id, error)
+            self.log.warning("Message batch %s needs no canceling: it has ended or does not exist. %s", batch_id, error)
         except Exception:
             self.log.exception(
-                "Message batch %s could not be canceled: it goes on, for 24 hours at most, and every request that it "
-                "answers is billed. Cancel it in the Claude Console, or clear the task to use its answers.",
+                "Could not cancel message batch %s. It keeps running for 24 hours at most and is billed for what it "
+                "answers. Cancel it in the Claude Console, or clear the task to use its answers.",
                 batch_id,
             )
         else:
             self.log.warning(
-                "Canceled message batch %s, because the task was ended by hand. What was answered by then is billed, "
-                "and is there for the next try; the rest is neither.",
+                "Canceled message batch %s because a user ended the task. The answers it already has are billed, and "
+                "the next try can use them. The other requests are not billed.",
                 batch_id,
             )
 
-    async def _cancel_persistently(self, batch_id: str) -> None:
+    async def _cancel_with_retries(self, batch_id: str) -> None:
         while True:
             try:
                 await self._watcher().cancel(batch_id)
             except APIError as error:
                 if classify_error(error) is not PollErrorKind.OUTAGE:
                     raise
-                self.log.warning("Canceling message batch %s: %s Trying again.", batch_id, error)
-                await asyncio.sleep(CANCEL_PAUSE_SECONDS)
+                self.log.warning(
+                    "Could not cancel message batch %s yet, trying again in %.0f s: %s",
+                    batch_id,
+                    CANCEL_RETRY_SECONDS,
+                    error,
+                )
+                await asyncio.sleep(CANCEL_RETRY_SECONDS)
             else:
                 return
 
 
-def _time(text: str | None) -> datetime | None:
-    """Read a time; one without an offset is UTC."""
+def _parse_time(text: str | None) -> datetime | None:
+    """Parse ISO 8601. A time without an offset is UTC."""
     time = datetime.fromisoformat(text) if text else None
     return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time
+
+
+def _in_words(time: datetime) -> str:
+    """Return a time for people, such as "2026-11-23 09:00:00 UTC (in 23 hours)"."""
+    try:
+        in_utc = pendulum.instance(time.astimezone(UTC))
+        return f"{in_utc:%Y-%m-%d %H:%M:%S} UTC ({in_utc.diff_for_humans()})"
+    except (OverflowError, ValueError):  # at the ends of datetime's range
+        return time.isoformat()

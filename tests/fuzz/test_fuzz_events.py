@@ -107,7 +107,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triggers, "STARTUP_DELAY_SECONDS", 0.0)
     from airflow_claude_batch.batch.wait import watcher
 
-    monkeypatch.setattr(watcher, "CONNECT_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(watcher, "CONNECT_RETRY_SECONDS", 0.0)
 
 
 def test_error_of_ours_is_what_an_event_raises() -> None:

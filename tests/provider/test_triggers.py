@@ -24,6 +24,7 @@ from airflow_claude_batch._airflow.compat import ON_KILL_SUPPORTED
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch.wait import watcher
+from airflow_claude_batch.batch.wait.registry import WATCHERS
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.simulator import Fault, Simulator
 from airflow_claude_batch.triggers import MessageBatchTrigger
@@ -33,7 +34,7 @@ Logged = Callable[[], list[tuple[str, str]]]
 
 @dataclass
 class TaskInstance:
-    """What a trigger knows of its task instance."""
+    """The part of a task instance that a trigger sees."""
 
     dag_id: str = "a_dag"
     task_id: str = "a_task"
@@ -42,16 +43,16 @@ class TaskInstance:
 
 
 class Supervisor:
-    """Answers for Airflow's supervisor: what state task instances are in; None in place of all of them: no answer."""
+    """Reports the states of task instances in place of Airflow's supervisor. It fails if ``states`` is None."""
 
     def __init__(self, states: dict[str, str | None] | None) -> None:
         self.states = states
-        self.asked: list[Any] = []
+        self.requests: list[Any] = []
 
     def send(self, msg: Any) -> TaskStatesResult | None:
         if not isinstance(msg, GetTaskStates):
             return None
-        self.asked.append(msg)
+        self.requests.append(msg)
         if self.states is None:
             raise ConnectionError("the supervisor is stopping")
         return TaskStatesResult(task_states={"a_run": self.states})
@@ -79,7 +80,7 @@ def supervised(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str | Non
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> Logged:
-    """Give the level and text of the triggers' own log lines so far."""
+    """Return a function that returns the level and text of each line that triggers have logged so far."""
     lines: list[tuple[str, str]] = []
 
     class Handler(logging.Handler):
@@ -93,7 +94,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Logged:
 
 
 def fire(*waiting: MessageBatchTrigger) -> list[dict[str, Any]]:
-    """Run triggers on one new loop, as the triggerer does; give their events' payloads."""
+    """Run triggers on one new event loop, as the triggerer does, and return the payload of each one's event."""
 
     async def events(trigger: MessageBatchTrigger) -> list[Any]:
         return [event.payload async for event in trigger.run()]
@@ -113,7 +114,7 @@ def trigger(batch_ids: list[str], **options: Any) -> MessageBatchTrigger:
 # ------------------------------------------------------------------ what is stored
 
 
-def test_class_path_and_arguments_are_what_the_database_holds() -> None:
+def test_class_path_and_arguments_are_stored_as_documented() -> None:
     kwargs = {
         "claude_conn_id": "claude_default",
         "batch_ids": ["msgbatch_1"],
@@ -129,17 +130,17 @@ def test_class_path_and_arguments_are_what_the_database_holds() -> None:
     assert json.loads(json.dumps(stored)) == kwargs
 
 
-AT_FIRST = {"wait_for": "any", "poll_interval": 30.0, "until": None, "cancel_on_kill": True}
+FIRST_VERSION = {"wait_for": "any", "poll_interval": 30.0, "until": None, "cancel_on_kill": True}
 
 
 @pytest.mark.airflow
 @pytest.mark.parametrize(
     "stored",
     [
-        pytest.param({}, id="the least"),
-        pytest.param(AT_FIRST, id="of the first version"),
-        pytest.param({**AT_FIRST, "submitted_at": "2026-11-21T09:00:00+00:00"}, id="before open batches"),
-        pytest.param({**AT_FIRST, "invented_in": "2031", "regions": [{"name": "eu"}]}, id="of a newer version"),
+        pytest.param({}, id="required arguments alone"),
+        pytest.param(FIRST_VERSION, id="first version"),
+        pytest.param({**FIRST_VERSION, "submitted_at": "2026-11-21T09:00:00+00:00"}, id="without open_batch_ids"),
+        pytest.param({**FIRST_VERSION, "invented_in": "2031", "regions": [{"name": "eu"}]}, id="newer version"),
     ],
 )
 def test_trigger_stored_by_another_version_loads_and_fires(
@@ -155,7 +156,7 @@ def test_trigger_stored_by_another_version_loads_and_fires(
         row_id = row.id
     with create_session() as session:
         row = session.get(Trigger, row_id)
-        # As the triggerer makes them.
+        # As the triggerer builds them.
         loaded = pkgutil.resolve_name(row.classpath)(**row.kwargs)
         session.delete(row)
 
@@ -181,7 +182,7 @@ def test_ended_batches_give_one_event(batch_ids: Callable[[int], list[str]]) -> 
 
 
 @pytest.mark.parametrize("until", ["2026-11-22T09:00:00+00:00", "2026-11-22T09:00:00Z", "2026-11-22T09:00:00"])
-def test_a_time_that_has_passed_is_due_at_once(
+def test_a_deadline_in_the_past_is_due_at_once(
     simulator: Simulator, batch_ids: Callable[[int], list[str]], until: str
 ) -> None:
     simulator.pace(3600)
@@ -189,7 +190,7 @@ def test_a_time_that_has_passed_is_due_at_once(
     assert (event["status"], event["error"]) == ("due", None)
 
 
-def test_no_batches_make_a_timer(claude_default: str, simulator: Simulator) -> None:
+def test_without_batches_the_trigger_is_a_timer(claude_default: str, simulator: Simulator) -> None:
     until = datetime.now(UTC) + timedelta(seconds=0.05)
     [event] = fire(trigger([], until=until.isoformat()))
     assert event["status"] == "due"
@@ -197,24 +198,24 @@ def test_no_batches_make_a_timer(claude_default: str, simulator: Simulator) -> N
     assert sum(simulator.calls().values()) == 0
 
 
-def test_two_triggers_ask_once(simulator: Simulator, batch_ids: Callable[[int], list[str]]) -> None:
+def test_two_triggers_poll_together(simulator: Simulator, batch_ids: Callable[[int], list[str]]) -> None:
     first, second = batch_ids(2)
     events = fire(trigger([first]), trigger([second]))
     assert [list(event["batches"]) for event in events] == [[first], [second]]
     assert (simulator.calls()["list"], simulator.calls()["retrieve"]) == (1, 0)
 
 
-def test_triggers_run_in_loops_of_their_own_leave_nothing_behind(batch_ids: Callable[[int], list[str]]) -> None:
+def test_triggers_on_event_loops_of_their_own_leave_no_watcher_behind(batch_ids: Callable[[int], list[str]]) -> None:
     ids = batch_ids(1)
     for _ in range(3):
-        # This is all that dag.test() does with a trigger.
+        # dag.test() does no more than this with a trigger.
         event = asyncio.run(anext(trigger(ids).run()))
         assert event.payload["status"] == "ended"
-        assert not watcher._watchers
+        assert len(WATCHERS) == 0
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_credential_names_connection_and_remedy_but_no_secret(
+def test_a_rejected_credential_names_connection_and_remedy_but_no_secret(
     simulator: Simulator, batch_ids: Callable[[int], list[str]], status: int
 ) -> None:
     ids = batch_ids(1)
@@ -228,7 +229,7 @@ def test_a_refused_credential_names_connection_and_remedy_but_no_secret(
     assert simulator.calls()["cancel"] == 0
 
 
-def test_a_key_rotated_in_the_connection_is_taken_up(
+def test_a_key_rotated_in_the_connection_is_used(
     simulator: Simulator, simulator_url: str, batch_ids: Callable[[int], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = batch_ids(1)
@@ -238,7 +239,7 @@ def test_a_key_rotated_in_the_connection_is_taken_up(
     async def main() -> Any:
         event = asyncio.ensure_future(anext(trigger(ids).run()))
         await asyncio.sleep(0)
-        await until(lambda: watcher.watcher_for("claude_default", _never)._road._client)
+        await until_true(lambda: WATCHERS.get("claude_default", _never)._client._client)
         monkeypatch.setenv("AIRFLOW_CONN_CLAUDE_DEFAULT", json.dumps(good))
         return await event
 
@@ -246,10 +247,10 @@ def test_a_key_rotated_in_the_connection_is_taken_up(
     assert simulator.calls()["retrieve"] == 2
 
 
-def test_a_connection_that_is_missing_ends_the_wait_with_its_name(
+def test_a_missing_connection_ends_the_wait_and_is_named(
     batch_ids: Callable[[int], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher, "CONNECT_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(watcher, "CONNECT_RETRY_SECONDS", 0.01)
     waiting = MessageBatchTrigger("no_such_connection", batch_ids=batch_ids(1))
     [event] = fire(waiting)
     assert (event["status"], event["error_type"]) == ("error", "ConfigurationError")
@@ -258,9 +259,12 @@ def test_a_connection_that_is_missing_ends_the_wait_with_its_name(
 
 @pytest.mark.parametrize(
     "options",
-    [pytest.param({"batch_ids": ["../models"]}, id="no id"), pytest.param({"until": "soon"}, id="no time")],
+    [
+        pytest.param({"batch_ids": ["../models"]}, id="invalid batch id"),
+        pytest.param({"until": "soon"}, id="invalid time"),
+    ],
 )
-def test_arguments_that_make_no_sense_give_an_error_event(claude_default: str, options: dict[str, Any]) -> None:
+def test_invalid_arguments_make_an_error_event(claude_default: str, options: dict[str, Any]) -> None:
     [event] = fire(trigger(**({"batch_ids": ["msgbatch_1"]} | options)))
     assert event["status"] == "error"
     assert event["error"]
@@ -269,7 +273,7 @@ def test_arguments_that_make_no_sense_give_an_error_event(claude_default: str, o
 # ------------------------------------------------------------------ timing and logs
 
 
-def test_a_deferred_task_is_not_woken_within_ten_seconds() -> None:
+def test_a_deferred_task_does_not_resume_within_ten_seconds() -> None:
     waiting = trigger([], until="2026-11-22T09:00:00Z")
     waiting.task_instance = TaskInstance()
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
@@ -281,16 +285,18 @@ def test_a_deferred_task_is_not_woken_within_ten_seconds() -> None:
         assert runner.run(main()) == pytest.approx(10.0, abs=0.1)
 
 
-def test_one_line_when_waiting_begins_and_one_when_a_batch_has_ended(
+def test_start_of_the_wait_and_end_of_a_batch_are_logged_once_each(
     batch_ids: Callable[[int], list[str]], logged: Logged
 ) -> None:
     [batch_id] = batch_ids(1)
     fire(trigger([batch_id], submitted_at="2026-11-22T09:00:00+00:00", until="2999-01-01T00:00:00+00:00"))
-    begun, (level, ended) = logged()
-    assert begun == (
-        "info",
-        f"Waiting for all of these message batches: {batch_id}; they expire after 2026-11-23 09:00:00+00:00; "
-        "waiting ends at 2999-01-01T00:00:00+00:00.",
+    (began_at, began), (level, ended) = logged()
+    assert began_at == "info"
+    assert re.fullmatch(
+        rf"Waiting for all of these message batches: {batch_id}\. "
+        r"It expires at 2026-11-23 09:00:00 UTC \((in \d+ \w+|\d+ \w+ ago)\)\. "
+        r"The deadline of this wait is 2999-01-01 00:00:00 UTC \(in \d+ years\)\.",
+        began,
     )
     assert level == "info"
     assert re.fullmatch(rf"Message batch {batch_id} has ended after [1-9][\w ]+: 1 succeeded\.", ended)
@@ -298,16 +304,16 @@ def test_one_line_when_waiting_begins_and_one_when_a_batch_has_ended(
 
 # ------------------------------------------------------------------ being killed
 
-ENDED_BY_HAND = [
+ENDED_BY_USER = [
     pytest.param({"a_task": "failed"}, id="marked failed"),
     pytest.param({"a_task": "success"}, id="marked success"),
     pytest.param({}, id="run deleted"),
 ]
-STILL_WANTED = [
+RUNS_AGAIN = [
     pytest.param({"a_task": "deferred"}, id="triggerer was paused"),
     pytest.param({"a_task": "running"}, id="cleared, the next try runs"),
     pytest.param({"a_task": None}, id="cleared, not scheduled yet"),
-    pytest.param(None, id="nobody answers"),
+    pytest.param(None, id="lookup fails"),
 ]
 
 
@@ -335,8 +341,8 @@ def deferred(ids: list[str], *, map_index: int = -1, **options: Any) -> MessageB
     return waiting
 
 
-@pytest.mark.parametrize("states", ENDED_BY_HAND)
-def test_a_task_ended_by_hand_cancels_its_batches(simulator, batch_ids, supervised, kill, states) -> None:
+@pytest.mark.parametrize("states", ENDED_BY_USER)
+def test_a_task_ended_by_a_user_cancels_its_batches(simulator, batch_ids, supervised, kill, states) -> None:
     simulator.pace(3600)
     ids = batch_ids(2)
     supervised(states)
@@ -345,8 +351,8 @@ def test_a_task_ended_by_hand_cancels_its_batches(simulator, batch_ids, supervis
     assert {batch["processing_status"] for batch in simulator.books(detail=False)["batches"]} == {"ended"}
 
 
-@pytest.mark.parametrize("states", STILL_WANTED)
-def test_a_task_that_goes_on_keeps_its_batches(simulator, batch_ids, supervised, kill, states) -> None:
+@pytest.mark.parametrize("states", RUNS_AGAIN)
+def test_a_task_that_runs_again_keeps_its_batches(simulator, batch_ids, supervised, kill, states) -> None:
     simulator.pace(3600)
     ids = batch_ids(1)
     supervised(states)
@@ -354,13 +360,13 @@ def test_a_task_that_goes_on_keeps_its_batches(simulator, batch_ids, supervised,
     assert simulator.calls()["cancel"] == 0
 
 
-def test_without_cancel_on_kill_nothing_is_even_asked(simulator, batch_ids, supervised, kill) -> None:
+def test_without_cancel_on_kill_not_even_the_state_is_looked_up(simulator, batch_ids, supervised, kill) -> None:
     simulator.pace(3600)
     ids = batch_ids(1)
     supervisor = supervised({"a_task": "failed"})
     kill(deferred(ids))
     assert simulator.calls()["cancel"] == 0
-    assert supervisor.asked == []
+    assert supervisor.requests == []
 
 
 def test_a_trigger_without_a_task_cancels_nothing(simulator, batch_ids, kill) -> None:
@@ -369,7 +375,7 @@ def test_a_trigger_without_a_task_cancels_nothing(simulator, batch_ids, kill) ->
     assert simulator.calls()["cancel"] == 0
 
 
-def test_what_is_canceled_may_be_more_than_what_is_waited_for(simulator, batch_ids, supervised, kill) -> None:
+def test_all_open_batches_are_canceled_not_only_those_waited_for(simulator, batch_ids, supervised, kill) -> None:
     simulator.pace(3600)
     ids = batch_ids(3)
     supervised({"a_task": "failed"})
@@ -377,13 +383,13 @@ def test_what_is_canceled_may_be_more_than_what_is_waited_for(simulator, batch_i
     assert simulator.calls()["cancel"] == 3
 
 
-def test_a_mapped_task_is_known_by_its_index(simulator, batch_ids, supervised, kill) -> None:
+def test_a_mapped_task_is_looked_up_by_its_map_index(simulator, batch_ids, supervised, kill) -> None:
     simulator.pace(3600)
     ids = batch_ids(1)
     supervisor = supervised({"a_task_3": "deferred"})
     kill(deferred(ids, map_index=3, cancel_on_kill=True))
     assert simulator.calls()["cancel"] == 0
-    assert (supervisor.asked[0].task_ids, supervisor.asked[0].map_index) == (["a_task"], 3)
+    assert (supervisor.requests[0].task_ids, supervisor.requests[0].map_index) == (["a_task"], 3)
 
 
 def test_a_trigger_that_has_fired_cancels_nothing(simulator, batch_ids, supervised) -> None:
@@ -397,13 +403,13 @@ def test_a_trigger_that_has_fired_cancels_nothing(simulator, batch_ids, supervis
         await fired.on_kill()
 
     asyncio.run(main())
-    assert supervisor.asked == []
+    assert supervisor.requests == []
     assert simulator.calls()["cancel"] == 0
 
 
-def test_a_triggerer_that_stops_cancels_nothing(simulator, batch_ids, supervised) -> None:
+def test_a_triggerer_that_shuts_down_cancels_nothing(simulator, batch_ids, supervised) -> None:
     simulator.pace(3600)
-    # Where Airflow tells a kill from a stop, the state is not even looked at.
+    # Where Airflow distinguishes a kill from a shutdown, the state is not even looked up.
     supervised({"a_task": "failed" if ON_KILL_SUPPORTED else "deferred"})
     waiting = deferred(batch_ids(1), cancel_on_kill=True)
 
@@ -417,8 +423,8 @@ def test_a_triggerer_that_stops_cancels_nothing(simulator, batch_ids, supervised
     assert simulator.calls()["cancel"] == 0
 
 
-def test_a_cancel_is_tried_again_through_a_blip(simulator, batch_ids, supervised, kill, monkeypatch) -> None:
-    monkeypatch.setattr(triggers, "CANCEL_PAUSE_SECONDS", 0.01)
+def test_a_failed_cancel_call_is_retried(simulator, batch_ids, supervised, kill, monkeypatch) -> None:
+    monkeypatch.setattr(triggers, "CANCEL_RETRY_SECONDS", 0.01)
     simulator.pace(3600)
     ids = batch_ids(1)
     supervised({"a_task": "failed"})
@@ -430,15 +436,15 @@ def test_a_cancel_is_tried_again_through_a_blip(simulator, batch_ids, supervised
 def test_a_cancel_that_fails_is_logged_with_what_still_bills(
     simulator, batch_ids, supervised, kill, monkeypatch, logged
 ) -> None:
-    monkeypatch.setattr(triggers, "KILL_SECONDS", 0.2)
-    monkeypatch.setattr(triggers, "CANCEL_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(triggers, "ON_KILL_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(triggers, "CANCEL_RETRY_SECONDS", 0.01)
     simulator.pace(3600)
     ids = batch_ids(1)
     supervised({"a_task": "failed"})
     simulator.outage("status:503")
     kill(deferred(ids, cancel_on_kill=True))
     [error] = [text for level, text in logged() if level == "error"]
-    assert f"Message batch {ids[0]} could not be canceled: it goes on" in error
+    assert f"Could not cancel message batch {ids[0]}. It keeps running" in error
     assert "is billed" in error
 
 
@@ -452,19 +458,19 @@ def test_a_batch_that_ended_meanwhile_needs_no_canceling(simulator, batch_ids, s
     assert "needs no canceling" in text
 
 
-# ------------------------------------------------------------------ help
+# ------------------------------------------------------------------ helpers
 
 
 @pytest.fixture(autouse=True)
 def no_watchers_left() -> Iterator[None]:
     yield
-    assert not watcher._watchers
+    assert len(WATCHERS) == 0
 
 
-async def until(come_true: Callable[[], object]) -> None:
-    while not come_true():  # noqa: ASYNC110  (what it waits for is no event)
+async def until_true(condition: Callable[[], object]) -> None:
+    while not condition():  # noqa: ASYNC110  (there is no event to wait for)
         await asyncio.sleep(0.001)
 
 
 def _never() -> Awaitable[Any]:
-    raise AssertionError("the trigger's own watcher was expected")
+    raise AssertionError("the trigger's watcher is running, so no client is built")

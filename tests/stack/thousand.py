@@ -1,7 +1,7 @@
-"""A thousand deferred tasks on one real triggerer, and the API away for a while: what it costs and how it ends.
+"""Measure a thousand deferred tasks on one real triggerer, through an outage of the API.
 
 An Airflow of processes (LocalExecutor, SQLite), the simulator, and one mapped sensor. ``make thousand`` runs it.
-Starting the tasks takes most of the time: a process for each to defer, and another one to land its answer.
+Starting the tasks takes most of the time: one process for each to defer, and another to land its answer.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ DAG_ID, RUN_ID = "thousand", "run"
 INTERVAL_SECONDS = 10
 QUIET_INTERVALS = 3
 OUTAGE_SECONDS = 75
-UNTIL_TOLD = 36_000.0
+NEVER_SECONDS = 36_000.0
 SECONDS_PER_TASK = 10
-OTHER_THAN_WAITING = ("success", "failed", "up_for_retry", "upstream_failed", "skipped", "running", "queued")
+OTHER_THAN_DEFERRED = ("success", "failed", "up_for_retry", "upstream_failed", "skipped", "running", "queued")
 
 DAG = """
 from airflow.sdk import DAG
@@ -55,17 +55,17 @@ REQUEST = {
 
 @dataclass
 class Report:
-    """The table that is printed, row by row as it becomes known."""
+    """Prints a table, row by row as the values become known."""
 
-    began: float = field(default_factory=time.monotonic)
+    started_at: float = field(default_factory=time.monotonic)
 
     def row(self, what: str, value: object) -> None:
-        print(f"{time.monotonic() - self.began:7.0f} s  {what:<64}{value}", flush=True)
+        print(f"{time.monotonic() - self.started_at:7.0f} s  {what:<64}{value}", flush=True)
 
 
 @dataclass
 class Run:
-    """One run of the mapped sensor, and what is asked about it."""
+    """One run of the mapped sensor, and the queries about it."""
 
     airflow: AirflowProcesses
     simulator: SimulatorProcess
@@ -75,18 +75,18 @@ class Run:
     def tasks(self, *states: str) -> int:
         return self.airflow.api.task_count(DAG_ID, RUN_ID, *states)
 
-    def until_all(self, state: str) -> None:
-        """Return when every task is in the state; say now and then how far it is."""
-        told = time.monotonic()
+    def wait_until_all(self, state: str) -> None:
+        """Return when every task is in the state. Prints the progress every 30 s."""
+        printed_at = time.monotonic()
 
         def reached() -> bool:
-            nonlocal told
+            nonlocal printed_at
             self.airflow.check()
             if failed := self.tasks("failed"):
                 raise AssertionError(f"{failed} tasks failed; the logs are in {self.airflow.home}")
             done = self.tasks(state)
-            if time.monotonic() - told > 30:
-                told = time.monotonic()
+            if time.monotonic() - printed_at > 30:
+                printed_at = time.monotonic()
                 self.report.row(f"  tasks {state} so far", done)
             return done == self.count
 
@@ -94,27 +94,27 @@ class Run:
         wait_for(reached, seconds=seconds, what=f"{self.count} tasks to be {state}", pause_seconds=2)
 
     def calls_in(self, seconds: float) -> dict[str, int]:
-        """Let time pass, and return which calls the API saw meanwhile."""
+        """Sleep, and return which calls the API received meanwhile."""
         before = self._calls()
         time.sleep(seconds)
         return {name: count - before[name] for name, count in self._calls().items() if count != before[name]}
 
-    def tasks_told_of_the_outage(self) -> int:
-        """How many triggers have written of it into their own task's log."""
+    def tasks_that_logged_the_outage(self) -> int:
+        """Count the triggers that wrote about the outage into their own task's log."""
         logs = (self.airflow.home / "logs" / f"dag_id={DAG_ID}").glob("**/attempt=1.log.trigger.*.log")
-        return sum("cannot be asked" in log.read_text() for log in logs)
+        return sum("is unavailable" in log.read_text() for log in logs)
 
-    def assert_all_wait(self) -> None:
-        waiting, others = self.tasks("deferred"), self.tasks(*OTHER_THAN_WAITING)
+    def assert_all_deferred(self) -> None:
+        waiting, others = self.tasks("deferred"), self.tasks(*OTHER_THAN_DEFERRED)
         assert (waiting, others) == (self.count, 0), f"{waiting} tasks are deferred, {others} are not"
 
     def _calls(self) -> dict[str, int]:
         return dict(control(self.simulator, "GET", "requests-log"))
 
 
-def control(simulator: SimulatorProcess, method: str, lever: str, body: Any = None) -> Any:
-    answer = httpx.request(method, f"{simulator.url}/_simulator/{lever}", json=body, timeout=60, trust_env=False)
-    return answer.raise_for_status().json()
+def control(simulator: SimulatorProcess, method: str, path: str, body: Any = None) -> Any:
+    response = httpx.request(method, f"{simulator.url}/_simulator/{path}", json=body, timeout=60, trust_env=False)
+    return response.raise_for_status().json()
 
 
 def create_batches(simulator: SimulatorProcess, count: int) -> list[str]:
@@ -123,8 +123,8 @@ def create_batches(simulator: SimulatorProcess, count: int) -> list[str]:
     with httpx.Client(base_url=simulator.url, headers=headers, timeout=60, trust_env=False) as client:
 
         def create(_: int) -> str:
-            answer = client.post("/v1/messages/batches", json={"requests": [REQUEST]})
-            return str(answer.raise_for_status().json()["id"])
+            response = client.post("/v1/messages/batches", json={"requests": [REQUEST]})
+            return str(response.raise_for_status().json()["id"])
 
         with ThreadPoolExecutor(8) as pool:
             return list(pool.map(create, range(count)))
@@ -142,50 +142,50 @@ def settings(count: int) -> dict[str, str]:
 
 
 def resident_megabytes(airflow: AirflowProcesses, component: str) -> float:
-    """The memory of a component's processes."""
+    """Sum the memory of a component's processes."""
     sessions: list[Session] = [session for session in airflow.session_file.read() if session.name == component]
     return sum(float(process.memory_info().rss) for session in sessions for process in session.members()) / 2**20
 
 
-def database_complaints(home: Path) -> int:
-    """How often a component's log says that SQLite was busy."""
+def locked_database_errors(home: Path) -> int:
+    """Count how often a component's log says that SQLite was locked."""
     logs = home.glob("logs/*.log")
     return sum(len(re.findall("database is locked", log.read_text(errors="replace"))) for log in logs)
 
 
-def go_through(run: Run, *, outage_seconds: int) -> None:
-    """Defer all, take the API away, bring it back, let the batches end."""
+def run_scenario(run: Run, *, outage_seconds: int) -> None:
+    """Defer all tasks, make the API unavailable and available again, and let the batches end."""
     report, row = run.report, run.report.row
     run.airflow.api.trigger(DAG_ID, RUN_ID)
-    run.until_all("deferred")
+    run.wait_until_all("deferred")
     row("tasks deferred at once on one triggerer", run.count)
     time.sleep(2 * INTERVAL_SECONDS)
     calls = run.calls_in(QUIET_INTERVALS * INTERVAL_SECONDS)
     row(f"API calls in {QUIET_INTERVALS} intervals of {INTERVAL_SECONDS} s while all wait", calls or "none")
     row("triggerer's memory, MB", f"{resident_megabytes(run.airflow, 'triggerer'):.0f}")
     control(run.simulator, "POST", "outage", {"kind": "status:529", "seconds": outage_seconds})
-    answered = run.calls_in(outage_seconds)
-    row(f"API calls answered in {outage_seconds} s of 529, compressed from 10 min", answered or "none")
-    row("tasks whose log says that the API cannot be asked", told := run.tasks_told_of_the_outage())
-    assert told == run.count
-    run.assert_all_wait()
-    row("tasks that still wait after it", run.tasks("deferred"))
+    calls = run.calls_in(outage_seconds)
+    row(f"API calls answered in {outage_seconds} s of 529, compressed from 10 min", calls or "none")
+    row("tasks whose log says that the API is unavailable", logged := run.tasks_that_logged_the_outage())
+    assert logged == run.count
+    run.assert_all_deferred()
+    row("tasks still deferred after it", run.tasks("deferred"))
     run.calls_in(2 * INTERVAL_SECONDS)
-    run.assert_all_wait()
+    run.assert_all_deferred()
     run.simulator.pace(0)
-    ended = time.monotonic()
-    run.until_all("success")
+    ended_at = time.monotonic()
+    run.wait_until_all("success")
     row("tasks that succeeded", run.tasks("success"))
-    row("seconds from the batches' end to the last success", f"{time.monotonic() - ended:.0f}")
+    row("seconds from the batches' end to the last success", f"{time.monotonic() - ended_at:.0f}")
     assert_all_answered(run, report)
 
 
 def assert_all_answered(run: Run, report: Report) -> None:
-    """The simulator's books: every request answered and billed once, no batch canceled."""
+    """Check in the simulator's books that every request was answered and billed once, and no batch canceled."""
     books = run.simulator.books()
     canceled = books["calls"].get("cancel", 0)
     report.row("batches, answers billed, calls to cancel", (len(books["batches"]), books["billed_requests"], canceled))
-    report.row("times that a component's log calls SQLite locked", database_complaints(run.airflow.home))
+    report.row("lines in components' logs about a locked SQLite", locked_database_errors(run.airflow.home))
     assert (len(books["batches"]), books["billed_requests"], canceled) == (run.count, run.count, 0)
 
 
@@ -196,17 +196,17 @@ def main() -> int:
     options = parser.parse_args()
     print(f"{options.count} tasks; the outage of 10 min is compressed to {options.outage_seconds} s.")
     with tempfile.TemporaryDirectory(prefix="thousand-") as folder:
-        on_airflow(Path(folder), options.count, lambda run: go_through(run, outage_seconds=options.outage_seconds))
+        with_airflow(Path(folder), options.count, lambda run: run_scenario(run, outage_seconds=options.outage_seconds))
     return 0
 
 
-def on_airflow(folder: Path, count: int, do: Callable[[Run], None]) -> None:
-    """Start everything, do it, and stop everything."""
+def with_airflow(folder: Path, count: int, scenario: Callable[[Run], None]) -> None:
+    """Start Airflow and the simulator, run the scenario, and stop them."""
     dags, report = folder / "dags", Report()
     dags.mkdir()
     with AirflowProcesses(folder / "home", dags_folder=dags, settings=settings(count)) as airflow:
         airflow.migrate()
-        simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_TOLD)
+        simulator = SimulatorProcess.start(airflow.home, batch_seconds=NEVER_SECONDS)
         airflow.adopt(simulator.process)
         batch_ids = create_batches(simulator, count)
         dag = DAG.format(dag_id=DAG_ID, count=count, interval=INTERVAL_SECONDS, batch_ids=batch_ids)
@@ -218,8 +218,8 @@ def on_airflow(folder: Path, count: int, do: Callable[[Run], None]) -> None:
         )
         airflow.wait_for_dag(DAG_ID)
         airflow.wait_until_healthy()
-        report.row("Airflow is up; message batches there", len(batch_ids))
-        do(Run(airflow, simulator, count, report))
+        report.row("Airflow is up, message batches created", len(batch_ids))
+        scenario(Run(airflow, simulator, count, report))
 
 
 if __name__ == "__main__":
