@@ -1,4 +1,4 @@
-"""``python -m airflow_claude_batch.simulator``: the simulator as a server of its own."""
+"""``python -m airflow_claude_batch.simulator``: runs the simulator as a server of its own."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 import msgspec
 
 from airflow_claude_batch.simulator.clock import ManualClock
-from airflow_claude_batch.simulator.credentials import Keys
+from airflow_claude_batch.simulator.endpoints.credentials import Keys
 from airflow_claude_batch.simulator.simulator import Simulator
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until SIGINT or SIGTERM; 0 then, 1 if the port is taken."""
+    """Serve until SIGINT or SIGTERM. Returns 0 then, or 1 when it cannot listen on the address."""
     options = _parser().parse_args(argv)
     simulator = Simulator(
         clock=ManualClock() if options.manual_clock else None,
@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         queue_limit=options.queue_limit,
         seed=options.seed,
     )
-    # Blocked before the server's thread begins, which inherits it, and waited for below.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    # Blocked before the server's thread starts, because threads inherit the mask. sigwait below receives them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     server = simulator.serve(options.host, options.port)
     try:
         server.start()
@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(
         f"Use it from Airflow: export AIRFLOW_CONN_CLAUDE_DEFAULT='{_connection(server.url, options.keys)}'", flush=True
     )
-    signal.sigwait(_STOPPING)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+    signal.sigwait(_STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     server.stop()
     return 0
 
@@ -51,28 +51,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_claude_batch.simulator",
-        description="Claude's Message Batches API, simulated: no key, no cost, nothing is kept when it stops.",
+        description="Simulate Claude's Message Batches API. It needs no key and costs nothing. "
+        "Its batches are gone when it stops.",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; its control surface asks for no key")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: %(default)s). Its control endpoints need no key, so keep it local",
+    )
     parser.add_argument("--port", type=int, default=8700, help="0 takes a free one (default: %(default)s)")
-    parser.add_argument("--batch-seconds", type=float, default=0.0, metavar="N", help="how long a batch takes")
-    parser.add_argument("--latency", type=float, default=0.0, metavar="N", help="seconds added to every answer")
-    parser.add_argument("--queue-limit", type=int, metavar="N", help="requests in the processing queue before a 429")
+    parser.add_argument(
+        "--batch-seconds", type=float, default=0.0, metavar="N", help="seconds from a batch's creation to its end"
+    )
+    parser.add_argument("--latency", type=float, default=0.0, metavar="N", help="seconds added to every response")
+    parser.add_argument(
+        "--queue-limit", type=int, metavar="N", help="most requests in the processing queue; more get a 429"
+    )
     parser.add_argument(
         "--keys",
         type=_keys,
         metavar="JSON",
-        help='accepted keys and their workspaces, {"sk-…": "wrkspc_…"}, or a file that holds it; default: any sk-…',
+        help='accepted keys and their workspaces, {"sk-…": "wrkspc_…"}, or a file with it (default: any sk-…)',
     )
-    parser.add_argument("--seed", type=int, default=0, help="decides the order of results and what is left unfinished")
-    parser.add_argument("--manual-clock", action="store_true", help="time moves by POST /_simulator/clock only")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the row order and of unfinished requests")
+    parser.add_argument("--manual-clock", action="store_true", help="the clock only moves by POST /_simulator/clock")
     return parser
 
 
-def _keys(written: str) -> Keys:
-    """Read the --keys option. Its text is never repeated in an error."""
+def _keys(option: str) -> Keys:
+    """Read the --keys option. Errors never repeat its text."""
     try:
-        text = written if written.lstrip().startswith("{") else Path(written).read_text(encoding="utf-8")
+        text = option if option.lstrip().startswith("{") else Path(option).read_text(encoding="utf-8")
         return msgspec.json.decode(text, type=dict[str, str | list[str]])
     except OSError as error:
         raise argparse.ArgumentTypeError(f"the file cannot be read: {error.strerror}") from None

@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Says what time it is, as an aware UTC datetime."""
+    """Returns the current time as an aware UTC datetime."""
 
     def now(self) -> datetime: ...
 
@@ -23,12 +23,23 @@ class RealClock:
 class ManualClock:
     """A clock that stands still until it is advanced.
 
-    :param start: where it stands at first, an aware datetime; default: the real time of its making.
+    ::
+
+        clock = ManualClock(datetime(2026, 11, 22, tzinfo=UTC))
+        simulator = Simulator(clock=clock, batch_seconds=3600)
+        ...  # submit a batch
+        clock.advance(3600)  # the next poll finds it ended
+
+    :param start: the first time it shows, an aware datetime. Default: the current time.
+    :raises ValueError: when ``start`` has no time zone.
     """
 
     def __init__(self, start: datetime | None = None) -> None:
         if start is not None and start.tzinfo is None:
-            raise ValueError("start must be an aware datetime, such as datetime(2026, 11, 22, tzinfo=UTC)")
+            raise ValueError(
+                f"The start of the clock has no time zone: {start}.\n"
+                "Pass an aware datetime, such as datetime(2026, 11, 22, tzinfo=UTC)."
+            )
         self._now = (start or datetime.now(UTC)).astimezone(UTC)
         self._lock = threading.Lock()
 
@@ -36,14 +47,17 @@ class ManualClock:
         return self._now
 
     def advance(self, seconds: float) -> datetime:
-        """Move forward by ``seconds`` (fractions allowed) and return the new time."""
+        """Move forward by ``seconds`` (fractions are allowed) and return the new time.
+
+        :raises ValueError: when ``seconds`` is negative.
+        """
         if seconds < 0:
-            raise ValueError(f"time only goes forward, not by {seconds} seconds")
+            raise ValueError(f"The clock only moves forward, not by {seconds} seconds.")
         with self._lock:
             self._now += timedelta(seconds=seconds)
             return self._now
 
 
 def timestamp(moment: datetime | None) -> str | None:
-    """Write a time as the API does: microseconds and a numeric offset. None stays None."""
+    """Format a time as the API does, with microseconds and a numeric offset. None stays None."""
     return None if moment is None else moment.isoformat(timespec="microseconds")

@@ -1,24 +1,39 @@
-"""The control surface under ``/_simulator/``: the same levers as in Python, for tests in other processes."""
+"""Control endpoints under ``/_simulator/``: what `Simulator` offers in Python, for tests in other processes."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from airflow_claude_batch.simulator.clock import timestamp
-from airflow_claude_batch.simulator.errors import Refusal
-from airflow_claude_batch.simulator.exchange import Answer, Request, json_answer
+from airflow_claude_batch.simulator.clock import Clock, timestamp
 from airflow_claude_batch.simulator.faults import Fault
-
-if TYPE_CHECKING:
-    from airflow_claude_batch.simulator.simulator import Simulator
+from airflow_claude_batch.simulator.http.errors import APIError
+from airflow_claude_batch.simulator.http.exchange import Request, Response, json_response
 
 _T = TypeVar("_T")
 
 PREFIX = "/_simulator/"
-_BATCH_PATH = re.compile(r"batches/([^/]+)/(end|expire)")
+_BATCH_PATH = re.compile(r"POST batches/([^/]+)/(end|expire)")
+
+
+class Controllable(Protocol):
+    """The methods of `Simulator` that the control endpoints call."""
+
+    @property
+    def clock(self) -> Clock: ...
+    def inject(self, *faults: Fault) -> None: ...
+    def clear_faults(self) -> None: ...
+    def outage(self, kind: str, *, seconds: float | None = None) -> None: ...
+    def end_outage(self) -> None: ...
+    def pace(self, batch_seconds: float) -> None: ...
+    def advance(self, seconds: float) -> datetime: ...
+    def end(self, batch_id: str, *, succeeded_share: float = 1.0) -> dict[str, Any]: ...
+    def expire(self, batch_id: str, *, succeeded_share: float = 0.0) -> dict[str, Any]: ...
+    def calls(self) -> dict[str, int]: ...
+    def books(self, *, detail: bool = True) -> dict[str, Any]: ...
 
 
 class _Advance(msgspec.Struct, forbid_unknown_fields=True):
@@ -39,26 +54,26 @@ class _Share(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Control:
-    """Answers the calls of the control surface. No credential is asked for."""
+    """Responds to calls of the control endpoints. They need no credential."""
 
-    def __init__(self, simulator: Simulator) -> None:
+    def __init__(self, simulator: Controllable) -> None:
         self._simulator = simulator
 
-    def handle(self, request: Request) -> Answer:
-        """Pull the lever and answer with what it did; errors are ``{"error": …}`` with 400, 404 or 409."""
-        lever = f"{request.method} {request.path.removeprefix(PREFIX)}"
+    def handle(self, request: Request) -> Response:
+        """Perform the action and respond with its result. Errors are ``{"error": …}`` with status 400, 404 or 409."""
+        action = f"{request.method} {request.path.removeprefix(PREFIX)}"
         try:
-            return json_answer(self._pull(lever, request))
+            return json_response(self._perform(action, request))
         except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-            return json_answer({"error": str(error)}, status=400)
+            return json_response({"error": str(error)}, status=400)
         except RuntimeError as error:
-            return json_answer({"error": str(error)}, status=409)
-        except Refusal as refusal:
-            return json_answer({"error": refusal.message}, status=refusal.status)
+            return json_response({"error": str(error)}, status=409)
+        except APIError as error:
+            return json_response({"error": error.message}, status=error.status)
 
-    def _pull(self, lever: str, request: Request) -> Any:
+    def _perform(self, action: str, request: Request) -> Any:
         simulator = self._simulator
-        match lever:
+        match action:
             case "GET books":
                 return simulator.books(detail=request.query_value("detail") != "false")
             case "GET requests-log":
@@ -68,11 +83,11 @@ class Control:
             case "POST clock":
                 return {"now": timestamp(simulator.advance(_read(request, _Advance).advance))}
             case "POST pace":
-                pace = _read(request, _Pace).batch_seconds
-                simulator.pace(pace)
-                return {"batch_seconds": pace}
+                batch_seconds = _read(request, _Pace).batch_seconds
+                simulator.pace(batch_seconds)
+                return {"batch_seconds": batch_seconds}
             case "POST faults":
-                faults = _faults(request)
+                faults = _read_faults(request)
                 simulator.inject(*faults)
                 return {"injected": len(faults)}
             case "DELETE faults":
@@ -83,28 +98,31 @@ class Control:
             case "DELETE outage":
                 simulator.end_outage()
                 return {"outage": None}
-        return self._end_batch(lever, request)
+        return self._end_batch(action, request)
 
-    def _begin_outage(self, wanted: _Outage) -> dict[str, Any]:
-        if wanted.kind == "refuse" and wanted.seconds is None:
-            raise ValueError("'refuse' needs seconds: while it lasts, nobody listens to a DELETE either")
-        self._simulator.outage(wanted.kind, seconds=wanted.seconds)
-        return {"outage": wanted.kind, "seconds": wanted.seconds}
+    def _begin_outage(self, outage: _Outage) -> dict[str, Any]:
+        if outage.kind == "refuse" and outage.seconds is None:
+            raise ValueError(
+                "The outage 'refuse' needs seconds.\n"
+                "While it lasts, the simulator accepts no connection, so no DELETE could end it.\n"
+                'Send {"kind": "refuse", "seconds": 5}, for example.'
+            )
+        self._simulator.outage(outage.kind, seconds=outage.seconds)
+        return {"outage": outage.kind, "seconds": outage.seconds}
 
-    def _end_batch(self, lever: str, request: Request) -> dict[str, Any]:
-        found = _BATCH_PATH.fullmatch(lever.removeprefix("POST "))
-        if found is None or request.method != "POST":
-            raise Refusal(404, "no such control; the simulator's README lists them")
+    def _end_batch(self, action: str, request: Request) -> dict[str, Any]:
+        found = _BATCH_PATH.fullmatch(action)
+        if found is None:
+            raise APIError(404, f"There is no control endpoint {action!r}. The simulator's README lists them.")
+        end = {"end": self._simulator.end, "expire": self._simulator.expire}[found[2]]
         share = _read(request, _Share).succeeded_share if request.body else None
-        lever_for = {"end": self._simulator.end, "expire": self._simulator.expire}
-        pull = lever_for[found[2]]
-        return pull(found[1]) if share is None else pull(found[1], succeeded_share=share)
+        return end(found[1]) if share is None else end(found[1], succeeded_share=share)
 
 
 def _read(request: Request, kind: type[_T]) -> _T:
     return msgspec.json.decode(request.body or b"", type=kind)
 
 
-def _faults(request: Request) -> list[Fault]:
-    found = msgspec.json.decode(request.body or b"", type=Fault | list[Fault])
-    return found if isinstance(found, list) else [found]
+def _read_faults(request: Request) -> list[Fault]:
+    decoded = msgspec.json.decode(request.body or b"", type=Fault | list[Fault])
+    return decoded if isinstance(decoded, list) else [decoded]

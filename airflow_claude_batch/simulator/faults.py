@@ -1,4 +1,4 @@
-"""Scripted faults: what goes wrong, on which call, how often."""
+"""Injected faults: what goes wrong, on which call, and how often."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from airflow_claude_batch.simulator.exchange import Request
+from airflow_claude_batch.simulator.http.exchange import Request
 
 OPERATIONS = (
     "create",
@@ -37,16 +37,17 @@ Kind = Literal[
     "slow",
     "cut",
     "duplicate_row",
-    "stranger_row",
+    "unknown_row",
     "missing_row",
     "no_content_type",
     "no_trailing_newline",
     "gzip",
     "listing_lag",
+    "stranger_row",  # the old name of unknown_row
 ]
 
-# The kinds that decide the whole answer: one call suffers one of them. The others add up.
-DECISIVE = frozenset(
+# These replace the whole response, so one call gets at most one of them. The others combine.
+REPLACES_RESPONSE = frozenset(
     {
         "drop_before_accept",
         "drop_after_accept",
@@ -64,7 +65,7 @@ _ONLY_ON: dict[str, tuple[str, ...]] = {
         (
             "cut",
             "duplicate_row",
-            "stranger_row",
+            "unknown_row",
             "missing_row",
             "no_content_type",
             "no_trailing_newline",
@@ -78,22 +79,49 @@ _ONLY_ON: dict[str, tuple[str, ...]] = {
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One thing that will go wrong.
 
-    :param do: what; see the README for each kind.
-    :param on: the operation it happens to; "any": every operation that ``do`` makes sense for.
-    :param times: how many calls it strikes; None: every one until `clear_faults`.
-    :param skip: how many matching calls it lets pass first.
+    The response to the next create call is lost, although the batch was created::
+
+        simulator.inject(Fault(do="drop_after_accept", on="create"))
+
+    Every poll gets a 529 with ``retry-after``, until `Simulator.clear_faults`::
+
+        simulator.inject(Fault(do="status", on="retrieve", status=529, retry_after=5, times=None))
+
+    The first results download breaks off after 1,000 bytes, and the second returns one row twice::
+
+        simulator.inject(Fault(do="cut", at=1_000), Fault(do="duplicate_row", skip=1))
+
+    :param do: what goes wrong:
+
+        - ``drop_before_accept``, ``drop_after_accept``: the connection closes without a response, before or
+          after the call took effect;
+        - ``status``, ``status_after_accept``: an error response, instead of or after the effect;
+        - ``html``: a proxy's 502 page, without effect;
+        - ``malformed``: the call takes effect, and the response is 200 with broken JSON;
+        - ``not_found_blip``: 404 for a batch that exists;
+        - ``slow``: the call takes effect, and the response is delayed;
+        - ``listing_lag``: the new batch is missing from the list at first;
+        - ``cut``: the results end early;
+        - ``duplicate_row``, ``missing_row``, ``unknown_row``: the results contain a row twice, lack a row, or
+          contain a row with a custom_id that was never sent;
+        - ``no_content_type``, ``no_trailing_newline``, ``gzip``: unusual but valid forms of the results.
+
+    :param on: the operation that it happens to. "any": every operation that ``do`` makes sense for.
+    :param times: number of calls that it happens to. None: every call until `Simulator.clear_faults`.
+    :param skip: number of matching calls that pass first.
     :param match: only calls whose ``METHOD /path?query`` or body contains this text.
-    :param status: for ``status`` and ``status_after_accept``: the HTTP status (default 529).
-    :param type: the ``error.type``; default: the one that belongs to the status.
+    :param status: for ``status`` and ``status_after_accept``: the HTTP status.
+    :param type: the ``error.type``. Default: the type that belongs to the status.
     :param message: the ``error.message``.
-    :param code: ``error.details.error_code``.
-    :param retry_after: the header, in seconds or as an HTTP date; None: no header.
-    :param retry_after_ms: the header, in milliseconds.
-    :param seconds: for ``slow``: real seconds before the answer, which the call has earned by then; for
-        ``listing_lag``: seconds on the simulator's clock until the new batch is listed.
-    :param calls: for ``listing_lag``: list calls that do not show the new batch.
-    :param at: for ``cut``: "mid_line", "line_end" (a clean end as far as HTTP can tell) or a byte count.
-    :param reset: for the drops and ``cut``: a TCP reset instead of an ordinary close.
+    :param code: the ``error.details.error_code``.
+    :param retry_after: the ``retry-after`` header, in seconds or as an HTTP date. None: no header.
+    :param retry_after_ms: the ``retry-after-ms`` header, in milliseconds.
+    :param seconds: for ``slow``: real seconds until the response. For ``listing_lag``: seconds on the simulator's
+        clock until the new batch is listed.
+    :param calls: for ``listing_lag``: number of list calls that do not show the new batch.
+    :param at: for ``cut``: "mid_line", "line_end" (complete as far as HTTP can tell) or a number of bytes.
+    :param reset: for the drops and ``cut``: end with a TCP reset instead of an ordinary close.
+    :raises ValueError: when the fault cannot happen as described.
     """
 
     do: Kind
@@ -113,29 +141,35 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     reset: bool = False
 
     def __post_init__(self) -> None:
-        # msgspec checks types when decoding only; a script misspelled in Python must not pass silently.
+        # msgspec checks types only when it decodes. A misspelled fault in Python must not pass silently.
         if self.do not in get_args(Kind):
-            raise ValueError(f"unknown fault {self.do!r}; there are: {', '.join(get_args(Kind))}")
+            raise ValueError(f"There is no fault {self.do!r}.\nChoose one of: {', '.join(get_args(Kind))}.")
         if self.on not in get_args(Operation):
-            raise ValueError(f"unknown operation {self.on!r}; there are: {', '.join(get_args(Operation))}")
+            raise ValueError(f"There is no operation {self.on!r}.\nChoose one of: {', '.join(get_args(Operation))}.")
+        if self.do == "stranger_row":
+            msgspec.structs.force_setattr(self, "do", "unknown_row")
         if self.on != "any" and self.on not in _ONLY_ON.get(self.do, OPERATIONS):
-            raise ValueError(f"{self.do!r} can only happen on {', '.join(_ONLY_ON[self.do])}, not on {self.on!r}")
+            possible = ", ".join(_ONLY_ON[self.do])
+            raise ValueError(f"The fault {self.do!r} can only happen on {possible}, not on {self.on!r}.")
         if self.do == "slow" and self.seconds is None:
-            raise ValueError("'slow' needs seconds=")
+            raise ValueError("The fault 'slow' needs seconds.\nSet seconds= to the delay of the response.")
         if self.do == "listing_lag" and (self.seconds is None) == (self.calls is None):
-            raise ValueError("'listing_lag' needs either seconds= or calls=")
+            raise ValueError(
+                "The fault 'listing_lag' needs either seconds or calls.\n"
+                "Set seconds= or calls= to how long the new batch stays unlisted."
+            )
 
-    def strikes(self, operation: str) -> bool:
+    def applies_to(self, operation: str) -> bool:
         return operation in _ONLY_ON.get(self.do, OPERATIONS) and self.on in ("any", operation)
 
     @property
     def group(self) -> str:
-        """Of the faults of one group, one call suffers at most one."""
-        return "decisive" if self.do in DECISIVE else self.do
+        """Name the group of faults of which one call gets at most one."""
+        return "response" if self.do in REPLACES_RESPONSE else self.do
 
 
 class FaultScript:
-    """The faults still to come, in the order in which they were injected."""
+    """Faults that have not happened yet, in the order of their injection."""
 
     def __init__(self) -> None:
         self._pending: list[_Pending] = []
@@ -150,16 +184,16 @@ class FaultScript:
             self._pending.clear()
 
     def take(self, operation: str, request: Request) -> dict[str, Fault]:
-        """What strikes this call, by group. Each fault returned has been counted."""
+        """Return the faults of this call by group, and count them as having happened."""
         taken: dict[str, Fault] = {}
         with self._lock:
             for pending in self._pending:
                 fault = pending.fault
-                if fault.group in taken or not fault.strikes(operation) or not _matches(fault, request):
+                if fault.group in taken or not fault.applies_to(operation) or not _matches(fault, request):
                     continue
                 if pending.count():
                     taken[fault.group] = fault
-            self._pending = [pending for pending in self._pending if not pending.spent]
+            self._pending = [pending for pending in self._pending if not pending.exhausted]
         return taken
 
 
@@ -170,10 +204,11 @@ class _Pending:
         self._left = fault.times
 
     @property
-    def spent(self) -> bool:
+    def exhausted(self) -> bool:
         return self._left is not None and self._left <= 0
 
     def count(self) -> bool:
+        """Count a matching call. Returns whether the fault happens to it."""
         if self._skip > 0:
             self._skip -= 1
             return False
@@ -189,4 +224,5 @@ def _matches(fault: Fault, request: Request) -> bool:
     line = f"{request.method} {request.path}?{query}"
     if fault.match in line:
         return True
+    # A body may be a memory map, which has no `in` for bytes.
     return request.body is not None and re.search(re.escape(fault.match.encode()), request.body) is not None

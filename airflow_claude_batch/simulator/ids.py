@@ -1,13 +1,13 @@
-"""Identifiers in the API's style, different in every run so that an old record never names a new batch."""
+"""Identifiers in the API's style. They differ in every run, so that an old record never names a new batch."""
 
 from __future__ import annotations
 
 import random
 
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_dice = random.SystemRandom()
+_rng = random.SystemRandom()
 
 
 def new_id(prefix: str, *, length: int = 22) -> str:
-    """``prefix`` and ``length`` characters that nobody has seen before."""
-    return prefix + "".join(_dice.choices(_ALPHABET, k=length))
+    """Return ``prefix`` and ``length`` random characters."""
+    return prefix + "".join(_rng.choices(_ALPHABET, k=length))

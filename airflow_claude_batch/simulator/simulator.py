@@ -1,4 +1,4 @@
-"""The simulator as one object: its knobs, its doors, its books."""
+"""The simulator as one object: how it behaves, how clients reach it, and what it recorded."""
 
 from __future__ import annotations
 
@@ -7,49 +7,82 @@ from datetime import datetime
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_claude_batch.simulator.batches import Batch, MessageBatches, OutcomeScript, Rules
-from airflow_claude_batch.simulator.books import books
+from airflow_claude_batch.simulator.accounting import build_books
+from airflow_claude_batch.simulator.batches.batch import Batch, BatchSettings, OutcomeScript
+from airflow_claude_batch.simulator.batches.batches import MessageBatches
 from airflow_claude_batch.simulator.clock import Clock, ManualClock, RealClock
 from airflow_claude_batch.simulator.control import PREFIX, Control
-from airflow_claude_batch.simulator.credentials import Credentials, FederationRule, Keys
-from airflow_claude_batch.simulator.exchange import Answer, Request
+from airflow_claude_batch.simulator.endpoints.credentials import Credentials, FederationRule, Keys
+from airflow_claude_batch.simulator.endpoints.operations import Operations
+from airflow_claude_batch.simulator.endpoints.rate_limit import RateLimit
+from airflow_claude_batch.simulator.endpoints.routes import BATCH_BODY_BYTES, Routes
 from airflow_claude_batch.simulator.faults import OPERATIONS, Fault, FaultScript
-from airflow_claude_batch.simulator.operations import Operations
-from airflow_claude_batch.simulator.outages import Outage
-from airflow_claude_batch.simulator.outcomes import EXPIRED, INTERNAL_ERROR
-from airflow_claude_batch.simulator.ratelimit import RateLimit
-from airflow_claude_batch.simulator.replies import AnswerScript, Replies
-from airflow_claude_batch.simulator.routes import BATCH_BODY_BYTES, Routes
-from airflow_claude_batch.simulator.server import Server
+from airflow_claude_batch.simulator.http.exchange import Request, Response
+from airflow_claude_batch.simulator.http.outages import Outage
+from airflow_claude_batch.simulator.http.server import Server
+from airflow_claude_batch.simulator.messages.answers import AnswerScript, AnswerWriter
+from airflow_claude_batch.simulator.messages.outcomes import EXPIRED, INTERNAL_ERROR
 
 if TYPE_CHECKING:
-    from airflow_claude_batch.simulator.door import Door
+    from airflow_claude_batch.simulator.http.in_process_transport import InProcessTransport
 
 
 class Simulator:
-    """Claude's Message Batches API in this process, reached over sockets or in process.
+    """Claude's Message Batches API, simulated in this process.
 
-    :param clock: default: real time; a `ManualClock` moves by hand.
-    :param keys: API key to workspace id, or to several; None: any key that starts with ``sk-``.
-    :param batch_seconds: seconds from a batch's creation to its end, or a callable that gives them for a
-        `Batch`; 0: the next look sees it ended; above 24 h: the rest expires.
-    :param latency_seconds: real seconds added to every answer.
-    :param queue_limit: requests in the processing queue; a create beyond it gets 429. The Start tier has 200,000.
-    :param answer: gives the answer to ``(params, position in the batch)`` as text or as a dict of message
-        fields; see `replies.Replies`.
-    :param outcome: gives the ending of ``(custom_id, params, attempt)`` as text: "succeeded", "expired",
-        "canceled", "errored:<type>[:<message>]", "refusal[:<category>]", "max_tokens" or another stop reason;
-        None: succeeded. The attempt says in how many batches these very params have been by now. It is asked
-        once, when the batch ends. Requests with invalid params are errored whatever it says.
-    :param shuffle: whether results come in another order than requests, by ``seed``, and anew for each download.
-    :param cancel_seconds: from a cancel to the end of the batch.
-    :param cancel_succeeded_share: how much of a canceled batch had been answered by then.
-    :param cancel_ended: what canceling an ended batch gives: "error" (400) or "unchanged" (200).
-    :param unknown_cursor: what an unknown or deleted cursor of the list gives: "error" (400) or "empty".
-    :param requests_per_minute: calls of batch operations before a 429; None: no limit.
-    :param federation: federation rule id to rule, for ``/v1/oauth/token``; None: any identity is accepted.
-    :param results_base_url: what ``results_url`` starts with; default: the address by which the caller came.
-    :param batch_body_bytes: the largest body of a create.
+    Without arguments every batch has ended by the first poll, and every valid request succeeds::
+
+        simulator = Simulator()
+        with simulator.serve() as server:
+            client = anthropic.Anthropic(api_key="sk-test", base_url=server.url)
+            batch = client.messages.batches.create(requests=[...])
+        assert simulator.books()["billed_requests"] == 1
+
+    Decide what the requests are answered, and how they end::
+
+        def answer(params, position):
+            return json.dumps({"sentiment": "positive"})
+
+        def outcome(custom_id, params, attempt):
+            # The first attempt at this request fails, its retry succeeds.
+            return "errored:api_error" if attempt == 1 and "row 7" in str(params) else None
+
+        simulator = Simulator(answer=answer, outcome=outcome)
+
+    Let a day pass in no time::
+
+        simulator = Simulator(clock=ManualClock(), batch_seconds=6 * 3600)
+        ...  # submit
+        simulator.advance(6 * 3600)  # the batch has ended
+
+    Let a call go wrong (see `Fault`)::
+
+        simulator.inject(Fault(do="drop_after_accept", on="create"))
+
+    :param clock: the simulator's time. Default: real time. A `ManualClock` moves only when `advance` is called.
+    :param keys: API key to workspace id, or to several ids. None: any key that starts with ``sk-`` is accepted.
+    :param batch_seconds: seconds from a batch's creation to its end, or a callable that takes the `Batch` and
+        returns them. With 0, the first poll finds the batch ended. Above 24 hours, the unfinished requests expire.
+    :param latency_seconds: real seconds added to every response.
+    :param queue_limit: most requests in the processing queue. A create call that would exceed it gets a 429.
+        None: no limit. (The API's Start tier has 200,000.)
+    :param answer: takes ``(params, position in the batch)`` and returns the answer as text, or as a dict of
+        message fields such as ``content``, ``stop_reason`` and ``usage``. It is called again for each download,
+        so it should return the same each time.
+    :param outcome: takes ``(custom_id, params, attempt)`` and returns how the request ends: "succeeded",
+        "expired", "canceled", "errored:<type>[:<message>]", "refusal[:<category>]", or a stop reason such as
+        "max_tokens". None means succeeded. ``attempt`` counts the batches that contained these very params,
+        this one included. It is called once, when the batch ends. Requests with invalid params always error.
+    :param shuffle: whether each download returns its rows in another random order.
+    :param seed: seed of the row order, and of the choice of unfinished requests.
+    :param cancel_seconds: seconds from a cancel call to the end of the batch.
+    :param cancel_succeeded_share: share of a canceled batch's requests that succeed before it ends, 0 to 1.
+    :param cancel_ended: response to canceling an ended batch: "error" (400) or "unchanged" (200).
+    :param unknown_cursor: response to an unknown or deleted cursor of the list: "error" (400) or "empty".
+    :param requests_per_minute: calls of batch operations per minute before a 429. None: no limit.
+    :param federation: federation rule id to rule, for ``/v1/oauth/token``. None: any identity is accepted.
+    :param results_base_url: start of every ``results_url``. Default: the address that the caller used.
+    :param batch_body_bytes: largest body of a create call, in bytes.
     """
 
     def __init__(
@@ -75,10 +108,10 @@ class Simulator:
     ) -> None:
         self.clock: Clock = clock or RealClock()
         self._latency_seconds = latency_seconds
-        self._replies = Replies(answer)
+        self._answers = AnswerWriter(answer)
         self._faults = FaultScript()
         self._outage = Outage()
-        rules = Rules(
+        settings = BatchSettings(
             queue_limit=queue_limit,
             cancel_seconds=cancel_seconds,
             cancel_succeeded_share=cancel_succeeded_share,
@@ -88,9 +121,13 @@ class Simulator:
             shuffle=shuffle,
             seed=seed,
         )
-        self._batches = MessageBatches(clock=self.clock, rules=rules, pace=batch_seconds, outcome=outcome)
+        self._batches = MessageBatches(
+            clock=self.clock, settings=settings, batch_seconds=batch_seconds, outcome=outcome
+        )
         credentials = Credentials(clock=self.clock, keys=keys, federation=federation)
-        operations = Operations(batches=self._batches, credentials=credentials, replies=self._replies, rules=rules)
+        operations = Operations(
+            batches=self._batches, credentials=credentials, answers=self._answers, settings=settings
+        )
         self._routes = Routes(
             clock=self.clock,
             credentials=credentials,
@@ -102,79 +139,123 @@ class Simulator:
         self._control = Control(self)
 
     def serve(self, host: str = "127.0.0.1", port: int = 0) -> Server:
-        """A server for a ``with`` block; its ``url`` is known inside. Port 0 takes a free one."""
+        """Return a server on real sockets, for a ``with`` block.
+
+        Its ``url`` is known inside the block. Port 0 takes a free port. Several servers may serve one simulator.
+        """
         return Server(self.handle, body_limit=self._routes.body_limit, outage=self._outage, host=host, port=port)
 
-    def transport(self) -> Door:
-        """An httpx transport, for ``httpx.Client`` and ``httpx.AsyncClient`` alike, without any socket."""
-        # Only those who use this door need httpx.
-        from airflow_claude_batch.simulator.door import Door
+    def transport(self) -> InProcessTransport:
+        """Return an httpx transport, for ``httpx.Client`` and ``httpx.AsyncClient`` alike. It opens no socket.
 
-        return Door(self.handle, body_limit=self._routes.body_limit, outage=self._outage)
+        ::
 
-    def handle(self, request: Request) -> Answer:
-        """Answer one call, however it came.
+            client = httpx.Client(transport=simulator.transport(), base_url="http://simulator")
+        """
+        # Imported here because only callers of this method need httpx.
+        from airflow_claude_batch.simulator.http.in_process_transport import InProcessTransport
 
-        :raises Misfortune: if it is to get no answer.
+        return InProcessTransport(self.handle, body_limit=self._routes.body_limit, outage=self._outage)
+
+    def handle(self, request: Request) -> Response:
+        """Respond to one call, from the server or from the in-process transport.
+
+        :raises TransportFailure: when the call gets no response.
         """
         if request.path.startswith(PREFIX):
             return self._control.handle(request)
-        answer = self._outage.answer() or self._routes.handle(request)
-        answer.delay_seconds += self._latency_seconds
-        answer.headers["date"] = format_datetime(self.clock.now(), usegmt=True)
-        return answer
+        response = self._outage.response() or self._routes.handle(request)
+        response.delay_seconds += self._latency_seconds
+        response.headers["date"] = format_datetime(self.clock.now(), usegmt=True)
+        return response
 
     def inject(self, *faults: Fault) -> None:
-        """Script faults, to strike in this order."""
+        """Add faults. Where several could apply to a call, the one injected first does."""
         self._faults.inject(faults)
 
     def clear_faults(self) -> None:
+        """Remove the faults that have not happened yet."""
         self._faults.clear()
 
     def outage(self, kind: str, *, seconds: float | None = None) -> None:
-        """Be out of order: "refuse", "hang", "html" or "status:503".
+        """Let every call fail, in place of any earlier outage.
 
-        :param seconds: of real time; None: until `end_outage`.
+        :param kind: "refuse" (connections are refused), "hang" (no response), "html" (a proxy's error page)
+            or "status:503" (any status from 400 to 599).
+        :param seconds: real seconds that it lasts. None: until `end_outage`.
+        :raises ValueError: when the kind is unknown.
         """
         self._outage.begin(kind, seconds=seconds)
 
     def end_outage(self) -> None:
+        """Respond to calls again."""
         self._outage.end()
 
     def pace(self, batch_seconds: float | Callable[[Batch], float]) -> None:
-        """Change how long batches take, those under way included."""
-        self._batches.set_pace(batch_seconds)
+        """Change how long batches take, including the batches in progress."""
+        self._batches.set_duration(batch_seconds)
 
     def advance(self, seconds: float) -> datetime:
-        """Move a manual clock and return the new time.
+        """Move a manual clock forward and return the new time.
 
-        :raises RuntimeError: the clock is not a `ManualClock`.
+        :raises RuntimeError: when the clock is not a `ManualClock`.
         """
         clock = self.clock if isinstance(self.clock, ManualClock) else None
         if clock is None:
-            raise RuntimeError("the clock is real; start the simulator with a ManualClock (--manual-clock)")
+            raise RuntimeError(
+                "The simulator runs on real time, which cannot be advanced.\n"
+                "Create it with Simulator(clock=ManualClock()), or start it with --manual-clock."
+            )
         return clock.advance(seconds)
 
     def end(self, batch_id: str, *, succeeded_share: float = 1.0) -> dict[str, Any]:
-        """End a batch now and return its books entry; the share that does not succeed errors with ``api_error``."""
+        """End a batch now and return its entry of `books`.
+
+        :param succeeded_share: share of the requests that succeed, 0 to 1. The others end with ``api_error``.
+        """
         self._batches.end(batch_id, succeeded_share=succeeded_share, unfinished=INTERNAL_ERROR)
         return self._entry(batch_id)
 
     def expire(self, batch_id: str, *, succeeded_share: float = 0.0) -> dict[str, Any]:
-        """End a batch now as if its 24 hours were over, and return its books entry."""
+        """End a batch now, as if its 24 hours had passed, and return its entry of `books`.
+
+        :param succeeded_share: share of the requests that succeed, 0 to 1. The others expire.
+        """
         self._batches.end(batch_id, succeeded_share=succeeded_share, unfinished=EXPIRED)
         return self._entry(batch_id)
 
     def calls(self) -> dict[str, int]:
-        """How often each operation was called, answered or not."""
+        """Count the calls of each operation, including those that failed."""
         return {**dict.fromkeys(OPERATIONS, 0), **self._routes.calls}
 
     def books(self, *, detail: bool = True) -> dict[str, Any]:
-        """What was created and billed; see the README for its shape.
+        """Return what was created and what was billed, over all workspaces.
 
-        :param detail: with every request; without is quick for large batches.
+        ::
+
+            {
+                "batches": [
+                    {
+                        "id": "msgbatch_01…", "workspace": "wrkspc_…", "processing_status": "ended",
+                        "created_at": "…", "ended_at": "…", "request_count": 3, "deleted": False,
+                        "requests": [
+                            {"custom_id": "…", "params_sha256": "…", "outcome": "succeeded", "billed": True,
+                             "usage": {…}},
+                            …
+                        ],
+                    }
+                ],
+                "calls": {"create": 1, "retrieve": 4, …},
+                "billed_requests": 3,
+                "billed": {"<params_sha256>": 1, …},
+            }
+
+        ``params_sha256`` is the SHA-256 of the params as JSON with sorted keys, no spaces, in UTF-8. In ``billed``
+        each number says how often these params were billed, so a 2 is a request that was paid for twice.
+
+        :param detail: False leaves out ``requests`` and ``billed``, which is fast for large batches.
         """
-        return books(self._batches.everything(), calls=self.calls(), replies=self._replies, detail=detail)
+        return build_books(self._batches.all_batches(), calls=self.calls(), answers=self._answers, detail=detail)
 
     def _entry(self, batch_id: str) -> dict[str, Any]:
         entries = self.books(detail=False)["batches"]

@@ -14,7 +14,7 @@ from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey, WorkloadIdentity
 from airflow_claude_batch.api.wire import decode_error, decode_message, decode_result_line
 from airflow_claude_batch.simulator import Fault, ManualClock, Simulator
-from airflow_claude_batch.simulator.credentials import FederationRule
+from airflow_claude_batch.simulator.endpoints.credentials import FederationRule
 
 START = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.c2ln"

@@ -460,7 +460,7 @@ def test_row_that_never_comes_is_believed_after_two_whole_streams(
 def test_odd_rows_are_dropped_and_said(make: Callable[..., Bench], caplog: pytest.LogCaptureFixture) -> None:
     bench = make(batch_seconds=0)
     batch = bench.own("a", "b", "c")
-    bench.simulator.inject(Fault(do="duplicate_row", on="results"), Fault(do="stranger_row", on="results"))
+    bench.simulator.inject(Fault(do="duplicate_row", on="results"), Fault(do="unknown_row", on="results"))
     done = bench.land(batch, own=True)
 
     assert done.manifest.counts["succeeded"] == len(bench.rows) == 3

@@ -131,7 +131,7 @@ def test_create_whose_answer_was_lost_is_found_and_paid_for_once(
         pytest.param(
             [Fault(do="no_content_type", on="results"), Fault(do="no_trailing_newline", on="results")], id="bare"
         ),
-        pytest.param([Fault(do="duplicate_row", on="results"), Fault(do="stranger_row", on="results")], id="odd rows"),
+        pytest.param([Fault(do="duplicate_row", on="results"), Fault(do="unknown_row", on="results")], id="odd rows"),
         pytest.param([Fault(do="gzip", on="results")], id="compressed"),
         pytest.param([Fault(do="not_found_blip", on="retrieve")], id="404 once"),
         pytest.param([Fault(do="status", on="retrieve", status=500)], id="500 once"),

@@ -19,7 +19,7 @@ from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
 from airflow_claude_batch.sensors import MessageBatchSensor
 from airflow_claude_batch.simulator import Simulator
-from airflow_claude_batch.simulator.instances import instance
+from airflow_claude_batch.simulator.messages.schema_instances import schema_instance
 
 MODEL = "claude-haiku-5-5"
 DICT = {
@@ -71,7 +71,7 @@ class Model:
         if prompt in self.says:
             said = self.says[prompt]
             return said if isinstance(said, str) else json.dumps(said)
-        return json.dumps(instance(config["format"]["schema"], seed=n, text=prompt))
+        return json.dumps(schema_instance(config["format"]["schema"], seed=n, text=prompt))
 
     def outcome(self, custom_id: str, params: dict[str, Any], attempt: int) -> str | None:
         prompt = params["messages"][-1]["content"]

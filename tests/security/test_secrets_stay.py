@@ -28,7 +28,7 @@ from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.sensors import MessageBatchSensor
 from airflow_claude_batch.simulator import Fault, Simulator
-from airflow_claude_batch.simulator.exchange import Answer, Request
+from airflow_claude_batch.simulator.http.exchange import Request, Response
 from airflow_claude_batch.triggers import MessageBatchTrigger
 
 pytestmark = pytest.mark.airflow
@@ -53,7 +53,7 @@ class Watching(Simulator):
         self.seen: list[Request] = []
         self.tokens: set[str] = set()
 
-    def handle(self, request: Request) -> Answer:
+    def handle(self, request: Request) -> Response:
         if "://" in request.path:
             request = replace(request, path=urlsplit(request.path).path)
         self.seen.append(request)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from simulated import Api, Connect, request, requests
 
 from airflow_claude_batch.simulator import ManualClock, Simulator
-from airflow_claude_batch.simulator.instances import instance
-from airflow_claude_batch.simulator.outcomes import ParsedResult
+from airflow_claude_batch.simulator.messages.outcomes import Outcome
+from airflow_claude_batch.simulator.messages.schema_instances import schema_instance
 
 TOOL = {
     "name": "look",
@@ -143,9 +143,9 @@ SCHEMAS = st.recursive(
 @settings(deadline=None)
 @given(schema=SCHEMAS, seed=st.integers(0, 2**32), text=st.text(max_size=10))
 def test_instances_satisfy_their_schema(schema: dict[str, Any], seed: int, text: str) -> None:
-    made = instance(schema, seed=seed, text=text)
+    made = schema_instance(schema, seed=seed, text=text)
     jsonschema.validate(made, schema)
-    assert made == instance(schema, seed=seed, text=text)
+    assert made == schema_instance(schema, seed=seed, text=text)
 
 
 def test_recursive_schemas_of_tools_come_to_an_end() -> None:
@@ -159,7 +159,7 @@ def test_recursive_schemas_of_tools_come_to_an_end() -> None:
             }
         },
     }
-    jsonschema.validate(instance(tree, seed=1, text="x"), tree)
+    jsonschema.validate(schema_instance(tree, seed=1, text="x"), tree)
 
 
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "look"}], ids=["any", "tool"])
@@ -268,8 +268,8 @@ class TestScriptedOutcomes:
         assert seen == [("one", 1), ("other", 1), ("two", 2)]
 
     def test_a_misspelled_outcome_is_not_passed_over(self) -> None:
-        with pytest.raises(ValueError, match="not an outcome: 'expird'"):
-            ParsedResult.parse("expird")
+        with pytest.raises(ValueError, match="'expird', which is not an outcome"):
+            Outcome.parse("expird")
 
 
 class TestUsage:

@@ -345,10 +345,10 @@ class TestModels:
         return [model["id"] for model in api.client.get("/v1/models", params=query).json()["data"]]
 
     def test_pages_follow_the_cursors(self, api: Api) -> None:
-        everything = self.ids(api, limit=1000)
-        assert self.ids(api, limit=2) == everything[:2]
-        assert self.ids(api, limit=2, after_id=everything[1]) == everything[2:4]
-        assert self.ids(api, limit=2, before_id=everything[4]) == everything[2:4]
+        all_batches = self.ids(api, limit=1000)
+        assert self.ids(api, limit=2) == all_batches[:2]
+        assert self.ids(api, limit=2, after_id=all_batches[1]) == all_batches[2:4]
+        assert self.ids(api, limit=2, before_id=all_batches[4]) == all_batches[2:4]
         assert error_of(api.client.get("/v1/models?after_id=nope"))[0] == 400
 
     def test_a_lifecycle_follows_the_clock(self, api: Api, clock: ManualClock) -> None:

@@ -185,10 +185,13 @@ class TestResults:
         assert (len(ids), len(set(ids))) == (11, 10)
 
     def test_a_row_may_be_a_strangers(self, api: Api, simulator: Simulator, batch: str) -> None:
-        simulator.inject(Fault(on="results", do="stranger_row"))
+        simulator.inject(Fault(on="results", do="unknown_row"))
         ids = {row["custom_id"] for row in api.rows(batch)}
         assert len(ids) == 11
-        assert len([custom_id for custom_id in ids if custom_id.startswith("stranger-")]) == 1
+        assert len([custom_id for custom_id in ids if custom_id.startswith("unknown-")]) == 1
+
+    def test_stranger_row_is_the_old_name_of_unknown_row(self) -> None:
+        assert Fault(on="results", do="stranger_row").do == "unknown_row"
 
     def test_a_row_may_be_missing(self, api: Api, simulator: Simulator, batch: str) -> None:
         simulator.inject(Fault(on="results", do="missing_row"))
@@ -217,7 +220,7 @@ class TestResults:
         assert 0 < received.count(b"\n") < 10
 
     def test_several_strike_together(self, api: Api, simulator: Simulator, batch: str) -> None:
-        simulator.inject(Fault(do="duplicate_row"), Fault(do="stranger_row"), Fault(do="no_content_type"))
+        simulator.inject(Fault(do="duplicate_row"), Fault(do="unknown_row"), Fault(do="no_content_type"))
         assert "content-type" not in (response := api.results(batch)).headers
         assert response.content.count(b"\n") == 12
 
@@ -255,11 +258,11 @@ class TestScript:
     @pytest.mark.parametrize(
         ("fields", "words"),
         [
-            ({"do": "explode"}, "unknown fault 'explode'"),
-            ({"do": "status", "on": "everything"}, "unknown operation 'everything'"),
+            ({"do": "explode"}, "no fault 'explode'"),
+            ({"do": "status", "on": "everything"}, "no operation 'everything'"),
             ({"do": "cut", "on": "create"}, "can only happen on results"),
             ({"do": "slow"}, "needs seconds"),
-            ({"do": "listing_lag"}, "needs either seconds= or calls="),
+            ({"do": "listing_lag"}, "needs either seconds or calls"),
         ],
     )
     def test_a_script_without_sense_is_refused(self, fields: Any, words: str) -> None:
@@ -299,5 +302,5 @@ class TestOutages:
         assert api.list().status_code == 200
 
     def test_an_unknown_outage_is_refused(self, simulator: Simulator) -> None:
-        with pytest.raises(ValueError, match="unknown outage 'status:200'"):
+        with pytest.raises(ValueError, match="no outage 'status:200'"):
             simulator.outage("status:200")

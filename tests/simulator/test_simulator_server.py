@@ -93,14 +93,14 @@ class TestControl:
         ("method", "lever", "body", "status", "words"),
         [
             ("POST", "clock", {"forward": 1}, 400, "forward"),
-            ("POST", "clock", {"advance": -1}, 400, "time only goes forward"),
+            ("POST", "clock", {"advance": -1}, 400, "only moves forward"),
             ("POST", "faults", {"do": "explode"}, 400, "explode"),
             ("POST", "faults", {"do": "cut", "on": "list"}, 400, "can only happen on results"),
-            ("POST", "outage", {"kind": "rain"}, 400, "unknown outage 'rain'"),
+            ("POST", "outage", {"kind": "rain"}, 400, "no outage 'rain'"),
             ("POST", "outage", {"kind": "refuse"}, 400, "needs seconds"),
             ("POST", "batches/msgbatch_x/end", {}, 404, "Message Batch msgbatch_x not found."),
-            ("GET", "batches/msgbatch_x/end", None, 404, "no such control"),
-            ("GET", "nothing", None, 404, "no such control"),
+            ("GET", "batches/msgbatch_x/end", None, 404, "no control endpoint"),
+            ("GET", "nothing", None, 404, "no control endpoint"),
         ],
     )
     def test_a_wrong_lever_says_what_is_wrong(
@@ -244,7 +244,7 @@ class TestSockets:
             api = Api(client)
             batch = api.created()
             assert api.retrieve(batch).status_code == 500
-        assert "not an outcome: 'expird'" in caplog.text
+        assert "'expird', which is not an outcome" in caplog.text
 
     def test_an_occupied_port_is_an_os_error(self, simulator: Simulator) -> None:
         with (

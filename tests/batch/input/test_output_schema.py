@@ -27,8 +27,8 @@ from airflow_claude_batch.batch.input.output_schema import (
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import InvalidMessageError, OutputSchemaError, SubmissionRecordError
-from airflow_claude_batch.simulator.instances import instance
-from airflow_claude_batch.simulator.schemas import schema_problem
+from airflow_claude_batch.simulator.messages.schema_instances import schema_instance
+from airflow_claude_batch.simulator.messages.schemas import schema_problem
 
 TEXT = {"type": "string"}
 NUMBER = {"type": "number"}
@@ -604,7 +604,7 @@ def test_what_satisfies_the_schema_satisfies_what_is_sent(schema: dict[str, Any]
         assert "the API takes" in str(error)  # noqa: PT017  # too many of them
         return
     assert schema_problem(output_schema.format["schema"]) is None
-    answer = instance(schema, seed=seed, text="text")
+    answer = schema_instance(schema, seed=seed, text="text")
     value, error = OutputValidator(output_schema).read(json.dumps(answer), "end_turn")
     if error is None:
         told = OutputValidator(OutputSchema(output_schema.format["schema"], {}))

@@ -14,7 +14,7 @@ from airflow_claude_batch.batch.money.estimate import Bounds, Estimate, check_ma
 from airflow_claude_batch.batch.money.pricing import PriceTable, Tokens
 from airflow_claude_batch.batch.money.sampling import MAX_CALLS, PlannedRequest, Sample
 from airflow_claude_batch.exceptions import APIConnectionError, CostLimitError
-from airflow_claude_batch.simulator.prompts import prompt_tokens
+from airflow_claude_batch.simulator.messages.prompts import prompt_tokens
 
 TABLE = PriceTable.load()
 MODEL = "claude-opus-5-5"

@@ -1,4 +1,4 @@
-"""One client's connection over a real socket, for as many exchanges as it lasts. h11 speaks the protocol."""
+"""One client's connection over a real socket, for any number of exchanges. h11 implements HTTP/1.1."""
 
 from __future__ import annotations
 
@@ -11,40 +11,39 @@ from urllib.parse import parse_qsl, unquote
 
 import h11
 
-from airflow_claude_batch.simulator.bodies import BodyTooLarge, DiskSorter
-from airflow_claude_batch.simulator.exchange import (
-    Answer,
+from airflow_claude_batch.simulator.http.exchange import (
     Body,
     ConnectionDropped,
     ConnectionRefused,
-    Hanging,
-    Misfortune,
+    ConnectionStalled,
+    Handler,
     Request,
+    Response,
+    TransportFailure,
 )
-from airflow_claude_batch.simulator.outages import Outage
+from airflow_claude_batch.simulator.http.outages import Outage
+from airflow_claude_batch.simulator.http.request_bodies import BodyBuffer, BodyTooLarge
 
 _READ_BYTES = 1 << 18
-_LINGER_SECONDS = 5.0  # how long an upload that was refused is still read, so that its sender sees the answer
-_HANG_STEP_SECONDS = 0.1
+_DRAIN_SECONDS = 5.0  # how long a rejected upload is still read, so that its sender sees the response
+_STALL_CHECK_SECONDS = 0.1
 _RESET = struct.pack("ii", 1, 0)
 
 logger = logging.getLogger(__name__)
 
-Handle = Callable[[Request], Answer]
-
 
 class Connection:
-    """Serves one client until either side has had enough.
+    """Serves one client until either side closes the connection.
 
-    :param handle: answers a request; called in a worker thread.
-    :param body_limit: the largest body that a path takes.
+    :param handle: responds to a request. Called in a worker thread.
+    :param body_limit: returns the largest body that a path accepts, in bytes.
     """
 
     def __init__(
         self,
         sock: socket.socket,
         *,
-        handle: Handle,
+        handle: Handler,
         body_limit: Callable[[str], int],
         outage: Outage,
     ) -> None:
@@ -55,7 +54,7 @@ class Connection:
         self._http = h11.Connection(h11.SERVER)
         self.idle = True
         self.task = asyncio.get_running_loop().create_task(self._serve())
-        # Not in the task itself: one that is canceled before it begins never runs.
+        # Not in the task itself: a task that is canceled before it starts never runs.
         self.task.add_done_callback(lambda _: sock.close())
 
     async def _serve(self) -> None:
@@ -65,12 +64,12 @@ class Connection:
         except h11.RemoteProtocolError as error:
             await self._send_protocol_error(error)
         except (ConnectionError, TimeoutError):
-            pass  # the client has gone; so be it
-        except Exception:  # an answer script may raise while results are sent
-            logger.exception("The simulator failed while it sent an answer")
+            pass  # the client has gone
+        except Exception:  # the user's answer function may raise while results are sent
+            logger.exception("The simulator failed while it sent a response.")
 
     async def _exchange(self) -> bool:
-        """One request and its answer; whether another may follow."""
+        """Read a request and send its response. Returns whether another exchange may follow."""
         self.idle = True
         head = await self._next_event()
         self.idle = False
@@ -78,31 +77,31 @@ class Connection:
             return False
         request = await self._read_request(head)
         try:
-            answer = await asyncio.to_thread(self._answer, request)
-            await asyncio.sleep(answer.delay_seconds)
-            await self._send(answer)
-        except ConnectionDropped as fault:
-            self._drop(fault)
+            response = await asyncio.to_thread(self._respond, request)
+            await asyncio.sleep(response.delay_seconds)
+            await self._send(response)
+        except ConnectionDropped as failure:
+            self._drop(failure)
             return False
         except ConnectionRefused:
             self._drop(ConnectionDropped(reset=True))
             return False
-        except Hanging:
-            await self._hang()
+        except ConnectionStalled:
+            await self._stall()
             return False
         if request.body is None:
-            await self._linger()
+            await self._drain_upload()
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
 
-    def _answer(self, request: Request) -> Answer:
+    def _respond(self, request: Request) -> Response:
         try:
             return self._handle(request)
-        except Misfortune:
+        except TransportFailure:
             raise
         except Exception:
-            logger.exception("The simulator failed at %s %s", request.method, request.path)
-            return Answer(
-                status=500, headers={"content-type": "text/plain"}, body=b"the simulator failed; see its log\n"
+            logger.exception("The simulator failed at %s %s.", request.method, request.path)
+            return Response(
+                status=500, headers={"content-type": "text/plain"}, body=b"The simulator failed. Its log says why.\n"
             )
 
     async def _read_request(self, head: h11.Request) -> Request:
@@ -123,37 +122,37 @@ class Connection:
         )
 
     async def _read_body(self, headers: dict[str, str], *, limit: int) -> Body | None:
-        """The body, None if it is too large; what is left of it then has not been read."""
+        """Read the body. None: it is too large, and its rest has not been read."""
         if int(headers.get("content-length", "0")) > limit:
             return None
-        spool = DiskSorter(limit=limit)
+        buffer = BodyBuffer(limit=limit)
         try:
             while isinstance(event := await self._next_event(), h11.Data):
-                spool.add(event.data)
+                buffer.add(event.data)
         except BodyTooLarge:
             return None
         except BaseException:
-            spool.discard()
+            buffer.discard()
             raise
         if isinstance(event, h11.ConnectionClosed):
-            spool.discard()
+            buffer.discard()
             raise ConnectionResetError
-        return spool.finish()
+        return buffer.finish()
 
     async def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """The next event, never NEED_DATA."""
+        """Return the next event, never NEED_DATA."""
         while (event := self._http.next_event()) is h11.NEED_DATA:
             if self._http.they_are_waiting_for_100_continue:
                 await self._write(h11.InformationalResponse(status_code=100, headers=[]))
             self._http.receive_data(await self._read())
         return event
 
-    async def _send(self, answer: Answer) -> None:
-        body = answer.body
-        headers = list(answer.headers.items())
+    async def _send(self, response: Response) -> None:
+        body = response.body
+        headers = list(response.headers.items())
         if isinstance(body, bytes):
             headers.append(("content-length", str(len(body))))
-        await self._write(h11.Response(status_code=answer.status, headers=headers))
+        await self._write(h11.Response(status_code=response.status, headers=headers))
         if isinstance(body, bytes):
             await self._write(h11.Data(data=body))
         else:
@@ -172,31 +171,31 @@ class Connection:
     async def _send_protocol_error(self, error: h11.RemoteProtocolError) -> None:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             await self._send(
-                Answer(
+                Response(
                     status=error.error_status_hint,
                     headers={"connection": "close", "content-type": "text/plain"},
                     body=f"{error}\n".encode(),
                 )
             )
 
-    def _drop(self, fault: ConnectionDropped) -> None:
-        """Prepare the close that follows: what was written goes out, unless it is to be a reset."""
-        if fault.reset:
+    def _drop(self, failure: ConnectionDropped) -> None:
+        """Prepare the close that follows. Unsent data is still sent, except with a reset."""
+        if failure.reset:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
-    async def _hang(self) -> None:
-        """Say nothing until the outage is over or the client gives up."""
+    async def _stall(self) -> None:
+        """Send nothing until the outage ends or the client gives up."""
         while self._outage.kind == "hang":
             try:
-                if not await asyncio.wait_for(self._read(), _HANG_STEP_SECONDS):
+                if not await asyncio.wait_for(self._read(), _STALL_CHECK_SECONDS):
                     return
             except TimeoutError:
                 continue
 
-    async def _linger(self) -> None:
-        """Read on what nobody wants: a close with unread bytes would take the answer away from the sender."""
+    async def _drain_upload(self) -> None:
+        """Read the rest of an upload. A close with unread bytes would discard the response at the sender."""
         try:
-            async with asyncio.timeout(_LINGER_SECONDS):
+            async with asyncio.timeout(_DRAIN_SECONDS):
                 while await self._read():
                     pass
         except TimeoutError:
@@ -204,5 +203,5 @@ class Connection:
 
 
 def _next_piece(pieces: Iterator[bytes]) -> bytes | None:
-    """The next piece that is not empty (an empty one would end a chunked body), None at the end."""
+    """Return the next piece that is not empty, because an empty one would end a chunked body. None: no more pieces."""
     return next((piece for piece in pieces if piece), None)

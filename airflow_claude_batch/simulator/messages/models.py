@@ -1,8 +1,8 @@
-"""The models the simulator knows, as of 2026-11-22, and what each refuses.
+"""The models that the simulator knows, as of 2026-11-22, and what each rejects.
 
-Sources: the models overview, pricing and model-deprecations pages of 2026-10-08, release notes to 2026-11-09.
-Output caps other than those of Haiku 4.5 (64,000) and the 5.5 line (128,000) and some dates are not documented
-there and are plausible values. An unknown release date is the epoch, as in the API.
+Sources: the models overview, pricing and model-deprecations pages of 2026-10-08, and the release notes to 2026-11-09.
+They document the output caps of Haiku 4.5 (64,000) and the 5.5 line (128,000). The other caps and some dates are
+plausible values. As in the API, an unknown release date is the epoch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NOTICE = timedelta(days=60)  # least notice before a retirement, model-deprecations page
+_NOTICE = timedelta(days=60)  # shortest notice before a retirement, model-deprecations page
 EXTENDED_OUTPUT_TOKENS = 300_000  # beta output-300k-2026-03-24
 
 
@@ -20,10 +20,10 @@ EXTENDED_OUTPUT_TOKENS = 300_000  # beta output-300k-2026-03-24
 class Model:
     """One model.
 
-    :param version: its number as a pair, which most rules go by.
-    :param max_tokens: cap of the ``max_tokens`` parameter.
-    :param cache_minimum: least tokens of a cacheable prefix.
-    :param extended_output: whether the 300k output beta covers it.
+    :param version: its number as a pair. Most rules depend on it.
+    :param max_tokens: largest value of the ``max_tokens`` parameter.
+    :param cache_minimum: fewest tokens of a cacheable prefix.
+    :param extended_output: whether the 300k output beta applies to it.
     """
 
     id: str
@@ -40,7 +40,7 @@ class Model:
     extended_output: bool = False
 
     def lifecycle(self, now: datetime) -> str:
-        """``active``, ``deprecated`` or ``retired`` at that time."""
+        """Return ``active``, ``deprecated`` or ``retired``."""
         if self.retires_at is not None and now >= self.retires_at:
             return "retired"
         if self.deprecated_at is not None and now >= self.deprecated_at:
@@ -48,23 +48,23 @@ class Model:
         return "active"
 
     @property
-    def refuses_prefill(self) -> bool:
+    def rejects_prefill(self) -> bool:
         return self.version >= (4, 6)
 
     @property
-    def refuses_enabled_thinking(self) -> bool:
+    def rejects_enabled_thinking(self) -> bool:
         return self.version >= (4, 7)
 
     @property
-    def refuses_disabled_thinking(self) -> bool:
+    def rejects_disabled_thinking(self) -> bool:
         return self.line == "fable" or self.id == "claude-opus-5-5"
 
     @property
-    def refuses_forced_tools(self) -> bool:
+    def rejects_forced_tools(self) -> bool:
         return self.id in ("claude-fable-5-1", "claude-opus-5-5", "claude-sonnet-5-5")
 
     @property
-    def refuses_sampling(self) -> bool:
+    def rejects_sampling(self) -> bool:
         return self.version >= (4, 7)
 
     @property
@@ -72,7 +72,7 @@ class Model:
         return self.version >= (4, 6)
 
     def info(self, now: datetime) -> dict[str, Any]:
-        """The API's ModelInfo."""
+        """Build the API's ModelInfo."""
         lifecycle = self.lifecycle(now)
         return {
             "type": "model",
@@ -107,7 +107,7 @@ class Model:
             "structured_outputs": {"supported": self.version >= (4, 5)},
             "thinking": {
                 **yes,
-                "types": {"adaptive": modern, "enabled": {"supported": not self.refuses_enabled_thinking}},
+                "types": {"adaptive": modern, "enabled": {"supported": not self.rejects_enabled_thinking}},
             },
         }
 
@@ -129,7 +129,7 @@ def _model(name: str, version: tuple[int, int], **facts: Any) -> Model:
 
 
 def _dated(name: str, version: tuple[int, int], day: str, **facts: Any) -> Model:
-    """A model of the time when ids carried a date; the bare name is its alias."""
+    """Build a model whose id contains a date. The name without the date is its alias."""
     aliases = (f"claude-{name}", *facts.pop("aliases", ()))
     created_at = datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC)
     dated_id = facts.pop("id", f"claude-{name}-{day}")
@@ -226,11 +226,11 @@ _BY_NAME = {name: model for model in MODELS for name in (model.id, *model.aliase
 
 
 def find_model(name: object) -> Model | None:
-    """The model of that id or alias, whatever its lifecycle; None if there is none."""
+    """Find the model with that id or alias, including retired ones. None: there is none."""
     return _BY_NAME.get(name) if isinstance(name, str) else None
 
 
 def usable_model(name: object, *, now: datetime) -> Model | None:
-    """The model of that id or alias, None if unknown or retired."""
+    """Find the model with that id or alias. None: it is unknown or retired."""
     model = find_model(name)
     return None if model is None or model.lifecycle(now) == "retired" else model

@@ -1,4 +1,4 @@
-"""Calls per minute, as a token bucket on the simulator's clock (rate-limits page: one bucket for all batch calls)."""
+"""Limits calls per minute: a token bucket on the simulator's clock (rate-limits page: one for all batch calls)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import threading
 from datetime import timedelta
 
 from airflow_claude_batch.simulator.clock import Clock, timestamp
-from airflow_claude_batch.simulator.errors import Refusal
+from airflow_claude_batch.simulator.http.errors import APIError
 
 START_TIER_CALLS = 1_000  # per minute, rate-limits page of 2026-10-08
 
 
 class RateLimit:
-    """Counts calls and refuses those above the limit.
+    """Counts calls and rejects those above the limit.
 
-    :param calls_per_minute: None: nothing is refused, and the headers tell of the Start tier.
+    :param calls_per_minute: None: no call is rejected, and the headers show the limit of the Start tier.
     """
 
     def __init__(self, calls_per_minute: int | None, *, clock: Clock) -> None:
@@ -27,9 +27,9 @@ class RateLimit:
         self._lock = threading.Lock()
 
     def count(self) -> dict[str, str]:
-        """Count one call and return the headers about what is left.
+        """Count one call and return the rate limit headers.
 
-        :raises Refusal: 429 with ``retry-after`` when nothing is left.
+        :raises APIError: 429 with ``retry-after``, when no call is left.
         """
         per_second = self._limit / 60
         with self._lock:
@@ -42,7 +42,7 @@ class RateLimit:
                 message = (
                     f"This request would exceed your organization's rate limit of {self._limit} requests per minute."
                 )
-                raise Refusal(429, message, headers={"retry-after": str(wait), **self._headers()})
+                raise APIError(429, message, headers={"retry-after": str(wait), **self._headers()})
             self._left = max(0.0, self._left - 1)
             return self._headers()
 

@@ -1,6 +1,6 @@
-"""Who is calling: API keys, and the short-lived tokens of workload identity federation.
+"""Credentials: API keys, and the short-lived tokens of workload identity federation.
 
-The signature of an identity token is not verified; its claims are only read for their expiry.
+The signature of an identity token is not verified. Its claims are only read for their expiry.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from airflow_claude_batch.simulator.clock import Clock
-from airflow_claude_batch.simulator.errors import Refusal
+from airflow_claude_batch.simulator.http.errors import APIError
 from airflow_claude_batch.simulator.ids import new_id
 
 DEFAULT_WORKSPACE = "wrkspc_01Simulator"
@@ -33,11 +33,18 @@ Keys = Mapping[str, str | Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FederationRule:
-    """Which identities may exchange their token, and for what. None accepts anything.
+    """The identities that may exchange their token, and what they get. None accepts any identity.
 
-    :param workspaces: those it enables; an exchange must name one if there are several.
-    :param token_seconds: lifetime of a token. The service's least is 60; tests may go below.
-    :param scope: anything but ``workspace:developer`` makes every call with the token a 403.
+    ::
+
+        rule = FederationRule(service_account_id="svac_01", workspaces=("wrkspc_01",), token_seconds=120)
+        simulator = Simulator(federation={"fdrl_01": rule})
+
+    :param organization_id: the only accepted organization.
+    :param service_account_id: the only accepted service account.
+    :param workspaces: workspaces that a token may act in. With several, the exchange must name one.
+    :param token_seconds: lifetime of a token. The API's minimum is 60, and tests may go below it.
+    :param scope: with any scope but ``workspace:developer``, every call with the token gets a 403.
     """
 
     organization_id: str | None = None
@@ -55,11 +62,11 @@ class _Token:
 
 
 class Credentials:
-    """Checks who calls, and gives tokens.
+    """Checks credentials and issues tokens.
 
     :param keys: API key to workspace id, or to several ids (the caller must then name one in
         ``anthropic-workspace-id``). None: every key that starts with ``sk-`` acts in `DEFAULT_WORKSPACE`.
-    :param federation: rule id to rule. None: every rule id gives tokens for any workspace that is named.
+    :param federation: rule id to rule. None: every rule id issues tokens for the workspace that the call names.
     """
 
     def __init__(
@@ -72,31 +79,31 @@ class Credentials:
         self._lock = threading.Lock()
 
     def workspace(self, headers: Mapping[str, str], betas: frozenset[str]) -> str:
-        """The workspace the call acts in.
+        """Return the workspace that the call acts in.
 
-        :raises Refusal: 401 for a bad credential, 400 or 403 for a workspace that it cannot act in.
+        :raises APIError: 401 for an invalid credential, 400 or 403 for a workspace that it cannot act in.
         """
         key = headers.get("x-api-key")
         if key is not None:
-            return self._named(self._workspaces(key), headers)
+            return self._choose_workspace(self._workspaces(key), headers)
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
-            raise Refusal(401, "API key is invalid.")
+            raise APIError(401, "API key is invalid.")
         bearer = bearer.strip()
         if bearer.startswith(_TOKEN_PREFIX):
-            return self._named((self._token_workspace(bearer, betas),), headers)
-        return self._named(self._workspaces(bearer), headers)
+            return self._choose_workspace((self._token_workspace(bearer, betas),), headers)
+        return self._choose_workspace(self._workspaces(bearer), headers)
 
     def exchange(self, body: bytes) -> dict[str, Any]:
-        """Give a token for an identity token (``POST /v1/oauth/token``).
+        """Exchange an identity token for an access token (``POST /v1/oauth/token``).
 
-        :raises Refusal: 400 if the call is malformed, else an opaque 401.
+        :raises APIError: 400 when the call is malformed, otherwise a 401 without a reason.
         """
-        wanted = _token_request(body)
-        rule = self._rule(wanted)
-        remaining = self._remaining(wanted["assertion"])
+        fields = _token_request(body)
+        rule = self._rule(fields)
+        remaining = self._remaining_seconds(fields["assertion"])
         lifetime = min(rule.token_seconds, max(_LEAST_LIFETIME, 2 * remaining))
-        workspace = _enabled_workspace(rule, wanted.get("workspace_id"))
+        workspace = _enabled_workspace(rule, fields.get("workspace_id"))
         token = new_id(_TOKEN_PREFIX, length=40)
         expires_at = self._clock.now() + timedelta(seconds=lifetime)
         with self._lock:
@@ -115,88 +122,88 @@ class Credentials:
         else:
             found = self._keys.get(key, ())
         if not found:
-            raise Refusal(401, "API key is invalid.")
+            raise APIError(401, "API key is invalid.")
         return (found,) if isinstance(found, str) else found
 
     def _token_workspace(self, bearer: str, betas: frozenset[str]) -> str:
         token = self._tokens.get(bearer)
         if token is None or self._clock.now() >= token.expires_at:
-            raise Refusal(401, "OAuth token has expired or is invalid. Please obtain a new token.")
+            raise APIError(401, "OAuth token has expired or is invalid. Please obtain a new token.")
         if OAUTH_BETA not in betas:
-            raise Refusal(401, "OAuth authentication is currently not supported.")
+            raise APIError(401, "OAuth authentication is currently not supported.")
         if token.scope != _SCOPE:
-            raise Refusal(403, f"OAuth token does not meet scope requirement {_SCOPE}")
+            raise APIError(403, f"OAuth token does not meet scope requirement {_SCOPE}")
         return token.workspace
 
     @staticmethod
-    def _named(workspaces: Sequence[str], headers: Mapping[str, str]) -> str:
+    def _choose_workspace(workspaces: Sequence[str], headers: Mapping[str, str]) -> str:
         named = headers.get("anthropic-workspace-id")
         if named is None and len(workspaces) > 1:
             message = "anthropic-workspace-id: header is required, the credential can act in several workspaces"
-            raise Refusal(400, message)
+            raise APIError(400, message)
         if named is not None and named not in workspaces:
-            raise Refusal(403, f"The credential cannot act in workspace {named}.")
+            raise APIError(403, f"The credential cannot act in workspace {named}.")
         return named or workspaces[0]
 
-    def _rule(self, wanted: dict[str, Any]) -> FederationRule:
+    def _rule(self, fields: dict[str, Any]) -> FederationRule:
         if self._federation is None:
-            workspace = wanted.get("workspace_id")
+            workspace = fields.get("workspace_id")
             named = workspace if workspace not in (None, "default") else DEFAULT_WORKSPACE
             return FederationRule(workspaces=(str(named),))
-        rule = self._federation.get(wanted["federation_rule_id"])
+        rule = self._federation.get(fields["federation_rule_id"])
         if rule is None:
-            raise _opaque()
-        for field in ("organization_id", "service_account_id"):
-            if getattr(rule, field) not in (None, wanted.get(field)):
-                raise _opaque()
+            raise _unexplained_401()
+        for name in ("organization_id", "service_account_id"):
+            if getattr(rule, name) not in (None, fields.get(name)):
+                raise _unexplained_401()
         return rule
 
-    def _remaining(self, assertion: str) -> float:
-        """Seconds that the identity token has left; an hour if it does not say."""
+    def _remaining_seconds(self, assertion: str) -> float:
+        """Return the seconds until the identity token expires, or an hour when it has no expiry."""
         expiry = _claims(assertion).get("exp")
         if not isinstance(expiry, int | float):
             return 3600.0
         remaining = expiry - self._clock.now().timestamp()
         if remaining <= 0:
-            raise _opaque()
+            raise _unexplained_401()
         return float(remaining)
 
 
 def _token_request(body: bytes) -> dict[str, Any]:
     try:
-        wanted = msgspec.json.decode(body, type=dict[str, Any])
+        fields = msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Refusal(400, "The request body is not valid JSON.") from None
-    if wanted.get("grant_type") != _GRANT:
-        raise Refusal(400, f"grant_type: Input should be '{_GRANT}'")
-    for field in ("assertion", "federation_rule_id", "organization_id"):
-        if not isinstance(wanted.get(field), str) or not wanted[field]:
-            raise Refusal(400, f"{field}: Field required")
-    if len(wanted["assertion"]) > _MAX_ASSERTION:
-        raise Refusal(400, "assertion: too long")
-    return wanted
+        raise APIError(400, "The request body is not valid JSON.") from None
+    if fields.get("grant_type") != _GRANT:
+        raise APIError(400, f"grant_type: Input should be '{_GRANT}'")
+    for name in ("assertion", "federation_rule_id", "organization_id"):
+        if not isinstance(fields.get(name), str) or not fields[name]:
+            raise APIError(400, f"{name}: Field required")
+    if len(fields["assertion"]) > _MAX_ASSERTION:
+        raise APIError(400, "assertion: too long")
+    return fields
 
 
 def _enabled_workspace(rule: FederationRule, named: str | None) -> str:
     if named is None or named == "default":
         if len(rule.workspaces) > 1 and DEFAULT_WORKSPACE not in rule.workspaces:
-            raise Refusal(400, "workspace_id: Field required")
+            raise APIError(400, "workspace_id: Field required")
         return DEFAULT_WORKSPACE if DEFAULT_WORKSPACE in rule.workspaces else rule.workspaces[0]
     if named not in rule.workspaces:
-        raise _opaque()
+        raise _unexplained_401()
     return named
 
 
 def _claims(assertion: str) -> dict[str, Any]:
     parts = assertion.split(".")
     if len(parts) != 3:
-        raise _opaque()
+        raise _unexplained_401()
     try:
         payload = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
         return msgspec.json.decode(payload, type=dict[str, Any])
     except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError):
-        raise _opaque() from None
+        raise _unexplained_401() from None
 
 
-def _opaque() -> Refusal:
-    return Refusal(401, "Authentication failed.")
+def _unexplained_401() -> APIError:
+    return APIError(401, "Authentication failed.")

@@ -1,4 +1,4 @@
-"""The results of a batch: rows in no order, made while they are sent."""
+"""The results of a batch: rows in random order, generated while they are sent."""
 
 from __future__ import annotations
 
@@ -10,54 +10,57 @@ from typing import Any
 
 import msgspec
 
-from airflow_claude_batch.simulator.batches import Batch
-from airflow_claude_batch.simulator.catalogue import usable_model
-from airflow_claude_batch.simulator.creation import Item
-from airflow_claude_batch.simulator.exchange import ConnectionDropped
+from airflow_claude_batch.simulator.batches.batch import Batch
+from airflow_claude_batch.simulator.batches.create_body import BatchRequest
 from airflow_claude_batch.simulator.faults import Fault
+from airflow_claude_batch.simulator.http.exchange import ConnectionDropped
 from airflow_claude_batch.simulator.ids import new_id
-from airflow_claude_batch.simulator.replies import Replies
+from airflow_claude_batch.simulator.messages.answers import AnswerWriter
+from airflow_claude_batch.simulator.messages.models import usable_model
 
 CHUNK_BYTES = 64_000
 
 
-def row(batch: Batch, position: int, item: Item, replies: Replies) -> dict[str, Any]:
-    """One line: ``{"custom_id", "result"}``."""
-    ending = batch.ending(position)
-    if ending.kind == "errored":
-        return {"custom_id": item.custom_id, "result": ending.error_result()}
-    if ending.kind != "succeeded":
-        return {"custom_id": item.custom_id, "result": {"type": ending.kind}}
-    params = item.read_params()
+def result_row(batch: Batch, position: int, request: BatchRequest, answers: AnswerWriter) -> dict[str, Any]:
+    """Build one row: ``{"custom_id", "result"}``."""
+    outcome = batch.outcome(position)
+    if outcome.kind == "errored":
+        return {"custom_id": request.custom_id, "result": outcome.error_result()}
+    if outcome.kind != "succeeded":
+        return {"custom_id": request.custom_id, "result": {"type": outcome.kind}}
+    params = request.read_params()
     model = usable_model(params["model"], now=batch.conditions.now)
     if model is None:
         raise AssertionError(f"position {position} of {batch.id} succeeded with an unusable model")
-    message = replies.message(
+    message = answers.message(
         params,
         position,
         model=model,
-        outcome=ending,
+        outcome=outcome,
         cache_use=batch.cache_use(position),
         message_id=f"msg_01{batch.id[-14:]}{position:08d}",
     )
-    return {"custom_id": item.custom_id, "result": {"type": "succeeded", "message": message}}
+    return {"custom_id": request.custom_id, "result": {"type": "succeeded", "message": message}}
 
 
-def result_lines(batch: Batch, *, replies: Replies, dice: random.Random | None) -> Iterator[bytes]:
-    """Every row as a line without its newline, in the order of ``dice`` (None: as submitted)."""
-    items = batch.requests.items()
-    positions = list(range(len(items)))
-    if dice is not None:
-        dice.shuffle(positions)
+def result_lines(batch: Batch, *, answers: AnswerWriter, rng: random.Random | None) -> Iterator[bytes]:
+    """Yield every row as a line without its newline.
+
+    :param rng: decides the order. None: the order of the requests.
+    """
+    requests = batch.requests.items()
+    positions = list(range(len(requests)))
+    if rng is not None:
+        rng.shuffle(positions)
     encode = msgspec.json.Encoder().encode
     for position in positions:
-        yield encode(row(batch, position, items[position], replies))
+        yield encode(result_row(batch, position, requests[position], answers))
 
 
-def stream(lines: Iterable[bytes], faults: Mapping[str, Fault], *, rows: int) -> Iterator[bytes]:
-    """The lines as a body, with what the faults do to it.
+def result_body(lines: Iterable[bytes], faults: Mapping[str, Fault], *, rows: int) -> Iterator[bytes]:
+    """Join the lines to a body, damaged by the faults.
 
-    :param rows: how many lines a whole body has; the cuts at lines fall after half of them.
+    :param rows: number of lines of the whole body. A cut at a line falls after half of them.
     """
     lines = _with_row_faults(lines, faults)
     final_newline = "no_trailing_newline" not in faults
@@ -67,18 +70,18 @@ def stream(lines: Iterable[bytes], faults: Mapping[str, Fault], *, rows: int) ->
     elif fault.at == "line_end":
         pieces = _chunks(islice(lines, rows // 2), final_newline=final_newline)
     elif fault.at == "mid_line":
-        pieces = _dropping(_chunks(_half(lines, rows // 2), final_newline=False), fault)
+        pieces = _then_drop(_chunks(_half(lines, rows // 2), final_newline=False), fault)
     else:
         whole = _chunks(lines, final_newline=final_newline)
-        pieces = _dropping(_first_bytes(whole, fault.at), fault)
+        pieces = _then_drop(_first_bytes(whole, fault.at), fault)
     return _gzipped(pieces) if "gzip" in faults else pieces
 
 
 def _with_row_faults(lines: Iterable[bytes], faults: Mapping[str, Fault]) -> Iterator[bytes]:
-    """The lines with a stranger first, the first one missing, the first one that is left twice."""
-    if "stranger_row" in faults:
-        stranger = {"custom_id": new_id("stranger-"), "result": {"type": "expired"}}
-        yield msgspec.json.encode(stranger)
+    """Yield an unknown row first, drop the first line, repeat the first of the remaining lines."""
+    if "unknown_row" in faults:
+        unknown = {"custom_id": new_id("unknown-"), "result": {"type": "expired"}}
+        yield msgspec.json.encode(unknown)
     lines = iter(lines)
     if "missing_row" in faults:
         next(lines, None)
@@ -89,7 +92,7 @@ def _with_row_faults(lines: Iterable[bytes], faults: Mapping[str, Fault]) -> Ite
 
 
 def _chunks(lines: Iterable[bytes], *, final_newline: bool) -> Iterator[bytes]:
-    """The lines joined to pieces of about `CHUNK_BYTES`."""
+    """Join the lines to pieces of about `CHUNK_BYTES`."""
     pending: list[bytes] = []
     size = 0
     separator = b""
@@ -107,7 +110,7 @@ def _chunks(lines: Iterable[bytes], *, final_newline: bool) -> Iterator[bytes]:
 
 
 def _half(lines: Iterator[bytes], whole: int) -> Iterator[bytes]:
-    """So many whole lines and half of the next one."""
+    """Yield that many whole lines, and half of the next."""
     yield from islice(lines, whole)
     for line in islice(lines, 1):
         yield line[: len(line) // 2]
@@ -121,18 +124,18 @@ def _first_bytes(pieces: Iterable[bytes], count: int) -> Iterator[bytes]:
             return
 
 
-def _dropping(pieces: Iterable[bytes], fault: Fault) -> Iterator[bytes]:
+def _then_drop(pieces: Iterable[bytes], fault: Fault) -> Iterator[bytes]:
     yield from pieces
     raise ConnectionDropped(reset=fault.reset)
 
 
 def _gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The stream as one gzip member; a cut leaves what was packed so far."""
-    packer = zlib.compressobj(wbits=31)
+    """Compress the pieces to one gzip member. A cut keeps what was compressed before it."""
+    compressor = zlib.compressobj(wbits=31)
     try:
         for piece in pieces:
-            yield packer.compress(piece)
+            yield compressor.compress(piece)
     except ConnectionDropped:
-        yield packer.flush(zlib.Z_SYNC_FLUSH)
+        yield compressor.flush(zlib.Z_SYNC_FLUSH)
         raise
-    yield packer.flush()
+    yield compressor.flush()

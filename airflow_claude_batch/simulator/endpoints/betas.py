@@ -1,4 +1,4 @@
-"""Values of the ``anthropic-beta`` header known on 2026-11-22: the vendor SDK's list, and two of its token exchange."""
+"""Values of the ``anthropic-beta`` header, from the vendor SDK of 2026-11-22, two of them from its token exchange."""
 
 from __future__ import annotations
 

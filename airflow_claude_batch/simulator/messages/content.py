@@ -1,4 +1,7 @@
-"""Rules about ``messages`` and ``system``: roles, content blocks, cache marks."""
+"""Rules for ``messages`` and ``system``: roles, content blocks, ``cache_control``.
+
+Every ``…_problem`` function returns the API's error message, or None when the value is valid.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,11 @@ _BLOCK_TYPES = frozenset(
         "compaction",
     }
 )
-_MAX_CACHE_MARKS = 4
+_MAX_CACHE_CONTROLS = 4
 
 
 def messages_problem(messages: Any, *, version: str) -> str | None:
-    """What the API says about the messages, None if nothing."""
+    """Check the messages of a request."""
     if not isinstance(messages, list):
         return "messages: Input should be a valid list"
     if not messages:
@@ -50,7 +53,7 @@ def messages_problem(messages: Any, *, version: str) -> str | None:
 
 
 def system_problem(system: Any) -> str | None:
-    """What the API says about a ``system`` that is given."""
+    """Check a ``system`` that is not None."""
     if isinstance(system, str):
         return None
     if not isinstance(system, list):
@@ -64,28 +67,28 @@ def system_problem(system: Any) -> str | None:
 
 
 def cache_problem(params: dict[str, Any]) -> str | None:
-    """What the API says about ``cache_control``: four marks at most, longer lifetimes first."""
+    """Check every ``cache_control``: four at most, longer lifetimes first."""
     ttls = []
-    for mark in cache_marks(params):
-        if not isinstance(mark, dict) or mark.get("type") != "ephemeral":
+    for control in cache_controls(params):
+        if not isinstance(control, dict) or control.get("type") != "ephemeral":
             return "cache_control.type: Input should be 'ephemeral'"
-        if mark.get("ttl", "5m") not in ("5m", "1h"):
+        if control.get("ttl", "5m") not in ("5m", "1h"):
             return "cache_control.ttl: Input should be '5m' or '1h'"
-        ttls.append(mark.get("ttl", "5m"))
-    if len(ttls) > _MAX_CACHE_MARKS:
+        ttls.append(control.get("ttl", "5m"))
+    if len(ttls) > _MAX_CACHE_CONTROLS:
         return f"A maximum of 4 blocks with cache_control may be provided. Found {len(ttls)}."
     if ttls != sorted(ttls):  # "1h" sorts before "5m"
         return "cache_control: a ttl='1h' block must not come after a ttl='5m' block"
     return None
 
 
-def cache_marks(params: dict[str, Any]) -> Iterator[Any]:
-    """The cache_control marks in the order of the prompt: tools, system, messages, the request's own."""
+def cache_controls(params: dict[str, Any]) -> Iterator[Any]:
+    """Yield every ``cache_control`` in the order of the prompt: tools, system, messages, the request itself."""
     blocks = [*_blocks(params.get("tools")), *_blocks(params.get("system"))]
     for message in params.get("messages") or ():
         blocks.extend(_blocks(message["content"]))
-    marks = (block.get("cache_control") for block in (*blocks, params) if isinstance(block, dict))
-    return (mark for mark in marks if mark is not None)
+    controls = (block.get("cache_control") for block in (*blocks, params) if isinstance(block, dict))
+    return (control for control in controls if control is not None)
 
 
 def _blocks(content: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""How one request of a batch ends."""
+"""Outcomes: how one request of a batch ends."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ STOP_REASONS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class ParsedResult:
-    """The ending of one request.
+class Outcome:
+    """The outcome of one request.
 
     :param kind: ``succeeded``, ``errored``, ``expired`` or ``canceled``.
-    :param stop_reason: of a succeeded one, if it is to be other than what the answer gives.
-    :param category: of a refusal, ``cyber`` and so on, or None.
-    :param running: whether an errored one failed while it ran (such rows carry a ``workerreq_`` id).
+    :param stop_reason: for ``succeeded``: replaces the stop reason of the answer.
+    :param category: for a refusal: ``cyber`` and so on, or None.
+    :param running: for ``errored``: whether it failed while it ran. Such rows contain a ``workerreq_`` id.
     """
 
     kind: str
@@ -36,8 +36,11 @@ class ParsedResult:
     running: bool = False
 
     @classmethod
-    def parse(cls, script: str) -> ParsedResult:
-        """Read "succeeded", "expired", "canceled", a stop reason, "refusal:cyber" or "errored:<type>[:<message>]"."""
+    def parse(cls, script: str) -> Outcome:
+        """Read "succeeded", "expired", "canceled", a stop reason, "refusal:cyber" or "errored:<type>[:<message>]".
+
+        :raises ValueError: when the text is none of these.
+        """
         kind, _, rest = script.partition(":")
         if kind == "errored":
             error_type, _, message = rest.partition(":")
@@ -50,10 +53,13 @@ class ParsedResult:
             return cls("succeeded", stop_reason=kind)
         if kind in ("succeeded", "expired", "canceled") and not rest:
             return cls(kind)
-        raise ValueError(f"not an outcome: {script!r}")
+        raise ValueError(
+            f"The outcome function returned {script!r}, which is not an outcome.\n"
+            'Return "succeeded", "expired", "canceled", "errored:<type>", "refusal" or a stop reason.'
+        )
 
     def error_result(self) -> dict[str, Any]:
-        """The ``result`` of an errored row: the real error sits two levels down."""
+        """Build the ``result`` of an errored row. The actual error is two levels down."""
         error = {
             "details": {"error_visibility": "user_facing"},
             "type": self.error_type,
@@ -65,17 +71,17 @@ class ParsedResult:
 
 _MESSAGES = {True: "Internal server error", False: "scripted"}
 
-SUCCEEDED = ParsedResult("succeeded")
-EXPIRED = ParsedResult("expired")
-CANCELED = ParsedResult("canceled")
-INTERNAL_ERROR = ParsedResult.parse("errored:api_error")
+SUCCEEDED = Outcome("succeeded")
+EXPIRED = Outcome("expired")
+CANCELED = Outcome("canceled")
+INTERNAL_ERROR = Outcome.parse("errored:api_error")
 
 
-def invalid(message: str) -> ParsedResult:
-    """The ending of a request whose params are wrong."""
-    return ParsedResult("errored", error_type="invalid_request_error", message=message)
+def invalid(message: str) -> Outcome:
+    """Build the outcome of a request with invalid params."""
+    return Outcome("errored", error_type="invalid_request_error", message=message)
 
 
-def unknown_model(name: object) -> ParsedResult:
-    """The ending of a request whose model does not exist or is retired."""
-    return ParsedResult("errored", error_type="not_found_error", message=f"model: {name}")
+def unknown_model(name: object) -> Outcome:
+    """Build the outcome of a request whose model does not exist or is retired."""
+    return Outcome("errored", error_type="not_found_error", message=f"model: {name}")

@@ -1,4 +1,4 @@
-"""The books: what was created and what was billed, as plain data for tests to look at."""
+"""Accounting: what was created and what was billed, as JSON data for tests."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import Any
 
 import msgspec
 
-from airflow_claude_batch.simulator.batches import Batch
+from airflow_claude_batch.simulator.batches.batch import Batch
+from airflow_claude_batch.simulator.batches.results import result_row
 from airflow_claude_batch.simulator.clock import timestamp
-from airflow_claude_batch.simulator.replies import Replies
-from airflow_claude_batch.simulator.results import row
+from airflow_claude_batch.simulator.messages.answers import AnswerWriter
 
 
 def params_digest(params: msgspec.Raw) -> bytes:
-    """sha256 of the params as canonical JSON: sorted keys, no spaces, UTF-8."""
+    """Hash params with SHA-256, as canonical JSON: sorted keys, no spaces, UTF-8."""
     content = json.loads(bytes(params))
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).digest()
 
 
-def books(batches: list[Batch], *, calls: Mapping[str, int], replies: Replies, detail: bool = True) -> dict[str, Any]:
-    """The books over all workspaces.
+def build_books(
+    batches: list[Batch], *, calls: Mapping[str, int], answers: AnswerWriter, detail: bool = True
+) -> dict[str, Any]:
+    """Build what `Simulator.books` returns, over all workspaces.
 
-    :param detail: with every request; without, ``requests`` and ``billed`` are left out, which is quick
-        however many requests there were.
+    :param detail: False leaves out ``requests`` and ``billed``, which is fast for any number of requests.
     """
     entries = [_batch_entry(batch) for batch in batches]
     billed_requests = sum(batch.counts["succeeded"] for batch in batches)
@@ -36,7 +37,7 @@ def books(batches: list[Batch], *, calls: Mapping[str, int], replies: Replies, d
         return summary
     billed: Counter[str] = Counter()
     for batch, entry in zip(batches, entries, strict=True):
-        entry["requests"] = _request_entries(batch, replies)
+        entry["requests"] = _request_entries(batch, answers)
         billed.update(request["params_sha256"] for request in entry["requests"] if request["billed"])
     return {**summary, "billed": dict(billed)}
 
@@ -53,16 +54,16 @@ def _batch_entry(batch: Batch) -> dict[str, Any]:
     }
 
 
-def _request_entries(batch: Batch, replies: Replies) -> list[dict[str, Any]]:
+def _request_entries(batch: Batch, answers: AnswerWriter) -> list[dict[str, Any]]:
     entries = []
-    for position, item in enumerate(batch.requests.items()):
-        outcome = batch.ending(position).kind if batch.ended_at is not None else None
+    for position, request in enumerate(batch.requests.items()):
+        outcome = batch.outcome(position).kind if batch.ended_at is not None else None
         billed = outcome == "succeeded"
-        result = row(batch, position, item, replies)["result"] if billed else {}
+        result = result_row(batch, position, request, answers)["result"] if billed else {}
         entries.append(
             {
-                "custom_id": item.custom_id,
-                "params_sha256": params_digest(item.params).hex(),
+                "custom_id": request.custom_id,
+                "params_sha256": params_digest(request.params).hex(),
                 "outcome": outcome,
                 "billed": billed,
                 "usage": result["message"]["usage"] if billed else {},

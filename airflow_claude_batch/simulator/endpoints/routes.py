@@ -1,4 +1,4 @@
-"""HTTP in and out: which operation a call means, what every call must carry and every answer carries."""
+"""Routes calls to operations, and checks and adds the headers that all of them share."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from airflow_claude_batch.simulator.betas import KNOWN_BETAS
-from airflow_claude_batch.simulator.bodies import decoded
 from airflow_claude_batch.simulator.clock import Clock
-from airflow_claude_batch.simulator.credentials import ORGANIZATION, Credentials
-from airflow_claude_batch.simulator.errors import Refusal, edge_too_large, error_type
-from airflow_claude_batch.simulator.exchange import Answer, Body, ConnectionDropped, Request
+from airflow_claude_batch.simulator.endpoints.betas import KNOWN_BETAS
+from airflow_claude_batch.simulator.endpoints.credentials import ORGANIZATION, Credentials
+from airflow_claude_batch.simulator.endpoints.operations import Call, Operations
+from airflow_claude_batch.simulator.endpoints.rate_limit import RateLimit
 from airflow_claude_batch.simulator.faults import Fault, FaultScript
+from airflow_claude_batch.simulator.http.errors import APIError, error_type, proxy_too_large_response
+from airflow_claude_batch.simulator.http.exchange import Body, ConnectionDropped, Request, Response
+from airflow_claude_batch.simulator.http.outages import html_error_response
+from airflow_claude_batch.simulator.http.request_bodies import decode_body
 from airflow_claude_batch.simulator.ids import new_id
-from airflow_claude_batch.simulator.operations import Call, Operations
-from airflow_claude_batch.simulator.outages import html_page
-from airflow_claude_batch.simulator.params import Conditions
-from airflow_claude_batch.simulator.ratelimit import RateLimit
+from airflow_claude_batch.simulator.messages.params import Conditions
 
 VERSIONS = ("2023-06-01", "2026-10-21")
-BATCH_BODY_BYTES = 256_000_000  # "256 MB" taken as decimal, the stricter reading
+BATCH_BODY_BYTES = 256_000_000  # "256 MB" read as decimal, the stricter reading
 OTHER_BODY_BYTES = 32_000_000
 _PATHS = (
     ("POST", re.compile(r"/v1/messages/batches"), "create"),
@@ -53,10 +53,7 @@ class _Arrival:
 
 
 class Routes:
-    """Answers the calls of the API.
-
-    :param calls: counts every call by operation, whatever became of it.
-    """
+    """Responds to the calls of the API. ``calls`` counts all of them by operation, including failed ones."""
 
     def __init__(
         self,
@@ -78,57 +75,57 @@ class Routes:
         self._batch_body_bytes = batch_body_bytes
 
     def body_limit(self, path: str) -> int:
-        """How many bytes the edge lets through to that path."""
+        """Return the largest body that the API's proxy passes on to that path, in bytes."""
         return self._batch_body_bytes if path == "/v1/messages/batches" else OTHER_BODY_BYTES
 
-    def handle(self, request: Request) -> Answer:
-        """The answer to one call.
+    def handle(self, request: Request) -> Response:
+        """Respond to one call.
 
-        :raises Misfortune: if a fault says that there is none.
+        :raises TransportFailure: when a fault prevents the response.
         """
         operation, subject = _operation(request)
         with self._calls_lock:
             self.calls[operation] += 1
         if request.body is None:
-            return edge_too_large()
+            return proxy_too_large_response()
         faults = self._faults.take(operation, request)
         arrival = _Arrival(request, operation, subject, faults)
         request_id = new_id("req_011C")
         try:
-            if "decisive" in faults:
-                answer = self._perform_struck(arrival)
+            if "response" in faults:
+                response = self._perform_with_fault(arrival)
             else:
-                answer = self._perform(arrival)
-                answer.headers["request-id"] = request_id
-        except Refusal as refusal:
-            answer = refusal.answer(request_id)
+                response = self._perform(arrival)
+                response.headers["request-id"] = request_id
+        except APIError as error:
+            response = error.response(request_id)
         if "slow" in faults:
-            answer.delay_seconds += faults["slow"].seconds or 0.0
-        return answer
+            response.delay_seconds += faults["slow"].seconds or 0.0
+        return response
 
-    def _perform_struck(self, arrival: _Arrival) -> Answer:
-        """What a decisive fault makes of a call, before or after it has had its effect."""
-        fault = arrival.faults["decisive"]
+    def _perform_with_fault(self, arrival: _Arrival) -> Response:
+        """Replace the response by that of the fault, before or after the call takes effect."""
+        fault = arrival.faults["response"]
         match fault.do:
             case "drop_before_accept":
                 raise ConnectionDropped(reset=fault.reset)
             case "status":
-                raise _refusal(fault)
+                raise _fault_error(fault)
             case "html":
-                return html_page()
+                return html_error_response()
             case "not_found_blip":
-                raise Refusal(404, f"Message Batch {arrival.subject} not found.")
-        with suppress(Refusal):
+                raise APIError(404, f"Message Batch {arrival.subject} not found.")
+        with suppress(APIError):
             self._perform(arrival)
         match fault.do:
             case "drop_after_accept":
                 raise ConnectionDropped(reset=fault.reset)
             case "status_after_accept":
-                raise _refusal(fault)
+                raise _fault_error(fault)
             case _:
-                return Answer(headers={"content-type": "application/json"}, body=_BROKEN_JSON)
+                return Response(headers={"content-type": "application/json"}, body=_BROKEN_JSON)
 
-    def _perform(self, arrival: _Arrival) -> Answer:
+    def _perform(self, arrival: _Arrival) -> Response:
         request, operation = arrival.request, arrival.operation
         if operation == "unknown":
             raise _unknown_path(request)
@@ -136,28 +133,28 @@ class Routes:
             return self._operations.token(request)
         betas = _betas(request.headers)
         workspace = self._credentials.workspace(request.headers, betas)
-        known = {"anthropic-organization-id": ORGANIZATION, "anthropic-workspace-id": workspace}
+        identity_headers = {"anthropic-organization-id": ORGANIZATION, "anthropic-workspace-id": workspace}
         try:
             limits = self._rate_limit.count() if operation in _RATE_LIMITED else {}
             call = self._call(arrival, workspace, self._conditions(request, betas))
-            answer = self._operations.by_name[operation](call)
-        except Refusal as refusal:
-            refusal.headers.update(known)
+            response = self._operations.by_name[operation](call)
+        except APIError as error:
+            error.headers.update(identity_headers)
             raise
-        answer.headers.update(known)
+        response.headers.update(identity_headers)
         if operation in _RATE_HEADERS_ON:
-            answer.headers.update(limits)
-        return answer
+            response.headers.update(limits)
+        return response
 
     def _conditions(self, request: Request, betas: frozenset[str]) -> Conditions:
         version = request.headers.get("anthropic-version")
         if version is None:
-            raise Refusal(400, "anthropic-version: header is required")
+            raise APIError(400, "anthropic-version: header is required")
         if version not in VERSIONS:
-            raise Refusal(400, f'anthropic-version: "{version}" is not a valid version')
+            raise APIError(400, f'anthropic-version: "{version}" is not a valid version')
         unknown = ", ".join(f"`{beta}`" for beta in sorted(betas - KNOWN_BETAS))
         if unknown:
-            raise Refusal(400, f"Unexpected value(s) {unknown} for the `anthropic-beta` header.")
+            raise APIError(400, f"Unexpected value(s) {unknown} for the `anthropic-beta` header.")
         return Conditions(
             version=version,
             betas=betas,
@@ -178,7 +175,7 @@ class Routes:
     def _json_body(self, request: Request) -> Body:
         charset = _charset(request.headers.get("content-type", ""))
         body = request.body or b""
-        body = decoded(body, request.headers.get("content-encoding"), limit=self.body_limit(request.path))
+        body = decode_body(body, request.headers.get("content-encoding"), limit=self.body_limit(request.path))
         if charset in ("iso-8859-1", "latin-1"):
             return bytes(body).decode("latin-1").encode()
         return body
@@ -192,10 +189,10 @@ def _operation(request: Request) -> tuple[str, str]:
     return "unknown", ""
 
 
-def _unknown_path(request: Request) -> Refusal:
+def _unknown_path(request: Request) -> APIError:
     if any(pattern.fullmatch(request.path) for _, pattern, _ in _PATHS):
-        return Refusal(405, "Method Not Allowed")
-    return Refusal(404, "Not found")
+        return APIError(405, "Method Not Allowed")
+    return APIError(404, "Not found")
 
 
 def _betas(headers: Mapping[str, str]) -> frozenset[str]:
@@ -204,21 +201,21 @@ def _betas(headers: Mapping[str, str]) -> frozenset[str]:
 
 
 def _charset(content_type: str) -> str:
-    """The charset of a JSON body.
+    """Return the charset of a JSON body.
 
-    :raises Refusal: 400, if it is another type or a charset that the API does not read.
+    :raises APIError: 400, when the body has another type, or a charset that the API does not read.
     """
     kind, *parameters = (part.strip().lower() for part in content_type.split(";"))
     if kind != "application/json":
-        raise Refusal(400, "content-type: must be application/json")
+        raise APIError(400, "content-type: must be application/json")
     values = (parameter.partition("=")[2].strip('"') for parameter in parameters if parameter.startswith("charset="))
     charset = next(values, "utf-8")
     if charset not in _CHARSETS:
-        raise Refusal(400, f"Unsupported charset '{charset}'.", code="unsupported_charset")
+        raise APIError(400, f"Unsupported charset '{charset}'.", code="unsupported_charset")
     return charset
 
 
-def _refusal(fault: Fault) -> Refusal:
+def _fault_error(fault: Fault) -> APIError:
     headers = {}
     if fault.retry_after is not None:
         headers["retry-after"] = str(fault.retry_after)
@@ -226,4 +223,4 @@ def _refusal(fault: Fault) -> Refusal:
         headers["retry-after-ms"] = str(fault.retry_after_ms)
     kind = fault.type or error_type(fault.status)
     message = fault.message or f"Simulated {kind}"
-    return Refusal(fault.status, message, kind=kind, code=fault.code, headers=headers)
+    return APIError(fault.status, message, kind=kind, code=fault.code, headers=headers)

@@ -1,4 +1,4 @@
-"""Outages: times when no operation is answered as it should be."""
+"""Outages: periods in which every call fails."""
 
 from __future__ import annotations
 
@@ -7,30 +7,27 @@ import threading
 import time
 from collections.abc import Callable
 
-from airflow_claude_batch.simulator.errors import Refusal
-from airflow_claude_batch.simulator.exchange import Answer, ConnectionRefused, Hanging
+from airflow_claude_batch.simulator.http.errors import APIError
+from airflow_claude_batch.simulator.http.exchange import ConnectionRefused, ConnectionStalled, Response
 from airflow_claude_batch.simulator.ids import new_id
 
 _STATUS = re.compile(r"status:([45]\d\d)")
 HTML_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
 
 
-def html_page() -> Answer:
-    """What a proxy says when the service behind it is gone: no JSON, no request id."""
-    return Answer(status=502, headers={"content-type": "text/html"}, body=HTML_PAGE)
+def html_error_response() -> Response:
+    """Build a proxy's response when the service behind it is gone: no JSON, no request id."""
+    return Response(status=502, headers={"content-type": "text/html"}, body=HTML_PAGE)
 
 
 class Outage:
-    """The outage of the moment, if there is one. Its length is real time.
-
-    :param on_change: called after each change, from the thread that made it, and when the time is over.
-    """
+    """The current outage, if there is one. Its duration is real time."""
 
     def __init__(self) -> None:
         self._kind: str | None = None
         self._ends_at: float | None = None
         self._timer: threading.Timer | None = None
-        self._watchers: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[], None]] = []
         self._lock = threading.RLock()
 
     @property
@@ -39,23 +36,24 @@ class Outage:
             return None
         return self._kind
 
-    def watch(self, callback: Callable[[], None]) -> None:
-        """Have ``callback`` called after each change, from whichever thread made it."""
+    def add_listener(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after each change, from the thread that made the change."""
         with self._lock:
-            self._watchers.append(callback)
+            self._listeners.append(callback)
 
-    def unwatch(self, callback: Callable[[], None]) -> None:
+    def remove_listener(self, callback: Callable[[], None]) -> None:
         with self._lock:
-            self._watchers.remove(callback)
+            self._listeners.remove(callback)
 
     def begin(self, kind: str, *, seconds: float | None) -> None:
-        """Begin an outage in place of any other.
+        """Begin an outage in place of any earlier one.
 
-        :param kind: ``refuse`` (nobody listens), ``hang``, ``html`` or ``status:<code>``.
-        :param seconds: how long; None: until `end`.
+        :param kind: ``refuse`` (nothing listens), ``hang``, ``html`` or ``status:<code>``.
+        :param seconds: duration. None: until `end`.
+        :raises ValueError: when the kind is unknown.
         """
         if kind not in ("refuse", "hang", "html") and _STATUS.fullmatch(kind) is None:
-            raise ValueError(f"unknown outage {kind!r}; there are: refuse, hang, html, status:<4xx or 5xx>")
+            raise ValueError(f"There is no outage {kind!r}.\nChoose refuse, hang, html or status:<400 to 599>.")
         with self._lock:
             self._stop_timer()
             self._kind = kind
@@ -64,19 +62,19 @@ class Outage:
                 self._timer = threading.Timer(seconds, self.end)
                 self._timer.daemon = True
                 self._timer.start()
-        self._tell()
+        self._notify()
 
     def end(self) -> None:
         with self._lock:
             self._stop_timer()
             self._kind = None
             self._ends_at = None
-        self._tell()
+        self._notify()
 
-    def answer(self) -> Answer | None:
-        """What a call gets instead of its answer, None if all is well.
+    def response(self) -> Response | None:
+        """Return the outage's response to any call. None: there is no outage.
 
-        :raises Misfortune: if it gets no answer at all.
+        :raises TransportFailure: when calls get no response at all.
         """
         kind = self.kind
         if kind is None:
@@ -84,19 +82,19 @@ class Outage:
         if kind == "refuse":
             raise ConnectionRefused
         if kind == "hang":
-            raise Hanging
+            raise ConnectionStalled
         if kind == "html":
-            return html_page()
+            return html_error_response()
         status = int(kind.removeprefix("status:"))
-        return Refusal(status, "The service is temporarily unavailable.").answer(new_id("req_011C"))
+        return APIError(status, "The service is temporarily unavailable.").response(new_id("req_011C"))
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         with self._lock:
-            watchers = list(self._watchers)
+            watchers = list(self._listeners)
         for watcher in watchers:
             watcher()

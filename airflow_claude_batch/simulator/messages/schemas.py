@@ -1,6 +1,6 @@
-"""JSON schemas of structured outputs: what the API refuses, and instances that satisfy one.
+"""JSON schemas of structured outputs: what the API rejects (limits: structured-outputs docs).
 
-Limits: structured-outputs docs. A schema is checked once, however many requests carry it.
+The result of a check is cached, because many requests contain the same schema.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator, SchemaError
 INVALID = "JSON schema is invalid. It must match JSON Schema draft 2020-12"
 MAX_OPTIONAL_PROPERTIES = 24
 MAX_UNIONS = 16
-_REFUSED = {
+_UNSUPPORTED = {
     "integer": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
     "string": ("minLength", "maxLength"),
@@ -24,7 +24,7 @@ _REFUSED = {
 
 
 def schema_problem(schema: Any) -> str | None:
-    """What the API says about an ``output_config.format.schema``, None if nothing."""
+    """Check an ``output_config.format.schema``. Returns the API's error message, or None."""
     if not isinstance(schema, dict):
         return "output_config.format.schema: Input should be a valid dictionary"
     return _checked(msgspec.json.encode(schema))
@@ -32,7 +32,7 @@ def schema_problem(schema: Any) -> str | None:
 
 @lru_cache(maxsize=256)
 def is_schema(encoded: bytes) -> bool:
-    """Whether some JSON is a JSON schema at all, for tools as for outputs."""
+    """Tell whether JSON is a valid JSON schema, of a tool or of an output."""
     schema = msgspec.json.decode(encoded)
     try:
         Draft202012Validator.check_schema(schema)
@@ -53,7 +53,7 @@ def _checked(encoded: bytes) -> str | None:
 
 
 def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
-    """Every subschema, the schema itself first."""
+    """Yield every subschema, starting with the schema itself."""
     if not isinstance(schema, dict):
         return
     yield schema
@@ -73,9 +73,9 @@ def _node_problem(root: dict[str, Any], node: dict[str, Any]) -> str | None:
     if (kind == "object" or "properties" in node) and node.get("additionalProperties") is not False:
         return "For 'object' type, 'additionalProperties' must be explicitly set to false"
     for name in [kind] if isinstance(kind, str) else kind or ():
-        refused = [keyword for keyword in _REFUSED.get(name, ()) if keyword in node]
-        if refused:
-            return f"For '{name}' type, properties {', '.join(refused)} are not supported"
+        unsupported = [keyword for keyword in _UNSUPPORTED.get(name, ()) if keyword in node]
+        if unsupported:
+            return f"For '{name}' type, properties {', '.join(unsupported)} are not supported"
     if node.get("minItems", 0) not in (0, 1):
         return "For 'array' type, 'minItems' values other than 0 or 1 are not supported"
     reference = node.get("$ref")
@@ -112,7 +112,7 @@ def _reaches(root: dict[str, Any], start: str, goal: str, seen: set[str]) -> boo
 
 
 def resolve(root: dict[str, Any], reference: str) -> dict[str, Any] | None:
-    """The subschema that a local ``$ref`` points to, None if there is none."""
+    """Find the subschema that a local ``$ref`` points to. None: there is none."""
     if not reference.startswith("#"):
         return None
     node: Any = root

@@ -1,7 +1,7 @@
-"""The rules for one request's params, applied when the batch is processed: a bad request becomes an errored row.
+"""Rules for one request's params. A request that breaks one becomes an errored row, as in the API.
 
-Texts that were observed are quoted; the others are plausible. Sources: batch-processing docs, the migration
-guides, the errors page, captures of 2026-09-02.
+Observed error messages are quoted, the others are plausible. Sources: batch-processing docs, the migration guides,
+the errors page, and captures of 2026-09-02.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 
 import msgspec
 
-from airflow_claude_batch.simulator.catalogue import EXTENDED_OUTPUT_TOKENS, Model, usable_model
-from airflow_claude_batch.simulator.conversation import (
+from airflow_claude_batch.simulator.messages.content import (
     CURRENT_VERSION,
     cache_problem,
     messages_problem,
     system_problem,
 )
-from airflow_claude_batch.simulator.outcomes import ParsedResult, invalid, unknown_model
-from airflow_claude_batch.simulator.prompts import prompt_tokens
-from airflow_claude_batch.simulator.schemas import INVALID, is_schema, schema_problem
+from airflow_claude_batch.simulator.messages.models import EXTENDED_OUTPUT_TOKENS, Model, usable_model
+from airflow_claude_batch.simulator.messages.outcomes import Outcome, invalid, unknown_model
+from airflow_claude_batch.simulator.messages.prompts import prompt_tokens
+from airflow_claude_batch.simulator.messages.schemas import INVALID, is_schema, schema_problem
 
 Params = dict[str, Any]
 
@@ -75,13 +75,13 @@ _COUNTED_FIELDS = frozenset(
     }
 )
 _MAX_USER_ID = 512
-_LEAST_THINKING_BUDGET = 1_024
+_MIN_THINKING_BUDGET = 1_024
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What holds for all requests of a batch: the headers of its create, and the time."""
+    """What applies to all requests of a batch: the headers of its create call, and the time."""
 
     version: str
     betas: frozenset[str] = frozenset()
@@ -89,8 +89,8 @@ class Conditions:
     now: datetime
 
 
-def params_problem(params: Params, conditions: Conditions) -> ParsedResult | None:
-    """How the request errors because of its params, None if it does not."""
+def params_problem(params: Params, conditions: Conditions) -> Outcome | None:
+    """Check the params of one request. Returns the outcome of an invalid request, or None."""
     problem = _shape_problem(params, conditions)
     if problem is not None:
         return invalid(problem)
@@ -104,8 +104,8 @@ def params_problem(params: Params, conditions: Conditions) -> ParsedResult | Non
     return None
 
 
-def count_problem(params: Any, conditions: Conditions) -> ParsedResult | None:
-    """What count_tokens refuses; unlike a batch, it says so at once."""
+def count_problem(params: Any, conditions: Conditions) -> Outcome | None:
+    """Check the params of a count_tokens call. Unlike a batch, that call fails at once."""
     if not isinstance(params, dict):
         return invalid("Input should be a valid dictionary or object to extract fields from")
     for field in ("messages", "model"):
@@ -160,7 +160,7 @@ def _max_tokens(params: Params, model: Model, conditions: Conditions) -> str | N
 def _messages(params: Params, model: Model, conditions: Conditions) -> str | None:
     messages = params["messages"]
     problem = messages_problem(messages, version=conditions.version)
-    if problem is None and model.refuses_prefill and messages[-1]["role"] == "assistant":
+    if problem is None and model.rejects_prefill and messages[-1]["role"] == "assistant":
         return "This model does not support assistant message prefill. The conversation must end with a user message."
     return problem
 
@@ -177,7 +177,7 @@ def _sampling(params: Params, model: Model, _conditions: Conditions) -> str | No
         value = params[field]
         if not isinstance(value, int | float) or isinstance(value, bool):
             return f"{field}: Input should be a valid number"
-        if model.refuses_sampling and not (field in ("temperature", "top_p") and value == 1):
+        if model.rejects_sampling and not (field in ("temperature", "top_p") and value == 1):
             return f"`{field}` is deprecated for this model."
     return None
 
@@ -207,7 +207,7 @@ def _tool_choice_problem(choice: Any, names: list[Any], model: Model) -> str | N
         return f"Tool '{choice.get('name')}' not found in provided tools"
     if kind == "any" and not names:
         return "tool_choice: tools must be provided when tool_choice is 'any'"
-    if kind in ("any", "tool") and model.refuses_forced_tools:
+    if kind in ("any", "tool") and model.rejects_forced_tools:
         return f"tool_choice: forced tool use is not supported for {model.id}. Use 'auto' or 'none'."
     return None
 
@@ -219,11 +219,11 @@ def _thinking(params: Params, model: Model, _conditions: Conditions) -> str | No
     kind = thinking.get("type") if isinstance(thinking, dict) else None
     if kind not in ("enabled", "disabled", "adaptive", "between_tools"):
         return "thinking.type: Input should be 'enabled', 'disabled', 'adaptive' or 'between_tools'"
-    if kind == "disabled" and model.refuses_disabled_thinking:
+    if kind == "disabled" and model.rejects_disabled_thinking:
         return f"thinking: disabling thinking is not supported for {model.id}"
     if kind != "enabled":
         return None
-    if model.refuses_enabled_thinking:
+    if model.rejects_enabled_thinking:
         return (
             '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive" and '
             '"output_config.effort" to control thinking behavior.'
@@ -234,7 +234,7 @@ def _thinking(params: Params, model: Model, _conditions: Conditions) -> str | No
 def _budget_problem(budget: Any, max_tokens: int) -> str | None:
     if not isinstance(budget, int):
         return "thinking.enabled.budget_tokens: Field required"
-    if budget < _LEAST_THINKING_BUDGET:
+    if budget < _MIN_THINKING_BUDGET:
         return "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
     if budget >= max_tokens:
         return "`max_tokens` must be greater than `thinking.budget_tokens`."

@@ -1,11 +1,11 @@
-"""The API's ways of saying no, in its own shapes (error envelope: API reference, "Errors")."""
+"""Error responses in the API's own format (API reference, "Errors")."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_claude_batch.simulator.exchange import Answer, json_answer
+from airflow_claude_batch.simulator.http.exchange import Response, json_response
 
 TYPES = {
     400: "invalid_request_error",
@@ -26,16 +26,16 @@ TYPES = {
 
 
 def error_type(status: int) -> str:
-    """The ``error.type`` that belongs to a status."""
+    """Return the ``error.type`` that belongs to a status."""
     return TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
 
 
-class Refusal(Exception):  # noqa: N818  (an answer of the API, not a failure of the simulator)
-    """The API refuses a call.
+class APIError(Exception):
+    """The API responds to a call with an error.
 
-    :param status: the HTTP status; it decides ``error.type`` unless ``kind`` is given.
-    :param code: ``error.details.error_code``, which few refusals have.
-    :param headers: further headers, such as ``retry-after``.
+    :param status: the HTTP status. It decides ``error.type`` unless ``kind`` is given.
+    :param code: ``error.details.error_code``, which few errors have.
+    :param headers: more headers, such as ``retry-after``.
     """
 
     def __init__(
@@ -54,22 +54,22 @@ class Refusal(Exception):  # noqa: N818  (an answer of the API, not a failure of
         self.code = code
         self.headers = dict(headers or {})
 
-    def answer(self, request_id: str) -> Answer:
-        """The envelope, with the headers that tell a client whether to try again."""
+    def response(self, request_id: str) -> Response:
+        """Build the error response, with the headers that tell a client whether to retry."""
         error: dict[str, Any] = {"type": self.kind, "message": self.message}
         if self.code is not None:
             error["details"] = {"error_code": self.code}
         headers = {"request-id": request_id}
         if self.status in (400, 404):
             headers["x-should-retry"] = "false"
-        return json_answer(
+        return json_response(
             {"type": "error", "error": error, "request_id": request_id},
             status=self.status,
             headers={**headers, **self.headers},
         )
 
 
-def edge_too_large() -> Answer:
-    """The 413 of the edge: another shape, without top-level ``type`` and ``request_id``."""
+def proxy_too_large_response() -> Response:
+    """Build the 413 of the API's proxy. It lacks the top-level ``type`` and ``request_id``."""
     error = {"type": "request_too_large", "message": "Request exceeds the maximum size"}
-    return json_answer({"error": error}, status=413, headers={"connection": "close"})
+    return json_response({"error": error}, status=413, headers={"connection": "close"})

@@ -1,7 +1,7 @@
-"""The door of real sockets: a small HTTP/1.1 server in a thread of its own.
+"""Real sockets: a small HTTP/1.1 server in a thread of its own.
 
-It can do what a web framework's server hides: end a connection without an answer, end a body halfway, stop
-listening for a while.
+It can do what the servers of web frameworks cannot: end a connection without a response, end a body halfway,
+and stop listening for a while.
 """
 
 from __future__ import annotations
@@ -16,24 +16,28 @@ from contextlib import suppress
 from functools import partial
 from types import TracebackType
 
-from airflow_claude_batch.simulator.connection import Connection, Handle
-from airflow_claude_batch.simulator.outages import Outage
+from airflow_claude_batch.simulator.http.connection import Connection
+from airflow_claude_batch.simulator.http.exchange import Handler
+from airflow_claude_batch.simulator.http.outages import Outage
 
 _BACKLOG = 4096  # thousands of clients may connect at once
-_FOLLOW_SECONDS = 5.0  # how long a change of the outage waits for the server to follow
+_OUTAGE_CHANGE_SECONDS = 5.0  # how long a change of the outage waits until the server has applied it
 
 logger = logging.getLogger(__name__)
 
 
 class Server:
-    """Serves on a socket from ``start`` to ``stop``, or for the length of a ``with`` block.
+    """Serves on a socket from ``start`` to ``stop``, or during a ``with`` block.
 
-    :raises OSError: from ``start``, if the address cannot be listened on.
+    ::
+
+        with simulator.serve() as server:
+            requests.get(f"{server.url}/v1/models", headers={"x-api-key": "sk-test", "anthropic-version": "2023-06-01"})
     """
 
     def __init__(
         self,
-        handle: Handle,
+        handle: Handler,
         *,
         body_limit: Callable[[str], int],
         outage: Outage,
@@ -60,6 +64,10 @@ class Server:
         return f"http://{host}:{self._port}"
 
     def start(self) -> Server:
+        """Start to listen.
+
+        :raises OSError: when it cannot listen on the address.
+        """
         self._thread.start()
         self._ready.wait()
         if self._failure is not None:
@@ -94,17 +102,17 @@ class Server:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._listen()
-        self._outage.watch(self._outage_changed)
+        self._outage.add_listener(self._outage_changed)
         self._ready.set()
         try:
             await self._stopping.wait()
         finally:
-            self._outage.unwatch(self._outage_changed)
+            self._outage.remove_listener(self._outage_changed)
             self._close_listener()
             await self._end(list(self._connections))
 
     def _listen(self) -> None:
-        listener = _listening(self._host, self._port)
+        listener = _open_listener(self._host, self._port)
         self._port = listener.getsockname()[1]
         # asyncio's own servers lose connections that arrive while they are closed (Python 3.11).
         asyncio.get_running_loop().add_reader(listener, self._accept, listener)
@@ -117,7 +125,7 @@ class Server:
             self._listener = None
 
     def _accept(self, listener: socket.socket) -> None:
-        with suppress(OSError):  # BlockingIOError: nobody is left to accept
+        with suppress(OSError):  # BlockingIOError: no more clients are waiting
             while True:
                 sock, _ = listener.accept()
                 sock.setblocking(False)
@@ -136,12 +144,15 @@ class Server:
         await asyncio.gather(*(connection.task for connection in connections), return_exceptions=True)
 
     def _outage_changed(self) -> None:
-        """Called from whichever thread changed the outage, never the server's own; back when it is in force."""
-        if self._loop is not None and not self._loop.is_closed():
-            following = asyncio.run_coroutine_threadsafe(self._follow_outage(), self._loop)
-            concurrent.futures.wait([following], timeout=_FOLLOW_SECONDS)
+        """Apply a changed outage, and return when it is in force.
 
-    async def _follow_outage(self) -> None:
+        Called by the thread that changed it, which is never the server's own.
+        """
+        if self._loop is not None and not self._loop.is_closed():
+            applying = asyncio.run_coroutine_threadsafe(self._apply_outage(), self._loop)
+            concurrent.futures.wait([applying], timeout=_OUTAGE_CHANGE_SECONDS)
+
+    async def _apply_outage(self) -> None:
         refusing = self._outage.kind == "refuse"
         if refusing and self._listener is not None:
             self._close_listener()
@@ -150,11 +161,11 @@ class Server:
             try:
                 self._listen()
             except OSError:
-                logger.exception("The simulator cannot listen on port %s again after the outage", self._port)
+                logger.exception("The simulator cannot listen on port %s again after the outage.", self._port)
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket at exactly one address, which an outage can give back and take again."""
+def _open_listener(host: str, port: int) -> socket.socket:
+    """Listen on exactly one address, which an outage can release and take again."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""What the model answers: the message of a succeeded row, with its usage."""
+"""The model's answers: the message of a succeeded row, with its usage."""
 
 from __future__ import annotations
 
@@ -7,48 +7,48 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from airflow_claude_batch.simulator.catalogue import Model
-from airflow_claude_batch.simulator.instances import instance
-from airflow_claude_batch.simulator.outcomes import ParsedResult
-from airflow_claude_batch.simulator.prompts import (
+from airflow_claude_batch.simulator.messages.models import Model
+from airflow_claude_batch.simulator.messages.outcomes import Outcome
+from airflow_claude_batch.simulator.messages.prompts import (
     CHARACTERS_PER_TOKEN,
     CacheUse,
     Params,
     prompt_tokens,
     tokens,
 )
+from airflow_claude_batch.simulator.messages.schema_instances import schema_instance
 
 AnswerScript = Callable[[Params, int], "str | dict[str, Any]"]
 
 _EXCERPT = 60
-_LINE_SEPARATOR_EVERY = 5  # U+2028 in some answers only: a first look should be readable
+_LINE_SEPARATOR_EVERY = 5  # U+2028 breaks naive line readers. In some answers only, so that results stay readable
 
 
 def default_answer(params: Params, n: int) -> str:
-    """A readable answer made of the last user message, the same for the same request."""
+    """Write a readable answer from the last user message. The same request gets the same answer."""
     excerpt = _last_user_text(params)[:_EXCERPT]
-    ending = "\u2028(second line)" if n % _LINE_SEPARATOR_EVERY == _LINE_SEPARATOR_EVERY - 2 else ""
-    return f"Simulated answer to “{excerpt}”{ending}"
+    suffix = "\u2028(second line)" if n % _LINE_SEPARATOR_EVERY == _LINE_SEPARATOR_EVERY - 2 else ""
+    return f"Simulated answer to “{excerpt}”{suffix}"
 
 
-class Replies:
-    """Writes messages.
+class AnswerWriter:
+    """Writes the messages of succeeded requests.
 
-    :param script: asked for every answer, with the params and the request's position in its batch. It gives
-        the text, or a dict of message fields: ``content`` (text or blocks), ``stop_reason``, ``usage`` and so
-        on. It is asked again for each download, so it should say the same again. None: the default answers.
+    :param script: the user's answer function. It takes the params and the request's position in its batch, and
+        returns the text, or a dict of message fields: ``content`` (text or blocks), ``stop_reason``, ``usage``
+        and so on. It is called again for each download. None: the default answers.
     """
 
     def __init__(self, script: AnswerScript | None = None) -> None:
         self._script = script
 
     def message(
-        self, params: Params, n: int, *, model: Model, outcome: ParsedResult, cache_use: CacheUse, message_id: str
+        self, params: Params, n: int, *, model: Model, outcome: Outcome, cache_use: CacheUse, message_id: str
     ) -> dict[str, Any]:
-        """The whole message, fields in the order of the wire."""
+        """Write the whole message, with its fields in the API's order."""
         fields = self._fields(params, n)
         if outcome.stop_reason is not None:
-            fields.update(_ending(outcome, fields["content"]))
+            fields.update(_scripted_fields(outcome, fields["content"]))
         return {
             "model": model.id,
             "id": message_id,
@@ -63,15 +63,15 @@ class Replies:
         }
 
     def _fields(self, params: Params, n: int) -> dict[str, Any]:
-        said = self._unscripted(params, n) if self._script is None else self._script(params, n)
-        if isinstance(said, str):
-            return _limited(said, params)
-        fields = dict(said)
+        answer = self._default_fields(params, n) if self._script is None else self._script(params, n)
+        if isinstance(answer, str):
+            return _apply_limits(answer, params)
+        fields = dict(answer)
         if isinstance(fields.get("content"), str):
             fields["content"] = [_text(fields["content"])]
         return {"content": [], **fields}
 
-    def _unscripted(self, params: Params, n: int) -> str | dict[str, Any]:
+    def _default_fields(self, params: Params, n: int) -> str | dict[str, Any]:
         tool = _forced_tool(params)
         if tool is not None:
             return {"content": [_tool_use(tool, params, n)], "stop_reason": "tool_use"}
@@ -82,7 +82,7 @@ class Replies:
 
 
 def usage(params: Params, content: list[dict[str, Any]], cache_use: CacheUse) -> dict[str, Any]:
-    """Token counts of one row. ``input_tokens`` excludes what the cache read and wrote."""
+    """Count the tokens of one row. ``input_tokens`` excludes what the cache read and wrote."""
     thinking = sum(tokens(len(block.get("thinking", ""))) for block in content)
     counted: dict[str, Any] = {
         "input_tokens": max(0, prompt_tokens(params) - cache_use.total),
@@ -121,8 +121,8 @@ def _server_tool_use(content: list[dict[str, Any]]) -> dict[str, int]:
     return {f"{name}_requests": names.count(name) for name in ("web_search", "web_fetch")}
 
 
-def _limited(text: str, params: Params) -> dict[str, Any]:
-    """The text as far as ``stop_sequences`` and ``max_tokens`` let it come."""
+def _apply_limits(text: str, params: Params) -> dict[str, Any]:
+    """Cut the text where ``stop_sequences`` or ``max_tokens`` end it."""
     stops = [stop for stop in params.get("stop_sequences") or () if stop in text]
     if stops:
         stop = min(stops, key=text.index)
@@ -131,14 +131,14 @@ def _limited(text: str, params: Params) -> dict[str, Any]:
             "stop_reason": "stop_sequence",
             "stop_sequence": stop,
         }
-    most = params["max_tokens"] * CHARACTERS_PER_TOKEN
-    if len(text) > most:
-        return {"content": [_text(text[:most])], "stop_reason": "max_tokens"}
+    max_characters = params["max_tokens"] * CHARACTERS_PER_TOKEN
+    if len(text) > max_characters:
+        return {"content": [_text(text[:max_characters])], "stop_reason": "max_tokens"}
     return {"content": [_text(text)]}
 
 
-def _ending(outcome: ParsedResult, content: list[dict[str, Any]]) -> dict[str, Any]:
-    """The fields of a scripted stop reason."""
+def _scripted_fields(outcome: Outcome, content: list[dict[str, Any]]) -> dict[str, Any]:
+    """Build the message fields of a scripted stop reason."""
     fields: dict[str, Any] = {"stop_reason": outcome.stop_reason}
     match outcome.stop_reason:
         case "refusal":
@@ -171,12 +171,12 @@ def _text(text: str) -> dict[str, Any]:
 
 def _forced_tool(params: Params) -> dict[str, Any] | None:
     choice = params.get("tool_choice") or {}
-    offered: list[dict[str, Any]] = params.get("tools") or []
+    tools: list[dict[str, Any]] = params.get("tools") or []
     match choice.get("type"):
         case "tool":
-            return next(tool for tool in offered if tool.get("name") == choice["name"])
+            return next(tool for tool in tools if tool.get("name") == choice["name"])
         case "any":
-            return offered[0]
+            return tools[0]
         case _:
             return None
 
@@ -199,7 +199,7 @@ def _output_schema(params: Params) -> dict[str, Any] | None:
 
 def _instance(schema: dict[str, Any], params: Params, n: int) -> Any:
     text = _last_user_text(params)
-    return instance(schema, seed=zlib.crc32(text.encode()) + n, text=f"Simulated: {text[:_EXCERPT]}")
+    return schema_instance(schema, seed=zlib.crc32(text.encode()) + n, text=f"Simulated: {text[:_EXCERPT]}")
 
 
 def _last_user_text(params: Params) -> str:

@@ -1,4 +1,4 @@
-"""Request bodies: kept small in memory, spilled to unlinked temporary files when large, unpacked when gzipped."""
+"""Request bodies: small ones in memory, large ones in temporary files. Decompresses gzip."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import tempfile
 import zlib
 from mmap import ACCESS_READ, mmap
 
-from airflow_claude_batch.simulator.errors import Refusal
-from airflow_claude_batch.simulator.exchange import Body
+from airflow_claude_batch.simulator.http.errors import APIError
+from airflow_claude_batch.simulator.http.exchange import Body
 
 SPILL_BYTES = 4_000_000
 _STEP_BYTES = 1 << 20
 
 
-class BodyTooLarge(Exception):  # noqa: N818  (signals a 413, not a failure)
-    """More arrived than the limit allows."""
+class BodyTooLarge(Exception):  # noqa: N818  (leads to a 413, not a failure)
+    """The body is larger than the limit allows."""
 
 
-class DiskSorter:
-    """Collects a body piece by piece.
+class BodyBuffer:
+    """Collects a body in pieces.
 
-    Above `SPILL_BYTES` it lives in a file without a name and is read through a memory map, so that
-    a million stored requests cost page cache rather than memory.
+    Above `SPILL_BYTES` the body moves to an unnamed file and is read through a memory map. So a million stored
+    requests use the page cache instead of memory.
     """
 
     def __init__(self, *, limit: int) -> None:
@@ -38,7 +38,7 @@ class DiskSorter:
         self._file.write(piece)
 
     def finish(self) -> Body:
-        """The whole body; nothing can be added afterwards."""
+        """Return the whole body. Nothing can be added afterwards."""
         with self._file as file:
             if self._size <= SPILL_BYTES:
                 file.seek(0)
@@ -50,8 +50,11 @@ class DiskSorter:
         self._file.close()
 
 
-def decoded(body: Body, encoding: str | None, *, limit: int) -> Body:
-    """Undo a Content-Encoding: gzip is understood, everything else refused before anything is created."""
+def decode_body(body: Body, encoding: str | None, *, limit: int) -> Body:
+    """Undo the Content-Encoding of a body.
+
+    :raises APIError: 400 for any encoding but gzip and for broken gzip, 413 when the decoded body is too large.
+    """
     match (encoding or "identity").strip().lower():
         case "identity":
             return body
@@ -59,33 +62,33 @@ def decoded(body: Body, encoding: str | None, *, limit: int) -> Body:
             return _gunzip(body, limit=limit)
         case other:
             message = f"Content-Encoding '{other}' is not supported. Use gzip or send the body unencoded."
-            raise Refusal(400, message, code="request_body_encoding_unsupported")
+            raise APIError(400, message, code="request_body_encoding_unsupported")
 
 
 def _gunzip(body: Body, *, limit: int) -> Body:
-    spool = DiskSorter(limit=limit)
+    buffer = BodyBuffer(limit=limit)
     unpacker = zlib.decompressobj(wbits=31)
     try:
         for start in range(0, len(body), _STEP_BYTES):
-            _unpack(unpacker, body[start : start + _STEP_BYTES], spool)
+            _unpack(unpacker, body[start : start + _STEP_BYTES], buffer)
     except zlib.error:
-        spool.discard()
+        buffer.discard()
         raise _invalid_gzip() from None
     except BodyTooLarge:
         message = "The request body exceeds the maximum size after decoding."
-        raise Refusal(413, message, code="request_body_too_large_after_decoding") from None
+        raise APIError(413, message, code="request_body_too_large_after_decoding") from None
     if not unpacker.eof:
-        spool.discard()
+        buffer.discard()
         raise _invalid_gzip()
-    return spool.finish()
+    return buffer.finish()
 
 
-def _unpack(unpacker: zlib._Decompress, packed: bytes, spool: DiskSorter) -> None:
+def _unpack(unpacker: zlib._Decompress, packed: bytes, buffer: BodyBuffer) -> None:
     while packed and not unpacker.eof:
-        spool.add(unpacker.decompress(packed, _STEP_BYTES))
+        buffer.add(unpacker.decompress(packed, _STEP_BYTES))
         packed = unpacker.unconsumed_tail
 
 
-def _invalid_gzip() -> Refusal:
+def _invalid_gzip() -> APIError:
     message = "The request body could not be decoded as gzip."
-    return Refusal(400, message, code="request_body_encoding_invalid")
+    return APIError(400, message, code="request_body_encoding_invalid")

@@ -1,4 +1,4 @@
-"""Instances of JSON schemas: what a model would answer when it must obey one."""
+"""Generates instances of JSON schemas, as a model answers under structured outputs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from re import _constants as sre  # type: ignore[attr-defined]  # not in the stu
 from re import _parser  # type: ignore[attr-defined]  # not in the stubs
 from typing import Any
 
-from airflow_claude_batch.simulator.schemas import resolve
+from airflow_claude_batch.simulator.messages.schemas import resolve
 
-_DEPTH = 6  # below it, what may be left out is left out: schemas of tools may be recursive
+_MAX_DEPTH = 6  # deeper, optional parts are left out, because schemas of tools may be recursive
 _FORMATS = {
     "date-time": "2026-11-22T09:00:00Z",
     "date": "2026-11-22",
@@ -27,19 +27,19 @@ _FORMATS = {
 }
 
 
-def instance(schema: dict[str, Any], *, seed: int, text: str) -> Any:
-    """A value that satisfies ``schema``, the same for the same arguments.
+def schema_instance(schema: dict[str, Any], *, seed: int, text: str) -> Any:
+    """Generate a value that satisfies ``schema``. The same arguments give the same value.
 
-    :param text: what free strings are made of.
+    :param text: content of strings without a format or pattern.
     """
-    return _Maker(schema, seed=seed, text=text).make(schema, depth=0)
+    return _Generator(schema, seed=seed, text=text).make(schema, depth=0)
 
 
-class _Maker:
+class _Generator:
     def __init__(self, root: dict[str, Any], *, seed: int, text: str) -> None:
         self._root = root
         self._text = text
-        self._dice = random.Random(seed)
+        self._rng = random.Random(seed)
 
     def make(self, schema: Any, *, depth: int) -> Any:
         if not isinstance(schema, dict):
@@ -49,7 +49,7 @@ class _Maker:
         if "const" in schema:
             return schema["const"]
         if schema.get("enum"):
-            return self._dice.choice(schema["enum"])
+            return self._rng.choice(schema["enum"])
         for keyword in ("anyOf", "oneOf"):
             if schema.get(keyword):
                 return self.make(self._branch(schema[keyword], depth), depth=depth + 1)
@@ -58,10 +58,10 @@ class _Maker:
         return self._typed(schema, depth)
 
     def _branch(self, branches: list[Any], depth: int) -> Any:
-        if depth < _DEPTH:
+        if depth < _MAX_DEPTH:
             return branches[0]
-        flat = [branch for branch in branches if not {"$ref", "properties", "items"} & set(branch)]
-        return (flat or branches)[0]
+        shallow = [branch for branch in branches if not {"$ref", "properties", "items"} & set(branch)]
+        return (shallow or branches)[0]
 
     def _typed(self, schema: dict[str, Any], depth: int) -> Any:
         kind = schema.get("type", "object" if "properties" in schema else "string")
@@ -75,7 +75,7 @@ class _Maker:
             case "number":
                 return self._number(schema, step=0.5)
             case "boolean":
-                return self._dice.random() < 0.5
+                return self._rng.random() < 0.5
             case "null":
                 return None
             case _:
@@ -84,14 +84,13 @@ class _Maker:
     def _object(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
         properties = schema.get("properties") or {}
         required = [name for name in schema.get("required") or () if name in properties]
-        optional = [name for name in properties if name not in required and depth < _DEPTH]
+        optional = [name for name in properties if name not in required and depth < _MAX_DEPTH]
         return {name: self.make(properties[name], depth=depth + 1) for name in (*required, *optional)}
 
     def _array(self, schema: dict[str, Any], depth: int) -> list[Any]:
-        least = schema.get("minItems", 0)
-        wanted = max(least, 1 if depth < _DEPTH else 0)
-        fixed = (schema.get("prefixItems") or [])[:wanted]
-        rest = [schema.get("items", {})] * (wanted - len(fixed))
+        count = max(schema.get("minItems", 0), 1 if depth < _MAX_DEPTH else 0)
+        fixed = (schema.get("prefixItems") or [])[:count]
+        rest = [schema.get("items", {})] * (count - len(fixed))
         return [self.make(item, depth=depth + 1) for item in (*fixed, *rest)][: schema.get("maxItems")]
 
     def _number(self, schema: dict[str, Any], *, step: float) -> float:
@@ -102,7 +101,7 @@ class _Maker:
             low = 0 if high is None else high - 10 * step
         if high is None:
             high = low + 10 * step
-        value = self._dice.randint(math.ceil(low / step), math.floor(high / step)) * step
+        value = self._rng.randint(math.ceil(low / step), math.floor(high / step)) * step
         if value == schema.get("exclusiveMinimum"):
             value += step
         if value == schema.get("exclusiveMaximum"):
@@ -113,13 +112,13 @@ class _Maker:
         if "format" in schema:
             return _FORMATS.get(schema["format"], self._text)
         if "pattern" in schema:
-            return _matching(schema["pattern"], self._dice)
+            return _matching(schema["pattern"], self._rng)
         text = self._text.ljust(schema.get("minLength", 0), ".")
         return text[: schema.get("maxLength")]
 
 
 def _merged(root: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """``allOf`` of objects as one object; of anything else, the last word wins."""
+    """Merge the schemas of ``allOf`` into one. Of equal keywords besides properties, the last one counts."""
     merged: dict[str, Any] = {"properties": {}, "required": []}
     for part in (schema, *schema["allOf"]):
         while "$ref" in part:
@@ -132,32 +131,32 @@ def _merged(root: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _matching(pattern: str, dice: random.Random) -> str:
-    """A short string that a regular expression finds; no look-around, no back references."""
-    text = "".join(_piece(node, dice) for node in _parser.parse(pattern))
+def _matching(pattern: str, rng: random.Random) -> str:
+    """Generate a short string that matches a regular expression without look-around and back references."""
+    text = "".join(_generate_node(node, rng) for node in _parser.parse(pattern))
     return text if re.search(pattern, text) else ""
 
 
-def _piece(node: Any, dice: random.Random) -> str:
+def _generate_node(node: Any, rng: random.Random) -> str:
     kind, value = node
     if kind is sre.LITERAL:
         return chr(value)
     if kind is sre.IN:
-        return _character(value, dice)
+        return _character(value, rng)
     if kind in (sre.MAX_REPEAT, sre.MIN_REPEAT):
-        least, most, inner = value
-        count = dice.randint(least, min(most, least + 3))
-        return "".join(_piece(part, dice) for _ in range(count) for part in inner)
+        minimum, maximum, inner = value
+        count = rng.randint(minimum, min(maximum, minimum + 3))
+        return "".join(_generate_node(part, rng) for _ in range(count) for part in inner)
     if kind is sre.SUBPATTERN:
-        return "".join(_piece(part, dice) for part in value[-1])
+        return "".join(_generate_node(part, rng) for part in value[-1])
     if kind is sre.BRANCH:
-        return "".join(_piece(part, dice) for part in dice.choice(value[1]))
+        return "".join(_generate_node(part, rng) for part in rng.choice(value[1]))
     return "" if kind is sre.AT else "a"
 
 
-def _character(alternatives: list[Any], dice: random.Random) -> str:
+def _character(alternatives: list[Any], rng: random.Random) -> str:
     allowed = [c for c in string.ascii_letters + string.digits + " -_./:" if _allows(alternatives, c)]
-    return dice.choice(allowed) if allowed else chr(alternatives[0][1])
+    return rng.choice(allowed) if allowed else chr(alternatives[0][1])
 
 
 def _allows(alternatives: list[Any], character: str) -> bool:

@@ -1,0 +1,1 @@
+"""The API's endpoints: routes, headers, credentials, rate limits and operations."""
