@@ -1,4 +1,4 @@
-"""What a submission came to, model by model: for the manifest, the metrics and the log."""
+"""Counts, tokens and cost of a submission, model by model."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ if TYPE_CHECKING:
     from airflow_claude_batch.batch.land.landing import Landing
     from airflow_claude_batch.batch.land.manifest import Manifest
 
-#: Of rows without an answer in batches that were made elsewhere: nobody here knows what they asked.
-UNKNOWN: Final = "unknown"
+#: Stands for the model of rows without an answer in batches made elsewhere: what they asked is not known here.
+UNKNOWN_MODEL: Final = "unknown"
 
 
 def bill_by_model(landing: Landing, *, complete: bool) -> dict[str, Any]:
-    """By model: how its rows ended (``counts``), what they used, and the ``usd`` of that, None if it has no price.
+    """Sum up each model's rows, as the manifest shows them.
 
-    :param complete: requests without an outcome have ended as missing; else they are left out.
+    A model has ``counts`` by status, the ``usage`` in tokens, and ``usd``, which is None if the model has no price::
+
+        {"claude-haiku-5-5": {"counts": {"succeeded": 2}, "usage": {"input_tokens": 20, …}, "usd": "0.0021"}}
+
+    :param complete: requests without a result have ended as missing; else they are left out.
     """
     tokens, costs = landing.bill.tokens_by_model, landing.bill.by_model
     found: dict[str, Any] = {}
@@ -33,16 +37,20 @@ def bill_by_model(landing: Landing, *, complete: bool) -> dict[str, Any]:
 
 
 def _counts(landing: Landing, *, complete: bool) -> dict[str, Counter[str]]:
-    rows = Counter(zip(landing.statuses, landing.answered_by, strict=True))
-    silent = {status for status, model in rows if model is None and (complete or status != Status.NONE)}
+    """Count the rows of each model by status. A row without an answer counts for the model that was asked."""
+    rows = Counter(zip(landing.statuses, landing.rows.models(), strict=True))
     found = Counter({key: count for key, count in rows.items() if key[1] is not None})
-    if silent:
-        answers = zip(landing.statuses, landing.answered_by, strict=True)
-        unanswered = ((i, status) for i, (status, model) in enumerate(answers) if model is None and status in silent)
-        found.update((status, landing.asked(index)) for index, status in unanswered)
+    unanswered = {status for status, model in rows if model is None and (complete or status != Status.NONE)}
+    if unanswered:  # their requests are read one by one, which takes time
+        answers = enumerate(zip(landing.statuses, landing.rows.models(), strict=True))
+        found.update(
+            (status, landing.model_of(index))
+            for index, (status, model) in answers
+            if model is None and status in unanswered
+        )
     counts: dict[str, Counter[str]] = {}
     for (status, model), count in found.items():
-        name = landing.bill.canonical(model) if model else UNKNOWN
+        name = landing.bill.canonical(model) if model else UNKNOWN_MODEL
         counts.setdefault(name, Counter())[Status(status).word] += count
     return counts
 

@@ -1,8 +1,11 @@
-"""Where each result belongs: under which request an answer is landed."""
+"""Find the request that a result line answers, by its ``custom_id``."""
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -15,50 +18,48 @@ if TYPE_CHECKING:
 
 #: Within a string of JSON a quotation mark is escaped, so that no text looks like this.
 CACHE_MARK: Final = b'"cache_control":'
-#: The requests in which it is looked for: a mark that only some of the later ones have is not what a cache is for.
-_LOOKED_AT: Final = 20
+#: How many requests are searched for the mark. A mark that only later requests have is not meant for a shared prefix.
+_SEARCHED_REQUESTS: Final = 20
 
 
 class RequestMatcher(Protocol):
-    """Where each result belongs."""
+    """Finds the request that an answer belongs to. Requests are named by their index in the input."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Count the requests."""
 
-    def candidate_indices(self, custom_id: str, batch_id: str) -> Sequence[int]:
-        """The requests that an answer under this custom_id serves, the best first; none for a stranger's."""
+    def exact_index(self, custom_id: str, batch_id: str) -> int | None:
+        """Return the request that the custom_id names, None if it names none, or one that has changed since."""
 
-    def exact_index(self, custom_id: str) -> int | None:
-        """The request that asks under this custom_id, and in its batch under no other; None if that is not known."""
+    def candidate_indices(self, custom_id: str) -> Sequence[int]:
+        """Return every request with the content that the custom_id names, in order; empty if there is none.
 
-    #: Whether answers have come whose requests stand elsewhere now, so that :meth:`candidate_indices` must be asked.
-    have_moved: bool
+        For an answer without an exact index, or if that request has another answer already.
+        """
 
     @property
     def duplicates(self) -> Mapping[int, int]:
-        """Requests that were not sent, with the ones whose answers are theirs too."""
+        """Requests that were not sent, each with the equal request whose answer it shares."""
 
     def keys(self) -> Iterator[bytes]:
-        """The users' keys as JSON, in order."""
+        """Yield the author's keys as JSON, in order."""
 
     def model(self, index: int) -> str | None:
-        """Which model the request asks, None if that is not known."""
-
-    @property
-    def takes_any_text(self) -> bool:
-        """Whether there is no answer that must satisfy anything."""
+        """Return the model that the request asks, None if that is not known."""
 
     def validator(self, custom_id: str, batch_id: str) -> OutputValidator | None:
-        """What an answer under this custom_id must satisfy, None if it may be any text."""
+        """Return what checks the answer against an output schema, None if the answer may be any text."""
 
-    def is_caching(self) -> bool:
-        """Whether the first requests ask for the prompt cache."""
+    def asks_for_cache(self) -> bool:
+        """Tell whether the first requests ask for the prompt cache."""
 
 
 class SubmissionMatcher:
-    """The places of a submission's own requests.
+    """Matches answers with the requests of a submission.
 
-    An answer belongs to the request at its index while that has the same content. If it has not, the input has
-    changed since the answer was asked for: then it belongs wherever a request with its content stands now.
+    A custom_id carries the request's index and a hash of its content. If the request at that index still has that
+    content, the answer is its own. If not, the input has changed since the request was sent: then the answer belongs
+    to a request with the same content, wherever that is now. Keys play no part in it.
     """
 
     def __init__(self, requests: RequestFile, validator: OutputValidator | None = None) -> None:
@@ -66,8 +67,6 @@ class SubmissionMatcher:
         self._count = len(requests)
         self._validator = validator
         self.duplicates = requests.duplicates
-        self.have_moved = False
-        self._by_hash: dict[bytes, list[int]] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -78,87 +77,81 @@ class SubmissionMatcher:
     def model(self, index: int) -> str:
         return self._requests.model(index)
 
-    def candidate_indices(self, custom_id: str, batch_id: str) -> Sequence[int]:
+    def exact_index(self, custom_id: str, batch_id: str) -> int | None:
+        ours = parse_custom_id(custom_id)
+        if ours is None or not self._requests.has_hash(ours.index, ours.hash):
+            return None
+        return self.duplicates.get(ours.index, ours.index)
+
+    def candidate_indices(self, custom_id: str) -> Sequence[int]:
         ours = parse_custom_id(custom_id)
         if ours is None:
             return ()
-        exact = self._requests.has_hash(ours.index, ours.hash)
-        own = self.duplicates.get(ours.index, ours.index)
-        if exact and not self.have_moved:
-            return (own,)
-        same = self._same(ours.hash)
-        return (own, *(index for index in same if index != own)) if exact else same
-
-    def exact_index(self, custom_id: str) -> int | None:
-        if (ours := parse_custom_id(custom_id)) is None or not self._requests.has_hash(ours.index, ours.hash):
-            return None
-        return None if self.duplicates else ours.index
-
-    @property
-    def takes_any_text(self) -> bool:
-        return self._validator is None
+        order, hash_of = self._indices_by_hash, self._requests.hash
+        first = bisect_left(order, ours.hash, key=hash_of)
+        return order[first : bisect_right(order, ours.hash, first, key=hash_of)]
 
     def validator(self, custom_id: str, batch_id: str) -> OutputValidator | None:
-        """The submission's, if the request asked for its schema: it may have had a format of its own."""
-        if self._validator is None or not (candidate_indices := self.candidate_indices(custom_id, batch_id)):
+        if self._validator is None:
             return None
-        return self._validator if self._validator.is_asked_for(self._requests.params(candidate_indices[0])) else None
+        if (index := self.exact_index(custom_id, batch_id)) is None:
+            if not (candidates := self.candidate_indices(custom_id)):
+                return None
+            index = candidates[0]
+        # A request may have had an output_config.format of its own.
+        return self._validator if self._validator.is_asked_for(self._requests.params(index)) else None
 
-    def is_caching(self) -> bool:
-        return any(CACHE_MARK in self._requests.params(index) for index in range(min(len(self), _LOOKED_AT)))
+    def asks_for_cache(self) -> bool:
+        searched = range(min(len(self), _SEARCHED_REQUESTS))
+        return any(CACHE_MARK in self._requests.params(index) for index in searched)
 
-    def _same(self, hash_: bytes) -> Sequence[int]:
-        """Every request with this content; the table is built when the first answer is out of place."""
-        if not self.have_moved:
-            self.have_moved = True
-            for index in range(len(self)):
-                if index in self.duplicates:
-                    continue
-                self._by_hash.setdefault(self._requests.hash(index), []).append(index)
-        return self._by_hash.get(hash_, ())
+    @cached_property
+    def _indices_by_hash(self) -> Sequence[int]:
+        """The requests that are sent, sorted by content hash.
+
+        Made when the first answer to an earlier input comes: most submissions have none. Four bytes a request.
+        """
+        sent = (index for index in range(self._count) if index not in self.duplicates)
+        return array("I", sorted(sent, key=self._requests.hash))
 
 
 class ExternalMatcher:
-    """Batches that were made elsewhere: their custom_ids are the keys, their order is that of arrival.
+    """Matches the answers of batches made elsewhere: their requests are numbered in the order of arrival.
 
-    A custom_id is unique in its batch only.
+    The custom_ids are the keys. A custom_id is unique within its batch only.
     """
 
     def __init__(self, request_count: int) -> None:
         self._count = request_count
         self.duplicates: Mapping[int, int] = {}
-        self.have_moved = False
-        self._index: dict[tuple[str, str], int] = {}
+        self._indices: dict[tuple[str, str], int] = {}
         self._keys: list[str] = []
 
     def __len__(self) -> int:
         return self._count
 
-    def candidate_indices(self, custom_id: str, batch_id: str) -> Sequence[int]:
+    def exact_index(self, custom_id: str, batch_id: str) -> int | None:
+        """Return the index of the custom_id in this batch; a new one gets the next index while there is one."""
         name = (batch_id, custom_id)
-        if name not in self._index:
+        if (index := self._indices.get(name)) is None:
             if len(self._keys) == self._count:
-                return ()
-            self._index[name] = len(self._keys)
+                return None
+            index = self._indices[name] = len(self._keys)
             self._keys.append(custom_id)
-        return (self._index[name],)
+        return index
 
-    def exact_index(self, custom_id: str) -> None:
-        """It depends on the batch."""
-
-    @property
-    def takes_any_text(self) -> bool:
-        return True
+    def candidate_indices(self, custom_id: str) -> Sequence[int]:
+        return ()
 
     def keys(self) -> Iterator[bytes]:
         for index in range(self._count):
             yield msgspec.json.encode(self._keys[index] if index < len(self._keys) else None)
 
     def model(self, index: int) -> None:
-        """Only answers tell."""
+        """Return None: what was asked elsewhere is not known here."""
 
     def validator(self, custom_id: str, batch_id: str) -> None:
-        """What was asked for elsewhere is not known here."""
+        """Return None: what was asked elsewhere is not known here."""
 
-    def is_caching(self) -> bool:
+    def asks_for_cache(self) -> bool:
         return False

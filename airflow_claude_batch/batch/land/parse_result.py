@@ -1,4 +1,4 @@
-"""A result line becomes the row that a request ends as."""
+"""Turn a result line into the row that its request ends as."""
 
 from __future__ import annotations
 
@@ -14,17 +14,29 @@ from airflow_claude_batch.exceptions import MalformedResponseError
 if TYPE_CHECKING:
     from airflow_claude_batch.batch.land.validate_output import OutputValidator
 
-
 #: The stop reason of an answer that reached ``max_tokens``.
 CUT_OFF: Final = "max_tokens"
-#: The same request would end the same way again.
+#: Stop reasons with which the same request would end again.
 _FINAL_STOP_REASONS: Final = frozenset({"refusal", "model_context_window_exceeded", "pause_turn", "tool_use"})
 
-_BY_TYPE = {"expired": Status.EXPIRED, "canceled": Status.CANCELED}
+_STATUS_BY_TYPE: Final = {"expired": Status.EXPIRED, "canceled": Status.CANCELED}
+
+
+class ParsedResult(msgspec.Struct, frozen=True, gc=False):
+    """A result line as a row: its status, the row body as JSON, and what the bill needs.
+
+    ``model``, ``stop_reason`` and ``charge`` are None without an answer that could be read.
+    """
+
+    status: Status
+    body: bytes
+    model: str | None = None
+    stop_reason: str | None = None
+    charge: Charge | None = None
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a row needs of a message."""
+    """The fields of a message that a row needs."""
 
     model: str
     content: list[wire.ContentBlock]
@@ -32,18 +44,12 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     stop_reason: str | None = None
 
 
-class ParsedResult(msgspec.Struct, frozen=True, gc=False):
-    """What one result line says: its status, its row from ``"status":`` on, and what the bill needs."""
-
-    status: Status
-    tail: bytes
-    model: str | None = None
-    stop_reason: str | None = None
-    charge: Charge | None = None
+# A row copies the whole message, so that what nobody reads must be valid JSON too. msgspec checks only what it decodes:
+# a message with no other fields than these is checked while it is read. Any other is decoded a second time, in full.
 
 
-class KnownBlock(wire.ContentBlock, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A block of which every field is read."""
+class _KnownBlock(wire.ContentBlock, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A content block with all fields that are known."""
 
     citations: Any = None
     thinking: Any = None
@@ -54,10 +60,10 @@ class KnownBlock(wire.ContentBlock, frozen=True, gc=False, forbid_unknown_fields
     caller: Any = None
 
 
-class KnownMessage(_Message, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """A message of which every field but ``usage`` is read: what is skipped is not checked."""
+class _KnownMessage(_Message, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """A message with all fields that are known."""
 
-    content: list[KnownBlock]  # type: ignore[assignment]  # narrower
+    content: list[_KnownBlock]  # type: ignore[assignment]  # narrower
     id: Any = None
     type: Any = None
     role: Any = None
@@ -68,24 +74,25 @@ class KnownMessage(_Message, frozen=True, kw_only=True, gc=False, forbid_unknown
 
 
 class _KnownUsage(wire.Usage, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """A usage without anything new in it."""
+    """A usage with no other fields than those that are known."""
 
 
-_known_message = msgspec.json.Decoder(KnownMessage)
-known_usage = msgspec.json.Decoder(_KnownUsage)
+_known_message = msgspec.json.Decoder(_KnownMessage)
+_known_usage = msgspec.json.Decoder(_KnownUsage)
 _message = msgspec.json.Decoder(_Message)
-_whole = msgspec.json.Decoder()
 _usage = msgspec.json.Decoder(wire.Usage)
+_any_json = msgspec.json.Decoder()
 
 
 def parse_result(
     line: wire.ResultLine, batch_id: str, prices: PriceTable, validator: OutputValidator | None = None
 ) -> ParsedResult:
-    """Understand one result line, whatever it holds: the others of its batch wait behind it.
+    """Turn a result line into a row, whatever it holds. Never raises: the other lines of the batch must be read too.
 
-    A type that is not known yet is kept as an error that a retry may mend. A succeeded result without a proper message
-    was paid for: it is kept as ``invalid_output``, which is not asked for again. So is an answer that is not what the
-    ``validator`` wants.
+    * An unknown result type becomes ``errored``. It may be sent again.
+    * A succeeded result without a readable message was paid for. It becomes ``invalid_output``, with the raw message,
+      and is not sent again.
+    * So does an answer that the ``validator`` refuses.
     """
     result = line.result
     if result.type == "succeeded":
@@ -93,9 +100,9 @@ def parse_result(
             return _succeeded(result.message or NULL, line.custom_id, batch_id, prices, validator)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return _unreadable(result.message or NULL, line.custom_id, batch_id, error)
-    if (status := _BY_TYPE.get(result.type)) is not None:
-        tail = RowBody(status=status.word, batch_id=batch_id, custom_id=line.custom_id)
-        return ParsedResult(status, tail.encode())
+    if (status := _STATUS_BY_TYPE.get(result.type)) is not None:
+        body = RowBody(status=status.word, batch_id=batch_id, custom_id=line.custom_id)
+        return ParsedResult(status, body.encode())
     return _errored(result, line.custom_id, batch_id)
 
 
@@ -108,7 +115,7 @@ def _succeeded(
     text = "".join(texts) if texts else None
     output, error = validator.read(text, message.stop_reason) if validator is not None else (None, None)
     status = Status.SUCCEEDED if error is None else invalid_status(message.stop_reason, usage, message.model, prices)
-    tail = RowBody(
+    body = RowBody(
         status=status.word,
         text=text,
         output=output,
@@ -121,17 +128,16 @@ def _succeeded(
         custom_id=custom_id,
         message=raw,
     )
-    return ParsedResult(status, tail.encode(), message.model, message.stop_reason, charge)
+    return ParsedResult(status, body.encode(), message.model, message.stop_reason, charge)
 
 
 def _read(raw: msgspec.Raw) -> tuple[_Message, wire.Usage]:
-    """Read a message. What is not looked at is copied into the row, and must not make that unreadable."""
     try:
         known = _known_message.decode(raw)
-        return known, known_usage.decode(known.usage)
-    except msgspec.ValidationError:  # the API has something new, or the message is none
+        return known, _known_usage.decode(known.usage)
+    except msgspec.ValidationError:  # a field is new, or this is not a message
         message = _message.decode(raw)
-        _whole.decode(raw)
+        _any_json.decode(raw)
         return message, _usage.decode(message.usage)
 
 
@@ -140,20 +146,26 @@ def _unreadable(raw: msgspec.Raw, custom_id: str, batch_id: str, error: Exceptio
         message: dict[str, Any] | None = msgspec.json.decode(raw, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError):
         message = None
-    why = {"type": "unreadable_message", "message": f"answered and billed, but not in the API's form: {_reason(error)}"}
-    tail = RowBody(
+    # The text of a UnicodeDecodeError quotes the answer.
+    reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
+    why = {
+        "type": "unreadable_message",
+        "message": f"The request was answered and billed, but the answer is not in the API's form: {reason}",
+    }
+    body = RowBody(
         status=Status.INVALID_OUTPUT.word,
         error=why,
         batch_id=batch_id,
         custom_id=custom_id,
         message=msgspec.Raw(msgspec.json.encode(message)),
     )
-    return ParsedResult(Status.INVALID_OUTPUT, tail.encode())
+    return ParsedResult(Status.INVALID_OUTPUT, body.encode())
 
 
-def _reason(error: Exception) -> str:
-    """What was wrong, without the text that it was found in."""
-    return error.reason if isinstance(error, UnicodeDecodeError) else str(error)
+def invalid_status(stop_reason: str | None, usage: wire.Usage, model: str, prices: PriceTable) -> Status:
+    """Decide whether a request with an invalid answer may be repaired by asking again."""
+    may_improve = _may_improve(stop_reason, usage, model, prices)
+    return Status.REPAIRABLE_OUTPUT if may_improve else Status.INVALID_OUTPUT
 
 
 def _may_improve(stop_reason: str | None, usage: wire.Usage, model: str, prices: PriceTable) -> bool:
@@ -164,23 +176,17 @@ def _may_improve(stop_reason: str | None, usage: wire.Usage, model: str, prices:
     return cap is None or usage.output_tokens < cap
 
 
-def invalid_status(stop_reason: str | None, usage: wire.Usage, model: str, prices: PriceTable) -> Status:
-    """How a request stands whose answer is not valid."""
-    may_improve = _may_improve(stop_reason, usage, model, prices)
-    return Status.REPAIRABLE_OUTPUT if may_improve else Status.INVALID_OUTPUT
-
-
 def _errored(result: wire.Result, custom_id: str, batch_id: str) -> ParsedResult:
     error = _error(result)
     status = Status.REFUSED if error["type"] in PERMANENT_ERRORS else Status.ERRORED
-    tail = RowBody(status="errored", error=error, batch_id=batch_id, custom_id=custom_id)
-    return ParsedResult(status, tail.encode())
+    body = RowBody(status="errored", error=error, batch_id=batch_id, custom_id=custom_id)
+    return ParsedResult(status, body.encode())
 
 
 def _error(result: wire.Result) -> dict[str, Any]:
-    """The real error: it is nested twice (errored rows carry a whole error envelope)."""
+    """Return the row's error. The API nests it twice: errored results carry a whole error response."""
     if result.error is None:
-        return {"type": result.type, "message": f"result of type {result.type!r} without an error"}
+        return {"type": result.type, "message": f"The API sent a result of type {result.type!r} without an error."}
     try:
         envelope = wire.decode_error(result.error)
     except MalformedResponseError as error:

@@ -1,27 +1,31 @@
-"""The last publication of a submission: every row, the manifest, and what follows from having both."""
+"""Publish a landing: write the rows, then the manifest, and only then delete batches."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.cancel import delete_batches
-from airflow_claude_batch.batch.land.landing import Landing, writing_to
+from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest, write_manifest
 from airflow_claude_batch.batch.land.parquet import PARQUET_FILE, write_parquet
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
 from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.exceptions import ResultsError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
 
 log = logging.getLogger(__name__)
 
-NO_ROW = "no result row came for this request"
+#: The error message of rows with the status ``missing``.
+NO_RESULT: Final = "The batch has ended, but the API has no result for this request."
 
 
 def publish_final(
@@ -33,54 +37,91 @@ def publish_final(
     complete: bool,
     summarize: Callable[[str], Manifest],
 ) -> Manifest:
-    """Publish the rows, then the manifest; only then may batches be deleted.
+    """Publish the rows, then the manifest. Delete the batches after that, if the policy says so.
 
-    :param complete: no batch is open any more, so that every request gets a row; else only what is there is landed.
-    :param summarize: makes the manifest, given where the rows are.
-    :raises ResultsError: the storage refused; what was landed before is untouched.
+    :param complete: no batch is open any more, so that every request gets a row. Else only results so far are written.
+    :param summarize: makes the manifest, given the path of the rows.
+    :returns: the manifest, with the rows in ``responses`` if they are small.
+    :raises ResultsError: the storage refused, or rows that were read back differ. No batch was deleted.
     """
-    missing = NO_ROW if complete else None
-    size = landing.publish(folder, missing=missing)
-    manifest = summarize(_published(landing, folder, policy, missing=missing))
+    missing = NO_RESULT if complete else None
+    size = publish_rows(landing, folder, missing=missing)
+    path = folder.uri(RESULTS_FILE)
+    if complete and policy.results_format == "parquet":
+        with writing_to(folder, PARQUET_FILE):
+            write_parquet(folder, landing.lines(missing=missing))
+        path = folder.uri(PARQUET_FILE)
+    manifest = summarize(path)
     with writing_to(folder, MANIFEST_FILE):
         write_manifest(folder, manifest)
     if not complete:
         return manifest
     if policy.delete_batches:
         _delete(landing, folder, client, manifest)
-    _say_if_not_cached(landing, policy)
+    _log_unused_cache(landing, policy)
     if size > policy.max_inline_bytes:
         return manifest
     rows = [msgspec.json.decode(line) for line in landing.lines(missing=missing)]
     return msgspec.structs.replace(manifest, responses=rows)
 
 
-def _published(landing: Landing, folder: storage.Folder, policy: Policy, *, missing: str | None) -> str:
-    """Where the rows are, in the format that was asked for."""
-    if policy.results_format == "jsonl" or missing is None:
-        return folder.uri(RESULTS_FILE)
-    with writing_to(folder, PARQUET_FILE):
-        write_parquet(folder, landing.lines(missing=missing))
-    return folder.uri(PARQUET_FILE)
+def publish_rows(landing: Landing, folder: storage.Folder, *, missing: str | None) -> int:
+    """Replace ``results.jsonl`` as a whole and return its size in bytes.
+
+    :param missing: as in :meth:`.Landing.lines`.
+    :raises ResultsError: the storage refused. The rows that were there are untouched.
+    """
+    with writing_to(folder, RESULTS_FILE), folder.writing(RESULTS_FILE) as file:
+        file.writelines(landing.lines(missing=missing))
+        return file.tell()
+
+
+def verify_rows(landing: Landing, folder: storage.Folder, *, missing: str | None) -> None:
+    """Read ``results.jsonl`` back and compare it with the landing.
+
+    :raises ResultsError: it differs.
+    """
+    with writing_to(folder, RESULTS_FILE):
+        with folder.open(RESULTS_FILE) or io.BytesIO() as file:
+            is_whole = all(file.readline() == line for line in landing.lines(missing=missing)) and not file.read(1)
+        if not is_whole:
+            raise OSError("the file that is read back differs from what was written")
+
+
+@contextlib.contextmanager
+def writing_to(folder: storage.Folder, name: str) -> Iterator[None]:
+    """Turn an ``OSError`` of the storage into an error that says where the answers are.
+
+    :raises ResultsError: the storage refused.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ResultsError(
+            f"{folder.uri(name)} could not be written ({error}).",
+            "What was landed before is untouched. The answers stay at the API for 29 days; a retry pays nothing.",
+            "Make sure that the storage can be written, then clear the task.",
+        ) from error
 
 
 def _delete(landing: Landing, folder: storage.Folder, client: ClaudeClient, manifest: Manifest) -> None:
-    """Delete the batches if their answers need not be fetched ever again.
-
-    :raises ResultsError: what was landed cannot be read back as it was written.
-    """
-    if missing := manifest.counts["missing"]:
-        log.warning("The message batches are not deleted: for %d requests no result row came", missing)
+    """Delete the batches if every answer is landed and can be read back."""
+    if count := manifest.counts["missing"]:
+        log.warning("The message batches are not deleted, because %d requests have no result.", count)
         return
-    landing.verify(folder, missing=NO_ROW)
+    verify_rows(landing, folder, missing=NO_RESULT)
     delete_batches(client, manifest.batch_ids)
 
 
-def _say_if_not_cached(landing: Landing, policy: Policy) -> None:
-    if landing.is_caching_in_vain():
+def _log_unused_cache(landing: Landing, policy: Policy) -> None:
+    """Warn if the prompt cache was asked for, and no answer wrote or read it."""
+    tokens = landing.bill.tokens
+    if tokens.cached:
+        return
+    if tokens.prompt and landing.matcher.asks_for_cache():
         log.warning(
-            "The prompt cache was neither written nor read: what stands before the cache_control mark is shorter than "
-            "the model's least (512 to 4,096 tokens), or differs from request to request"
+            "No answer wrote or read the prompt cache. The prompt before the cache_control mark is shorter than the "
+            "model's minimum (512 to 4,096 tokens), or it differs from request to request."
         )
-    elif policy.warm_cache and not landing.bill.tokens.cached:
-        log.warning("The prompt cache was neither written nor read: no cache_control mark says what to cache")
+    elif policy.warm_cache:
+        log.warning("No answer wrote or read the prompt cache: no request has a cache_control mark.")

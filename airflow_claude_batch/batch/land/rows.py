@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-RESULTS_FILE = "results.jsonl"
+RESULTS_FILE: Final = "results.jsonl"
 
 
 class Status(IntEnum):
-    """How a request stands; a byte each in memory. The names are the rows' words."""
+    """How a request ended. One byte each in memory."""
 
+    #: No result came yet.
     NONE = 0
     SUCCEEDED = 1
+    #: The answer does not satisfy the output schema, and another one would not either.
     INVALID_OUTPUT = 2
-    #: Errored in a way that the same request would meet again.
+    #: The API refused the request, and would refuse it again.
     REFUSED = 3
+    #: The API failed. The same request may succeed when it is sent again.
     ERRORED = 4
     EXPIRED = 5
     CANCELED = 6
-    #: Invalid, but another answer may be valid. Asked for only if the author pays for that: ``repair_invalid``.
+    #: Invalid, but another answer may be valid. Sent again only with ``repair_invalid``, since that is paid for.
     REPAIRABLE_OUTPUT = 7
 
     @property
     def word(self) -> str:
-        """The ``status`` of the row."""
+        """The ``status`` of the row. Several statuses share a word."""
         return _WORDS[self]
 
 
@@ -37,91 +42,119 @@ _WORDS = {
     Status.REPAIRABLE_OUTPUT: "invalid_output",
 }
 
+#: Needs no further call: answered, or refused for good.
+FINAL: Final = frozenset({Status.SUCCEEDED, Status.INVALID_OUTPUT, Status.REPAIRABLE_OUTPUT, Status.REFUSED})
 
-#: What needs no further call: answered, or refused for good.
-FINAL = frozenset({Status.SUCCEEDED, Status.INVALID_OUTPUT, Status.REPAIRABLE_OUTPUT, Status.REFUSED})
+#: Has a valid answer.
+ANSWERED: Final = frozenset({Status.SUCCEEDED})
+
+#: Error types that the same request would meet again.
+PERMANENT_ERRORS: Final = frozenset({"invalid_request_error", "not_found_error"})
 
 
-ANSWERED = frozenset({Status.SUCCEEDED})
-
-
-#: Nested error types that the same request would meet again (design: what is worth retrying).
-PERMANENT_ERRORS = frozenset({"invalid_request_error", "not_found_error"})
+def count_statuses(statuses: Iterable[int]) -> dict[str, int]:
+    """Count how the requests ended, by the rows' words."""
+    found = Counter(statuses)
+    counts = dict.fromkeys(("succeeded", "errored", "expired", "canceled", "missing", "invalid_output"), 0)
+    for status in Status:
+        counts[status.word] += found[status]
+    return counts
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The final word on one request: one line of ``results.jsonl``.
 
-    ``status``: succeeded, errored, expired, canceled, missing or invalid_output. ``text``: the text blocks
-    joined, None if there is none. ``output``: what the text says, if it was asked for with an output schema and
-    satisfies it. ``usage`` and ``message`` are as
-    the API sent them. ``cost_usd``: decimal digits, None if the model's price is not known. ``custom_id`` and
-    ``batch_id`` find the request in the vendor's books. ``replaced``: earlier answers to the request, invalid and paid
-    for too, as rows without index, key and message.
+    Every request ends as exactly one row. A field that does not apply is None::
+
+        for row in read_rows(manifest):
+            if row.status == "succeeded":
+                print(row.key, row.text, row.cost_usd)
+            elif row.error:
+                print(row.key, row.status, row.error["message"])
     """
 
+    #: Position of the request in the input, from 0. For batches made elsewhere, the order of arrival.
     index: int
+    #: The request's key as the author gave it, any JSON value. Without one, the position in the input.
+    #: For batches made elsewhere it is the ``custom_id``, or None if no result came.
     key: Any
+    #: ``succeeded``: there is an answer. ``invalid_output``: there is one, but it does not satisfy the output schema
+    #: or cannot be read. ``errored``: the API refused the request or failed. ``expired``: the batch ended before the
+    #: request ran. ``canceled``: the batch was canceled first. ``missing``: the batch has no result for the request.
     status: str
+    #: The answer's text blocks, joined. None if there is no answer, or no text in it.
     text: str | None = None
+    #: The text as a JSON value. None without an output schema, or if the text does not satisfy it.
     output: Any = None
+    #: Why the answer ended, in the API's words: ``end_turn``, ``max_tokens``, ``refusal`` … None without an answer.
     stop_reason: str | None = None
+    #: The model that answered, with its full id. None without an answer.
     model: str | None = None
+    #: Tokens used, as the API sent them. None without an answer, and for a duplicate, whose answer is paid for once.
     usage: dict[str, Any] | None = None
+    #: Price of the answer in US dollars, in decimal digits. ``"0"`` for a duplicate. None without an answer, or if the
+    #: model's price is not known.
     cost_usd: str | None = None
+    #: Why there is no valid answer: ``type`` and ``message``; ``request_id`` if the API sent one; ``path`` of the
+    #: invalid place in the answer. None if the request succeeded, expired or was canceled.
     error: dict[str, Any] | None = None
+    #: The message batch that the result came from. None if no result came.
     batch_id: str | None = None
+    #: The request's id in that batch. None if no result came.
     custom_id: str | None = None
+    #: The whole message as the API sent it. None without an answer, or if it is not valid JSON.
     message: dict[str, Any] | None = None
+    #: Earlier answers to the same request that were invalid and paid for too, oldest first: rows without ``index``,
+    #: ``key`` and ``message``. None if there are none.
     replaced: list[dict[str, Any]] | None = None
 
 
+NULL: Final = msgspec.Raw(b"null")
+
+
 class RowBody(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A row without index and key, in the rows' order of fields."""
+    """A row without its index and key. The fields are in the order of :class:`Row`."""
 
     status: str
     text: str | None = None
     output: Any = None
     stop_reason: str | None = None
     model: str | None = None
-    usage: msgspec.Raw = msgspec.Raw(b"null")
+    usage: msgspec.Raw = NULL
     cost_usd: str | None = None
     error: dict[str, Any] | None = None
     batch_id: str | None = None
     custom_id: str | None = None
-    message: msgspec.Raw = msgspec.Raw(b"null")
+    message: msgspec.Raw = NULL
     replaced: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
-    def decode(cls, tail: bytes) -> RowBody:
-        """Read what :meth:`encode` has written."""
-        return msgspec.json.decode(b"{" + tail, type=cls)
+    def decode(cls, body: bytes) -> RowBody:
+        """Read the bytes that :meth:`encode` has written."""
+        return msgspec.json.decode(b"{" + body, type=cls)
 
     def encode(self) -> bytes:
-        """The row from ``"status":`` on."""
+        """Write the row as JSON, from ``"status":`` to the closing brace."""
         return _encoder.encode(self)[1:]
 
 
 _encoder = msgspec.json.Encoder()
 
 
-NULL = msgspec.Raw(b"null")
-
-
-def twin_tail(tail: bytes) -> bytes:
-    """The row of a request that was not sent, since an equal one was: the same answer, paid for there."""
-    row = RowBody.decode(tail)
+def body_of_duplicate(body: bytes) -> bytes:
+    """Make the row of a request that was not sent because an earlier one equals it: same answer, no cost."""
+    row = RowBody.decode(body)
     return msgspec.structs.replace(row, usage=NULL, cost_usd="0", replaced=msgspec.UNSET).encode()
 
 
-def replacing_tail(tail: bytes, held: bytes) -> bytes:
-    """A row that takes the place of another that was paid for too, and says so."""
-    row, old = map(RowBody.decode, (tail, held))
+def body_with_replaced(body: bytes, earlier: bytes) -> bytes:
+    """Add an earlier row, which was paid for too, to the ``replaced`` answers of the row that takes its place."""
+    row, old = map(RowBody.decode, (body, earlier))
     bare = msgspec.structs.replace(old, message=NULL, replaced=msgspec.UNSET)
     replaced = [*(old.replaced or ()), msgspec.Raw(_encoder.encode(bare))]
     return msgspec.structs.replace(row, replaced=replaced).encode()
 
 
-def missing_tail(reason: str) -> bytes:
-    """The row of a request for which no result line came."""
+def body_of_missing(reason: str) -> bytes:
+    """Make the row of a request for which no result came."""
     return RowBody(status="missing", error={"type": "missing", "message": reason}).encode()

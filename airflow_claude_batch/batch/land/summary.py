@@ -1,0 +1,63 @@
+"""Make the manifest of a landing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from airflow_claude_batch.batch.land.bill import bill_by_model
+from airflow_claude_batch.batch.land.landing import Landing
+from airflow_claude_batch.batch.land.manifest import DRY_RUN, Manifest
+from airflow_claude_batch.batch.land.rows import count_statuses
+
+
+def summarize(
+    landing: Landing,
+    *,
+    submission_id: str,
+    status: str,
+    batch_ids: Sequence[str],
+    landed: Collection[str],
+    results_path: str,
+    created_at: datetime | None,
+    ended_at: datetime | None,
+    estimate: dict[str, Any] | None = None,
+) -> Manifest:
+    """Make the manifest of a submission as it stands."""
+    return Manifest(
+        submission_id=submission_id,
+        status=status,
+        batch_ids=list(batch_ids),
+        request_count=len(landing.statuses),
+        counts=count_statuses(landing.statuses),
+        stop_reasons=landing.rows.stop_reasons(),
+        results_path=results_path,
+        landed_batch_ids=[batch_id for batch_id in batch_ids if batch_id in landed],
+        usage=landing.bill.tokens.to_manifest(),
+        cost={**landing.bill.to_manifest(), "estimated_usd": _expected_usd(estimate)},
+        by_model=bill_by_model(landing, complete=status == "ended"),
+        estimate=estimate,
+        created_at=created_at,
+        ended_at=ended_at if status == "ended" else None,
+    )
+
+
+def summarize_dry_run(submission_id: str, request_count: int, estimate: dict[str, Any]) -> Manifest:
+    """Make the manifest of a dry run: nothing was sent."""
+    return Manifest(
+        submission_id=submission_id,
+        status=DRY_RUN,
+        batch_ids=[],
+        request_count=request_count,
+        counts={},
+        results_path=None,
+        cost={"usd": "0", "estimated_usd": _expected_usd(estimate)},
+        estimate=estimate,
+    )
+
+
+def _expected_usd(estimate: dict[str, Any] | None) -> Any:
+    """Return the expected cost, None if there is none. A later release may write its estimates in another form."""
+    usd = (estimate or {}).get("usd")
+    return usd.get("expected") if isinstance(usd, dict) else None
