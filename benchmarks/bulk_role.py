@@ -27,6 +27,7 @@ def ours_landing(url: str, folder: str, requests: str, batch_ids: list[str]) -> 
     from airflow_claude_batch.batch.land.download import download_results
     from airflow_claude_batch.batch.land.landing import Landing
     from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
+    from airflow_claude_batch.batch.land.publish import publish_rows
     from airflow_claude_batch.batch.money.pricing import PriceTable
     from airflow_claude_batch.batch.storage import LocalFolder
 
@@ -40,7 +41,7 @@ def ours_landing(url: str, folder: str, requests: str, batch_ids: list[str]) -> 
         ):
             for batch_id in batch_ids:
                 download_results(client, client.retrieve_batch(batch_id), landing, sleep=time.sleep)
-            landing.publish(LocalFolder(Path(folder)), missing="missing")
+            publish_rows(landing, LocalFolder(Path(folder)), missing="missing")
 
     return {"landing": land}
 

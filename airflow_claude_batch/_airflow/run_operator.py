@@ -25,8 +25,9 @@ from airflow_claude_batch._airflow.task_loop import (
 )
 from airflow_claude_batch._airflow.task_state import check_upstream_complete, will_run_again
 from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
-from airflow_claude_batch.batch.land.manifest import Manifest, dry_manifest
+from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.parquet import check_parquet_installed
+from airflow_claude_batch.batch.land.summary import summarize_dry_run
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.money.models import ModelChecker
@@ -80,7 +81,7 @@ def _estimated(task: SendMessageBatchOperator, context: Context, hook: ClaudeHoo
         ModelChecker(prices, estimate_client).check(estimate.models, timezone.utcnow(), first)
         limit, name = max_cost(task)
         check_budget(estimate, limit, name=name)
-        return dry_manifest(submission_id(context["ti"]), len(requests), estimate.to_manifest())
+        return summarize_dry_run(submission_id(context["ti"]), len(requests), estimate.to_manifest())
 
 
 @contextlib.contextmanager

@@ -16,10 +16,11 @@ from airflow_claude_batch.batch.failures import collection_timeout_error, evalua
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.download import download_results
 from airflow_claude_batch.batch.land.landing import Landing
-from airflow_claude_batch.batch.land.manifest import Manifest, load_manifest, summarize
+from airflow_claude_batch.batch.land.manifest import Manifest, load_manifest
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, RequestMatcher, SubmissionMatcher
 from airflow_claude_batch.batch.land.publish import publish_final
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
+from airflow_claude_batch.batch.land.summary import summarize
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import NullObserver, Observer

@@ -15,15 +15,11 @@ from typing import TYPE_CHECKING
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.land.download import download_results
-from airflow_claude_batch.batch.land.landing import Landing, writing_to
-from airflow_claude_batch.batch.land.manifest import (
-    MANIFEST_FILE,
-    Manifest,
-    counts_more_answers,
-    summarize,
-    write_manifest,
-)
-from airflow_claude_batch.batch.land.rows import FINAL, RESULTS_FILE
+from airflow_claude_batch.batch.land.landing import Landing
+from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest, counts_more_answers, write_manifest
+from airflow_claude_batch.batch.land.publish import publish_rows, writing_to
+from airflow_claude_batch.batch.land.rows import FINAL, RESULTS_FILE, count_statuses
+from airflow_claude_batch.batch.land.summary import summarize
 from airflow_claude_batch.batch.ledger.ledger import Ledger
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.observer import Observer
@@ -63,7 +59,7 @@ class ResultCollector:
         if (file := self.folder.open(RESULTS_FILE)) is not None:
             with file:
                 self.landing.restore(file)
-            self._lacks_published_rows = counts_more_answers(self.folder, self.landing.counts())
+            self._lacks_published_rows = counts_more_answers(self.folder, count_statuses(self.landing.statuses))
 
     def collect(self) -> None:
         """Download every open batch that has ended, and publish its rows.
@@ -86,7 +82,7 @@ class ResultCollector:
         """Write the downloaded rows, then the manifest, then the ledger. Only then are the parts landed."""
         if not self._unpublished:
             return
-        self.landing.publish(self.folder, missing=None)
+        publish_rows(self.landing, self.folder, missing=None)
         last_end = max((at for at in self._unpublished.values() if at is not None), default=None)
         landed = self.record.ledger.with_landed(self._unpublished, last_end)
         self._report_durations()

@@ -17,8 +17,9 @@ from airflow_claude_batch.batch.failures import (
     unknown_batches_error,
 )
 from airflow_claude_batch.batch.land.landing import Landing
-from airflow_claude_batch.batch.land.manifest import Manifest, summarize
+from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher
+from airflow_claude_batch.batch.land.summary import summarize
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
@@ -43,7 +44,7 @@ def landed(*endings: str) -> Iterator[tuple[Landing, Manifest]]:
         if ending != OUT:
             lines.append(json.dumps({"custom_id": f"r{number}", "result": result}).encode())
     with Landing(ExternalMatcher(len(endings)), prices=PriceTable.load()) as landing:
-        landing.take("b", lines)
+        landing.read_results("b", lines)
         yield (
             landing,
             summarize(

@@ -331,7 +331,7 @@ def test_rows_that_were_removed_are_fetched_again_and_not_paid_for_again(world: 
 def test_damaged_rows_stop_the_attempt_and_removing_them_mends_it_as_the_error_says(world: World) -> None:
     world.run(["a", "b"], Policy())
     storage.write(world.folder, "results.jsonl", b"damage\n")
-    with pytest.raises(ResultsError, match="remove it: the answers are then fetched"):
+    with pytest.raises(ResultsError, match=r"(?s)stay at the API for 29 days.*remove it and clear the task"):
         world.run(["a", "b"], Policy())
     (world.folder.path / "results.jsonl").unlink()
     done = world.run(["a", "b"], Policy())

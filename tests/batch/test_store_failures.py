@@ -122,7 +122,7 @@ def test_store_that_stays_down_while_answers_are_landed_is_waited_for_and_said(
         assert not isinstance(step, DoneStep)
         assert step.until - world.clock.now() <= POLICY.timeout
         assert world.rows == before == []
-        assert re.search(r"s3://bucket/run/results\.jsonl could not be written .* pays nothing", caplog.text)
+        assert re.search(r"(?s)s3://bucket/run/results\.jsonl could not be written .* pays nothing", caplog.text)
 
         failing.failing = set()
         assert world.finish(submission).failure is None
@@ -162,7 +162,7 @@ def test_full_temporary_folder_is_waited_for_and_said(tmp_path: Path, caplog: py
 
         assert not isinstance(step, DoneStep)
         assert world.rows == []
-        assert re.search(r"temporary folder .* in TMPDIR.* pays nothing", caplog.text)
+        assert re.search(r"(?s)temporary folder .* pays nothing.*TMPDIR", caplog.text)
 
         assert world.finish(submission).failure is None
     assert [len(row["text"]) for row in world.rows] == [20_000] * 10

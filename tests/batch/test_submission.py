@@ -313,9 +313,11 @@ def test_a_warmed_cache_is_read_by_the_others(tmp_path: Path) -> None:
     ("text", "mark", "policy", "says"),
     [
         pytest.param("rules " * 4000, True, Policy(warm_cache=True), None, id="read"),
-        pytest.param("rules", True, Policy(), "what stands before the cache_control mark is shorter", id="too short"),
-        pytest.param("rules", True, Policy(warm_cache=True), "is shorter than the model's least", id="warmed in vain"),
-        pytest.param("rules", False, Policy(warm_cache=True), "no cache_control mark says what to cache", id="no mark"),
+        pytest.param("rules", True, Policy(), "The prompt before the cache_control mark is shorter", id="too short"),
+        pytest.param(
+            "rules", True, Policy(warm_cache=True), "is shorter than the model's minimum", id="warmed in vain"
+        ),
+        pytest.param("rules", False, Policy(warm_cache=True), "no request has a cache_control mark", id="no mark"),
         pytest.param("rules", False, Policy(), None, id="not asked for"),
     ],
 )
@@ -328,7 +330,7 @@ def test_a_prompt_cache_without_use_is_said(
 
     make_world(tmp_path).run(TEN, policy, defaults=Defaults(model="claude-haiku-5-5", max_tokens=64, system=[block]))
 
-    assert ("The prompt cache was neither written nor read" in caplog.text) is (says is not None)
+    assert ("No answer wrote or read the prompt cache" in caplog.text) is (says is not None)
     assert (says or "") in caplog.text
 
 

@@ -29,7 +29,8 @@ from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, SubmissionMatcher
 from airflow_claude_batch.batch.land.parquet import PARQUET_FILE
-from airflow_claude_batch.batch.land.rows import RESULTS_FILE
+from airflow_claude_batch.batch.land.publish import publish_rows
+from airflow_claude_batch.batch.land.rows import RESULTS_FILE, count_statuses
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
@@ -139,22 +140,27 @@ def check_rows(landing: Landing, count: int) -> list[dict[str, Any]]:
     lines = list(landing.lines(missing="gone"))
     rows = [json.loads(line.decode()) for line in lines]
     assert [row["index"] for row in rows] == list(range(count))
-    assert sum(landing.counts().values()) == count
+    assert sum(count_statuses(landing.statuses).values()) == count
     for row, line in zip(rows, lines, strict=True):
         assert line.count(b"\n") == 1
         assert row["cost_usd"] is None or Decimal(row["cost_usd"]).is_finite()
     with tempfile.TemporaryDirectory() as path:
         folder = LocalFolder(Path(path))
-        landing.publish(folder, missing="gone")
+        publish_rows(landing, folder, missing="gone")
         read = list(read_rows(folder.uri(RESULTS_FILE)))
         assert [row.status for row in read] == [row["status"] for row in rows]
-        with Landing(landing._slots, prices=PRICES) as again, folder.open(RESULTS_FILE) as file:  # type: ignore[union-attr]
+        with Landing(landing.matcher, prices=PRICES) as again, folder.open(RESULTS_FILE) as file:  # type: ignore[union-attr]
             again.restore(file)
             assert [row["status"] for row in map(json.loads, again.lines(missing="gone"))] == [
                 row["status"] for row in rows
             ]
     manifest = Manifest(
-        submission_id="s", status="ended", batch_ids=[], request_count=count, counts=landing.counts(), results_path="x"
+        submission_id="s",
+        status="ended",
+        batch_ids=[],
+        request_count=count,
+        counts=count_statuses(landing.statuses),
+        results_path="x",
     )
     evaluate_outcome(landing, Policy(), manifest)
     json.dumps(landing.bill.to_manifest())
@@ -238,7 +244,7 @@ def test_any_custom_id_of_a_stranger_is_named_and_nothing_more(custom_id: str) -
             line = json.dumps({"custom_id": custom_id, "result": RESULTS[0]}, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             return
-        assert landing.take(BATCH_ID, [line]).strangers == [custom_id]
+        assert landing.read_results(BATCH_ID, [line]).unknown == [custom_id]
         assert {row["status"] for row in check_rows(landing, COUNT)} == {"missing"}
 
 
@@ -247,7 +253,7 @@ def test_any_custom_id_of_a_stranger_is_named_and_nothing_more(custom_id: str) -
 def test_landed_rows_that_are_damaged_are_refused_or_restored_whole(data: st.DataObject, foreign: bool) -> None:
     with submission() as requests:
         with Landing(SubmissionMatcher(requests), prices=PRICES) as first:
-            first.take(BATCH_ID, lines_of(requests, RESULTS))
+            first.read_results(BATCH_ID, lines_of(requests, RESULTS))
             landed = b"".join(first.lines(missing="gone"))
         if data.draw(st.booleans()):
             content = damaged(landed, data.draw)
@@ -278,7 +284,7 @@ def test_rows_are_read_or_refused_by_line(data: st.DataObject, suffix: str) -> N
 
     with submission() as requests, tempfile.TemporaryDirectory() as path:
         with Landing(SubmissionMatcher(requests), prices=PRICES) as landing:
-            landing.take(BATCH_ID, lines_of(requests, RESULTS))
+            landing.read_results(BATCH_ID, lines_of(requests, RESULTS))
             lines = list(landing.lines(missing="gone"))
         folder = LocalFolder(Path(path))
         if suffix == ".parquet":

@@ -76,7 +76,7 @@ def test_prefix_that_is_too_short_for_the_cache_is_said_by_whoever_lands(
 
     assert usage["cache_read_input_tokens"] == usage["cache_creation_input_tokens"] == 0
     logs = "".join((caplog.text, *capsys.readouterr()))
-    assert "The prompt cache was neither written nor read" in logs
+    assert "No answer wrote or read the prompt cache" in logs
     assert "shorter than the model's least" in logs
 
 

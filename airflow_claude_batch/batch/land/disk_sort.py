@@ -1,7 +1,7 @@
-"""Rows that wait on the local disk: put in any order, read in the order of their requests.
+"""Sort rows on the local disk: put in any order, read in the order of their requests.
 
-It is an external merge sort: a few megabytes of rows at a time are sorted in memory and written as a run, and reading
-takes from each run what comes next. So rows are written and read many at once, in whatever order they come.
+It is an external merge sort. A few megabytes of rows at a time are sorted in memory and written as a run; reading takes
+the next rows from each run. So rows are written and read many at once, whatever order they come in.
 """
 
 from __future__ import annotations
@@ -16,23 +16,29 @@ from typing import IO, Final
 
 from airflow_claude_batch.exceptions import ResultsError
 
-#: A run is as long as this share of all runs before it, within bounds: so there are never very many to read from.
+#: A run has this share of the bytes of all runs before it, within bounds. So there are never many runs to read from.
 _RUN_SHARE: Final = 32
 _SHORTEST_RUN: Final = 1024 * 1024
 _LONGEST_RUN: Final = 8 * 1024 * 1024
 _BUFFER_BYTES: Final = 256 * 1024
-#: What is read of all runs together at once; a single row may have more bytes.
+#: Read from all runs together at once. A single row may have more bytes.
 _WINDOW_ROWS: Final = 2048
 _WINDOW_BYTES: Final = 1024 * 1024
 
 
 class DiskSorter:
-    """Rows by the index of their request; an empty row is none. Close it.
+    """Rows by the index of their request, in a temporary file. A request without a row has an empty one. Close it.
 
-    Memory is 8 bytes a row, and a run of rows. Once a write has failed nothing can be read: an older row might be taken
-    for the one that is lost.
+    Memory is 8 bytes a row, and one run of rows. Example::
 
-    :raises ResultsError: of all methods: the disk refuses.
+        sorter = DiskSorter(count)
+        sorter.put(2, b"two")
+        sorter.put(0, b"zero")
+        list(sorter)  # [b"zero", b"", b"two"] for a count of 3
+
+    Once a write has failed, every method raises: an older row could be read in place of the lost one.
+
+    :raises ResultsError: from every method, when the disk refuses.
     """
 
     def __init__(self, count: int) -> None:
@@ -44,19 +50,19 @@ class DiskSorter:
         self._failure: OSError | None = None
 
     def close(self) -> None:
-        """Let go of the file and of all rows."""
+        """Remove the file and all rows."""
         self._rows.clear()
         self._file.close()
 
     def put(self, index: int, row: bytes) -> None:
-        """Keep a request's row, in place of the one that it has."""
+        """Keep a request's row. It replaces an earlier one."""
         self._rows[index] = row
         self._room -= len(row)
         if self._room < 0:
-            self._settle()
+            self._write_run()
 
     def get(self, index: int) -> bytes:
-        """One request's row."""
+        """Return one request's row."""
         self._check()
         if (row := self._rows.get(index)) is not None:
             return row
@@ -67,8 +73,8 @@ class DiskSorter:
         return b""
 
     def __iter__(self) -> Iterator[bytes]:
-        """All rows, in the order of their requests."""
-        self._settle()
+        """Yield all rows in the order of their requests."""
+        self._write_run()
         runs, firsts = self._runs, [0] * len(self._runs)
         start, width = 0, _WINDOW_ROWS
         while start < self._count:
@@ -84,67 +90,68 @@ class DiskSorter:
             start, firsts, width = start + width, ends, min(2 * width, _WINDOW_ROWS)
 
     def _read(self, run: _Run, first: int, end: int) -> list[bytes]:
-        """Some rows of a run."""
+        """Read the rows of a run between two positions."""
         self._check()
         if first == end:
             return []
         starts = run.starts[first : end + 1]
         base = starts[0]
-        data = self._bytes(run.at + base, starts[-1] - base)
+        data = self._read_bytes(run.offset + base, starts[-1] - base)
         return [data[start - base : end - base] for start, end in pairwise(starts)]
 
-    def _bytes(self, at: int, length: int) -> bytes:
+    def _read_bytes(self, offset: int, length: int) -> bytes:
         try:
-            data = os.pread(self._file.fileno(), length, at)
+            data = os.pread(self._file.fileno(), length, offset)
         except OSError as error:
-            raise self._failed(error) from error
+            raise self._fail(error) from error
         if len(data) < length:
-            raise self._failed(OSError("the file has lost what was written to it"))
+            raise self._fail(OSError("the file was truncated after it was written"))
         return data
 
-    def _settle(self) -> None:
-        """Write what is in memory."""
+    def _write_run(self) -> None:
+        """Write the rows in memory as a run."""
         self._check()
         if not self._rows:
             return
-        at = self._file.seek(0, os.SEEK_END)
-        run = _Run(at, self._rows)
+        offset = self._file.seek(0, os.SEEK_END)
+        run = _Run(offset, self._rows)
         try:
             with open(self._file.fileno(), "wb", buffering=_BUFFER_BYTES, closefd=False) as file:
                 file.writelines(map(self._rows.__getitem__, run.indices))
         except OSError as error:
-            raise self._failed(error) from error
+            raise self._fail(error) from error
         self._runs.append(run)
         self._rows.clear()
-        self._room = min(max(_SHORTEST_RUN, at // _RUN_SHARE), _LONGEST_RUN)
+        self._room = min(max(_SHORTEST_RUN, offset // _RUN_SHARE), _LONGEST_RUN)
 
     def _check(self) -> None:
         if self._failure is not None:
-            raise self._failed(self._failure)
+            raise self._fail(self._failure)
 
-    def _failed(self, error: OSError) -> ResultsError:
+    def _fail(self, error: OSError) -> ResultsError:
+        """Remember the failure and return the error to raise."""
         self._failure = error
         self._rows.clear()
-        self._room = 0  # no row is taken any more
+        self._room = 0  # the next put raises too
         return ResultsError(
-            f"The answers are at the API, but their rows could not be kept in this worker's temporary folder "
-            f"{tempfile.gettempdir()} ({error}). Make room there, or name another folder in TMPDIR: it takes about as "
-            "much as the results. What was landed before is untouched. A retry fetches them again and pays nothing."
+            f"Results could not be sorted in this worker's temporary folder {tempfile.gettempdir()} ({error}).",
+            "What was landed before is untouched. The answers stay at the API for 29 days; a retry pays nothing.",
+            "Free space there, or set TMPDIR to another folder: the results need about their own size.",
         )
 
 
 class _Run:
-    """Where rows lie that were written together, sorted."""
+    """Rows that were written together, sorted by index: their place in the file."""
 
-    def __init__(self, at: int, rows: Mapping[int, bytes]) -> None:
-        self.at = at  # in the file
+    def __init__(self, offset: int, rows: Mapping[int, bytes]) -> None:
+        self.offset = offset
         self.indices = array("I", sorted(rows))
         self.starts = array("I", accumulate((len(rows[index]) for index in self.indices), initial=0))
 
     def find(self, index: int, first: int = 0) -> int:
-        """The place among the rows of a request's, or of the next one that has any; ``first`` is not behind it."""
+        """Return the position of a request's row, or of the next one, from the position ``first`` on."""
         return bisect_left(self.indices, index, first)
 
     def size(self, first: int, end: int) -> int:
-        """The bytes of some of the rows."""
+        """Return the bytes of the rows between two positions."""
         return self.starts[end] - self.starts[first]

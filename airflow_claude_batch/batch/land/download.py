@@ -1,10 +1,10 @@
-"""Fetching one ended batch's answers, whole."""
+"""Download the results of one ended batch."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.land.landing import DownloadSummary, Landing
@@ -15,55 +15,65 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TRIES = 5
-PAUSE_SECONDS = 2.0
-_NAMED = 3
+#: How often a truncated download is started, and how much longer each pause before it is than the one before.
+TRIES: Final = 5
+PAUSE_SECONDS: Final = 2.0
+#: custom_ids in one log line, and characters of each.
+_LOGGED_IDS: Final = 3
+_LOGGED_CHARACTERS: Final = 64
 
 
 def download_results(
     client: ClaudeClient, batch: MessageBatch, landing: Landing, *, sleep: Callable[[float], None]
 ) -> DownloadSummary:
-    """Download the results of an ended batch into the landing, again while they arrive cut.
+    """Read the results of an ended batch into the landing, and retry truncated downloads.
 
-    A stream may be cut without any error, so its rows are counted against the batch's own count. Two whole-looking
-    streams of the same length are believed: then the API really has no row for some requests.
+    A truncated stream may come without any error, so its rows are compared with the batch's own request count. If two
+    complete streams have the same number of rows, that number is accepted: the API has no result for some requests.
 
-    :raises ResultsError: no try brought a whole stream; the answers stay at the API.
+    :raises ResultsError: every try was truncated, or the local disk refuses. The answers stay at the API.
     :raises NotFoundError: the batch has no results (any more).
     """
-    expected, before, failure = batch.request_counts.total, -1, ""
+    expected, rows_before, problem = batch.request_counts.total, -1, ""
     for number in range(TRIES):
         if number:
-            log.warning("Results of %s arrived cut (%s); downloading again", batch.id, failure)
-            sleep(PAUSE_SECONDS * number)
+            pause = PAUSE_SECONDS * number
+            log.warning(
+                "The download of the results of %s was incomplete (%s); trying again in %.0f s.",
+                batch.id,
+                problem,
+                pause,
+            )
+            sleep(pause)
         try:
             with client.stream_results(batch.id) as lines:
-                intake = landing.take(batch.id, lines)
+                summary = landing.read_results(batch.id, lines)
         except (APIConnectionError, MalformedResponseError) as error:
-            failure, before = str(error), -1
+            problem, rows_before = str(error), -1
             continue
-        if intake.rows - len(intake.duplicates) >= expected or intake.rows == before:
-            _report(batch, intake)
-            return intake
-        failure, before = f"{intake.rows} of {expected} rows", intake.rows
+        if summary.rows - len(summary.repeated) >= expected or summary.rows == rows_before:
+            _log_anomalies(batch, summary)
+            return summary
+        problem, rows_before = f"{summary.rows} of {expected} rows", summary.rows
     raise ResultsError(
-        f"The results of {batch.id} could not be downloaded whole in {TRIES} tries (last: {failure}). They stay at "
-        "the API for 29 days from the batch's creation; a retry fetches them and pays nothing."
+        f"The results of {batch.id} were incomplete in each of {TRIES} downloads (last: {problem}).",
+        "They stay at the API for 29 days from the batch's creation; a retry downloads them at no cost.",
+        "Clear the task later. If it fails again, check what proxies between this worker and the API do to downloads.",
     )
 
 
-def _report(batch: MessageBatch, intake: DownloadSummary) -> None:
-    """Say what is odd about a whole stream."""
-    short = batch.request_counts.total - (intake.rows - len(intake.duplicates))
-    if short > 0:
-        log.warning("%s has no result row for %d of its requests", batch.id, short)
-    if intake.duplicates:
-        text = "%s has %d duplicate result rows, of which the first was kept: %s"
-        log.warning(text, batch.id, len(intake.duplicates), _named(intake.duplicates))
-    if intake.strangers:
-        text = "%s has %d result rows of requests that are not ours: %s"
-        log.warning(text, batch.id, len(intake.strangers), _named(intake.strangers))
+def _log_anomalies(batch: MessageBatch, summary: DownloadSummary) -> None:
+    total = batch.request_counts.total
+    missing = total - (summary.rows - len(summary.repeated))
+    if missing > 0:
+        log.warning("The API has no result for %d of the %d requests of %s.", missing, total, batch.id)
+    if summary.repeated:
+        text = "The results of %s repeated %d of %d custom_ids; the first row of each was kept: %s"
+        log.warning(text, batch.id, len(summary.repeated), total, _first_ids(summary.repeated))
+    if summary.unknown:
+        text = "In the results of %s, %d of %d rows matched no request of this submission: %s"
+        log.warning(text, batch.id, len(summary.unknown), summary.rows, _first_ids(summary.unknown))
 
 
-def _named(custom_ids: list[str]) -> str:
-    return ", ".join(repr(custom_id[:64]) for custom_id in custom_ids[:_NAMED])
+def _first_ids(custom_ids: Sequence[str]) -> str:
+    return ", ".join(repr(custom_id[:_LOGGED_CHARACTERS]) for custom_id in custom_ids[:_LOGGED_IDS])

@@ -73,8 +73,24 @@ class _KnownMessage(_Message, frozen=True, kw_only=True, gc=False, forbid_unknow
     diagnostics: Any = None
 
 
+class _KnownCacheCreation(wire.CacheCreation, frozen=True, gc=False, forbid_unknown_fields=True):
+    pass
+
+
+class _KnownOutputTokensDetails(wire.OutputTokensDetails, frozen=True, gc=False, forbid_unknown_fields=True):
+    pass
+
+
+class _KnownServerToolUse(wire.ServerToolUse, frozen=True, gc=False, forbid_unknown_fields=True):
+    pass
+
+
 class _KnownUsage(wire.Usage, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """A usage with no other fields than those that are known."""
+    """A usage with all fields that are known."""
+
+    cache_creation: _KnownCacheCreation | None = None
+    output_tokens_details: _KnownOutputTokensDetails | None = None
+    server_tool_use: _KnownServerToolUse | None = None
 
 
 _known_message = msgspec.json.Decoder(_KnownMessage)

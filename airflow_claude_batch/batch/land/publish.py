@@ -71,7 +71,7 @@ def publish_rows(landing: Landing, folder: storage.Folder, *, missing: str | Non
     :param missing: as in :meth:`.Landing.lines`.
     :raises ResultsError: the storage refused. The rows that were there are untouched.
     """
-    with writing_to(folder, RESULTS_FILE), folder.writing(RESULTS_FILE) as file:
+    with writing_to(folder, RESULTS_FILE), folder.replace_file(RESULTS_FILE) as file:
         file.writelines(landing.lines(missing=missing))
         return file.tell()
 
@@ -107,7 +107,8 @@ def writing_to(folder: storage.Folder, name: str) -> Iterator[None]:
 def _delete(landing: Landing, folder: storage.Folder, client: ClaudeClient, manifest: Manifest) -> None:
     """Delete the batches if every answer is landed and can be read back."""
     if count := manifest.counts["missing"]:
-        log.warning("The message batches are not deleted, because %d requests have no result.", count)
+        text = "The message batches are not deleted, because the API had no result for %d of %d requests."
+        log.warning(text, count, manifest.request_count)
         return
     verify_rows(landing, folder, missing=NO_RESULT)
     delete_batches(client, manifest.batch_ids)

@@ -21,6 +21,7 @@ from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
+from airflow_claude_batch.batch.land.publish import publish_rows
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.storage import LocalFolder
 
@@ -180,7 +181,7 @@ def test_results_are_read_no_further_than_they_are_taken(requests: RequestFile) 
         claude.stream_results("msgbatch_1") as lines,
         Landing(SubmissionMatcher(requests), prices=TABLE) as landing,
     ):
-        assert landing.take("msgbatch_1", watched(lines)).rows == COUNT
+        assert landing.read_results("msgbatch_1", watched(lines)).rows == COUNT
 
     assert max(ahead) <= 1
 
@@ -193,8 +194,8 @@ def test_answers_are_landed_without_being_held(requests: RequestFile, tmp_path: 
             Landing(SubmissionMatcher(requests), prices=TABLE) as landing,
         ):
             with claude.stream_results("msgbatch_1") as lines:
-                landing.take("msgbatch_1", lines)
-            landing.publish(LocalFolder(tmp_path / "landed"), missing="missing")
+                landing.read_results("msgbatch_1", lines)
+            publish_rows(landing, LocalFolder(tmp_path / "landed"), missing="missing")
 
     assert peak(work) < MOST
     assert (tmp_path / "landed" / "results.jsonl").stat().st_size > 2 * WHOLE

@@ -20,7 +20,8 @@ from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, SubmissionMatcher
-from airflow_claude_batch.batch.land.rows import Status
+from airflow_claude_batch.batch.land.publish import publish_rows
+from airflow_claude_batch.batch.land.rows import Status, count_statuses
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
@@ -107,10 +108,10 @@ def test_rows_are_in_input_order_once_each_whatever_the_streams_did(
         stream = [*kept, *again, *others]
         for _ in range(takes):
             seed.shuffle(stream)
-            intake = landing.take("b", stream)
+            intake = landing.read_results("b", stream)
             assert intake.rows == len(stream)
-            assert len(intake.duplicates) == len(again)
-            assert sorted(intake.strangers) == [f"stranger{number}" for number in range(strangers)]
+            assert len(intake.repeated) == len(again)
+            assert sorted(intake.unknown) == [f"stranger{number}" for number in range(strangers)]
         found = rows(landing)
 
         assert [row["index"] for row in found] == list(range(count))
@@ -119,8 +120,8 @@ def test_rows_are_in_input_order_once_each_whatever_the_streams_did(
             None if index in gone else f"answer {index}" for index in range(count)
         ]
         assert {row["status"] for row in found if row["index"] in gone} <= {"missing"}
-        assert landing.counts()["succeeded"] == count - len(gone)
-        assert landing.counts()["missing"] == len(gone)
+        assert count_statuses(landing.statuses)["succeeded"] == count - len(gone)
+        assert count_statuses(landing.statuses)["missing"] == len(gone)
         assert landing.bill.tokens.output == count - len(gone)
         assert [row["index"] for row in rows(landing, missing=None)] == [n for n in range(count) if n not in gone]
 
@@ -144,25 +145,25 @@ def test_restored_output_lands_byte_for_byte_the_same(endings: list[str | None],
             if ending is not None
         ]
         with landing_of(requests) as first, landing_of(requests) as second, landing_of(requests) as third:
-            first.take("b", stream)
+            first.read_results("b", stream)
             landed = list(first.lines(missing="gone"))
             second.restore(landed)
-            third.take("b", stream)
+            third.read_results("b", stream)
             third.restore(landed)
-            third.take("b", stream)
+            third.read_results("b", stream)
 
             for other in (second, third):
                 assert list(other.lines(missing="gone")) == landed
                 assert other.statuses == first.statuses
-                assert other.counts() == first.counts()
+                assert count_statuses(other.statuses) == count_statuses(first.statuses)
                 assert other.bill.tokens == first.bill.tokens
-                assert other.stop_reasons() == first.stop_reasons()
+                assert other.rows.stop_reasons() == first.rows.stop_reasons()
 
 
 def test_stream_that_is_cut_and_taken_again_counts_nobody_twice() -> None:
     with requests_of(*range(4)) as requests, landing_of(requests) as landing:
-        landing.take("b", answers(requests, 3, 1))
-        landing.take("b", answers(requests, 0, 1, 2, 3))
+        landing.read_results("b", answers(requests, 3, 1))
+        landing.read_results("b", answers(requests, 0, 1, 2, 3))
 
         assert texts(landing) == [f"answer {index}" for index in range(4)]
         assert landing.bill.tokens.output == 4
@@ -171,17 +172,17 @@ def test_stream_that_is_cut_and_taken_again_counts_nobody_twice() -> None:
 def test_line_that_is_no_result_stops_the_take_and_keeps_what_came_before() -> None:
     with requests_of(*range(2)) as requests, landing_of(requests) as landing:
         with pytest.raises(MalformedResponseError):
-            landing.take("b", [*answers(requests, 0), b"<html>"])
+            landing.read_results("b", [*answers(requests, 0), b"<html>"])
 
         assert texts(landing) == ["answer 0", None]
 
 
 def test_rows_may_be_read_again_and_more_may_come_in_between() -> None:
     with requests_of(*range(2)) as requests, landing_of(requests) as landing:
-        landing.take("b", answers(requests, 1))
+        landing.read_results("b", answers(requests, 1))
         assert texts(landing) == texts(landing) == [None, "answer 1"]
 
-        landing.take("c", answers(requests, 0))
+        landing.read_results("c", answers(requests, 0))
         assert texts(landing) == ["answer 0", "answer 1"]
         assert [row["batch_id"] for row in rows(landing)] == ["c", "b"]
 
@@ -189,7 +190,7 @@ def test_rows_may_be_read_again_and_more_may_come_in_between() -> None:
 def test_large_rows_come_back_whole() -> None:
     long = "a\u2028" * 500_000
     with requests_of(*range(3)) as requests, landing_of(requests) as landing:
-        landing.take("b", [line(requests.custom_id(1, TOKEN), long)])
+        landing.read_results("b", [line(requests.custom_id(1, TOKEN), long)])
 
         assert texts(landing) == [None, long, None]
 
@@ -213,8 +214,8 @@ def test_large_rows_come_back_whole() -> None:
 )
 def test_answer_of_one_round_is_kept_or_bettered_by_the_next(first: Any, second: Any, stays: str) -> None:
     with requests_of("x") as requests, landing_of(requests) as landing:
-        landing.take("b", [line(requests.custom_id(0, TOKEN), **first)])
-        landing.take("c", [line(requests.custom_id(0, LATER), **second)])
+        landing.read_results("b", [line(requests.custom_id(0, TOKEN), **first)])
+        landing.read_results("c", [line(requests.custom_id(0, LATER), **second)])
         (row,) = rows(landing)
 
         assert stays in (row["text"], row["status"])
@@ -225,16 +226,16 @@ def test_answer_of_one_round_is_kept_or_bettered_by_the_next(first: Any, second:
 
 def test_answers_follow_their_requests_when_the_input_moves() -> None:
     with requests_of("a", "b", "c") as before, requests_of("c", "x", "a") as now, landing_of(now) as landing:
-        intake = landing.take("b", answers(before, 0, 1, 2))
+        intake = landing.read_results("b", answers(before, 0, 1, 2))
 
         assert texts(landing) == ["answer 2", None, "answer 0"]
         assert [row["key"] for row in rows(landing)] == ["k0", "k1", "k2"]
-        assert intake.strangers == [before.custom_id(1, TOKEN)]
+        assert intake.unknown == [before.custom_id(1, TOKEN)]
 
 
 def test_landed_rows_follow_their_requests_under_the_new_keys_when_the_input_moves() -> None:
     with requests_of("a", "b") as before, landing_of(before) as old:
-        old.take("b", answers(before, 0, 1))
+        old.read_results("b", answers(before, 0, 1))
         landed = list(old.lines(missing=None))
     with requests_of("b", "c", "a", keys=["x", "y", "z"]) as now, landing_of(now) as landing:
         landing.restore(landed)
@@ -250,7 +251,7 @@ def test_each_of_two_equal_requests_gets_an_answer_of_its_own_wherever_they_move
     with requests_of("a", "b", "a") as before, requests_of("b", "a", "x", "a") as now, landing_of(now) as landing:
         stream = answers(before, 0, 1, 2)
         for _ in range(2):
-            landing.take("b", stream)
+            landing.read_results("b", stream)
 
         assert texts(landing) == ["answer 1", "answer 0", None, "answer 2"]
         assert landing.bill.tokens.output == 3
@@ -258,7 +259,7 @@ def test_each_of_two_equal_requests_gets_an_answer_of_its_own_wherever_they_move
 
 def test_answer_in_its_own_place_keeps_it_although_another_of_the_same_content_came_first() -> None:
     with requests_of("x", "a", "a") as before, requests_of("a", "a", "a") as now, landing_of(now) as landing:
-        landing.take("b", answers(before, 1, 2))
+        landing.read_results("b", answers(before, 1, 2))
 
         assert sorted(filter(None, texts(landing))) == ["answer 1", "answer 2"]
         assert landing.bill.tokens.output == 2
@@ -271,8 +272,8 @@ def test_answer_whose_own_place_is_taken_by_one_that_has_moved_goes_to_an_equal_
         requests_of("a", "a") as now,
         landing_of(now) as landing,
     ):
-        landing.take("b", answers(first, 2))
-        landing.take("c", answers(second, 0, token=LATER))
+        landing.read_results("b", answers(first, 2))
+        landing.read_results("c", answers(second, 0, token=LATER))
 
         assert texts(landing) == ["answer 2", "answer 0"]
         assert landing.bill.tokens.output == 2
@@ -280,20 +281,20 @@ def test_answer_whose_own_place_is_taken_by_one_that_has_moved_goes_to_an_equal_
 
 def test_open_end_of_a_moved_request_does_not_take_an_answer_s_place() -> None:
     with requests_of("x", "a", "a") as before, requests_of("a") as now, landing_of(now) as landing:
-        landing.take("b", [line(before.custom_id(1, TOKEN), type_="expired"), *answers(before, 2)])
+        landing.read_results("b", [line(before.custom_id(1, TOKEN), type_="expired"), *answers(before, 2)])
 
         assert texts(landing) == ["answer 2"]
 
 
 def test_index_beyond_the_input_is_a_stranger_s() -> None:
     with requests_of("a", "b", "c") as before, requests_of("x") as now, landing_of(now) as landing:
-        assert len(landing.take("b", answers(before, 0, 2)).strangers) == 2
+        assert len(landing.read_results("b", answers(before, 0, 2)).unknown) == 2
 
 
 def test_custom_id_with_a_number_without_end_is_a_stranger_s() -> None:
     custom_id = f"{TOKEN}-{'9' * 5000}-{'x' * 22}"
     with requests_of("x") as requests, landing_of(requests) as landing:
-        assert landing.take("b", [line(custom_id)]).strangers == [custom_id]
+        assert landing.read_results("b", [line(custom_id)]).unknown == [custom_id]
 
 
 # ---------------------------------------------------------------- twins
@@ -301,14 +302,14 @@ def test_custom_id_with_a_number_without_end_is_a_stranger_s() -> None:
 
 def test_twin_has_the_answer_of_its_equal_and_is_not_billed() -> None:
     with requests_of("a", "b", "a", deduplicate=True) as requests, landing_of(requests) as landing:
-        landing.take("b", answers(requests, 1, 0))
+        landing.read_results("b", answers(requests, 1, 0))
         landed = list(landing.lines(missing=None))
         found = [json.loads(row) for row in landed]
 
         assert [row["text"] for row in found] == ["answer 0", "answer 1", "answer 0"]
         assert [row["cost_usd"] == "0" for row in found] == [False, False, True]
         assert landing.bill.tokens.output == 2
-        assert landing.counts()["succeeded"] == 3
+        assert count_statuses(landing.statuses)["succeeded"] == 3
         with landing_of(requests) as again:
             again.restore(landed)
             assert list(again.lines(missing=None)) == landed
@@ -319,7 +320,7 @@ def test_twin_of_a_request_without_an_answer_has_none_either() -> None:
     with requests_of("a", "a", deduplicate=True) as requests, landing_of(requests) as landing:
         assert [row["status"] for row in rows(landing)] == ["missing", "missing"]
 
-        landing.take("b", [line(requests.custom_id(0, TOKEN), type_="expired")])
+        landing.read_results("b", [line(requests.custom_id(0, TOKEN), type_="expired")])
         assert [row["status"] for row in rows(landing)] == ["expired", "expired"]
 
 
@@ -329,7 +330,7 @@ def test_twin_of_a_request_whose_answer_may_be_asked_for_again_has_that_answer()
         requests_of("a", "a", deduplicate=True, output_config={"format": schema.format}) as requests,
         Landing(SubmissionMatcher(requests, OutputValidator(schema)), prices=TABLE) as landing,
     ):
-        landing.take("b", [line(requests.custom_id(0, TOKEN), '{"n": -1}')])
+        landing.read_results("b", [line(requests.custom_id(0, TOKEN), '{"n": -1}')])
 
         assert list(landing.repairable()) == [0, 1]
         assert landing.answer(1) == landing.answer(0)
@@ -338,7 +339,7 @@ def test_twin_of_a_request_whose_answer_may_be_asked_for_again_has_that_answer()
 
 def test_answer_to_a_request_that_has_become_a_twin_serves_both() -> None:
     with requests_of("a", "a") as before, requests_of("a", "a", deduplicate=True) as now, landing_of(now) as landing:
-        landing.take("b", answers(before, 1))
+        landing.read_results("b", answers(before, 1))
 
         assert texts(landing) == ["answer 1", "answer 1"]
 
@@ -352,8 +353,8 @@ def foreign(count: int) -> Landing:
 
 def test_foreign_rows_come_in_order_of_arrival_under_their_custom_ids() -> None:
     with foreign(3) as landing:
-        landing.take("b", [line("z"), line("a")])
-        landing.take("c", [line("m")])
+        landing.read_results("b", [line("z"), line("a")])
+        landing.read_results("c", [line("m")])
 
         assert [(row["index"], row["key"], row["batch_id"]) for row in rows(landing)] == [
             (0, "z", "b"),
@@ -364,29 +365,29 @@ def test_foreign_rows_come_in_order_of_arrival_under_their_custom_ids() -> None:
 
 def test_custom_id_is_unique_in_its_batch_only() -> None:
     with foreign(2) as landing:
-        landing.take("b", [line("a", "first")])
-        landing.take("c", [line("a", "second")])
-        landing.take("c", [line("a", "second")])
+        landing.read_results("b", [line("a", "first")])
+        landing.read_results("c", [line("a", "second")])
+        landing.read_results("c", [line("a", "second")])
 
         assert [(row["key"], row["text"]) for row in rows(landing)] == [("a", "first"), ("a", "second")]
 
 
 def test_foreign_row_that_is_missing_has_no_key() -> None:
     with foreign(2) as landing:
-        landing.take("b", [line("a")])
+        landing.read_results("b", [line("a")])
 
         assert [(row["key"], row["status"]) for row in rows(landing)] == [("a", "succeeded"), (None, "missing")]
 
 
 def test_foreign_row_beyond_the_count_is_a_stranger() -> None:
     with foreign(1) as landing:
-        assert landing.take("b", [line("a"), line("b")]).strangers == ["b"]
+        assert landing.read_results("b", [line("a"), line("b")]).unknown == ["b"]
 
 
 def test_foreign_rows_are_restored_by_batch() -> None:
     with foreign(2) as first:
-        first.take("b", [line("a", "first")])
-        first.take("c", [line("a", "second")])
+        first.read_results("b", [line("a", "first")])
+        first.read_results("c", [line("a", "second")])
         landed = list(first.lines(missing=None))
     with foreign(2) as landing:
         landing.restore(landed)
@@ -407,19 +408,21 @@ def test_stop_reasons_are_counted_as_the_rows_have_them() -> None:
     with requests_of(*range(6)) as requests, landing_of(requests) as landing:
         reasons = ["end_turn", "max_tokens", "refusal", None, "end_turn"]
         lines = [stopped(requests.custom_id(index, TOKEN), reason) for index, reason in enumerate(reasons)]
-        landing.take("b", [*lines, line(requests.custom_id(5, TOKEN), type_="expired")])
-        landing.take("b", lines)
+        landing.read_results("b", [*lines, line(requests.custom_id(5, TOKEN), type_="expired")])
+        landing.read_results("b", lines)
 
-        assert landing.stop_reasons() == {"end_turn": 2, "max_tokens": 1, "refusal": 1, "none": 1}
+        assert landing.rows.stop_reasons() == {"end_turn": 2, "max_tokens": 1, "refusal": 1, "none": 1}
         assert [row["stop_reason"] for row in rows(landing)] == [*reasons, None]
 
 
 def test_more_stop_reasons_than_a_byte_can_tell_apart_are_no_failure() -> None:
     with requests_of(*range(300)) as requests, landing_of(requests) as landing:
-        landing.take("b", [stopped(requests.custom_id(index, TOKEN), f"reason {index}") for index in range(300)])
+        landing.read_results(
+            "b", [stopped(requests.custom_id(index, TOKEN), f"reason {index}") for index in range(300)]
+        )
 
-        assert landing.counts()["succeeded"] == 300
-        assert landing.stop_reasons()["reason 253"] == 1
+        assert count_statuses(landing.statuses)["succeeded"] == 300
+        assert landing.rows.stop_reasons()["reason 253"] == 1
 
 
 @pytest.mark.parametrize("kind", ["disk", "object store"])
@@ -427,8 +430,8 @@ def test_publishing_writes_the_rows_and_answers_their_size(kind: str, tmp_path: 
     store = ObjectFolder(MemoryFileSystem(), f"/{tmp_path.name}", uri="memory://x")
     folder = LocalFolder(tmp_path) if kind == "disk" else store
     with requests_of("a", "b") as requests, landing_of(requests) as landing:
-        landing.take("b", answers(requests, 0))
-        size = landing.publish(folder, missing="gone")
+        landing.read_results("b", answers(requests, 0))
+        size = publish_rows(landing, folder, missing="gone")
         file = folder.open("results.jsonl")
         assert file is not None
         with file:
@@ -444,9 +447,9 @@ def test_storage_that_refuses_leaves_what_was_landed_before(tmp_path: Path) -> N
             raise OSError(28, "No space left on device")
 
     (tmp_path / "results.jsonl").write_bytes(b"before")
-    refusal = pytest.raises(ResultsError, match=r"No space left.*landed before is untouched.*pays nothing")
+    refusal = pytest.raises(ResultsError, match=r"(?s)No space left.*landed before is untouched.*pays nothing")
     with requests_of("a") as requests, landing_of(requests) as landing, refusal:
-        landing.publish(Full(tmp_path), missing=None)
+        publish_rows(landing, Full(tmp_path), missing=None)
 
     assert (tmp_path / "results.jsonl").read_bytes() == b"before"
 
@@ -466,7 +469,7 @@ def test_storage_that_refuses_leaves_what_was_landed_before(tmp_path: Path) -> N
 def test_damaged_row_is_refused_with_its_line_and_without_its_text(damage: Any) -> None:
     with requests_of("a", "b") as requests:
         with landing_of(requests) as first:
-            first.take("b", [line(requests.custom_id(0, TOKEN), "hi secret"), *answers(requests, 1)])
+            first.read_results("b", [line(requests.custom_id(0, TOKEN), "hi secret"), *answers(requests, 1)])
             good, other = first.lines(missing=None)
         with landing_of(requests) as landing, pytest.raises(ResultsError, match="Line 2 of the landed") as error:
             landing.restore(iter([other, damage(good)]))

@@ -12,14 +12,13 @@ from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import (
     Manifest,
-    dry_manifest,
     landed_batch_ids,
     load_manifest,
     read_manifest,
-    summarize,
     write_manifest,
 )
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher
+from airflow_claude_batch.batch.land.summary import summarize, summarize_dry_run
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import SubmissionRecordError
@@ -42,7 +41,7 @@ def summary(status: str = "ended", **fields: Any) -> Manifest:
         {"custom_id": "b", "result": {"type": "errored", "error": error}},
     ]
     with Landing(ExternalMatcher(3), prices=PriceTable.load()) as landing:
-        landing.take("b1", [json.dumps(line).encode() for line in stream])
+        landing.read_results("b1", [json.dumps(line).encode() for line in stream])
         values = {
             "submission_id": "s",
             "status": status,
@@ -107,7 +106,7 @@ def test_submission_without_an_estimate_says_so() -> None:
 
 
 def test_dry_run_s_manifest_names_no_rows_and_no_batches() -> None:
-    manifest = dry_manifest("s", 3, ESTIMATE)
+    manifest = summarize_dry_run("s", 3, ESTIMATE)
 
     assert (manifest.status, manifest.batch_ids, manifest.results_path) == ("dry_run", [], None)
     assert read_manifest(json.loads(json.dumps(manifest.to_xcom()))) == manifest
@@ -157,7 +156,7 @@ def test_damaged_manifest_is_never_taken_for_none(damage: bytes, tmp_path: Path)
     folder = LocalFolder(tmp_path)
     storage.write(folder, "manifest.json", damage)
 
-    with pytest.raises(SubmissionRecordError, match=r"manifest.json is damaged .*Remove it"):
+    with pytest.raises(SubmissionRecordError, match=r"(?s)manifest.json is damaged .*Remove the file"):
         landed_batch_ids(folder)
 
 

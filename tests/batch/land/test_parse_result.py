@@ -8,7 +8,7 @@ import pytest
 
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch.land.parse_result import ParsedResult, parse_result
-from airflow_claude_batch.batch.land.rows import ANSWERED, FINAL, Row, Status, missing_tail, twin_tail
+from airflow_claude_batch.batch.land.rows import ANSWERED, FINAL, Row, Status, body_of_duplicate, body_of_missing
 from airflow_claude_batch.batch.money.pricing import PriceTable
 
 TABLE = PriceTable.load()
@@ -34,7 +34,7 @@ def outcome(type_: str = "succeeded", **result: Any) -> ParsedResult:
 
 def row(outcome: ParsedResult) -> Row:
     """The row as it is landed and read again."""
-    return msgspec.json.decode(b'{"index":7,"key":"k",' + outcome.tail, type=Row)
+    return msgspec.json.decode(b'{"index":7,"key":"k",' + outcome.body, type=Row)
 
 
 def text(value: str) -> dict[str, str]:
@@ -125,7 +125,7 @@ def test_message_that_is_not_utf_8_is_left_out_of_the_row() -> None:
     read = parse_result(wire.decode_result_line(line), "b", TABLE)
 
     assert row(read).message is None
-    assert b"secret" not in read.tail
+    assert b"secret" not in read.body
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,12 @@ def test_message_that_is_not_utf_8_is_left_out_of_the_row() -> None:
         pytest.param(b"9" * 5000, id="a number without end"),
     ],
 )
-def test_message_that_would_make_its_row_unreadable_is_kept_as_invalid_where_nobody_looks_at_it_too(odd: bytes) -> None:
-    sent = json.dumps(message(later_field="odd")).encode().replace(b'"odd"', odd)
+@pytest.mark.parametrize("usage_field", [None, *wire.Usage.__struct_fields__])
+def test_message_with_invalid_json_in_an_unknown_field_is_kept_as_invalid(odd: bytes, usage_field: str | None) -> None:
+    """A row copies the whole message: what nobody reads must not make the row unreadable."""
+    later = {"later_field": "odd"}
+    fields = {"later_field": later} if usage_field is None else {"usage": {**USAGE, usage_field: later}}
+    sent = json.dumps(message(**fields)).encode().replace(b'"odd"', odd)
     line = b'{"custom_id":"c","result":{"type":"succeeded","message":%b}}' % sent
     read = parse_result(wire.decode_result_line(line), "b", TABLE)
 
@@ -221,7 +225,7 @@ def test_words_of_the_statuses_are_those_of_the_rows() -> None:
 
 
 def test_missing_row_says_why() -> None:
-    landed = row(ParsedResult(Status.NONE, missing_tail("no row came")))
+    landed = row(ParsedResult(Status.NONE, body_of_missing("no row came")))
 
     assert landed.status == "missing"
     assert landed.error == {"type": "missing", "message": "no row came"}
@@ -230,7 +234,7 @@ def test_missing_row_says_why() -> None:
 
 def test_twin_has_the_answer_of_its_equal_and_no_bill() -> None:
     first = outcome(message=message())
-    twin = row(ParsedResult(Status.SUCCEEDED, twin_tail(first.tail)))
+    twin = row(ParsedResult(Status.SUCCEEDED, body_of_duplicate(first.body)))
 
     assert twin.text == "hi"
     assert (twin.usage, twin.cost_usd) == (None, "0")

@@ -218,7 +218,7 @@ class TestRepair:
             for answer in (row, *row["replaced"]):
                 message = {**row["message"], "content": [{"type": "text", "text": answer["text"]}]}
                 line = {"custom_id": answer["custom_id"], "result": {"type": "succeeded", "message": message}}
-                landing.take(answer["batch_id"], [json.dumps(line).encode()])
+                landing.read_results(answer["batch_id"], [json.dumps(line).encode()])
 
             assert landing.bill.to_manifest() == paid
             assert b"".join(landing.lines(missing=None)) == results.read_bytes()
