@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_claude_batch._airflow.compat import AirflowNotFoundException, BaseHook, mask_secret, supervisor_call
+from airflow_claude_batch._airflow.compat import AirflowNotFoundException, BaseHook, mask_secret
+from airflow_claude_batch._airflow.supervisor import supervisor_call
 from airflow_claude_batch.exceptions import ClaudeBatchError, ConfigurationError
 
 if TYPE_CHECKING:

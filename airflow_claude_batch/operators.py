@@ -27,8 +27,9 @@ from airflow_claude_batch.exceptions import ConfigurationError
 if TYPE_CHECKING:
     import jinja2
 
-    from airflow_claude_batch._airflow.compat import Context
+    from airflow_claude_batch._airflow.compat import BaseTrigger, Context
     from airflow_claude_batch._airflow.on_kill import RunningWork
+    from airflow_claude_batch._airflow.options import SubmissionOptions
 
 #: Parameters of the Messages API that authors may take for Airflow's ``params`` (which are the DAG's).
 MISPLACED = frozenset(
@@ -175,15 +176,11 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send, and wait if so asked."""
-        from airflow_claude_batch._airflow.run_operator import run_submission
-
-        return run_submission(self, context)
+        return self._run(context, event=None)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Go on after a deferral. Safe to be called twice with the same event."""
-        from airflow_claude_batch._airflow.run_operator import run_submission
-
-        return run_submission(self, context, event=event or {})
+        return self._run(context, event=event or {})
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on also when Airflow's own deferral timeout has fired: what was answered is to be landed."""
@@ -218,6 +215,62 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
             HiddenValue(rendered, "the system prompt") if content is self.system and content is not None else rendered
         )
 
+    def options(self) -> SubmissionOptions:
+        """Return the arguments as they are now, frozen, for the layers below."""
+        from airflow_claude_batch._airflow.options import SubmissionOptions
+
+        timeout = self.timeout
+        if self.execution_timeout is not None:
+            # Airflow ends the task's process then. Ours comes first, so that on_timeout takes effect.
+            timeout = min(timeout, self.execution_timeout * 0.9)
+        return SubmissionOptions(
+            task_id=self.task_id,
+            messages=self.messages,
+            model=self.model,
+            max_tokens=self.max_tokens,
+            system=self.system,
+            request_params=self.request_params,
+            output_schema=self.output_schema,
+            repair_invalid=self.repair_invalid,
+            claude_conn_id=self.claude_conn_id,
+            results_path=self.results_path,
+            wait_for_completion=self.wait_for_completion,
+            deferrable=self.deferrable,
+            poll_interval=self.poll_interval,
+            timeout=timeout,
+            on_timeout=self.on_timeout,
+            cancel_on_kill=self.cancel_on_kill,
+            repair_rounds=self.repair_rounds,
+            allow_failed=self.allow_failed,
+            reuse_answers=self.reuse_answers,
+            on_lost=self.on_lost,
+            max_cost=self.max_cost,
+            deduplicate=self.deduplicate,
+            canary=self.canary,
+            warm_cache=self.warm_cache,
+            cache_system=self.cache_system,
+            delete_batches=self.delete_batches,
+            results_format=self.results_format,
+            dry_run=self.estimate_only,
+        )
+
+    def _run(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
+        from airflow_claude_batch._airflow.run_operator import run_submission
+        from airflow_claude_batch._airflow.task_run import TaskRun
+        from airflow_claude_batch.hooks import ClaudeHook
+
+        run = TaskRun(
+            context=context,
+            hook=ClaudeHook(self.claude_conn_id),
+            make_trigger=_make_trigger,
+            set_running_work=self._set_running_work,
+            record_manifest=self.record_manifest,
+        )
+        return run_submission(self.options(), run, event=event)
+
+    def _set_running_work(self, work: RunningWork) -> None:
+        self._running_work = work
+
     def _rendered(self, content: Any, *how: Any) -> Any:
         return content if _is_plain(content) else super().render_template(content, *how)
 
@@ -249,6 +302,12 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
                 f"{self.task_id}: {', '.join(sorted(misplaced))} in params: these are Airflow's DAG params, which "
                 "are not sent. Use request_params for parameters of the Messages API."
             )
+
+
+def _make_trigger(claude_conn_id: str, **kwargs: Any) -> BaseTrigger:
+    from airflow_claude_batch.triggers import MessageBatchTrigger  # its import takes long, and few runs defer
+
+    return MessageBatchTrigger(claude_conn_id, **kwargs)
 
 
 def _is_plain(content: Any) -> bool:

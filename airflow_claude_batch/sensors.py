@@ -22,13 +22,16 @@ from airflow_claude_batch._airflow.compat import (
 )
 from airflow_claude_batch._airflow.lineage import LineageMixin
 from airflow_claude_batch._airflow.rendering import has_templates, is_data, render_object
+from airflow_claude_batch._airflow.task_run import PokeMemory
 from airflow_claude_batch.exceptions import BatchTimeoutError, ConfigurationError, InputError
 
 if TYPE_CHECKING:
     import jinja2
 
-    from airflow_claude_batch._airflow.compat import Context, StartTriggerArgs
+    from airflow_claude_batch._airflow.compat import BaseTrigger, Context, StartTriggerArgs
     from airflow_claude_batch._airflow.on_kill import RunningWork
+    from airflow_claude_batch._airflow.options import CollectionOptions
+    from airflow_claude_batch._airflow.task_run import TaskRun
 
 
 class MessageBatchSensor(LineageMixin, BaseSensorOperator):
@@ -95,9 +98,7 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         self.delete_batches = delete_batches
         self.results_format = results_format
         self._running_work: RunningWork | None = None
-        self._began_at: datetime | None = None
-        self._not_found_since: dict[str, datetime] = {}
-        self._submission_id: str | None = None
+        self._memory = PokeMemory()
         check_choice(self, "results_format", ("jsonl", "parquet"))
         check_allow_failed(self)
         check_poll_interval(self)
@@ -120,10 +121,10 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Look once; then wait in the triggerer, or poke as any sensor does."""
-        self._began_at = timezone.utcnow()
+        began_at = self._memory.began_at = timezone.utcnow()
         if not self.deferrable:
             return super().execute(context)
-        return self._run(context, event=None, deadline=self._began_at + self._longest, submission_id=None)
+        return self._run(context, event=None, deadline=began_at + self._longest, submission_id=None)
 
     def execute_complete(
         self,
@@ -149,17 +150,50 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once at the batches; when all have ended, or the time is over, land their answers."""
-        from airflow_claude_batch._airflow.run_sensor import first_look, poke
+        from airflow_claude_batch._airflow.run_sensor import poke
 
-        began_at = first_look(self, context) or self._began_at or timezone.utcnow()
+        timeout = timedelta(seconds=self.timeout)
         with _timing_out():
-            manifest = poke(self, context, deadline=began_at + timedelta(seconds=self.timeout))
+            manifest = poke(self.options(), self._task_run(context), self._memory, timeout=timeout)
         return PokeReturnValue(is_done=manifest is not None, xcom_value=manifest)
 
     def on_kill(self) -> None:
         """Cancel the batches when the task is killed while a worker runs it, if so asked."""
         if self._running_work is not None:
             self._running_work.kill(cancel=self.cancel_on_kill)
+
+    def options(self) -> CollectionOptions:
+        """Return the arguments as they are now, frozen, for the layers below."""
+        from airflow_claude_batch._airflow.options import CollectionOptions
+
+        return CollectionOptions(
+            task_id=self.task_id,
+            batch=self.batch,
+            claude_conn_id=self.claude_conn_id,
+            results_path=self.results_path,
+            deferrable=self.deferrable,
+            poll_interval=self.poll_interval,
+            cancel_on_kill=self.cancel_on_kill,
+            allow_failed=self.allow_failed,
+            delete_batches=self.delete_batches,
+            results_format=self.results_format,
+            reschedule=self.reschedule,
+        )
+
+    def _task_run(self, context: Context) -> TaskRun:
+        from airflow_claude_batch._airflow.task_run import TaskRun
+        from airflow_claude_batch.hooks import ClaudeHook
+
+        return TaskRun(
+            context=context,
+            hook=ClaudeHook(self.claude_conn_id),
+            make_trigger=_make_trigger,
+            set_running_work=self._set_running_work,
+            record_manifest=self.record_manifest,
+        )
+
+    def _set_running_work(self, work: RunningWork) -> None:
+        self._running_work = work
 
     def _unknown_deadline(self, context: Context, event: Mapping[str, Any]) -> datetime:
         """When the time is over, if nobody who deferred the task has said it.
@@ -187,7 +221,13 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         is_bounded = self._longest < timedelta(seconds=self.timeout)  # then Airflow would retry the task, as its own
         try:
             with contextlib.nullcontext() if is_bounded else _timing_out():
-                return run_collection(self, context, event=event, deadline=deadline, submission_id=submission_id)
+                return run_collection(
+                    self.options(),
+                    self._task_run(context),
+                    event=event,
+                    deadline=deadline,
+                    submission_id=submission_id,
+                )
         except (AirflowFailException, AirflowSensorTimeout) as error:
             self._skip_softly(error)
             raise
@@ -197,6 +237,12 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         for name in ("soft_fail", "never_fail"):
             if getattr(self, name):
                 raise AirflowSkipException(f"Skipping due to {name} is set to True: {error}") from error
+
+
+def _make_trigger(claude_conn_id: str, **kwargs: Any) -> BaseTrigger:
+    from airflow_claude_batch.triggers import MessageBatchTrigger  # its import takes long, and few runs defer
+
+    return MessageBatchTrigger(claude_conn_id, **kwargs)
 
 
 def _start_trigger_args(task: MessageBatchSensor) -> StartTriggerArgs:
@@ -216,7 +262,7 @@ def _start_trigger_args(task: MessageBatchSensor) -> StartTriggerArgs:
         trigger_kwargs={
             "claude_conn_id": _literal_conn_id(task),
             "batch_ids": _literal_batch_ids(task),
-            "poll_interval": poll_interval(task),
+            "poll_interval": poll_interval(task.options()),
             "cancel_on_kill": task.cancel_on_kill,
         },
         next_method="execute_complete",

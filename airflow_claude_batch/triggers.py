@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pendulum
-from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_claude_batch._airflow.compat import ON_KILL_SUPPORTED, supervisor_call
+from airflow_claude_batch._airflow.compat import ON_KILL_SUPPORTED, BaseTrigger, TriggerEvent
 from airflow_claude_batch._airflow.metrics import StatsObserver
+from airflow_claude_batch._airflow.supervisor import supervisor_call
 from airflow_claude_batch._airflow.task_state import will_run_again
 from airflow_claude_batch.api.client import AsyncClaudeClient
 from airflow_claude_batch.batch.wait.registry import WATCHERS

@@ -113,7 +113,7 @@ def ours_submitting(url: str, folder: str, messages: str) -> Steps:
 
     def read() -> None:
         with path.open("wb", buffering=BUFFER_BYTES) as file:
-            write_input(task, hook, prices, file)
+            write_input(task.options(), hook, prices, file)
 
     def estimate() -> None:
         estimate_requests(held[0], iter(range(len(held[0]))), prices, client)
@@ -215,7 +215,7 @@ def million(url: str, folder: str, messages: str) -> Steps:
             FolderLedgerStore(place),
             place,
             Attempt(submission_id="million", try_number=1, generation=0, now=now()),
-            lambda file: write_input(task, hook, prices, file),
+            lambda file: write_input(task.options(), hook, prices, file),
             scratch,
             reuse_answers=True,
         )

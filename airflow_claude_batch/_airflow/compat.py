@@ -6,31 +6,32 @@ already loaded by ``airflow.sdk``.
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from airflow import __version__
 from airflow.sdk import (
     BaseOperator,
-    BaseOperatorLink,
     BaseSensorOperator,
     Context,
     ObjectStoragePath,
     PokeReturnValue,
 )
-from airflow.sdk.execution_time.xcom import XCom
 from airflow.sdk.log import mask_secret
 
 if TYPE_CHECKING:
+    # Not in __all__: a provider that need not be installed.
+    from airflow.providers.openlineage.extractors import OperatorLineage as OperatorLineage
+    from airflow.sdk import Asset
     from airflow.sdk.bases.decorator import (
         DecoratedOperator,
         TaskDecorator,
         determine_kwargs,
         task_decorator_factory,
     )
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
     from airflow.sdk.observability.stats import Stats
     from airflow.triggers.base import BaseTrigger, StartTriggerArgs, TriggerEvent
 
@@ -78,28 +79,29 @@ __all__ = [
     "AirflowNotFoundException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
+    "Asset",
     "BaseHook",
     "BaseOperator",
-    "BaseOperatorLink",
     "BaseSensorOperator",
     "BaseTrigger",
     "Context",
     "DecoratedOperator",
     "ObjectStoragePath",
     "PokeReturnValue",
+    "RuntimeTaskInstance",
     "StartTriggerArgs",
     "Stats",
     "TaskDecorator",
     "TaskDeferralError",
     "TaskDeferralTimeout",
     "TaskDeferred",
+    "TaskInstance",
+    "TaskInstanceKey",
     "TriggerEvent",
-    "XCom",
     "conf",
     "default_deferrable",
     "determine_kwargs",
     "mask_secret",
-    "supervisor_call",
     "task_decorator_factory",
     "timezone",
 ]
@@ -112,7 +114,10 @@ START_FROM_TRIGGER_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
 TASK_STATE_STORE_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
 
 _LAZY: Final = {
+    "Asset": "airflow.sdk",
     "DecoratedOperator": "airflow.sdk.bases.decorator",
+    "OperatorLineage": "airflow.providers.openlineage.extractors",
+    "RuntimeTaskInstance": "airflow.sdk.execution_time.task_runner",
     "Stats": "airflow.sdk.observability.stats" if AIRFLOW_VERSION >= (3, 2) else "airflow.stats",
     "TaskDecorator": "airflow.sdk.bases.decorator",
     "determine_kwargs": (
@@ -124,30 +129,40 @@ _LAZY: Final = {
     "TriggerEvent": "airflow.triggers.base",
 }
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-_in_flight: set[asyncio.Future[Any]] = set()
+class TaskInstanceKey(Protocol):
+    """The ids that name a task instance, the same in each of its tries."""
+
+    @property
+    def dag_id(self) -> str: ...
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def map_index(self) -> int | None: ...
+
+
+class TaskInstance(TaskInstanceKey, Protocol):
+    """What this package uses of ``context["ti"]``.
+
+    ``max_tries`` grows with every clear, not with retries. ``start_date`` is that of the current process.
+    """
+
+    @property
+    def try_number(self) -> int: ...
+    @property
+    def max_tries(self) -> int: ...
+    @property
+    def task(self) -> BaseOperator: ...
+    @property
+    def start_date(self) -> datetime: ...
+    def get_first_reschedule_date(self, context: Context) -> datetime | None: ...
 
 
 def default_deferrable() -> bool:
     """Whether operators defer when their author did not say."""
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
-
-
-async def supervisor_call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a blocking call that talks to Airflow's supervisor (connections, XComs, states) from a trigger.
-
-    It runs in asgiref's thread: ``asyncio.to_thread`` fails on 3.0 and 3.1. It is shielded: on those versions
-    a call cancelled half way leaves its answer unread, and the whole triggerer dies of reading answers out
-    of order; on 3.3 the unshielded thread call swallows the message that makes ``on_kill`` run.
-    """
-    from asgiref.sync import sync_to_async
-
-    call = asyncio.ensure_future(sync_to_async(function)(*args, **kwargs))
-    _in_flight.add(call)
-    call.add_done_callback(_in_flight.discard)
-    return await asyncio.shield(call)
 
 
 def __getattr__(name: str) -> Any:

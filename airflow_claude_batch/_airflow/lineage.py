@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from airflow.providers.openlineage.extractors import OperatorLineage
-
-    from airflow_claude_batch._airflow.compat import Context
+    from airflow_claude_batch._airflow.compat import Context, OperatorLineage
     from airflow_claude_batch.batch.land.manifest import Manifest
 
 #: Of the manifest: what fits an event, and holds no prompt and no answer.
@@ -26,7 +24,7 @@ class LineageMixin:
         The ``extra`` of each gets the manifest's ``submission_id``, ``status``, ``request_count``, ``counts``,
         ``usage``, ``cost`` and ``results_path``, beside what the author put there.
         """
-        from airflow.sdk import Asset
+        from airflow_claude_batch._airflow.compat import Asset
 
         self._manifest = manifest
         for outlet in getattr(self, "outlets", None) or ():
@@ -39,9 +37,10 @@ class LineageMixin:
 
         The process that asks is the one in which the task has ended, so nothing needs to be looked up.
         """
-        from airflow.providers.openlineage.extractors import OperatorLineage
         from openlineage.client.event_v2 import OutputDataset
         from openlineage.client.facet_v2 import RunFacet, output_statistics_output_dataset
+
+        from airflow_claude_batch._airflow.compat import OperatorLineage
 
         manifest = self._manifest
         if manifest is None:

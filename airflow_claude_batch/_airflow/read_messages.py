@@ -21,38 +21,38 @@ from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.exceptions import InputError, InvalidMessageError
 
 if TYPE_CHECKING:
+    from airflow_claude_batch._airflow.options import SubmissionOptions
+    from airflow_claude_batch._airflow.task_run import Hook
     from airflow_claude_batch.batch.money.pricing import PriceTable
-    from airflow_claude_batch.hooks import ClaudeHook
-    from airflow_claude_batch.operators import SendMessageBatchOperator
 
 
-def write_input(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceTable, file: IO[bytes]) -> int:
+def write_input(options: SubmissionOptions, hook: Hook, prices: PriceTable, file: IO[bytes]) -> int:
     """Write the task's requests to a file, one by one, and answer how many there are.
 
     :raises InputError: names the element and the remedy.
     """
-    return write_requests(_requests(task, hook, prices), file, deduplicate=task.deduplicate)
+    return write_requests(_requests(options, hook, prices), file, deduplicate=options.deduplicate)
 
 
-def output_schema(task: SendMessageBatchOperator) -> OutputSchema | None:
+def output_schema(options: SubmissionOptions) -> OutputSchema | None:
     """What the task's answers must satisfy.
 
     :raises OutputSchemaError: it is not what the API takes.
     """
-    return None if task.output_schema is None else read_schema(task.output_schema)
+    return None if options.output_schema is None else read_schema(options.output_schema)
 
 
-def _requests(task: SendMessageBatchOperator, hook: ClaudeHook, prices: PriceTable) -> Iterator[Request]:
+def _requests(options: SubmissionOptions, hook: Hook, prices: PriceTable) -> Iterator[Request]:
     config = hook.get_config()
     checker = RequestChecker(prices, api_version=config.api_version, betas=config.betas)
     defaults = Defaults(
-        model=task.model or hook.get_default_model(),
-        max_tokens=_whole_number(task.max_tokens),
-        system=_cached(unwrap(task.system)) if task.cache_system else unwrap(task.system),
-        params=_params(task.request_params),
-        output_format=schema.format if (schema := output_schema(task)) else None,
+        model=options.model or hook.get_default_model(),
+        max_tokens=_whole_number(options.max_tokens),
+        system=_cached(unwrap(options.system)) if options.cache_system else unwrap(options.system),
+        params=_params(options.request_params),
+        output_format=schema.format if (schema := output_schema(options)) else None,
     )
-    source = iter(elements(unwrap(task.messages)))
+    source = iter(elements(unwrap(options.messages)))
     for index, element in enumerate(source):
         try:
             request = read_request(element, index, defaults)

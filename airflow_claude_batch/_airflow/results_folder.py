@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from airflow_claude_batch._airflow.compat import ObjectStoragePath, conf
+from airflow_claude_batch._airflow import settings
+from airflow_claude_batch._airflow.compat import ObjectStoragePath
 from airflow_claude_batch.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
+    from airflow_claude_batch._airflow.compat import TaskInstanceKey
     from airflow_claude_batch.batch.storage import Folder
 
 #: What names may keep of an Airflow run id such as ``manual__2026-11-22T09:00:00+00:00``.
@@ -22,12 +24,12 @@ _LONGEST = 255
 
 def results_root(results_path: str | None) -> str:
     """The folder above all submissions: the task's, the deployment's, else one under AIRFLOW_HOME."""
-    configured = results_path or conf.get("claude_batch", "results_path", fallback=None)
+    configured = results_path or settings.results_path()
     home = os.path.expandvars(os.environ.get("AIRFLOW_HOME", "~/airflow"))  # as Airflow itself finds it
     return configured or str(Path(home).expanduser() / "claude_batch")
 
 
-def submission_folder(results_path: str | None, ti: Any) -> Folder:
+def submission_folder(results_path: str | None, ti: TaskInstanceKey) -> Folder:
     """The folder of a task instance: ``<root>/<dag_id>/<run_id>/<task_id>[/<map_index>]``, the same for every try."""
     names = [ti.dag_id, ti.run_id, ti.task_id]
     if ti.map_index is not None and ti.map_index >= 0:
@@ -35,7 +37,7 @@ def submission_folder(results_path: str | None, ti: Any) -> Folder:
     return folder_at("/".join([results_root(results_path).rstrip("/"), *map(_segment, names)]))
 
 
-def submission_id(ti: Any) -> str:
+def submission_id(ti: TaskInstanceKey) -> str:
     """The same for every try of a task instance, and for no other task instance."""
     name = "\0".join((ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index)))
     return hashlib.sha256(name.encode()).hexdigest()[:16]

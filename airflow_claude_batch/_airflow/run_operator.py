@@ -6,10 +6,13 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from airflow_claude_batch._airflow import settings
+from airflow_claude_batch._airflow.check_arguments import amount
 from airflow_claude_batch._airflow.compat import timezone
 from airflow_claude_batch._airflow.metrics import StatsObserver
 from airflow_claude_batch._airflow.on_kill import RunningWork
@@ -18,9 +21,6 @@ from airflow_claude_batch._airflow.results_folder import submission_folder, subm
 from airflow_claude_batch._airflow.task_loop import (
     apply_wait_result,
     fail_on_input_error,
-    max_cost,
-    max_inline_bytes,
-    price_table,
     run_until_done,
 )
 from airflow_claude_batch._airflow.task_state import check_upstream_complete, will_run_again
@@ -36,42 +36,40 @@ from airflow_claude_batch.batch.send.budget import check_budget, estimate_reques
 from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
 from airflow_claude_batch.batch.submission import Submission
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
-from airflow_claude_batch.hooks import ClaudeHook
 
 if TYPE_CHECKING:
-    from airflow_claude_batch._airflow.compat import Context
+    from airflow_claude_batch._airflow.compat import TaskInstance
+    from airflow_claude_batch._airflow.options import SubmissionOptions
+    from airflow_claude_batch._airflow.task_run import TaskRun
     from airflow_claude_batch.batch.money.pricing import PriceTable
     from airflow_claude_batch.batch.storage import Folder
-    from airflow_claude_batch.operators import SendMessageBatchOperator
 
 
 def run_submission(
-    task: SendMessageBatchOperator, context: Context, *, event: Mapping[str, Any] | None = None
+    options: SubmissionOptions, run: TaskRun, *, event: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Carry a task's submission on to its end, or to the next deferral.
+    """Advance a task's submission to its end, or to the next deferral; return the manifest.
 
-    :param event: what the trigger said, when this is a resumption.
+    :param event: the trigger's event, when the task resumes.
     """
-    with fail_on_input_error(task, context), tempfile.TemporaryDirectory(prefix="claude-batch-") as scratch:
-        hook = ClaudeHook(task.claude_conn_id)
-        if task.estimate_only:
-            manifest = _estimated(task, context, hook, Path(scratch))
-            task.record_manifest(manifest, context)
+    with fail_on_input_error(run.ti), tempfile.TemporaryDirectory(prefix="claude-batch-") as scratch:
+        if options.dry_run:
+            manifest = _estimate(options, run, Path(scratch))
+            run.record_manifest(manifest, run.context)
             return manifest.to_xcom()
-        with _opened(task, context, hook, Path(scratch), resuming=event is not None) as submission:
-            # For on_kill, which Airflow calls on the task.
-            task._running_work = RunningWork(submission, hook.get_config(), partial(will_run_again, context["ti"]))
+        with _open(options, run, Path(scratch), resuming=event is not None) as submission:
+            run.set_running_work(RunningWork(submission, run.hook.get_config(), partial(will_run_again, run.ti)))
             if event is not None:
-                apply_wait_result(WaitResult.from_event(event), submission, task)
-            return run_until_done(task, submission, context).to_xcom()
+                apply_wait_result(WaitResult.from_event(event), submission, options.task_id)
+            return run_until_done(submission, options, run).to_xcom()
 
 
-def _estimated(task: SendMessageBatchOperator, context: Context, hook: ClaudeHook, scratch: Path) -> Manifest:
+def _estimate(options: SubmissionOptions, run: TaskRun, scratch: Path) -> Manifest:
     """Check and estimate, send nothing, leave nothing behind."""
-    path, prices = scratch / REQUESTS_FILE, price_table()
+    path, prices = scratch / REQUESTS_FILE, settings.price_table()
     with path.open("wb") as file:
-        _write(task, context, hook, prices, file)
-    with RequestFile(path, verify=False) as requests, hook.get_estimate_client() as estimate_client:
+        _write(options, run, prices, file)
+    with RequestFile(path, verify=False) as requests, run.hook.get_estimate_client() as estimate_client:
         indices = [index for index in range(len(requests)) if index not in requests.duplicates]
         estimate = estimate_requests(requests, iter(indices), prices, estimate_client)
 
@@ -79,22 +77,19 @@ def _estimated(task: SendMessageBatchOperator, context: Context, hook: ClaudeHoo
             return next(index for index in indices if requests.model(index) == model)
 
         ModelChecker(prices, estimate_client).check(estimate.models, timezone.utcnow(), first)
-        limit, name = max_cost(task)
+        limit, name = _max_cost(options)
         check_budget(estimate, limit, name=name)
-        return summarize_dry_run(submission_id(context["ti"]), len(requests), estimate.to_manifest())
+        return summarize_dry_run(submission_id(run.ti), len(requests), estimate.to_manifest())
 
 
 @contextlib.contextmanager
-def _opened(
-    task: SendMessageBatchOperator, context: Context, hook: ClaudeHook, scratch: Path, *, resuming: bool
-) -> Iterator[Submission]:
-    ti = context["ti"]
-    folder = submission_folder(task.results_path, ti)
-    store = _ledger_store(context, folder)
-    if task.results_format == "parquet":
+def _open(options: SubmissionOptions, run: TaskRun, scratch: Path, *, resuming: bool) -> Iterator[Submission]:
+    folder = submission_folder(options.results_path, run.ti)
+    store = _ledger_store(run, folder)
+    if options.results_format == "parquet":
         check_parquet_installed()
-    prices = price_table()
-    attempt = _attempt(ti)
+    prices = settings.price_table()
+    attempt = _attempt(run.ti)
     observer = StatsObserver()
     opened = resume_attempt(store, folder, attempt, scratch) if resuming else None
     if opened is None:
@@ -102,22 +97,22 @@ def _opened(
             store,
             folder,
             attempt,
-            partial(_write, task, context, hook, prices),
+            partial(_write, options, run, prices),
             scratch,
-            reuse_answers=task.reuse_answers,
-            output_schema=output_schema(task),
+            reuse_answers=options.reuse_answers,
+            output_schema=output_schema(options),
         )
         ledger = opened[0].ledger
         if ledger.archived_batch_ids or any(part.answers != AnswerUse.DISCARD for part in ledger.parts):
             observer.recovered("taken_over")
     record, requests = opened
-    with requests, hook.get_conn() as client, hook.get_estimate_client() as estimate_client:
+    with requests, run.hook.get_conn() as client, run.hook.get_estimate_client() as estimate_client:
         yield Submission(
             client=client,
             record=record,
             folder=folder,
             requests=requests,
-            policy=_policy(task),
+            policy=_policy(options),
             prices=prices,
             clock=timezone.utcnow,
             sleep=time.sleep,
@@ -126,16 +121,14 @@ def _opened(
         )
 
 
-def _write(
-    task: SendMessageBatchOperator, context: Context, hook: ClaudeHook, prices: PriceTable, file: IO[bytes]
-) -> int:
-    count = write_input(task, hook, prices, file)
-    check_upstream_complete(task, context["ti"])
+def _write(options: SubmissionOptions, run: TaskRun, prices: PriceTable, file: IO[bytes]) -> int:
+    count = write_input(options, run.hook, prices, file)
+    check_upstream_complete(run.ti)
     return count
 
 
-def _attempt(ti: Any) -> Attempt:
-    """A clear raises ``max_tries`` (to the tries made so far plus the retries), a retry does not."""
+def _attempt(ti: TaskInstance) -> Attempt:
+    """Name this attempt. A clear raises ``max_tries`` (to the tries so far plus the retries), a retry does not."""
     return Attempt(
         submission_id=submission_id(ti),
         try_number=ti.try_number,
@@ -144,30 +137,35 @@ def _attempt(ti: Any) -> Attempt:
     )
 
 
-def _ledger_store(context: Context, folder: Folder) -> LedgerStore:
-    accessor = context.get("task_state_store")
+def _ledger_store(run: TaskRun, folder: Folder) -> LedgerStore:
+    accessor = run.context.get("task_state_store")
     return FolderLedgerStore(folder) if accessor is None else StateLedgerStore(accessor, folder)
 
 
-def _policy(task: SendMessageBatchOperator) -> Policy:
-    timeout = task.timeout
-    limit, limit_name = max_cost(task)
-    if task.execution_timeout is not None:
-        # Airflow ends the task's process then; ours comes first, so that on_timeout has its say.
-        timeout = min(timeout, task.execution_timeout * 0.9)
+def _policy(options: SubmissionOptions) -> Policy:
+    limit, limit_name = _max_cost(options)
     return Policy(
-        wait_for_completion=task.wait_for_completion,
-        timeout=timeout,
-        on_timeout=task.on_timeout,
-        repair_rounds=task.repair_rounds,
-        repair_invalid=task.repair_invalid,
-        allow_failed=task.allow_failed,
-        on_lost=task.on_lost,
-        max_inline_bytes=max_inline_bytes(),
+        wait_for_completion=options.wait_for_completion,
+        timeout=options.timeout,
+        on_timeout=options.on_timeout,
+        repair_rounds=options.repair_rounds,
+        repair_invalid=options.repair_invalid,
+        allow_failed=options.allow_failed,
+        on_lost=options.on_lost,
+        max_inline_bytes=settings.max_inline_bytes(),
         max_cost=limit,
         max_cost_name=limit_name,
-        canary=task.canary,
-        warm_cache=task.warm_cache,
-        delete_batches=task.delete_batches,
-        results_format=task.results_format,
+        canary=options.canary,
+        warm_cache=options.warm_cache,
+        delete_batches=options.delete_batches,
+        results_format=options.results_format,
     )
+
+
+def _max_cost(options: SubmissionOptions) -> tuple[Decimal | None, str]:
+    """Return the lower of the deployment's limit and the task's own, in USD, and the name of its setting."""
+    ceiling = settings.max_cost_per_submission()
+    limits = [(ceiling, settings.MAX_COST)] if ceiling is not None else []
+    if options.max_cost is not None:
+        limits.append((amount(f"{options.task_id}: max_cost", options.max_cost), "max_cost"))
+    return min(limits, default=(None, "max_cost"))

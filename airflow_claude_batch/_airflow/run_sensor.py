@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_claude_batch._airflow import settings
 from airflow_claude_batch._airflow.compat import AirflowSkipException, timezone
 from airflow_claude_batch._airflow.metrics import StatsObserver
 from airflow_claude_batch._airflow.on_kill import RunningWork
@@ -22,9 +23,7 @@ from airflow_claude_batch._airflow.task_loop import (
     defer,
     fail_on_input_error,
     finish_task,
-    max_inline_bytes,
     poll_interval,
-    price_table,
     run_until_done,
 )
 from airflow_claude_batch._airflow.task_state import check_upstream_complete, unfinished_upstream, will_run_again
@@ -36,20 +35,19 @@ from airflow_claude_batch.batch.land.manifest import DRY_RUN, read_manifest
 from airflow_claude_batch.batch.land.parquet import check_parquet_installed
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.steps import WaitStep
+from airflow_claude_batch.batch.wait.schedule import NOT_FOUND_CONFIRM_SECONDS
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.exceptions import BatchTimeoutError, InputError, SubmissionRecordError
-from airflow_claude_batch.hooks import ClaudeHook
 
 if TYPE_CHECKING:
-    from airflow_claude_batch._airflow.compat import Context
-    from airflow_claude_batch.sensors import MessageBatchSensor
+    from airflow_claude_batch._airflow.compat import TaskInstance
+    from airflow_claude_batch._airflow.options import CollectionOptions
+    from airflow_claude_batch._airflow.task_run import PokeMemory, TaskRun
 
 log = logging.getLogger(__name__)
 
-#: For how long the API must deny a batch until it is believed: single 404s are reported from production.
-NOT_FOUND_GRACE: Final = timedelta(minutes=10)
-#: Airflow looks at its own timeout right after a poke: what was answered must be landed before it does.
-LAST_LOOK: Final = timedelta(seconds=1)
+#: Airflow checks its own timeout right after a poke: what was answered must be landed before.
+LAST_POKE_MARGIN: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,129 +64,124 @@ class _Batches:
 
 
 def run_collection(
-    task: MessageBatchSensor,
-    context: Context,
+    options: CollectionOptions,
+    run: TaskRun,
     *,
     event: Mapping[str, Any] | None,
     deadline: datetime,
     submission_id: str | None,
 ) -> dict[str, Any]:
-    """Carry a deferrable sensor on to its end, or to the next deferral.
+    """Advance a deferrable sensor to its end, or to the next deferral; return the manifest.
 
-    :param event: what the trigger said, when this is a resumption.
-    :param submission_id: what the sensor has begun to wait for; None if it has not.
+    :param event: the trigger's event, when the sensor resumes.
+    :param submission_id: the submission that the sensor waits for; None before it has begun to wait.
     """
-    remembered = {"deadline": deadline.isoformat(), "submission_id": submission_id}
-    with fail_on_input_error(task, context):
+    kwargs = {"deadline": deadline.isoformat(), "submission_id": submission_id}
+    with fail_on_input_error(run.ti):
         try:
-            with _opened(task, context, deadline, submission_id) as collection:
+            with _open(options, run, deadline, submission_id) as collection:
                 if event is not None:
-                    apply_wait_result(WaitResult.from_event(event), collection, task)
-                remembered["submission_id"] = collection.submission_id
-                return run_until_done(task, collection, context, **remembered).to_xcom()
+                    apply_wait_result(WaitResult.from_event(event), collection, options.task_id)
+                kwargs["submission_id"] = collection.submission_id
+                return run_until_done(collection, options, run, **kwargs).to_xcom()
         except InputError as error:
-            _wait_until_made(task, context, error, deadline, remembered)
+            _wait_for_upstream(options, run, error, deadline, kwargs)
             raise
 
 
-def _wait_until_made(
-    task: MessageBatchSensor, context: Context, error: InputError, deadline: datetime, remembered: dict[str, Any]
+def _wait_for_upstream(
+    options: CollectionOptions, run: TaskRun, error: InputError, deadline: datetime, kwargs: dict[str, Any]
 ) -> None:
-    """Defer for a while if what the sensor is to wait for is being made again.
+    """Defer for one poll interval if an upstream task is unfinished: it may give the batch anew.
 
-    :raises BatchTimeoutError: it is, and the time is over.
+    :raises BatchTimeoutError: the deadline has passed.
     """
-    names = ", ".join(unfinished_upstream(task, context["ti"]))
+    names = ", ".join(unfinished_upstream(run.ti))
     if not names:
         return
     now = timezone.utcnow()
     if now >= deadline:
         raise BatchTimeoutError(f"The time to wait is over, and {names} is not done yet: {error}") from error
-    until = min(now + timedelta(seconds=poll_interval(task)), deadline)
+    until = min(now + timedelta(seconds=poll_interval(options)), deadline)
     log.info("Waiting until %s: %s is not done yet. %s", until, names, error)
-    defer(task, WaitStep((), "any", until, f"{names} is not done yet"), remembered)
+    defer(WaitStep((), "any", until, f"{names} is not done yet"), options, run, kwargs)
 
 
-def poke(task: MessageBatchSensor, context: Context, *, deadline: datetime) -> dict[str, Any] | None:
-    """Look once. None while the batches run, or cannot be asked about: an outage is not an answer."""
-    with fail_on_input_error(task, context):
+def poke(options: CollectionOptions, run: TaskRun, memory: PokeMemory, *, timeout: timedelta) -> dict[str, Any] | None:
+    """Poll once. Return the manifest, or None while the batches run or cannot be polled."""
+    began_at = _first_poke(options, run) or memory.began_at or timezone.utcnow()
+    with fail_on_input_error(run.ti):
         try:
-            return _poke(task, context, deadline)
+            return _poke(options, run, memory, began_at + timeout)
         except InputError as error:
-            # A sensor that is rescheduled has its batch rendered anew for the next look.
-            if not task.reschedule or not (names := unfinished_upstream(task, context["ti"])):
+            # A sensor that is rescheduled has its batch rendered anew for the next poke.
+            if not options.reschedule or not (names := unfinished_upstream(run.ti)):
                 raise
             log.info("%s is not done yet: %s", ", ".join(names), error)
             return None
 
 
-def _poke(task: MessageBatchSensor, context: Context, deadline: datetime) -> dict[str, Any] | None:
-    with _opened(task, context, deadline, task._submission_id) as collection:
-        task._submission_id = collection.submission_id  # a process is given its batch once
+def _poke(options: CollectionOptions, run: TaskRun, memory: PokeMemory, deadline: datetime) -> dict[str, Any] | None:
+    with _open(options, run, deadline, memory.submission_id) as collection:
+        memory.submission_id = collection.submission_id  # a process is given its batch once
         step = collection.advance()
         if isinstance(step, WaitStep):
-            _give_up_in_time(task, context, collection)
-            if timezone.utcnow() < deadline - LAST_LOOK:
+            _mark_lost(options, run, memory, collection)
+            if timezone.utcnow() < deadline - LAST_POKE_MARGIN:
                 return None
             collection.deadline = timezone.utcnow()
             step = collection.advance()
-        return None if isinstance(step, WaitStep) else finish_task(step, task, context).to_xcom()
+        return None if isinstance(step, WaitStep) else finish_task(step, run).to_xcom()
 
 
-def _give_up_in_time(task: MessageBatchSensor, context: Context, collection: Collection) -> None:
-    """Tell a batch that does not exist from a blip."""
-    now = timezone.utcnow()
-    since = task._not_found_since  # the memory of a poking process lives on the task
+def _mark_lost(options: CollectionOptions, run: TaskRun, memory: PokeMemory, collection: Collection) -> None:
+    """Mark the batches lost that the API has denied for long: a single 404 may be a blip."""
+    now, since = timezone.utcnow(), memory.not_found_since
     for batch_id in since.keys() - collection.not_found.keys():
         del since[batch_id]
     for batch_id, reason in collection.not_found.items():
-        first = since.setdefault(batch_id, first_look(task, context) or now)
-        if now - first >= NOT_FOUND_GRACE:
+        first = since.setdefault(batch_id, _first_poke(options, run) or now)
+        if now - first >= timedelta(seconds=NOT_FOUND_CONFIRM_SECONDS):
             collection.mark_lost(batch_id, reason)
 
 
-def first_look(task: MessageBatchSensor, context: Context) -> datetime | None:
-    """A sensor that is rescheduled begins each look in a new process."""
-    if not task.reschedule:
-        return None
-    first: datetime | None = context["ti"].get_first_reschedule_date(context)
-    return first
+def _first_poke(options: CollectionOptions, run: TaskRun) -> datetime | None:
+    """Ask Airflow when a sensor that is rescheduled first poked: its memory lasts for one poke."""
+    return run.ti.get_first_reschedule_date(run.context) if options.reschedule else None
 
 
 @contextlib.contextmanager
-def _opened(
-    task: MessageBatchSensor, context: Context, deadline: datetime, submission_id: str | None
+def _open(
+    options: CollectionOptions, run: TaskRun, deadline: datetime, submission_id: str | None
 ) -> Iterator[Collection]:
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claude-batch-")))
-        batches = _batches(task, context)
+        batches = _batches(options, run.ti)
         if submission_id is None:
-            check_upstream_complete(task, context["ti"])
+            check_upstream_complete(run.ti)
         else:
             _check_same(batches, submission_id)
-        hook = ClaudeHook(task.claude_conn_id)
-        if task.results_format == "parquet":
+        if options.results_format == "parquet":
             check_parquet_installed()
         collection = Collection(
-            client=stack.enter_context(hook.get_conn()),
+            client=stack.enter_context(run.hook.get_conn()),
             submission_id=batches.submission_id,
             batch_ids=batches.ids,
             folder=batches.folder,
             requests=_requests(batches, scratch),
             policy=Policy(
-                allow_failed=task.allow_failed,
-                max_inline_bytes=max_inline_bytes(),
-                delete_batches=task.delete_batches,
-                results_format=task.results_format,
+                allow_failed=options.allow_failed,
+                max_inline_bytes=settings.max_inline_bytes(),
+                delete_batches=options.delete_batches,
+                results_format=options.results_format,
             ),
-            prices=price_table(),
+            prices=settings.price_table(),
             deadline=deadline,
             clock=timezone.utcnow,
             sleep=time.sleep,
             observer=StatsObserver(),
         )
-        # For on_kill, which Airflow calls on the task.
-        task._running_work = RunningWork(collection, hook.get_config(), partial(will_run_again, context["ti"]))
+        run.set_running_work(RunningWork(collection, run.hook.get_config(), partial(will_run_again, run.ti)))
         yield collection
 
 
@@ -224,8 +217,8 @@ def _nothing_sent(folder: storage.Folder) -> InputError:
     )
 
 
-def _batches(task: MessageBatchSensor, context: Context) -> _Batches:
-    value = task.batch
+def _batches(options: CollectionOptions, ti: TaskInstance) -> _Batches:
+    value = options.batch
     if isinstance(value, Mapping):
         return _of_manifest(value)
     ids = [value] if isinstance(value, str) else value
@@ -234,8 +227,7 @@ def _batches(task: MessageBatchSensor, context: Context) -> _Batches:
             f"batch is {_what_it_is(value)}: give the operator's output, a batch id, or a list of batch ids."
             f"{_likely_remedy(value)}"
         )
-    ti = context["ti"]
-    folder = submission_folder(task.results_path, ti)
+    folder = submission_folder(options.results_path, ti)
     unique = dict.fromkeys(check_batch_id(id_) for id_ in ids)
     return _Batches(tuple(unique), submission_id(ti), folder, request_count=None)
 

@@ -1,52 +1,51 @@
-"""Whether what a task is made of is being made again.
+"""States of a task instance and of the tasks upstream of it, as Airflow's supervisor knows them.
 
-Somebody cleared a task without those after it. Until it has finished, Airflow has none of its output: it renders None.
-Of a mapped task it counts the outputs that are there: all of them are fewer then, and instance 3's may be instance 4's.
+Somebody may clear a task without the tasks after it. Until it has finished, Airflow has none of its output: it renders
+None. Of a mapped task Airflow counts the outputs that exist. While some are missing, instance 3 may get the output of
+instance 4.
+
+Every function here raises what the supervisor's client raises when the state cannot be read.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_claude_batch.exceptions import InputError
 
-#: A task in one of these states goes on, or will be run again: somebody wants the batches.
+if TYPE_CHECKING:
+    from airflow_claude_batch._airflow.compat import BaseOperator, TaskInstance, TaskInstanceKey
+
+#: A task instance in one of these states is running or will run again.
 UNFINISHED_STATES: Final = frozenset(
     {"scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule", "restarting", None}
 )
+#: Trigger rules by which a task may begin before all upstream tasks have finished.
+EAGER_RULES: Final = frozenset({"always", "one_success", "one_failed", "one_done"})
 
 
-def will_run_again(ti: Any) -> bool:
-    """Ask Airflow for the state of the task instance; one that is not there any more is not wanted.
-
-    Whatever it raises, it could not be told.
-    """
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+def will_run_again(ti: TaskInstanceKey) -> bool:
+    """Return True if the task instance runs or will run again; False if it has finished or was removed."""
+    from airflow_claude_batch._airflow.compat import RuntimeTaskInstance
 
     states = RuntimeTaskInstance.get_task_states(
         dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
     )
-    key = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
+    key = f"{ti.task_id}_{ti.map_index}" if _is_mapped(ti) else ti.task_id
     of_run = states.get(ti.run_id, {})
     return key in of_run and of_run[key] in UNFINISHED_STATES
 
 
-#: Those by which a task may begin before all that is above it has finished.
-EAGER_RULES: Final = frozenset({"always", "one_success", "one_failed", "one_done"})
+def unfinished_upstream(ti: TaskInstance) -> list[str]:
+    """Return the upstream task instances, near or far, that have not finished; mapped ones as ``send_3``."""
+    from airflow_claude_batch._airflow.compat import RuntimeTaskInstance
 
-
-def unfinished_upstream(task: Any, ti: Any) -> list[str]:
-    """The task instances above this one, near or far, that have not finished; mapped ones as ``send_3``.
-
-    Whatever it raises, it could not be told.
-    """
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
+    task = ti.task
     group = task.get_closest_mapped_task_group()
-    beside = {each.task_id for each in group.iter_tasks()} if group else set()  # of which only this instance's count
-    above = task.get_flat_relative_ids(upstream=True)
+    same_group = {each.task_id for each in group.iter_tasks()} if group else set()  # only this instance's count
+    upstream = task.get_flat_relative_ids(upstream=True)
     found: list[str] = []
-    for task_ids, map_index in ((above - beside, None), (above & beside, ti.map_index)):
+    for task_ids, map_index in ((upstream - same_group, None), (upstream & same_group, ti.map_index)):
         if task_ids:
             states = RuntimeTaskInstance.get_task_states(
                 dag_id=ti.dag_id, task_ids=sorted(task_ids), run_ids=[ti.run_id], map_index=map_index
@@ -55,17 +54,18 @@ def unfinished_upstream(task: Any, ti: Any) -> list[str]:
     return sorted(found)
 
 
-def check_upstream_complete(task: Any, ti: Any) -> None:
-    """Make sure that what mapped tasks have given is all of it, and what a mapped task was given its own.
+def check_upstream_complete(ti: TaskInstance) -> None:
+    """Check that the outputs of mapped upstream tasks were complete when they were read.
 
-    Asked once it was read: what was forgotten before is being made by now.
+    Call it after reading them: a task that was cleared before the reading is unfinished now.
 
-    :raises InputError: it may not be.
+    :raises InputError: they may not have been.
     """
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    from airflow_claude_batch._airflow.compat import RuntimeTaskInstance
 
-    if ti.map_index < 0 and task.trigger_rule in EAGER_RULES:
-        return  # its author wants what is there
+    task = ti.task
+    if not _is_mapped(ti) and task.trigger_rule in EAGER_RULES:
+        return  # its author wants what there is
     mapped = sorted(each for each in task.upstream_task_ids if _gives_several(task.dag.get_task(each), task))
     states = [state or "null" for state in UNFINISHED_STATES]
     if mapped and RuntimeTaskInstance.get_ti_count(
@@ -78,6 +78,13 @@ def check_upstream_complete(task: Any, ti: Any) -> None:
         )
 
 
-def _gives_several(above: Any, task: Any) -> bool:
-    """Whether a task is mapped as seen from another: inside of a mapped task group, instances see only their own."""
-    return above.is_mapped or above.get_closest_mapped_task_group() not in (None, task.get_closest_mapped_task_group())
+def _is_mapped(ti: TaskInstanceKey) -> bool:
+    return ti.map_index is not None and ti.map_index >= 0
+
+
+def _gives_several(upstream: Any, task: BaseOperator) -> bool:
+    """Return True if an upstream task is mapped; inside a mapped task group, instances see only their own."""
+    return upstream.is_mapped or upstream.get_closest_mapped_task_group() not in (
+        None,
+        task.get_closest_mapped_task_group(),
+    )

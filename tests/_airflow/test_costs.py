@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from workbench import Run, Workbench
 
-from airflow_claude_batch._airflow.task_loop import price_table
+from airflow_claude_batch._airflow.settings import price_table
 from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.sensors import MessageBatchSensor

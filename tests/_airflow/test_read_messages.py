@@ -36,7 +36,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> ClaudeHook:
 def sent(hook: ClaudeHook, messages: Any, **arguments: Any) -> list[dict[str, Any]]:
     """The params that would go on the wire."""
     file = io.BytesIO()
-    write_input(SendMessageBatchOperator(task_id="t", messages=messages, **arguments), hook, TABLE, file)
+    write_input(SendMessageBatchOperator(task_id="t", messages=messages, **arguments).options(), hook, TABLE, file)
     return [json.loads(line)["params"] for line in file.getvalue().splitlines()]
 
 
@@ -83,7 +83,7 @@ def test_lines_of_a_large_object_are_read_once_and_never_held(name: str, hook: C
 
     tracemalloc.start()
     with Path(os.devnull).open("wb") as sink:
-        assert write_input(operator, hook, TABLE, sink) == 20_000
+        assert write_input(operator.options(), hook, TABLE, sink) == 20_000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
@@ -289,5 +289,5 @@ def test_100_000_elements_are_written_one_by_one(hook: ClaudeHook) -> None:
     sink = Sink()
     operator = SendMessageBatchOperator(task_id="t", messages=(f"prompt {number}" for number in range(100_000)))
 
-    assert write_input(operator, hook, TABLE, sink) == sink.count == 100_000  # type: ignore[arg-type]
+    assert write_input(operator.options(), hook, TABLE, sink) == sink.count == 100_000  # type: ignore[arg-type]
     assert sink.largest < 300

@@ -45,10 +45,6 @@ class Work:
         self.given_up.append(batch_id)
 
 
-class Task:
-    task_id = "a_task"
-
-
 @fuzzed
 @given(data=st.data())
 def test_any_event_is_a_wake_and_is_heeded_or_raises_ours(data: st.DataObject) -> None:
@@ -60,7 +56,7 @@ def test_any_event_is_a_wake_and_is_heeded_or_raises_ours(data: st.DataObject) -
     assert WaitResult.from_event(json.loads(json.dumps(wake.to_event()))) == wake
     work = Work()
     try:
-        apply_wait_result(wake, work, Task())  # type: ignore[arg-type]
+        apply_wait_result(wake, work, "a_task")  # type: ignore[arg-type]
     except BatchError as error:
         assert "a_task" in str(error)
     assert work.given_up == (list(wake.lost) if wake.status == "error" else [])

@@ -1,0 +1,69 @@
+"""The arguments of a task, frozen when it runs: what the operator and the sensor hand down instead of themselves.
+
+Nothing below :mod:`~airflow_claude_batch.operators` and :mod:`~airflow_claude_batch.sensors` sees a task object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """Arguments that the operator and the sensor share, after rendering.
+
+    :param poll_interval: seconds; None for the deployment's.
+    """
+
+    task_id: str
+    claude_conn_id: str
+    results_path: str | None
+    deferrable: bool
+    poll_interval: float | None
+    cancel_on_kill: bool
+    allow_failed: float
+    delete_batches: bool
+    results_format: Literal["jsonl", "parquet"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionOptions(TaskOptions):
+    """Arguments of :class:`~airflow_claude_batch.operators.SendMessageBatchOperator`, after rendering.
+
+    :param timeout: already bounded by the task's ``execution_timeout``.
+    """
+
+    messages: Any
+    model: str | None
+    max_tokens: int | str
+    system: Any
+    request_params: Mapping[str, Any] | None
+    output_schema: Any
+    repair_invalid: bool
+    wait_for_completion: bool
+    timeout: timedelta
+    on_timeout: Literal["cancel", "leave"]
+    repair_rounds: int
+    reuse_answers: bool
+    on_lost: Literal["stop", "resend"]
+    max_cost: float | str | Decimal | None
+    deduplicate: bool
+    canary: bool
+    warm_cache: bool
+    cache_system: bool
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionOptions(TaskOptions):
+    """Arguments of :class:`~airflow_claude_batch.sensors.MessageBatchSensor`, after rendering.
+
+    :param reschedule: the sensor pokes with ``mode="reschedule"``: each poke is a process of its own.
+    """
+
+    batch: Any
+    reschedule: bool

@@ -1,0 +1,74 @@
+"""The deployment's settings: every option of ``[claude_batch]`` is read here and nowhere else.
+
+``provider_info`` describes them to Airflow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from airflow_claude_batch._airflow.check_arguments import amount
+from airflow_claude_batch._airflow.compat import conf
+from airflow_claude_batch.batch.money.prices import merge
+from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.exceptions import ConfigurationError
+
+SECTION: Final = "claude_batch"
+MAX_COST: Final = f"[{SECTION}] max_cost_per_submission"
+
+
+def poll_interval() -> float:
+    """Read ``poll_interval``: the most seconds between two polls of a running batch. Default: 60."""
+    return float(conf.getfloat(SECTION, "poll_interval", fallback=60.0))
+
+
+def results_path() -> str | None:
+    """Read ``results_path``: the folder or URI above all submissions. Default: None, a folder under AIRFLOW_HOME."""
+    path: str | None = conf.get(SECTION, "results_path", fallback=None)
+    return path or None
+
+
+def max_cost_per_submission() -> Decimal | None:
+    """Read ``max_cost_per_submission``: US dollars that one submission may cost at most. Default: None, no limit.
+
+    :raises ConfigurationError: it is not an amount.
+    """
+    value = conf.get(SECTION, "max_cost_per_submission", fallback=None)
+    return amount(MAX_COST, value) if value else None
+
+
+def max_inline_bytes() -> int:
+    """Read ``max_inline_bytes``: up to this many bytes, rows travel in the manifest. Default: 49152 (48 KiB)."""
+    return int(conf.getint(SECTION, "max_inline_bytes", fallback=48 * 1024))
+
+
+def price_table() -> PriceTable:
+    """Return the bundled prices, overridden by ``prices_path`` (a JSON file), then by ``prices`` (JSON text).
+
+    Both default to None, the bundled prices alone.
+
+    :raises ConfigurationError: the overrides cannot be read; names the setting, the file and the entry.
+    """
+    table, overrides = PriceTable.load(), dict[str, Any]()
+    for source, read in _price_sources():
+        try:
+            found = json.loads(read())
+            overrides = merge(overrides, found) if isinstance(found, Mapping) else found
+            table = PriceTable.load(overrides)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{source}: {error}") from error
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{source} cannot be read: {error}") from error
+    return table
+
+
+def _price_sources() -> Iterator[tuple[str, Callable[[], str]]]:
+    if path := conf.get(SECTION, "prices_path", fallback=None):
+        yield f"[{SECTION}] prices_path: {path}", partial(Path(path).read_text, encoding="utf-8")
+    if text := conf.get(SECTION, "prices", fallback=None):
+        yield f"[{SECTION}] prices", lambda: text

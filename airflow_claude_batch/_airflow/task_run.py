@@ -1,0 +1,73 @@
+"""What one run of a task in a worker works with, besides its options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from airflow_claude_batch._airflow.compat import BaseTrigger, Context, TaskInstance
+    from airflow_claude_batch._airflow.on_kill import RunningWork
+    from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+    from airflow_claude_batch.batch.land.manifest import Manifest
+
+
+class Hook(Protocol):
+    """The methods of :class:`~airflow_claude_batch.hooks.ClaudeHook` that a task uses."""
+
+    def get_conn(self) -> ClaudeClient: ...
+    def get_estimate_client(self) -> ClaudeClient: ...
+    def get_config(self) -> ClientConfig: ...
+    def get_default_model(self) -> str: ...
+
+
+class MakeTrigger(Protocol):
+    """Make the trigger for a deferral: :class:`~airflow_claude_batch.triggers.MessageBatchTrigger`."""
+
+    def __call__(
+        self,
+        claude_conn_id: str,
+        *,
+        batch_ids: list[str],
+        open_batch_ids: list[str],
+        wait_for: Literal["all", "any"],
+        poll_interval: float,
+        until: str,
+        cancel_on_kill: bool,
+        submitted_at: str | None,
+    ) -> BaseTrigger: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRun:
+    """One run of a task in a worker: its context, and how the layers below reach what lies above them.
+
+    :param set_running_work: takes what ``on_kill`` is to stop.
+    :param record_manifest: takes the manifest, for lineage and asset events.
+    """
+
+    context: Context
+    hook: Hook
+    make_trigger: MakeTrigger
+    set_running_work: Callable[[RunningWork], None]
+    record_manifest: Callable[[Manifest, Context], None]
+
+    @property
+    def ti(self) -> TaskInstance:
+        return self.context["ti"]
+
+
+@dataclass(slots=True)
+class PokeMemory:
+    """What a sensor remembers from poke to poke of one process. The sensor owns it.
+
+    :param began_at: when this process began to poke.
+    :param submission_id: what it waits for; None before the first poke.
+    :param not_found_since: by batch id, when the API first denied the batch.
+    """
+
+    began_at: datetime | None = None
+    submission_id: str | None = None
+    not_found_since: dict[str, datetime] = field(default_factory=dict)
