@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,10 +30,12 @@ KEY = "sk-ant-test-0123456789"
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
     from airflow.utils.db import initdb
+    from migrated_database import migrated
 
     from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
 
-    initdb()
+    version = ".".join(map(str, AIRFLOW_VERSION))
+    migrated(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db", f"{sys.prefix} {version} initdb", initdb)
     if AIRFLOW_VERSION < (3, 1):
         _read_times_as_supervisors_do()
 

@@ -12,6 +12,8 @@ import pytest
 pytest_plugins = ["airflow_fixtures"]
 
 HOME = Path(tempfile.mkdtemp(prefix="claude-batch-tests-"))
+# What the processes of a test run share is in the folder of the first of them, which ends last.
+os.environ.setdefault("CLAUDE_BATCH_TESTS_SHARED", str(HOME))
 
 for name in [name for name in os.environ if name.startswith(("AIRFLOW", "ANTHROPIC_"))]:
     del os.environ[name]

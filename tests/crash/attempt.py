@@ -18,6 +18,7 @@ from crash.effects import (
     StateStore,
     SteppedLocalFolder,
     SteppedObjectFolder,
+    SteppedS3Folder,
     SteppedStore,
     SteppedTransport,
     Trap,
@@ -41,7 +42,7 @@ from airflow_claude_batch.exceptions import BatchError
 PRICES = PriceTable.load()
 
 Prompts = Mapping[str, str]
-Storage = Literal["disk", "objects"]
+Storage = Literal["disk", "objects", "s3"]
 Store = Literal["folder", "state"]
 
 
@@ -58,6 +59,7 @@ class Spec:
     policy: Policy
     store: Store = "folder"
     storage: Storage = "disk"
+    s3_endpoint: str = ""
     try_number: int = 1
     generation: int = 0
     deferrable: bool = True
@@ -75,6 +77,10 @@ class Spec:
     @property
     def folder(self) -> Path:
         return self.home / "submission"
+
+    @property
+    def s3_root(self) -> str:
+        return f"bucket/{self.home.name}"
 
     @property
     def state_store(self) -> StateStore:
@@ -107,8 +113,7 @@ def run(spec: Spec) -> None:
 @contextmanager
 def _opened(spec: Spec, effects: Effects, scratch: Path) -> Iterator[Submission]:
     clock = SharedClock(spec.home / "clock")
-    folder_class = SteppedLocalFolder if spec.storage == "disk" else SteppedObjectFolder
-    folder = folder_class(spec.folder, effects)
+    folder = _folder(spec, effects)
     plain: LedgerStore = FolderLedgerStore(folder)
     store = SteppedStore(plain if spec.store == "folder" else StateLedgerStore(spec.state_store, folder), effects)
     attempt = Attempt(submission_id="s", try_number=spec.try_number, generation=spec.generation, now=clock.now())
@@ -143,6 +148,16 @@ def _opened(spec: Spec, effects: Effects, scratch: Path) -> Iterator[Submission]
         )
         effects.on_term = lambda: RunningWork(submission, config, lambda: False).kill(cancel=True)
         yield submission
+
+
+def _folder(spec: Spec, effects: Effects) -> SteppedLocalFolder | SteppedObjectFolder:
+    match spec.storage:
+        case "disk":
+            return SteppedLocalFolder(spec.folder, effects)
+        case "objects":
+            return SteppedObjectFolder(spec.folder, effects)
+        case "s3":
+            return SteppedS3Folder(spec.s3_endpoint, spec.s3_root, effects)
 
 
 def _run(spec: Spec, submission: Submission) -> dict[str, Any]:

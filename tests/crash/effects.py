@@ -157,6 +157,21 @@ class SteppedObjectFolder(ObjectFolder):
         self._effects.step(f"published {name}")
 
 
+class SteppedS3Folder(SteppedObjectFolder):
+    """The same for a bucket of a server that speaks the S3 protocol."""
+
+    def __init__(self, endpoint: str, root: str, effects: Effects) -> None:
+        ObjectFolder.__init__(self, s3_file_system(endpoint), root, uri=f"s3://{root}")
+        self._effects = effects
+
+
+def s3_file_system(endpoint: str) -> Any:
+    """Connect to an S3 server as Airflow's Amazon provider does, with credentials that any test server takes."""
+    from s3fs import S3FileSystem
+
+    return S3FileSystem(key="test", secret="test", endpoint_url=endpoint, skip_instance_cache=True)
+
+
 class StateStore:
     """Airflow's task state store as far as a task sees it: durable, JSON, and closed to tries that were replaced.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from crash import books
 from crash.attempt import Prompts, Spec
-from crash.effects import SharedClock, Trap
+from crash.effects import SharedClock, Trap, s3_file_system
 from crash.task import Task, prompts
 
 from airflow_claude_batch.batch.policy import Policy
@@ -51,6 +51,8 @@ def play(scenario: Scenario, task: Task, traps: Mapping[int, Trap]) -> None:
         scenario.then(task)
         report = task.run_to_the_end(traps)
     assert report["failure"] is None, report["failure"]
+    if task.spec.storage == "s3":
+        s3_file_system(task.spec.s3_endpoint).get(task.spec.s3_root, str(task.spec.folder), recursive=True)
     books.check(
         task.simulator.books(),
         report["manifest"],

@@ -32,7 +32,7 @@ PATIENCE_SECONDS = 60.0
 def _forks() -> multiprocessing.context.ForkServerContext:
     """Where processes are forked from: a process that has everything imported, and no threads."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["crash.attempt", "pytest"])
+    context.set_forkserver_preload(["crash.attempt", "pytest", "s3fs", "aiobotocore.session"])  # those that there are
     inherited = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # the one way to tell it where to import from
     try:

@@ -12,6 +12,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from migrated_database import migrate
+
 from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.rows import read_rows
 from demo.airflow_api import wait_for
@@ -85,7 +87,7 @@ class Stack:
 def running_stack(folder: Path, venv: Path, **more_settings: str) -> Iterator[Stack]:
     settings = {**SETTINGS, "PYTHONPATH": str(ROOT), **more_settings}
     with AirflowProcesses(folder / "home", dags_folder=ROOT / "dags", venv=venv, settings=settings) as airflow:
-        airflow.migrate()
+        migrate(airflow)
         simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_TOLD)
         airflow.adopt(simulator.process)
         airflow.start()
@@ -104,7 +106,7 @@ def running_dag(folder: Path, file: Path) -> Iterator[tuple[AirflowProcesses, Si
     dags.mkdir()
     shutil.copy(file, dags)
     with AirflowProcesses(folder / "home", dags_folder=dags, venv=environment(), settings=SETTINGS) as airflow:
-        airflow.migrate()
+        migrate(airflow)
         airflow.start()
         airflow.wait_until_healthy()
         airflow.wait_for_dag(file.stem)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_stack import ROOT, RUN_SECONDS, SETTINGS, environment
+from migrated_database import migrate
 
 from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.rows import read_rows
@@ -128,7 +129,7 @@ def running_clock(folder: Path, start_simulator: Callable[[], SimulatorProcess])
         shutil.copy(CLOCK_DAGS / f"{dag_id}.py", dags)
     (dags / "mapped.py").write_text(example_with_a_past())
     with AirflowProcesses(folder / "home", dags_folder=dags, venv=environment(), settings=CLOCK_SETTINGS) as airflow:
-        airflow.migrate()
+        migrate(airflow)
         simulators = {name: start_simulator() for name in CONNECTIONS}
         airflow.start()
         airflow.wait_until_healthy("api-server")

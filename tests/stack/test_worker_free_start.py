@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 from airflow_stack import ROOT, SETTINGS, UNTIL_TOLD, environment
+from migrated_database import migrate
 
 from demo.airflow_api import wait_for
 from demo.airflow_processes import AirflowProcesses, airflow_version
@@ -46,7 +47,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
     dags = tmp_path / "dags"
     dags.mkdir()
     with AirflowProcesses(tmp_path / "home", dags_folder=dags, venv=environment(), settings=settings) as airflow:
-        airflow.migrate()
+        migrate(airflow)
         simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_TOLD)
         airflow.adopt(simulator.process)
         batch_id = create_batch(simulator)

@@ -1,0 +1,45 @@
+"""The same kills with ledger, requests and results in a bucket, over the S3 protocol and real sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from crash.effects import changes, s3_file_system
+from crash.scenarios import SCENARIOS, play, told
+
+server = pytest.importorskip("moto.server", reason="moto and s3fs are installed where object storage is tested")
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    """Serve an empty bucket on a free port of the loopback interface."""
+    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    s3_file_system(endpoint).mkdir("bucket")
+    yield endpoint
+    running.stop()
+
+
+@pytest.mark.timeout(600)
+def test_a_kill_between_any_two_writes_to_the_bucket_pays_for_nothing_twice(s3_endpoint: str, tmp_path: Path) -> None:
+    scenario = SCENARIOS["three parts"]
+    where = {"storage": "s3", "s3_endpoint": s3_endpoint}
+    undisturbed = tmp_path / f"{tmp_path.name}-undisturbed"
+    undisturbed.mkdir()
+    with told(scenario, undisturbed, **where) as task:
+        play(scenario, task, {})
+    points = changes(undisturbed / "effects")
+
+    assert len(points) > 10
+    for point in points:
+        home = tmp_path / f"{tmp_path.name}-{point}"
+        home.mkdir()
+        with told(scenario, home, **where) as task:
+            try:
+                play(scenario, task, {point: scenario.trap})
+            except AssertionError as error:
+                raise AssertionError(f"killed after effect {point}: {task.story}") from error
