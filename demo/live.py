@@ -11,7 +11,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from airflow_claude_batch.batch.money.pricing import PriceTable, Tokens
+from airflow_claude_batch.batch.money.cost import Tokens
+from airflow_claude_batch.batch.money.pricing import PriceTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def read_plan(dag_file: Path) -> Plan:
     size = sum(_request_bytes(message["prompt"], example["SYSTEM"]) for message in messages)
     # A token is at least one byte of the prompt, and no answer is longer than max_tokens.
     worst = Tokens(input=size, output=len(messages) * max_tokens)
-    cost = PriceTable.load().price(worst, model)
+    cost = PriceTable.load().token_cost(worst, model)
     return Plan(model, len(messages), size, cost.usd if cost else None)
 
 

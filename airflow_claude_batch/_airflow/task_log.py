@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from airflow_claude_batch.batch.land.manifest import Manifest
-from airflow_claude_batch.batch.money.estimate import rounded_usd
+from airflow_claude_batch.batch.money.amounts import rounded_usd
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from html import escape
 from typing import Final
 
-from airflow_claude_batch.batch.money.estimate import rounded_usd
+from airflow_claude_batch.batch.money.amounts import rounded_usd
 from airflow_claude_batch.web.gather import Spending, SubmissionSummary
 from airflow_claude_batch.web.plots import bars, shares
 

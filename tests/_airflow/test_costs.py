@@ -91,7 +91,7 @@ def test_count_tokens_that_refuses_leaves_an_estimate_by_length(
 
     assert run.states == {"ask": "success"}
     assert run.xcom("ask")["estimate"]["measured_requests"] == 0
-    assert any("Counting ended early: RateLimitError" in line for line in logged(caplog, "Estimate"))
+    assert any("Counting stopped early: RateLimitError" in line for line in logged(caplog, "Estimate"))
     assert simulator.books()["calls"]["count_tokens"] <= 2
 
 
@@ -126,7 +126,7 @@ def test_a_model_without_a_price_is_counted_and_named(
     [
         ('{"models": {"claude-opus-5-5": {"rates": {"inptu": "4"}}}}', "'claude-opus-5-5': .*`inptu`"),
         ('{"currency": "EUR"}', "'the top level': Invalid enum value 'EUR'"),
-        ('{"models": {"claude-opus-5-5": {"rates": {"input": "-4"}}}}', "'claude-opus-5-5': .*negative"),
+        ('{"models": {"claude-opus-5-5": {"rates": {"input": "-4"}}}}', "'claude-opus-5-5': .*from 0 to"),
         ('{"models": {', "cannot be read: Expecting property name.*line 1 column 13"),
     ],
     ids=["typo", "currency", "negative", "no JSON"],
@@ -196,8 +196,8 @@ def test_a_catalogue_that_refuses_stops_nothing(bench: Workbench, simulator: Any
 def test_a_dry_run_refuses_a_retired_model(bench: Workbench) -> None:
     run = ask(bench, messages=[*MESSAGES, {"prompt": "a", "model": "claude-3-haiku-20240307"}], dry_run=True)
 
-    assert "messages[2], and 1 requests in all" in run.error("ask")
-    assert "claude-haiku-4-5-20251001 replaces it" in run.error("ask")
+    assert "messages[2]: claude-3-haiku-20240307 was retired" in run.error("ask")
+    assert "Use claude-haiku-4-5-20251001, which replaces it." in run.error("ask")
 
 
 def test_the_deployment_s_limit_is_named_by_its_setting(
@@ -208,7 +208,7 @@ def test_the_deployment_s_limit_is_named_by_its_setting(
     run = ask(bench, max_cost=5)
 
     assert run.states == {"ask": "failed"}
-    assert "is above [claude_batch] max_cost_per_submission, $0.000100. Nothing was sent." in run.error("ask")
+    assert ", above [claude_batch] max_cost_per_submission, $0.000100.\nNothing was sent." in run.error("ask")
     assert simulator.books()["batches"] == []
 
 

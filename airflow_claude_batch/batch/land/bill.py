@@ -6,7 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_claude_batch.batch.land.rows import Status
-from airflow_claude_batch.batch.money.pricing import Cost, Tokens, exact_usd
+from airflow_claude_batch.batch.money.amounts import exact_usd
+from airflow_claude_batch.batch.money.cost import Cost, Tokens
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batch.land.landing import Landing

@@ -13,7 +13,8 @@ from airflow_claude_batch.batch.land.match_requests import RequestMatcher
 from airflow_claude_batch.batch.land.parse_result import ParsedResult, parse_result
 from airflow_claude_batch.batch.land.row_table import PaidAnswer, RowTable
 from airflow_claude_batch.batch.land.rows import ANSWERED, RESULTS_FILE, Status, body_of_duplicate, body_of_missing
-from airflow_claude_batch.batch.money.pricing import PriceTable, Totals
+from airflow_claude_batch.batch.money.bill import Bill
+from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.exceptions import ResultsError
 
 
@@ -60,7 +61,7 @@ class Landing:
         return self.rows.statuses
 
     @property
-    def bill(self) -> Totals:
+    def bill(self) -> Bill:
         """Tokens and cost of every answer that was paid for."""
         return self.rows.bill
 
@@ -88,7 +89,7 @@ class Landing:
         index = self.matcher.exact_index(row.custom_id, row.batch_id)
         if self._keep(index, row.custom_id, row.batch_id, row.parsed):
             for answer in row.replaced:
-                self.bill.add(answer.usage, answer.model)
+                self.bill.add_usage(answer.usage, answer.model)
 
     def read_results(self, batch_id: str, lines: Iterable[bytes]) -> DownloadSummary:
         """Read one batch's result stream, whose lines come in any order.

@@ -12,12 +12,11 @@ import msgspec
 
 from airflow_claude_batch.batch.input.custom_id import parse_custom_id
 from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.money.sampling import CACHE_MARK
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batch.land.validate_output import OutputValidator
 
-#: Within a string of JSON a quotation mark is escaped, so that no text looks like this.
-CACHE_MARK: Final = b'"cache_control":'
 #: How many requests are searched for the mark. A mark that only later requests have is not meant for a shared prefix.
 _SEARCHED_REQUESTS: Final = 20
 

@@ -16,7 +16,8 @@ from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch.land.disk_sort import DiskSorter
 from airflow_claude_batch.batch.land.parse_result import ParsedResult
 from airflow_claude_batch.batch.land.rows import ANSWERED, FINAL, Status, body_with_replaced
-from airflow_claude_batch.batch.money.pricing import PriceTable, Totals
+from airflow_claude_batch.batch.money.bill import Bill
+from airflow_claude_batch.batch.money.pricing import PriceTable
 
 _REPAIRABLE: Final = Status.REPAIRABLE_OUTPUT
 #: A stop reason is a byte in memory. The API has seven.
@@ -41,7 +42,7 @@ class RowTable:
 
     def __init__(self, count: int, prices: PriceTable) -> None:
         self.statuses = bytearray(count)
-        self.bill = Totals(prices)
+        self.bill = Bill(prices)
         self._bodies = DiskSorter(count)
         # Names are kept once; each request has their numbers. 0 is for requests without an answer.
         self._stop_reason_numbers = {"": 0}
@@ -73,7 +74,7 @@ class RowTable:
         self._stop_reasons[index] = 0 if charge is None else self._stop_reason_number(parsed.stop_reason or "none")
         self._models[index] = self._model_number(parsed.model)
         if charge is not None:
-            self.bill.count(charge)
+            self.bill.add_charge(charge)
 
     def copy_to_duplicates(self, duplicates: Mapping[int, int]) -> None:
         """Give each duplicate the status, stop reason and model of the request whose answer it shares."""

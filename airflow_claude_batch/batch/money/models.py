@@ -1,4 +1,7 @@
-"""Where models stand before requests are sent to them: by the API's own catalogue, else by the price table."""
+"""Checks that models still run before requests are sent to them.
+
+The API's catalogue of models decides. Where it cannot be read, the price table does.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,19 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from airflow_claude_batch.api.wire import ModelInfo
+from airflow_claude_batch.batch.money.amounts import counted
 from airflow_claude_batch.batch.money.prices import RETIREMENT_SLACK, Lifecycle, State
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.exceptions import APIError, InputError, NotFoundError
 
 log = logging.getLogger(__name__)
 
-#: So many models are looked up in one run; it is rare that a submission names more than two.
+#: Models that are looked up in one run. A submission rarely names more than two.
 MAX_LOOKUPS: Final = 10
 
 
 class ModelCatalogue(Protocol):
-    """What knows the models; the API's client does."""
+    """Looks models up; the API's client does."""
 
     def retrieve_model(self, model_id: str, /) -> ModelInfo:
         """Look a model up, by its id or an alias.
@@ -32,44 +36,44 @@ class ModelCatalogue(Protocol):
 
 
 class ModelChecker:
-    """The models that requests name, each looked up once; after the first failure no more is asked.
+    """Checks the models that requests name. Looks each one up once, and none after the first failure.
 
-    :param catalogue: None leaves it to the table.
+    :param catalogue: the API's catalogue; None leaves the decision to the price table.
     """
 
     def __init__(self, prices: PriceTable, catalogue: ModelCatalogue | None) -> None:
         self._prices = prices
         self._catalogue = catalogue
         self._found: dict[str, ModelInfo | None] = {}
-        self._named: tuple[str, ...] = ()
+        self._checked: tuple[str, ...] = ()
 
-    def check(self, named: Mapping[str, int], now: datetime, first: Callable[[str], int]) -> None:
-        """Warn of what is near its end, and refuse what is past it.
+    def check(self, request_counts: Mapping[str, int], now: datetime, first_index: Callable[[str], int]) -> None:
+        """Log a warning for models that retire soon, and raise for models that are retired.
 
-        :param named: the number of requests of each model.
+        :param request_counts: the number of requests of each model.
         :param now: the moment of sending.
-        :param first: the index of the first request that names a model.
+        :param first_index: returns the index of the first request that names a model.
         :raises InputError: a model is retired, or does not run in message batches.
         """
-        self._named = tuple(named)
-        for model, count in named.items():
+        self._checked = tuple(request_counts)
+        for model, count in request_counts.items():
             info = self._info(model)
             lifecycle = self._lifecycle(model, info, now)
-            reason = lifecycle.warning if lifecycle.state == "retired" else _unfit(model, info)
-            if reason:
-                raise InputError(
-                    f"messages[{first(model)}], and {count:,} requests in all, cannot be answered: {reason}. None of "
-                    "them was sent."
-                )
+            if lifecycle.state == "retired":
+                problem, remedy = f"{lifecycle.problem}", lifecycle.remedy or "Name another model."
+                raise _unusable(first_index(model), count, problem, remedy)
+            if info is not None and info.batch_supported is False:
+                problem = f"{model} does not run in message batches, by the API's catalogue of models."
+                raise _unusable(first_index(model), count, problem, "Name another model.")
             if lifecycle.warning:
                 log.warning("%s", lifecycle.warning)
             if info and self._prices.lookup(model) is None:
                 log.warning("%s", self._prices.lifecycle(model, now).warning)
 
     def count(self, indices: Sequence[int], model_of: Callable[[int], str]) -> Mapping[str, int]:
-        """How many of some checked requests name each model, without reading them if all name the same."""
-        if len(self._named) == 1:
-            return {self._named[0]: len(indices)}
+        """Count the requests of each model among checked ones. Reads none of them if only one model was checked."""
+        if len(self._checked) == 1:
+            return {self._checked[0]: len(indices)}
         return Counter(map(model_of, indices))
 
     def _lifecycle(self, model: str, info: ModelInfo | None, now: datetime) -> Lifecycle:
@@ -90,9 +94,9 @@ class ModelChecker:
         try:
             return self._catalogue.retrieve_model(model)
         except NotFoundError:
-            log.warning("%s is not in the API's catalogue of models: it may refuse every request that names it", model)
+            log.warning("%s is not in the API's catalogue of models. The API may refuse all of its requests.", model)
         except (APIError, InputError) as error:
-            log.info("The API's catalogue of models cannot be asked, so the price table decides: %s", error)
+            log.info("The API's catalogue of models could not be read, so the price table is used: %s", error)
             self._catalogue = None
         return None
 
@@ -105,7 +109,6 @@ def _state(info: ModelInfo, now: datetime) -> State:
     return "deprecated" if info.lifecycle == "deprecated" else "active"
 
 
-def _unfit(model: str, info: ModelInfo | None) -> str | None:
-    if info is None or info.batch_supported is not False:
-        return None
-    return f"{model} does not run in message batches, says the API's catalogue of models"
+def _unusable(first_index: int, count: int, problem: str, remedy: str) -> InputError:
+    unsent = "names it and was not sent." if count == 1 else "name it and were not sent."
+    return InputError(f"messages[{first_index}]: {problem}", f"{counted(count, 'request')} {unsent}", remedy)

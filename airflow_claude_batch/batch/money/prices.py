@@ -1,6 +1,7 @@
-"""The list prices and lifecycles of the models, dated and sourced: ``prices.json``, and what a deployment overrides.
+"""Reads list prices and lifecycles of the models: from ``prices.json``, and from the overrides of a deployment.
 
-A table ages, so a model that is not in it is never an error here, and every entry can be overridden.
+Each entry names its source and the day on which it was read. A table ages: a model that is not in it is never an error
+here, and every entry can be overridden.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import msgspec
 from airflow_claude_batch.exceptions import ConfigurationError
 
 NEWEST_TOKENIZER: Final = Decimal("2.5")  # characters per token since Claude 4.7; before 3.4: models overview
-LARGEST_AMOUNT: Final = 1_000_000  # of anything here; what is beyond it is a slip of the pen
+LARGEST_AMOUNT: Final = 1_000_000  # of anything here; a larger one is a mistake
 MOST_DECIMALS: Final = 20  # sums keep all their digits
 RETIREMENT_SLACK: Final = timedelta(hours=48)  # a batch may run 24 h, and its repair round another 24 h
 
@@ -39,13 +40,12 @@ def _check_amounts(*amounts: Decimal) -> None:
         exponent = amount.as_tuple().exponent  # a letter where the amount has no end
         if not isinstance(exponent, int) or exponent < -MOST_DECIMALS or not 0 <= amount <= LARGEST_AMOUNT:
             raise ValueError(
-                f"an amount cannot be negative or without end: from 0 to {LARGEST_AMOUNT:,}, with {MOST_DECIMALS} "
-                "decimal places at most"
+                f"an amount must be from 0 to {LARGEST_AMOUNT:,}, with at most {MOST_DECIMALS} decimal places"
             )
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """USD per million tokens by the Messages API. A message batch pays ``batch_factor`` of it."""
+    """USD per million tokens in the Messages API. A message batch pays ``batch_factor`` of them."""
 
     input: Decimal
     cache_write_5m: Decimal
@@ -58,18 +58,19 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class LongPrompt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The rates of a whole request, its output too, whose prompt has more than ``above_tokens`` tokens."""
+    """The rates of a whole request, output included, whose prompt has more than ``above_tokens`` tokens."""
 
     above_tokens: Count
     rates: Rates
 
 
 class ModelPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known of a model that matters to the price of a batch, and to whether it will run.
+    """One model: its prices, its limits and its lifecycle.
 
     ``rates`` is None where no list price is published any more. ``inference_geo`` has the factors on all token
-    prices. ``max_tokens`` caps one answer, ``extended_max_tokens`` does under the beta ``output-300k-2026-03-24``.
-    ``refuses`` names what the model answers with an error. ``checked`` is the day on which ``source`` was read.
+    prices. ``max_tokens`` limits one answer; under the beta ``output-300k-2026-03-24``, ``extended_max_tokens`` does.
+    ``refuses`` names the features that the model answers with an error. ``checked`` is the day on which ``source`` was
+    read.
     """
 
     id: str
@@ -94,18 +95,18 @@ class ModelPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError("characters_per_token cannot be zero")
 
     def is_long(self, prompt_tokens: int) -> bool:
-        """Whether a prompt (input, cache reads and cache writes together) is billed by the long-prompt rates."""
+        """Return whether a prompt is billed by the long-prompt rates. Cache reads and writes count, too."""
         return self.long_prompt is not None and prompt_tokens > self.long_prompt.above_tokens
 
     def rates_for(self, *, long_prompt: bool) -> Rates | None:
-        """The rates of one of the two tiers; of the only one where there is no other."""
+        """Return the rates of long or of other prompts. A model without a long-prompt tier has one set of rates."""
         return self.long_prompt.rates if self.long_prompt and long_prompt else self.rates
 
     def state_at(self, now: datetime) -> State:
-        """Where the model stands at ``now`` (aware).
+        """Return the state of the model at ``now`` (aware).
 
-        A day of retirement has no hour, so the model is taken for retired when that day is over, and for retiring
-        soon from :data:`RETIREMENT_SLACK` before it begins, both in UTC.
+        A day of retirement is published without an hour. The model counts as retired once that day has passed, and as
+        retiring soon from :data:`RETIREMENT_SLACK` before the day begins, both in UTC.
         """
         if self.state == "retired" or self.retires_on is None:
             return self.state
@@ -117,7 +118,7 @@ class ModelPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifecycle:
-    """Where a model stands at a moment. ``retires_soon``: a batch sent then may outlive the model."""
+    """The state of a model at a moment. ``retires_soon``: a batch sent then may outlive the model."""
 
     model: str
     state: State
@@ -125,25 +126,34 @@ class Lifecycle:
     replacement: str | None = None
 
     @property
-    def warning(self) -> str | None:
-        """One sentence for the log; None if there is nothing to warn of."""
+    def problem(self) -> str | None:
+        """One sentence that says what is wrong with the model, None for an active one."""
         day = f" on {self.retires_on}" if self.retires_on else ""
-        said = {
+        problem = {
             "active": None,
-            "deprecated": f"is deprecated and retires{day}" if day else "is deprecated",
-            "retires_soon": f"retires{day}, and a batch sent now may still run then",
-            "retired": f"was retired{day}",
-            "unknown": "is not in the price table: its cost will not be known",
+            "deprecated": f"is deprecated and retires{day}." if day else "is deprecated.",
+            "retires_soon": f"retires{day}, and a batch sent now may still run then.",
+            "retired": f"was retired{day}.",
+            "unknown": "is not in the price table, so its cost will not be known.",
         }[self.state]
-        advice = f"; {self.replacement} replaces it" if self.replacement else ""
-        return said and f"{self.model} {said}{advice}"
+        return problem and f"{self.model} {problem}"
+
+    @property
+    def remedy(self) -> str | None:
+        """One sentence that names the model to use instead, None if none is known."""
+        return f"Use {self.replacement}, which replaces it." if self.replacement else None
+
+    @property
+    def warning(self) -> str | None:
+        """The problem and the remedy for the log, None if there is nothing to warn of."""
+        return self.problem and " ".join(filter(None, (self.problem, self.remedy)))
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is the same for every model.
+    """The terms that are the same for every model.
 
     ``batch_factor`` is the share of the rates that a message batch pays. ``web_search`` is USD for one search, which
-    batches pay in full. ``sources`` names the pages that facts of each kind are from.
+    batches pay in full. ``sources`` names the page of each kind of facts.
     """
 
     currency: Literal["USD"]
@@ -156,12 +166,15 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def read_prices(overrides: Mapping[str, Any] | None = None) -> tuple[Terms, dict[str, ModelPrice]]:
-    """Read the package's prices, by model id, and lay ``overrides`` over them.
+    """Read the package's prices, by model id, and apply ``overrides`` to them.
 
-    Overrides have the shape of ``prices.json`` and only what differs, such as
-    ``{"models": {"claude-opus-5-5": {"rates": {"input": "3.60"}}}}``. A new model needs all five rates to be priced.
+    Overrides have the shape of ``prices.json``, and only what differs. A new model needs all five rates to be priced.
 
-    :raises ConfigurationError: names the entry that is wrong, and what it may have.
+    >>> terms, models = read_prices({"models": {"claude-opus-5-5": {"rates": {"input": "3.60"}}}})
+    >>> models["claude-opus-5-5"].rates.input
+    Decimal('3.60')
+
+    :raises ConfigurationError: names the entry that is wrong, and the fields that it may have.
     """
     packaged = resources.files(__package__).joinpath("prices.json").read_bytes()
     terms = msgspec.json.decode(packaged, type=dict[str, Any])
@@ -179,9 +192,9 @@ def read_prices(overrides: Mapping[str, Any] | None = None) -> tuple[Terms, dict
 
 
 def names_of(models: Mapping[str, ModelPrice]) -> dict[str, str]:
-    """Every id and alias, with the id it stands for.
+    """Map every id and alias to the id of its model.
 
-    :raises ConfigurationError: one name stands for two models.
+    :raises ConfigurationError: two models have the same name.
     """
     names = {model: model for model in models}
     for price in models.values():
@@ -192,7 +205,7 @@ def names_of(models: Mapping[str, ModelPrice]) -> dict[str, str]:
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one set of overrides over another; mappings in them are merged likewise."""
+    """Merge two sets of overrides. Where both have a value, that of ``change`` wins; mappings are merged likewise."""
     merged = {**base, **change}
     for key in base.keys() & change.keys():
         if isinstance(base[key], Mapping) and isinstance(change[key], Mapping):
@@ -210,7 +223,8 @@ def _convert(entry: str, value: Any, kind: type[T]) -> T:
 def _wrong(entry: str, reason: str) -> ConfigurationError:
     fields = [name for name in ModelPrice.__struct_fields__ if name != "id"]
     return ConfigurationError(
-        f"The price overrides cannot be used, because of {entry!r}: {reason}. Correct or remove that entry. "
-        f"There may be {', '.join(Terms.__struct_fields__)} and models; a model may have {', '.join(fields)}; "
-        f"rates are {', '.join(Rates.__struct_fields__)}, USD per million tokens."
+        f"The price overrides are wrong at {entry!r}: {reason}.",
+        f"Correct or remove that entry. The top level may have {', '.join(Terms.__struct_fields__)} and models. "
+        f"A model may have {', '.join(fields)}. Its rates are {', '.join(Rates.__struct_fields__)}, in USD per million "
+        "tokens.",
     )

@@ -1,6 +1,7 @@
-"""A few requests to measure, out of a stream of many: grouped by length, and chosen by the share of their group.
+"""A stratified sample of the requests, whose tokens are counted before anything is sent.
 
-Memory does not grow with the stream: a group holds sums, and at most as many requests as may be measured.
+Requests of like length and kind form a stratum. The sample is drawn from the strata in proportion to their bytes.
+Memory does not grow with the stream of requests: a stratum holds sums, and a reservoir of a few requests.
 """
 
 from __future__ import annotations
@@ -16,21 +17,23 @@ import msgspec
 from airflow_claude_batch.exceptions import APIError
 
 MAX_CALLS: Final = 20  # count_tokens calls of one estimate
-MEDIA_BYTES: Final = 6_000  # of text, that weigh as much as an image of usual size: about 1,500 tokens
-LIKE_LENGTH: Final = 8  # steps of a length class: up to four times as long
+MEDIA_BYTES: Final = 6_000  # bytes of text that weigh as much as an image of usual size: about 1,500 tokens
+MAX_LENGTH_DISTANCE: Final = 8  # length classes between comparable requests: one is up to four times as long
 
-# Within a string of JSON a quotation mark is escaped, so that no text looks like one of these.
-_MARK: Final = b'"cache_control":'
+#: A request with a cache breakpoint has these bytes. No text has: in a JSON string a quotation mark is escaped.
+CACHE_MARK: Final = b'"cache_control":'
 _ONE_HOUR: Final = b'"ttl":"1h"'
 _MEDIA: Final = (b'"type":"image"', b'"type":"document"')
 _CLIENT_TOOLS: Final = ("custom", "bash_", "text_editor_", "computer_", "memory_")
 
+CacheTtl = Literal["5m", "1h"]
+
 
 class TokenCounter(Protocol):
-    """What counts tokens; the API's client does."""
+    """Counts tokens of a request; the API's client does."""
 
     def count_tokens(self, params: Mapping[str, Any], /) -> int:
-        """The input tokens of these params.
+        """Return the number of input tokens of these params.
 
         :raises APIError: they could not be counted.
         """
@@ -38,11 +41,11 @@ class TokenCounter(Protocol):
 
 
 class PlannedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One request, as an estimate sees it.
+    """One request, reduced to what an estimate needs.
 
-    ``bytes_length`` is the length of its prompt (tools, system, messages) as JSON, ``cached_bytes`` that of the part
-    up to its last cache_control mark. ``media`` is whether images or documents are in it, whose tokens do not follow
-    from their bytes. ``load`` gives the params: only what is measured is loaded, so it may hold an offset.
+    ``bytes_length`` is the length of its prompt (tools, system, messages) as JSON. ``cached_bytes`` is the length up to
+    the last cache breakpoint. ``media`` tells that images or documents are in it, whose tokens do not follow from their
+    bytes. ``load`` returns the params. It is called for sampled requests only, so it may read them from a file.
     """
 
     model: str
@@ -50,19 +53,19 @@ class PlannedRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int
     load: Callable[[], Mapping[str, Any]]
     cached_bytes: int = 0
-    cache_ttl: Literal["5m", "1h"] = "5m"
+    cache_ttl: CacheTtl = "5m"
     inference_geo: str | None = None
     media: bool = False
     server_tools: bool = False
 
     @classmethod
     def of(cls, params: Mapping[str, Any], *, load: Callable[[], Mapping[str, Any]]) -> PlannedRequest:
-        """Take the view of checked params. ``load`` must give the same ones again."""
+        """Reduce checked params. ``load`` must return the same params again."""
         length, cached, media = 0, 0, False
-        ttl: Literal["5m", "1h"] = "5m"
+        ttl: CacheTtl = "5m"
         for block in map(msgspec.json.encode, _blocks(params)):
             length += len(block)
-            cached = length if _MARK in block else cached
+            cached = length if CACHE_MARK in block else cached
             ttl = "1h" if _ONE_HOUR in block else ttl
             media = media or any(mark in block for mark in _MEDIA)
         automatic = params.get("cache_control")
@@ -79,90 +82,95 @@ class PlannedRequest(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
-    def kind(self) -> Kind:
-        """The group that it belongs to."""
+    def stratum(self) -> StratumKey:
+        """The stratum that the request belongs to."""
         length_class = _length_class(self.bytes_length)
-        return Kind(self.model, self.media, length_class, self.cache_ttl, self.inference_geo or "")
+        return StratumKey(self.model, self.media, length_class, self.cache_ttl, self.inference_geo or "")
 
 
-class Kind(NamedTuple):
-    """What the requests of one group have in common. ``length_class`` grows with the length, four steps a doubling."""
+class StratumKey(NamedTuple):
+    """The properties that the requests of one stratum share.
+
+    ``length_class`` grows with the length of the prompt: four classes each time the length doubles.
+    """
 
     model: str
     media: bool
     length_class: int
-    cache_ttl: Literal["5m", "1h"]
+    cache_ttl: CacheTtl
     inference_geo: str
 
-    def is_like(self, other: Kind) -> bool:
-        """Whether requests of the one speak for those of the other."""
-        alike = (self.model, self.media) == (other.model, other.media)
-        return alike and self.distance(other) <= LIKE_LENGTH
+    def is_comparable(self, other: StratumKey) -> bool:
+        """Return whether token counts of one stratum may be used for the other."""
+        same_kind = (self.model, self.media) == (other.model, other.media)
+        return same_kind and self.length_distance(other) <= MAX_LENGTH_DISTANCE
 
-    def distance(self, other: Kind) -> int:
-        """How different their lengths are."""
+    def length_distance(self, other: StratumKey) -> int:
+        """Return how many length classes apart the strata are."""
         return abs(self.length_class - other.length_class)
 
 
 @dataclass(slots=True)
-class Group:
-    """The requests of one kind: sums over all of them, and some that may be measured."""
+class Stratum:
+    """The requests of one stratum: sums over all of them, and a random few of them (the reservoir)."""
 
-    kind: Kind
+    key: StratumKey
     requests: int = 0
     bytes: int = 0
     cached_bytes: int = 0
     max_tokens: int = 0
     shortest: int = 0
     longest: int = 0
-    kept: list[PlannedRequest] = field(default_factory=list)
+    reservoir: list[PlannedRequest] = field(default_factory=list)
 
-    def add(self, request: PlannedRequest, *, room: int, dice: random.Random) -> None:
-        """Count one more; every request has the same chance to be kept."""
+    def add(self, request: PlannedRequest, *, capacity: int, rng: random.Random) -> None:
+        """Add a request. Reservoir sampling: every request has the same chance to stay in the reservoir."""
         self.shortest = min(self.shortest or request.bytes_length, request.bytes_length)
         self.longest = max(self.longest, request.bytes_length)
         self.requests += 1
         self.bytes += request.bytes_length
         self.cached_bytes += request.cached_bytes
         self.max_tokens += request.max_tokens
-        if len(self.kept) < room:
-            self.kept.append(request)
-        elif (place := dice.randrange(self.requests)) < room:
-            self.kept[place] = request
+        if len(self.reservoir) < capacity:
+            self.reservoir.append(request)
+        elif (replaced := rng.randrange(self.requests)) < capacity:
+            self.reservoir[replaced] = request
 
     @property
     def weight(self) -> int:
-        """How much of the tokens is likely to be theirs, in bytes of text."""
-        return max(self.bytes, self.requests * MEDIA_BYTES) if self.kind.media else self.bytes
+        """The likely share of the tokens, in bytes of text."""
+        return max(self.bytes, self.requests * MEDIA_BYTES) if self.key.media else self.bytes
 
 
-class Sample:
-    """All requests in groups, and the few that are to be measured. The same stream gives the same sample.
+class StratifiedSample:
+    """All requests in strata, and the few whose tokens are to be counted. The same stream gives the same sample.
 
-    ``server_tools`` is the number of requests with tools that the API runs, and ``max_tokens`` the least and the most
-    that any request allows.
+    ``server_tools`` is the number of requests with tools that the API runs. ``max_tokens`` has the least and the most
+    that a request allows.
+
+    :param max_calls: the most requests to select.
     """
 
     def __init__(self, requests: Iterable[PlannedRequest], *, max_calls: int = MAX_CALLS) -> None:
         self.requests = self.server_tools = 0
         self.max_tokens = (0, 0)
         self._max_calls = max_calls
-        self._dice = random.Random(0)  # noqa: S311 - no secret, and the same in a retry
-        groups: dict[Kind, Group] = {}
+        self._rng = random.Random(0)  # noqa: S311 - no secret, and the same in a retry
+        strata: dict[StratumKey, Stratum] = {}
         for request in requests:
-            kind = request.kind
-            if (group := groups.get(kind)) is None:
-                group = groups[kind] = Group(kind)
-            group.add(request, room=max_calls, dice=self._dice)
+            key = request.stratum
+            if (stratum := strata.get(key)) is None:
+                stratum = strata[key] = Stratum(key)
+            stratum.add(request, capacity=max_calls, rng=self._rng)
             self._count(request)
-        self.groups = sorted(groups.values(), key=lambda group: group.kind)
+        self.strata = sorted(strata.values(), key=lambda stratum: stratum.key)
 
     @property
     def models(self) -> dict[str, int]:
         """The number of requests of each model."""
         counts: Counter[str] = Counter()
-        for group in self.groups:
-            counts[group.kind.model] += group.requests
+        for stratum in self.strata:
+            counts[stratum.key.model] += stratum.requests
         return dict(counts)
 
     def _count(self, request: PlannedRequest) -> None:
@@ -171,47 +179,47 @@ class Sample:
         self.requests += 1
         self.server_tools += request.server_tools
 
-    def chosen(self) -> list[PlannedRequest]:
-        """What to measure: everything if that is allowed, else systematically along the weights of the groups."""
+    def select(self) -> list[PlannedRequest]:
+        """Select the requests to count: all if they are few, else by systematic sampling over the strata's weights."""
         if self.requests <= self._max_calls:
-            return [request for group in self.groups for request in group.kept]
-        step = sum(group.weight for group in self.groups) / max(self._max_calls, 1)
-        chosen: list[PlannedRequest] = []
-        reached, point = 0, step / 2
-        for group in self.groups:
-            reached += group.weight
+            return [request for stratum in self.strata for request in stratum.reservoir]
+        step = sum(stratum.weight for stratum in self.strata) / max(self._max_calls, 1)
+        selected: list[PlannedRequest] = []
+        cumulated, point = 0, step / 2
+        for stratum in self.strata:
+            cumulated += stratum.weight
             hits = 0
-            while point < reached and len(chosen) + hits < self._max_calls:
+            while point < cumulated and len(selected) + hits < self._max_calls:
                 hits, point = hits + 1, point + step
-            chosen += self._dice.sample(group.kept, min(hits, len(group.kept)))
-        return chosen
+            selected += self._rng.sample(stratum.reservoir, min(hits, len(stratum.reservoir)))
+        return selected
 
 
-class Measured(NamedTuple):
-    """One request that was measured."""
+class TokenCount(NamedTuple):
+    """The counted tokens of one request."""
 
-    kind: Kind
+    stratum: StratumKey
     bytes: int
     tokens: int
 
 
-class Measurement(NamedTuple):
-    """What count_tokens said, and why it said no more (None: it was asked for all that was chosen)."""
+class TokenCounts(NamedTuple):
+    """The answers of count_tokens. ``failure`` is the reason why not all of the sample was counted, else None."""
 
-    counts: list[Measured]
+    counts: list[TokenCount]
     failure: str | None = None
 
 
-def measure(sample: Sample, client: TokenCounter) -> Measurement:
-    """Ask count_tokens for what the sample chose. The first refusal ends the asking: an estimate is not worth more."""
-    counts: list[Measured] = []
-    for request in sample.chosen():
+def count_sample(sample: StratifiedSample, client: TokenCounter) -> TokenCounts:
+    """Count the tokens of the sample. Stop at the first error: an estimate is not worth a retry."""
+    counts: list[TokenCount] = []
+    for request in sample.select():
         try:
             tokens = client.count_tokens(request.load())
         except APIError as error:
-            return Measurement(counts, f"{type(error).__name__}: {error}")
-        counts.append(Measured(request.kind, request.bytes_length, tokens))
-    return Measurement(counts)
+            return TokenCounts(counts, f"{type(error).__name__}: {error}")
+        counts.append(TokenCount(request.stratum, request.bytes_length, tokens))
+    return TokenCounts(counts)
 
 
 def _length_class(length: int) -> int:
@@ -220,7 +228,7 @@ def _length_class(length: int) -> int:
 
 
 def _blocks(params: Mapping[str, Any]) -> Iterator[Any]:
-    """The prompt in the order in which it is cached."""
+    """Yield the parts of the prompt in the order in which it is cached."""
     for content in (params.get("tools"), params.get("system"), *(turn["content"] for turn in params["messages"])):
         if isinstance(content, list):
             yield from content

@@ -11,9 +11,11 @@ from typing import Any, Protocol
 import msgspec
 
 from airflow_claude_batch.batch.input.request_file import RequestFile
-from airflow_claude_batch.batch.money.estimate import Estimate, check_max_cost, estimate_cost, unpriced
+from airflow_claude_batch.batch.money.bill import Bill
+from airflow_claude_batch.batch.money.cost_limit import check_max_cost, unpriced_error
+from airflow_claude_batch.batch.money.estimate import Estimate, estimate_cost
 from airflow_claude_batch.batch.money.models import ModelCatalogue
-from airflow_claude_batch.batch.money.pricing import PriceTable, Totals
+from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.money.sampling import PlannedRequest, TokenCounter
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ def estimate_requests(
 
 
 def check_budget(
-    estimate: Estimate, max_cost: Decimal | None, *, name: str = "max_cost", bill: Totals | None = None
+    estimate: Estimate, max_cost: Decimal | None, *, name: str = "max_cost", bill: Bill | None = None
 ) -> None:
     """Log the estimate, and refuse what may, with what is spent already, cost more than allowed.
 
@@ -43,7 +45,7 @@ def check_budget(
     if max_cost is None:
         return
     if bill is not None and bill.unpriced_models:
-        raise unpriced(bill.unpriced_models, name)
+        raise unpriced_error(bill.unpriced_models, name)
     spent = bill.cost if bill else None
     check_max_cost(estimate, max_cost, spent=spent.usd if spent else Decimal(0), name=name)
 

@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_claude_batch.api.wire import CacheCreation, Usage
-from airflow_claude_batch.batch.money.estimate import Bounds, Estimate, check_max_cost, estimate_cost, rounded_usd
-from airflow_claude_batch.batch.money.pricing import PriceTable, Tokens
-from airflow_claude_batch.batch.money.sampling import MAX_CALLS, PlannedRequest, Sample
+from airflow_claude_batch.batch.money.amounts import rounded_usd
+from airflow_claude_batch.batch.money.cost import Tokens
+from airflow_claude_batch.batch.money.cost_limit import check_max_cost
+from airflow_claude_batch.batch.money.estimate import Estimate, ThreePointEstimate, estimate_cost
+from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.money.sampling import MAX_CALLS, PlannedRequest, StratifiedSample
 from airflow_claude_batch.exceptions import APIConnectionError, CostLimitError
 from airflow_claude_batch.simulator.messages.prompts import prompt_tokens
 
@@ -48,7 +51,7 @@ def estimated(requests: Iterable[Params], counter: Counter | None = None, **more
     return estimate_cost(plan(requests), table=TABLE, client=counter, **more)
 
 
-def usd_of(estimate: Estimate) -> Bounds[Decimal]:
+def usd_of(estimate: Estimate) -> ThreePointEstimate[Decimal]:
     assert estimate.usd is not None
     return estimate.usd
 
@@ -76,32 +79,35 @@ def test_calls_are_bounded_however_many_requests_there_are() -> None:
 
 
 def test_no_more_requests_are_kept_than_may_be_measured() -> None:
-    sample = Sample(plan(params() for _ in range(1_000)), max_calls=5)
+    sample = StratifiedSample(plan(params() for _ in range(1_000)), max_calls=5)
 
-    assert [(group.requests, len(group.kept)) for group in sample.groups] == [(1_000, 5)]
+    assert [(stratum.requests, len(stratum.reservoir)) for stratum in sample.strata] == [(1_000, 5)]
 
 
 def test_every_request_of_a_stream_has_its_chance_to_be_measured() -> None:
-    (group,) = Sample(plan(params(f"{index:09}") for index in range(1_000))).groups
+    (stratum,) = StratifiedSample(plan(params(f"{index:09}") for index in range(1_000))).strata
 
-    kept = sorted(int(request.load()["messages"][0]["content"]) for request in group.kept)
+    kept = sorted(int(request.load()["messages"][0]["content"]) for request in stratum.reservoir)
 
     assert len(set(kept)) == MAX_CALLS
     assert 300 < sum(kept) / len(kept) < 700
 
 
 def test_the_sample_is_the_same_in_a_retry() -> None:
-    def chosen() -> list[Mapping[str, Any]]:
-        return [request.load() for request in Sample(plan(params(f"{index:09}") for index in range(1_000))).chosen()]
+    def selected() -> list[Mapping[str, Any]]:
+        return [
+            request.load()
+            for request in StratifiedSample(plan(params(f"{index:09}") for index in range(1_000))).select()
+        ]
 
-    assert chosen() == chosen()
-    assert len({request["messages"][0]["content"] for request in chosen()}) == MAX_CALLS
+    assert selected() == selected()
+    assert len({request["messages"][0]["content"] for request in selected()}) == MAX_CALLS
 
 
 def test_long_requests_are_measured_in_proportion_to_their_bytes() -> None:
     requests = [params("x" * 8)] * 1_000 + [params("x" * 2_998)] * 30  # 10 kB and 90 kB
 
-    lengths = [request.bytes_length for request in Sample(plan(requests), max_calls=10).chosen()]
+    lengths = [request.bytes_length for request in StratifiedSample(plan(requests), max_calls=10).select()]
 
     assert lengths == [10] + [3_000] * 9
 
@@ -199,7 +205,7 @@ def bill(requests: Iterable[Params], share: float) -> Decimal:
     total = Decimal(0)
     for request in requests:
         answer = Usage(input_tokens=prompt_tokens(request), output_tokens=int(request["max_tokens"] * share))
-        cost = TABLE.cost(answer, request["model"])
+        cost = TABLE.usage_cost(answer, request["model"])
         assert cost is not None
         total += cost.usd
     return total
@@ -304,7 +310,7 @@ def test_the_bill_of_a_cached_prefix_is_within_the_bounds(hits: int) -> None:
         cache_creation_input_tokens=written,
         cache_read_input_tokens=read,
     )
-    cost = TABLE.cost(answer, MODEL)
+    cost = TABLE.usage_cost(answer, MODEL)
 
     assert cost is not None
     assert usd_of(estimate).lower <= cost.usd <= usd_of(estimate).upper
@@ -377,12 +383,30 @@ def test_an_estimate_as_a_table() -> None:
         "input tokens           131,348         150,112         168,877",
         "output tokens            1,501          37,525         150,100",
         "USD                     0.2777          0.6755            1.84",
-        "1,501 requests: the tokens of 8 were counted, the rest follows from length.",
-        "Expected are answers of 25% of max_tokens; the upper bound is all of it.",
-        "Counting ended early: APIConnectionError: connection refused",
+        "1,501 requests: the tokens of 8 were counted, those of 1,493 estimated from their length.",
+        "The expected output is 25% of max_tokens. The upper bound is all of it.",
+        "Counting stopped early: APIConnectionError: connection refused",
         "3 duplicates are not sent.",
-        "On top of all bounds: what the server tools of 1 requests add.",
+        "1 request uses server tools. What these add is not in the estimate.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("requests", "fails_at", "sentence"),
+    [
+        pytest.param(1, None, "The tokens of 1 request were counted.", id="one"),
+        pytest.param(2, None, "The tokens of 2 requests were counted.", id="all"),
+        pytest.param(2, 0, "The tokens of 2 requests were estimated from their length.", id="none"),
+        pytest.param(1, 0, "The tokens of 1 request were estimated from its length.", id="none of one"),
+        pytest.param(
+            2, 1, "2 requests: the tokens of 1 were counted, those of 1 estimated from its length.", id="one of two"
+        ),
+    ],
+)
+def test_the_table_says_how_tokens_were_counted(requests: int, fails_at: int | None, sentence: str) -> None:
+    estimate = estimated([params()] * requests, Counter(fails_at=fails_at))
+
+    assert estimate.to_table().splitlines()[4] == sentence
 
 
 def test_an_estimate_with_an_unknown_model_has_tokens_but_no_cost() -> None:
@@ -439,9 +463,10 @@ def test_the_refusal_says_how_much_and_what_would_fit() -> None:
         check_max_cost(estimated(many(), Counter()), Decimal("2.50"))
 
     assert str(refusal.value) == (
-        "These 1,000 requests may cost up to $10.23 when every answer uses all of its max_tokens (expected: $2.70), "
-        "which is above max_cost, $2.50. Nothing was sent. What would fit: max_tokens of 227 instead of 1,000, or "
-        "about 244 requests of this kind, or max_cost=10.23."
+        "1,000 requests may cost up to $10.23 (expected: $2.70), above max_cost, $2.50.\n"
+        "Nothing was sent.\n"
+        "The upper bound assumes that every answer uses all of its max_tokens. What would fit: max_tokens of 227 "
+        "instead of 1,000, or about 244 requests of this kind, or max_cost=10.23."
     )
 
 
@@ -485,5 +510,7 @@ def test_the_refusal_where_output_is_free_proposes_no_max_tokens() -> None:
 def test_max_cost_cannot_be_held_for_a_model_without_a_price() -> None:
     estimate = estimated([params(model="claude-7-novella")], Counter())
 
-    with pytest.raises(CostLimitError, match=r"no price is known for claude-7-novella\. Nothing was sent\. Add"):
+    with pytest.raises(
+        CostLimitError, match=r"no price is known for claude-7-novella\.\nNothing was sent\.\nAdd the model to"
+    ):
         check_max_cost(estimate, Decimal(1_000_000))

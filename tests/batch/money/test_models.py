@@ -63,7 +63,8 @@ def test_a_model_that_the_api_has_retired_is_refused_whatever_the_table_says(
     simulator.clock.advance((RETIRES + timedelta(days=2) - simulator.clock.now()).total_seconds())
 
     with pytest.raises(
-        InputError, match=r"messages\[1\], and 3 requests in all, .*sonnet-4-5 was retired on 2026-11-30"
+        InputError,
+        match=r"messages\[1\]: .* was retired on 2026-11-30\.\n3 requests name it and were not sent\.\nUse",
     ):
         check(models, "claude-opus-5-5", OLD, now=simulator.clock.now())
 
@@ -77,7 +78,7 @@ def test_a_model_that_the_api_keeps_longer_than_the_table_is_sent() -> None:
 @pytest.mark.parametrize(
     ("before", "says"),
     [
-        (timedelta(hours=1), "retires on 2026-11-30, and a batch sent now may still run then; claude-sonnet-5-5"),
+        (timedelta(hours=1), "retires on 2026-11-30, and a batch sent now may still run then. Use claude-sonnet-5-5"),
         (timedelta(hours=25), "retires on 2026-11-30, and a batch sent now"),
         (timedelta(days=9), "is deprecated and retires on 2026-11-30"),
     ],
@@ -104,7 +105,7 @@ def test_a_model_that_does_not_run_in_batches_is_refused() -> None:
 def test_a_model_without_a_price_is_named_though_the_api_knows_it(caplog: pytest.LogCaptureFixture) -> None:
     check(ModelChecker(TABLE, Catalogue(lifecycle="active")), "claude-7-novella", now=RETIRES)
 
-    assert "claude-7-novella is not in the price table: its cost will not be known" in caplog.text
+    assert "claude-7-novella is not in the price table, so its cost will not be known." in caplog.text
 
 
 def test_a_model_that_the_api_does_not_know_is_sent_with_a_warning(
@@ -143,7 +144,7 @@ def test_an_api_that_cannot_be_asked_leaves_the_table_and_is_not_asked_again(
     models = ModelChecker(TABLE, api)
 
     check(models, "claude-haiku-5-5", "claude-opus-5-5", now=RETIRES)
-    with pytest.raises(InputError, match="claude-opus-4-1 was retired on 2026-08-05; claude-opus-4-8 replaces it"):
+    with pytest.raises(InputError, match=r"claude-opus-4-1 was retired on 2026-08-05\.\n.*\nUse claude-opus-4-8"):
         check(models, "claude-opus-4-1", now=RETIRES)
 
     assert simulator.books()["calls"]["models"] == 1

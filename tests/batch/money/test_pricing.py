@@ -9,7 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_claude_batch.api.wire import CacheCreation, ServerToolUse, Usage
-from airflow_claude_batch.batch.money.pricing import Cost, PriceTable, Tokens, Totals, exact_usd
+from airflow_claude_batch.batch.money.amounts import exact_usd
+from airflow_claude_batch.batch.money.bill import Bill
+from airflow_claude_batch.batch.money.cost import Cost, Tokens
+from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.exceptions import ConfigurationError
 
 TABLE = PriceTable.load()
@@ -38,7 +41,7 @@ def usage(
 
 
 def usd(answer: Usage, model: str, *, inference_geo: str | None = None) -> str:
-    cost = TABLE.cost(answer, model, inference_geo=inference_geo)
+    cost = TABLE.usage_cost(answer, model, inference_geo=inference_geo)
     assert cost is not None
     return exact_usd(cost.usd)
 
@@ -77,7 +80,7 @@ def test_one_kind_of_token_costs_half_of_its_list_price(answer: Usage, model: st
 def test_an_answer_with_everything_costs_the_sum_of_its_columns() -> None:
     answer = usage(1_000, 200, five_minutes=3_000, one_hour=4_000, read=50_000, searches=2, geo="us")
 
-    cost = TABLE.cost(answer, "claude-opus-5-5")
+    cost = TABLE.usage_cost(answer, "claude-opus-5-5")
 
     assert cost == Cost(
         input=Decimal("0.0022"),  # 1,000 x 4 x 0.5 x 1.1 / 1e6
@@ -140,7 +143,7 @@ def test_cache_writes_that_the_breakdown_leaves_out_are_billed_as_5_minutes() ->
 
 @pytest.mark.parametrize("model", ["claude-7-novella", "claude-opus-5-20260723", "", "claude-3-sonnet-20240229"])
 def test_a_model_without_a_price_has_no_cost(model: str) -> None:
-    assert TABLE.cost(usage(1, 1), model) is None
+    assert TABLE.usage_cost(usage(1, 1), model) is None
 
 
 @pytest.mark.parametrize(
@@ -168,7 +171,7 @@ priced_models = st.sampled_from([name for name, entry in TABLE.models.items() if
 
 @given(usages, priced_models)
 def test_a_cost_is_never_negative_and_never_above_what_it_is_compared_with(answer: Usage, model: str) -> None:
-    cost = TABLE.cost(answer, model)
+    cost = TABLE.usage_cost(answer, model)
 
     assert cost is not None
     assert min(msgspec.structs.astuple(cost)) >= 0
@@ -178,7 +181,7 @@ def test_a_cost_is_never_negative_and_never_above_what_it_is_compared_with(answe
 @given(usages, usages, priced_models)
 def test_price_is_additive(one: Usage, other: Usage, model: str) -> None:
     def price(*answers: Usage) -> Cost:
-        cost = TABLE.price(Tokens.total(map(Tokens.of, answers)), model)
+        cost = TABLE.token_cost(Tokens.total(map(Tokens.of, answers)), model)
         assert cost is not None
         return cost
 
@@ -187,33 +190,33 @@ def test_price_is_additive(one: Usage, other: Usage, model: str) -> None:
 
 @given(st.lists(st.tuples(usages, priced_models), max_size=20))
 def test_totals_are_the_sum_of_the_answers(answers: list[tuple[Usage, str]]) -> None:
-    totals = Totals(TABLE)
+    bill = Bill(TABLE)
     for answer, model in answers:
-        totals.add(answer, model)
+        bill.add_usage(answer, model)
 
-    assert totals.cost == sum((TABLE.cost(answer, model) for answer, model in answers), Cost())
-    assert totals.tokens == Tokens.total(Tokens.of(answer) for answer, _ in answers)
-    assert set(totals.by_model) == {model for _, model in answers}
+    assert bill.cost == sum((TABLE.usage_cost(answer, model) for answer, model in answers), Cost())
+    assert bill.tokens == Tokens.total(Tokens.of(answer) for answer, _ in answers)
+    assert set(bill.by_model) == {model for _, model in answers}
 
 
 def test_totals_of_an_alias_and_its_id_are_one_model() -> None:
-    totals = Totals(TABLE)
-    totals.add(usage(MILLION), "claude-haiku-4-5")
-    totals.add(usage(MILLION), "claude-haiku-4-5-20251001")
+    bill = Bill(TABLE)
+    bill.add_usage(usage(MILLION), "claude-haiku-4-5")
+    bill.add_usage(usage(MILLION), "claude-haiku-4-5-20251001")
 
-    assert {model: exact_usd(cost.usd) for model, cost in totals.by_model.items() if cost} == {
+    assert {model: exact_usd(cost.usd) for model, cost in bill.by_model.items() if cost} == {
         "claude-haiku-4-5-20251001": "1"
     }
 
 
 def test_totals_with_a_model_without_a_price_count_its_tokens_and_have_no_cost() -> None:
-    totals = Totals(TABLE)
-    totals.add(usage(1_000, 10), "claude-opus-5-5")
-    totals.add(usage(2_000, 20, searches=1, five_minutes=5, one_hour=7, read=9), "claude-7-novella")
+    bill = Bill(TABLE)
+    bill.add_usage(usage(1_000, 10), "claude-opus-5-5")
+    bill.add_usage(usage(2_000, 20, searches=1, five_minutes=5, one_hour=7, read=9), "claude-7-novella")
 
-    assert totals.cost is None
-    assert totals.by_model["claude-opus-5-5"] is not None
-    assert totals.tokens.to_manifest() == {
+    assert bill.cost is None
+    assert bill.by_model["claude-opus-5-5"] is not None
+    assert bill.tokens.to_manifest() == {
         "input_tokens": 3_000,
         "cache_creation_input_tokens": 12,
         "ephemeral_5m_input_tokens": 5,
@@ -222,7 +225,7 @@ def test_totals_with_a_model_without_a_price_count_its_tokens_and_have_no_cost()
         "output_tokens": 30,
         "web_search_requests": 1,
     }
-    assert totals.to_manifest() == {
+    assert bill.to_manifest() == {
         "usd": None,
         "without_batch_usd": None,
         "without_cache_usd": None,
@@ -231,11 +234,11 @@ def test_totals_with_a_model_without_a_price_count_its_tokens_and_have_no_cost()
 
 
 def test_totals_in_the_manifest_are_exact() -> None:
-    totals = Totals(TABLE)
+    bill = Bill(TABLE)
     for _ in range(3):
-        totals.add(usage(14, 5), "claude-haiku-5-5")
+        bill.add_usage(usage(14, 5), "claude-haiku-5-5")
 
-    assert totals.to_manifest() == {
+    assert bill.to_manifest() == {
         "usd": "0.00000585",
         "without_batch_usd": "0.0000117",
         "without_cache_usd": "0.00000585",
@@ -244,8 +247,8 @@ def test_totals_in_the_manifest_are_exact() -> None:
 
 
 def test_totals_of_nothing_are_zero() -> None:
-    assert Totals(TABLE).cost == Cost()
-    assert Totals(TABLE).tokens == Tokens()
+    assert Bill(TABLE).cost == Cost()
+    assert Bill(TABLE).tokens == Tokens()
 
 
 # ---------------------------------------------------------------- the table
@@ -346,21 +349,25 @@ def test_lifecycle_takes_a_moment_of_any_zone() -> None:
         (
             "claude-sonnet-4-5",
             RETIRES - timedelta(days=8),
-            "claude-sonnet-4-5 is deprecated and retires on 2026-11-30; claude-sonnet-5-5 replaces it",
+            "claude-sonnet-4-5 is deprecated and retires on 2026-11-30. Use claude-sonnet-5-5, which replaces it.",
         ),
         (
             "claude-sonnet-4-5",
             RETIRES,
-            "claude-sonnet-4-5 retires on 2026-11-30, and a batch sent now may still run then; "
-            "claude-sonnet-5-5 replaces it",
+            "claude-sonnet-4-5 retires on 2026-11-30, and a batch sent now may still run then. "
+            "Use claude-sonnet-5-5, which replaces it.",
         ),
         (
             "claude-opus-4-1",
             RETIRES,
-            "claude-opus-4-1 was retired on 2026-08-05; claude-opus-4-8 replaces it",
+            "claude-opus-4-1 was retired on 2026-08-05. Use claude-opus-4-8, which replaces it.",
         ),
-        ("claude-mythos-preview", RETIRES, "claude-mythos-preview is deprecated; claude-mythos-5 replaces it"),
-        ("claude-7-novella", RETIRES, "claude-7-novella is not in the price table: its cost will not be known"),
+        (
+            "claude-mythos-preview",
+            RETIRES,
+            "claude-mythos-preview is deprecated. Use claude-mythos-5, which replaces it.",
+        ),
+        ("claude-7-novella", RETIRES, "claude-7-novella is not in the price table, so its cost will not be known."),
     ],
 )
 def test_lifecycle_warns_of_what_is_near_its_end(model: str, now: datetime, warning: str | None) -> None:
@@ -386,7 +393,7 @@ def test_an_override_changes_only_what_it_names() -> None:
 
 def test_an_override_by_an_alias_changes_the_model() -> None:
     table = PriceTable.load({"models": {"claude-haiku-4-5": {"rates": {"input": 0.9}}}})
-    cost = table.cost(usage(MILLION), "claude-haiku-4-5-20251001")
+    cost = table.usage_cost(usage(MILLION), "claude-haiku-4-5-20251001")
 
     assert cost is not None
     assert cost.usd == Decimal("0.45")
@@ -394,7 +401,7 @@ def test_an_override_by_an_alias_changes_the_model() -> None:
 
 def test_an_override_adds_a_model() -> None:
     table = PriceTable.load({"models": {"claude-7-novella": {"rates": RATES, "aliases": ["novella"]}}})
-    cost = table.cost(usage(MILLION, read=MILLION), "novella")
+    cost = table.usage_cost(usage(MILLION, read=MILLION), "novella")
 
     assert cost is not None
     assert exact_usd(cost.usd) == "3.3"
@@ -402,7 +409,7 @@ def test_an_override_adds_a_model() -> None:
 
 def test_an_override_of_the_terms_holds_for_every_model() -> None:
     table = PriceTable.load({"batch_factor": 1, "web_search": "0.02"})
-    cost = table.cost(usage(MILLION, searches=1), "claude-opus-5-5")
+    cost = table.usage_cost(usage(MILLION, searches=1), "claude-opus-5-5")
 
     assert cost is not None
     assert cost.usd == Decimal("4.02")
@@ -419,9 +426,11 @@ def test_an_override_postpones_a_retirement() -> None:
     [
         pytest.param({"modles": {}}, "the top level", "`modles`", id="typo at the top"),
         pytest.param({"currency": "EUR"}, "the top level", "'EUR'", id="another currency"),
-        pytest.param({"batch_factor": -1}, "the top level", "negative", id="negative factor"),
-        pytest.param({"batch_factor": "1e999999"}, "the top level", "without end", id="factor without end"),
-        pytest.param({"batch_factor": "1e-999999"}, "the top level", "with 20 decimal places", id="endless decimals"),
+        pytest.param({"batch_factor": -1}, "the top level", "from 0 to 1,000,000", id="negative factor"),
+        pytest.param({"batch_factor": "1e999999"}, "the top level", "from 0 to 1,000,000", id="factor without end"),
+        pytest.param(
+            {"batch_factor": "1e-999999"}, "the top level", "at most 20 decimal places", id="endless decimals"
+        ),
         pytest.param({"\ud800": 1}, "the top level", "surrogates", id="no text"),
         pytest.param([], "the top level", "Expected `object`", id="a list"),
         pytest.param({"models": ["claude-opus-5-5"]}, "models", "Expected `object`", id="models are a list"),
@@ -431,10 +440,10 @@ def test_an_override_postpones_a_retirement() -> None:
             {"models": {"claude-opus-5-5": {"rates": {"inptu": 4}}}}, "claude-opus-5-5", "`inptu`", id="typo in rates"
         ),
         pytest.param(
-            {"models": {"claude-opus-5-5": {"rates": {"input": -4}}}}, "claude-opus-5-5", "negative", id="negative"
+            {"models": {"claude-opus-5-5": {"rates": {"input": -4}}}}, "claude-opus-5-5", "from 0 to", id="negative"
         ),
         pytest.param(
-            {"models": {"claude-opus-5-5": {"rates": {"input": "NaN"}}}}, "claude-opus-5-5", "negative", id="no number"
+            {"models": {"claude-opus-5-5": {"rates": {"input": "NaN"}}}}, "claude-opus-5-5", "from 0 to", id="no number"
         ),
         pytest.param(
             {"models": {"claude-opus-5-5": {"rates": {"input": "4 USD"}}}}, "claude-opus-5-5", "decimal", id="a unit"
@@ -442,7 +451,7 @@ def test_an_override_postpones_a_retirement() -> None:
         pytest.param(
             {"models": {"claude-opus-5-5": {"inference_geo": {"us": "-1.1"}}}},
             "claude-opus-5-5",
-            "negative",
+            "from 0 to",
             id="negative geo factor",
         ),
         pytest.param(
@@ -488,6 +497,6 @@ def test_a_wrong_override_is_refused_by_its_name(overrides: dict[str, object], e
 @example(Usage(input_tokens=-5, output_tokens=0), "claude-haiku-4-5-20251001")
 @example(Usage(input_tokens=0, output_tokens=-(10**9)), "claude-haiku-4-5-20251001")
 def test_the_cost_of_a_row_in_digits_is_the_exact_cost(answer: Usage, model: str) -> None:
-    cost = TABLE.cost(answer, model)
+    cost = TABLE.usage_cost(answer, model)
 
     assert TABLE.charge(answer, model).usd == (cost and exact_usd(cost.usd))
