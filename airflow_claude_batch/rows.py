@@ -1,9 +1,12 @@
-"""Reading landed rows, from any storage."""
+"""Read landed rows from any storage::
+
+from airflow_claude_batch.rows import Row, read_rows
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -12,18 +15,27 @@ from airflow_claude_batch.batch.land.parquet import read_parquet
 from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.exceptions import ResultsError
 
-if TYPE_CHECKING:
-    from airflow_claude_batch.batch.land.rows import Row
+__all__ = ["Row", "read_rows"]
 
 
 def read_rows(source: Mapping[str, Any] | str, *, schema: Any = None) -> Iterator[Row]:
-    """Give the rows of a manifest, or of a results file by path or URI, one by one in input order.
+    """Yield the rows of a manifest or of a results file, one by one in input order.
 
-    A manifest's own ``responses`` are read where it has them, so that small results need no shared storage.
+    A task downstream reads what the operator or the sensor has returned::
 
-    :param schema: a pydantic model, or another type that pydantic's ``TypeAdapter`` takes: each ``output`` is given as
-        an instance of it. Its own validators run now; only its JSON Schema was enforced when the rows were landed.
-    :raises ResultsError: the file is not there, or a line of it is damaged, or an output is no instance.
+        @task
+        def store(manifest):
+            for row in read_rows(manifest, schema=City):
+                if row.status == "succeeded":
+                    save(row.key, row.output.name, row.cost_usd)
+
+    :param source: a manifest, or the path or URI of a results file (``.jsonl`` or ``.parquet``). The file is opened
+        with the Airflow connection that the URI names. If the manifest holds the rows itself, in ``responses``, no file
+        is read: small results need no shared storage.
+    :param schema: a pydantic model, or any type that pydantic's ``TypeAdapter`` takes. Each ``output`` is given as an
+        instance of it. Its own validators run now: only its JSON Schema was checked when the rows were landed.
+    :raises ResultsError: the file is missing, a row of it is damaged, or an output is not valid for the schema. It is
+        raised while iterating, after the rows before it.
     """
     rows = _rows(source)
     return rows if schema is None else _with_instances(rows, schema)
@@ -31,39 +43,53 @@ def read_rows(source: Mapping[str, Any] | str, *, schema: Any = None) -> Iterato
 
 def _rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
     if not isinstance(source, str) and source.get("responses") is not None:
-        yield from _inline(source["responses"])
+        yield from _rows_of_manifest(source["responses"])
         return
     path = source if isinstance(source, str) else source.get("results_path")
     if not path:
-        raise ResultsError("The manifest names no results_path: nothing is landed yet.")
-    folder, name = folder_of_file(str(path))
+        raise ResultsError(
+            "The manifest has no results_path.",
+            "Nothing is landed yet.",
+            "Read the rows from the manifest of the task that waits for the results.",
+        )
+    yield from _rows_of_file(str(path))
+
+
+def _rows_of_file(path: str) -> Iterator[Row]:
+    folder, name = folder_of_file(path)
     file = folder.open(name)
     if file is None:
         raise ResultsError(
-            f"{path} is not there: nothing is landed yet, or it was moved, or this worker has other storage."
+            f"{path} is not there.",
+            "Nothing is landed yet, the file was moved, or this worker has another storage.",
+            "Check the path. To land the answers again at no cost, clear the task that landed them.",
         )
-    if name.endswith(".parquet"):
-        with file:
-            yield from read_parquet(file, path=str(path))
-        return
-    decoder = msgspec.json.Decoder(Row)
     with file:
+        if name.endswith(".parquet"):
+            yield from read_parquet(file, path=path)
+            return
+        decoder = msgspec.json.Decoder(Row)
         for number, line in enumerate(file, 1):
             try:
-                yield decoder.decode(line)
+                row = decoder.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise ResultsError(
-                    f"Line {number} of {path} is damaged ({type(error).__name__}). Restore the file, or remove it and "
-                    "clear the task that landed it: it fetches the answers again, which the API keeps for 29 days."
+                    f"Line {number} of {path} is damaged ({type(error).__name__}).",
+                    "The answers stay at the API for 29 days; a retry downloads them at no cost.",
+                    "Restore the file, or remove it and clear the task that landed it.",
                 ) from None
+            yield row
 
 
-def _inline(responses: Iterable[Any]) -> Iterator[Row]:
+def _rows_of_manifest(responses: Iterable[Any]) -> Iterator[Row]:
     for number, response in enumerate(responses):
         try:
             yield msgspec.convert(response, Row)
         except msgspec.ValidationError:
-            raise ResultsError(f"responses[{number}] of the manifest is no row.") from None
+            raise ResultsError(
+                f"responses[{number}] of the manifest is not a row.",
+                "Give read_rows the manifest as the operator or the sensor returned it.",
+            ) from None
 
 
 def _with_instances(rows: Iterator[Row], schema: Any) -> Iterator[Row]:
@@ -75,12 +101,13 @@ def _with_instances(rows: Iterator[Row], schema: Any) -> Iterator[Row]:
             yield row
             continue
         try:
-            # As JSON: what is no JSON, such as a date or a tuple, is then read from how JSON writes it.
+            # As JSON: types that JSON lacks, such as dates and tuples, are then read from their form in JSON.
             output = adapter.validate_json(msgspec.json.encode(row.output))
         except ValidationError as error:
-            found = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            place = ".".join(map(str, found["loc"])) or "it"
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the whole output"
             raise ResultsError(
-                f"Row {row.index} (key {row.key!r:.80}): its output is not what schema wants: {place}: {found['type']}."
+                f"Row {row.index} (key {row.key!r:.40}): its output is not valid for schema: {where}: {first['type']}.",
+                "Give read_rows the schema that the output was asked for with, or read the rows without one.",
             ) from None
         yield msgspec.structs.replace(row, output=output)

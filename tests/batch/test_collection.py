@@ -465,7 +465,7 @@ def test_odd_rows_are_dropped_and_said(make: Callable[..., Bench], caplog: pytes
 
     assert done.manifest.counts["succeeded"] == len(bench.rows) == 3
     assert re.search(r"repeated 1 of 3 custom_ids; the first row of each was kept: '0123456789ab-\d-", caplog.text)
-    assert "1 of 4 rows matched no request of this submission: '" in caplog.text
+    assert "1 of 5 rows matched no request of this submission: '" in caplog.text
 
 
 # ---------------------------------------------------------------- afterwards

@@ -1,18 +1,18 @@
-"""Rows as a Parquet file, for those who query them; ``results.jsonl`` stays beside it.
+"""Write rows as a Parquet file, for queries. ``results.jsonl`` stays beside it.
 
-Scalars are columns; what may have any shape (key, output, usage, error, message, replaced) is a column of JSON text.
+Scalars are columns. Fields that may have any shape (key, output, usage, error, message, replaced) are JSON text.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.land.rows import Row
+from airflow_claude_batch.batch.land.rows import NULL, Row
 from airflow_claude_batch.exceptions import ConfigurationError, ResultsError
 
 if TYPE_CHECKING:
@@ -20,29 +20,33 @@ if TYPE_CHECKING:
 
 PARQUET_FILE: Final = "results.parquet"
 ROWS_PER_GROUP: Final = 10_000
-_ROWS_READ: Final = 100  # made Python objects at once
-BYTES_PER_GROUP: Final = 16_000_000  # of JSON: an answer may be as long as half a million characters
+BYTES_PER_GROUP: Final = 16_000_000  # of JSON: a single answer may have half a million characters
+_ROWS_READ: Final = 100  # Python objects in memory at once
 
 _TEXT: Final = ("status", "text", "stop_reason", "model", "cost_usd", "batch_id", "custom_id")
 _JSON: Final = ("key", "output", "usage", "error", "message", "replaced")
 
 
 def check_parquet_installed() -> None:
-    """Say before anything is sent that the extra is missing.
+    """Check before anything is sent that Parquet files can be written.
 
-    :raises ConfigurationError: names it.
+    :raises ConfigurationError: pyarrow is not installed; names the extra to install.
     """
     try:
-        import pyarrow.parquet  # noqa: F401  # looked for, not used
-    except ImportError as error:
+        import pyarrow.parquet  # noqa: F401  # only whether it is there
+    except ImportError:
         raise ConfigurationError(
-            "results_format='parquet' needs pyarrow. Nothing was sent. Install airflow-claude-batch[parquet] on the "
-            "workers."
-        ) from error
+            "results_format='parquet' needs pyarrow, which is not installed.",
+            "Nothing was sent.",
+            "Install airflow-claude-batch[parquet] on the workers.",
+        ) from None
 
 
 def write_parquet(folder: storage.Folder, lines: Iterable[bytes]) -> None:
-    """Write the rows as a whole, one row group at a time."""
+    """Replace ``results.parquet`` as a whole, one row group in memory at a time.
+
+    :param lines: rows as in ``results.jsonl``.
+    """
     import pyarrow.parquet
 
     schema = _schema()
@@ -54,25 +58,30 @@ def write_parquet(folder: storage.Folder, lines: Iterable[bytes]) -> None:
             writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
 
 
-def read_parquet(file: Any, *, path: str = PARQUET_FILE) -> Iterator[Row]:
-    """The rows of a Parquet file, one row group in memory at a time.
+def read_parquet(file: IO[bytes], *, path: str = PARQUET_FILE) -> Iterator[Row]:
+    """Yield the rows of a Parquet file, one row group in memory at a time.
 
-    :raises ResultsError: it is damaged.
+    :param path: the file's name in an error.
+    :raises ResultsError: the file is damaged.
     """
     import pyarrow
 
-    reading = _read(file)
+    rows = _read(file)
     while True:
         try:
-            row = next(reading, None)
+            row = next(rows, None)
         except (pyarrow.ArrowException, OSError, KeyError, msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise ResultsError(f"{path} is damaged ({type(error).__name__}).") from None
+            raise ResultsError(
+                f"{path} is damaged ({type(error).__name__}).",
+                "The answers stay at the API for 29 days; a retry downloads them at no cost.",
+                "Read results.jsonl beside it, or restore the file.",
+            ) from None
         if row is None:
             return
         yield row
 
 
-def _read(file: Any) -> Iterator[Row]:
+def _read(file: IO[bytes]) -> Iterator[Row]:
     import pyarrow.parquet
 
     parquet = pyarrow.parquet.ParquetFile(file)
@@ -86,12 +95,12 @@ def _read(file: Any) -> Iterator[Row]:
 def _schema() -> pyarrow.Schema:
     import pyarrow
 
-    kinds = {**dict.fromkeys(_TEXT, pyarrow.string()), **dict.fromkeys(_JSON, pyarrow.string())}
-    names = (name for name in Row.__struct_fields__ if name != "index")
-    return pyarrow.schema([("index", pyarrow.int64()), *((name, kinds[name]) for name in names)])
+    types = {**dict.fromkeys((*_TEXT, *_JSON), pyarrow.string()), "index": pyarrow.int64()}
+    return pyarrow.schema([(name, types[name]) for name in Row.__struct_fields__])
 
 
 def _groups(lines: Iterable[bytes]) -> Iterator[list[dict[str, Any]]]:
+    """Cut the rows into row groups."""
     decoder = msgspec.json.Decoder(_RawRow)
     group: list[dict[str, Any]] = []
     size = 0
@@ -106,7 +115,7 @@ def _groups(lines: Iterable[bytes]) -> Iterator[list[dict[str, Any]]]:
 
 
 class _RawRow(msgspec.Struct, frozen=True):
-    """A row whose free-form fields stay JSON."""
+    """A row whose fields of any shape stay JSON."""
 
     index: int
     key: msgspec.Raw
@@ -121,10 +130,11 @@ class _RawRow(msgspec.Struct, frozen=True):
     batch_id: str | None
     custom_id: str | None
     message: msgspec.Raw
-    replaced: msgspec.Raw = msgspec.Raw(b"null")
+    replaced: msgspec.Raw = NULL
 
 
 def _record(row: _RawRow) -> dict[str, Any]:
+    """Return a row as values of the columns. Only a key may be null as JSON; elsewhere that is no value."""
     record = msgspec.structs.asdict(row)
     for name in _JSON:
         text = str(bytes(record[name]), "utf-8")

@@ -1,10 +1,10 @@
-"""Answers against the output schema: the valid value, or the reason why there is none."""
+"""Validate answers against the output schema: the value, or the reason why it is invalid."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from jsonschema import Draft202012Validator
@@ -14,13 +14,15 @@ from jsonschema.validators import validator_for
 from airflow_claude_batch.batch.input.output_schema import OutputSchema, load_schema
 from airflow_claude_batch.batch.storage import Folder
 
-ERROR_TYPE = "invalid_output"
-_HINTS = {
+#: ``error.type`` of the rows of invalid answers. A stored value.
+ERROR_TYPE: Final = "invalid_output"
+_REASONS: Final = {
     "max_tokens": "it was cut off: raise max_tokens",
     "model_context_window_exceeded": "it was cut off: the context window is full",
     "refusal": "the model refused",
 }
-_MAX_WORDS = 160
+#: Characters of the schema that an error quotes.
+_QUOTED_CHARACTERS: Final = 160
 
 
 class _OutputConfig(msgspec.Struct):
@@ -35,10 +37,12 @@ _params = msgspec.json.Decoder(_Params)
 
 
 class OutputValidator:
-    """Validates answers, one by one. Build it once: it takes about as long as many rows.
+    """Validates answers one by one. Building one takes as long as validating many answers.
 
-    The model spells enum values as it likes where only the case differs (structured-outputs docs, 2026-10-08): what
-    is one of the schema's values but for its case becomes that value.
+    Models may write enum values in other case than the schema (structured-outputs docs, 2026-10-08). A value that
+    differs from one of the schema's only in case becomes that one. Example::
+
+        value, error = OutputValidator(schema).read('{"city": "Ulm"}', "end_turn")
     """
 
     def __init__(self, schema: OutputSchema) -> None:
@@ -47,112 +51,113 @@ class OutputValidator:
 
     @classmethod
     def of(cls, folder: Folder) -> OutputValidator | None:
-        """For the submission in this folder; None if it has no output schema.
+        """Make the validator of the submission in this folder; None if it has no output schema.
 
-        :raises SubmissionRecordError: it has one that cannot be read.
+        :raises SubmissionRecordError: the schema cannot be read.
         """
         schema = load_schema(folder)
         return None if schema is None else cls(schema)
 
     def is_asked_for(self, params: bytes) -> bool:
-        """Whether a request's params ask for this schema, and have no ``output_config.format`` of their own."""
+        """Tell whether a request's params ask for this schema rather than a format of their own."""
         config = _params.decode(params).output_config
         return config is not None and config.format == self._format
 
     def read(self, text: str | None, stop_reason: str | None) -> tuple[Any, dict[str, Any] | None]:
-        """The value that an answer's text is, and why it is not valid.
+        """Return the value of an answer's text and None, or None and the ``error`` of its row.
 
-        The reason says nothing of the answer itself: it comes into logs. It is a row's ``error``: type, message, and
-        the path of the place in the answer, None if there is no such place.
+        The error has a type, a message, and the JSON path of the invalid place, which is None if there is no such
+        place. It quotes nothing of the answer, since it is logged.
         """
         try:
             value = msgspec.json.decode(text or "")
         except (msgspec.MsgspecError, RecursionError) as error:
-            return None, _error(f"{error}" if text else "there is no text", stop_reason)
+            return None, _not_json(f"{error}" if text else "there is no text", stop_reason)
         if stop_reason in ("max_tokens", "model_context_window_exceeded") and isinstance(value, int | float):
-            return None, _error("a number may have lost digits", stop_reason)
+            return None, _not_json("a number may have lost digits", stop_reason)
         try:
-            return self._validated(value)
-        except BaseException as error:  # of the schema, or of its patterns: the answer was paid for, and others wait
-            if not isinstance(error, Exception) and not _is_panic(error):
+            return self._validate(value)
+        except BaseException as error:  # of the schema or its patterns: the answer was paid for, and others follow
+            if not isinstance(error, Exception) and not _is_native_panic(error):
                 raise
             why = (
-                f"The schema could not be applied to the answer ({type(error).__name__}): look for a $ref or a pattern "
-                "in it that finds no end. What was answered is in text"
+                f"The output schema could not be applied to the answer ({type(error).__name__}). The answer is kept in "
+                "text. Look in the schema for a $ref or a pattern that does not end"
             )
             return None, {"type": ERROR_TYPE, "message": why, "path": None}
 
-    def _validated(self, value: Any) -> tuple[Any, dict[str, Any] | None]:
+    def _validate(self, value: Any) -> tuple[Any, dict[str, Any] | None]:
         if self._validator.is_valid(value):
             return value, None
         errors = list(self._validator.iter_errors(value))
-        value = _respell(value, errors)
+        value = _correct_case(value, errors)
         if self._validator.is_valid(value):
             return value, None
-        worst = _worst(errors)
-        return None, {"type": ERROR_TYPE, "message": _words(worst), "path": worst.json_path}
+        error = _most_relevant(errors)
+        return None, {"type": ERROR_TYPE, "message": _describe(error), "path": error.json_path}
 
 
-def _is_panic(error: BaseException) -> bool:
-    """Whether a library's native code gave up, as that below jsonschema may where Python's stack ends.
+def _is_native_panic(error: BaseException) -> bool:
+    """Tell whether native code below jsonschema failed, as it may at the limit of Python's stack.
 
-    Its class is no ``Exception``, and cannot be imported.
+    The class of that error is not an ``Exception``, and cannot be imported.
     """
     return (type(error).__module__, type(error).__name__) == ("pyo3_runtime", "PanicException")
 
 
-def _error(problem: str, stop_reason: str | None) -> dict[str, Any]:
-    hint = _HINTS.get(stop_reason or "")
-    message = f"The answer is not JSON (stop_reason {stop_reason}{f'; {hint}' if hint else ''}): {problem}"
+def _not_json(problem: str, stop_reason: str | None) -> dict[str, Any]:
+    reason = _REASONS.get(stop_reason or "")
+    message = f"The answer is not JSON (stop_reason {stop_reason}{f'; {reason}' if reason else ''}): {problem}"
     return {"type": ERROR_TYPE, "message": message, "path": None}
 
 
-def _worst(errors: list[ValidationError]) -> ValidationError:
-    """What to name of many errors: in a union, one of the branch that the answer comes nearest to."""
-    worst = max(errors, key=relevance)
-    if not worst.context:
-        return worst
+def _most_relevant(errors: list[ValidationError]) -> ValidationError:
+    """Choose the error to report. In a union it is one of the branch with the fewest errors."""
+    error = max(errors, key=relevance)
+    if not error.context:
+        return error
     branches: dict[Any, list[ValidationError]] = {}
-    for error in worst.context:
-        branches.setdefault(error.schema_path[0], []).append(error)
-    return _worst(min(branches.values(), key=lambda branch: len(branch)))
+    for inner in error.context:
+        branches.setdefault(inner.schema_path[0], []).append(inner)
+    return _most_relevant(min(branches.values(), key=len))
 
 
-def _words(error: ValidationError) -> str:
-    """What the schema says there."""
+def _describe(error: ValidationError) -> str:
+    """Describe an error by what the schema wants, without the answer's values."""
     if error.validator == "required":
         return f"{error.json_path}: {error.message}"
     wanted = json.dumps(error.validator_value, ensure_ascii=False)
-    return f"{error.json_path} does not satisfy {error.validator}: {wanted:.{_MAX_WORDS}}"
+    return f"{error.json_path} does not satisfy {error.validator}: {wanted:.{_QUOTED_CHARACTERS}}"
 
 
-def _respell(value: Any, errors: Iterable[ValidationError]) -> Any:
-    """The value with the schema's spelling of enum values, where only the case differs and nothing else fits."""
-    for error in _leaves(errors):
-        meant = _meant(error)
-        if len(meant) != 1:
+def _correct_case(value: Any, errors: Iterable[ValidationError]) -> Any:
+    """Replace values that differ only in case from exactly one value of the schema's enum."""
+    for error in _innermost(errors):
+        matches = _values_in_other_case(error)
+        if len(matches) != 1:
             continue
         path = list(error.absolute_path)
         if not path:
-            return meant[0]
-        place = value
+            return matches[0]
+        container = value
         for step in path[:-1]:
-            place = place[step]
-        place[path[-1]] = meant[0]
+            container = container[step]
+        container[path[-1]] = matches[0]
     return value
 
 
-def _leaves(errors: Iterable[ValidationError]) -> Iterator[ValidationError]:
+def _innermost(errors: Iterable[ValidationError]) -> Iterator[ValidationError]:
     for error in errors:
         if error.context:
-            yield from _leaves(error.context)
+            yield from _innermost(error.context)
         else:
             yield error
 
 
-def _meant(error: ValidationError) -> list[str]:
+def _values_in_other_case(error: ValidationError) -> list[str]:
+    """Return the enum values that the invalid text equals but for its case."""
     if error.validator not in ("enum", "const") or not isinstance(error.instance, str):
         return []
-    said: Any = error.validator_value
-    wanted = said if error.validator == "enum" else [said]
-    return [each for each in wanted if isinstance(each, str) and each.casefold() == error.instance.casefold()]
+    allowed: Any = error.validator_value
+    values = allowed if error.validator == "enum" else [allowed]
+    return [each for each in values if isinstance(each, str) and each.casefold() == error.instance.casefold()]

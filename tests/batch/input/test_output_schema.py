@@ -673,8 +673,8 @@ def test_schema_that_cannot_be_applied_costs_the_row_and_not_the_landing() -> No
     read_at = [read(depth) for depth in range(30)]
 
     why = (
-        "The schema could not be applied to the answer ({}): look for a $ref or a pattern in it that finds no end. "
-        "What was answered is in text"
+        "The output schema could not be applied to the answer ({}). The answer is kept in text. "
+        "Look in the schema for a $ref or a pattern that does not end"
     )
     errors = [
         {"type": "invalid_output", "message": why.format(kind), "path": None}
