@@ -236,7 +236,7 @@ class TestSockets:
             with pytest.raises(httpx.RemoteProtocolError):
                 api.results(batch)
             assert api.list().status_code == 200
-        assert "while it sent an answer" in caplog.text
+        assert "while it sent a response" in caplog.text
 
     def test_a_failing_outcome_is_a_500_and_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
         simulator = Simulator(outcome=lambda *_: "expird")
