@@ -1,7 +1,7 @@
-"""A table in, a table out: a function yields a message per row, and the answers become columns beside them.
+"""Judge every row of a table, and join the judgements to the table as columns.
 
-``@task.claude_batch`` sends what the function yields and gives the manifest. The pydantic model is what every answer
-must be, and what ``read_rows`` makes of it. The workers need polars; pandas does as well, with its own names.
+``@task.claude_batch`` sends the messages that its function yields, and returns the manifest. The pydantic model is
+the schema of every answer, and ``read_rows`` returns its instances. The workers need polars. Pandas works as well.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from airflow_claude_batch.rows import read_rows
 
 
 class Review(BaseModel):
-    """What is asked of each review."""
+    """The judgement of one review."""
 
     sentiment: Literal["good", "mixed", "bad"]
     stars: Literal[1, 2, 3, 4, 5] = Field(description="How many stars the author would give.")
@@ -23,7 +23,7 @@ class Review(BaseModel):
 
 @task
 def read_reviews() -> str:
-    """In the place of a table in your warehouse; a large one belongs into a file, whose path goes on."""
+    """Read the table. Yours may come from a warehouse. Pass a large one on as the path of a file."""
     import polars as pl
 
     reviews = pl.DataFrame(
@@ -48,7 +48,7 @@ def read_reviews() -> str:
     deferrable=True,
 )
 def judge(reviews: str) -> Iterator[dict[str, Any]]:
-    """One message a row; its key is the row's id."""
+    """Yield one message per row. Its key is the row's id."""
     import polars as pl
 
     for review in pl.read_ndjson(reviews.encode()).iter_rows(named=True):
@@ -57,7 +57,7 @@ def judge(reviews: str) -> Iterator[dict[str, Any]]:
 
 @task
 def join(reviews: str, manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    """The table with the judgements as columns; the rows come one by one, in the order of the messages."""
+    """Join the judgements to the table. A left join keeps reviews whose request failed."""
     import polars as pl
 
     judgements = pl.DataFrame(

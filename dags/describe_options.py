@@ -1,10 +1,10 @@
-"""Every configuration option of this Airflow, explained in plainer words.
+"""Explain every configuration option of this Airflow in plain words.
 
-The options of the installed Airflow with their official descriptions are the input: several hundred texts. They go
-out as one message batch, a deferred sensor waits for it without holding a worker, and the last task writes a page
+The input is the official description of each option of the installed Airflow: several hundred texts. One task sends
+them as one message batch. A deferred sensor waits for it and uses no worker meanwhile. The last task writes a page
 with each text before and after.
 
-It needs a connection ``claude_default`` of type Claude with an API key as its password, and nothing else.
+It needs only a connection ``claude_default`` of type Claude, with an API key as its password.
 """
 
 from html import escape
@@ -43,7 +43,8 @@ td:first-child {{ font-family: monospace }}
 
 @task
 def read_options() -> list[dict[str, str]]:
-    """One message per described option; its key is ``section.option``."""
+    """Build one message per option that has a description. Its key is ``section.option``."""
+    # Imported here, so that only the worker loads Airflow's configuration.
     from airflow.configuration import conf
 
     return [
@@ -56,7 +57,7 @@ def read_options() -> list[dict[str, str]]:
 
 @task
 def write_report(messages: list[dict[str, str]], manifest: dict[str, Any]) -> str:
-    """Put the page next to the results, wherever they are kept, and return its address."""
+    """Write the page to the folder of the results, which may be an object store, and return its path."""
     descriptions = {message["key"]: message["prompt"].partition("\n\n")[2] for message in messages}
     cells = ((row.key, descriptions[row.key], row.text or "") for row in read_rows(manifest))
     page = PAGE.format(

@@ -1,6 +1,6 @@
-"""One message batch per input: a task that is mapped over what an upstream task found.
+"""Send one message batch per input, with a task that is mapped over the output of an upstream task.
 
-Each mapped task has its own batch, retries, log and result file, so that one bad input does not hold up the others.
+Each mapped task has its own batch, retries, log and results, so that one bad input does not delay the others.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from airflow_claude_batch.rows import read_rows
 
 @task
 def find_chapters() -> list[list[dict[str, Any]]]:
-    """A list of messages per chapter, in the place of files in a bucket."""
+    """Build a list of messages per chapter. Yours may come from files in a bucket."""
     chapters = {
         "tides": ["Why are there two tides a day?", "What is a spring tide?"],
         "winds": ["Why does wind blow?", "What is a trade wind?", "What makes a storm turn?"],
@@ -27,7 +27,7 @@ def find_chapters() -> list[list[dict[str, Any]]]:
 
 @task
 def bind(manifests: list[dict[str, Any]]) -> list[str]:
-    """Every chapter's answers, in order."""
+    """Collect the answers of all chapters, in order."""
     return [f"{row.key}: {row.text}" for manifest in manifests for row in read_rows(manifest)]
 
 

@@ -1,7 +1,7 @@
-"""One task sends, waits and lands the answers; a schema makes every answer a checked object.
+"""Send the messages, wait for the batch and read the answers in one task. A schema makes every answer an object.
 
-The task defers while the batch runs and comes back with the whole manifest. A retry of it, a clear or a crash of a
-worker goes on with the same batch.
+The task is deferred while the batch runs, and then returns the manifest. After a retry, a clear or the crash of a
+worker, it continues with the same batch.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ TRIAGE = {
 
 @task
 def read_tickets() -> list[dict[str, Any]]:
-    """In the place of a query on your help desk."""
+    """Read the tickets. Yours may come from a query on your help desk."""
     tickets = {
         "T-1041": "I was charged twice for the same order, please refund one of them today.",
         "T-1042": "The parcel has been 'out for delivery' since Monday.",
@@ -37,7 +37,7 @@ def read_tickets() -> list[dict[str, Any]]:
 
 @task
 def count_topics(manifest: dict[str, Any]) -> dict[str, int]:
-    """``output`` is the answer read as JSON, valid by the schema."""
+    """Count the tickets of each topic. ``row.output`` is the answer as an object that matches the schema."""
     return Counter(row.output["topic"] for row in read_rows(manifest) if row.output)
 
 
@@ -49,8 +49,8 @@ with DAG("one_task", schedule="@daily", tags=["claude"], default_args={"retries"
         max_tokens=1024,
         system="Sort a customer's message for the help desk.",
         output_schema=TRIAGE,
-        allow_failed=0.05,
-        max_cost=1,
+        allow_failed=0.05,  # the task succeeds with up to 5 % of its requests failed
+        max_cost=1,  # US dollars: nothing is sent if the messages could cost more
         wait_for_completion=True,
         deferrable=True,
     )

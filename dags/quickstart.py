@@ -1,4 +1,4 @@
-"""Send three prompts as one message batch, wait without holding a worker, print the answers."""
+"""Send three prompts as one message batch, wait without a worker, print the answers."""
 
 from airflow.sdk import DAG, task
 
@@ -15,7 +15,7 @@ with DAG("quickstart", schedule="@daily"):
 
     @task
     def show(manifest):
-        """One row per message, in their order."""
+        """Print one answer per message, in the order of the messages."""
         for row in read_rows(manifest):
             print(row.text)
 

@@ -1,7 +1,7 @@
-"""Two tasks: one sends, another waits. For runs where something else happens between the two.
+"""Send the messages in one task and wait for the batch in another, so that other tasks can run in between.
 
-The batch works on the translations while ``reserve_pages`` does its own part. The operator returns as soon as
-everything is sent; its manifest names the message batches, and the sensor waits for them.
+``reserve_pages`` runs while the batch works on the translations. The operator returns as soon as everything is sent.
+Its manifest contains the ids of the message batches, and the sensor waits for them.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ SENTENCE = "The library opens at nine, and closes when the last reader has gone 
 
 @task
 def build_messages() -> list[dict[str, Any]]:
-    """One request per language; each element may override what the operator says for all."""
+    """Build one message per language. Each may override the operator's arguments for itself."""
     return [
         {"key": "de", "prompt": f"Into German: {SENTENCE}"},
         {"key": "fr", "prompt": f"Into French: {SENTENCE}", "max_tokens": 2048},
@@ -27,13 +27,13 @@ def build_messages() -> list[dict[str, Any]]:
 
 @task
 def reserve_pages(manifest: dict[str, Any]) -> int:
-    """Runs while Claude works: nobody waits for the answers here."""
+    """Reserve the pages. This task does not wait for the answers."""
     return int(manifest["request_count"])
 
 
 @task
 def publish(manifest: dict[str, Any], pages: int) -> dict[str, str]:
-    """The answers come in the order of the messages, each with its key."""
+    """Publish the answers. They come in the order of the messages, each with its key."""
     translations = {row.key: row.text for row in read_rows(manifest)}
     if len(translations) != pages:
         raise ValueError(f"{pages} pages for {len(translations)} translations")

@@ -1,1 +1,1 @@
-"""What `make demo` runs: the main example on a real Airflow, against the simulator or the real API."""
+"""Runs the main example on a real Airflow, against the simulator or the real API (`make demo`)."""

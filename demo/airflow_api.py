@@ -1,4 +1,4 @@
-"""The few calls of Airflow's REST API that the demo and the stack tests make."""
+"""The calls of Airflow's REST API that the demo and the tests need."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from demo.errors import DemoError
 
 T = TypeVar("T")
 
-PAGE = 100  # the most that Airflow gives at once
-TRIES = 5
+PAGE_SIZE = 100  # Airflow's maximum
+MAX_ATTEMPTS = 5
 
 
 class AirflowApi:
-    """One Airflow's REST API, logged in on first use.
+    """Client of one Airflow's REST API. It logs in at the first call.
 
-    A call that Airflow answers with a server's error, or not in time, is made again a few times: with SQLite one fails
-    when the scheduler writes at the same moment. None does harm when it is made twice.
+    Server errors and timeouts are retried, because with SQLite a call fails while the scheduler writes.
+    Every call is safe to repeat.
     """
 
     def __init__(
@@ -31,53 +31,53 @@ class AirflowApi:
     ) -> None:
         self._credentials = {"username": username, "password": password}
         self._sleep = sleep
-        # trust_env: a proxy of the user's environment has no business on the loopback address.
+        # trust_env=False: proxies of the user's environment must not be used for the loopback address.
         self._client = httpx.Client(base_url=base_url, timeout=30, trust_env=False)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the HTTP connections."""
         self._client.close()
 
     def health(self) -> dict[str, Any]:
-        """State and last heartbeat of each component."""
+        """Return the state and last heartbeat of each component."""
         return dict(self._call("GET", "/api/v2/monitor/health"))
 
     def put_connection(self, connection: dict[str, Any]) -> None:
-        """Store a connection in Airflow's database, in place of one of the same id."""
+        """Store a connection in Airflow's database. Replaces one with the same id."""
         self.delete_connection(connection["connection_id"])
         self._call("POST", "/api/v2/connections", json=connection)
 
     def delete_connection(self, connection_id: str) -> None:
-        """Remove a connection from Airflow's database, if it is there."""
+        """Delete a connection from Airflow's database, if it exists."""
         response = self._send("DELETE", f"/api/v2/connections/{connection_id}")
         if response.status_code != httpx.codes.NOT_FOUND:
             _body(response)
 
     def dag(self, dag_id: str) -> dict[str, Any] | None:
-        """The DAG as Airflow knows it; None before it was parsed."""
+        """Return the DAG. None: Airflow has not parsed it yet."""
         response = self._send("GET", f"/api/v2/dags/{dag_id}")
         return None if response.status_code == httpx.codes.NOT_FOUND else _body(response)
 
     def import_error(self, file_name: str) -> str | None:
-        """Why a DAG file could not be imported; None if it could, or was not read yet."""
+        """Return the import error of a DAG file. None: it has none, or was not parsed yet."""
         errors = self._call("GET", "/api/v2/importErrors")["import_errors"]
         return next((e["stack_trace"] for e in errors if e["filename"].endswith(file_name)), None)
 
     def pause(self, dag_id: str) -> None:
-        """Let the scheduler start nothing of this DAG; what runs or is deferred goes on."""
+        """Pause the DAG. Running and deferred tasks continue."""
         self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": True})
 
     def unpause(self, dag_id: str) -> None:
-        """Let the scheduler start runs and tasks of this DAG."""
+        """Unpause the DAG."""
         self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
 
     def put_pool(self, name: str, *, slots: int, include_deferred: bool) -> None:
-        """Make a pool; ``include_deferred`` lets deferred tasks keep their slots."""
+        """Create a pool. With ``include_deferred``, deferred tasks keep their slots."""
         pool = {"name": name, "slots": slots, "include_deferred": include_deferred}
         self._call("POST", "/api/v2/pools", json=pool)
 
     def trigger(self, dag_id: str, run_id: str) -> bool:
-        """Start a run, as the UI's button does; answers False if there is one of this id already."""
+        """Trigger a run, as the UI's button does. Returns False if a run with this id exists."""
         body: dict[str, Any] = {"dag_run_id": run_id, "logical_date": None, "conf": {}}
         response = self._send("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)
         if response.status_code == httpx.codes.CONFLICT:
@@ -86,28 +86,28 @@ class AirflowApi:
         return True
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
-        """The DAG's runs, by the beginning of their data intervals."""
+        """Return the DAG's runs, ordered by the start of their data intervals."""
         runs = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns", params={"order_by": "logical_date"})["dag_runs"]
         return list(runs)
 
     def unfinished_runs(self, dag_id: str) -> list[str]:
-        """The ids of the runs that have not ended, newest first."""
+        """Return the ids of the runs that have not ended, newest first."""
         query = {"state": ["running", "queued"], "order_by": "-start_date"}
         runs = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns", params=query)["dag_runs"]
         return [run["dag_run_id"] for run in runs]
 
     def fail_run(self, dag_id: str, run_id: str) -> None:
-        """Mark a run failed, with its open tasks."""
+        """Mark a run and its unfinished tasks as failed."""
         self._call("PATCH", _run(dag_id, run_id), json={"state": "failed"})
 
     def clear_failed(self, dag_id: str, run_id: str) -> None:
-        """Have the failed tasks of a run tried again."""
+        """Clear the failed tasks of a run."""
         self._clear(dag_id, run_id, only_failed=True)
 
     def clear(
         self, dag_id: str, run_id: str, *task_ids: str, map_index: int | None = None, downstream: bool = False
     ) -> None:
-        """Have these tasks of a run done again, however they ended; of a mapped one all, or ``map_index``."""
+        """Clear tasks of a run in any state. ``map_index`` selects one instance of a mapped task."""
         tasks = [task_id if map_index is None else [task_id, map_index] for task_id in task_ids]
         self._clear(dag_id, run_id, only_failed=False, task_ids=tasks, include_downstream=downstream)
 
@@ -116,30 +116,30 @@ class AirflowApi:
         self._call("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body)
 
     def mark(self, dag_id: str, run_id: str, task_id: str, state: str, *, map_index: int = -1) -> None:
-        """Put a task into a state by hand: ``failed``, ``success`` or ``skipped``."""
+        """Mark a task as ``failed``, ``success`` or ``skipped``."""
         index = f"/{map_index}" if map_index >= 0 else ""
         self._call("PATCH", f"{_task(dag_id, run_id, task_id)}{index}", json={"new_state": state})
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """``queued``, ``running``, ``success`` or ``failed``."""
+        """Return the state of a run: ``queued``, ``running``, ``success`` or ``failed``."""
         return str(self._call("GET", _run(dag_id, run_id))["state"])
 
     def run_states(self) -> dict[tuple[str, str], str]:
-        """The state of every run of every DAG, by DAG id and run id."""
+        """Return the state of every run of every DAG, by DAG id and run id."""
         runs = self._pages("/api/v2/dags/~/dagRuns", "dag_runs")
         return {(run["dag_id"], run["dag_run_id"]): run["state"] for run in runs}
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """Every task instance of the run."""
+        """Return every task instance of the run."""
         return self._pages(f"{_run(dag_id, run_id)}/taskInstances", "task_instances")
 
     def task_count(self, dag_id: str, run_id: str, *states: str) -> int:
-        """How many task instances of the run are in one of these states; of all, if none is named."""
+        """Count the task instances of the run in these states, or in any state."""
         query = {"state": list(states), "limit": 1}
         return int(self._call("GET", f"{_run(dag_id, run_id)}/taskInstances", params=query)["total_entries"])
 
     def returned(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Any:
-        """What the task returned (its XCom); None before that."""
+        """Return the XCom that the task returned. None: it has not returned yet."""
         address = f"{_task(dag_id, run_id, task_id)}/xcomEntries/return_value"
         response = self._send("GET", address, params={"map_index": map_index})
         if response.status_code == httpx.codes.NOT_FOUND:
@@ -148,12 +148,12 @@ class AirflowApi:
         return json.loads(value) if isinstance(value, str) and value[:1] in '{["' else value
 
     def asset_extras(self, dag_id: str) -> list[dict[str, Any]]:
-        """The ``extra`` of each event of the assets that tasks of the DAG have updated."""
+        """Return the ``extra`` of each asset event of the DAG's tasks."""
         events = self._call("GET", "/api/v2/assets/events", params={"source_dag_id": dag_id})["asset_events"]
         return [event["extra"] for event in events]
 
     def log_lines(self, dag_id: str, run_id: str, task_id: str, attempt: int, map_index: int = -1) -> list[str]:
-        """The task's log as the UI shows it."""
+        """Return the task's log as the UI shows it."""
         address = f"{_task(dag_id, run_id, task_id)}/logs/{attempt}"
         query = {"full_content": "true", "map_index": map_index}
         entries = self._call("GET", address, params=query)["content"]
@@ -162,7 +162,7 @@ class AirflowApi:
     def _pages(self, address: str, name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         while True:
-            page = self._call("GET", address, params={"limit": PAGE, "offset": len(found)})
+            page = self._call("GET", address, params={"limit": PAGE_SIZE, "offset": len(found)})
             found += page[name]
             if not page[name] or len(found) >= page["total_entries"]:
                 return found
@@ -174,13 +174,13 @@ class AirflowApi:
         if "authorization" not in self._client.headers and not address.endswith("/health"):
             self._log_in()
         response = self._request(method, address, **kwargs)
-        if response.status_code == httpx.codes.UNAUTHORIZED:  # a token lives for a day, a batch may as well
+        if response.status_code == httpx.codes.UNAUTHORIZED:  # a token is valid for a day, and a batch may take as long
             self._log_in()
             response = self._request(method, address, **kwargs)
         return response
 
     def _request(self, method: str, address: str, **kwargs: Any) -> httpx.Response:
-        for number in range(1, TRIES):
+        for number in range(1, MAX_ATTEMPTS):
             with suppress(httpx.ReadTimeout):
                 response = self._client.request(method, address, **kwargs)
                 if not response.is_server_error:
@@ -193,21 +193,24 @@ class AirflowApi:
         self._client.headers["authorization"] = f"Bearer {token}"
 
 
-def wait_for(answer: Callable[[], T | None], *, seconds: float, what: str, pause_seconds: float = 0.25) -> T:
-    """Ask until there is an answer; a server that is not up yet, or busy, counts as none.
+def wait_for(check: Callable[[], T | None], *, seconds: float, what: str, pause_seconds: float = 0.25) -> T:
+    """Call ``check`` until it returns something true, and return that. HTTP errors count as not yet.
 
-    :raises DemoError: there was none in time; ``what`` says what was waited for.
+    :param what: what is awaited, for the error message.
+    :raises DemoError: when that takes longer than ``seconds``.
     """
     deadline = time.monotonic() + seconds
     last: Exception | None = None
     while time.monotonic() < deadline:
         try:
-            if found := answer():
+            if found := check():
                 return found
         except (httpx.TransportError, httpx.HTTPStatusError) as error:
             last = error
         time.sleep(pause_seconds)
-    raise DemoError(f"Waited {seconds:.0f} s in vain for {what}." + (f" Last error: {last}" if last else ""))
+    raise DemoError(
+        f"Timed out after {seconds:.0f} s while waiting for {what}." + (f"\nLast error: {last}" if last else "")
+    )
 
 
 def _run(dag_id: str, run_id: str) -> str:
@@ -228,10 +231,10 @@ def _log_lines(entry: str | dict[str, Any]) -> list[str]:
 
 def _body(response: httpx.Response) -> Any:
     if not response.is_success:
-        # Airflow repeats what it refuses, and a connection has a key in it.
-        said = "" if "/connections" in response.url.path else f": {response.text[:500]}"
+        # Airflow's error repeats the body of the call, and a connection contains a key.
+        detail = "" if "/connections" in response.url.path else f": {response.text[:500]}"
         raise httpx.HTTPStatusError(
-            f"{response.request.method} {response.url} was answered with {response.status_code}{said}",
+            f"{response.request.method} {response.url} failed with status {response.status_code}{detail}",
             request=response.request,
             response=response,
         )

@@ -1,4 +1,4 @@
-"""A real Airflow as processes: api-server, dag-processor, scheduler, triggerer; SQLite, LocalExecutor."""
+"""A real Airflow as processes: API server, DAG processor, scheduler and triggerer, with SQLite and LocalExecutor."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from demo.ports import HOST, free_ports
 from demo.processes import ChildProcess, Session, SessionFile, stop
 
 COMPONENTS = ("api-server", "dag-processor", "scheduler", "triggerer")
-START_SECONDS = 240  # a loaded machine with two cores needs about 30
+START_SECONDS = 240  # a busy machine with two cores needs about 30
 USERNAME = "admin"
 
 
 class AirflowProcesses:
-    """One Airflow in one home folder, started and stopped as separate processes.
+    """One Airflow, started and stopped as separate processes.
 
-    :param home: becomes AIRFLOW_HOME; made if missing, kept and used again otherwise.
-    :param dags_folder: what its dag-processor reads.
-    :param venv: the environment whose Airflow is run; by default the one of this Python.
-    :param port: of the UI and API; by default a free one.
-    :param settings: more ``AIRFLOW__SECTION__OPTION`` variables; they win over the ones set here.
+    :param home: its AIRFLOW_HOME. Created if missing, otherwise reused.
+    :param dags_folder: folder with the DAG files.
+    :param venv: virtual environment with Airflow. Default: the one of this Python.
+    :param port: port of the UI and API. Default: a free one.
+    :param settings: more ``AIRFLOW__SECTION__OPTION`` variables. They override the ones set here.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class AirflowProcesses:
         self.api = AirflowApi(self.url, username=USERNAME, password=self.password)
 
     def migrate(self) -> bool:
-        """Make or upgrade the database, if this Airflow has not done it yet; answers whether it had to."""
+        """Create or migrate the database, unless this Airflow version has done so. Returns whether it was necessary."""
         stamp, version = self.home / "migrated", airflow_version(self.venv)
         if stamp.exists() and stamp.read_text() == version:
             return False
@@ -68,9 +68,9 @@ class AirflowProcesses:
         return True
 
     def python(self, *arguments: str) -> None:
-        """Run the environment's Python with this Airflow's settings, to its end.
+        """Run the environment's Python with this Airflow's settings, and wait for its end.
 
-        :raises DemoError: it failed; shows the end of its output.
+        :raises DemoError: when it failed. The message contains the end of its output.
         """
         done = subprocess.run(  # noqa: S603  the command is ours, from no user's input
             [self._python(), *arguments], env=self._env, cwd=self.home, capture_output=True, text=True
@@ -84,18 +84,21 @@ class AirflowProcesses:
             self.start_as(component, component)
 
     def start_as(self, name: str, *arguments: str) -> None:
-        """Start ``airflow`` with these arguments, as a process that is called ``name`` here."""
+        """Start ``airflow`` with these arguments, under the name ``name``."""
         log = self.home / "logs" / f"{name}.log"
         command = [self._python(), "-m", "airflow", *arguments]
-        self.adopt(ChildProcess.start(name, command, env=self._env, cwd=self.home, log_path=log))
+        self.supervise(ChildProcess.start(name, command, env=self._env, cwd=self.home, log_path=log))
 
-    def adopt(self, child: ChildProcess) -> None:
-        """Stop this child together with Airflow, and watch it meanwhile."""
+    def supervise(self, child: ChildProcess) -> None:
+        """Check this process with the others, and stop it together with Airflow."""
         self._children[child.name] = child
         self.session_file.write(self._sessions())
 
     def wait_until_healthy(self, *components: str) -> None:
-        """Return when each component, all by default, has given a sign of life since this call."""
+        """Wait until each component (default: all) has sent a heartbeat since this call.
+
+        :raises DemoError: when that takes too long. The message contains the end of their output.
+        """
         since = datetime.now(UTC)
         names = components or COMPONENTS
 
@@ -110,9 +113,9 @@ class AirflowProcesses:
             raise DemoError(f"{error}\n{self._tails(*names)}") from None
 
     def wait_for_dag(self, dag_id: str) -> None:
-        """Return when the DAG has been read from the file of its name.
+        """Wait until the DAG has been parsed. Its file has its name.
 
-        :raises DemoError: the file cannot be imported, or was not found in time.
+        :raises DemoError: when the file cannot be imported, or was not parsed in time.
         """
 
         def parsed() -> bool:
@@ -121,15 +124,15 @@ class AirflowProcesses:
                 raise DemoError(f"{dag_id}.py cannot be imported:\n{error}")
             return self.api.dag(dag_id) is not None
 
-        wait_for(parsed, seconds=START_SECONDS, what=f"the dag-processor to read {dag_id}")
+        wait_for(parsed, seconds=START_SECONDS, what=f"the DAG processor to parse {dag_id}")
 
     def kill(self, component: str) -> None:
-        """End a component and all it started at once, as a crash would."""
+        """Kill a component and all its children, as a crash of the machine would."""
         self._children.pop(component).kill()
         self.session_file.write(self._sessions())
 
     def abandon(self, component: str) -> None:
-        """End a component alone at once; what it has started goes on until :meth:`stop`."""
+        """Kill only a component. Its children continue until :meth:`stop`."""
         child = self._children.pop(component)
         child.popen.kill()
         child.popen.wait()
@@ -137,23 +140,23 @@ class AirflowProcesses:
         self.session_file.write(self._sessions())
 
     def ended(self) -> list[str]:
-        """The names of what ended by itself."""
+        """Return the names of the processes that stopped unexpectedly."""
         return [child.name for child in self._children.values() if child.exit_code is not None]
 
     def check(self) -> None:
-        """Nothing, as long as all that was started still runs.
+        """Check that every started process is running.
 
-        :raises DemoError: a process ended by itself; shows the end of its output.
+        :raises DemoError: when a process stopped unexpectedly. The message contains the end of its output.
         """
         for child in self._children.values():
             if child.exit_code is not None:
                 raise DemoError(
-                    f"{child.name} ended by itself with exit code {child.exit_code}. The end of "
+                    f"The {child.name} stopped unexpectedly with exit code {child.exit_code}.\nThe end of "
                     f"{child.log_path}:\n{child.tail()}"
                 )
 
     def stop(self) -> None:
-        """Stop everything that was started here."""
+        """Stop every process that was started here."""
         self.api.close()
         stop(self._sessions())
         for child in self._children.values():
@@ -181,18 +184,18 @@ class AirflowProcesses:
 
 
 def airflow_version(venv: Path = Path(sys.prefix)) -> str:
-    """The version of the environment's Airflow, without importing it.
+    """Return the version of the environment's Airflow, without importing it.
 
-    :raises DemoError: there is none.
+    :raises DemoError: when Airflow is not installed.
     """
     packages = [str(path) for path in venv.glob("lib/python3*/site-packages")]
     for distribution in metadata.distributions(name="apache-airflow-core", path=packages):
         return distribution.version
-    raise DemoError(f"There is no Airflow in {venv}.")
+    raise DemoError(f"Airflow is not installed in {venv}.\nInstall the project there, as `make demo` does.")
 
 
 def _environment(home: Path, dags_folder: Path, url: str) -> dict[str, str]:
-    """The user's environment without Airflow's settings and the vendor's keys, with those of this Airflow."""
+    """Build the environment: the user's, without Airflow settings and API keys, plus the settings of this Airflow."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "ANTHROPIC_"))}
     return inherited | {
         "AIRFLOW_HOME": str(home),
@@ -201,14 +204,14 @@ def _environment(home: Path, dags_folder: Path, url: str) -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",  # the Test button of a connection, which KEEP=1 lets people press
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",  # the Test button of a connection, for people who use KEEP=1
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__API__HOST": HOST,
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__API__WORKERS": "1",
-        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # only runs that somebody asks for
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # only manual runs
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
-        "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",  # its port is another one to collide on
+        "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",  # it would need another free port
         # Airflow can fail a task whose trigger fires within this many seconds of its deferral.
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "PYTHONUNBUFFERED": "1",
@@ -216,7 +219,7 @@ def _environment(home: Path, dags_folder: Path, url: str) -> dict[str, str]:
         "NO_COLOR": "1",
         "NO_PROXY": _no_proxy(inherited.get("NO_PROXY", inherited.get("no_proxy", ""))),
         "no_proxy": _no_proxy(inherited.get("NO_PROXY", inherited.get("no_proxy", ""))),
-        # macOS ends forked processes that use its frameworks, which a LocalExecutor's tasks are.
+        # macOS kills forked processes that use its frameworks, such as a LocalExecutor's tasks.
         "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",
     }
 
@@ -226,7 +229,7 @@ def _no_proxy(hosts: str) -> str:
 
 
 def _password(home: Path) -> str:
-    """The password of the only user, made once per home, where Airflow's simple auth manager looks for it."""
+    """Return the password of the only user, from the file that Airflow's simple auth manager reads."""
     path = home / "simple_auth_manager_passwords.json.generated"
     if not path.exists():
         path.touch(mode=0o600)
@@ -235,7 +238,7 @@ def _password(home: Path) -> str:
 
 
 def _is_alive(health: Mapping[str, Any], component: str, since: datetime) -> bool:
-    if component == "api-server":  # it gave the answer
+    if component == "api-server":  # it sent this response
         return True
     key = component.replace("-", "_")
     beat = (health.get(key) or {}).get(f"latest_{key}_heartbeat")

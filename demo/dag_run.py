@@ -1,4 +1,4 @@
-"""One run of the example DAG, followed through Airflow's API as a person would in the UI."""
+"""One run of the example DAG, followed through Airflow's API."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ class DagRun:
     task_ids: Sequence[str]
 
     def returned(self, task_id: str) -> Any:
-        """What the task returned."""
+        """Return the XCom that the task returned."""
         return self.airflow.api.returned(self.dag_id, self.run_id, task_id)
 
     def follow(self, screen: Screen, *, seconds: float) -> None:
         """Show the tasks until the run has succeeded.
 
-        :raises DemoError: it failed, or did not end in time; shows the logs that tell why.
+        :raises DemoError: when it failed or did not end in time. The message contains the logs of its tasks.
         """
         deadline = time.monotonic() + seconds
         with screen.tasks():
             while time.monotonic() < deadline:
                 self.airflow.check()
-                tasks = wait_for(self._tasks, seconds=60, what="Airflow's API to answer")
+                tasks = wait_for(self._tasks, seconds=60, what="Airflow's API to respond")
                 screen.show_tasks([self._line(task) for task in tasks])
                 state = self.airflow.api.run_state(self.dag_id, self.run_id)
                 if state in ("success", "failed"):
                     break
                 time.sleep(PAUSE_SECONDS)
         if state != "success":
-            ending = "failed" if state == "failed" else f"has not ended within {seconds:.0f} s"
-            raise DemoError(f"The run {ending}.\n{self._logs()}")
+            problem = "failed" if state == "failed" else f"did not end within {seconds:.0f} s"
+            raise DemoError(f"The run {problem}.\n{self._logs()}")
 
     def _tasks(self) -> list[dict[str, Any]]:
         found = {task["task_id"]: task for task in self.airflow.api.task_instances(self.dag_id, self.run_id)}
@@ -58,20 +58,22 @@ class DagRun:
 
     def _remark(self, task: dict[str, Any]) -> str:
         if task["state"] == "deferred":
-            return "waits in the triggerer, holds no worker"
+            return "waits in the triggerer and uses no worker"
         if task["task_id"] == "send" and task["state"] == "success":
             manifest = self.returned("send") or {}
             return f"{manifest.get('request_count')} requests in {', '.join(manifest.get('batch_ids', []))}"
         return ""
 
     def _logs(self) -> str:
-        """The end of the log of every task that began and did not succeed."""
+        """Collect the end of the log of every task that started and did not succeed."""
         parts = []
         for task in self._tasks():
             if task["state"] not in (None, "success", "upstream_failed"):
                 lines = self.airflow.api.log_lines(self.dag_id, self.run_id, task["task_id"], task["try_number"])
-                parts.append("\n".join([f"--- {task['task_id']}: {task['state']}; its log ends:", *lines[-LOG_LINES:]]))
-        return "\n".join(parts) or f"No task has begun; see the scheduler's log in {self.airflow.home / 'logs'}."
+                parts.append(
+                    "\n".join([f"--- {task['task_id']}: {task['state']}. The end of its log:", *lines[-LOG_LINES:]])
+                )
+        return "\n".join(parts) or f"No task has started. See the scheduler's log in {self.airflow.home / 'logs'}."
 
 
 def _seconds(task: dict[str, Any]) -> float | None:

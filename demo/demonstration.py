@@ -1,4 +1,4 @@
-"""The demo from its first line to its last."""
+"""The demo from start to end: start Airflow, run the example, check the results, stop Airflow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from demo.airflow_processes import USERNAME, AirflowProcesses, airflow_version
 from demo.dag_run import DagRun
 from demo.errors import DemoError
-from demo.live import forget_connection, read_plan
+from demo.live import delete_stored_connection, read_plan
 from demo.ports import is_free
 from demo.processes import SessionFile, stop
 from demo.results import Results, write_report
@@ -20,34 +20,34 @@ DAG_ID = "describe_options"
 TASK_IDS = ("read_options", "send", "wait", "write_report")
 CONNECTION_ID = "claude_default"
 DEFAULT_PORT = 8080
-BATCH_SECONDS = 20  # long enough to see the deferral
+BATCH_SECONDS = 20  # long enough to see the sensor deferred
 SIMULATED_RUN_SECONDS = 300
 SETTINGS = {"AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "10"}
 SIMULATED_SETTINGS = SETTINGS | {"AIRFLOW__CLAUDE_BATCH__POLL_INTERVAL": "10"}
-LIVE_RUN_SECONDS = 26 * 3600  # the API gives a batch 24 h, the sensor waits 25
+LIVE_RUN_SECONDS = 26 * 3600  # a batch ends within 24 h, and the sensor waits for 25
 
 
 class Demonstration:
     """One run of the example on an Airflow that is started for it.
 
-    :param root: the checkout; what is made goes into its ``.airflow``.
+    :param root: the checkout. Everything that the demo creates is in its ``.airflow`` folder.
     """
 
     def __init__(self, settings: Settings, screen: Screen, root: Path) -> None:
         self._settings, self._screen, self._root = settings, screen, root
-        self._home = home(root, live=settings.live)
+        self._home = airflow_home(root, live=settings.live)
         self._run_file = self._home / "unfinished_run"
         self._simulator: SimulatorProcess | None = None
 
     def run(self) -> None:
-        """Do it all, and leave nothing running unless that was asked for.
+        """Run the demo, and stop everything at the end unless KEEP=1 is set.
 
-        :raises DemoError: says what went wrong, with the end of the log that tells why.
+        :raises DemoError: when a step fails. The message ends with the relevant log.
         """
-        if self._settings.live and self._unfinished_run() is None and not self._is_agreed():
+        if self._settings.live and self._unfinished_run() is None and not self._is_confirmed():
             return
-        stop_leftovers(self._home, self._screen)
-        airflow = self._make_airflow()
+        stop_earlier_demo(self._home, self._screen)
+        airflow = self._create_airflow()
         keep = False
         try:
             self._start(airflow)
@@ -58,74 +58,75 @@ class Demonstration:
             keep = False
             raise
         finally:
-            self._leave(airflow, keep=keep)
+            self._shut_down(airflow, keep=keep)
             if self._unfinished_run():
-                self._screen.say("What was sent goes on at the API and is billed; `make demo LIVE=1` takes it up again")
+                self._screen.say("The batch that was sent is still running and is billed.")
+                self._screen.say("Continue with it: make demo LIVE=1")
 
-    def _is_agreed(self) -> bool:
-        """Say what will go to the real API, and ask."""
+    def _is_confirmed(self) -> bool:
+        """Show what will be sent to the real API and what it costs, and ask for confirmation."""
         plan = read_plan(self._root / "dags" / f"{DAG_ID}.py")
-        self._screen.say(f"LIVE: {plan}; {self._settings.base_url or 'https://api.anthropic.com'}.")
-        agreed = self._settings.yes or self._screen.ask("Send it? y/N ")
-        if not agreed:
+        self._screen.say(f"LIVE=1 sends {plan} at {self._settings.base_url or 'https://api.anthropic.com'}.")
+        confirmed = self._settings.yes or self._screen.ask("Send it? y/N ")
+        if not confirmed:
             self._screen.say("Nothing was sent.")
-        return agreed
+        return confirmed
 
-    def _make_airflow(self) -> AirflowProcesses:
+    def _create_airflow(self) -> AirflowProcesses:
         port = self._settings.port
         if port and not is_free(port):
-            raise DemoError(f"Port {port} is in use. Give another PORT, or none to have a free one chosen.")
+            raise DemoError(f"Port {port} is in use.\nSet another PORT, or leave PORT out to use a free one.")
         if port is None and is_free(DEFAULT_PORT):
             port = DEFAULT_PORT
         settings = SETTINGS if self._settings.live else SIMULATED_SETTINGS
         return AirflowProcesses(self._home, dags_folder=self._root / "dags", port=port, settings=settings)
 
     def _start(self, airflow: AirflowProcesses) -> None:
-        self._screen.say(f"Airflow {airflow_version()} in {self._home}")
-        with self._screen.doing("Making Airflow's database"):
+        self._screen.say(f"Airflow {airflow_version()} uses the folder {self._home}.")
+        with self._screen.progress("Creating Airflow's database"):
             if airflow.migrate():
-                self._screen.say("Airflow's database made")
+                self._screen.say("Created Airflow's database.")
         if not self._settings.live:
             self._start_simulator(airflow)
         airflow.start("api-server", "dag-processor")
-        with self._screen.doing("Starting Airflow's api-server"):
+        with self._screen.progress("Starting Airflow's api-server"):
             airflow.wait_until_healthy("api-server")
-        self._screen.say(f"Airflow's UI and API up at {airflow.url}")
+        self._screen.say(f"Airflow's UI and API run at {airflow.url}.")
         self._prepare_database(airflow)
         airflow.start("scheduler", "triggerer")
-        with self._screen.doing("Starting the scheduler and the triggerer"):
+        with self._screen.progress("Starting the scheduler and the triggerer"):
             airflow.wait_for_dag(DAG_ID)
             airflow.wait_until_healthy()
-        self._screen.say("Scheduler, triggerer and dag-processor up")
+        self._screen.say("The DAG processor, the scheduler and the triggerer are running.")
 
     def _start_simulator(self, airflow: AirflowProcesses) -> None:
-        with self._screen.doing("Starting the simulator"):
+        with self._screen.progress("Starting the simulator"):
             self._simulator = SimulatorProcess.start(self._home, batch_seconds=BATCH_SECONDS)
-        airflow.adopt(self._simulator.process)
-        self._screen.say(f"Simulator of the API up at {self._simulator.url}; a batch takes {BATCH_SECONDS} s")
+        airflow.supervise(self._simulator.process)
+        self._screen.say(f"The simulated Claude API runs at {self._simulator.url}. Its batches take {BATCH_SECONDS} s.")
 
     def _prepare_database(self, airflow: AirflowProcesses) -> None:
-        """What must be there before a task can run: the connection, and no runs whose simulator is gone."""
+        """Store the connection, and fail the runs of an earlier demo, because their simulator is gone."""
         host, key = self._settings.base_url, self._settings.api_key
         if self._simulator:
             host, key = self._simulator.url, KEY
         airflow.api.put_connection(
             {"connection_id": CONNECTION_ID, "conn_type": "claude", "host": host, "password": key}
         )
-        self._screen.say(f"Connection {CONNECTION_ID} stored in Airflow's database")
+        self._screen.say(f"Stored the connection {CONNECTION_ID} in Airflow's database.")
         if not self._settings.live and airflow.api.dag(DAG_ID):
             for run_id in airflow.api.unfinished_runs(DAG_ID):
                 airflow.api.fail_run(DAG_ID, run_id)
 
     def _begin(self, airflow: AirflowProcesses) -> DagRun:
-        """Trigger the DAG; in live mode go on with the run that an earlier demo left, if there is one."""
+        """Trigger the DAG. In live mode, continue an unfinished run of an earlier demo."""
         run_id = self._unfinished_run() or f"demo__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
         if self._settings.live:
             self._run_file.write_text(run_id)
         if airflow.api.trigger(DAG_ID, run_id):
-            self._screen.say(f"DAG {DAG_ID} triggered, run {run_id}")
+            self._screen.say(f"Triggered the DAG {DAG_ID} as run {run_id}.")
         else:
-            self._screen.say(f"Going on with run {run_id}: what it has sent is not sent again")
+            self._screen.say(f"Continuing run {run_id}. Requests that it has sent are not sent again.")
             if airflow.api.run_state(DAG_ID, run_id) == "failed":
                 airflow.api.clear_failed(DAG_ID, run_id)
         return DagRun(airflow, DAG_ID, run_id, TASK_IDS)
@@ -134,50 +135,52 @@ class Demonstration:
         return self._run_file.read_text() if self._settings.live and self._run_file.exists() else None
 
     def _finish(self, run: DagRun) -> None:
-        """Follow the run to its end, check what it made and show it."""
+        """Follow the run to its end, check its results and show them."""
         run.follow(self._screen, seconds=LIVE_RUN_SECONDS if self._settings.live else SIMULATED_RUN_SECONDS)
         self._run_file.unlink(missing_ok=True)
         manifest = run.returned("wait")
         results = Results.read(run.returned("read_options"), manifest)
         results.check()
         self._screen.rows(results.samples())
-        self._screen.say(f"{len(results.rows)} of {len(results.messages)} options answered, in order")
+        self._screen.say(
+            f"{len(results.rows)} of {len(results.messages)} options were answered, in the order of the messages."
+        )
         if self._simulator:
             books = self._simulator.books()
-            self._screen.say(
-                f"The API's books: {len(books['batches'])} batch, {books['billed_requests']} answers billed"
-            )
-        if told := results.told_cost():
-            self._screen.say(f"Cost      {told}" + " (of simulated usage)" * bool(self._simulator))
-        self._screen.say(f"Options   {run.returned('write_report')}")
-        self._screen.say(f"Results   {manifest['results_path']}")
-        self._screen.say(f"Manifest  {manifest['results_path'].rpartition('/')[0]}/manifest.json")
-        self._screen.say(f"Report    {write_report(manifest, self._home)}")
+            batches = "1 batch" if len(books["batches"]) == 1 else f"{len(books['batches'])} batches"
+            self._screen.say(f"The simulated API received {batches} and billed {books['billed_requests']} answers.")
+        if summary := results.cost_summary():
+            self._screen.say(summary + " The simulator cost nothing." * bool(self._simulator))
+        self._screen.say("The files to look at:")
+        self._screen.say(f"  options, before and after  {run.returned('write_report')}")
+        self._screen.say(f"  results, a row per option  {manifest['results_path']}")
+        self._screen.say(f"  manifest of the run        {manifest['results_path'].rpartition('/')[0]}/manifest.json")
+        self._screen.say(f"  report of costs and times  {write_report(manifest, self._home)}")
 
-    def _leave(self, airflow: AirflowProcesses, *, keep: bool) -> None:
+    def _shut_down(self, airflow: AirflowProcesses, *, keep: bool) -> None:
         if keep:
-            self._screen.say(f"Airflow stays up at {airflow.url}, user {USERNAME}, password {airflow.password}")
-            self._screen.say(f"The run    {airflow.url}/dags/{DAG_ID}")
-            self._screen.say("Stop it with: make demo-stop")
+            self._screen.say(f"Airflow keeps running at {airflow.url}. User {USERNAME}, password {airflow.password}")
+            self._screen.say(f"See the run: {airflow.url}/dags/{DAG_ID}")
+            self._screen.say("Stop Airflow: make demo-stop")
             return
-        with self._screen.doing("Stopping everything"):
+        with self._screen.progress("Stopping everything"):
             airflow.stop()
-        forget_connection(self._home, CONNECTION_ID)
-        self._screen.say("Everything stopped")
+        delete_stored_connection(self._home, CONNECTION_ID)
+        self._screen.say("Stopped Airflow and the simulator." if self._simulator else "Stopped Airflow.")
 
 
-def home(root: Path, *, live: bool) -> Path:
-    """The AIRFLOW_HOME of a mode; two, so that a paid run and a simulated one never meet."""
+def airflow_home(root: Path, *, live: bool) -> Path:
+    """Return the AIRFLOW_HOME of the demo. Live and simulated runs use different ones, so that they never mix."""
     return root / ".airflow" / ("live" if live else "simulated")
 
 
-def stop_leftovers(home: Path, screen: Screen) -> bool:
-    """Stop what an earlier demo kept up, or left when it was killed; answers whether there was anything."""
+def stop_earlier_demo(home: Path, screen: Screen) -> bool:
+    """Stop the processes of an earlier demo that kept running or was killed. Returns whether there were any."""
     file = SessionFile(home / "sessions.json")
-    with screen.doing("Stopping what an earlier demo left"):
+    with screen.progress("Stopping an earlier demo"):
         names = stop(file.read())
     file.write([])
-    forget_connection(home, CONNECTION_ID)
+    delete_stored_connection(home, CONNECTION_ID)
     if names:
-        screen.say(f"Stopped what an earlier demo left up: {', '.join(names)}")
+        screen.say(f"Stopped an earlier demo: {', '.join(names)}.")
     return bool(names)

@@ -1,4 +1,4 @@
-"""Using the real API: what it may cost, said before anything is sent, and the key, kept no longer than needed."""
+"""Runs with the real API: what they can cost, before anything is sent, and how the key is deleted afterwards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_claude_batch.batch.money.pricing import PriceTable
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the example is about to send. ``max_usd`` is what it cannot exceed; None for a model without a price."""
+    """The requests that the example will send. ``max_usd`` is an upper bound. None: the model's price is unknown."""
 
     model: str
     count: int
@@ -25,12 +25,12 @@ class Plan:
     max_usd: Decimal | None
 
     def __str__(self) -> str:
-        price = "of unknown price" if self.max_usd is None else f"for at most ${self.max_usd:.2f}"
-        return f"{self.count} requests, {self.bytes / 1000:.0f} kB of prompts, to {self.model}, {price}"
+        price = "at an unknown price" if self.max_usd is None else f"for at most ${self.max_usd:.2f}"
+        return f"{self.count} requests ({self.bytes / 1000:.0f} kB of prompts) to {self.model}, {price},"
 
 
 def read_plan(dag_file: Path) -> Plan:
-    """Work out what the example DAG will send, without sending."""
+    """Determine what the example DAG will send, without sending it."""
     example = runpy.run_path(str(dag_file))
     messages = example["read_options"].function()
     model, max_tokens = example["MODEL"], example["MAX_TOKENS"]
@@ -41,8 +41,8 @@ def read_plan(dag_file: Path) -> Plan:
     return Plan(model, len(messages), size, cost.usd if cost else None)
 
 
-def forget_connection(home: Path, connection_id: str) -> None:
-    """Remove the connection, and with it the key, from the database of an Airflow that has stopped."""
+def delete_stored_connection(home: Path, connection_id: str) -> None:
+    """Delete the connection with its key from the database of a stopped Airflow."""
     database = home / "airflow.db"
     if not database.exists():
         return

@@ -9,7 +9,7 @@ HOST = "127.0.0.1"
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on the port now."""
+    """Tell whether a server could listen on the port now."""
     with _listener() as listener:
         try:
             listener.bind((HOST, port))
@@ -19,7 +19,7 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports that nobody listens on, chosen by the system."""
+    """Let the system choose different free ports."""
     with contextlib.ExitStack() as stack:
         listeners = [stack.enter_context(_listener()) for _ in range(count)]
         for listener in listeners:
@@ -29,6 +29,6 @@ def free_ports(count: int) -> list[int]:
 
 def _listener() -> socket.socket:
     listener = socket.socket()
-    # What servers do too: a port whose last connections still linger counts as free.
+    # As servers do: a port whose last connections are still in TIME_WAIT counts as free.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return listener

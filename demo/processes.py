@@ -1,7 +1,7 @@
-"""Child processes that can always be found again and stopped, also after their starter was killed.
+"""Child processes that can always be found and stopped, even after the process that started them was killed.
 
-Each child leads a session of its own. Whatever it starts stays in that session, whichever process group it
-moves to, so the session says what is ours to stop; nothing is ever stopped by its name.
+Each child leads a session of its own. Its children stay in that session, in any process group.
+So the session identifies the processes to stop. No process is ever stopped by its name.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The address of a child's session.
+    """Identifies the session of a child process.
 
-    :param pid: the session's leader.
-    :param created_at: when that process was born, in epoch seconds; tells it from a later one of that pid.
+    :param pid: process id of the session's leader.
+    :param created_at: start time of that process in epoch seconds. A later process with the same id has another.
     """
 
     name: str
@@ -31,20 +31,21 @@ class Session:
     created_at: float
 
     def members(self) -> list[psutil.Process]:
-        """The living processes of the session; none when the pid has been given to somebody else since."""
+        """Return the running processes of the session. Returns none if the pid now belongs to another process."""
         if _is_another_process(self.pid, self.created_at):
             return []
-        everybody = psutil.process_iter()
-        return [process for process in everybody if _session_of(process) == self.pid and _is_running(process)]
+        return [
+            process for process in psutil.process_iter() if _session_of(process) == self.pid and _is_running(process)
+        ]
 
-    def is_led(self) -> bool:
-        """Whether the leader still runs."""
+    def has_leader(self) -> bool:
+        """Tell whether the leader is running."""
         return any(process.pid == self.pid for process in self.members())
 
 
 @dataclass(slots=True)
 class ChildProcess:
-    """One started program, leader of its session, with its output in a file."""
+    """One started program. It leads its own session and writes its output to a file."""
 
     session: Session
     log_path: Path
@@ -54,7 +55,7 @@ class ChildProcess:
     def start(
         cls, name: str, command: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path, log_path: Path
     ) -> ChildProcess:
-        """Start the program; its output is appended to ``log_path``."""
+        """Start the program. Its output is appended to ``log_path``."""
         log_path.parent.mkdir(parents=True, exist_ok=True)
         with log_path.open("ab") as log:
             popen = subprocess.Popen(  # noqa: S603  the command is ours, from no user's input
@@ -71,52 +72,52 @@ class ChildProcess:
 
     @property
     def name(self) -> str:
-        """What the child is called in messages."""
+        """Return the name of the child in messages."""
         return self.session.name
 
     @property
     def exit_code(self) -> int | None:
-        """How the child ended; None while it runs."""
+        """Return the exit code. None: it is running."""
         return self.popen.poll()
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines of the child's output."""
+        """Return the last lines of the child's output."""
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
 
     def kill(self) -> None:
-        """End the whole session at once, as a crash would."""
+        """Kill the whole session, as a crash would."""
         _kill(self.session)
         self.popen.wait()
 
 
 def stop(sessions: Iterable[Session], *, grace_seconds: float = 10) -> list[str]:
-    """Ask the sessions' leaders to end, wait, kill what is left; answers the names of those that were there."""
-    living = [session for session in sessions if session.members()]
-    for session in living:
+    """Terminate the sessions' leaders, wait, kill the rest. Returns the names of the sessions that were running."""
+    running = [session for session in sessions if session.members()]
+    for session in running:
         _signal_all([p for p in session.members() if p.pid == session.pid], signal.SIGTERM)
     deadline = time.monotonic() + grace_seconds
-    while time.monotonic() < deadline and any(session.is_led() for session in living):
+    while time.monotonic() < deadline and any(session.has_leader() for session in running):
         time.sleep(0.1)
-    for session in living:
+    for session in running:
         _kill(session)
-    return [session.name for session in living]
+    return [session.name for session in running]
 
 
 class SessionFile:
-    """The sessions that were started, on disk, for whoever has to stop them later."""
+    """Stores the started sessions on disk, so that a later process can stop them."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> list[Session]:
-        """The sessions written last; none when there is no file."""
+        """Return the stored sessions. Returns none if there is no file."""
         try:
             return [Session(**entry) for entry in json.loads(self._path.read_text())]
         except FileNotFoundError:
             return []
 
     def write(self, sessions: Iterable[Session]) -> None:
-        """Replace the file, or remove it when there is nothing left to stop."""
+        """Replace the file, or delete it when there is nothing to stop."""
         entries = [asdict(session) for session in sessions]
         if not entries:
             self._path.unlink(missing_ok=True)
@@ -128,7 +129,7 @@ class SessionFile:
 
 
 def _kill(session: Session) -> None:
-    while members := session.members():  # again for those that were being born
+    while members := session.members():  # again, for children that started meanwhile
         _signal_all(members, signal.SIGKILL)
         time.sleep(0.02)
 

@@ -1,4 +1,4 @@
-"""Did the run do what it was for?"""
+"""The results of the run: checks them, and summarizes them for the screen."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from airflow_claude_batch.batch.land.rows import Row
 
 SHOWN_ROWS = 3
-#: Below the results folder stand DAG, run and task.
-DEPTH = 3
+#: Folders between the results folder and the rows: DAG, run and task.
+FOLDER_DEPTH = 3
 SHOWN_CHARACTERS = 150
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What was asked, the rows that came back, and their manifest."""
+    """The messages that were sent, the rows that came back, and their manifest."""
 
     messages: Sequence[dict[str, str]]
     rows: Sequence[Row]
@@ -32,34 +32,36 @@ class Results:
 
     @classmethod
     def read(cls, messages: Sequence[dict[str, str]], manifest: dict[str, Any]) -> Results:
-        """Put the rows that the manifest names beside the messages."""
-        from airflow_claude_batch.rows import read_rows  # takes Airflow's import time, while nobody waits for it
+        """Read the rows that the manifest names."""
+        from airflow_claude_batch.rows import read_rows  # imports Airflow, which takes seconds
 
         return cls(messages, list(read_rows(manifest)), manifest)
 
     def check(self) -> None:
-        """Return when every message has its answer, in order.
+        """Check that every message has its answer, in order, and that the bill is within the estimate.
 
-        :raises DemoError: says which has none.
+        :raises DemoError: when one of these is not true.
         """
         asked = [message["key"] for message in self.messages]
         answered = [row.key for row in self.rows if row.status == "succeeded" and row.text]
         missing = [key for key in asked if key not in set(answered)]
         if missing:
-            raise DemoError(f"{len(missing)} of {len(asked)} options have no answer: {', '.join(missing[:5])} ...")
+            raise DemoError(
+                f"{len(missing)} of {len(asked)} options have no answer, for example {', '.join(missing[:5])}."
+            )
         if asked != answered:
             raise DemoError("The answers are not in the order of the messages.")
         bounds, usd = self._bounds(), self._usd()
         if bounds and usd is not None and not bounds["lower"] <= usd <= bounds["upper"]:
-            raise DemoError(f"The bill, ${usd}, is outside of what was estimated: {self.told_cost()}.")
+            raise DemoError(f"The cost is outside of the estimate. {self.cost_summary()}")
 
-    def told_cost(self) -> str | None:
-        """The bill beside the estimate; None if a price is not known."""
+    def cost_summary(self) -> str | None:
+        """Compare the cost with the estimate. None: a price is unknown."""
         bounds, usd = self._bounds(), self._usd()
         if bounds is None or usd is None:
             return None
-        least, expected, most = (f"${bounds[name]:.4f}" for name in ("lower", "expected", "upper"))
-        return f"${usd:.4f}; before: {expected} expected, {least} to {most}"
+        lower, expected, upper = (f"${bounds[name]:.4f}" for name in ("lower", "expected", "upper"))
+        return f"Cost by usage: ${usd:.4f}. The estimate before sending: {expected}, between {lower} and {upper}."
 
     def _usd(self) -> Decimal | None:
         usd = (self.manifest["cost"] or {}).get("usd")
@@ -70,7 +72,7 @@ class Results:
         return usd and {name: Decimal(amount) for name, amount in usd.items()}
 
     def samples(self) -> list[tuple[str, str, str]]:
-        """A few rows from all over the result: option, before, after."""
+        """Choose a few rows from the whole result: option, before, after."""
         step = max(1, len(self.rows) // SHOWN_ROWS)
         chosen = list(zip(self.messages, self.rows, strict=True))[::step][:SHOWN_ROWS]
         return [
@@ -80,18 +82,18 @@ class Results:
 
 
 def write_report(manifest: dict[str, Any], home: Path) -> Path:
-    """Make the page over all submissions beside this one, as ``python -m airflow_claude_batch.report`` does.
+    """Write the report of all submissions of this Airflow, as ``python -m airflow_claude_batch.report`` does.
 
-    :raises DemoError: nothing was found.
+    :raises DemoError: when no submission was found.
     """
     from airflow_claude_batch.report import main
 
     page = home / "report.html"
     rows = Path(manifest["results_path"].removeprefix("file://"))
-    root = rows.parents[DEPTH]
+    root = rows.parents[FOLDER_DEPTH]
     with contextlib.redirect_stdout(io.StringIO()):
         if main([str(root), "-o", str(page)]):
-            raise DemoError(f"No submission was found under {root}.")
+            raise DemoError(f"There is no submission in {root}.")
     return page
 
 

@@ -1,4 +1,4 @@
-"""What the demo shows: one line per step, the run's tasks live on a terminal and as lines elsewhere."""
+"""The demo's output: one line per step. On a terminal, the tasks are a live table, elsewhere one line per change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLOURS = {"success": "green", "failed": "red", "up_for_retry": "red", "deferred
 
 @dataclass(frozen=True, slots=True)
 class TaskLine:
-    """One task of the run as it stands: ``seconds`` since it started, None before."""
+    """The current state of one task. ``seconds`` since it started, None before."""
 
     task_id: str
     state: str
@@ -26,7 +26,7 @@ class TaskLine:
 
 
 class Screen:
-    """Where the demo speaks. Every line begins with the seconds since the start."""
+    """Prints the demo's output. Every line begins with the seconds since the start."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
@@ -36,21 +36,21 @@ class Screen:
 
     @property
     def elapsed_seconds(self) -> float:
-        """Since the start."""
+        """Return the seconds since the start."""
         return time.monotonic() - self._started
 
     def say(self, text: str, *, style: str = "") -> None:
-        """One line; never wrapped, so that addresses can be copied."""
+        """Print a line. It is never wrapped, so that addresses can be copied."""
         stamp = f"[dim]{self.elapsed_seconds:4.0f} s[/dim]  "
         self.console.print(stamp, end="", soft_wrap=True)
         self.console.print(text, style=style, markup=False, soft_wrap=True)
 
-    def doing(self, what: str) -> AbstractContextManager[object]:
-        """Show what is being done while it is; nothing where there is no terminal."""
-        return self.console.status(what)
+    def progress(self, step: str) -> AbstractContextManager[object]:
+        """Show a step while it takes place. Shows nothing without a terminal."""
+        return self.console.status(step)
 
     def ask(self, question: str) -> bool:
-        """Whether the answer was yes; without somebody to ask it is no."""
+        """Ask a yes-or-no question. Without a terminal, the answer is no."""
         try:
             return self.console.input(question).strip().lower() in ("y", "yes")
         except EOFError:
@@ -59,7 +59,7 @@ class Screen:
 
     @contextmanager
     def tasks(self) -> Iterator[None]:
-        """Show the run's tasks until the end of the block; feed it with :meth:`show_tasks`."""
+        """Show the tasks until the end of the block. Update them with :meth:`show_tasks`."""
         if not self.console.is_terminal:
             yield
             return
@@ -68,7 +68,7 @@ class Screen:
         self._live = None
 
     def show_tasks(self, lines: Sequence[TaskLine]) -> None:
-        """Bring the picture up to date."""
+        """Show the current states of the tasks."""
         if self._live is not None:
             self._live.update(_table(lines))
             return
@@ -78,12 +78,12 @@ class Screen:
                 self.say(f"{line.task_id}: {line.state}" + (f", {line.remark}" if line.remark else ""))
 
     def rows(self, rows: Sequence[tuple[str, str, str]]) -> None:
-        """A table of option, before, after."""
+        """Print a table with the columns option, before and after."""
         table = Table(box=HORIZONTALS, show_lines=True, expand=True)
         for heading, ratio in (("option", 2), ("before", 3), ("after", 3)):
             table.add_column(heading, ratio=ratio, overflow="fold")
         for row in rows:
-            table.add_row(*(_plain(cell) for cell in row))
+            table.add_row(*(_escape_markup(cell) for cell in row))
         self.console.print(table)
 
 
@@ -92,9 +92,9 @@ def _table(lines: Sequence[TaskLine]) -> Table:
     for line in lines:
         seconds = "" if line.seconds is None else f"{line.seconds:.0f}"
         state = f"[{COLOURS.get(line.state, 'default')}]{line.state}[/]"
-        table.add_row(line.task_id, state, seconds, _plain(line.remark))
+        table.add_row(line.task_id, state, seconds, _escape_markup(line.remark))
     return table
 
 
-def _plain(text: str) -> str:
+def _escape_markup(text: str) -> str:
     return text.replace("[", r"\[")

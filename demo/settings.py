@@ -1,4 +1,4 @@
-"""What the person who starts the demo may say, by environment variables or on make's command line."""
+"""The demo's settings, from environment variables or make's command line."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ OFF = ("", "0", "no", "false")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The demo's switches.
+    """The demo's settings.
 
-    :param keep: leave Airflow up at the end.
+    :param keep: let Airflow keep running at the end.
     :param live: use the real API with ``api_key`` instead of the simulator.
-    :param yes: do not ask before sending to the real API.
-    :param port: of Airflow's UI; None for one that is free.
+    :param yes: send to the real API without asking first.
+    :param port: port of Airflow's UI. None: 8080 or another free one.
     :param base_url: another address of the real API, such as a gateway's.
     """
 
@@ -33,9 +33,9 @@ class Settings:
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:
-        """Take KEEP, LIVE, YES, PORT, ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL.
+        """Read KEEP, LIVE, YES, PORT, ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL.
 
-        :raises DemoError: one of them makes no sense.
+        :raises DemoError: when PORT is invalid or LIVE lacks a key.
         """
         settings = cls(
             keep=_is_on(environ, "KEEP"),
@@ -47,7 +47,9 @@ class Settings:
         )
         if settings.live and settings.api_key is None:
             raise DemoError(
-                "LIVE=1 uses the real API and needs a key: set ANTHROPIC_API_KEY, or run `make demo` without LIVE."
+                "LIVE=1 uses the real API, and no API key is set.\n"
+                "Nothing was sent.\n"
+                "To use it, set ANTHROPIC_API_KEY. To use the simulator, run `make demo` without LIVE."
             )
         return settings
 

@@ -114,7 +114,7 @@ def running_cluster(folder: Path, venv: Path, services: Services, *, short: bool
         airflow.migrate()
         program = ("-m", "cluster.api", "--queue-limit", str(queue_limit()))
         simulator = SimulatorProcess.start(airflow.home, batch_seconds=BATCH_SECONDS, program=program)
-        airflow.adopt(simulator.process)
+        airflow.supervise(simulator.process)
         cluster = Cluster(airflow, simulator)
         cluster.start("api-server", "dag-processor")
         airflow.wait_until_healthy("api-server")

@@ -13,7 +13,7 @@ DAGS = Path(__file__).resolve().parent.parent.parent / "dags"
 
 @pytest.fixture(scope="session")
 def examples(airflow_db: None) -> dict[str, object]:
-    """Every DAG in ``dags/`` that can be imported, by its id."""
+    """Load every DAG in ``dags/`` that can be imported, by its id."""
     if AIRFLOW_VERSION >= (3, 2):
         from airflow.dag_processing.dagbag import DagBag
     else:

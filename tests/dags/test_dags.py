@@ -1,4 +1,4 @@
-"""Every example is run as it stands, against the simulator, and what it made is looked at."""
+"""Runs every example unchanged against the simulator, and checks its results."""
 
 from __future__ import annotations
 
@@ -72,9 +72,7 @@ def test_one_task_counts_checked_objects(run_example: Callable[[str], Example]) 
     assert set(topics) <= {"billing", "delivery", "product", "other"}
 
 
-def test_data_frame_puts_judgements_beside_the_rows_of_a_table(
-    run_example: Callable[[str], Example], simulator: Simulator
-) -> None:
+def test_data_frame_joins_judgements_to_the_table(run_example: Callable[[str], Example], simulator: Simulator) -> None:
     pytest.importorskip("polars")
     table = run_example("data_frame").returned("join")
 
@@ -96,7 +94,7 @@ def test_mapped_sends_a_batch_per_chapter_and_binds_all_answers(
 
 
 def test_describe_options_costs_what_was_estimated(run_example: Callable[[str], Example]) -> None:
-    """Several hundred texts, of which some were counted: the bill is within the bounds, its prompts are near."""
+    """The estimate counts the tokens of a sample. The cost is within its bounds, and the prompt tokens are close."""
     manifest = run_example("describe_options").returned("wait")
 
     estimate, usage, usd = manifest["estimate"], manifest["usage"], Decimal(manifest["cost"]["usd"])

@@ -89,7 +89,7 @@ def running_stack(folder: Path, venv: Path, **more_settings: str) -> Iterator[St
     with AirflowProcesses(folder / "home", dags_folder=ROOT / "dags", venv=venv, settings=settings) as airflow:
         migrate(airflow)
         simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_TOLD)
-        airflow.adopt(simulator.process)
+        airflow.supervise(simulator.process)
         airflow.start()
         stack = Stack(airflow, simulator)
         airflow.wait_until_healthy("api-server")
@@ -111,7 +111,7 @@ def running_dag(folder: Path, file: Path) -> Iterator[tuple[AirflowProcesses, Si
         airflow.wait_until_healthy()
         airflow.wait_for_dag(file.stem)
         simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_TOLD)
-        airflow.adopt(simulator.process)
+        airflow.supervise(simulator.process)
         airflow.api.put_connection(
             {"connection_id": CONNECTION_ID, "conn_type": "claude", "host": simulator.url, "password": KEY}
         )

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from demo.airflow_api import TRIES, AirflowApi
+from demo.airflow_api import MAX_ATTEMPTS, AirflowApi
 
 LOCKED = "(sqlite3.OperationalError) database is locked"
 
@@ -83,21 +83,21 @@ def api(busy_airflow: BusyAirflow, pauses: list[float]) -> Iterator[AirflowApi]:
 def test_call_that_met_a_busy_database_is_made_again(
     api: AirflowApi, busy_airflow: BusyAirflow, pauses: list[float]
 ) -> None:
-    busy_airflow.busy_for = TRIES - 1
+    busy_airflow.busy_for = MAX_ATTEMPTS - 1
 
     api.pause("diary")
 
-    assert busy_airflow.calls == ["/api/v2/dags/diary"] * TRIES
+    assert busy_airflow.calls == ["/api/v2/dags/diary"] * MAX_ATTEMPTS
     assert pauses == [1, 2, 3, 4]
 
 
 def test_error_that_stays_says_what_airflow_said(api: AirflowApi, busy_airflow: BusyAirflow) -> None:
-    busy_airflow.busy_for = TRIES
+    busy_airflow.busy_for = MAX_ATTEMPTS
 
     with pytest.raises(httpx.HTTPStatusError, match=r"500: .*database is locked"):
         api.pause("diary")
 
-    assert len(busy_airflow.calls) == TRIES
+    assert len(busy_airflow.calls) == MAX_ATTEMPTS
 
 
 def test_refused_connection_s_key_is_not_repeated(api: AirflowApi) -> None:

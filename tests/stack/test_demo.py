@@ -1,4 +1,4 @@
-"""What the demo says and does before it starts anything, and what it leaves behind."""
+"""What the demo prints and does before it starts anything, and what remains after it."""
 
 import io
 import json
@@ -14,10 +14,10 @@ from rich.console import Console
 
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.rows import Row
-from demo.__main__ import alone, main
+from demo.__main__ import main, single_demo
 from demo.demonstration import CONNECTION_ID, Demonstration
 from demo.errors import DemoError
-from demo.live import forget_connection, read_plan
+from demo.live import delete_stored_connection, read_plan
 from demo.ports import free_ports, is_free
 from demo.results import Results, write_report
 from demo.screen import Screen
@@ -32,7 +32,7 @@ def busy_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def test_port_in_use_is_said_before_anything_starts(tmp_path: Path, busy_port: int) -> None:
+def test_port_in_use_is_reported_before_anything_starts(tmp_path: Path, busy_port: int) -> None:
     screen = Screen(Console(file=io.StringIO()))
 
     with pytest.raises(DemoError, match=f"Port {busy_port} is in use"):
@@ -46,16 +46,20 @@ def test_busy_port_is_not_free_and_free_ports_differ(busy_port: int) -> None:
     assert len({*free_ports(3), busy_port}) == 4
 
 
-def test_second_demo_of_a_checkout_is_kept_out(tmp_path: Path) -> None:
-    with alone(tmp_path), pytest.raises(DemoError, match="Another demo runs in this checkout"), alone(tmp_path):
+def test_second_demo_of_a_checkout_is_refused(tmp_path: Path) -> None:
+    with (
+        single_demo(tmp_path),
+        pytest.raises(DemoError, match="Another demo is running in this checkout"),
+        single_demo(tmp_path),
+    ):
         pass
-    with alone(tmp_path):
+    with single_demo(tmp_path):
         pass
 
 
-def test_unknown_verb_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["halt"]) == 1
-    assert "no verb 'halt'" in capsys.readouterr().out
+    assert "no command 'halt'" in capsys.readouterr().out
 
 
 def test_key_is_gone_from_the_database_after_a_live_run(tmp_path: Path) -> None:
@@ -64,20 +68,20 @@ def test_key_is_gone_from_the_database_after_a_live_run(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE connection (conn_id TEXT, password TEXT)")
         connection.execute("INSERT INTO connection VALUES (?, 'sk-secret'), ('other', 'kept')", (CONNECTION_ID,))
 
-    forget_connection(tmp_path, CONNECTION_ID)
+    delete_stored_connection(tmp_path, CONNECTION_ID)
 
     assert b"sk-secret" not in database.read_bytes()
     assert b"kept" in database.read_bytes()
 
 
-def test_forgetting_without_a_database_does_nothing(tmp_path: Path) -> None:
-    forget_connection(tmp_path, CONNECTION_ID)
+def test_deleting_the_connection_without_a_database_does_nothing(tmp_path: Path) -> None:
+    delete_stored_connection(tmp_path, CONNECTION_ID)
 
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.airflow
-def test_plan_of_a_live_run_names_model_count_size_and_the_most_it_can_cost() -> None:
+def test_plan_of_a_live_run_names_model_count_size_and_maximum_cost() -> None:
     plan = read_plan(EXAMPLE)
 
     assert plan.model == "claude-haiku-5-5"
@@ -95,20 +99,22 @@ def results(usd: str) -> Results:
     return Results([{"key": "a", "prompt": "a"}], [row], {"cost": {"usd": usd}, "estimate": estimate})
 
 
-def test_bill_is_shown_beside_the_estimate() -> None:
+def test_cost_is_shown_with_the_estimate() -> None:
     results("0.0123").check()
 
-    assert results("0.0123").told_cost() == "$0.0123; before: $0.0200 expected, $0.0100 to $0.0300"
+    assert results("0.0123").cost_summary() == (
+        "Cost by usage: $0.0123. The estimate before sending: $0.0200, between $0.0100 and $0.0300."
+    )
 
 
 @pytest.mark.parametrize("usd", ["0.0099", "0.0301"])
-def test_bill_outside_of_the_estimate_s_bounds_fails_the_demo(usd: str) -> None:
-    with pytest.raises(DemoError, match="is outside of what was estimated"):
+def test_cost_outside_of_the_estimate_fails_the_demo(usd: str) -> None:
+    with pytest.raises(DemoError, match="The cost is outside of the estimate"):
         results(usd).check()
 
 
 @pytest.mark.airflow
-def test_report_is_made_over_all_submissions_beside_the_demo_s(tmp_path: Path) -> None:
+def test_report_covers_all_submissions_of_the_demo_s_airflow(tmp_path: Path) -> None:
     for run in ("one", "two"):
         folder = tmp_path / "results" / "dag" / run / "send"
         folder.mkdir(parents=True)

@@ -102,5 +102,5 @@ def test_airflow_process_that_ends_by_itself_is_reported_with_its_log(tmp_path: 
     with AirflowProcesses(tmp_path / "home", dags_folder=tmp_path, venv=tmp_path / "venv") as airflow:
         airflow.start("scheduler")
 
-        with pytest.raises(DemoError, match=r"scheduler ended by itself with exit code 3.*\n.*no such table: dag"):
+        with pytest.raises(DemoError, match=r"scheduler stopped unexpectedly with exit code 3.*\n.*no such table: dag"):
             airflow.wait_until_healthy("scheduler")

@@ -1,4 +1,4 @@
-"""The demo's output where there is no terminal: calm lines, each change once."""
+"""The demo's output without a terminal: one line for each change."""
 
 import io
 
@@ -46,7 +46,7 @@ def test_tasks_are_shown_when_their_state_or_remark_changes(screen: Screen, outp
     assert lines == ["send: running", "send: success, 331 requests"]
 
 
-def test_question_that_nobody_can_answer_is_a_no(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_question_without_a_terminal_is_a_no(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
 
     assert screen.ask("Send it? ") is False

@@ -1,4 +1,4 @@
-"""What may be said to the demo."""
+"""The demo's settings."""
 
 import pytest
 
@@ -20,7 +20,7 @@ from demo.settings import Settings
         ),
     ],
 )
-def test_environment_is_understood(environ: dict[str, str], expected: Settings) -> None:
+def test_environment_is_read(environ: dict[str, str], expected: Settings) -> None:
     assert Settings.read(environ) == expected
 
 
@@ -31,7 +31,7 @@ def test_impossible_port_is_refused(port: str) -> None:
 
 
 @pytest.mark.parametrize("environ", [{"LIVE": "1"}, {"LIVE": "1", "ANTHROPIC_API_KEY": " "}])
-def test_live_without_a_key_says_what_is_missing(environ: dict[str, str]) -> None:
+def test_live_without_a_key_names_what_is_missing(environ: dict[str, str]) -> None:
     with pytest.raises(DemoError, match="set ANTHROPIC_API_KEY"):
         Settings.read(environ)
 

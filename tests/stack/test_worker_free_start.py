@@ -49,7 +49,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
     with AirflowProcesses(tmp_path / "home", dags_folder=dags, venv=environment(), settings=settings) as airflow:
         migrate(airflow)
         simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_TOLD)
-        airflow.adopt(simulator.process)
+        airflow.supervise(simulator.process)
         batch_id = create_batch(simulator)
         # Before the dag-processor starts, which looks for new files every few minutes only.
         (dags / f"{DAG_ID}.py").write_text(DAG.format(dag_id=DAG_ID, batch_id=batch_id))

@@ -207,7 +207,7 @@ def with_airflow(folder: Path, count: int, scenario: Callable[[Run], None]) -> N
     with AirflowProcesses(folder / "home", dags_folder=dags, settings=settings(count)) as airflow:
         airflow.migrate()
         simulator = SimulatorProcess.start(airflow.home, batch_seconds=NEVER_SECONDS)
-        airflow.adopt(simulator.process)
+        airflow.supervise(simulator.process)
         batch_ids = create_batches(simulator, count)
         dag = DAG.format(dag_id=DAG_ID, count=count, interval=INTERVAL_SECONDS, batch_ids=batch_ids)
         (dags / f"{DAG_ID}.py").write_text(dag)
