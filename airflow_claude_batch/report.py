@@ -1,4 +1,4 @@
-"""``python -m airflow_claude_batch.report RESULTS_PATH [-o FILE]``."""
+"""Write a report over a results folder: ``python -m airflow_claude_batch.report RESULTS_PATH [-o FILE]``."""
 
 from __future__ import annotations
 
@@ -8,27 +8,36 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.web.gather import gather
 from airflow_claude_batch.web.page import render
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the page and say where it is."""
-    parser = argparse.ArgumentParser(
-        prog="python -m airflow_claude_batch.report",
-        description="One page over the submissions of a results folder: outcomes, cost, tokens, time, failures.",
-    )
-    parser.add_argument("results_path", help="a results folder, or one submission's; a path or URI")
-    parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default: report.html")
-    options = parser.parse_args(arguments)
+    """Write the page, print where it is, and return the exit status: 1 if there is nothing to report."""
+    options = _parse(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    submissions = gather(options.results_path)
+    try:
+        submissions = gather(options.results_path)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return 1
     if not submissions:
         print(f"There is no submission under {options.results_path}: no manifest.json was found.", file=sys.stderr)
         return 1
     options.output.write_text(render(submissions, root=options.results_path, now=datetime.now(UTC)), encoding="utf-8")
-    print(f"{options.output}: {len(submissions)} submission(s)")
+    print(f"Wrote {options.output} over {len(submissions)} submission{'s' if len(submissions) != 1 else ''}.")
     return 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_claude_batch.report",
+        description="Write one page over the submissions of a results folder: outcomes, cost, tokens, time, failures.",
+    )
+    parser.add_argument("results_path", help="a results folder, or one submission's; a path or URI")
+    parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default: report.html")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The report over a results folder: gathering, HTML and plots."""
+"""Build the report over a results folder: gather manifests, sum them up, render HTML from templates."""

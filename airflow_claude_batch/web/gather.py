@@ -1,4 +1,4 @@
-"""What the page is made of: every manifest under a folder, and rows without an answer."""
+"""Read what the report is about: every manifest below a folder, and some of the rows without an answer."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from typing import Any, Final
 
 import msgspec
 
-from airflow_claude_batch._airflow.compat import ObjectStoragePath
+from airflow_claude_batch._airflow.results_folder import object_path
 from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest
+from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.exceptions import ClaudeBatchError
 from airflow_claude_batch.rows import read_rows
 
 log = logging.getLogger(__name__)
 
-#: Of each submission, how many rows without an answer the page lists.
-FAILURES_KEPT: Final = 20
+#: How many rows without an answer the report lists for each submission.
+MAX_LISTED_FAILURES: Final = 20
 
 
 @dataclass(slots=True)
 class Spending:
-    """What one model's rows used and cost, as manifests say it. ``usd`` is None if the price is not known."""
+    """Rows, tokens and cost of one model, summed over manifests.
+
+    :param usd: None if the model's price is unknown.
+    """
 
     rows: int = 0
     input_tokens: int = 0
@@ -34,7 +38,7 @@ class Spending:
     usd: Decimal | None = Decimal(0)
 
     def add(self, part: Mapping[str, Any]) -> None:
-        """Count a part of a manifest's ``by_model``."""
+        """Add one entry of a manifest's ``by_model``."""
         usage = part["usage"]
         self.rows += sum(part["counts"].values())
         self.input_tokens += usage.get("input_tokens", 0)
@@ -52,10 +56,19 @@ class FailedRow:
     status: str
     reason: str
 
+    @classmethod
+    def of(cls, row: Row) -> FailedRow:
+        error = row.error or {}
+        reason = ": ".join(str(part) for part in (error.get("type"), error.get("message")) if part)
+        return cls(str(row.key), row.status, reason)
+
 
 @dataclass(slots=True)
 class SubmissionSummary:
-    """One manifest, and the first of its rows without an answer. ``name`` is its folder below the root."""
+    """One submission: its manifest, and the first of its rows without an answer.
+
+    :param name: its folder, relative to the folder of the report.
+    """
 
     name: str
     manifest: Manifest
@@ -63,31 +76,45 @@ class SubmissionSummary:
 
     @property
     def usd(self) -> Decimal:
-        """What is known of the bill."""
+        """The known part of the bill."""
         parts = (part["usd"] for part in self.manifest.by_model.values())
         return sum((Decimal(usd) for usd in parts if usd is not None), Decimal(0))
 
     @property
-    def unpriced(self) -> list[str]:
-        """The models of which the cost is not known."""
+    def unpriced_models(self) -> list[str]:
+        """The models whose price is unknown."""
         return [model for model, part in self.manifest.by_model.items() if part["usd"] is None]
 
     @property
+    def estimated_usd(self) -> Decimal | None:
+        usd = (self.manifest.cost or {}).get("estimated_usd")
+        return None if usd is None else Decimal(usd)
+
+    @property
+    def in_progress(self) -> int:
+        """The number of requests that may still be answered."""
+        return 0 if self.manifest.status == "ended" else self.manifest.counts.get("missing", 0)
+
+    @property
+    def succeeded(self) -> int:
+        return self.manifest.counts.get("succeeded", 0)
+
+    @property
     def failed(self) -> int:
-        """How many rows have no answer; nothing is missing before the end."""
-        counts = self.manifest.counts
-        waiting = 0 if self.manifest.status == "ended" else counts.get("missing", 0)
-        return sum(counts.values()) - counts.get("succeeded", 0) - waiting
+        """The number of rows without an answer. Rows are missing only after the end."""
+        return sum(self.manifest.counts.values()) - self.succeeded - self.in_progress
 
     @property
     def day(self) -> str:
-        at = self.manifest.created_at
-        return at.date().isoformat() if at else "unknown"
+        """The day of submission in UTC, ISO 8601, or ``unknown``."""
+        created_at = self.manifest.created_at
+        return created_at.date().isoformat() if created_at else "unknown"
 
     @property
     def turnaround(self) -> timedelta | None:
-        begun, ended = self.manifest.created_at, self.manifest.ended_at
-        return ended - begun if begun and ended else None
+        """The time from the submission to its end; None before."""
+        created_at, ended_at = self.manifest.created_at, self.manifest.ended_at
+        return ended_at - created_at if created_at and ended_at else None
 
     @property
     def sort_key(self) -> tuple[bool, datetime | None, str]:
@@ -95,45 +122,54 @@ class SubmissionSummary:
 
 
 def gather(root: str) -> list[SubmissionSummary]:
-    """Every submission under a folder, oldest first.
+    """Return every submission below a folder, the oldest first.
 
-    One that cannot be read is named in the log and left out: the others are worth their page.
+    Manifests and rows that cannot be read are named in the log and left out.
+
+    :param root: a results folder, or one submission's folder; a path or a URI.
+    :raises ConfigurationError: when no installed provider serves the URI.
+
+    Example: ``render(gather("s3://aws_default@bucket/claude-batch"), root="…", now=datetime.now(UTC))``
     """
     found = []
-    for name, manifest in _manifests(root):
+    for name, manifest in _read_manifests(root):
         submission = SubmissionSummary(name, manifest)
         try:
             _add_failures(submission)
         except (ClaudeBatchError, OSError) as error:
-            log.warning("%s is shown without its failed rows: %s", name, error)
+            log.warning("The report shows %s without its failed rows, because they cannot be read: %s", name, error)
         found.append(submission)
     return sorted(found, key=lambda submission: submission.sort_key)
 
 
-def _manifests(root: str) -> Iterator[tuple[str, Manifest]]:
-    path = ObjectStoragePath(root)
+def _read_manifests(root: str) -> Iterator[tuple[str, Manifest]]:
+    path = object_path(root)
     base = path.path.rstrip("/")
-    for place in sorted(path.fs.find(base)):
-        folder, _, name = place.rpartition("/")
-        if name != MANIFEST_FILE:
+    for file_path in sorted(path.fs.find(base)):
+        folder, _, file_name = file_path.rpartition("/")
+        if file_name != MANIFEST_FILE:
             continue
         try:
-            with path.fs.open(place, "rb") as file:
+            with path.fs.open(file_path, "rb") as file:
                 manifest = msgspec.json.decode(file.read(), type=Manifest)
         except (msgspec.MsgspecError, OSError) as error:
-            log.warning("%s is left out: %s", place, error)
+            log.warning("The report leaves out %s, because it cannot be read: %s", file_path, error)
             continue
-        yield folder.removeprefix(base.lstrip("/")).removeprefix(base).strip("/") or base.rpartition("/")[2], manifest
+        yield _relative_name(folder, base), manifest
+
+
+def _relative_name(folder: str, base: str) -> str:
+    """Return a folder's name below the base. Some file systems list paths without the leading slash."""
+    below = folder.removeprefix(base.lstrip("/")).removeprefix(base).strip("/")
+    return below or base.rpartition("/")[2]
 
 
 def _add_failures(submission: SubmissionSummary) -> None:
     if submission.manifest.results_path is None or not submission.failed:
         return
-    wanted = min(FAILURES_KEPT, submission.failed)
+    wanted = min(MAX_LISTED_FAILURES, submission.failed)
     for row in read_rows(submission.manifest.results_path):
         if row.status != "succeeded":
-            error = row.error or {}
-            reason = ": ".join(str(part) for part in (error.get("type"), error.get("message")) if part)
-            submission.failures.append(FailedRow(str(row.key), row.status, reason))
+            submission.failures.append(FailedRow.of(row))
         if len(submission.failures) == wanted:
             return

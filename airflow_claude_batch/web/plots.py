@@ -1,51 +1,97 @@
-"""Bars, drawn as SVG: no script, nothing to load."""
+"""Compute the geometry of the report's charts. ``templates/charts.html.j2`` draws them as SVG, without scripts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-WIDTH: Final = 960
-BAR: Final = 22
-#: Of a letter of 12 px, at most on the average of a path.
-LETTER: Final = 7.2
-VALUE: Final = 110
+#: All sizes are in pixels of an SVG that is as wide as the page.
+CHART_WIDTH: Final = 960
+BAR_HEIGHT: Final = 22
+VALUE_WIDTH: Final = 110
+#: The width of a 12 px letter: the upper limit of a path's average.
+LETTER_WIDTH: Final = 7.2
 
 
-def bars(values: Mapping[str, float], texts: Mapping[str, str], *, label: int, color: str = "#c96442") -> str:
-    """One horizontal bar a name, with its value as text behind it.
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One horizontal bar, with a label before and its value behind."""
 
-    :param label: the room for names, in pixels.
+    label: str
+    value: str
+    top: int
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
+class BarChart:
+    """Horizontal bars, one below the other.
+
+    :param label_width: the space for labels.
     """
-    most = max(values.values(), default=0) or 1
-    height = BAR * len(values)
-    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img">']
-    for number, (name, value) in enumerate(values.items()):
-        top, width = number * BAR, (WIDTH - label - VALUE) * value / most
-        shown = escape(_shortened(name, int(label / LETTER)))
-        parts.append(
-            f'<text x="{label - 8}" y="{top + 15}" text-anchor="end">{shown}</text>'
-            f'<rect x="{label}" y="{top + 3}" width="{max(width, 1):.1f}" height="{BAR - 6}" fill="{color}"/>'
-            f'<text x="{label + width + 8:.1f}" y="{top + 15}">{escape(texts[name])}</text>'
+
+    bars: Sequence[Bar]
+    label_width: int
+    color: str
+
+    @property
+    def width(self) -> int:
+        return CHART_WIDTH
+
+    @property
+    def height(self) -> int:
+        return BAR_HEIGHT * len(self.bars)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a stacked bar."""
+
+    name: str
+    count: int
+    color: str
+    left: float
+    width: float
+
+
+def bar_chart(
+    values: Mapping[str, float], texts: Mapping[str, str], *, label_width: int, color: str = "#c96442"
+) -> BarChart:
+    """Lay out one bar for each value, scaled to the largest.
+
+    :param values: by label.
+    :param texts: how each value is written, by the same labels.
+    """
+    largest = max(values.values(), default=0) or 1
+    room = CHART_WIDTH - label_width - VALUE_WIDTH
+    bars = [
+        Bar(
+            label=shorten(label, int(label_width / LETTER_WIDTH)),
+            value=texts[label],
+            top=number * BAR_HEIGHT,
+            width=round(max(room * value / largest, 1.0), 1),
         )
-    return "".join([*parts, "</svg>"])
+        for number, (label, value) in enumerate(values.items())
+    ]
+    return BarChart(bars, label_width, color)
 
 
-def _shortened(name: str, most: int) -> str:
-    """Both ends of a long name tell more than its middle: a DAG's name, and a run's."""
-    return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-(most - most // 2) :]}"
+def stacked_bar(counts: Iterable[tuple[str, int, str]]) -> list[Segment]:
+    """Divide one bar by counts.
 
-
-def shares(counts: Sequence[tuple[str, int, str]]) -> str:
-    """One bar divided by counts: (name, count, color)."""
+    :param counts: name, count and color of each segment.
+    """
+    counts = list(counts)
     total = sum(count for _, count, _ in counts) or 1
-    left, parts = 0.0, [f'<svg viewBox="0 0 {WIDTH} 24" role="img">']
+    segments, left = [], 0.0
     for name, count, color in counts:
-        width = WIDTH * count / total
-        parts.append(
-            f'<rect x="{left:.1f}" y="0" width="{width:.1f}" height="24" fill="{color}">'
-            f"<title>{escape(name)}: {count:,}</title></rect>"
-        )
+        width = CHART_WIDTH * count / total
+        segments.append(Segment(name, count, color, round(left, 1), round(width, 1)))
         left += width
-    return "".join([*parts, "</svg>"])
+    return segments
+
+
+def shorten(label: str, limit: int) -> str:
+    """Cut out the middle of a long label: its ends, a DAG's name and a run's, say more."""
+    return label if len(label) <= limit else f"{label[: limit // 2 - 1]}…{label[-(limit - limit // 2) :]}"

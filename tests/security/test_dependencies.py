@@ -18,7 +18,6 @@ PACKAGE = Path(airflow_claude_batch.__file__).parent
 AIRFLOW = {"apache-airflow-core": "apache-airflow", "apache-airflow-task-sdk": "apache-airflow"}
 #: Imported inside functions that are called only where it is there.
 WHERE_PRESENT = {
-    "jinja2": "Airflow renders templates with it",
     "openlineage": "the OpenLineage provider asks for it",
     "wtforms": "the connection form of Airflow 3.0 and 3.1",
 }

@@ -1,4 +1,4 @@
-"""The page over a results folder."""
+"""Test the report over a results folder."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_submissions_are_found_below_a_folder_oldest_first(root: Path) -> None:
     assert [one.failed for one in found] == [1, 1]
 
 
-def test_the_page_adds_up_and_escapes_what_came_from_outside(root: Path, tmp_path: Path) -> None:
+def test_the_page_sums_up_submissions_and_escapes_their_texts(root: Path, tmp_path: Path) -> None:
     assert main([str(root), "-o", str(tmp_path / "page.html")]) == 0
 
     page = (tmp_path / "page.html").read_text()
@@ -76,7 +76,7 @@ def test_the_page_adds_up_and_escapes_what_came_from_outside(root: Path, tmp_pat
     assert "http" not in page.replace(str(root), "")
 
 
-def test_one_submission_alone_is_a_page_too(root: Path, tmp_path: Path) -> None:
+def test_the_folder_of_a_single_submission_makes_a_page(root: Path, tmp_path: Path) -> None:
     assert main([str(root / "dag" / "run_1" / "send"), "-o", str(tmp_path / "page.html")]) == 0
 
     page = (tmp_path / "page.html").read_text()
@@ -84,7 +84,7 @@ def test_one_submission_alone_is_a_page_too(root: Path, tmp_path: Path) -> None:
     assert "<td>send</td>" in page
 
 
-def test_a_cost_that_is_not_known_is_in_no_sum_and_said(root: Path, tmp_path: Path) -> None:
+def test_an_unknown_cost_is_left_out_of_sums_and_mentioned(root: Path, tmp_path: Path) -> None:
     path = root / "dag" / "run_1" / "send" / "manifest.json"
     manifest = json.loads(path.read_text())
     parts = manifest["by_model"]
@@ -99,7 +99,7 @@ def test_a_cost_that_is_not_known_is_in_no_sum_and_said(root: Path, tmp_path: Pa
     assert '<td>claude-novella-7</td><td class="n">1</td>' in page
 
 
-def test_requests_on_their_way_are_no_failures(root: Path, tmp_path: Path) -> None:
+def test_requests_in_progress_are_not_counted_as_failures(root: Path, tmp_path: Path) -> None:
     path = root / "dag" / "run_1" / "send" / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest |= {"status": "in_progress", "counts": {"missing": 2}, "by_model": {}, "ended_at": None}
@@ -114,13 +114,33 @@ def test_requests_on_their_way_are_no_failures(root: Path, tmp_path: Path) -> No
     assert "not ended" in page
 
 
-def test_a_damaged_manifest_is_left_out_and_named(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_manifest_is_left_out_and_named_in_the_log(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (root / "dag" / "run_1" / "send" / "manifest.json").write_text("{")
 
     assert len(gather(str(root))) == 1
     assert "run_1" in caplog.text
 
 
-def test_an_empty_folder_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_folder_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 1
     assert "no manifest.json" in capsys.readouterr().err
+
+
+def test_a_folder_that_no_provider_serves_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nowhere://bucket/folder", "-o", str(tmp_path / "page.html")]) == 1
+    assert "nowhere://bucket/folder" in capsys.readouterr().err
+
+
+def test_names_of_folders_and_models_are_escaped(tmp_path: Path) -> None:
+    root = tmp_path / "<u>root" / "a&b"
+    submission(root / "<s>dag" / "run" / "send", created="2026-11-21T10:00:00Z")
+    path = root / "<s>dag" / "run" / "send" / "manifest.json"
+    path.write_text(path.read_text().replace("claude-opus-5-5", "<script>model"))
+
+    assert main([str(root), "-o", str(tmp_path / "page.html")]) == 0
+
+    page = (tmp_path / "page.html").read_text()
+    assert "&lt;u&gt;root/a&amp;b" in page
+    assert page.count("&lt;s&gt;dag/run/send") == 3  # the slowest, the submissions, the failed rows
+    assert "&lt;script&gt;model" in page
+    assert not any(tag in page for tag in ("<u>", "<s>", "<script>"))
