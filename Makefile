@@ -24,6 +24,9 @@ matrix: $(STAMP) ## all tests on the oldest and newest Airflow, Airflow's own on
 chaos: $(STAMP) ## crashes and faults by seed, RUNS of them from SEED on
 	@CHAOS_RUNS=$(or $(RUNS),1000) CHAOS_SEED=$(or $(SEED),1) $(BIN)/pytest -n 2 tests/crash/test_chaos.py
 
+dates: $(STAMP) ## the tests under the dates of +7 days, +6 months and +3 years (DAYS=7 narrows, ARGS go to pytest)
+	@$(BIN)/python tests/faked_dates/run.py $(foreach days,$(DAYS),--days $(days)) $(ARGS)
+
 fuzz: $(STAMP) ## strange and damaged input, FUZZ examples of each kind, other ones every time (5000: half an hour or so)
 	@FUZZ=$(or $(FUZZ),1000) $(BIN)/pytest -n 2 --timeout 0 tests/fuzz $(ARGS)
 
@@ -76,4 +79,4 @@ $(STAMP): pyproject.toml constraints.txt
 .DEFAULT:
 	@echo "There is no 'make $@'. There is:"; $(MAKE) --no-print-directory help; exit 2
 
-.PHONY: help chaos fuzz demo demo-stop test matrix lint types bench peers thousand cluster check fmt clean
+.PHONY: help chaos dates fuzz demo demo-stop test matrix lint types bench peers thousand cluster check fmt clean
