@@ -1,4 +1,4 @@
-"""Asking the API to cancel a batch, or to delete one that has ended."""
+"""Cancel a message batch, or delete batches that have ended."""
 
 from __future__ import annotations
 
@@ -15,38 +15,37 @@ log = logging.getLogger(__name__)
 
 
 def cancel_batch(client: ClaudeClient, batch_id: str) -> None:
-    """Cancel a batch; one that has ended meanwhile refuses, and that is fine.
+    """Cancel a batch. The API refuses that for a batch that has ended, which is no error here.
 
-    A failure is a line in the log that says what goes on being billed: whoever cancels has other things to finish.
+    A failure is only logged, because the caller has more batches to cancel or a process to end.
     """
     try:
         client.cancel_batch(batch_id)
     except (BadRequestError, NotFoundError):
-        log.info("Message batch %s had ended before it could be canceled", batch_id)
+        log.info("Message batch %s ended before it could be canceled.", batch_id)
     except APIError as error:
         log.warning(
-            "Message batch %s could not be canceled (%s): it goes on, for 24 hours at most, and every request that it "
-            "answers is billed",
+            "Message batch %s could not be canceled. It runs for 24 hours at most, and what it answers is billed. %s",
             batch_id,
             error,
         )
     else:
-        log.warning("Canceled message batch %s; what was answered by then is billed, and kept", batch_id)
+        log.warning("Canceled message batch %s. What it has answered is billed and will be landed.", batch_id)
 
 
 def delete_batches(client: ClaudeClient, batch_ids: Iterable[str]) -> None:
-    """Delete batches whose rows are landed, with their results; the API would keep them for 29 days.
+    """Delete batches whose rows are landed, together with their results. The API would keep the results for 29 days.
 
-    One that is gone already is fine; one that cannot be deleted is named in the log.
+    A batch that cannot be deleted is named in the log.
     """
     for batch_id in batch_ids:
         try:
             client.delete_batch(batch_id)
         except NotFoundError:
-            log.info("Message batch %s was deleted before", batch_id)
+            log.info("Message batch %s was deleted before.", batch_id)
         except APIError as error:
             log.warning(
-                "Message batch %s could not be deleted (%s); the API deletes its results in time", batch_id, error
+                "Message batch %s could not be deleted. The API deletes its results after 29 days. %s", batch_id, error
             )
         else:
-            log.info("Deleted message batch %s: its rows are landed", batch_id)
+            log.info("Deleted message batch %s, whose rows are landed.", batch_id)

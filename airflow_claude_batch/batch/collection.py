@@ -1,4 +1,4 @@
-"""Batches that somebody else sent: waits for them and lands their answers. Never sends."""
+"""Collect message batches that another task or somebody else sent: wait for them and land their rows. Never sends."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.steps import OUTAGE_ERRORS, OUTAGE_RETRY_DELAY, DoneStep, WaitStep
 from airflow_claude_batch.exceptions import NotFoundError
 
@@ -36,11 +37,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class Collection:
-    """Message batches to wait for and to land.
+    """Message batches to wait for and to land. Call ``advance()`` until it returns a ``DoneStep``.
 
-    ``requests`` opens those of the submission that the batches are of, whose rows then come in input order under the
-    author's keys; it is called once everything has ended. None for batches made elsewhere: their rows come in order of
-    arrival, their custom_ids as keys.
+    Example::
+
+        collection = Collection(client=client, batch_ids=["msgbatch_…"], folder=folder, requests=None, ...)
+        while isinstance(step := collection.advance(), WaitStep):
+            wait_for_batches(client, step.batch_ids, wait_for=step.wait_for, until=step.until)
+        print(step.manifest.counts)
+
+    :param submission_id: names the collection in its manifest.
+    :param folder: where the rows and the manifest are published.
+    :param requests: opens the requests of the submission that sent the batches. Called once everything has ended. Then
+        the rows come in input order under the author's keys. None for batches made elsewhere: their rows come in order
+        of arrival, with their custom_ids as keys.
+    :param deadline: when to stop waiting.
+    :param not_found: batches that the API did not find at the last poll, with its message.
     """
 
     client: ClaudeClient
@@ -57,81 +69,85 @@ class Collection:
     not_found: dict[str, str] = field(default_factory=dict)
 
     def advance(self) -> WaitStep | DoneStep:
-        """Look once at what is not landed yet, and land it all when everything has ended or the time is over.
+        """Poll what is not landed yet. Land everything when all has ended, or what has ended at the deadline.
 
-        :raises BatchTimeoutError: the time is over, and the batches cannot be looked at.
-        :raises SubmissionUnknownError: the time is over, and the API denies the batches that are left.
+        :raises BatchTimeoutError: the deadline is over, and the batches cannot be polled.
+        :raises SubmissionUnknownError: the deadline is over, and the API does not have the batches that are left.
         :raises APIError: the API refuses.
         """
         try:
-            step = self._step()
+            step = self._next_step()
         except OUTAGE_ERRORS as error:
-            if self.clock() >= self.deadline:
-                raise collection_timeout_error(self.batch_ids, error) from error
-            log.warning("Could not go on just now, trying again in %s: %s", OUTAGE_RETRY_DELAY, error)
-            until = min(self.clock() + OUTAGE_RETRY_DELAY, self.deadline)
-            step = WaitStep((), "any", until, "the API cannot be reached, or not all of the answers")
+            step = self._wait_after_outage(error)
         if isinstance(step, DoneStep):
             return step
         return dataclasses.replace(step, open_batch_ids=self.open_batch_ids)
 
     def mark_lost(self, batch_id: str, reason: str) -> None:
-        """Take note that a batch cannot be found although looked for again and again.
+        """Fail, because a batch is gone at the API and a sensor cannot send anything again.
 
-        :raises SubmissionUnknownError: always: a sensor cannot send anything again.
+        :raises SubmissionUnknownError: always.
         """
         raise unknown_batches_error({batch_id: reason})
 
     @property
     def open_batch_ids(self) -> tuple[str, ...]:
-        """All: those that have ended refuse to be canceled."""
+        """All batches. The API refuses to cancel those that have ended."""
         return tuple(self.batch_ids)
 
     def stop(self) -> None:
-        """Nothing is ever sent from here."""
+        """Do nothing: a collection never sends."""
 
-    def _step(self) -> WaitStep | DoneStep:
-        known = self._known()
-        landed = frozenset(self._landed(known) if known else ()).intersection(self.batch_ids)
-        batches = [batch for id_ in self.batch_ids if id_ not in landed and (batch := self._look(id_)) is not None]
+    def _next_step(self) -> WaitStep | DoneStep:
+        known = self._load_manifest()
+        landed = frozenset(self._landed_batch_ids(known) if known else ()).intersection(self.batch_ids)
+        batches = [batch for id_ in self.batch_ids if id_ not in landed and (batch := self._poll(id_)) is not None]
         ended = [batch for batch in batches if batch.ended]
         open_ = tuple(id_ for id_ in self.batch_ids if id_ not in landed.union(batch.id for batch in ended))
         if open_ and self.clock() < self.deadline:
-            made = min((batch.created_at for batch in batches if not batch.ended), default=None)
-            reason = f"{len(open_)} message batch(es) in progress"
-            return WaitStep(open_, "all", self.deadline, reason, submitted_at=made)
+            oldest = min((batch.created_at for batch in batches if not batch.ended), default=None)
+            verb = "is" if len(open_) == 1 else "are"
+            reason = f"{quantity(len(open_), 'message batch')} {verb} in progress"
+            return WaitStep(open_, "all", self.deadline, reason, submitted_at=oldest)
         return self._land(ended, known, landed, open_)
 
-    def _known(self) -> Manifest | None:
-        """What was landed before, by whichever task.
+    def _wait_after_outage(self, error: Exception) -> WaitStep:
+        if self.clock() >= self.deadline:
+            raise collection_timeout_error(self.batch_ids, error) from error
+        log.warning("An outage stops the collection for now; it continues in %s. %s", OUTAGE_RETRY_DELAY, error)
+        until = min(self.clock() + OUTAGE_RETRY_DELAY, self.deadline)
+        return WaitStep((), "any", until, "the API or the storage cannot be reached")
 
-        Rows of batches made elsewhere count only if they are all there: a missing one does not say of which batch.
+    def _load_manifest(self) -> Manifest | None:
+        """Read what was landed before, by this task or another one.
+
+        Rows of batches made elsewhere count only if they are complete: a missing row does not tell its batch.
         """
         known = load_manifest(self.folder)
         if known is None or self.requests is not None:
             return known
         return known if known.status == "ended" and set(known.landed_batch_ids) == set(self.batch_ids) else None
 
-    def _landed(self, known: Manifest) -> Sequence[str]:
-        """The batches that need not be fetched; if the rows are gone of which the manifest speaks, all do."""
+    def _landed_batch_ids(self, known: Manifest) -> Sequence[str]:
+        """Return the batches that need no download. If the file of rows is gone, all batches are downloaded."""
         if (file := self.folder.open(RESULTS_FILE)) is not None:
             file.close()
             return known.landed_batch_ids
         return known.landed_batch_ids if known.counts.get("missing") == known.request_count else ()
 
-    def _look(self, batch_id: str) -> MessageBatch | None:
-        """None when the API denies it just now: a single 404 may be a blip."""
+    def _poll(self, batch_id: str) -> MessageBatch | None:
+        """Poll a batch. None if the API does not find it just now: a single 404 proves nothing."""
         try:
             batch = self.client.retrieve_batch(batch_id)
         except NotFoundError as error:
-            log.warning("%s was not found just now: %s", batch_id, error)
+            log.warning("Message batch %s was not found just now; it is polled again. %s", batch_id, error)
             self.not_found[batch_id] = str(error)
             return None
         self.not_found.pop(batch_id, None)
         return batch
 
     @contextlib.contextmanager
-    def _slots(self, ended: Sequence[MessageBatch], known: Manifest | None) -> Iterator[RequestMatcher]:
+    def _open_matcher(self, ended: Sequence[MessageBatch], known: Manifest | None) -> Iterator[RequestMatcher]:
         if self.requests is None:
             landed = known.request_count if known and not ended else 0
             yield ExternalMatcher(landed + sum(batch.request_counts.total for batch in ended))
@@ -142,31 +158,29 @@ class Collection:
     def _land(
         self, ended: Sequence[MessageBatch], known: Manifest | None, landed: frozenset[str], open_: tuple[str, ...]
     ) -> DoneStep:
-        with self._slots(ended, known) as slots, Landing(slots, prices=self.prices) as landing:
+        with self._open_matcher(ended, known) as matcher, Landing(matcher, prices=self.prices) as landing:
             if known is not None and (file := self.folder.open(RESULTS_FILE)) is not None:
                 with file:
                     landing.restore(file)
             for batch in ended:
-                self._fetch(batch, landing)
+                self._download(batch, landing)
             manifest = publish_final(
                 landing,
                 self.folder,
                 self.policy,
                 self.client,
                 complete=not open_,
-                summarize=lambda path: self._manifest(landing, ended, known, landed, path, complete=not open_),
+                summarize=lambda path: self._summarize(landing, ended, known, landed, path, complete=not open_),
             )
-            for batch in ended:
-                if batch.ended_at:
-                    self.observer.batch_ended(batch.ended_at - batch.created_at)
+            self._report_durations(ended)
             if denied := {id_: self.not_found[id_] for id_ in open_ if id_ in self.not_found}:
                 raise unknown_batches_error(denied)
             if open_:
                 return DoneStep(manifest, collection_timeout_error(open_), permanent=False)
-            # A sensor's retry sends nothing, so that it can mend nothing: the operator's can.
+            # Permanent, because a retry of the sensor sends nothing. A clear of the operator would.
             return DoneStep(manifest, evaluate_outcome(landing, self.policy, manifest)[0], permanent=True)
 
-    def _manifest(
+    def _summarize(
         self,
         landing: Landing,
         ended: Sequence[MessageBatch],
@@ -177,7 +191,7 @@ class Collection:
         complete: bool,
     ) -> Manifest:
         created = [batch.created_at for batch in ended] + [known.created_at if known else None]
-        endings = [batch.ended_at for batch in ended] + [known.ended_at if known else None]
+        ends = [batch.ended_at for batch in ended] + [known.ended_at if known else None]
         return summarize(
             landing,
             submission_id=self.submission_id,
@@ -186,12 +200,17 @@ class Collection:
             landed=landed.union(batch.id for batch in ended),
             results_path=path,
             created_at=min(filter(None, created), default=None),
-            ended_at=max(filter(None, endings), default=None),
+            ended_at=max(filter(None, ends), default=None),
             estimate=known.estimate if known else None,
         )
 
-    def _fetch(self, batch: MessageBatch, landing: Landing) -> None:
+    def _download(self, batch: MessageBatch, landing: Landing) -> None:
         try:
             download_results(self.client, batch, landing, sleep=self.sleep)
         except NotFoundError as error:
             raise unknown_batches_error({batch.id: f"it has ended, but its results are gone: {error}"}) from error
+
+    def _report_durations(self, ended: Sequence[MessageBatch]) -> None:
+        for batch in ended:
+            if batch.ended_at:
+                self.observer.batch_ended(batch.ended_at - batch.created_at)

@@ -1,8 +1,12 @@
-"""How a submission is judged once its rows are landed, and what is said when it did not go as asked."""
+"""Evaluate a submission's rows, and build the errors for an end that was not asked for.
+
+Each error says what happened, what it means for money, and what to do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -11,106 +15,159 @@ from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.rows import ANSWERED, FINAL, Row, Status
 from airflow_claude_batch.batch.ledger.ledger import Ledger
 from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import (
     BatchIncompleteError,
     BatchTimeoutError,
     SubmissionUnknownError,
 )
 
-_NAMED = 5
+#: How many failed rows a message names.
+_NAMED_ROWS = 5
 
 
 def evaluate_outcome(
     landing: Landing, policy: Policy, manifest: Manifest, *, unrepaired: str | None = None
 ) -> tuple[BatchIncompleteError | None, bool]:
-    """The failure, if more requests than allowed are without an answer, and whether a retry could not mend it.
+    """Compare the requests without an answer with ``allow_failed``.
 
-    :param unrepaired: why they were not sent again.
+    :param unrepaired: why no repair round was sent, None if there was no reason.
+    :return: the error, None if no more failed than allowed; and whether a retry with the same input would fail again.
     """
     failed = sum(status not in ANSWERED for status in landing.statuses)
     allowed = policy.allowed_failures(len(landing.statuses))
     if failed <= allowed:
         return None, False
-    mendable = sum(status not in FINAL for status in landing.statuses)
-    told = _incomplete(landing, failed, allowed, manifest) + (f" Not sent again: {unrepaired}" if unrepaired else "")
-    return BatchIncompleteError(told), failed - mendable > allowed
+    retryable = sum(status not in FINAL for status in landing.statuses)
+    error = incomplete_error(landing, manifest, failed=failed, allowed=allowed, unrepaired=unrepaired)
+    return error, failed - retryable > allowed
+
+
+def incomplete_error(
+    landing: Landing, manifest: Manifest, *, failed: int, allowed: int, unrepaired: str | None = None
+) -> BatchIncompleteError:
+    """Build the error for more failed requests than ``allow_failed`` permits."""
+    counts = ", ".join(f"{count:,} {word}" for word, count in manifest.counts.items() if count)
+    lines = [
+        f"{failed:,} of {quantity(manifest.request_count, 'request')} ended without an answer "
+        f"(allow_failed permits {allowed:,}).",
+        f"{counts}. The first: {'; '.join(_failed_rows(landing, _NAMED_ROWS))}.",
+        f"What was answered is billed and kept. All rows are in {manifest.results_path}.",
+    ]
+    if unrepaired:
+        lines.append(f"No repair round was sent: {unrepaired}")
+    return BatchIncompleteError(*lines, *_remedies(landing))
 
 
 def timeout_error(ledger: Ledger, policy: Policy) -> BatchTimeoutError:
-    """The timeout is over; says what still runs and bills."""
-    if not ledger.open_parts:
-        state = "No batch of it runs any more."
+    """Build the error for a submission that did not end within its timeout."""
+    ids = ledger.open_batch_ids
+    if not ids:
+        state = "No message batch of it is running any more."
     elif policy.on_timeout == "leave":
-        state = f"Still running, and billed for what they answer: {', '.join(ledger.open_batch_ids)}."
+        state = f"{_subject(ids)} still running and billed for what is answered: {', '.join(ids)}."
     else:
-        state = f"Canceled, but not ended yet: {', '.join(ledger.open_batch_ids)}."
+        state = f"{_subject(ids)} canceled but not ended yet, and billed for what is answered: {', '.join(ids)}."
     return BatchTimeoutError(
-        f"The submission did not end within {policy.timeout}. {state} What was answered is landed and kept; a retry "
-        "or a clear of the task takes it from there and sends only what has no answer."
+        f"The submission did not end within its timeout of {policy.timeout}.",
+        f"{state} What was answered is landed.",
+        "Retry or clear the task: it lands what was answered since, and sends only requests without an answer.",
     )
 
 
 def refused_canary_error(landing: Landing) -> BatchIncompleteError | None:
-    """The failure of a submission whose first request was refused before any was accepted: all would be."""
+    """Build the error for a first request that was refused before any was accepted. None if that is not the case."""
     if Status.REFUSED not in landing.statuses or not FINAL.isdisjoint(set(landing.statuses) - {Status.REFUSED}):
         return None
     return BatchIncompleteError(
-        f"The request that went first was refused: {'; '.join(_first_failures(landing, 1))}. The others, which "
-        "probably would have been too, were not sent. Correct the parameters and clear the task."
+        "The request that was sent first (canary=True) was refused.",
+        f"{_failed_rows(landing, 1)[0]}.",
+        "It is not billed. No other request was sent, since they would probably be refused too.",
+        "Correct the parameters of the requests and clear the task.",
     )
 
 
 def collection_timeout_error(batch_ids: Sequence[str], error: Exception | None = None) -> BatchTimeoutError:
-    """A sensor's time is over; it stops nothing.
+    """Build the error for a sensor whose timeout has expired.
 
-    :param error: why the batches could not be looked at.
+    :param batch_ids: batches that have not ended, or whose state is unknown.
+    :param error: the outage because of which their state is unknown. None if they were seen running.
     """
+    remedy = "The sensor canceled nothing. Clear it to wait again."
     if error is None:
-        state = f"Still running, and billed for what they answer: {', '.join(batch_ids)}. What was answered is landed"
-    else:
-        state = f"Whether these batches still run could not be found out ({error}): {', '.join(batch_ids)}"
-    return BatchTimeoutError(f"The time to wait is over. {state}; clearing this task waits again.")
+        return BatchTimeoutError(
+            f"The sensor's timeout has expired, and {quantity(len(batch_ids), 'message batch')} did not end.",
+            f"{_subject(batch_ids)} still running and billed for what is answered: {', '.join(batch_ids)}. "
+            "What was answered is landed.",
+            remedy,
+        )
+    return BatchTimeoutError(
+        "The sensor's timeout has expired during an outage.",
+        f"The state of {quantity(len(batch_ids), 'message batch')} could not be found out: {', '.join(batch_ids)}.",
+        f"The last error: {_one_line(error)}",
+        "What still runs is billed for what is answered.",
+        remedy,
+    )
 
 
-def unknown_batches_error(not_found: Mapping[str, str]) -> SubmissionUnknownError:
-    """Batches that a sensor was given and that the API denies; why, by id."""
-    denied = "; ".join(f"{batch_id} ({reason})" for batch_id, reason in not_found.items())
+def unknown_batches_error(reasons: Mapping[str, str]) -> SubmissionUnknownError:
+    """Build the error for batches of a sensor that the API does not have.
+
+    :param reasons: what the API said, by batch id.
+    """
+    denied = "; ".join(f"{batch_id} ({_one_line(reason)})" for batch_id, reason in reasons.items())
     return SubmissionUnknownError(
-        f"The API does not have these message batches, or not their results: {denied}. Either the ids are wrong, the "
-        "connection's credential belongs to another workspace, or the batches were deleted or are older than 29 days. "
-        "Nothing was landed of them."
+        f"The API does not have {quantity(len(reasons), 'message batch')}, or not the results.",
+        f"{denied}.",
+        f"No row of {'it' if len(reasons) == 1 else 'them'} was landed. A sensor sends nothing.",
+        "Check the ids, and that the connection's credential belongs to the workspace that created the batches. "
+        "Batches that were deleted and results older than 29 days are gone.",
     )
 
 
 def lost_batch_error(batch_id: str, reason: str) -> SubmissionUnknownError:
-    """A batch that the ledger names cannot be found, or its results cannot."""
+    """Build the error for a batch that the ledger names and that the API does not have, or has no results of."""
     return SubmissionUnknownError(
-        f"{batch_id} was made by this task but cannot be found any more ({reason}). Either the connection's "
-        "credential belongs to another workspace now (then restore it), or the batch was deleted or is older than "
-        "29 days. Nothing was sent again. A retry looks again; on_lost='resend' sends its unanswered requests again "
-        "and pays for them again."
+        f"Message batch {batch_id} was created by this task but cannot be found any more.",
+        f"The reason given: {_one_line(reason)}.",
+        "What it answered is billed. Nothing was sent again.",
+        "Check that the connection's credential belongs to the workspace that created the batch, then retry: a retry "
+        "asks for it again.",
+        "If it was deleted or is older than 29 days, set on_lost='resend': its unanswered requests are sent again and "
+        "paid for again.",
     )
 
 
-def _incomplete(landing: Landing, failed: int, allowed: int, manifest: Manifest) -> str:
-    counts = ", ".join(f"{count} {word}" for word, count in manifest.counts.items() if count)
-    return (
-        f"{failed} of {manifest.request_count} requests ended without an answer (allow_failed permits {allowed}): "
-        f"{counts}. First: {'; '.join(_first_failures(landing))}. All rows are landed in {manifest.results_path}. A "
-        "retry or a clear of the task that sent them sends only requests that the API may still answer; permanently "
-        "refused ones need another input, or reuse_answers=False; invalid outputs are asked for, and paid, again with "
-        "repair_invalid=True."
-    )
+def _remedies(landing: Landing) -> Iterator[str]:
+    """Say which of the failed requests a clear sends again, and what the others need."""
+    statuses = set(landing.statuses)
+    if any(status not in FINAL for status in statuses):
+        yield (
+            "Retry or clear the task that sent them: it sends only requests that the API may still answer, and pays "
+            "for nothing twice."
+        )
+    if Status.REFUSED in statuses:
+        yield (
+            "Refused requests need another input. A clear with reuse_answers=False sends, and pays, everything again."
+        )
+    if not statuses.isdisjoint({Status.INVALID_OUTPUT, Status.REPAIRABLE_OUTPUT}):
+        yield "Answers that do not match the output schema are sent again, and paid again, with repair_invalid=True."
 
 
-def _first_failures(landing: Landing, most: int = _NAMED) -> list[str]:
-    """The first rows without an answer, by key, with the reason."""
-    named: list[str] = []
-    for line in landing.lines(missing="no result row came"):
-        row = msgspec.json.decode(line, type=Row)
-        if row.status != "succeeded":
-            why = f" ({row.error.get('type')}: {row.error.get('message')})" if row.error else ""
-            named.append(f"{row.key!r:.80} {row.status}{why:.200}")
-        if len(named) == most:
-            break
-    return named
+def _failed_rows(landing: Landing, most: int) -> list[str]:
+    """Describe the first rows without a usable answer: key, status and reason."""
+    rows = (msgspec.json.decode(line, type=Row) for line in landing.lines(missing="no result row came"))
+    return list(islice((_describe(row) for row in rows if row.status != "succeeded"), most))
+
+
+def _describe(row: Row) -> str:
+    why = f" ({row.error.get('type')}: {row.error.get('message')})" if row.error else ""
+    return f"{row.key!r:.80} {row.status}{why:.200}"
+
+
+def _subject(batch_ids: Sequence[str]) -> str:
+    return f"{quantity(len(batch_ids), 'message batch')} {'is' if len(batch_ids) == 1 else 'are'}"
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split("\n")).removesuffix(".")

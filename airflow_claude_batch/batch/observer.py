@@ -1,4 +1,4 @@
-"""What happens on the way of a submission that a deployment may want to count."""
+"""Events of a submission that a deployment may want to count."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from datetime import timedelta
 from typing import Literal, Protocol
 
 Recovery = Literal[
-    "adopted",  # the answer to a create was lost, and its batch was found
-    "sent_again",  # the answer to a create was lost, and it had not arrived
-    "taken_over",  # a later try went on with what an earlier one had sent
+    "adopted",  # a create call got no response, and its batch was found
+    "sent_again",  # a create call got no response, and it was not accepted
+    "taken_over",  # a later try continued with what an earlier one had sent
 ]
 
 
 class Observer(Protocol):
-    """Is told what happens. It must neither fail nor hold up."""
+    """Receives the events of a submission. Its methods must not raise and must not block."""
 
     def batch_created(self, requests: Mapping[str, int]) -> None:
-        """A message batch was created, of so many requests of each model."""
+        """Count a created message batch: number of requests by model."""
 
     def recovered(self, how: Recovery) -> None:
-        """Something that peers pay twice for was not."""
+        """Count a recovery after which nothing is paid for twice."""
 
     def batch_ended(self, time: timedelta) -> None:
-        """A message batch was landed; the API had it for so long, by its own clock."""
+        """Record how long the API took for a landed message batch, by the API's clock."""
 
     def poll_failed(self, error: Exception) -> None:
-        """A look at message batches failed."""
+        """Count a failed poll."""
 
 
 class NullObserver:
-    """Nobody counts."""
+    """Observer that records nothing."""
 
     def batch_created(self, requests: Mapping[str, int]) -> None:
-        """Nothing to do."""
+        pass
 
     def recovered(self, how: Recovery) -> None:
-        """Nothing to do."""
+        pass
 
     def batch_ended(self, time: timedelta) -> None:
-        """Nothing to do."""
+        pass
 
     def poll_failed(self, error: Exception) -> None:
-        """Nothing to do."""
+        pass

@@ -1,4 +1,4 @@
-"""What the author of a task decides about a submission."""
+"""Choices of a task's author for one submission."""
 
 from __future__ import annotations
 
@@ -12,13 +12,24 @@ from airflow_claude_batch.api import limits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The choices of one submission; the operator's arguments of the same names.
+    """Choices of one submission. Most are the operator's arguments of the same names.
 
-    ``on_lost``: what to do when the API gives no way to know what became of a batch.
-    ``max_requests`` and ``max_bytes`` bound a part. ``max_cost``: USD that the submission may cost in all, and
-    ``max_cost_name`` which setting says so.
-    ``canary`` and ``warm_cache`` send one request alone first. ``repair_invalid``: whether repair rounds ask again also
-    where the answer was not valid.
+    :param wait_for_completion: wait for the batches and land their rows. Otherwise a sensor does both.
+    :param timeout: time that one attempt may take.
+    :param on_timeout: ``cancel`` the open batches at the timeout, or ``leave`` them running.
+    :param repair_rounds: how many times the requests that ended without an answer are sent again.
+    :param repair_invalid: send requests again whose answers do not match the output schema. Those answers are billed.
+    :param allow_failed: how many requests may end without an answer: a count, or a share if it is a float.
+    :param on_lost: if the API cannot tell what became of a batch, ``stop``, or ``resend`` and perhaps pay twice.
+    :param max_requests: most requests of one part.
+    :param max_bytes: largest body of one create call.
+    :param max_inline_bytes: largest size of the rows that the manifest carries to XCom.
+    :param max_cost: USD that the submission may cost in all. None for no limit.
+    :param max_cost_name: setting that ``max_cost`` comes from, for error messages.
+    :param canary: send one request first. If it is refused, send no other.
+    :param warm_cache: send one request first, so that it writes the prompt cache for the others.
+    :param delete_batches: delete the batches at the API once their rows are landed.
+    :param results_format: file format of the final rows.
     """
 
     wait_for_completion: bool = True
@@ -39,7 +50,7 @@ class Policy:
     results_format: Literal["jsonl", "parquet"] = "jsonl"
 
     def allowed_failures(self, request_count: int) -> int:
-        """How many rows may end without an answer: a whole number is a count, a fraction a share."""
+        """Return how many requests may end without an answer: an integer is a count, a float is a share."""
         if isinstance(self.allow_failed, int):
             return self.allow_failed
         return int(Decimal(repr(self.allow_failed)) * request_count)  # as written: 0.29 of 100 is 29, in floats 28

@@ -1,4 +1,4 @@
-"""Taking a submission up: new, again after a crash or a clear, or in the middle after a deferral."""
+"""Begin an attempt at a submission, or resume one after a deferral."""
 
 from __future__ import annotations
 
@@ -24,13 +24,19 @@ from airflow_claude_batch.exceptions import ConfigurationError, SubmissionRecord
 
 log = logging.getLogger(__name__)
 
-#: Writes the submission's requests to a file (see ``requests.write_requests``).
+#: Writes the submission's requests to a file and returns their number. See ``request_file.write_requests``.
 WriteInput = Callable[[IO[bytes]], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """Which attempt of which task instance this is. ``generation`` grows with every clear, not with retries."""
+    """One try of a task instance.
+
+    :param submission_id: names the task instance; the same for all of its tries.
+    :param try_number: Airflow's number of the try.
+    :param generation: number that grows with every clear of the task, but not with its retries.
+    :param now: when the attempt begins. Its timeout counts from here.
+    """
 
     submission_id: str
     try_number: int
@@ -41,7 +47,13 @@ class Attempt:
 def resume_attempt(
     store: LedgerStore, folder: storage.Folder, attempt: Attempt, scratch: Path
 ) -> tuple[LedgerRecord, RequestFile] | None:
-    """Go on with this attempt after a deferral; None if it is not the one that was under way."""
+    """Continue this attempt after a deferral, without reading the input again.
+
+    :param scratch: directory for a local copy of the requests.
+    :return: the ledger and the requests. None if the attempt must begin anew, because another one has begun since, or
+        because the rows or the requests are missing from the folder.
+    :raises SubmissionRecordError: the ledger or the requests cannot be read.
+    """
     known = load_ledger(store)
     if known is None or known.try_number != attempt.try_number or known.generation != attempt.generation:
         return None
@@ -67,12 +79,17 @@ def begin_attempt(
     reuse_answers: bool,
     output_schema: OutputSchema | None = None,
 ) -> tuple[LedgerRecord, RequestFile]:
-    """Begin an attempt: read the input, and take over whatever earlier attempts have left.
+    """Begin an attempt: read the input, and take over what earlier attempts have left.
 
-    :param output_schema: what the answers to the input must satisfy, for whoever lands them.
+    :param write_input: writes the requests to a file.
+    :param scratch: local directory for that file.
+    :param reuse_answers: keep the answers of earlier attempts. If false, a clear sends everything again.
+    :param output_schema: schema that the answers must match. It is stored for the task that lands them.
+    :return: the ledger, owned by this attempt, and the requests. The caller closes the requests.
     :raises InputError: the input cannot be sent.
     :raises ConfigurationError: the submission's folder cannot be written.
     :raises SubmissionRecordError: there is a ledger, but it cannot be read.
+    :raises SubmissionTakenOverError: another attempt began at the same time.
     """
     path = scratch / REQUESTS_FILE
     with path.open("wb", buffering=storage.BUFFER_BYTES) as file:
@@ -82,10 +99,10 @@ def begin_attempt(
         _check_writable(folder)
         claim_ledger(store)
         known = load_ledger(store)
-        ledger = _taken_over(known, requests, folder, attempt, scratch, reuse_answers=reuse_answers)
+        ledger = _ledger_of_attempt(known, requests, folder, attempt, scratch, reuse_answers=reuse_answers)
         if output_schema is not None:
             write_schema(folder, output_schema)
-        # Also when it is there already: it may be damaged, and whoever says so says that this mends it.
+        # Written even if it is there: it may be damaged, and the error for that says to begin a new attempt.
         with path.open("rb") as source, folder.replace_file(REQUESTS_FILE) as file:
             shutil.copyfileobj(source, file, 1 << 20)
         record = LedgerRecord.take_over(store, ledger)
@@ -95,7 +112,7 @@ def begin_attempt(
     return record, requests
 
 
-def _taken_over(
+def _ledger_of_attempt(
     known: Ledger | None,
     requests: RequestFile,
     folder: storage.Folder,
@@ -104,6 +121,7 @@ def _taken_over(
     *,
     reuse_answers: bool,
 ) -> Ledger:
+    """Make the new attempt's ledger from the known one. Every batch in it is kept, or marked as discarded."""
     ledger = Ledger(
         version=VERSION,
         submission_id=attempt.submission_id,
@@ -114,19 +132,23 @@ def _taken_over(
         generation=attempt.generation,
     )
     if not reuse_answers and (known is None or known.generation != attempt.generation):
-        _set_aside(folder, known)
-        return msgspec.structs.replace(ledger, parts=_for(known, AnswerUse.DISCARD))
+        if _back_up_rows(folder, known):
+            storage.write(folder, RESULTS_FILE, b"")
+        return msgspec.structs.replace(ledger, parts=_unlanded_parts(known, AnswerUse.DISCARD))
     if known is None:
         return ledger
     known = known.with_landed(landed_batch_ids(folder), None).archive_landed()
     if known.archived_batch_ids and not _has_rows(folder):
-        known = _reopened(known, attempt)
+        known = _reopen_archived(known, attempt)
     if known.input_digest != requests.digest:
         use = AnswerUse.PREVIOUS_INPUT if _shares_content(folder, requests, scratch) else AnswerUse.DISCARD
-        log.info("The input has changed since the last attempt; answers to unchanged requests are kept")
-        _set_aside(folder, known, copy=True)
+        log.info("The input has changed since the last attempt. Answers to unchanged requests are kept.")
+        _back_up_rows(folder, known)
         return msgspec.structs.replace(
-            ledger, parts=_for(known, use), archived_batch_ids=known.archived_batch_ids, dropped=known.dropped
+            ledger,
+            parts=_unlanded_parts(known, use),
+            archived_batch_ids=known.archived_batch_ids,
+            dropped=known.dropped,
         )
     return msgspec.structs.replace(
         ledger,
@@ -145,10 +167,14 @@ def _has_rows(folder: storage.Folder) -> bool:
     return file is not None
 
 
-def _reopened(known: Ledger, attempt: Attempt) -> Ledger:
-    """A ledger that expects again the answers of which the landed rows are gone: they were paid for."""
-    log.warning("The landed rows are gone; these batches are fetched again: %s", ", ".join(known.archived_batch_ids))
-    again = tuple(
+def _reopen_archived(known: Ledger, attempt: Attempt) -> Ledger:
+    """Make open parts of the archived batches. Their rows are gone from the folder, but paid for."""
+    log.warning(
+        "The landed rows are gone from the folder. The results of these message batches are downloaded again, at no "
+        "cost: %s.",
+        ", ".join(known.archived_batch_ids),
+    )
+    reopened = tuple(
         Part(
             token=new_token(),
             first=0,
@@ -163,11 +189,11 @@ def _reopened(known: Ledger, attempt: Attempt) -> Ledger:
         )
         for batch_id in known.archived_batch_ids
     )
-    return msgspec.structs.replace(known, parts=(*again, *known.parts), archived_batch_ids=())
+    return msgspec.structs.replace(known, parts=(*reopened, *known.parts), archived_batch_ids=())
 
 
-def _for(known: Ledger | None, answers: AnswerUse) -> tuple[Part, ...]:
-    """What is still open, with what its answers are good for now."""
+def _unlanded_parts(known: Ledger | None, answers: AnswerUse) -> tuple[Part, ...]:
+    """Return the parts that are not landed, with the new use of their answers. What was discarded stays discarded."""
     parts = known.parts if known else ()
     return tuple(
         part if part.answers == AnswerUse.DISCARD else msgspec.structs.replace(part, answers=answers)
@@ -177,39 +203,42 @@ def _for(known: Ledger | None, answers: AnswerUse) -> tuple[Part, ...]:
 
 
 def _shares_content(folder: storage.Folder, requests: RequestFile, scratch: Path) -> bool:
-    """Whether the requests of before and now have any in common; if in doubt, yes."""
+    """Return whether the previous input has any request of this one. True if it cannot be read."""
     path = storage.local_copy(folder, REQUESTS_FILE, scratch)
     if path is None:
         return True
     try:
-        with RequestFile(path, verify=False) as before:
-            old = {before.hash(index) for index in range(len(before))}
+        with RequestFile(path, verify=False) as previous:
+            hashes = {previous.hash(index) for index in range(len(previous))}
     except SubmissionRecordError:
         return True
-    return any(requests.hash(index) in old for index in range(len(requests)))
+    return any(requests.hash(index) in hashes for index in range(len(requests)))
 
 
-def _set_aside(folder: storage.Folder, known: Ledger | None, *, copy: bool = False) -> None:
-    """Keep what was landed for another input or an earlier clear under a name of its own: it was paid for."""
+def _back_up_rows(folder: storage.Folder, known: Ledger | None) -> bool:
+    """Copy the rows of another input or an earlier clear to a file of their own: they were paid for.
+
+    Return whether there is a file of rows.
+    """
     file = folder.open(RESULTS_FILE)
     if file is None:
-        return
+        return False
     name = f"results-{known.attempt if known else new_token()}.jsonl"
     with file:
         if file.read(1):
             file.seek(0)
-            with folder.replace_file(name) as aside:
-                shutil.copyfileobj(file, aside, 1 << 20)
-            log.info("The rows landed before are kept as %s", folder.uri(name))
-    if not copy:
-        storage.write(folder, RESULTS_FILE, b"")
+            with folder.replace_file(name) as backup:
+                shutil.copyfileobj(file, backup, 1 << 20)
+            log.info("The rows that were landed before are kept as %s.", folder.uri(name))
+    return True
 
 
 def _check_writable(folder: storage.Folder) -> None:
     try:
         folder.check_writable()
-    except Exception as error:  # object stores raise what their libraries raise
+    except Exception as error:  # object stores raise the errors of their own libraries
         raise ConfigurationError(
-            f"{folder.uri('')} cannot be written ({error}). Nothing was sent. Set results_path, or [claude_batch] "
-            "results_path, to a place that the workers may write to."
+            f"{folder.uri('')} cannot be written ({error}).",
+            "Nothing was sent.",
+            "Set results_path, or [claude_batch] results_path, to a place that every worker may write to.",
         ) from error

@@ -1,7 +1,7 @@
-"""A submission's folder: files that appear whole or not at all, on a disk or in an object store.
+"""Files of a submission: on a disk, or in an object store. A file appears as a whole or not at all.
 
-Invariant: ``read`` and ``open`` answer "not there" (None) only when the storage said so. A storage that
-cannot be read raises, because taking an unreadable ledger for an empty one would pay twice.
+Invariant: "could not read" is never "not there". ``read`` and ``open`` return None only if the storage said that there
+is no such file. A storage that cannot be read raises: an unreadable ledger that counts as empty would pay twice.
 """
 
 from __future__ import annotations
@@ -20,41 +20,53 @@ if TYPE_CHECKING:
 
     from fsspec import AbstractFileSystem
 
-#: What is read or written at once: a hundred thousand rows one by one are mostly system calls.
+#: Size of the read and write buffers. Reading 100,000 rows one by one would spend most of its time in system calls.
 BUFFER_BYTES = 256 * 1024
-#: fsspec's protocols of stores in which an upload is there as a whole or not at all, and replaces what was there.
+#: fsspec protocols of stores with atomic uploads: a file is there as a whole or not at all, and replaces the old one.
 ATOMIC_UPLOAD_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"})
 
 
 class Folder(Protocol):
-    """What a submission needs of a storage. Names are single path segments."""
+    """Folder of one submission. File names are single path segments."""
 
     def uri(self, name: str) -> str:
-        """Where ``name`` is, for people and for other tasks."""
+        """Return the location of a file, for people and for other tasks."""
 
     def names(self) -> list[str]:
-        """The names of the files there are; none if there is no folder yet."""
+        """List the files. Empty if the folder does not exist yet."""
 
     def open(self, name: str) -> IO[bytes] | None:
-        """The file for reading from its start, None if there is none."""
+        """Open a file for reading, None if there is none.
+
+        :raises OSError: the storage cannot be read.
+        """
 
     def replace_file(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-        """A file that replaces ``name`` when the block ends well, and leaves it alone otherwise."""
+        """Open a new file that replaces ``name`` when the block ends without an error.
+
+        :raises OSError: the storage cannot be written. The old file is untouched.
+        """
 
     def check_writable(self) -> None:
-        """Raise OSError now rather than after the money is spent."""
+        """Write and remove a small file, so that an unwritable folder is found before money is spent.
+
+        :raises OSError: the storage cannot be written.
+        """
 
     def remove_temporary_files(self, prefix: str) -> None:
-        """Remove what killed writers have left of files whose names begin so; a living writer fails then."""
+        """Remove temporary files that killed writers have left, by prefix of the final name.
+
+        A writer that is still alive fails then.
+        """
 
 
 def buffered(file: Any) -> IO[bytes]:
-    """Read a file of fsspec's in large pieces: by itself it copies a whole block, of megabytes, for each line."""
-    return io.BufferedReader(_Bytes(file), BUFFER_BYTES)
+    """Buffer a file of fsspec's. By itself it copies a whole block, of megabytes, for each line that is read."""
+    return io.BufferedReader(_RawFile(file), BUFFER_BYTES)
 
 
-class _Bytes(io.RawIOBase):
-    """What file systems give as files: not all of them are ``io`` objects."""
+class _RawFile(io.RawIOBase):
+    """Adapter of a file of fsspec's to ``io``: not all of them are ``io`` objects."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -84,7 +96,10 @@ class _Bytes(io.RawIOBase):
 
 
 def read(folder: Folder, name: str) -> bytes | None:
-    """The whole of a small file, None if there is none."""
+    """Read a small file, None if there is none.
+
+    :raises OSError: the storage cannot be read.
+    """
     file = folder.open(name)
     if file is None:
         return None
@@ -93,13 +108,23 @@ def read(folder: Folder, name: str) -> bytes | None:
 
 
 def write(folder: Folder, name: str, data: bytes) -> None:
-    """Replace a small file as a whole."""
+    """Write a small file, or replace it as a whole.
+
+    :raises OSError: the storage cannot be written. The old file is untouched.
+    """
     with folder.replace_file(name) as file:
         file.write(data)
 
 
 class LocalFolder:
-    """A folder on a disk. A file is written beside its place, synced, and renamed into it."""
+    """Folder on a disk. A file is written under a temporary name, synced, and renamed.
+
+    Example::
+
+        folder = LocalFolder(Path("/data/claude/my_dag/run_1/label"))
+        with folder.replace_file("results.jsonl") as file:
+            file.writelines(rows)
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -122,15 +147,15 @@ class LocalFolder:
     @contextlib.contextmanager
     def replace_file(self, name: str) -> Iterator[IO[bytes]]:
         self.path.mkdir(parents=True, exist_ok=True)
-        draft = self.path / f".{name}.{uuid.uuid4().hex}.tmp"
+        temporary = self.path / f".{name}.{uuid.uuid4().hex}.tmp"
         try:
-            with draft.open("xb", buffering=BUFFER_BYTES) as file:
+            with temporary.open("xb", buffering=BUFFER_BYTES) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            draft.replace(self.path / name)
+            temporary.replace(self.path / name)
         finally:
-            draft.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         self._sync()
         self.remove_temporary_files(f"{name}.")
 
@@ -140,11 +165,11 @@ class LocalFolder:
         (self.path / ".writable").unlink(missing_ok=True)
 
     def remove_temporary_files(self, prefix: str) -> None:
-        for draft in self.path.glob(f".{prefix}*.tmp"):
-            draft.unlink(missing_ok=True)
+        for temporary in self.path.glob(f".{prefix}*.tmp"):
+            temporary.unlink(missing_ok=True)
 
     def _sync(self) -> None:
-        """Make the rename durable: it lives in the directory, not in the file."""
+        """Make the rename durable: it is stored in the directory, not in the file."""
         directory = os.open(self.path, os.O_RDONLY)
         try:
             os.fsync(directory)
@@ -153,18 +178,27 @@ class LocalFolder:
 
 
 class ObjectFolder:
-    """A folder in an object store or on another of fsspec's file systems.
+    """Folder in an object store or on another file system of fsspec's.
 
-    A file is written on the local disk and uploaded in one piece. Where an upload that breaks off leaves half a file,
-    it goes beside its place first, and is moved. Whatever a store's library raises is an ``OSError`` here.
+    A file is written on the local disk and uploaded in one piece. If an interrupted upload would leave half a file, it
+    goes under a temporary name first and is moved. Every error of a store's library becomes an ``OSError``.
+
+    Example::
+
+        folder = ObjectFolder(fsspec.filesystem("s3"), "bucket/claude/label", uri="s3://aws_default@bucket/claude/label")
+
+    :param root: path of the folder within the file system.
+    :param uri: the folder as the author wrote it. It may name a connection, which the file system does not know.
     """
 
     def __init__(self, fs: AbstractFileSystem, root: str, *, uri: str) -> None:
         self.fs = fs
         self.root = root.rstrip("/")
-        self._uri = uri.rstrip("/")  # as the author wrote it: it names the connection, which the file system does not
+        self._uri = uri.rstrip("/")
         protocol = fs.protocol
-        self._is_whole = not ATOMIC_UPLOAD_PROTOCOLS.isdisjoint([protocol] if isinstance(protocol, str) else protocol)
+        self._has_atomic_uploads = not ATOMIC_UPLOAD_PROTOCOLS.isdisjoint(
+            [protocol] if isinstance(protocol, str) else protocol
+        )
 
     def uri(self, name: str) -> str:
         return f"{self._uri}/{name}"
@@ -179,54 +213,55 @@ class ObjectFolder:
 
     def open(self, name: str) -> IO[bytes] | None:
         with self._os_errors():
-            # Listings are cached by most stores' clients; another process may have written since.
+            # Most stores' clients cache listings, and another process may have written since.
             self.fs.invalidate_cache(self.root)
             try:
-                return buffered(self.fs.open(self._at(name), "rb"))
+                return buffered(self.fs.open(self._path(name), "rb"))
             except FileNotFoundError:
                 return None
 
     @contextlib.contextmanager
     def replace_file(self, name: str) -> Iterator[IO[bytes]]:
-        with tempfile.NamedTemporaryFile(buffering=BUFFER_BYTES) as draft:
-            yield draft
-            draft.flush()
+        with tempfile.NamedTemporaryFile(buffering=BUFFER_BYTES) as temporary:
+            yield temporary
+            temporary.flush()
             with self._os_errors():
-                self._upload(draft.name, name)
+                self._upload(temporary.name, name)
 
     def check_writable(self) -> None:
         write(self, ".writable", b"first")
         write(self, ".writable", b"last")  # not every file system moves a file over another
         found = read(self, ".writable")
         with self._os_errors():
-            self.fs.rm_file(self._at(".writable"))
+            self.fs.rm_file(self._path(".writable"))
         if found != b"last":
-            raise OSError(f"{self.uri('.writable')} was written twice, and what was written last is not what is there")
+            raise OSError(f"{self.uri('.writable')} was written twice, but does not have the content written last")
 
     def remove_temporary_files(self, prefix: str) -> None:
-        """Those that were uploaded: the others are on the local disk, in its folder for temporary files."""
-        if self._is_whole:
+        """Remove uploaded temporary files. Those on the local disk are in its own directory for such files."""
+        if self._has_atomic_uploads:
             return
         for name in self.names():
             if name.startswith(f".{prefix}") and name.endswith(".tmp"):
-                self._remove(self._at(name))
+                self._remove(self._path(name))
 
     def _upload(self, local: str, name: str) -> None:
-        if self._is_whole:  # nor are there folders: clients that are told to make one look for the bucket, or make it
-            self.fs.put_file(local, self._at(name))
+        if self._has_atomic_uploads:
+            # No ``makedirs``: an object store has no folders, and some clients would look for the bucket, or create it.
+            self.fs.put_file(local, self._path(name))
             return
-        draft = self._at(f".{name}.{uuid.uuid4().hex}.tmp")
+        temporary = self._path(f".{name}.{uuid.uuid4().hex}.tmp")
         self.fs.makedirs(self.root, exist_ok=True)
         try:
-            self.fs.put_file(local, draft)
-            self.fs.mv(draft, self._at(name))
+            self.fs.put_file(local, temporary)
+            self.fs.mv(temporary, self._path(name))
         except BaseException:
-            self._remove(draft)
+            self._remove(temporary)
             raise
         self.remove_temporary_files(f"{name}.")
 
     def _remove(self, path: str) -> None:
-        with contextlib.suppress(Exception):  # it was moved; or whatever kept us from writing it keeps us from this
+        with contextlib.suppress(Exception):  # it was moved, or the storage that refused the write refuses this too
             self.fs.rm_file(path)
 
     @contextlib.contextmanager
@@ -238,12 +273,15 @@ class ObjectFolder:
         except Exception as error:
             raise OSError(f"{self._uri}: {type(error).__name__}: {error}") from error
 
-    def _at(self, name: str) -> str:
+    def _path(self, name: str) -> str:
         return f"{self.root}/{name}"
 
 
 class GuardedFolder:
-    """A folder that asks for leave each time before a file is put in its place, however long it took to write."""
+    """Folder that runs a check before each file is put in its place, however long it took to write.
+
+    :param check: raises if the file must not be replaced.
+    """
 
     def __init__(self, folder: Folder, check: Callable[[], None]) -> None:
         self._folder = folder
@@ -272,7 +310,10 @@ class GuardedFolder:
 
 
 def local_copy(folder: Folder, name: str, directory: Path) -> Path | None:
-    """A path of ``name`` that can be mapped into memory: the file itself, or a copy in ``directory``."""
+    """Return a local path of a file, so that it can be mapped into memory. None if there is no such file.
+
+    :param directory: where a file of an object store is copied to.
+    """
     if isinstance(folder, LocalFolder):
         path = folder.path / name
         return path if path.exists() else None

@@ -119,7 +119,7 @@ def test_failure_says_how_many_why_and_where() -> None:
     failure, _ = judged(OK, BAD, GONE, OUT, allow_failed=1)
 
     assert failure is not None
-    assert "3 of 4 requests ended without an answer (allow_failed permits 1)" in failure
+    assert failure.startswith("3 of 4 requests ended without an answer (allow_failed permits 1).\n")
     assert "1 succeeded, 1 errored, 1 expired, 1 missing" in failure
     assert "'r1' errored (invalid_request_error: because 1); 'r2' expired; None missing (missing" in failure
     assert "/r/results.jsonl" in failure
@@ -166,26 +166,29 @@ def ledger(*open_batches: str) -> Ledger:
 @pytest.mark.parametrize(
     ("open_batches", "on_timeout", "says"),
     [
-        ((), "cancel", "No batch of it runs any more."),
-        (("b1", "b2"), "leave", "Still running, and billed for what they answer: b1, b2."),
-        (("b1",), "cancel", "Canceled, but not ended yet: b1."),
+        ((), "cancel", "No message batch of it is running any more."),
+        (("b1", "b2"), "leave", "2 message batches are still running and billed for what is answered: b1, b2."),
+        (("b1",), "cancel", "1 message batch is canceled but not ended yet, and billed for what is answered: b1."),
     ],
 )
 def test_timeout_says_what_still_runs_and_bills(open_batches: tuple[str, ...], on_timeout: Any, says: str) -> None:
     error = timeout_error(ledger(*open_batches), Policy(timeout=timedelta(hours=1), on_timeout=on_timeout))
 
-    assert f"within 1:00:00. {says} What was answered is landed and kept" in str(error)
+    assert f"its timeout of 1:00:00.\n{says} What was answered is landed.\n" in str(error)
 
 
 def test_sensor_s_timeout_names_the_batches_and_claims_only_what_it_knows() -> None:
-    assert "Still running, and billed" in str(collection_timeout_error(["b1", "b2"]))
-    assert "b1, b2" in str(collection_timeout_error(["b1", "b2"]))
+    assert "2 message batches are still running and billed for what is answered: b1, b2." in str(
+        collection_timeout_error(["b1", "b2"])
+    )
     unknown = str(collection_timeout_error(["b1"], APIConnectionError("no route")))
-    assert "could not be found out (no route): b1" in unknown
-    assert "Still running" not in unknown
+    assert "The state of 1 message batch could not be found out: b1.\nThe last error: no route\n" in unknown
+    assert "still running" not in unknown
 
 
 def test_lost_batches_are_named_with_the_reason_and_the_remedies() -> None:
-    assert "b1 was made by this task but cannot be found any more (404)" in str(lost_batch_error("b1", "404"))
+    assert "b1 was created by this task but cannot be found any more.\nThe reason given: 404." in str(
+        lost_batch_error("b1", "404")
+    )
     assert "on_lost='resend'" in str(lost_batch_error("b1", "404"))
     assert "b1 (404); b2 (410)" in str(unknown_batches_error({"b1": "404", "b2": "410"}))

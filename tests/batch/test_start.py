@@ -129,7 +129,7 @@ def test_input_that_cannot_be_sent_leaves_nothing(task: Task) -> None:
 def test_folder_that_cannot_be_written_is_refused_before_anything_else_is_asked(tmp_path: Path) -> None:
     (tmp_path / "submission").write_text("a file")
 
-    with pytest.raises(ConfigurationError, match=r"cannot be written .* Nothing was sent\. Set results_path"):
+    with pytest.raises(ConfigurationError, match=r"(?s)cannot be written .*\nNothing was sent\.\nSet results_path"):
         Task(tmp_path).begin("a").__enter__()
 
 

@@ -132,7 +132,7 @@ def test_store_that_stays_down_while_answers_are_landed_is_waited_for_and_said(
 
 @pytest.mark.parametrize(
     ("outcome", "failure", "sent"),
-    [("succeeded", "None", [1, 9]), ("errored:invalid_request_error", "went first was refused", [1])],
+    [("succeeded", "None", [1, 9]), ("errored:invalid_request_error", "sent first (canary=True) was refused", [1])],
 )
 def test_canary_whose_answer_could_not_be_landed_at_first_is_not_sent_again(
     outcome: str, failure: str, sent: list[int], tmp_path: Path

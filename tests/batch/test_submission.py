@@ -172,7 +172,7 @@ def test_leaving_on_timeout_keeps_the_batch_for_the_next_try(tmp_path: Path) -> 
     world = make_world(tmp_path, batch_seconds=7200)
     done = world.run(TEN, Policy(timeout=timedelta(hours=1), on_timeout="leave"))
     assert isinstance(done.failure, BatchTimeoutError)
-    assert "Still running" in str(done.failure)
+    assert "still running" in str(done.failure)
 
     done = world.run(TEN, Policy(timeout=timedelta(hours=5)))
 
@@ -270,7 +270,7 @@ def test_a_refused_canary_stops_the_others(tmp_path: Path) -> None:
     done = world.run(TEN, Policy(canary=True))
 
     assert done.permanent
-    assert "went first was refused" in str(done.failure)
+    assert "sent first (canary=True) was refused" in str(done.failure)
     assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [1]
 
 
@@ -283,7 +283,7 @@ def test_an_answer_of_the_canary_that_is_not_valid_stops_nobody(tmp_path: Path) 
 
     done = world.run(TEN, Policy(canary=True, max_requests=4), output_schema=schema)
 
-    assert "went first" not in str(done.failure)
+    assert "was refused" not in str(done.failure)
     assert done.manifest.status == "ended"
     assert done.manifest.counts["invalid_output"] == 9
     assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [1, 4, 4, 1]

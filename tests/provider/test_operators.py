@@ -290,7 +290,9 @@ def test_task_is_green_only_if_its_requests_were_answered(
     }
     assert sorted(ran) == ["when done", "when failed"]
     assert run.tries("all_refused") == 1
-    assert "2 of 2 requests ended without an answer (allow_failed permits 0): 2 errored" in run.error("all_refused")
+    assert "2 of 2 requests ended without an answer (allow_failed permits 0).\n2 errored. The first: " in run.error(
+        "all_refused"
+    )
     assert "invalid_request_error: no such thing" in run.error("all_refused")
     assert "2 of 3 requests ended without an answer (allow_failed permits 1)" in run.error("one_too_many")
     assert run.xcom("count")["counts"] == COUNTS | {"succeeded": 1, "errored": 1, "expired": 1}

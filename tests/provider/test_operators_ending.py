@@ -44,7 +44,10 @@ def test_timeout_cancels_the_batches_and_lands_what_was_answered(
     run = bench.run(dag)
 
     assert run.states == {"ask": "failed"}
-    assert "did not end within 0:00:01. No batch of it runs any more. What was answered is landed" in run.error("ask")
+    assert (
+        "its timeout of 0:00:01.\nNo message batch of it is running any more. What was answered is landed"
+        in run.error("ask")
+    )
     assert open_batches(simulator) == []
     rows = list(read_rows(str(run.folder("ask") / "results.jsonl")))
     assert sorted(row.status for row in rows) == ["canceled", "succeeded"]
@@ -63,7 +66,7 @@ def test_timeout_may_leave_the_batches_and_the_next_try_takes_them_up(
     run = bench.run(dag(timeout=SOON))
     (batch,) = open_batches(simulator)
     assert run.states == {"ask": "failed"}
-    assert f"Still running, and billed for what they answer: {batch}" in run.error("ask")
+    assert f"1 message batch is still running and billed for what is answered: {batch}." in run.error("ask")
 
     simulator.pace(0)
     run = run.again(dag(), "ask")
@@ -93,7 +96,7 @@ def test_execution_timeout_bounds_the_attempt_as_well(bench: Workbench, claude_d
         ask(execution_timeout=SOON, deferrable=True)
     run = bench.run(dag)
 
-    assert "did not end within 0:00:0" in run.error("ask")
+    assert "did not end within its timeout of 0:00:0" in run.error("ask")
     assert open_batches(simulator) == []
 
 

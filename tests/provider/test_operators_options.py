@@ -42,7 +42,7 @@ def test_refused_canary_is_the_only_request_that_is_sent(
     run = bench.run(dag)
 
     assert run.states == {"ask": "failed"}
-    assert "The request that went first was refused" in run.error("ask")
+    assert "The request that was sent first (canary=True) was refused" in run.error("ask")
     assert "no thinking here" in run.error("ask")
     assert run.tries("ask") == 1
     assert sizes(simulator) == [1]

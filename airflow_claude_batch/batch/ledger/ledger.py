@@ -1,10 +1,10 @@
-"""The durable record of a submission: what was meant to be sent, what was sent, what came back.
+"""Durable record of a submission: what was about to be sent, what was sent, what came back.
 
 Two invariants, each worth money:
 
-* An intent (a part without a batch id) is written before its create call and the batch id before
-  anything else happens after the answer. Whatever dies in between leaves a trace to search by.
-* A ledger that cannot be read, or comes from a newer version, stops the task. It is never "no ledger".
+* Intent before money. A part is written without a batch id (an *intent*) before its create call. The batch id is
+  written before anything else happens after the response. Whatever dies in between leaves a trace to search by.
+* A ledger that cannot be read, or that a newer release wrote, stops the task. It never counts as "no ledger".
 
 The ledger holds no requests and no answers: a few hundred bytes a part.
 """
@@ -27,85 +27,87 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 
 
 class AnswerUse(StrEnum):
-    """What the answers of a part are good for. The values are the stored ones."""
+    """How the answers of a part are used. The values are the stored ones."""
 
     #: The part was made from the current input.
     CURRENT = "ours"
-    #: The part was made from an earlier input: its indices are not those of the current one.
+    #: The part was made from an earlier input. Its indices are not valid now; answers are matched by content.
     PREVIOUS_INPUT = "moved"
-    #: The answers are not used at all.
+    #: The answers are not used: the batch is canceled.
     DISCARD = "unwanted"
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The requests of one create call: those between ``first`` and ``last`` that had no final answer then."""
+    """Requests of one create call: those between ``first`` and ``last`` that had no final answer at that time."""
 
-    #: Starts every custom_id of the part: what tells our batch from anybody else's.
+    #: Prefix of every custom_id in the part. It identifies our batch among all others.
     token: str
-    #: Indices of the first and the last request, and how many they are (not all between need be in it).
+    #: Indices of the first and the last request.
     first: Count
     last: Count
+    #: Number of requests. Not every request between the first and the last has to be in the part.
     count: Count
-    #: Bytes of the create call's body.
+    #: Size of the create call's body in bytes.
     size: Count
-    #: The attempt and the round of it that made the part.
+    #: Attempt that made the part, and its round.
     attempt: str
     round: Count
-    #: When the intent was written, by the API's clock where it told it.
+    #: When the intent was written, by the API's clock if the API sent it.
     intended_at: Timestamp
-    #: Newest batch of the workspace at that moment, and when that was made; None in an empty workspace.
+    #: Newest batch of the workspace at that time, and its creation time. None in an empty workspace.
     watermark: BatchId | None = None
     watermark_at: Timestamp | None = None
-    #: None while this is only an intent.
+    #: None while the part is an intent.
     batch_id: BatchId | None = None
     created_at: Timestamp | None = None
     expires_at: Timestamp | None = None
-    #: The answers are in the landed results.
+    #: The rows of the batch are in the published results.
     landed: bool = False
-    #: What the answers of the part are good for.
     answers: AnswerUse = AnswerUse.CURRENT
 
     def __post_init__(self) -> None:
         if not self.first <= self.last or self.count > self.last - self.first + 1:
-            raise ValueError("a part has other requests than it counts")
+            raise ValueError("a part counts more requests than lie between its first and its last")
         check_year(self.intended_at)
 
     @property
     def is_intent(self) -> bool:
+        """Return whether no batch of the part is known yet."""
         return self.batch_id is None
 
     @property
     def is_open(self) -> bool:
+        """Return whether the part has a batch whose rows are not published yet."""
         return self.batch_id is not None and not self.landed
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
-    """A submission so far. Frozen: a change is a new ledger, saved before it is acted upon."""
+    """State of a submission. Immutable: a change makes a new ledger, which is saved before anybody acts on it."""
 
     submission_id: str
     #: Identifies keys, contents and order of the requests that the parts' indices refer to.
     input_digest: str
-    #: The attempt that owns the submission now. Another one that finds a stranger's name here stops.
+    #: Attempt that owns the submission now. An attempt that finds another name here stops.
     attempt: str
-    #: When this attempt began; its timeout counts from here.
+    #: When this attempt began. Its timeout counts from here.
     attempt_began_at: Timestamp
-    #: Airflow's number of the try that this attempt is: tells a resumed try from a new one.
+    #: Airflow's try number of this attempt. It tells a resumed try from a new one.
     try_number: int = 1
-    #: Grows with every clear of the task, not with its retries.
+    #: Number that grows with every clear of the task, but not with its retries.
     generation: int = 0
-    #: Repair rounds begun in this attempt.
+    #: Current round of this attempt: 0, then one more for each repair round.
     round: int = 0
     parts: tuple[Part, ...] = ()
-    #: Batches whose answers are landed and whose parts are forgotten.
+    #: Landed batches whose parts are no longer kept. Stored as "settled".
     archived_batch_ids: tuple[BatchId, ...] = msgspec.field(default=(), name="settled")
-    #: Batches of which no answer is expected any more: lost, or made for what is not wanted now.
+    #: Batches whose answers are not expected any more: lost, or made for an input that was replaced.
     dropped: tuple[BatchId, ...] = ()
-    #: This attempt ran out of time and asked for the cancellation of what was open.
+    #: This attempt has passed its timeout and has asked the API to cancel the open batches.
     timed_out: bool = False
-    #: First create and last ending of the submission's batches, by the API's clock.
+    #: Creation of the first batch and end of the last one, by the API's clock.
     created_at: Timestamp | None = None
     ended_at: Timestamp | None = None
-    #: What the submission was estimated to cost before its first create, as the manifest shows it.
+    #: Estimate made before the first create call, as the manifest shows it.
     estimate: dict[str, Any] | None = None
     version: int = VERSION
 
@@ -126,53 +128,56 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def landed_batch_ids(self) -> frozenset[str]:
-        """Those whose answers are in the landed rows."""
+        """Batches whose rows are published."""
         return frozenset(self.archived_batch_ids).union(
             part.batch_id for part in self.parts if part.landed and part.batch_id
         )
 
     @property
     def closed_batch_ids(self) -> frozenset[str]:
-        """Those that nobody need wait for."""
+        """Batches that need no waiting: landed or dropped."""
         return self.landed_batch_ids.union(self.dropped)
 
     @property
     def batch_ids(self) -> tuple[str, ...]:
-        """Every batch that was made for this submission, whether its answers are wanted or not."""
+        """Every batch that was ever created for this submission."""
         return self.dropped + self.archived_batch_ids + tuple(part.batch_id for part in self.parts if part.batch_id)
 
     def with_part(self, part: Part) -> Ledger:
-        """Add a part, or put it in the place of the one with its token."""
-        if any(known.token == part.token for known in self.parts):
-            parts = tuple(part if known.token == part.token else known for known in self.parts)
+        """Add a part, or replace the one with the same token."""
+        if any(other.token == part.token for other in self.parts):
+            parts = tuple(part if other.token == part.token else other for other in self.parts)
         else:
             parts = (*self.parts, part)
         return msgspec.structs.replace(self, parts=parts)
 
     def without_part(self, part: Part) -> Ledger:
-        """Forget an intent that is known not to have become a batch."""
-        return msgspec.structs.replace(self, parts=tuple(known for known in self.parts if known.token != part.token))
+        """Remove an intent that did not become a batch."""
+        return msgspec.structs.replace(self, parts=tuple(other for other in self.parts if other.token != part.token))
 
     def with_landed(self, batch_ids: Collection[str], ended_at: datetime | None) -> Ledger:
-        """Mark the parts whose answers are in the landed results."""
+        """Mark the parts of these batches as landed.
+
+        :param ended_at: when the last of them ended, None if unknown.
+        """
         parts = tuple(
             msgspec.structs.replace(part, landed=True) if part.batch_id in batch_ids else part for part in self.parts
         )
-        last = max((at for at in (self.ended_at, ended_at) if at is not None), default=None)
-        return msgspec.structs.replace(self, parts=parts, ended_at=last)
+        last_end = max((at for at in (self.ended_at, ended_at) if at is not None), default=None)
+        return msgspec.structs.replace(self, parts=parts, ended_at=last_end)
 
     def without_batch(self, batch_id: str) -> Ledger:
-        """Expect no answers of this batch any more; it stays in the list of batches."""
+        """Move a batch from the parts to ``dropped``: no answers of it are expected any more."""
         parts = tuple(part for part in self.parts if part.batch_id != batch_id)
         return msgspec.structs.replace(self, parts=parts, dropped=(*self.dropped, batch_id))
 
     def archive_landed(self) -> Ledger:
-        """Keep only the batch ids of landed parts: their rows speak for themselves."""
+        """Keep only the batch ids of landed parts. Their rows tell the rest."""
         landed = tuple(part.batch_id for part in self.parts if part.landed and part.batch_id)
-        rest = tuple(part for part in self.parts if not part.landed)
-        return msgspec.structs.replace(self, parts=rest, archived_batch_ids=self.archived_batch_ids + landed)
+        others = tuple(part for part in self.parts if not part.landed)
+        return msgspec.structs.replace(self, parts=others, archived_batch_ids=self.archived_batch_ids + landed)
 
 
 def new_token() -> str:
-    """A name for a part or an attempt that nothing else in the workspace has: 12 hexadecimal digits."""
+    """Return a unique name for a part or an attempt: 12 random hexadecimal digits."""
     return secrets.token_hex(6)

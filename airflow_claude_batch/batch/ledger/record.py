@@ -1,8 +1,10 @@
-"""A ledger and its store, kept the same; what cannot be read or written stops the task."""
+"""A ledger together with its store. What cannot be read or written stops the task.
+
+Invariant: only the attempt that owns the submission changes its ledger. Ownership is checked before and after each
+save, so an earlier attempt that comes back to life spends nothing.
+"""
 
 from __future__ import annotations
-
-import logging
 
 import msgspec
 
@@ -11,11 +13,17 @@ from airflow_claude_batch.batch.ledger.ledger import VERSION, Ledger, Part
 from airflow_claude_batch.batch.ledger.stores import LedgerStore
 from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTakenOverError
 
-log = logging.getLogger(__name__)
-
 
 class LedgerRecord:
-    """A ledger and its store, kept the same: ``ledger`` is always what was last saved."""
+    """A ledger and its store, in sync: ``ledger`` is always what was saved last.
+
+    Example::
+
+        claim_ledger(store)
+        known = load_ledger(store)  # what earlier attempts have left
+        record = LedgerRecord.take_over(store, ledger_of_this_attempt)
+        record.save(record.ledger.with_part(intent))
+    """
 
     def __init__(self, store: LedgerStore, ledger: Ledger) -> None:
         self._store = store
@@ -23,16 +31,21 @@ class LedgerRecord:
 
     @classmethod
     def take_over(cls, store: LedgerStore, ledger: Ledger) -> LedgerRecord:
-        """Make ``ledger.attempt`` the attempt of the submission; ``claim`` comes before."""
+        """Make ``ledger.attempt`` the owner of the submission. ``claim_ledger`` has to come before.
+
+        :raises SubmissionTakenOverError: another attempt took it over at the same time.
+        :raises SubmissionRecordError: the ledger could not be written.
+        """
         save_ledger(store, ledger)
         record = cls(store, ledger)
         record.check_ownership()
         return record
 
     def save(self, ledger: Ledger) -> None:
-        """Make a change durable; only then may it be acted upon.
+        """Make a change durable. Only then may anybody act on it.
 
-        :raises SubmissionTakenOverError: also when that happened while it was written; it must not be acted upon.
+        :raises SubmissionTakenOverError: another attempt owns the submission, even if that happened during the write.
+        :raises SubmissionRecordError: the ledger could not be written.
         """
         self.check_ownership()
         save_ledger(self._store, ledger)
@@ -40,19 +53,18 @@ class LedgerRecord:
         self.check_ownership()
 
     def add_batch(self, part: Part, batch: MessageBatch) -> None:
-        """Record which message batch a part became. Comes before anything else after a create call's response."""
-        known = msgspec.structs.replace(
+        """Record which message batch a part became. Must come right after the create call's response."""
+        sent = msgspec.structs.replace(
             part, batch_id=batch.id, created_at=batch.created_at, expires_at=batch.expires_at
         )
-        ledger = self.ledger.with_part(known)
-        first = min(at for at in (ledger.created_at, batch.created_at) if at is not None)
-        self.save(msgspec.structs.replace(ledger, created_at=first))
-        log.info("Message batch %s: %d requests, expires %s", batch.id, part.count, batch.expires_at)
+        ledger = self.ledger.with_part(sent)
+        first_create = min(at for at in (ledger.created_at, batch.created_at) if at is not None)
+        self.save(msgspec.structs.replace(ledger, created_at=first_create))
 
     def check_ownership(self) -> None:
-        """A zombie of an earlier attempt must not spend money beside its successor.
+        """Raise if another attempt owns the submission now, so that two attempts never spend money side by side.
 
-        :raises SubmissionTakenOverError: another attempt has the submission now.
+        :raises SubmissionTakenOverError: another attempt owns it, or the ledger is gone.
         """
         try:
             current = load_ledger(self._store)
@@ -61,16 +73,16 @@ class LedgerRecord:
         except SubmissionTakenOverError:
             pass
         raise SubmissionTakenOverError(
-            "Another attempt of this task has taken the submission over, so this one stops. "
-            f"Message batches known here: {', '.join(self.ledger.batch_ids) or 'none'}."
+            "Another attempt of this task has taken over the submission, so this attempt stops.",
+            f"It sends nothing more. The message batches known to it: {_batch_ids(self.ledger)}.",
         )
 
 
 def claim_ledger(store: LedgerStore) -> None:
-    """Become the owner of the submission, before reading what the one before has left.
+    """Become the owner of the submission. Must come before reading what the previous owner has left.
 
-    :raises SubmissionTakenOverError: somebody else did so at the same moment.
-    :raises SubmissionRecordError: it could not be written.
+    :raises SubmissionTakenOverError: another attempt did so at the same time.
+    :raises SubmissionRecordError: the claim could not be written.
     """
     try:
         store.claim()
@@ -78,15 +90,17 @@ def claim_ledger(store: LedgerStore) -> None:
         raise
     except Exception as error:
         raise SubmissionRecordError(
-            f"The submission's ledger could not be claimed ({type(error).__name__}: {error}). Batches that it names "
-            "may be running; nothing was sent now."
+            f"The submission's ledger could not be claimed ({type(error).__name__}: {error}).",
+            "Nothing was sent now. Batches that the ledger names may still be running and billed.",
+            "Make sure that the ledger's storage can be written, and retry the task.",
         ) from error
 
 
 def load_ledger(store: LedgerStore) -> Ledger | None:
-    """The ledger, None if none was ever written.
+    """Read the ledger. Return None if none was ever written.
 
-    :raises SubmissionRecordError: there may be one, but it cannot be understood.
+    :raises SubmissionRecordError: there may be a ledger, but it cannot be read or understood.
+    :raises SubmissionTakenOverError: another attempt owns the submission now.
     """
     try:
         data = store.load()
@@ -95,23 +109,25 @@ def load_ledger(store: LedgerStore) -> Ledger | None:
         raise
     except Exception as error:
         raise SubmissionRecordError(
-            f"The submission's ledger could not be read ({type(error).__name__}: {error}). Batches that it names may "
-            "be running; nothing was sent now, and a retry reads it again."
+            f"The submission's ledger could not be read ({type(error).__name__}: {error}).",
+            "Nothing was sent now. Batches that the ledger names may still be running and billed.",
+            "Make sure that the ledger's storage can be read, and retry the task: a retry reads it again.",
         ) from error
 
 
 def save_ledger(store: LedgerStore, ledger: Ledger) -> None:
-    """Write the ledger as a whole.
+    """Write the whole ledger.
 
-    :raises SubmissionRecordError: it could not be written; the caller must not go on to spend money.
+    :raises SubmissionRecordError: it could not be written. The caller must not spend money.
     """
     try:
         store.save(msgspec.json.encode(ledger))
     except Exception as error:
         raise SubmissionRecordError(
-            f"The submission's ledger could not be written ({type(error).__name__}: {error}). Nothing more was sent; "
-            "a retry goes on from the last state that was written. Batches known now: "
-            f"{', '.join(ledger.batch_ids) or 'none'}."
+            f"The submission's ledger could not be written ({type(error).__name__}: {error}).",
+            f"Nothing more was sent. The message batches known now: {_batch_ids(ledger)}.",
+            "Make sure that the ledger's storage can be written, and retry the task: it continues from the last state "
+            "that was written.",
         ) from error
 
 
@@ -122,14 +138,20 @@ def _decode(data: bytes) -> Ledger:
             return msgspec.json.decode(data, type=Ledger)
     except msgspec.MsgspecError as error:
         raise SubmissionRecordError(
-            f"The submission's ledger is damaged ({error}). Batches that it named may be running: see the Console's "
-            "batch list. Nothing was sent. Restore it, or clear the task with reuse_answers=False and the ledger "
-            "removed to start anew."
+            f"The submission's ledger is damaged ({error}).",
+            "Nothing was sent now. Batches that it named may be running: the Console lists them.",
+            "Restore the ledger. Or remove it and clear the task with reuse_answers=False: then everything is sent, "
+            "and paid, again.",
         ) from error
     raise SubmissionRecordError(
-        f"The submission's ledger has version {version}; this release understands {VERSION}. It was written by a "
-        "newer release: upgrade this worker. Nothing was sent."
+        f"The submission's ledger has version {version}, but this release understands version {VERSION}.",
+        "Nothing was sent now.",
+        "Upgrade this package on the worker: a newer release wrote the ledger.",
     )
+
+
+def _batch_ids(ledger: Ledger) -> str:
+    return ", ".join(ledger.batch_ids) or "none"
 
 
 class _Version(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""Where a ledger lives: files in the submission's folder, or Airflow's task state store."""
+"""Where a ledger is stored: files in the submission's folder, or Airflow's task state store."""
 
 from __future__ import annotations
 
@@ -12,85 +12,98 @@ from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.ledger.ledger import new_token
 from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTakenOverError
 
+#: Key of the ledger in Airflow's task state store.
 STATE_KEY = "claude_batch_ledger"
-
-
-#: A ledger outlives its batches' results (29 days), counted from its last change.
+#: How long the state store keeps a ledger after its last change: longer than the API keeps results (29 days).
 STATE_RETENTION = timedelta(days=60)
 
 
 class LedgerStore(Protocol):
-    """Where one submission's ledger lives. ``load`` answers None only if there certainly is none.
+    """Storage of one submission's ledger, with one owner at a time."""
 
-    ``claim`` makes this process the owner. From then on whatever another one saves does not touch its ledger, and
-    ``load`` or ``save`` of the other raises: at the latest in the ``load`` that follows its ``save``.
-    """
+    def claim(self) -> None:
+        """Become the owner.
 
-    def claim(self) -> None: ...
+        From then on, nothing that the previous owner saves changes the new owner's ledger. The previous owner's
+        ``load`` or ``save`` raises, at the latest in the ``load`` that follows its ``save``.
+        """
 
-    def load(self) -> bytes | None: ...
+    def load(self) -> bytes | None:
+        """Return the stored ledger, None only if there certainly is none.
 
-    def save(self, data: bytes) -> None: ...
+        :raises SubmissionTakenOverError: another process owns the ledger now.
+        """
+
+    def save(self, data: bytes) -> None:
+        """Replace the stored ledger as a whole."""
 
 
 class FolderLedgerStore:
-    """The ledger as files in the submission's folder, one for each owner: the one with the highest number rules.
+    """Stores the ledger as files in the submission's folder, one file per owner. The highest number is the current one.
 
-    An owner writes its own file only, so that one who stood still, and comes back when it has a successor, cannot
-    write over the successor's ledger. A new owner announces itself with a file before it reads; an old one looks for
-    announcements after it has written and before it acts. Whichever comes first: either the new one reads what was
-    written, or the old one finds the announcement. No storage need compare and swap.
+    An owner writes only its own file, so an owner that was suspended and comes back cannot overwrite its successor's
+    ledger. A new owner writes a claim before it reads. The previous one looks for claims after it has written and
+    before it acts. In either order one of them notices the other: the new one reads what was written, or the previous
+    one finds the claim. No storage needs compare-and-swap for this.
+
+    Example::
+
+        store = FolderLedgerStore(LocalFolder(Path("/data/claude/my_dag/run_1/label")))
+        claim_ledger(store)  # writes ledger-1-0123456789ab.json
+        ledger = load_ledger(store)
     """
 
     def __init__(self, folder: storage.Folder) -> None:
         self._folder = folder
-        self._own: _File | None = None
+        self._own_file: _LedgerFile | None = None
 
     def claim(self) -> None:
-        self._own = self._announced()
+        self._own_file = self._write_claim()
         self._folder.remove_temporary_files(_PREFIX)
 
     def load(self) -> bytes | None:
-        files = sorted(self._files(), reverse=True)
-        if self._own and files and files[0].number > self._own.number:
+        files = sorted(self._list_files(), reverse=True)
+        if self._own_file and files and files[0].number > self._own_file.number:
             raise SubmissionTakenOverError(
-                "Another attempt of this task has taken the submission over, and goes on with what was sent. This one "
-                "stops, and sends nothing more."
+                "Another attempt of this task has taken over the submission, so this attempt stops.",
+                "It sends nothing more. The other attempt continues with what was sent.",
             )
         for file in files:
             data = storage.read(self._folder, file.name)
             if data is None:
                 raise SubmissionRecordError(
-                    f"{file.name} was listed, but is not there. Nothing was sent; a retry reads it again."
+                    f"The ledger's file {file.name} was listed but cannot be found.",
+                    "Nothing was sent now. Batches that the ledger names may still be running and billed.",
+                    "Retry the task: a retry reads the ledger again.",
                 )
             if data != _CLAIM:
-                self._own = self._own or file
+                self._own_file = self._own_file or file
                 return data
         return None
 
     def save(self, data: bytes) -> None:
-        self._own = self._own or self._announced()
-        storage.write(self._folder, self._own.name, data)
+        self._own_file = self._own_file or self._write_claim()
+        storage.write(self._folder, self._own_file.name, data)
 
-    def _announced(self) -> _File:
-        number = max((file.number for file in self._files()), default=0) + 1
-        own = _File(number, new_token())
-        storage.write(self._folder, own.name, _CLAIM)
-        if any(file.number >= number and file != own for file in self._files()):
+    def _write_claim(self) -> _LedgerFile:
+        number = max((file.number for file in self._list_files()), default=0) + 1
+        own_file = _LedgerFile(number, new_token())
+        storage.write(self._folder, own_file.name, _CLAIM)
+        if any(file.number >= number and file != own_file for file in self._list_files()):
             raise SubmissionTakenOverError(
-                "Another attempt of this task began at the same moment. This one has sent nothing; a retry goes on "
-                "from what the other one has sent."
+                "Another attempt of this task began at the same moment, so this attempt stops.",
+                "It has sent nothing.",
+                "Retry the task: it continues from what the other attempt has sent.",
             )
-        return own
+        return own_file
 
-    def _files(self) -> list[_File]:
-        return [
-            _File(int(found[1]), found[2]) for name in self._folder.names() if (found := _FILE_NAME.fullmatch(name))
-        ]
+    def _list_files(self) -> list[_LedgerFile]:
+        matches = map(_FILE_NAME.fullmatch, self._folder.names())
+        return [_LedgerFile(int(match[1]), match[2]) for match in matches if match]
 
 
-class _File(NamedTuple):
-    """One owner's ledger file."""
+class _LedgerFile(NamedTuple):
+    """Name of one owner's file, ``ledger-<number>-<token>.json``."""
 
     number: int
     token: str
@@ -100,32 +113,39 @@ class _File(NamedTuple):
         return f"{_PREFIX}{self.number}-{self.token}.json"
 
 
-#: An announcement: its owner has not written yet.
+#: Content of an owner's file until it saves its first ledger.
 _CLAIM = b'{"claim":true}'
-
-
 _PREFIX = "ledger-"
-
-
 _FILE_NAME = re.compile(_PREFIX + r"(\d+)-(\w+)\.json")
 
 
-class StateLedgerStore:
-    """The ledger in Airflow's task state store (3.3+); one left in the folder by an older version is taken over.
+class TaskStateAccessor(Protocol):
+    """Airflow's task state store of one task instance, as far as it is used here."""
 
-    The state store refuses writes of a try that was replaced: its task instance has another id by then.
+    def get(self, key: str) -> Any: ...
+
+    def set(self, key: str, value: Any, *, retention: timedelta) -> None: ...
+
+
+class StateLedgerStore:
+    """Stores the ledger in Airflow's task state store (Airflow 3.3+).
+
+    A ledger that an older version left in the folder is read until the first save. Airflow refuses the writes of a try
+    that was replaced, because the task instance has another id then.
+
+    :param accessor: Airflow's accessor of the task state store, ``context["task_state_store"]``.
     """
 
-    def __init__(self, accessor: Any, folder: storage.Folder) -> None:
+    def __init__(self, accessor: TaskStateAccessor, folder: storage.Folder) -> None:
         self._accessor = accessor
-        self._folder = FolderLedgerStore(folder)
+        self._folder_store = FolderLedgerStore(folder)
 
     def claim(self) -> None:
-        """Airflow has done it: this try's task instance has an id that no earlier one has."""
+        """Do nothing: Airflow gives the task instance of each try an id of its own."""
 
     def load(self) -> bytes | None:
         value = self._accessor.get(STATE_KEY)
-        return self._folder.load() if value is None else msgspec.json.encode(value)
+        return self._folder_store.load() if value is None else msgspec.json.encode(value)
 
     def save(self, data: bytes) -> None:
         self._accessor.set(STATE_KEY, msgspec.json.decode(data), retention=STATE_RETENTION)

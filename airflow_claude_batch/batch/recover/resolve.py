@@ -1,4 +1,7 @@
-"""Settling an intent: a create that was begun and of which nobody here knows the end."""
+"""Resolve open create calls: intents in the ledger for which no batch is known.
+
+Searches the workspace, asks ``decide``, and records the decision. Only here is an intent given a batch or removed.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from airflow_claude_batch.batch.ledger.ledger import Part
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.observer import Observer
 from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.recover import search
 from airflow_claude_batch.batch.recover.decide import Adopt, Candidate, LookAgain, Peek, Stop, decide
 from airflow_claude_batch.exceptions import SubmissionUnknownError
@@ -25,9 +29,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OpenCreate:
-    """A create call whose outcome is not known yet.
+    """A create call about which nothing can be decided yet.
 
-    ``batch_ids``: message batches that it may have become; look again when one of them has ended, or at ``until``.
+    :param batch_ids: message batches that it may have become.
+    :param until: when to search again, unless one of them ends before.
     """
 
     batch_ids: tuple[str, ...]
@@ -43,18 +48,19 @@ def resolve_open_creates(
     deadline: datetime,
     observer: Observer,
 ) -> OpenCreate | None:
-    """Give every intent its batch, or forget it as never arrived; None when that is done.
+    """Give every intent its batch, or remove it if it was not accepted. Return what must be waited for, if anything.
 
-    :raises SubmissionUnknownError: the API gives no way to know, and the author did not say to send again.
+    :param deadline: longest wait for a batch that may be ours, by the worker's clock.
+    :raises SubmissionUnknownError: the API cannot tell what happened, and ``on_lost`` is ``stop``.
     """
     for part in record.ledger.intents:
-        wait = _settle(part, record, client, policy, clock=clock, deadline=deadline, observer=observer)
-        if wait is not None:
-            return wait
+        open_create = _resolve(part, record, client, policy, clock=clock, deadline=deadline, observer=observer)
+        if open_create is not None:
+            return open_create
     return None
 
 
-def _settle(
+def _resolve(
     part: Part,
     record: LedgerRecord,
     client: ClaudeClient,
@@ -66,59 +72,59 @@ def _settle(
 ) -> OpenCreate | None:
     record.check_ownership()
     listing = search.list_batches_since(client, part, clock=clock)
-    candidates = listing.batches
-    decision = decide(part, candidates, known=record.ledger.batch_ids, now=listing.now)
+    decision = decide(part, listing.batches, known=record.ledger.batch_ids, now=listing.now)
     if isinstance(decision, Peek):
-        candidates = _peeked(candidates, decision.batch_ids, client)
+        candidates = _with_first_custom_ids(listing.batches, decision.batch_ids, client)
         decision = decide(part, candidates, known=record.ledger.batch_ids, now=listing.now)
     match decision:
         case Adopt(batch_id):
-            log.info("Found the batch of a create whose answer was lost: %s", batch_id)
-            record.add_batch(part, listing.found[batch_id])  # as listed: a look-up may meet a blip
+            record.add_batch(part, listing.by_id[batch_id])  # as listed: another call may get a 404 for a moment
+            log.info("Found message batch %s of a create call that got no response. It is not sent again.", batch_id)
             observer.recovered("adopted")
         case LookAgain(batch_ids, until):
-            # ``until`` is by the API's clock; a duration carries it over to ours.
-            ours = deadline if until is None else clock() + (until - listing.now)
-            _log_wait(part, batch_ids)
-            return OpenCreate(batch_ids, ours)
+            # ``until`` is by the API's clock. The duration is the same by ours.
+            search_at = deadline if until is None else clock() + (until - listing.now)
+            _log_search(part, batch_ids)
+            return OpenCreate(batch_ids, search_at)
         case Stop(batch_ids) if policy.on_lost == "stop":
-            raise SubmissionUnknownError(_unknown(part, batch_ids))
+            raise unknown_create_error(part, batch_ids)
         case _:
-            log.info("A create of %d requests never arrived; they may be sent", part.count)
             record.save(record.ledger.without_part(part))
+            log.info("A create call of %s was not accepted; it is sent again.", quantity(part.count, "request"))
             observer.recovered("sent_again")
     return None
 
 
-def _peeked(
+def _with_first_custom_ids(
     candidates: tuple[Candidate, ...], batch_ids: tuple[str, ...], client: ClaudeClient
 ) -> tuple[Candidate, ...]:
     return tuple(
-        dataclasses.replace(batch, first_custom_id=search.first_custom_id(client, batch.batch_id))
+        dataclasses.replace(batch, first_custom_id=search.read_first_custom_id(client, batch.batch_id))
         if batch.batch_id in batch_ids
         else batch
         for batch in candidates
     )
 
 
-def _log_wait(part: Part, batch_ids: tuple[str, ...]) -> None:
+def _log_search(part: Part, batch_ids: tuple[str, ...]) -> None:
     log.info(
-        "A create of %d requests, begun %s, has no known answer. Its batch may be: %s",
-        part.count,
+        "A create call of %s, begun at %s, got no response. Message batches that may be its own: %s.",
+        quantity(part.count, "request"),
         part.intended_at,
-        ", ".join(batch_ids) or "none that is listed yet",
+        ", ".join(batch_ids) or "none is listed yet",
     )
 
 
-def unknown_create_error(part: Part) -> SubmissionUnknownError:
-    """What to say when the time is over before a create could be settled."""
-    return SubmissionUnknownError(_unknown(part, ()))
+def unknown_create_error(part: Part, batch_ids: tuple[str, ...] = ()) -> SubmissionUnknownError:
+    """Build the error for a create call about which nothing can be decided any more.
 
-
-def _unknown(part: Part, batch_ids: tuple[str, ...]) -> str:
-    return (
-        f"A create of {part.count} requests, begun {part.intended_at:%Y-%m-%d %H:%M:%S} UTC, has no known answer, "
-        "and the API gives no way to tell what became of it. Batches that it may have become: "
-        f"{', '.join(batch_ids) or 'none listed'} (custom_ids would begin with {part.token}). Nothing was sent "
-        "again. A retry looks again; on_lost='resend' sends these requests again and may pay for them twice."
+    :param batch_ids: message batches that it may have become.
+    """
+    return SubmissionUnknownError(
+        f"It is unknown whether the API accepted a create call of {quantity(part.count, 'request')}, begun at "
+        f"{part.intended_at:%Y-%m-%d %H:%M:%S} UTC.",
+        f"Message batches that it may have become: {', '.join(batch_ids) or 'none is listed'}. Its custom_ids begin "
+        f"with {part.token}.",
+        "If it was accepted, its batch runs and is billed. Nothing was sent again.",
+        "Retry the task to search again. Or set on_lost='resend' to send these requests again and perhaps pay twice.",
     )

@@ -1,4 +1,4 @@
-"""Looking for a batch whose id we do not have: the calls behind the decision of ``reconcile``."""
+"""Search for a batch whose id is unknown: the API calls that ``decide`` needs."""
 
 from __future__ import annotations
 
@@ -20,36 +20,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Every batch made since a watermark, and the API's clock at that moment.
+    """Every batch created since a watermark.
 
-    :param found: the batches as the API lists them, by id.
+    :param now: the API's clock at the time of the listing.
+    :param by_id: the batches as the API lists them.
     """
 
     batches: tuple[Candidate, ...]
     now: datetime
-    found: Mapping[str, MessageBatch]
+    by_id: Mapping[str, MessageBatch]
 
 
 def list_batches_since(client: ClaudeClient, part: Part, *, clock: Callable[[], datetime]) -> Listing:
-    """The batches made since the part's watermark.
+    """List the batches created since the part's watermark.
 
-    ``before_id`` asks for just these. A watermark that was deleted meanwhile is refused by the API, or answered
-    with nothing: then the listing is walked from the newest back to the watermark's own creation time.
+    ``before_id`` asks for exactly these. If the watermark was deleted, the API refuses that or returns nothing. Then
+    the listing is read from the newest batch back to the watermark's creation time.
     """
     pages: list[BatchPage] = []
     if part.watermark is not None:
         try:
-            pages = list(_newer(client, part.watermark))
+            pages = list(_pages_after(client, part.watermark))
         except (BadRequestError, NotFoundError):
             pages = []
     if part.watermark is None or not any(page.data for page in pages):
-        pages = list(_newest_first(client, part.watermark, part.watermark_at))
-    found = {batch.id: batch for page in pages for batch in page.data if batch.id != part.watermark}
-    return Listing(tuple(map(_candidate, found.values())), pages[0].server_time or clock(), found)
+        pages = list(_pages_back_to(client, part.watermark, part.watermark_at))
+    by_id = {batch.id: batch for page in pages for batch in page.data if batch.id != part.watermark}
+    return Listing(tuple(map(_candidate, by_id.values())), pages[0].server_time or clock(), by_id)
 
 
-def first_custom_id(client: ClaudeClient, batch_id: str) -> str:
-    """The custom_id of an ended batch's first result line, empty if its results cannot be had any more."""
+def read_first_custom_id(client: ClaudeClient, batch_id: str) -> str:
+    """Return the custom_id of an ended batch's first result line, empty if its results are gone."""
     try:
         with client.stream_results(batch_id) as lines:
             for line in lines:
@@ -59,30 +60,30 @@ def first_custom_id(client: ClaudeClient, batch_id: str) -> str:
     return ""
 
 
-def _newer(client: ClaudeClient, watermark: str) -> Iterator[BatchPage]:
-    page, passed = client.list_batches(before_id=watermark, limit=limits.LIST_LIMIT), {watermark}
+def _pages_after(client: ClaudeClient, watermark: str) -> Iterator[BatchPage]:
+    page, seen = client.list_batches(before_id=watermark, limit=limits.LIST_LIMIT), {watermark}
     yield page
     while page.has_more and page.data:
         edge = newer_edge(page)
-        check_moves(edge, passed)
-        passed.add(edge)
+        check_moves(edge, seen)
+        seen.add(edge)
         page = client.list_batches(before_id=edge, limit=limits.LIST_LIMIT)
         yield page
 
 
-def _newest_first(client: ClaudeClient, watermark: str | None, watermark_at: datetime | None) -> Iterator[BatchPage]:
-    page, passed = client.list_batches(limit=limits.LIST_LIMIT), set[str]()
+def _pages_back_to(client: ClaudeClient, watermark: str | None, watermark_at: datetime | None) -> Iterator[BatchPage]:
+    page, seen = client.list_batches(limit=limits.LIST_LIMIT), set[str]()
     yield page
     while page.has_more and page.data and not _reaches(page, watermark, watermark_at):
         edge = older_edge(page)
-        check_moves(edge, passed)
-        passed.add(edge)
+        check_moves(edge, seen)
+        seen.add(edge)
         page = client.list_batches(after_id=edge, limit=limits.LIST_LIMIT)
         yield page
 
 
 def _reaches(page: BatchPage, watermark: str | None, watermark_at: datetime | None) -> bool:
-    """Whether the page goes back as far as the watermark, present or deleted."""
+    """Return whether the page goes back as far as the watermark, which may have been deleted."""
     return any(
         batch.id == watermark or (watermark_at is not None and batch.created_at < watermark_at) for batch in page.data
     )

@@ -1,4 +1,4 @@
-"""What a submission will cost, said before it is sent, and the limit that it must keep."""
+"""Estimate the cost of requests before they are sent, and compare it with ``max_cost``."""
 
 from __future__ import annotations
 
@@ -22,26 +22,31 @@ log = logging.getLogger(__name__)
 
 
 class EstimateClient(TokenCounter, ModelCatalogue, Protocol):
-    """What is asked before anything is sent; the API's client."""
+    """Client for the free calls that an estimate needs: it counts tokens and lists models."""
 
 
 def estimate_requests(
     requests: RequestFile, indices: Iterator[int], prices: PriceTable, client: TokenCounter | None
 ) -> Estimate:
-    """Estimate the requests that are to be sent; a bounded number of them is counted by the API, free of charge."""
+    """Estimate what these requests will cost.
+
+    :param indices: requests to estimate.
+    :param client: counts the tokens of a sample, free of charge. None estimates from the lengths of the texts.
+    """
     return estimate_cost(_planned(requests, indices), table=prices, client=client, duplicates=len(requests.duplicates))
 
 
 def check_budget(
     estimate: Estimate, max_cost: Decimal | None, *, name: str = "max_cost", bill: Bill | None = None
 ) -> None:
-    """Log the estimate, and refuse what may, with what is spent already, cost more than allowed.
+    """Log the estimate, and raise if it may exceed the limit together with what is already spent.
 
-    :param name: of the setting that limits, for the message.
-    :param bill: of the submission so far.
-    :raises CostLimitError: says by how much, and what would fit.
+    :param max_cost: limit in USD, None for no limit.
+    :param name: setting that the limit comes from, for the message.
+    :param bill: what the submission has cost so far.
+    :raises CostLimitError: the limit may be exceeded, or a model has no known price. Nothing was sent.
     """
-    log.info("Estimate of what is to be sent:\n%s", estimate.to_table())
+    log.info("Estimated cost of the requests to send:\n%s", estimate.to_table())
     if max_cost is None:
         return
     if bill is not None and bill.unpriced_models:

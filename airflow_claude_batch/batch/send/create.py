@@ -1,4 +1,9 @@
-"""Sending what is to be sent, each request under a written intent."""
+"""Create message batches, each under an intent that was written first.
+
+Invariant: intent before money. The ledger holds the part and the watermark before the create call leaves, and the batch
+id before anything else happens after the response. A create call without a response leaves its intent in the ledger, so
+that nothing is sent again before ``recover`` has found out what happened.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,7 @@ from airflow_claude_batch.batch.land.rows import FINAL, Status
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger, Part, new_token
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.recover.decide import create_timeout
 from airflow_claude_batch.batch.send.splitting import Slice, split
 from airflow_claude_batch.exceptions import APIConnectionError, APIError
@@ -23,62 +29,79 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: What another round may mend. Canceled ones wait for a later attempt: somebody wanted them stopped.
+#: Statuses that a repair round sends again. Canceled requests wait for a later attempt: somebody wanted them stopped.
 REPAIRABLE = frozenset({Status.NONE, Status.ERRORED, Status.EXPIRED})
 
 
 def repairable_statuses(policy: Policy) -> frozenset[Status]:
-    """What a repair round asks for."""
+    """Return the statuses that a repair round sends again."""
     return REPAIRABLE | {Status.REPAIRABLE_OUTPUT} if policy.repair_invalid else REPAIRABLE
 
 
 def next_slice(ledger: Ledger, requests: RequestFile, statuses: Sequence[int], policy: Policy) -> Slice | None:
-    """The requests of the next create call: unanswered, not in flight, not yet sent in this round.
+    """Return the requests of the next create call, None if the round has no more.
 
-    A piece never spans requests in flight, so that ``first`` and ``last`` of a part tell which requests are its own.
+    They are unanswered, in no open batch, and not yet sent in this round. A slice never spans requests of another part.
+    So ``first`` and ``last`` of a part tell which requests are its own.
+
+    :param statuses: status of every request, by index.
     """
     eligible = repairable_statuses(policy) if ledger.round else REPAIRABLE | {Status.CANCELED}
     sizes = (
         ((index, requests.wire_size(index)) for index in run)
-        for run in _runs(statuses, eligible, _taken(ledger, len(requests)), requests.duplicates)
+        for run in _runs(statuses, eligible, _mark_sent(ledger, len(requests)), requests.duplicates)
     )
-    pieces = (
-        piece for run in sizes for piece in split(run, max_requests=policy.max_requests, max_bytes=policy.max_bytes)
+    slices = (
+        request_slice
+        for run in sizes
+        for request_slice in split(run, max_requests=policy.max_requests, max_bytes=policy.max_bytes)
     )
-    return next(pieces, None)
+    return next(slices, None)
 
 
 def send_slice(
-    piece: Slice, record: LedgerRecord, requests: RequestFile, client: ClaudeClient, *, clock: Callable[[], datetime]
+    request_slice: Slice,
+    record: LedgerRecord,
+    requests: RequestFile,
+    client: ClaudeClient,
+    *,
+    clock: Callable[[], datetime],
 ) -> None:
-    """Create one message batch, within its deadline from the moment of its intent: later, others take it for lost.
+    """Create one message batch, and record its intent before and its id after the call.
 
-    :raises APIError: with ``may_have_been_accepted``, the intent stays in the ledger and is to be settled; otherwise
-        nothing was sent, and the ledger says so.
+    The call is aborted ``create_timeout`` after its intent. A later arrival would be mistaken for lost.
+
+    :raises APIError: if ``may_have_been_accepted``, the intent stays in the ledger and must be resolved. Otherwise
+        nothing was accepted and the intent is removed.
     """
     began = clock()
-    part = _intend(piece, record, client, clock=clock)
-    body = CreateBody(requests, piece.indices, part.token)
+    part = _write_intent(request_slice, record, client, clock=clock)
+    body = CreateBody(requests, request_slice.indices, part.token)
     try:
-        left = _time_left(part, clock() - began)
-        batch = client.create_batch(body, deadline_seconds=left.total_seconds())
+        time_left = _time_left(part, clock() - began)
+        batch = client.create_batch(body, deadline_seconds=time_left.total_seconds())
     except APIError as error:
         if not error.may_have_been_accepted:
             record.save(record.ledger.without_part(part))
         raise
     record.add_batch(part, batch)
+    log.info(
+        "Sent %s as message batch %s, which expires at %s.", quantity(part.count, "request"), batch.id, batch.expires_at
+    )
 
 
-def _intend(piece: Slice, record: LedgerRecord, client: ClaudeClient, *, clock: Callable[[], datetime]) -> Part:
-    """Write down what is about to be sent, and the workspace's newest batch at this moment."""
+def _write_intent(
+    request_slice: Slice, record: LedgerRecord, client: ClaudeClient, *, clock: Callable[[], datetime]
+) -> Part:
+    """Record what is about to be sent, and the newest batch of the workspace at this moment."""
     newest = client.list_batches(limit=1)
     watermark = newest.data[0] if newest.data else None
     part = Part(
         token=new_token(),
-        first=piece.first,
-        last=piece.last,
-        count=len(piece.indices),
-        size=piece.size,
+        first=request_slice.first,
+        last=request_slice.last,
+        count=len(request_slice.indices),
+        size=request_slice.size,
         attempt=record.ledger.attempt,
         round=record.ledger.round,
         intended_at=newest.server_time or clock(),
@@ -89,43 +112,44 @@ def _intend(piece: Slice, record: LedgerRecord, client: ClaudeClient, *, clock: 
     return part
 
 
-def _time_left(part: Part, passed: timedelta) -> timedelta:
-    """What is left of the time for a create whose intent is so old.
+def _time_left(part: Part, elapsed: timedelta) -> timedelta:
+    """Return how long the create call of an intent may still take.
 
-    :raises APIConnectionError: nothing; it was not sent.
+    :raises APIConnectionError: no time is left. Nothing was sent.
     """
-    left = create_timeout(part.size) - passed
-    if left <= timedelta():
+    time_left = create_timeout(part.size) - elapsed
+    if time_left <= timedelta():
         raise APIConnectionError(
-            f"could not create a message batch: {passed} went by after the intent was written, because this process "
-            "stood still or its ledger was slow. Nothing was created."
+            f"A message batch could not be created within {create_timeout(part.size)} of its ledger entry.",
+            "Nothing was sent.",
+            f"{elapsed} passed first, because this process was suspended or the ledger's storage is slow.",
         )
-    return left
+    return time_left
 
 
 def is_in_current_round(part: Part, ledger: Ledger) -> bool:
-    """Whether the part was made in the round that is under way."""
+    """Return whether the part was made in the current round of this attempt."""
     return part.attempt == ledger.attempt and part.round == ledger.round
 
 
-def _taken(ledger: Ledger, request_count: int) -> bytearray:
-    """A mark for every request that is in flight, or was sent in this round already."""
-    taken = bytearray(request_count)
+def _mark_sent(ledger: Ledger, request_count: int) -> bytearray:
+    """Return one byte a request: 1 if it is in an open part, or was sent in this round."""
+    sent = bytearray(request_count)
     for part in ledger.parts:
         if part.answers == AnswerUse.CURRENT and (is_in_current_round(part, ledger) or not part.landed):
-            taken[part.first : part.last + 1] = b"\1" * (part.last + 1 - part.first)
-    return taken
+            sent[part.first : part.last + 1] = b"\1" * (part.last + 1 - part.first)
+    return sent
 
 
 def _runs(
-    statuses: Sequence[int], eligible: frozenset[Status], taken: bytearray, duplicates: Container[int]
+    statuses: Sequence[int], eligible: frozenset[Status], sent: bytearray, duplicates: Container[int]
 ) -> Iterator[array[int]]:
-    """Runs of requests to send, broken where one in between is taken."""
+    """Yield runs of requests to send. A request in between that was sent ends a run."""
     run: array[int] = array("I")
     for index, status in enumerate(statuses):
         if index in duplicates or (status in FINAL and status not in eligible):
             continue
-        if taken[index]:
+        if sent[index]:
             if run:
                 yield run
             run = array("I")

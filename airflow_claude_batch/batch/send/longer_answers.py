@@ -1,7 +1,6 @@
-"""Answers that do not satisfy the output schema: which are worth asking for again, and with how much room.
+"""Give requests whose answers were cut off more output tokens for the repair round.
 
-A request that is asked again stays the same request: its identity is what the author wrote. That a cut answer is given
-more tokens is how it is asked this time.
+The request keeps its identity, which is what the author wrote. More tokens only change how it is sent this time.
 """
 
 from __future__ import annotations
@@ -15,15 +14,16 @@ if TYPE_CHECKING:
     from airflow_claude_batch.batch.input.request_file import RequestFile
     from airflow_claude_batch.batch.land.landing import Landing
 
-GROWTH: Final = 2
+#: The new limit is this many times the tokens that did not suffice.
+TOKEN_LIMIT_FACTOR: Final = 2
 
 
 def raise_token_limits(landing: Landing, requests: RequestFile, prices: PriceTable) -> None:
-    """Let the requests whose answers were cut off be sent with twice the tokens that did not suffice."""
+    """Double ``max_tokens`` of every request whose answer was cut off, at most to the model's own limit."""
     for index in landing.repairable():
         answer = landing.answer(index)
         if answer.stop_reason != CUT_OFF or index in requests.duplicates:
             continue
-        wanted = GROWTH * max(answer.usage.output_tokens, requests.max_tokens(index))
-        cap = prices.max_answer_tokens(answer.model)
-        requests.raise_max_tokens(index, wanted if cap is None else min(wanted, cap))
+        wanted = TOKEN_LIMIT_FACTOR * max(answer.usage.output_tokens, requests.max_tokens(index))
+        model_limit = prices.max_answer_tokens(answer.model)
+        requests.raise_max_tokens(index, wanted if model_limit is None else min(wanted, model_limit))

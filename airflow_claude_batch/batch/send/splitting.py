@@ -1,4 +1,4 @@
-"""How requests are dealt out to create calls: pure arithmetic over sizes."""
+"""Split requests into create calls within the API's limits. Arithmetic over sizes only."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from dataclasses import dataclass
 
 from airflow_claude_batch.api.limits import MAX_BATCH_BYTES, MAX_REQUESTS
 
-#: ``{"requests":[`` and ``]}``
+#: Size of ``{"requests":[`` and ``]}``.
 ENVELOPE_BYTES = 15
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The requests of one create call: ascending indices, and the size of its body in bytes."""
+    """Requests of one create call.
+
+    :param indices: ascending.
+    :param size: size of the call's body in bytes.
+    """
 
     indices: array[int]
     size: int
@@ -34,9 +38,11 @@ def split(
     max_requests: int = MAX_REQUESTS,
     max_bytes: int = MAX_BATCH_BYTES,
 ) -> Iterator[Slice]:
-    """Deal (index, bytes on the wire) out to slices in order, each as full as the limits allow.
+    """Split requests into slices, in order, each as full as the limits allow.
 
-    No request is larger than ``max_bytes`` alone: that was refused when it was read.
+    No single request exceeds ``max_bytes``: the input checks refuse that.
+
+    :param sizes: index and size in bytes of each request, as it is sent.
     """
     indices: array[int] = array("I")
     total = ENVELOPE_BYTES

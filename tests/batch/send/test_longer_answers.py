@@ -259,7 +259,7 @@ class TestRepair:
 
         assert world.billed < 10
         assert 0 < Decimal(done.manifest.cost["usd"]) <= limit
-        assert "Not sent again: 1 more request may cost up to $0.0000" in str(done.failure)
+        assert "No repair round was sent: 1 more request may cost up to $0.0000" in str(done.failure)
 
     def test_repair_that_is_too_dear_leaves_a_task_with_allowed_failures_green(self, tmp_path: Path) -> None:
         """What was billed before counts: each round alone would be within the limit."""
