@@ -130,6 +130,33 @@ def test_class_path_and_arguments_are_stored_as_documented() -> None:
     assert json.loads(json.dumps(stored)) == kwargs
 
 
+#: Triggers as version 0.1.0 wrote them into Airflow's database.
+STORED = [
+    pytest.param(
+        """{"claude_conn_id": "claude_default", "batch_ids": ["msgbatch_1"],
+        "open_batch_ids": ["msgbatch_1", "msgbatch_2"], "wait_for": "any", "poll_interval": 30.0,
+        "until": "2026-11-22T09:00:00.123456+00:00", "cancel_on_kill": true,
+        "submitted_at": "2026-11-21T09:00:00.123456+00:00"}""",
+        id="all arguments",
+    ),
+    pytest.param(
+        """{"claude_conn_id": "claude_default", "batch_ids": [], "open_batch_ids": [], "wait_for": "all",
+        "poll_interval": 60.0, "until": "2026-11-22T09:00:00+00:00", "cancel_on_kill": false, "submitted_at": null}""",
+        id="a timer",
+    ),
+]
+
+
+@pytest.mark.parametrize("stored", STORED)
+def test_stored_trigger_is_read_and_would_be_written_the_same(claude_default: str, stored: str) -> None:
+    path, kwargs = "airflow_claude_batch.triggers.MessageBatchTrigger", json.loads(stored)
+    loaded = pkgutil.resolve_name(path)(**kwargs)
+
+    assert loaded.serialize() == (path, kwargs)
+    [event] = fire(loaded)
+    assert (event["version"], event["status"]) == (1, "due")
+
+
 FIRST_VERSION = {"wait_for": "any", "poll_interval": 30.0, "until": None, "cancel_on_kill": True}
 
 

@@ -88,3 +88,71 @@ def test_twenty_batches_make_an_event_of_a_few_kilobytes():
 )
 def test_events_of_other_versions_are_read(event, expected):
     assert WaitResult.from_event(event) == expected
+
+
+#: Trigger events as version 0.1.0 wrote them into Airflow's database.
+STORED_BATCHES = """
+  "msgbatch_01Ended": {
+    "processing_status": "ended",
+    "request_counts": {"processing": 0, "succeeded": 2, "errored": 1, "canceled": 0, "expired": 0},
+    "ended_at": "2026-11-21T09:12:00.123456+00:00"
+  },
+  "msgbatch_02Runs": {
+    "processing_status": "in_progress",
+    "request_counts": {"processing": 3, "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0},
+    "ended_at": null
+  }
+"""
+ENDED = BatchState(
+    "ended",
+    {"processing": 0, "succeeded": 2, "errored": 1, "canceled": 0, "expired": 0},
+    "2026-11-21T09:12:00.123456+00:00",
+)
+RUNNING = BatchState("in_progress", {"processing": 3, "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0})
+STATES = {"msgbatch_01Ended": ENDED, "msgbatch_02Runs": RUNNING}
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        pytest.param(
+            '{"version": 1, "status": "ended", "batches": {%s}, "error": null, "error_type": null, "lost": []}',
+            WaitResult("ended", STATES),
+            id="ended",
+        ),
+        pytest.param(
+            '{"version": 1, "status": "due", "batches": {%s}, "error": null, "error_type": null, "lost": []}',
+            WaitResult("due", STATES),
+            id="due",
+        ),
+        pytest.param(
+            """{"version": 1, "status": "error", "batches": {%s},
+            "error": "Connection 'claude_default' is refused, also after it was read again: no (401).",
+            "error_type": "AuthenticationError", "lost": []}""",
+            WaitResult(
+                "error",
+                STATES,
+                "Connection 'claude_default' is refused, also after it was read again: no (401).",
+                "AuthenticationError",
+            ),
+            id="rejected credential",
+        ),
+        pytest.param(
+            """{"version": 1, "status": "error", "batches": {%s},
+            "error": "For ten minutes the API has denied msgbatch_03Gone (connection 'claude_default'): no (404).",
+            "error_type": "NotFoundError", "lost": ["msgbatch_03Gone"]}""",
+            WaitResult(
+                "error",
+                STATES,
+                "For ten minutes the API has denied msgbatch_03Gone (connection 'claude_default'): no (404).",
+                "NotFoundError",
+                ("msgbatch_03Gone",),
+            ),
+            id="lost batch",
+        ),
+    ],
+)
+def test_stored_events_are_read_and_would_be_written_the_same(stored, expected):
+    event = json.loads(stored % STORED_BATCHES)
+    assert WaitResult.from_event(event) == expected
+    assert expected.to_event() == event
