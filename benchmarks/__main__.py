@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable
 
 from benchmarks import landing, million, parsing, results, submitting, waiting
-from benchmarks.figures import ParsedResult, Scope
+from benchmarks.figures import BenchmarkResult, Scope
 from benchmarks.peers import install_peers
 
-BENCHMARKS: dict[str, Callable[[Scope], ParsedResult]] = {
+BENCHMARKS: dict[str, Callable[[Scope], BenchmarkResult]] = {
     "parse": parsing.measure,
     "submit": submitting.measure,
     "wait": waiting.measure,
@@ -40,7 +40,7 @@ def main() -> int:
     return int(missed and scope.full)
 
 
-def show(name: str, outcome: ParsedResult) -> bool:
+def show(name: str, outcome: BenchmarkResult) -> bool:
     """Print a benchmark's lines; answer whether one misses its bound."""
     for figure in outcome.figures:
         what, ours, *peers, bound, met = results.cells(figure)

@@ -60,7 +60,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class ParsedResult:
+class BenchmarkResult:
     """What one benchmark found.
 
     :param checked: under what conditions, and what was checked of the work that was measured.

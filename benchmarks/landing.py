@@ -21,7 +21,7 @@ from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import write_requests
 from benchmarks.bulk import Cost, LoopbackAPI, middle, run, serving
-from benchmarks.figures import COMMON_AI, SDK, Figure, ParsedResult, Scope
+from benchmarks.figures import COMMON_AI, SDK, BenchmarkResult, Figure, Scope
 from benchmarks.peers import install_peers
 
 BATCH = 100_000
@@ -137,7 +137,7 @@ def index_and_text(name: str, row: dict[str, Any]) -> tuple[int, str]:
     return int(row["custom_id"].rpartition("-")[2]), row["result"]["message"]["content"][0]["text"]
 
 
-def measure(scope: Scope) -> ParsedResult:
+def measure(scope: Scope) -> BenchmarkResult:
     """Land the same results with each, and ten times as many with ours."""
     count, many = scope.of(BATCH), scope.of(MANY)
     with tempfile.TemporaryDirectory(prefix="landing-") as scratch, ExitStack() as stack:
@@ -149,7 +149,7 @@ def measure(scope: Scope) -> ParsedResult:
         grown = stack.enter_context(ours(Path(scratch, "many"), many))()
     size = len(LINE % ("0" * 40, answer(0), 100, 100))
     mine = costs.pop(OURS)
-    return ParsedResult(
+    return BenchmarkResult(
         f"{count:,} results of {size:,} bytes from the socket to the file; {ROUNDS} times each, in turns, of which the "
         "one with the median CPU counts. Ours is in input order and keeps the whole message; common-ai's is in the "
         "order of arrival without it; the SDK's objects are written as they come (the anthropic provider hands on the "

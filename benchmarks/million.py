@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.bulk import run
-from benchmarks.figures import Figure, ParsedResult, Scope
+from benchmarks.figures import BenchmarkResult, Figure, Scope
 from benchmarks.simulated import simulator
 
 REQUESTS = 1_000_000
@@ -29,7 +29,7 @@ def write_messages(path: Path, count: int) -> None:
             file.write(json.dumps(element) + "\n")
 
 
-def measure(scope: Scope) -> ParsedResult:
+def measure(scope: Scope) -> BenchmarkResult:
     """Carry a million through; ``check`` of the role fails if a row is wrong."""
     count = scope.of(REQUESTS)
     with tempfile.TemporaryDirectory(prefix="million-") as scratch, simulator(*OPTIONS) as api:
@@ -40,7 +40,7 @@ def measure(scope: Scope) -> ParsedResult:
     assert books["billed_requests"] == count, f"{books['billed_requests']:,} requests were billed"
     *work, _ = cost.cpu.values()
     done = Figure("requests paid for and landed", "", count)
-    return ParsedResult(
+    return BenchmarkResult(
         f"{count:,} requests of 300 bytes from a `.jsonl` file to the last row, against the simulator with at most "
         f"{QUEUE_LIMIT:,} requests in the queue. Checked: every row read back has its own place, key and answer; the "
         "simulator's books say that every request was billed once.",

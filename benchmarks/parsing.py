@@ -13,7 +13,7 @@ from os import environ
 from pathlib import Path
 from statistics import median
 
-from benchmarks.figures import COMMON_AI, OFFICIAL, SDK, Figure, ParsedResult, Scope
+from benchmarks.figures import COMMON_AI, OFFICIAL, SDK, BenchmarkResult, Figure, Scope
 from benchmarks.peers import install_peers
 
 RUNS = 5
@@ -54,13 +54,13 @@ def cost(python: str | Path, target: str) -> dict[str, float]:
     return {name: median(run[name] for run in found) for name in ("cpu", "memory")}
 
 
-def measure(scope: Scope) -> ParsedResult:
+def measure(scope: Scope) -> BenchmarkResult:
     """Import ours and the peers'."""
     ours = cost(sys.executable, OURS)
     peers = {} if scope.ours_only else {name: cost(install_peers(), target) for name, target in PEERS.items()}
     cpu = Figure("CPU", "ms", ours["cpu"] * 1e3, {name: peer["cpu"] * 1e3 for name, peer in peers.items()})
     memory = Figure("memory", "MB", ours["memory"] / 2**20, {n: peer["memory"] / 2**20 for n, peer in peers.items()})
-    return ParsedResult(
+    return BenchmarkResult(
         "Importing the operator (of the SDK: `anthropic`) into an interpreter that has `airflow.sdk.BaseOperator`; "
         f"the median of {RUNS} processes each. Checked: that the class came, and that it was not loaded before.",
         (cpu.at_most(MOST_CPU_MILLISECONDS), memory),

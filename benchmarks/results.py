@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import COMMON_AI, OFFICIAL, SDK, Figure, ParsedResult
+from benchmarks.figures import COMMON_AI, OFFICIAL, SDK, BenchmarkResult, Figure
 
 HERE = Path(__file__).parent
 STORE, PAGE = HERE / "results.json", HERE / "RESULTS.md"
@@ -48,7 +48,7 @@ class Measurement:
 
     day: date
     environment: str
-    outcome: ParsedResult
+    outcome: BenchmarkResult
 
     def to_dict(self) -> dict[str, Any]:
         """As the store has it."""
@@ -58,10 +58,10 @@ class Measurement:
     def from_dict(cls, value: Mapping[str, Any]) -> Measurement:
         """Read what the store has."""
         figures = tuple(Figure(**figure) for figure in value["figures"])
-        return cls(date.fromisoformat(value["day"]), value["environment"], ParsedResult(value["checked"], figures))
+        return cls(date.fromisoformat(value["day"]), value["environment"], BenchmarkResult(value["checked"], figures))
 
 
-def today(outcome: ParsedResult, peers: Path) -> Measurement:
+def today(outcome: BenchmarkResult, peers: Path) -> Measurement:
     """Date an outcome; ``peers`` is the interpreter of the peers."""
     return Measurement(datetime.now(UTC).date(), environment(peers), outcome)
 

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.bulk import Cost, LoopbackAPI, run, serving
-from benchmarks.figures import COMMON_AI, OFFICIAL, SDK, Figure, ParsedResult, Scope
+from benchmarks.figures import COMMON_AI, OFFICIAL, SDK, BenchmarkResult, Figure, Scope
 from benchmarks.peers import install_peers
 
 REQUESTS = 100_000
@@ -48,7 +48,7 @@ def submit(role: str, python: str | Path, home: Path, messages: Path, count: int
     return cost
 
 
-def measure(scope: Scope) -> ParsedResult:
+def measure(scope: Scope) -> BenchmarkResult:
     """Submit the same file with each."""
     count = scope.of(REQUESTS)
     with tempfile.TemporaryDirectory(prefix="submitting-") as scratch:
@@ -60,7 +60,7 @@ def measure(scope: Scope) -> ParsedResult:
             for name, role in ROLES.items()
             if not scope.ours_only
         }
-    return ParsedResult(
+    return BenchmarkResult(
         f"{count:,} requests of 1.5 KB from a `.jsonl` file to the answer of the create call, over a socket. Ours "
         "checks every request and estimates the cost, too. Checked: every request of every body that arrived.",
         figures(ours, peers, count),

@@ -1,8 +1,8 @@
-"""The measured process: many triggers on one event loop, as in Airflow's triggerer.
+"""Run many triggers on one event loop, as Airflow's triggerer does, and measure this process.
 
-Started by ``waiting.py``, also with the interpreter of another environment. Reads commands from stdin, one to a line:
-``start <count>`` triggers, ``watch`` the loop's lag from now on (which costs CPU itself), ``mark``, which is answered
-with a line of JSON about this process.
+``waiting.py`` starts it, also with the interpreter of another environment. It reads commands from stdin, one on each
+line: ``start <count>`` starts triggers, ``watch`` measures the loop's lag from now on (which costs CPU itself), and
+``mark`` prints a line of JSON about this process.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ ENDED = {"ours": "ended", "official": "success", "common_ai": "success"}
 
 
 class Loop:
-    """The triggers, and what they cost."""
+    """The triggers, and the measurements of what they cost."""
 
-    def __init__(self, role: str, batch_ids: list[str], interval: float, answers: TextIO) -> None:
+    def __init__(self, role: str, batch_ids: list[str], interval: float, output: TextIO) -> None:
         self._make = TRIGGERS[role]
         self._ended = ENDED[role]
         self._batch_ids = iter(batch_ids)
         self._interval = interval
-        self._answers = answers
+        self._output = output
         self._tasks: set[asyncio.Task[None]] = set()
         self._fired: dict[str, float] = {}
         self._wrong: list[str] = []
@@ -68,7 +68,7 @@ class Loop:
         self._watching: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Obey until stdin ends."""
+        """Execute commands until stdin is closed."""
         async for command in lines_of(sys.stdin):
             match command.split():
                 case ["start", count]:
@@ -93,14 +93,14 @@ class Loop:
             self._fired[batch_id] = time.time()
 
     async def _watch(self) -> None:
-        """Note by how much a short sleep was too long, and how much CPU the loop's thread took meanwhile.
+        """Measure by how much a short sleep was too long, and how much CPU the loop's thread used meanwhile.
 
-        The second leaves out what other processes of a busy machine do to the first.
+        The CPU time leaves out the delays that other processes of a busy machine cause.
         """
         while True:
-            begun, cpu = time.perf_counter(), time.thread_time()
+            started_at, cpu = time.perf_counter(), time.thread_time()
             await asyncio.sleep(TICK_SECONDS)
-            self._worst_lag = max(self._worst_lag, time.perf_counter() - begun - TICK_SECONDS)
+            self._worst_lag = max(self._worst_lag, time.perf_counter() - started_at - TICK_SECONDS)
             self._longest_turn = max(self._longest_turn, time.thread_time() - cpu)
 
     def _mark(self) -> None:
@@ -115,7 +115,7 @@ class Loop:
             "fired": self._fired if not self._tasks else {},
         }
         self._worst_lag = self._longest_turn = 0.0
-        print(json.dumps(mark), file=self._answers, flush=True)
+        print(json.dumps(mark), file=self._output, flush=True)
 
 
 async def lines_of(stream: TextIO) -> AsyncIterator[str]:
@@ -127,13 +127,13 @@ async def lines_of(stream: TextIO) -> AsyncIterator[str]:
 
 
 def main() -> None:
-    """Run one role; arguments: role, interval, file of batch ids."""
+    """Run one role. Arguments: role, interval, and the file of batch ids."""
     role, interval, ids_path = sys.argv[1:]
-    answers = os.fdopen(os.dup(1), "w")
+    output = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Airflow logs to stdout
     batch_ids = json.loads(Path(ids_path).read_text())
-    TRIGGERS[role](batch_ids[0], 1.0)  # imports are not what is measured
-    asyncio.run(Loop(role, batch_ids, float(interval), answers).run())
+    TRIGGERS[role](batch_ids[0], 1.0)  # imports are not measured
+    asyncio.run(Loop(role, batch_ids, float(interval), output).run())
 
 
 if __name__ == "__main__":

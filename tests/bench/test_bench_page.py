@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import results
-from benchmarks.figures import COMMON_AI, OFFICIAL, Figure, ParsedResult
+from benchmarks.figures import COMMON_AI, OFFICIAL, BenchmarkResult, Figure
 from benchmarks.results import Measurement
 
 ORDER = ["submit", "land"]
@@ -17,7 +17,7 @@ ORDER = ["submit", "land"]
 
 def measured(day: int, ours: float, what: str = "CPU") -> Measurement:
     figure = Figure(what, "s", ours, {OFFICIAL: 6.0}).at_most(5)
-    return Measurement(date(2026, 11, day), f"Airflow 3.{day}", ParsedResult("Checked: all.", (figure,)))
+    return Measurement(date(2026, 11, day), f"Airflow 3.{day}", BenchmarkResult("Checked: all.", (figure,)))
 
 
 @pytest.fixture
