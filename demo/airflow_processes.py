@@ -47,7 +47,7 @@ class AirflowProcesses:
         self.url = f"http://{HOST}:{port or chosen}"
         self.session_file = SessionFile(self.home / "sessions.json")
         self._children: dict[str, ChildProcess] = {}
-        self._abandoned: list[Session] = []
+        self._orphaned: list[Session] = []
         self._env = _environment(self.home, dags_folder.resolve(), self.url) | {
             "AIRFLOW__API__PORT": str(port or chosen),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log_port),
@@ -131,12 +131,12 @@ class AirflowProcesses:
         self._children.pop(component).kill()
         self.session_file.write(self._sessions())
 
-    def abandon(self, component: str) -> None:
+    def kill_parent(self, component: str) -> None:
         """Kill only a component. Its children continue until :meth:`stop`."""
         child = self._children.pop(component)
         child.popen.kill()
         child.popen.wait()
-        self._abandoned.append(child.session)
+        self._orphaned.append(child.session)
         self.session_file.write(self._sessions())
 
     def ended(self) -> list[str]:
@@ -162,7 +162,7 @@ class AirflowProcesses:
         for child in self._children.values():
             child.popen.wait()
         self._children.clear()
-        self._abandoned.clear()
+        self._orphaned.clear()
         self.session_file.write([])
 
     def __enter__(self) -> AirflowProcesses:
@@ -173,7 +173,7 @@ class AirflowProcesses:
 
     def _sessions(self) -> Iterator[Session]:
         yield from (child.session for child in self._children.values())
-        yield from self._abandoned
+        yield from self._orphaned
 
     def _python(self) -> str:
         return str(self.venv / "bin" / "python")

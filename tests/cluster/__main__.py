@@ -1,8 +1,8 @@
-"""``make cluster``: an Airflow of many processes does its work while a seeded script takes it apart.
+"""``make cluster``: a production-like Airflow runs its DAGs while a seeded plan kills processes and breaks the network.
 
-PostgreSQL, Redis, CeleryExecutor, two workers, two triggerers, the simulator as the API. In the end every request must
-have been billed exactly once, every row be right and in order, every task green, nothing canceled but by hand, and
-nothing be left running anywhere.
+PostgreSQL, Redis, CeleryExecutor, two workers, two triggerers, and the simulator as the API. At the end, every request
+must be billed exactly once, every row correct and in order, and every task successful. No batch may be canceled, except
+for tasks that were failed by hand. No process may be left.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from pathlib import Path
 
 import httpx
 from cluster import environment, plans
-from cluster.books import Books
 from cluster.cluster import Cluster, running_cluster
-from cluster.havoc import Havoc
-from cluster.person import Person
+from cluster.console import Console
+from cluster.disruptions import Disruptions
+from cluster.final_checks import FinalChecks
+from cluster.run_monitor import RunMonitor
 from cluster.services import running_services
-from cluster.show import Show
-from cluster.workload import SHORT_VARIABLE, loads
+from cluster.workload import SHORT_VARIABLE, workloads
 
 from demo.errors import DemoError
 
 LIMIT_SECONDS = {True: 900, False: 3600}
-LOOK_SECONDS = 2.0
-TOLD_SECONDS = 20.0
+CHECK_SECONDS = 2.0
+REPORT_SECONDS = 20.0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make cluster", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="fewer tasks, fewer kills: what CI runs")
-    parser.add_argument("--seed", type=int, default=1, help="of the script that takes it apart (default: %(default)s)")
-    parser.add_argument("--keep", action="store_true", help="keep the folder with all logs, also after a good end")
+    parser.add_argument("--short", action="store_true", help="fewer tasks and disruptions, as in CI")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the disruptions (default: %(default)s)")
+    parser.add_argument("--keep", action="store_true", help="keep the folder with all logs, even after success")
     options = parser.parse_args()
     os.environ[SHORT_VARIABLE] = "1" if options.short else ""
     folder = Path(tempfile.mkdtemp(prefix="cluster-"))
@@ -45,7 +45,7 @@ def main() -> int:
     except DemoError as error:
         problems = [str(error)]
     if problems:
-        print("\n".join(["", *problems, f"The logs are in {folder}"]), file=sys.stderr)
+        print("\n".join(["", *problems, f"The logs are in {folder}."]), file=sys.stderr)
         return 1
     if not options.keep:
         shutil.rmtree(folder)
@@ -53,63 +53,68 @@ def main() -> int:
 
 
 def run(folder: Path, *, short: bool, seed: int) -> list[str]:
-    """Do it all; answers what is wrong in the end."""
-    show = Show()
+    """Start everything, run the DAGs through the disruptions, check the results. Returns the problems."""
+    console = Console()
     with running_services(folder / "logs") as services:
-        show.row("PostgreSQL and Redis are up")
+        console.row("PostgreSQL and Redis are running")
         venv = environment.prepare()
-        show.row("environment with Airflow, Celery and the wheel", venv)
+        console.row("environment with Airflow, Celery and the wheel", venv)
         with running_cluster(folder, venv, services, short=short) as cluster:
-            show.row("up: " + ", ".join(session.name for session in cluster.airflow.session_file.read()))
-            script = Havoc(cluster, seed, plans.SHORT if short else plans.FULL, show.row)
-            follow(cluster, script, show, seconds=LIMIT_SECONDS[short])
-            problems = examine(cluster, script, folder, show)
+            console.row("running: " + ", ".join(session.name for session in cluster.airflow.session_file.read()))
+            disruptions = Disruptions(cluster, seed, plans.SHORT if short else plans.FULL, console.row)
+            follow(cluster, disruptions, console, seconds=LIMIT_SECONDS[short])
+            problems = check(cluster, disruptions, folder, console)
         leftovers = cluster.leftovers()
-    show.row("processes left behind", len(leftovers))
-    return problems + [f"left behind: {each}" for each in leftovers]
+    console.row("processes left", len(leftovers))
+    return problems + [f"still running: {process}" for process in leftovers]
 
 
-def follow(cluster: Cluster, script: Havoc, show: Show, *, seconds: float) -> None:
-    """Return when every run has succeeded and everything planned has happened.
+def follow(cluster: Cluster, disruptions: Disruptions, console: Console, *, seconds: float) -> None:
+    """Wait until every run has succeeded and every planned disruption has happened.
 
-    :raises DemoError: a run failed, or they did not end in time.
+    :raises DemoError: when a run failed, or they did not end in time.
     """
-    person = Person(cluster.airflow.api)
-    script.begin()
-    deadline, told = time.monotonic() + seconds, time.monotonic()
+    monitor = RunMonitor(cluster.airflow.api)
+    disruptions.begin()
+    deadline, reported_at = time.monotonic() + seconds, time.monotonic()
     while time.monotonic() < deadline:
-        script.step()
+        disruptions.step()
         try:
-            states = person.look_after_runs(script.by_hand)
+            states = monitor.check_runs(disruptions.failed_by_hand)
         except (httpx.TransportError, httpx.HTTPStatusError):
-            states = {}  # Airflow's API is down
-        if time.monotonic() - told > TOLD_SECONDS:
-            told = time.monotonic()
-            show.row("runs", ", ".join(f"{count} {state}" for state, count in states.items()) or "cannot be asked")
-        if script.is_over and set(states) == {"success"}:
-            show.row("every run has succeeded")
-            script.done["clear a failed sensor's sender"] = person.cleared
+            states = {}  # Airflow's API server was killed
+        if time.monotonic() - reported_at > REPORT_SECONDS:
+            reported_at = time.monotonic()
+            summary = ", ".join(f"{count} {state}" for state, count in states.items())
+            console.row("runs", summary or "unknown, Airflow's API does not respond")
+        if disruptions.finished and set(states) == {"success"}:
+            console.row("every run has succeeded")
+            disruptions.done["clear the sending task of a failed sensor"] = monitor.cleared
             return
-        time.sleep(LOOK_SECONDS)
-    raise DemoError(f"Not done within {seconds:.0f} s: {person.unfinished()}")
+        time.sleep(CHECK_SECONDS)
+    raise DemoError(f"Not finished within {seconds:.0f} s: {monitor.unfinished()}")
 
 
-def examine(cluster: Cluster, script: Havoc, folder: Path, show: Show) -> list[str]:
-    """Look into the books and print them."""
-    person = Person(cluster.airflow.api)
-    books = Books(cluster.simulator.books(detail=True), folder / "results", person.states_of_tasks())
-    show.table(books.check(loads()))
-    show.havoc(script)
-    calls = books.books["calls"]
-    show.row("calls of the API", ", ".join(f"{count} {name}" for name, count in calls.items() if count))
+def check(cluster: Cluster, disruptions: Disruptions, folder: Path, console: Console) -> list[str]:
+    """Check the results and print them. Returns the problems."""
+    monitor = RunMonitor(cluster.airflow.api)
+    checks = FinalChecks(cluster.simulator.books(detail=True), folder / "results", monitor.task_states())
+    console.table(checks.check(workloads()))
+    console.disruptions(disruptions)
+    calls = checks.books["calls"]
+    console.row("calls of the API", ", ".join(f"{count} {name}" for name, count in calls.items() if count))
     canceled = cluster.simulator.canceled_batch_ids()
-    allowed = {batch_id for load in loads() for batch_id in person.touched(load, script.by_hand, folder / "results")}
-    show.row("batches canceled (of tasks that were failed by hand)", len(canceled))
-    if calls["cancel"] and not script.by_hand:
-        books.problems.append(f"{calls['cancel']} calls to cancel, although nobody killed a task")
-    if stray := set(canceled) - allowed:
-        books.problems.append(f"canceled although nobody killed their task: {sorted(stray)}")
-    return books.problems
+    may_be_canceled = {
+        batch_id
+        for workload in workloads()
+        for batch_id in monitor.batches_failed_by_hand(workload, disruptions.failed_by_hand, folder / "results")
+    }
+    console.row("batches canceled (of tasks that were failed by hand)", len(canceled))
+    if calls["cancel"] and not disruptions.failed_by_hand:
+        checks.problems.append(f"{calls['cancel']} cancel calls, although no task was failed by hand")
+    if unexpected := set(canceled) - may_be_canceled:
+        checks.problems.append(f"canceled, although their tasks were not failed by hand: {sorted(unexpected)}")
+    return checks.problems
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""An Airflow as companies run it: PostgreSQL, Redis, Celery workers, two triggerers, each a process of its own."""
+"""A production-like Airflow: PostgreSQL, Redis, Celery workers, two triggerers, each in its own process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 from cluster.services import Services
-from cluster.workload import SHORT_VARIABLE, loads, queue_limit
+from cluster.workload import SHORT_VARIABLE, queue_limit, workloads
 
 from demo.airflow_processes import AirflowProcesses
 from demo.processes import Session
@@ -29,7 +29,7 @@ COMMANDS = {
     **{name: ("celery", "worker", "-H", f"{name}@%h", "--skip-serve-logs") for name in WORKERS},
     **dict.fromkeys(TRIGGERERS, ("triggerer", "--skip-serve-logs")),
 }
-DEATH_SECONDS = "20"  # without a sign of life, after which a process or a task counts as dead: minutes by default
+HEARTBEAT_TIMEOUT_SECONDS = "20"  # minutes by default
 
 SETTINGS = {
     "PYTHONPATH": str(TESTS),
@@ -42,22 +42,22 @@ SETTINGS = {
     "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",
     "AIRFLOW__CELERY__OPERATION_TIMEOUT": "20",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": DEATH_SECONDS,
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": HEARTBEAT_TIMEOUT_SECONDS,
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": DEATH_SECONDS,
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": HEARTBEAT_TIMEOUT_SECONDS,
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
-    # What a killed worker had taken from the queue and not begun is queued again.
+    # Tasks that a killed worker had taken from the queue and not started are queued again.
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "5",
     "AIRFLOW__SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES": "50",
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": DEATH_SECONDS,
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": HEARTBEAT_TIMEOUT_SECONDS,
 }
 
 
 @dataclass
 class Cluster:
-    """The running processes, by name, and the simulator that their connection points to."""
+    """The running processes by name, and the simulator of their connection."""
 
     airflow: AirflowProcesses
     simulator: SimulatorProcess
@@ -72,29 +72,29 @@ class Cluster:
         self.sessions += [session for session in self.airflow.session_file.read() if session.pid not in known]
 
     def kill(self, name: str) -> None:
-        """Kill a process and all that it has started, as the loss of a machine would."""
+        """Kill a process and its children, as the loss of a machine would."""
         self.down.add(name)
         self.airflow.kill(name)
 
-    def kill_leader(self, name: str) -> None:
-        """Kill the process alone; what it has started goes on."""
+    def kill_parent(self, name: str) -> None:
+        """Kill only the process. Its children continue."""
         self.down.add(name)
-        self.airflow.abandon(name)
+        self.airflow.kill_parent(name)
 
     def signal(self, name: str, number: signal.Signals) -> None:
-        """Freeze or thaw a process with all that it has started, as a paused machine."""
+        """Send a signal to a process and its children, for example to freeze them as a paused machine."""
         for process in self._session(name).members():
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 
     def leftovers(self) -> list[str]:
-        """The processes that belong to this cluster and still run."""
+        """Return the processes of this cluster that are still running."""
         ours = {process.pid: process for session in self.sessions for process in session.members()}
         for process in psutil.process_iter():
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 if process.environ().get("AIRFLOW_HOME") == str(self.airflow.home):
                     ours[process.pid] = process
-        return [_told(process) for process in ours.values()]
+        return [_describe(process) for process in ours.values()]
 
     def _session(self, name: str) -> Session:
         return next(session for session in self.airflow.session_file.read() if session.name == name)
@@ -102,7 +102,7 @@ class Cluster:
 
 @contextmanager
 def running_cluster(folder: Path, venv: Path, services: Services, *, short: bool) -> Iterator[Cluster]:
-    """Start everything, and stop it at the end of the block."""
+    """Start everything. Stop it at the end of the block."""
     settings = SETTINGS | {
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": services.database_url,
         "AIRFLOW__CELERY__BROKER_URL": services.broker_url,
@@ -112,7 +112,7 @@ def running_cluster(folder: Path, venv: Path, services: Services, *, short: bool
     }
     with AirflowProcesses(folder / "home", dags_folder=DAGS, venv=venv, settings=settings) as airflow:
         airflow.migrate()
-        program = ("-m", "cluster.api", "--queue-limit", str(queue_limit()))
+        program = ("-m", "cluster.failing_simulator", "--queue-limit", str(queue_limit()))
         simulator = SimulatorProcess.start(airflow.home, batch_seconds=BATCH_SECONDS, program=program)
         airflow.supervise(simulator.process)
         cluster = Cluster(airflow, simulator)
@@ -122,14 +122,14 @@ def running_cluster(folder: Path, venv: Path, services: Services, *, short: bool
             {"connection_id": CONNECTION_ID, "conn_type": "claude", "host": simulator.url, "password": KEY}
         )
         cluster.start("scheduler", *TRIGGERERS, *WORKERS)
-        for load in loads():
-            airflow.wait_for_dag(load.dag_id)
+        for workload in workloads():
+            airflow.wait_for_dag(workload.dag_id)
         airflow.wait_until_healthy("api-server", "dag-processor", "scheduler", "triggerer")
         yield cluster
 
 
-def _told(process: psutil.Process) -> str:
+def _describe(process: psutil.Process) -> str:
     try:
         return f"{process.pid} {' '.join(process.cmdline())}"
     except psutil.NoSuchProcess:
-        return f"{process.pid}, gone by now"
+        return f"{process.pid}, has ended"

@@ -1,4 +1,4 @@
-"""The cluster's own environment in .venvs/: Airflow with Celery and PostgreSQL, and the wheel as a user has it."""
+"""The cluster's environment in .venvs/: Airflow with Celery and PostgreSQL, and the built wheel."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ CONSTRAINTS = ("constraints.txt", "tests/cluster/constraints.txt")
 
 
 def prepare() -> Path:
-    """Make the environment, unless it is there and was made the same way, and install the wheel of this checkout.
+    """Create the environment, unless an up-to-date one exists, and install the wheel of this checkout.
 
-    :raises DemoError: something cannot be installed; shows why.
+    :raises DemoError: when an installation fails. The message says why.
     """
     stamp, recipe = VENV / "made-from", _recipe()
     if not (stamp.is_file() and stamp.read_text() == recipe):
@@ -44,4 +44,4 @@ def _uv(*arguments: str) -> None:
     uv = Path(sys.executable).with_name("uv")
     done = subprocess.run([uv, *arguments, "--quiet"], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise DemoError(f"{done.stderr.strip()}\n\nCould not make {VENV}: `uv {' '.join(arguments[:2])}` failed.")
+        raise DemoError(f"Could not create {VENV}: `uv {' '.join(arguments[:2])}` failed.\n{done.stderr.strip()}")

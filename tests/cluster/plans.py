@@ -1,4 +1,4 @@
-"""How often what goes wrong, in the short version and in the long one, and what the network's faults are."""
+"""The planned disruptions of the short and the full run, and the network faults among them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How often each thing happens in ``seconds``: one of ``FAULTS``, or what :class:`~cluster.havoc.Havoc` can do.
+    """How often each disruption happens within ``seconds``.
 
-    ``first``: what happens in the first tenth of the time: what it takes minutes to recover from.
+    :param events: disruptions by name: those of ``FAULTS``, and those of `cluster.disruptions.Disruptions`.
+    :param first: disruptions in the first tenth of the time, because recovery from them takes minutes.
     """
 
     seconds: float
@@ -21,7 +22,7 @@ class Plan:
 
 SHORT = Plan(
     seconds=110,
-    first={"drop create before": 1, "ambush create": 1},
+    first={"drop create before": 1, "crash workers in create": 1},
     events={
         "kill worker": 2,
         "freeze worker": 1,
@@ -34,7 +35,7 @@ SHORT = Plan(
         "refuse create": 1,
         "drop calls": 3,
         "cut results": 2,
-        "storm": 2,
+        "529 outage": 2,
         "clear deferred": 2,
         "clear succeeded": 1,
         "fail by hand": 1,
@@ -44,27 +45,27 @@ SHORT = Plan(
 
 FULL = Plan(
     seconds=400,
-    first={"drop create before": 3, "ambush create": 2},
+    first={"drop create before": 3, "crash workers in create": 2},
     events={
         "kill worker": 7,
-        "kill worker's leader": 3,
+        "kill worker's parent": 3,
         "freeze worker": 2,
         "kill triggerer": 6,
         "freeze triggerer": 3,
         "kill scheduler": 4,
         "kill dag-processor": 1,
         "kill api-server": 4,
-        "ambush create": 2,
+        "crash workers in create": 2,
         "drop create before": 3,
         "drop create after": 8,
         "error create after": 4,
         "refuse create": 6,
         "drop calls": 12,
         "cut results": 8,
-        "garble calls": 4,
-        "lose batch for a moment": 4,
-        "storm": 6,
-        "hang": 2,
+        "corrupt responses": 4,
+        "batch not found for a moment": 4,
+        "529 outage": 6,
+        "hanging outage": 2,
         "clear deferred": 6,
         "clear succeeded": 6,
         "fail by hand": 3,
@@ -81,10 +82,10 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
         for operation, reset in (("retrieve", True), ("list", False), ("results", True))
     ],
     "cut results": [{"do": "cut", "on": "results", "times": 2}, {"do": "cut", "on": "results", "at": "line_end"}],
-    "garble calls": [
+    "corrupt responses": [
         {"do": "html", "on": "retrieve", "times": 3},
         {"do": "malformed", "on": "list", "times": 2},
         {"do": "status", "on": "retrieve", "status": 429, "retry_after": 3, "times": 2},
     ],
-    "lose batch for a moment": [{"do": "not_found_blip", "on": "retrieve", "times": 2}],
+    "batch not found for a moment": [{"do": "not_found_blip", "on": "retrieve", "times": 2}],
 }

@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis as processes of our own, from Debian's packages, on loopback, gone with their folder."""
+"""PostgreSQL and Redis from Debian's packages, in processes on loopback, with their data in a temporary folder."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from demo.processes import ChildProcess, stop
 START_SECONDS = 60
 DATABASE = "airflow"
 PACKAGES = {"postgres": "postgresql", "redis-server": "redis-server"}
-#: PostgreSQL will not run as root; Debian's package makes this user.
+#: PostgreSQL refuses to run as root. Debian's package creates this user.
 POSTGRES_USER = "postgres"
 
 
 class ServiceError(DemoError):
-    """A service that the cluster needs is not there, or did not come up."""
+    """A service that the cluster needs is missing, or did not start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The addresses of what runs: SQLAlchemy's and Celery's."""
+    """The URLs of the running services, for SQLAlchemy and Celery."""
 
     database_url: str
     broker_url: str
@@ -43,9 +43,9 @@ class Services:
 
 @contextmanager
 def running_services(logs: Path) -> Iterator[Services]:
-    """Both services, with nothing in them, until the end of the block.
+    """Run both services, empty, until the end of the block.
 
-    :raises ServiceError: one is missing and cannot be installed here, or does not start; says what to do.
+    :raises ServiceError: when one is missing and cannot be installed, or does not start.
     """
     require("postgres", "redis-server")
     postgres_port, redis_port = free_ports(2)
@@ -63,16 +63,18 @@ def running_services(logs: Path) -> Iterator[Services]:
 
 
 def require(*programs: str) -> None:
-    """Install from Debian what is missing, if this machine and user can.
+    """Install missing programs from Debian's packages.
 
-    :raises ServiceError: they cannot.
+    :raises ServiceError: when this machine or user cannot install them.
     """
     missing = [PACKAGES[program] for program in programs if find(program) is None]
     if not missing:
         return
     remedy = f"apt-get install {' '.join(missing)}"
     if shutil.which("apt-get") is None:
-        raise ServiceError(f"The cluster needs {' and '.join(missing)}, and there is no apt-get to install them with.")
+        raise ServiceError(
+            f"The cluster needs {' and '.join(missing)}, and there is no apt-get.\nInstall them by hand."
+        )
     if os.geteuid() != 0:
         raise ServiceError(f"The cluster needs {' and '.join(missing)}, and only root can install: {remedy}")
     print(f"Installing {' and '.join(missing)} ...", flush=True)
@@ -82,11 +84,13 @@ def require(*programs: str) -> None:
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     absent = [program for program in programs if find(program) is None]
     if absent:
-        raise ServiceError(f"{remedy} brought no {' and '.join(absent)}:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
+        raise ServiceError(
+            f"`{remedy}` did not install {' and '.join(absent)}:\n{done.stdout[-1000:]}{done.stderr[-1000:]}"
+        )
 
 
 def find(program: str) -> Path | None:
-    """A program on the path, or where Debian puts PostgreSQL's; the newest, if there are several."""
+    """Find a program on the path or in Debian's folders of PostgreSQL, which may contain several versions."""
     if found := shutil.which(program):
         return Path(found)
     versions = Path("/usr/lib/postgresql").glob(f"*/bin/{program}")
@@ -101,7 +105,7 @@ def _start_redis(folder: Path, port: int, logs: Path) -> ChildProcess:
 
 
 def _start_postgres(folder: Path, port: int, logs: Path) -> ChildProcess:
-    """A new cluster of databases that only loopback reaches and that asks for no password."""
+    """Create and start a database server that is reachable on loopback only, without a password."""
     data = folder / "postgres"
     data.mkdir(mode=0o700)
     if os.geteuid() == 0:
@@ -112,7 +116,7 @@ def _start_postgres(folder: Path, port: int, logs: Path) -> ChildProcess:
         "listen_addresses": HOST,
         "unix_socket_directories": str(data),
         "max_connections": "200",
-        "fsync": "off",  # it need not survive the machine
+        "fsync": "off",  # the data need not survive a crash
     }
     command = [_program("postgres"), "-D", data, "-p", str(port)]
     command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
@@ -120,7 +124,7 @@ def _start_postgres(folder: Path, port: int, logs: Path) -> ChildProcess:
     child = ChildProcess.start("postgres", [*_as_user(), *command], env=os.environ, cwd=data, log_path=log)
     _wait_for_port(child, port)
     create = ["createdb", "-h", HOST, "-p", str(port), "-U", _database_user(), DATABASE]
-    wait_for(lambda: _runs(create, cwd=data), seconds=START_SECONDS, what=f"PostgreSQL to answer; see {log}")
+    wait_for(lambda: _runs(create, cwd=data), seconds=START_SECONDS, what=f"PostgreSQL to respond (its log is {log})")
     return child
 
 
@@ -135,7 +139,7 @@ def _database_user() -> str:
 def _program(name: str) -> Path:
     found = find(name)
     if found is None:
-        raise ServiceError(f"There is no {name}, which comes with PostgreSQL.")
+        raise ServiceError(f"The program {name} of PostgreSQL is missing.\nInstall the package postgresql.")
     return found
 
 
@@ -159,8 +163,8 @@ def _runs(command: Sequence[str | Path], *, cwd: Path) -> bool:
 def _wait_for_port(child: ChildProcess, port: int) -> None:
     def open_() -> bool:
         if child.exit_code is not None:
-            raise ServiceError(f"{child.name} ended by itself:\n{child.tail()}")
+            raise ServiceError(f"The {child.name} stopped unexpectedly. The end of its log:\n{child.tail()}")
         with socket.socket() as client:
             return client.connect_ex((HOST, port)) == 0
 
-    wait_for(open_, seconds=START_SECONDS, what=f"{child.name} to listen; see {child.log_path}")
+    wait_for(open_, seconds=START_SECONDS, what=f"{child.name} to listen (its log is {child.log_path})")

@@ -1,4 +1,4 @@
-"""What the cluster is given to do: the DAGs' runs and every prompt in them. DAGs, simulator and books read it here."""
+"""The workload: the runs of each DAG and every prompt in them. The DAGs, the simulator and the checks use it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 
 MODEL = "claude-haiku-5-5"
 MAX_TOKENS = 64
-#: Requests in a message batch, for the DAG whose submissions go out in parts.
+#: Requests per message batch, for the DAG whose submissions have several parts.
 PART_SIZE = 100
-STUMBLING = re.compile(r"stumbles (\d+) time")
+FAILING_REQUEST = re.compile(r"fails (\d+) time")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class DagWorkload:
     """The runs of one DAG.
 
-    :param requests: of each task that sends.
-    :param sender: the task that sends; its folder has the rows.
-    :param mapped: how many of it there are; 0 for one that is not mapped.
-    :param others: further tasks of a run.
-    :param stumbling: every how many-th request ends without an answer; 0 for none.
-    :param stumbles: how often it does.
+    :param requests: requests of each sending task.
+    :param sender: the sending task. Its folder contains the rows.
+    :param mapped: number of instances of the sending task. 0: it is not mapped.
+    :param other_tasks: other tasks of a run.
+    :param failing_every: one of this many requests fails. 0: none.
+    :param failures: number of times that it fails.
     """
 
     dag_id: str
@@ -31,9 +31,9 @@ class Load:
     requests: int
     sender: str = "ask"
     mapped: int = 0
-    others: int = 2
-    stumbling: int = 0
-    stumbles: int = 1
+    other_tasks: int = 2
+    failing_every: int = 0
+    failures: int = 1
 
     @property
     def run_ids(self) -> list[str]:
@@ -45,63 +45,63 @@ class Load:
 
     @property
     def task_count(self) -> int:
-        return self.runs * (max(1, self.mapped) + self.others)
+        return self.runs * (max(1, self.mapped) + self.other_tasks)
 
     @property
     def request_count(self) -> int:
         return self.runs * max(1, self.mapped) * self.requests
 
     def prompts(self, run_id: str, map_index: int = -1) -> list[dict[str, str]]:
-        """The messages of one task, as the operator takes them; no two prompts of the whole workload are the same."""
+        """Return the messages of one task. Every prompt of the whole workload is different."""
         return list(self._prompts(run_id, map_index))
 
     def _prompts(self, run_id: str, map_index: int) -> Iterator[dict[str, str]]:
         for number in range(self.requests):
-            stumbles = bool(self.stumbling) and number % self.stumbling == 0
-            hint = f" (stumbles {self.stumbles} time)" if stumbles else ""
+            fails = bool(self.failing_every) and number % self.failing_every == 0
+            hint = f" (fails {self.failures} times)" if fails else ""
             subject = f"{self.dag_id}, {run_id}, {map_index}, {number}"
             yield {"key": f"{map_index}/{number}", "prompt": f"What about “{subject}”?{hint}"}
 
 
 SHORT = (
-    Load(dag_id="two_tasks", runs=3, requests=300, sender="send", others=3),
-    Load(dag_id="one_task", runs=3, requests=300),
-    Load(dag_id="mapped", runs=2, requests=100, mapped=6),
-    Load(dag_id="in_parts", runs=1, requests=600),
-    Load(dag_id="repaired", runs=2, requests=200, stumbling=7, stumbles=2),
-    Load(dag_id="in_worker", runs=1, requests=100),
-    Load(dag_id="by_hand", runs=1, requests=200, sender="send", others=3, stumbling=9),
+    DagWorkload(dag_id="two_tasks", runs=3, requests=300, sender="send", other_tasks=3),
+    DagWorkload(dag_id="one_task", runs=3, requests=300),
+    DagWorkload(dag_id="mapped", runs=2, requests=100, mapped=6),
+    DagWorkload(dag_id="in_parts", runs=1, requests=600),
+    DagWorkload(dag_id="repaired", runs=2, requests=200, failing_every=7, failures=2),
+    DagWorkload(dag_id="in_worker", runs=1, requests=100),
+    DagWorkload(dag_id="by_hand", runs=1, requests=200, sender="send", other_tasks=3, failing_every=9),
 )
 
 FULL = (
-    Load(dag_id="two_tasks", runs=8, requests=600, sender="send", others=3),
-    Load(dag_id="one_task", runs=8, requests=500),
-    Load(dag_id="mapped", runs=6, requests=80, mapped=18),
-    Load(dag_id="in_parts", runs=3, requests=1200),
-    Load(dag_id="repaired", runs=4, requests=300, stumbling=7, stumbles=2),
-    Load(dag_id="in_worker", runs=3, requests=100),
-    Load(dag_id="by_hand", runs=3, requests=200, sender="send", others=3, stumbling=9),
+    DagWorkload(dag_id="two_tasks", runs=8, requests=600, sender="send", other_tasks=3),
+    DagWorkload(dag_id="one_task", runs=8, requests=500),
+    DagWorkload(dag_id="mapped", runs=6, requests=80, mapped=18),
+    DagWorkload(dag_id="in_parts", runs=3, requests=1200),
+    DagWorkload(dag_id="repaired", runs=4, requests=300, failing_every=7, failures=2),
+    DagWorkload(dag_id="in_worker", runs=3, requests=100),
+    DagWorkload(dag_id="by_hand", runs=3, requests=200, sender="send", other_tasks=3, failing_every=9),
 )
 
-#: Tells the Airflow processes which workload it is.
+#: Environment variable that selects the workload in the Airflow processes.
 SHORT_VARIABLE = "CLUSTER_SHORT"
 
 
-def loads() -> tuple[Load, ...]:
-    """The workload of this process."""
+def workloads() -> tuple[DagWorkload, ...]:
+    """Return the workload of every DAG."""
     return SHORT if os.environ.get(SHORT_VARIABLE) else FULL
 
 
 def queue_limit() -> int:
-    """How many requests the API lets run at once: a sixth of all, so that it is full now and then."""
-    return sum(each.request_count for each in loads()) // 6
+    """Return the API's limit of running requests: a sixth of all, so that it is reached now and then."""
+    return sum(each.request_count for each in workloads()) // 6
 
 
-def load(dag_id: str) -> Load:
-    """The load of one DAG."""
-    return next(each for each in loads() if each.dag_id == dag_id)
+def workload(dag_id: str) -> DagWorkload:
+    """Return the workload of one DAG."""
+    return next(each for each in workloads() if each.dag_id == dag_id)
 
 
 def params(prompt: str) -> dict[str, object]:
-    """What the API is to be sent for a prompt."""
+    """Return the params that the API receives for a prompt."""
     return {"model": MODEL, "max_tokens": MAX_TOKENS, "messages": [{"role": "user", "content": prompt}]}

@@ -1,4 +1,4 @@
-"""What the cluster says and does where PostgreSQL or Redis are missing."""
+"""What the cluster does where PostgreSQL or Redis are missing."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from cluster.services import ServiceError, require
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine with nothing on its path but what a test puts there; its user is root."""
+    """A root user whose path contains only what the test puts there."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     return tmp_path
@@ -28,12 +28,12 @@ def test_nothing_is_installed_where_nothing_is_missing(path: Path) -> None:
     assert services.find("redis-server") == path / "redis-server"
 
 
-def test_a_machine_without_apt_is_told_what_is_missing(path: Path) -> None:
+def test_without_apt_the_error_names_what_is_missing(path: Path) -> None:
     with pytest.raises(ServiceError, match="needs redis-server, and there is no apt-get"):
         require("redis-server")
 
 
-def test_a_user_who_may_not_install_is_told_the_command(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_root_the_error_names_the_command(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(path, "apt-get", "exit 1")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(ServiceError, match="only root can install: apt-get install redis-server"):
@@ -53,7 +53,7 @@ def test_root_installs_what_is_missing_without_starting_it(path: Path) -> None:
     ]
 
 
-def test_a_failed_installation_shows_why(path: Path) -> None:
+def test_a_failed_installation_says_why(path: Path) -> None:
     put(path, "apt-get", "echo 'E: Unable to locate package' >&2; exit 100")
-    with pytest.raises(ServiceError, match=r"brought no redis-server:\nE: Unable to locate package"):
+    with pytest.raises(ServiceError, match=r"did not install redis-server:\nE: Unable to locate package"):
         require("redis-server")

@@ -94,7 +94,7 @@ def test_sessions_survive_in_their_file_until_there_are_none(tmp_path: Path) -> 
     assert file.read() == []
 
 
-def test_airflow_process_that_ends_by_itself_is_reported_with_its_log(tmp_path: Path) -> None:
+def test_airflow_process_that_stops_unexpectedly_is_reported_with_its_log(tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text("#!/bin/sh\necho no such table: dag; exit 3\n")
@@ -102,5 +102,7 @@ def test_airflow_process_that_ends_by_itself_is_reported_with_its_log(tmp_path: 
     with AirflowProcesses(tmp_path / "home", dags_folder=tmp_path, venv=tmp_path / "venv") as airflow:
         airflow.start("scheduler")
 
-        with pytest.raises(DemoError, match=r"scheduler stopped unexpectedly with exit code 3.*\n.*no such table: dag"):
+        with pytest.raises(
+            DemoError, match=r"scheduler stopped unexpectedly with exit code 3\.\nThe end of .*:\nno such table: dag"
+        ):
             airflow.wait_until_healthy("scheduler")

@@ -1,9 +1,9 @@
-"""Some requests end without an answer: a person clears the task that sends, which sends only them again."""
+"""Some requests fail. A person clears the sending task, which sends only them again."""
 
 from datetime import timedelta
 
 from airflow.sdk import DAG, task
-from cluster.workload import MAX_TOKENS, MODEL, load
+from cluster.workload import MAX_TOKENS, MODEL, workload
 
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
@@ -12,7 +12,7 @@ from airflow_claude_batch.sensors import MessageBatchSensor
 
 @task
 def prompts(run_id=None):
-    return load("by_hand").prompts(run_id)
+    return workload("by_hand").prompts(run_id)
 
 
 @task

@@ -1,21 +1,21 @@
-"""A submission of many parts: a process that reads this file sends few requests in a message batch."""
+"""A submission with many parts: this file lowers the number of requests per message batch."""
 
 from datetime import timedelta
 
 from airflow.sdk import DAG, task
-from cluster.workload import MAX_TOKENS, MODEL, PART_SIZE, load
+from cluster.workload import MAX_TOKENS, MODEL, PART_SIZE, workload
 
 from airflow_claude_batch.api import limits
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
 
-# Before the operator's work is imported, which takes its default from here. No deployment has a use for less.
+# Set before the modules are imported that read it as a default. A deployment has no reason to change it.
 limits.MAX_REQUESTS = PART_SIZE
 
 
 @task
 def prompts(run_id=None):
-    return load("in_parts").prompts(run_id)
+    return workload("in_parts").prompts(run_id)
 
 
 @task

@@ -1,9 +1,9 @@
-"""One task per input, each with a message batch of its own."""
+"""A mapped task: one message batch per input."""
 
 from datetime import timedelta
 
 from airflow.sdk import DAG, task
-from cluster.workload import MAX_TOKENS, MODEL, load
+from cluster.workload import MAX_TOKENS, MODEL, workload
 
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
@@ -11,7 +11,7 @@ from airflow_claude_batch.rows import read_rows
 
 @task
 def prompts(run_id=None):
-    return [load("mapped").prompts(run_id, index) for index in load("mapped").map_indices]
+    return [workload("mapped").prompts(run_id, index) for index in workload("mapped").map_indices]
 
 
 @task

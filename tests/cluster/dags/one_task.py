@@ -1,9 +1,9 @@
-"""One task sends, waits in the triggerer and lands the answers."""
+"""One task sends, is deferred, and reads the results."""
 
 from datetime import timedelta
 
 from airflow.sdk import DAG, task
-from cluster.workload import MAX_TOKENS, MODEL, load
+from cluster.workload import MAX_TOKENS, MODEL, workload
 
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
@@ -11,7 +11,7 @@ from airflow_claude_batch.rows import read_rows
 
 @task
 def prompts(run_id=None):
-    return load("one_task").prompts(run_id)
+    return workload("one_task").prompts(run_id)
 
 
 @task

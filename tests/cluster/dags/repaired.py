@@ -1,9 +1,9 @@
-"""Requests that end without an answer are asked again in repair rounds."""
+"""Failed requests are sent again in repair rounds."""
 
 from datetime import timedelta
 
 from airflow.sdk import DAG, task
-from cluster.workload import MAX_TOKENS, MODEL, load
+from cluster.workload import MAX_TOKENS, MODEL, workload
 
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
@@ -11,7 +11,7 @@ from airflow_claude_batch.rows import read_rows
 
 @task
 def prompts(run_id=None):
-    return load("repaired").prompts(run_id)
+    return workload("repaired").prompts(run_id)
 
 
 @task

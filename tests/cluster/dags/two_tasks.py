@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from airflow.sdk import DAG, task
-from cluster.workload import MAX_TOKENS, MODEL, load
+from cluster.workload import MAX_TOKENS, MODEL, workload
 
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
@@ -12,7 +12,7 @@ from airflow_claude_batch.sensors import MessageBatchSensor
 
 @task
 def prompts(run_id=None):
-    return load("two_tasks").prompts(run_id)
+    return workload("two_tasks").prompts(run_id)
 
 
 @task

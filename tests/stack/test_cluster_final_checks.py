@@ -1,4 +1,4 @@
-"""The cluster's last word is worth something only if it finds what is wrong."""
+"""The final checks of the cluster find every kind of problem."""
 
 import json
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster.books import Books, digest, folder
-from cluster.workload import Load
+from cluster.final_checks import FinalChecks, digest, submission_folder
+from cluster.workload import DagWorkload
 
-LOAD = Load(dag_id="one_task", runs=1, requests=2, others=1)
-PROMPTS = LOAD.prompts("run-1")
+WORKLOAD = DagWorkload(dag_id="one_task", runs=1, requests=2, other_tasks=1)
+PROMPTS = WORKLOAD.prompts("run-1")
 
 
 def entry(batch_id: str, custom_ids: list[str], prompts: list[dict[str, str]]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def entry(batch_id: str, custom_ids: list[str], prompts: list[dict[str, str]]) -
 
 
 class Scene:
-    """One submission of two requests that went well, before a test spoils it."""
+    """One correct submission of two requests. Each test damages it in one way."""
 
     def __init__(self, results: Path) -> None:
         self.results = results
@@ -45,12 +45,12 @@ class Scene:
         ]
 
     def problems(self) -> list[str]:
-        where = folder(self.results, LOAD, "run-1", -1)
-        where.mkdir(parents=True)
-        (where / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        (where / "manifest.json").write_text(json.dumps({"batch_ids": self.manifest}))
-        books = Books({"batches": self.batches}, self.results, {("one_task", "run-1"): self.states})
-        books.check((LOAD,))
+        folder = submission_folder(self.results, WORKLOAD, "run-1", -1)
+        folder.mkdir(parents=True)
+        (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        (folder / "manifest.json").write_text(json.dumps({"batch_ids": self.manifest}))
+        books = FinalChecks({"batches": self.batches}, self.results, {("one_task", "run-1"): self.states})
+        books.check((WORKLOAD,))
         return books.problems
 
 
@@ -63,7 +63,7 @@ def not_billed(scene: Scene) -> None:
     scene.batches[0]["requests"][0]["billed"] = False
 
 
-def strange(scene: Scene) -> None:
+def unknown_request(scene: Scene) -> None:
     scene.batches[0]["requests"].append({"custom_id": "c", "params_sha256": "0" * 64, "billed": True})
 
 
@@ -71,11 +71,11 @@ def running(scene: Scene) -> None:
     scene.batches[0]["processing_status"] = "in_progress"
 
 
-def unaccounted(scene: Scene) -> None:
+def batch_in_no_manifest(scene: Scene) -> None:
     scene.manifest.clear()
 
 
-def not_green(scene: Scene) -> None:
+def failed_task(scene: Scene) -> None:
     scene.states[1] = "failed"
 
 
@@ -99,27 +99,27 @@ def row_without_an_answer(scene: Scene) -> None:
     scene.rows[0]["status"] = "expired"
 
 
-def test_a_good_end_has_no_problems(tmp_path: Path) -> None:
+def test_correct_results_have_no_problems(tmp_path: Path) -> None:
     assert Scene(tmp_path).problems() == []
 
 
 @pytest.mark.parametrize(
-    ("spoil", "problem"),
+    ("damage", "problem"),
     [
         (billed_twice, "one_task: 1 not billed exactly once"),
         (not_billed, "one_task: 1 not billed exactly once"),
-        (strange, "1 requests were billed that nobody asked for"),
+        (unknown_request, "1 billed requests are not in the workload"),
         (running, "still running at the API"),
-        (unaccounted, "the manifests do not name the API's batches"),
-        (not_green, "one_task: 1 tasks are not green"),
+        (batch_in_no_manifest, "the manifests do not name the API's batches"),
+        (failed_task, "one_task: 1 tasks have not succeeded"),
         (too_few_tasks, "one_task has 1 tasks, not 2"),
         (row_missing, "has 1 rows, not 2"),
-        (rows_in_another_order, "one_task: 2 rows are not right"),
-        (answer_to_another_question, "one_task: 2 rows are not right"),
-        (row_without_an_answer, "one_task: 1 rows are not right"),
+        (rows_in_another_order, "one_task: 2 rows are not correct"),
+        (answer_to_another_question, "one_task: 2 rows are not correct"),
+        (row_without_an_answer, "one_task: 1 rows are not correct"),
     ],
 )
-def test_what_is_wrong_is_found(tmp_path: Path, spoil: Callable[[Scene], None], problem: str) -> None:
+def test_every_problem_is_found(tmp_path: Path, damage: Callable[[Scene], None], problem: str) -> None:
     scene = Scene(tmp_path)
-    spoil(scene)
+    damage(scene)
     assert problem in "\n".join(scene.problems())

@@ -1,15 +1,15 @@
-"""The cluster's script is the same for the same seed, and everything that it plans is something it can do."""
+"""The cluster's disruptions are the same for the same seed, and each planned one can be carried out."""
 
 from typing import Any, cast
 
 import pytest
-from cluster.havoc import Havoc
+from cluster.disruptions import Disruptions
 from cluster.plans import FULL, SHORT, Plan
 
 
 def planned(seed: int, plan: Plan) -> list[tuple[str, float]]:
-    nobody = cast(Any, None)  # a plan touches no process
-    return [(name, seconds) for seconds, name, _ in Havoc(nobody, seed, plan, print).scheduled()]
+    no_cluster = cast(Any, None)  # planning needs no cluster
+    return [(name, seconds) for seconds, name, _ in Disruptions(no_cluster, seed, plan, print).scheduled()]
 
 
 @pytest.mark.parametrize("plan", [SHORT, FULL])
@@ -24,5 +24,5 @@ def test_everything_planned_is_scheduled_in_time(plan: Plan) -> None:
         assert sum(seconds <= plan.seconds / 10 for each, seconds in events if each == name) >= times
 
 
-def test_a_seed_decides() -> None:
+def test_the_same_seed_gives_the_same_plan() -> None:
     assert planned(1, SHORT) == planned(1, SHORT) != planned(2, SHORT)
