@@ -1,0 +1,123 @@
+"""Check the command lines of shell snippets: each is run, or held against what it names, in a way that can fail."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from docs.pages import ROOT
+
+from airflow_claude_batch import report
+from airflow_claude_batch.connection.settings import ConnectionValues, config_from_connection
+from airflow_claude_batch.provider_info import get_provider_info
+
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+OPTIONS = get_provider_info()["config"]["claude_batch"]["options"]
+_ASSIGNMENT = re.compile(r"([A-Z_][A-Z0-9_]*)=(.*)", re.DOTALL)
+
+
+def command_lines(text: str) -> Iterator[str]:
+    """The commands of a snippet, one by one, without comments."""
+    for line in text.replace("\\\n", " ").splitlines():
+        if shlex.split(line, comments=True):
+            yield line
+
+
+class Shell:
+    """Runs command lines in order.
+
+    :param environ: the variables that the lines may use; ``export`` adds to it.
+    :param data: what stands in the place of ``/data``.
+    """
+
+    def __init__(self, environ: dict[str, str], data: Path) -> None:
+        self.environ = environ
+        self._data = data
+
+    def run(self, line: str) -> None:
+        """Run one line.
+
+        :raises AssertionError: it would not work.
+        """
+        words = [self._expanded(word) for word in shlex.split(line, comments=True)]
+        assigned: dict[str, str] = {}
+        while words and (found := _ASSIGNMENT.fullmatch(words[0])):
+            assigned[found[1]] = found[2]
+            words = words[1:]
+        kind = words[0] if words[0] != "python" else " ".join(words[:3])
+        runner = getattr(self, f"_{re.sub(r'[^a-z]+', '_', kind)}", None)
+        assert runner is not None, f"no check is known for {line!r}"
+        runner(words[1:] if words[0] != "python" else words[3:], assigned)
+
+    def _expanded(self, word: str) -> str:
+        word = word.replace("/data", str(self._data))
+        return re.sub(r"\$(\w+)", lambda found: self.environ[found[1]], word)
+
+    def _make(self, words: list[str], assigned: Mapping[str, str]) -> None:
+        for word in words:
+            variable = _ASSIGNMENT.fullmatch(word)
+            if variable is None:
+                assert re.search(rf"(?m)^{re.escape(word)}:.*## ", MAKEFILE), f"make {word} does not exist"
+            else:
+                assert f"$({variable[1]}" in MAKEFILE or f"(or $({variable[1]})" in MAKEFILE, word
+        for name in assigned:  # of the demo
+            assert f"{name}=1" in MAKEFILE, f"{name} is no variable of make"
+
+    def _pip(self, words: list[str], assigned: Mapping[str, str]) -> None:
+        assert words[0] == "install"
+        extras = importlib.metadata.metadata("airflow-claude-batch").get_all("Provides-Extra") or []
+        for word in words[1:]:
+            found = re.fullmatch(r"airflow-claude-batch(?:\[(\w+)\])?", word)
+            assert found, f"{word} is not ours"
+            assert found[1] is None or found[1] in extras, f"there is no extra {found[1]}"
+
+    def _export(self, words: list[str], assigned: Mapping[str, str]) -> None:
+        for word in words:
+            found = _ASSIGNMENT.fullmatch(word)
+            assert found, word
+            name, value = found[1], found[2]
+            if name.startswith("AIRFLOW__CLAUDE_BATCH__"):
+                assert name.removeprefix("AIRFLOW__CLAUDE_BATCH__").lower() in OPTIONS, name
+            elif name.startswith("AIRFLOW_CONN_"):
+                _check_connection(name, json.loads(value))
+            self.environ[name] = value
+
+    def _airflow(self, words: list[str], assigned: Mapping[str, str]) -> None:
+        from airflow.cli import cli_parser
+
+        arguments = cli_parser.get_parser().parse_args(words)
+        before = dict(os.environ)
+        os.environ.update({**self.environ, **assigned})
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Airflow's commands use what Airflow deprecates
+                arguments.func(arguments)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+    def _python_m_airflow_claude_batch_report(self, words: list[str], assigned: Mapping[str, str]) -> None:
+        assert report.main(words) == 0
+
+    def _python_m_airflow_claude_batch_simulator(self, words: list[str], assigned: Mapping[str, str]) -> None:
+        command = [sys.executable, "-m", "airflow_claude_batch.simulator", *words, "--port", "0"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            process.terminate()
+        assert said.startswith("Claude simulator on http"), command
+        assert process.returncode == 0
+
+
+def _check_connection(name: str, written: Mapping[str, object]) -> None:
+    assert written.pop("conn_type") in ("claude", "anthropic"), name  # type: ignore[attr-defined]
+    fields = {**written, "extra": json.dumps(written.get("extra", {}))}
+    config_from_connection(ConnectionValues(conn_id=name, **fields), {})  # type: ignore[arg-type]

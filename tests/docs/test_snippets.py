@@ -1,0 +1,203 @@
+"""Every snippet of the README and of docs/ is run, or checked in a way that can fail."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from airflow_fixtures import KEY
+from docs.pages import DOCS, README, ROOT, Snippet, snippets
+from docs.python_snippets import load, used_names
+from docs.shell_snippets import OPTIONS, Shell, command_lines
+
+from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
+from airflow_claude_batch.batch.land.manifest import read_manifest
+from airflow_claude_batch.rows import Row
+from airflow_claude_batch.simulator import Fault
+
+WITH_SNIPPETS = [README, *DOCS]
+QUESTIONS = ["Why is the sky blue?", "Why is the sea salty?", "Why is grass green?"]
+LANGUAGES = {"ini", "json", "python", "sh", "text"}
+NOT_RUN = re.compile(r"(?:built, )?not run: \w.+")
+NEEDS = re.compile(r"needs Airflow 3\.(\d)$")
+#: A snippet that begins so is a file of a user's tests.
+TEST_FILE = re.compile(r"# (\w+\.py)\n")
+
+
+def of_language(language: str) -> list[Any]:
+    found = [snippet for page in WITH_SNIPPETS for snippet in snippets(page, language)]
+    return [pytest.param(snippet, id=snippet.id) for snippet in found]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """What the pages call ``/data``."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    lines = [{"key": f"T-{number}", "prompt": f"Ticket {number}"} for number in range(3)]
+    folder.joinpath("tickets.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture
+def in_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Submissions are kept there too."""
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__RESULTS_PATH", str(data / "claude-batch"))
+    return data
+
+
+@pytest.fixture
+def manifest(run_dag: Callable[..., Any], claude_default: str, in_data: Path) -> dict[str, Any]:
+    """Of a submission with three questions, answered."""
+    from airflow.sdk import DAG
+
+    from airflow_claude_batch.operators import SendMessageBatchOperator
+
+    with DAG("questions") as dag:
+        SendMessageBatchOperator(
+            task_id="ask", messages=QUESTIONS, wait_for_completion=True, deferrable=True
+        )
+    ti = run_dag(dag).get_task_instance("ask")
+    given: dict[str, Any] = ti.xcom_pull(task_ids="ask")
+    return given
+
+
+def test_every_block_has_a_language_that_is_checked() -> None:
+    blocks = [snippet for page in WITH_SNIPPETS for snippet in snippets(page)]
+    assert {snippet.id: snippet.language for snippet in blocks if snippet.language not in LANGUAGES} == {}
+
+
+def test_few_snippets_are_not_run_and_each_says_why() -> None:
+    not_run = [snippet for page in WITH_SNIPPETS for snippet in snippets(page) if snippet.remark]
+    assert [snippet.id for snippet in not_run if not NOT_RUN.fullmatch(snippet.remark)] == []
+    assert len(not_run) <= 4, [snippet.id for snippet in not_run]
+
+
+@pytest.mark.airflow
+@pytest.mark.parametrize("snippet", of_language("python"))
+def test_python_snippet_runs(
+    snippet: Snippet, tmp_path: Path, in_data: Path, request: pytest.FixtureRequest, claude_default: str
+) -> None:
+    needed = NEEDS.search(snippet.remark)
+    if TEST_FILE.match(snippet.text):
+        pytest.skip("is run by test_files_of_the_testing_page_pass")
+    if needed and AIRFLOW_VERSION < (3, int(needed[1])):
+        pytest.skip(snippet.remark)
+    text = snippet.text.replace("/data", str(in_data))
+    above = [each.text for each in snippets(snippet.page, "python") if each.line < snippet.line and not each.remark]
+    if snippet.remark.startswith("not run"):
+        ast.parse(text)
+        return
+    names = {name: request.getfixturevalue(name) for name in ("manifest",) if name in used_names(text)}
+    module = load(tmp_path / "snippet.py", text, above=above, names=names)
+    if not snippet.remark.startswith("built"):
+        _run_dags(module, request.getfixturevalue("run_dag"))
+
+
+def _run_dags(module: Any, run_dag: Callable[..., Any]) -> None:
+    from airflow.sdk import DAG
+
+    for dag in [value for value in vars(module).values() if isinstance(value, DAG)]:
+        if dag.tasks:
+            run = run_dag(dag)
+            states = {ti.task_id: ti.state for ti in run.get_task_instances()}
+            assert run.state == "success", states
+
+
+@pytest.mark.airflow
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=page.name) for page in WITH_SNIPPETS if snippets(page, "sh")]
+)
+def test_shell_snippets_of_a_page_work(
+    page: Path, manifest: dict[str, Any], simulator_url: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AIRFLOW_CONN_CLAUDE_DEFAULT")
+    shell = Shell({"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": simulator_url}, data)
+    try:
+        for snippet in snippets(page, "sh"):
+            for line in command_lines(snippet.text):
+                shell.run(line)
+    finally:
+        _forget_connections()
+
+
+def _forget_connections() -> None:
+    from airflow.models import Connection
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with create_session() as session:
+        session.execute(delete(Connection).where(Connection.conn_type == "claude"))
+
+
+@pytest.mark.parametrize("snippet", of_language("json"))
+def test_json_snippet_is_json_and_what_it_looks_like(snippet: Snippet) -> None:
+    lines = snippet.text.splitlines() if snippet.text.startswith('{"') else [snippet.text]
+    try:
+        values = [json.loads(snippet.text)]
+    except ValueError:
+        values = [json.loads(line) for line in lines]
+    for value in values:
+        _check_shape(value)
+
+
+def _check_shape(value: Any) -> None:
+    if "schema_version" in value:
+        given = msgspec.to_builtins(read_manifest(value))
+        assert set(value) <= set(given), "the manifest has no such field"
+    elif "index" in value and "status" in value:
+        row = msgspec.to_builtins(msgspec.convert(value, Row))
+        assert set(value) <= set(row), "a row has no such field"
+    elif "do" in value:
+        msgspec.convert(value, Fault)
+
+
+@pytest.mark.parametrize("snippet", of_language("ini"))
+def test_ini_snippet_sets_options_that_exist(snippet: Snippet) -> None:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(snippet.text)
+    assert parser.sections()
+    known = {"claude_batch": set(OPTIONS), **_airflows_options()}
+    for section in parser.sections():
+        assert set(parser[section]) <= known[section], section
+
+
+def _airflows_options() -> dict[str, set[str]]:
+    from airflow.configuration import conf
+
+    described = conf.configuration_description
+    return {section: set(contents["options"]) for section, contents in described.items()}
+
+
+@pytest.mark.airflow
+def test_text_snippets_of_the_cost_page_are_what_is_logged(manifest: dict[str, Any]) -> None:
+    from airflow_claude_batch.batch.land.bill import bill_table
+
+    logged = bill_table(read_manifest(manifest))
+    shown = [snippet.text.rstrip() for snippet in snippets(ROOT / "docs" / "cost.md", "text")]
+    assert shown == [logged]
+
+
+def test_files_of_the_testing_page_pass(tmp_path: Path) -> None:
+    """Run by a pytest of their own, as a user's tests are: Airflow's home and configuration are the files'."""
+    files = {TEST_FILE.match(each.text): each.text for each in snippets(ROOT / "docs" / "testing.md", "python")}
+    written = {found[1]: text for found, text in files.items() if found}
+    assert "conftest.py" in written
+    for name, text in written.items():
+        tmp_path.joinpath(name).write_text(text, encoding="utf-8")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "."]
+    ran = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
