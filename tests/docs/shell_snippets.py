@@ -109,12 +109,13 @@ class Shell:
 
     def _python_m_airflow_claude_batch_simulator(self, words: list[str], assigned: Mapping[str, str]) -> None:
         command = [sys.executable, "-m", "airflow_claude_batch.simulator", *words, "--port", "0"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-            assert process.stdout is not None
-            said = process.stdout.readline()
-            process.terminate()
-        assert said.startswith("Claude simulator on http"), command
-        assert process.returncode == 0
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        process.terminate()
+        _, complaint = process.communicate()
+        assert said.startswith("Claude simulator on http"), complaint
+        assert process.returncode == 0, complaint
 
 
 def _check_connection(name: str, written: Mapping[str, object]) -> None:
