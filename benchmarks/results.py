@@ -32,13 +32,17 @@ PEER_PACKAGES = ("apache-airflow-providers-anthropic", "apache-airflow-providers
 LEAST = 0.05
 
 HEAD = """\
-# What it costs, beside the peers
+# Performance, beside the peers
 
-Written by `make bench`, which measures ours and the peers in one run; `make bench ONLY=land` measures again what it
-names. A peer's column says how many times ours it took, and in brackets what it took. CPU is of the measured process
-alone. Memory is its peak above the interpreter with its imports; of a parse and of a waiting task, what it adds. A
-bound is what was promised before anything was measured. A load average above the number of cores means that other work
-disturbed the run: CPU is then dearer than it has to be, and lags say nothing.
+Written by `make bench`, which measures this package and its peers in one run. `make bench ONLY=land` measures one
+benchmark again.
+
+- A peer's column says how many times our figure it took, with the peer's own figure in brackets.
+- CPU is that of the measured process alone.
+- Memory is its peak above the interpreter with its imports. For a parse and for a waiting task, it is what that adds.
+- Each bound was set before anything was measured.
+- A load average above the number of cores means that other work disturbed the run. CPU is then higher than without it,
+  and lags mean nothing.
 """
 
 

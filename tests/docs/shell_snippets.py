@@ -41,6 +41,7 @@ class Shell:
     def __init__(self, environ: dict[str, str], data: Path) -> None:
         self.environ = environ
         self._data = data
+        self._connections: list[str] = []
 
     def run(self, line: str) -> None:
         """Run one line.
@@ -56,6 +57,11 @@ class Shell:
         runner = getattr(self, f"_{re.sub(r'[^a-z]+', '_', kind)}", None)
         assert runner is not None, f"no check is known for {line!r}"
         runner(words[1:] if words[0] != "python" else words[3:], assigned)
+
+    def remove_connections(self) -> None:
+        """Delete what the lines have added to Airflow's database."""
+        for name in self._connections:
+            self._airflow(["connections", "delete", name], {})
 
     def _expanded(self, word: str) -> str:
         word = word.replace("/data", str(self._data))
@@ -93,6 +99,8 @@ class Shell:
     def _airflow(self, words: list[str], assigned: Mapping[str, str]) -> None:
         from airflow.cli import cli_parser
 
+        if words[:2] == ["connections", "add"]:
+            self._connections.append(words[2])
         arguments = cli_parser.get_parser().parse_args(words)
         before = dict(os.environ)
         os.environ.update({**self.environ, **assigned})
