@@ -1,4 +1,4 @@
-"""Amounts of US dollars and counts as text."""
+"""Amounts of US dollars as text."""
 
 from __future__ import annotations
 
@@ -14,8 +14,3 @@ def rounded_usd(amount: Decimal) -> str:
     """Write an amount for people: in cents, with more digits for parts of a dollar."""
     digits = 2 if amount >= 1 or amount == round(amount, 2) else 4 if amount >= Decimal("0.01") else 6
     return f"{amount:,.{digits}f}"
-
-
-def counted(number: int, noun: str) -> str:
-    """Write a number with its noun: ``1 request``, ``2,000 requests``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

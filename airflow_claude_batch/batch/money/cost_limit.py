@@ -7,9 +7,10 @@ from decimal import ROUND_UP, Decimal
 from math import floor
 from typing import Final
 
-from airflow_claude_batch.batch.money.amounts import counted, rounded_usd
+from airflow_claude_batch.batch.money.amounts import rounded_usd
 from airflow_claude_batch.batch.money.cost import Cost
 from airflow_claude_batch.batch.money.estimate import Estimate
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import CostLimitError
 
 _CENT: Final = Decimal("0.01")
@@ -46,8 +47,8 @@ def check_max_cost(
 def _how_much(requests: int, most: Cost, expected: Cost, spent: Decimal) -> str:
     upper = f"may cost up to ${rounded_usd(_rounded_up(most.usd))}"
     if spent:
-        return f"{counted(requests, 'more request')} {upper} on top of the ${rounded_usd(spent)} billed already"
-    return f"{counted(requests, 'request')} {upper} (expected: ${rounded_usd(expected.usd)})"
+        return f"{quantity(requests, 'more request')} {upper} on top of the ${rounded_usd(spent)} billed already"
+    return f"{quantity(requests, 'request')} {upper} (expected: ${rounded_usd(expected.usd)})"
 
 
 def unpriced_error(models: Collection[str], name: str) -> CostLimitError:
@@ -74,4 +75,4 @@ def _what_fits(estimate: Estimate, most: Cost, max_cost: Decimal) -> Iterator[st
     elif least_allowed < most_allowed and share >= Decimal("0.01"):
         yield f"max_tokens at {floor(share * 100)} % of what they are"
     if (fitting := int(estimate.requests * max_cost / most.usd)) > 0:
-        yield f"about {counted(fitting, 'request')} of this kind"
+        yield f"about {quantity(fitting, 'request')} of this kind"

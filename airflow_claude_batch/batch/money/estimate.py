@@ -18,7 +18,7 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from airflow_claude_batch.batch.money.amounts import counted, exact_usd, rounded_usd
+from airflow_claude_batch.batch.money.amounts import exact_usd, rounded_usd
 from airflow_claude_batch.batch.money.cost import Cost, Tokens
 from airflow_claude_batch.batch.money.prices import NEWEST_TOKENIZER
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -32,6 +32,7 @@ from airflow_claude_batch.batch.money.sampling import (
     TokenCounts,
     count_sample,
 )
+from airflow_claude_batch.batch.quantity import quantity
 
 NEIGHBOURS: Final = 8  # counted requests that stand for a stratum: the median is outside of their range once in 128
 COUNT_ERROR: Final = Fraction("0.02")  # a count "might differ by a small amount" from the bill; token-counting
@@ -125,12 +126,12 @@ class Estimate:
             remarks.append(f"Counting stopped early: {self.failure}")
         if self.duplicates:
             remarks.append(
-                f"{counted(self.duplicates, 'duplicate')} {'is' if self.duplicates == 1 else 'are'} not sent."
+                f"{quantity(self.duplicates, 'duplicate')} {'is' if self.duplicates == 1 else 'are'} not sent."
             )
         if self.server_tools:
             uses = "uses" if self.server_tools == 1 else "use"
             remarks.append(
-                f"{counted(self.server_tools, 'request')} {uses} server tools. What these add is not in the estimate."
+                f"{quantity(self.server_tools, 'request')} {uses} server tools. What these add is not in the estimate."
             )
         if self.unpriced_models:
             remarks.append(f"No price is known for {', '.join(self.unpriced_models)}.")
@@ -141,10 +142,10 @@ def _how_counted(requests: int, measured: int) -> str:
     rest = requests - measured
     length = f"estimated from {'its' if rest == 1 else 'their'} length"
     if not rest:
-        return f"The tokens of {counted(requests, 'request')} were counted."
+        return f"The tokens of {quantity(requests, 'request')} were counted."
     if not measured:
-        return f"The tokens of {counted(requests, 'request')} were {length}."
-    return f"{counted(requests, 'request')}: the tokens of {measured:,} were counted, those of {rest:,} {length}."
+        return f"The tokens of {quantity(requests, 'request')} were {length}."
+    return f"{quantity(requests, 'request')}: the tokens of {measured:,} were counted, those of {rest:,} {length}."
 
 
 def estimate_cost(

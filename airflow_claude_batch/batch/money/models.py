@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from airflow_claude_batch.api.wire import ModelInfo
-from airflow_claude_batch.batch.money.amounts import counted
 from airflow_claude_batch.batch.money.prices import RETIREMENT_SLACK, Lifecycle, State
 from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import APIError, InputError, NotFoundError
 
 log = logging.getLogger(__name__)
@@ -111,4 +111,4 @@ def _state(info: ModelInfo, now: datetime) -> State:
 
 def _unusable(first_index: int, count: int, problem: str, remedy: str) -> InputError:
     unsent = "names it and was not sent." if count == 1 else "name it and were not sent."
-    return InputError(f"messages[{first_index}]: {problem}", f"{counted(count, 'request')} {unsent}", remedy)
+    return InputError(f"messages[{first_index}]: {problem}", f"{quantity(count, 'request')} {unsent}", remedy)

@@ -17,6 +17,7 @@ from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import Observer
 from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.send.create import next_slice, send_slice
 from airflow_claude_batch.batch.send.longer_answers import raise_token_limits
 from airflow_claude_batch.batch.send.rounds import Rounds
@@ -98,9 +99,8 @@ class RoundSender:
             if not error.may_have_been_accepted:
                 raise
             log.warning(
-                "A create call of %d request(s) got no response; its batch is searched for before anything is sent "
-                "again. %s",
-                len(request_slice.indices),
+                "A create call of %s got no response. Its batch is searched for before anything is sent again. %s",
+                quantity(len(request_slice.indices), "request"),
                 error,
             )
             return self.resolve_open_creates()
