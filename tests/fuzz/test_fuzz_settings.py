@@ -217,7 +217,7 @@ def check_schema_and_answers(given_schema: Any, texts_of_answers: list[str]) -> 
         try:
             schema = read_schema(given_schema)
         except OutputSchemaError as error:
-            assert "output_schema" in str(error) or "properties may be left out" in str(error) or "unions" in str(error)
+            assert str(error).startswith("output_schema")
             return
         json.dumps(schema.format)
         validator = OutputValidator(schema)

@@ -290,12 +290,14 @@ class TestAnswers:
     [
         pytest.param(
             {"type": "object", "properties": {"a": {"type": "object"}}},
-            r"ask: output_schema\.properties\.a is an object whose properties may have any name.* List them",
+            r"ask: output_schema\.properties\.a: an object with properties of any name.*\nList them",
             id="a dict",
         ),
-        pytest.param(dict[str, int], "ask: output_schema is an object whose properties", id="a type"),
+        pytest.param(dict[str, int], "ask: output_schema: an object with properties of any name", id="a type"),
         pytest.param(
-            "{{ params.schema }}", "ask: output_schema is '{{ params.schema }}': give a pydantic", id="a template"
+            "{{ params.schema }}",
+            r"ask: output_schema: '\{\{ params.schema \}\}' is not a type .*\nGive a pydantic",
+            id="a template",
         ),
     ],
 )

@@ -1,11 +1,11 @@
-"""The part of JSON Schema that the API takes for outputs, and how a schema is brought into it.
+"""Adapts a JSON Schema to the part of JSON Schema that the API takes for outputs.
 
 Sources: structured-outputs docs, 2026-10-08; the vendor's SDK 2.12.0, ``lib/_parse/_transform.py``. Three rules:
 
-* What the API takes goes as it is, and objects are closed.
-* What it does not take but words can say (bounds, lengths, patterns, conditions) is put into the description. The
-  author's own schema is what answers are validated against, so that it is enforced nevertheless.
-* What would come to mean something else is an error: it names the place and the remedy.
+* What the API takes is left as it is, except that objects are closed.
+* What the API does not take, but words can say (bounds, lengths, patterns), goes into the description. Answers are
+  validated against the author's own schema, so it is enforced nevertheless.
+* What would get another meaning is an error, which names the place and the remedy.
 """
 
 from __future__ import annotations
@@ -23,22 +23,26 @@ MAX_MIN_ITEMS: Final = 1  # same
 FORMATS: Final = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
 )
-#: Said about a value, without any bearing on whether it is valid: these are taken.
+#: Keywords that describe a value and do not restrict it. The API takes these.
 ANNOTATIONS: Final = ("title", "description", "default")
-#: These are not, and say nothing that a model needs.
+#: Keywords that the API does not take, and that a model does not need.
 _DROPPED: Final = frozenset(
     {"$schema", "$id", "$comment", "$defs", "definitions", "deprecated", "readOnly", "writeOnly", "discriminator"}
 )
 _DEFINITIONS: Final = ("$defs", "definitions")
+_SAY_THE_TYPE: Final = "Give type, enum, const or anyOf."
 
 Schema = dict[str, Any]
 
 
 def adapt(schema: Schema) -> Schema:
-    """The schema as the API takes it.
+    """Return the schema in the form that the API takes.
+
+    >>> adapt({"type": "array", "items": {"type": "string"}, "maxItems": 3})
+    {'type': 'array', 'items': {'type': 'string'}, 'description': '{maxItems: 3}'}
 
     :param schema: a valid JSON Schema.
-    :raises OutputSchemaError: it cannot be adapted without changing what it means.
+    :raises OutputSchemaError: it cannot be adapted without a change of its meaning.
     """
     adapter = _Adapter(schema)
     adapted = adapter.adapt(schema, "output_schema", (), inline=True)
@@ -46,64 +50,65 @@ def adapt(schema: Schema) -> Schema:
     return {**adapted, **adapter.definitions}
 
 
-def referred(root: Schema, reference: str, where: str) -> Any:
-    """What a reference leads to.
+def resolve_reference(root: Schema, reference: str, where: str) -> Any:
+    """Return the target of a reference.
 
-    :raises OutputSchemaError: it leads nowhere, or out of the schema.
+    :raises OutputSchemaError: the target is not in the schema.
     """
     node: Any = root if reference == "#" or reference.startswith("#/") else None
-    for part in _parts(reference):
+    for part in _reference_parts(reference):
         node = node.get(part) if isinstance(node, dict) else None
     if node is None:
         raise OutputSchemaError(
-            f"{where} refers to {reference!r}, which is not in the schema. Copy it under $defs and refer to "
-            "'#/$defs/<name>'."
+            f"{where}: refers to {reference!r}, which is not in the schema.",
+            "Copy the target under $defs and refer to it by '#/$defs/<name>'.",
         )
     return node
 
 
 class _Adapter:
-    """One pass over a schema. ``inside`` are the references that led to a place: none may lead there again."""
+    """One pass over a schema. ``inside`` has the references that led to a place, to find recursion."""
 
     def __init__(self, root: Schema) -> None:
         self._root = root
         self._optional = 0
         self._unions = 0
-        #: What is referred to, by section and name, adapted.
+        #: The adapted definitions that are referred to, by section and name.
         self.definitions: dict[str, dict[str, Schema]] = {}
 
     def adapt(self, node: Any, where: str, inside: tuple[str, ...], *, inline: bool = False) -> Schema:
-        node = _checked(node, where)
-        if not inline and _is_plain_reference(node):
+        node = _require_object(node, where)
+        if not inline and _is_only_reference(node):
             self._define(node["$ref"], where, inside)
             return {"$ref": node["$ref"]}
         flat, inside = self._flatten(node, where, inside)
         rest = {key: value for key, value in flat.items() if key not in _DROPPED and key not in ANNOTATIONS}
         adapted = self._adapt_value(rest, where, inside)
-        return {**adapted, **_annotated(flat, rest)}
+        return {**adapted, **_annotations(flat, rest)}
 
     def check_size(self) -> None:
-        """Refuse what the API calls too complex.
+        """Raise if the API would call the schema too complex.
 
         :raises OutputSchemaError: says by how much.
         """
         if self._optional > MAX_OPTIONAL_PROPERTIES:
             raise OutputSchemaError(
-                f"{self._optional} properties may be left out; the API takes {MAX_OPTIONAL_PROPERTIES}. Make some of "
-                "them required, with a value of theirs that stands for nothing, or ask for less at once."
+                f"output_schema: {self._optional} properties are optional; the API takes {MAX_OPTIONAL_PROPERTIES}.",
+                "Make some of them required, with a value that stands for nothing, or ask for less in one request.",
             )
         if self._unions > MAX_UNIONS:
             raise OutputSchemaError(
-                f"{self._unions} values are unions (anyOf, oneOf or several types); the API takes {MAX_UNIONS}. Give "
-                "some of them one type: an empty string instead of null, say. Or ask for less at once."
+                f"output_schema: {self._unions} values are unions (anyOf, oneOf, several types); the API takes "
+                f"{MAX_UNIONS}.",
+                "Give some of them one type, such as an empty string instead of null, or ask for less in one request.",
             )
 
     # ------------------------------------------------------------------ references
 
     def _define(self, reference: str, where: str, inside: tuple[str, ...]) -> None:
-        """Adapt what a reference leads to, once."""
+        """Adapt the target of a reference, once."""
         target = self._resolve(reference, where, inside)
-        section, name = _parts(reference)
+        section, name = _reference_parts(reference)
         known = self.definitions.setdefault(section, {})
         if name not in known:
             known[name] = self.adapt(target, f"output_schema.{section}.{name}", (*inside, reference), inline=True)
@@ -111,45 +116,47 @@ class _Adapter:
     def _resolve(self, reference: str, where: str, inside: tuple[str, ...]) -> Any:
         if reference in inside:
             raise OutputSchemaError(
-                f"{where} contains itself, by {reference}; the API takes no recursive schemas. Write the levels that "
-                "you need one in the other."
+                f"{where}: contains itself, by {reference}; the API takes no recursive schemas.",
+                "Write out the levels that you need, one inside the other.",
             )
-        return referred(self._root, reference, where)
+        return resolve_reference(self._root, reference, where)
 
     def _flatten(self, node: Schema, where: str, inside: tuple[str, ...]) -> tuple[Schema, tuple[str, ...]]:
-        """One schema without ``$ref`` and ``allOf``: the API takes nothing beside the one, nor the one in the other."""
+        """Merge ``$ref`` and ``allOf`` into one schema: the API takes no keyword beside them and no nesting."""
         own = {key: value for key, value in node.items() if key not in ("$ref", "allOf")}
         parts = []
         if "$ref" in node:
             target = self._resolve(node["$ref"], where, inside)
             inside = (*inside, node["$ref"])
-            part, inside = self._flatten(_checked(target, where), where, inside)
+            part, inside = self._flatten(_require_object(target, where), where, inside)
             parts.append(part)
         for number, branch in enumerate(node.get("allOf", ())):
             place = f"{where}.allOf[{number}]"
-            part, inside = self._flatten(_checked(branch, place), place, inside)
+            part, inside = self._flatten(_require_object(branch, place), place, inside)
             parts.append(part)
         return (_merge([*parts, own], where) if parts else own), inside
 
     # ------------------------------------------------------------------ values
 
     def _adapt_value(self, rest: Schema, where: str, inside: tuple[str, ...]) -> Schema:
-        """Take out of ``rest`` what the API takes; what stays in it is for the description."""
+        """Move what the API takes out of ``rest``. What stays in it goes into the description."""
         if "enum" in rest:
             rest.pop("type", None)
-            return {"enum": _plain_values(rest.pop("enum"), where)}
+            return {"enum": _scalars(rest.pop("enum"), where)}
         if "const" in rest:
             rest.pop("type", None)
-            return {"const": _plain_values([rest.pop("const")], where)[0]}
+            return {"const": _scalars([rest.pop("const")], where)[0]}
         for keyword in ("anyOf", "oneOf"):
             if keyword in rest:
                 return self._union(rest, keyword, where, inside)
         if "if" in rest or "dependentSchemas" in rest:
-            raise OutputSchemaError(f"{where} has conditions (if, dependentSchemas). Write the cases as anyOf.")
+            raise OutputSchemaError(
+                f"{where}: conditions (if, dependentSchemas) cannot be sent.", "Write the cases as anyOf."
+            )
         return self._typed(rest, where, inside)
 
     def _union(self, rest: Schema, keyword: str, where: str, inside: tuple[str, ...]) -> Schema:
-        """What stands beside a union holds for each branch. That no two branches of oneOf hold is for the landing."""
+        """Apply the keywords beside a union to each branch. Answers are checked for oneOf: it is sent as anyOf."""
         branches = rest.pop(keyword)
         beside = dict(rest)
         rest.clear()
@@ -162,7 +169,7 @@ class _Adapter:
         }
 
     def _typed(self, rest: Schema, where: str, inside: tuple[str, ...]) -> Schema:
-        types = _types(rest, where)
+        types = _pop_types(rest, where)
         adapted: Schema = {"type": types[0] if len(types) == 1 else types}
         self._unions += len(types) > 1
         if "object" in types:
@@ -176,16 +183,18 @@ class _Adapter:
     def _object(self, rest: Schema, where: str, inside: tuple[str, ...]) -> Schema:
         properties = rest.pop("properties", {})
         extra = [rest.pop(keyword, None) for keyword in ("additionalProperties", "unevaluatedProperties")]
-        named = properties or False in extra
-        if not named or "patternProperties" in rest or any(isinstance(schema, dict) for schema in extra):
+        is_listed = properties or False in extra
+        if not is_listed or "patternProperties" in rest or any(isinstance(schema, dict) for schema in extra):
             raise OutputSchemaError(
-                f"{where} is an object whose properties may have any name; the API takes only objects that list them. "
-                "List them, or make it an array of objects with a property for the name and one for the value."
+                f"{where}: an object with properties of any name; the API takes only listed properties.",
+                "List them, or use an array of objects with a property for the name and one for the value.",
             )
         required = rest.pop("required", [])
         unknown = [name for name in required if name not in properties]
         if unknown:
-            raise OutputSchemaError(f"{where} requires {unknown[0]!r}, which its properties do not list. Add it there.")
+            raise OutputSchemaError(
+                f"{where}: requires {unknown[0]!r}, which its properties do not list.", "Add it to the properties."
+            )
         self._optional += len(properties) - len(set(required))
         return {
             "properties": {
@@ -198,15 +207,15 @@ class _Adapter:
     def _array(self, rest: Schema, where: str, inside: tuple[str, ...]) -> Schema:
         adapted: Schema = {}
         items = rest.pop("items", {})
-        kinds = [
+        item_schemas = [
             self.adapt(item, f"{where}.prefixItems[{number}]", inside)
             for number, item in enumerate(rest.get("prefixItems", ()))
         ]
         if items not in ({}, True, False):
-            kinds.append(self.adapt(items, f"{where}.items", inside))
-        if kinds := [kind for number, kind in enumerate(kinds) if kind not in kinds[:number]]:
-            adapted["items"] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
-            self._unions += len(kinds) > 1
+            item_schemas.append(self.adapt(items, f"{where}.items", inside))
+        if distinct := [item for number, item in enumerate(item_schemas) if item not in item_schemas[:number]]:
+            adapted["items"] = distinct[0] if len(distinct) == 1 else {"anyOf": distinct}
+            self._unions += len(distinct) > 1
         if "minItems" in rest:
             adapted["minItems"] = min(rest["minItems"], MAX_MIN_ITEMS)
             if rest["minItems"] <= MAX_MIN_ITEMS:
@@ -214,48 +223,48 @@ class _Adapter:
         return adapted
 
 
-def _is_plain_reference(node: Schema) -> bool:
-    """Whether it is a reference to a definition and nothing else."""
+def _is_only_reference(node: Schema) -> bool:
+    """Return whether a node is a reference to a definition and nothing else."""
     if set(node) != {"$ref"}:
         return False
-    parts = _parts(node["$ref"])
+    parts = _reference_parts(node["$ref"])
     return str(node["$ref"]).startswith("#/") and len(parts) == 2 and parts[0] in _DEFINITIONS
 
 
-def _parts(reference: str) -> list[str]:
-    """The steps of a local reference (a JSON Pointer in a URI's fragment)."""
+def _reference_parts(reference: str) -> list[str]:
+    """Split a local reference (a JSON Pointer in a URI's fragment)."""
     return [part.replace("~1", "/").replace("~0", "~") for part in reference.split("/")[1:]]
 
 
-def _checked(node: Any, where: str) -> Schema:
+def _require_object(node: Any, where: str) -> Schema:
     if not isinstance(node, dict):
-        raise OutputSchemaError(f"{where} is {json.dumps(node)}, which tells no value. Say what it may be.")
+        raise OutputSchemaError(f"{where}: {json.dumps(node)} does not describe a value.", _SAY_THE_TYPE)
     return node
 
 
-def _types(rest: Schema, where: str) -> list[str]:
-    """The node's types. What only objects or arrays have says so without ``type``."""
-    given = rest.pop("type", [])
-    if not given and "properties" in rest:
-        given = "object"
-    if not given and ("items" in rest or "prefixItems" in rest):
-        given = "array"
-    if not given:
-        raise OutputSchemaError(f"{where} says nothing of the value's type. Give type, enum, const or anyOf.")
-    return given if isinstance(given, list) else [given]
+def _pop_types(rest: Schema, where: str) -> list[str]:
+    """Take the types out of ``rest``. Keywords that only objects or arrays have imply the type."""
+    types = rest.pop("type", [])
+    if not types and "properties" in rest:
+        types = "object"
+    if not types and ("items" in rest or "prefixItems" in rest):
+        types = "array"
+    if not types:
+        raise OutputSchemaError(f"{where}: the type of the value is missing.", _SAY_THE_TYPE)
+    return types if isinstance(types, list) else [types]
 
 
-def _plain_values(values: list[Any], where: str) -> list[Any]:
+def _scalars(values: list[Any], where: str) -> list[Any]:
     if not values or any(isinstance(value, list | dict) for value in values):
         raise OutputSchemaError(
-            f"{where} lists values that are objects or arrays, or none at all; the API takes strings, numbers, "
-            "booleans and null. Describe the others by anyOf."
+            f"{where}: enum or const lists an object, an array or nothing.",
+            "List strings, numbers, booleans and null, and describe other values by anyOf.",
         )
     return values
 
 
 def _merge(parts: Iterable[Schema], where: str) -> Schema:
-    """One schema that says what all parts say."""
+    """Merge schemas into one with the keywords of all."""
     merged: Schema = {}
     for part in parts:
         _check_closed(merged, part, where)
@@ -268,7 +277,7 @@ def _merge(parts: Iterable[Schema], where: str) -> Schema:
                 merged[key] = _merge_properties(merged[key], value)
             elif key not in _DROPPED and key != "additionalProperties":
                 raise OutputSchemaError(
-                    f"{where} says {key!r} twice, itself or by $ref and allOf, and not the same. Write it once."
+                    f"{where}: {key!r} is given twice, with different values, by $ref or allOf.", "Give it once."
                 )
     return merged
 
@@ -284,21 +293,21 @@ def _merge_properties(first: Mapping[str, Any], second: Mapping[str, Any]) -> Sc
 
 
 def _check_closed(first: Schema, second: Schema, where: str) -> None:
-    """No answer could satisfy two closed objects with different properties."""
+    """Raise if no answer could satisfy both: one object is closed, and the other has more properties."""
     for one, other in ((first, second), (second, first)):
         if one.get("additionalProperties") is False and set(other.get("properties", ())) - set(
             one.get("properties", ())
         ):
             raise OutputSchemaError(
-                f"{where} joins an object without additionalProperties with another that has more: nothing can be "
-                "both. Leave additionalProperties out; the API gets it on the whole."
+                f"{where}: joins an object without additionalProperties with one that has more; nothing can be both.",
+                "Leave additionalProperties out: it is added to the whole before the schema is sent.",
             )
 
 
-def _annotated(node: Schema, unsaid: Schema) -> Schema:
-    """The node's annotations, with what the API does not take in the description, in the SDK's form."""
+def _annotations(node: Schema, described: Schema) -> Schema:
+    """Return the node's annotations. Keywords that the API does not take are in the description, in the SDK's form."""
     annotations: Schema = {key: node[key] for key in ANNOTATIONS if key in node}
-    if unsaid:
-        words = ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in unsaid.items())
+    if described:
+        words = ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in described.items())
         annotations["description"] = "\n\n".join(filter(None, (annotations.get("description"), f"{{{words}}}")))
     return annotations

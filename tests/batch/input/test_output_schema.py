@@ -253,35 +253,49 @@ def level(depth: int) -> dict[str, Any]:
 
 
 REFUSED = [
+    pytest.param({"type": "object"}, "output_schema: an object with properties of any name", id="no properties"),
     pytest.param(
-        {"type": "object"}, "output_schema is an object whose properties may have any name", id="no properties"
+        obj(a={"type": "object", "additionalProperties": NUMBER}),
+        "output_schema.properties.a: an object with properties of any name",
+        id="a map",
     ),
     pytest.param(
-        obj(a={"type": "object", "additionalProperties": NUMBER}), "output_schema.properties.a is an object", id="a map"
+        obj(a={**obj(x=TEXT), "patternProperties": {"^p": TEXT}}),
+        "output_schema.properties.a: an object with properties of any name",
+        id="names",
+    ),
+    pytest.param(obj(a={}), "output_schema.properties.a: the type of the value is missing.", id="no type"),
+    pytest.param(
+        obj(a=True), "output_schema.properties.a: true does not describe a value.", id="a boolean for a schema"
     ),
     pytest.param(
-        obj(a={**obj(x=TEXT), "patternProperties": {"^p": TEXT}}), "output_schema.properties.a is an object", id="names"
+        obj(a={"minimum": 1}), "output_schema.properties.a: the type of the value is missing.", id="bounds of no type"
     ),
-    pytest.param(obj(a={}), "output_schema.properties.a says nothing of the value's type", id="no type"),
-    pytest.param(obj(a=True), "output_schema.properties.a is true", id="a boolean for a schema"),
-    pytest.param(obj(a={"minimum": 1}), "output_schema.properties.a says nothing", id="bounds of no type"),
-    pytest.param(obj(a={"enum": [{"x": 1}]}), "output_schema.properties.a lists values", id="objects in enum"),
-    pytest.param(obj(a={"const": []}), "output_schema.properties.a lists values", id="an array for const"),
-    pytest.param(obj(["b"], a=TEXT), "output_schema requires 'b'", id="required but not listed"),
     pytest.param(
-        obj(a={"$ref": "https://example.com/a.json"}), "output_schema.properties.a refers to 'https", id="external"
+        obj(a={"enum": [{"x": 1}]}),
+        "output_schema.properties.a: enum or const lists an object, an array or nothing.",
+        id="objects in enum",
     ),
-    pytest.param(obj(a={"$ref": "#/$defs/A"}), "output_schema.properties.a refers to '#/$defs/A'", id="unresolved"),
-    pytest.param(obj(a={"$ref": "#A"}), "output_schema.properties.a refers to '#A'", id="an anchor"),
     pytest.param(
-        obj(["v"], v=TEXT, next={"$ref": "#"}), "output_schema.properties.next.properties.next contains itself", id="#"
+        obj(a={"const": []}),
+        "output_schema.properties.a: enum or const lists an object, an array or nothing.",
+        id="an array for const",
+    ),
+    pytest.param(obj(["b"], a=TEXT), "output_schema: requires 'b'", id="required but not listed"),
+    pytest.param(
+        obj(a={"$ref": "https://example.com/a.json"}), "output_schema.properties.a: refers to 'https", id="external"
+    ),
+    pytest.param(obj(a={"$ref": "#/$defs/A"}), "output_schema.properties.a: refers to '#/$defs/A'", id="unresolved"),
+    pytest.param(obj(a={"$ref": "#A"}), "output_schema.properties.a: refers to '#A'", id="an anchor"),
+    pytest.param(
+        obj(["v"], v=TEXT, next={"$ref": "#"}), "output_schema.properties.next.properties.next: contains itself", id="#"
     ),
     pytest.param(
         {
             **obj(tree={"$ref": "#/$defs/Tree"}),
             "$defs": {"Tree": obj(of={"type": "array", "items": {"$ref": "#/$defs/Tree"}})},
         },
-        "output_schema.$defs.Tree.properties.of.items contains itself, by #/$defs/Tree",
+        "output_schema.$defs.Tree.properties.of.items: contains itself, by #/$defs/Tree",
         id="recursive",
     ),
     pytest.param(
@@ -297,20 +311,24 @@ REFUSED = [
     ),
     pytest.param(
         {"allOf": [{"type": "integer", "minimum": 1}, {"type": "integer", "minimum": 2}]},
-        "output_schema says 'minimum' twice",
+        "output_schema: 'minimum' is given twice",
         id="contradictions in allOf",
     ),
-    pytest.param({"allOf": [obj(a=TEXT), obj(b=TEXT)]}, "output_schema joins an object without", id="allOf of closed"),
+    pytest.param({"allOf": [obj(a=TEXT), obj(b=TEXT)]}, "output_schema: joins an object without", id="allOf of closed"),
     pytest.param(
         {**obj([], a=TEXT), "anyOf": [{"properties": {"b": TEXT}}]},
-        "output_schema.anyOf[0] joins",
+        "output_schema.anyOf[0]: joins",
         id="closed and anyOf",
     ),
-    pytest.param({**obj(a=TEXT), "if": {"properties": {"a": {"const": "x"}}}}, "output_schema has conditions", id="if"),
-    pytest.param({"type": "text"}, "output_schema.type is no JSON Schema", id="an unknown type"),
-    pytest.param({"type": "string", "pattern": "("}, "output_schema.pattern is no JSON Schema", id="a broken pattern"),
-    pytest.param({"type": "string", "enum": {1, 2}}, "output_schema is not JSON", id="not JSON"),
-    pytest.param(obj([], **{f"p{n}": TEXT for n in range(25)}), "25 properties may be left out; .* 24", id="optional"),
+    pytest.param(
+        {**obj(a=TEXT), "if": {"properties": {"a": {"const": "x"}}}},
+        "output_schema: conditions (if, dependentSchemas) cannot be sent.",
+        id="if",
+    ),
+    pytest.param({"type": "text"}, "output_schema.type: not a JSON Schema", id="an unknown type"),
+    pytest.param({"type": "string", "pattern": "("}, "output_schema.pattern: not a JSON Schema", id="a broken pattern"),
+    pytest.param({"type": "string", "enum": {1, 2}}, "output_schema: not JSON", id="not JSON"),
+    pytest.param(obj([], **{f"p{n}": TEXT for n in range(25)}), "25 properties are optional; .* 24", id="optional"),
     pytest.param(
         obj(**{f"p{n}": {"type": ["string", "null"]} for n in range(17)}), "17 values are unions", id="unions"
     ),
@@ -319,8 +337,13 @@ REFUSED = [
 
 @pytest.mark.parametrize(("schema", "message"), REFUSED)
 def test_what_would_change_its_meaning_is_refused_with_the_place(schema: dict[str, Any], message: str) -> None:
-    with pytest.raises(OutputSchemaError, match=message if ".*" in message else re.escape(message)):
+    with pytest.raises(OutputSchemaError, match=message if ".*" in message else re.escape(message)) as error:
         read_schema(schema)
+    first, remedy = str(error.value).split("\n")
+    assert first.startswith("output_schema")
+    assert first.endswith(".")
+    assert len(first) <= 120
+    assert remedy.endswith(".")
 
 
 def test_the_most_that_the_api_takes_is_taken() -> None:
@@ -365,7 +388,7 @@ class TestTypes:
 
     @pytest.mark.parametrize("given", ["a schema", "Person2", 7, {1}, Address(street="a", postcode="12345")], ids=repr)
     def test_what_is_no_type_is_refused(self, given: Any) -> None:
-        with pytest.raises(OutputSchemaError, match="give a pydantic model"):
+        with pytest.raises(OutputSchemaError, match="Give a pydantic model"):
             read_schema(given)
 
     @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where models stand before requests are sent to them."""
+"""Models are checked before requests are sent to them. All clocks begin at fixed times."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from airflow_claude_batch.simulator import Fault, ManualClock, Simulator
 
 TABLE = PriceTable.load()
 RETIRES = datetime(2026, 11, 30, tzinfo=UTC)  # claude-sonnet-4-5
+LONG_BEFORE = RETIRES - timedelta(days=60)
 OLD = "claude-sonnet-4-5"
 
 
 @pytest.fixture
 def simulator() -> Simulator:
-    return Simulator(clock=ManualClock())
+    return Simulator(clock=ManualClock(LONG_BEFORE))
 
 
 @pytest.fixture
@@ -155,8 +156,7 @@ def test_an_api_that_cannot_be_asked_leaves_the_table_and_is_not_asked_again(
 
 def test_answers_are_landed_though_the_model_was_retired_meanwhile(tmp_path: Path) -> None:
     """They are paid for: only what is to be sent is refused."""
-    clock = ManualClock()
-    clock.advance((RETIRES - timedelta(hours=1) - clock.now()).total_seconds())
+    clock = ManualClock(RETIRES - timedelta(hours=1))
     world = World(tmp_path, Simulator(clock=clock, batch_seconds=7200), clock)
     asking: dict[str, Any] = {"defaults": Defaults(model=OLD, max_tokens=64)}
     with world.attempt(["a", "b"], Policy(), **asking) as submission:
