@@ -1,72 +1,88 @@
-"""Everything that can go wrong, sorted by money.
+"""Errors of this package, sorted by the question "can this have cost money?".
 
 ClaudeBatchError
-├── InputError (ValueError)          before any request: nothing sent, nothing billed
-│   ├── InvalidMessageError            one element of ``messages``; names it
-│   ├── BatchLimitError                the API's limits, known before sending
-│   ├── OutputSchemaError              ``output_schema`` is not what the API takes; names the place
-│   └── CostLimitError                 the estimate is above ``max_cost``
-├── ConfigurationError (ValueError)  the connection or the deployment's settings; nothing sent
-├── APIError                         the API, or the road to it; ``may_have_been_accepted`` is the money question
-│   ├── APIConnectionError             no answer: DNS, refused, reset, timeout
-│   ├── MalformedResponseError         an answer that is not the API's: a proxy's HTML, broken JSON
-│   └── APIStatusError                 an answer that says no
+├── InputError (ValueError)          the input was refused before sending: nothing was sent
+│   ├── InvalidMessageError            one element of ``messages`` cannot be sent
+│   ├── OutputSchemaError              ``output_schema`` is not a schema that the API accepts
+│   └── CostLimitError                 the estimated cost is above ``max_cost``
+├── ConfigurationError (ValueError)  the connection or a setting is wrong: nothing was sent
+├── APIError                         a call to the API failed; see ``may_have_been_accepted``
+│   ├── APIConnectionError             no response: DNS failure, refused connection, reset, timeout
+│   ├── MalformedResponseError         a response that is not the API's: a proxy's HTML page, broken JSON
+│   └── APIStatusError                 a response with an error status
 │       BadRequestError · AuthenticationError · BillingError · PermissionDeniedError · NotFoundError ·
 │       RequestTooLargeError · RateLimitError · OverloadedError · ServerError
-├── SubmissionError                  we must not submit, or cannot tell whether we did
-│   ├── SubmissionUnknownError         a create's answer was lost and the search could not settle it
+├── SubmissionError                  nothing may be sent until the state of earlier batches is known
+│   ├── SubmissionUnknownError         a create call's response was lost, and a search did not find the batch
 │   ├── SubmissionTakenOverError       another attempt of the same task owns the submission now
-│   └── SubmissionRecordError          the ledger exists but cannot be read or written; never taken for "none"
-└── BatchError                       accepted and billed, but not the ending asked for
-    ├── BatchTimeoutError
-    ├── BatchCanceledError
-    ├── BatchIncompleteError           more rows without an answer than ``allow_failed``
-    └── ResultsError                   answers exist but could not be landed whole
+│   └── SubmissionRecordError          the submission's files or ledger cannot be read or written
+└── BatchError                       batches were accepted and are billed, but did not end as asked
+    ├── BatchTimeoutError              the batches did not end in time
+    ├── BatchIncompleteError           more requests failed than ``allow_failed`` permits
+    └── ResultsError                   the answers exist but could not all be saved
 """
 
 from __future__ import annotations
 
 
 class ClaudeBatchError(Exception):
-    """Base of every error of this package.
+    """Base class of every error that this package raises.
 
-    :param lines: the message, one line each: what happened and where (at most 120 characters), what it means for
-        money, what to do.
+    :param lines: the lines of the message. The first says what happened and where, in at most 120 characters. The
+        next say what it means for money, and what to do.
     """
 
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
 
+    @property
+    def summary(self) -> str:
+        """The first line of the message: what happened and where. For log lines and tables."""
+        return str(self).partition("\n")[0]
+
 
 class InputError(ClaudeBatchError, ValueError):
-    """The input cannot be sent. Nothing was sent and nothing is billed; a retry will say the same."""
+    """The input cannot be sent as it is.
+
+    Nothing was sent and nothing is billed. A retry with the same input fails the same way.
+    """
 
 
 class InvalidMessageError(InputError):
-    """One element of ``messages`` cannot be sent."""
+    """One element of ``messages`` cannot be sent. The message names the element.
 
-
-class BatchLimitError(InputError):
-    """The input is beyond what the API takes."""
+    Nothing was sent and nothing is billed. A retry with the same element fails the same way.
+    """
 
 
 class OutputSchemaError(InputError):
-    """The output schema cannot be sent as it is meant. Names the place in it and the remedy."""
+    """The API does not accept ``output_schema``. The message names the place in the schema and the remedy.
+
+    Nothing was sent and nothing is billed. A retry with the same schema fails the same way.
+    """
 
 
 class CostLimitError(InputError):
-    """The estimated price is above the limit set for it."""
+    """The estimated cost of the submission is above ``max_cost`` or the deployment's limit.
+
+    Nothing was sent and nothing is billed. A retry fails the same way until the limit or the input changes.
+    """
 
 
 class ConfigurationError(ClaudeBatchError, ValueError):
-    """The connection or a setting is wrong. Nothing was sent."""
+    """The connection or a setting of the deployment is missing or wrong.
+
+    Nothing was sent and nothing is billed. A retry reads the connection and the settings again.
+    """
 
 
 class APIError(ClaudeBatchError):
-    """The API, or the road to it, failed.
+    """A call to the API failed.
 
-    :param may_have_been_accepted: whether the request may have taken effect although it failed. For a
-        create this is the money question: if true, look before sending again.
+    Only a create call can cost money; ``may_have_been_accepted`` tells. A retry first looks for the batch.
+
+    :param may_have_been_accepted: true if the call may have taken effect although it failed. For a create call
+        this means that a batch may exist and may be billed.
     """
 
     def __init__(self, *lines: str, may_have_been_accepted: bool = False) -> None:
@@ -75,21 +91,30 @@ class APIError(ClaudeBatchError):
 
 
 class APIConnectionError(APIError):
-    """No answer arrived: name resolution, refusal, reset or timeout."""
+    """No response arrived, or only part of one: DNS failure, refused connection, reset or timeout.
+
+    A create call may have been accepted if any of it was sent. A retry first looks for the batch.
+    """
 
 
 class MalformedResponseError(APIError):
-    """The answer is not the API's: a proxy's page, a redirect, or broken JSON."""
+    """The response is not the API's: a proxy's page, a redirect or broken JSON.
+
+    A create call with such a response may have been accepted. A retry first looks for the batch.
+    """
 
 
 class APIStatusError(APIError):
-    """The API answered with an error.
+    """The API, or a proxy on the way, responded with an error status.
+
+    ``may_have_been_accepted`` tells whether a create call can have cost money. A retry first looks for the batch.
 
     :param status_code: the HTTP status.
-    :param error_type: ``error.type`` of the body, such as ``rate_limit_error``; None if the body had none.
-    :param error_code: ``error.details.error_code``, the only stable code; usually None.
-    :param request_id: what the vendor's support asks for; None when an edge or a proxy answered.
-    :param retry_after: seconds the answer asked to wait, None if it did not say.
+    :param error_type: ``error.type`` of the body, such as ``rate_limit_error``. None if the body had none, which
+        means that something other than the API responded.
+    :param error_code: ``error.details.error_code``, the only stable code. Usually None.
+    :param request_id: the id to give to Anthropic's support. None if something other than the API responded.
+    :param retry_after: the seconds that the response asks to wait. None if it does not ask.
     """
 
     def __init__(
@@ -111,72 +136,119 @@ class APIStatusError(APIError):
 
 
 class BadRequestError(APIStatusError):
-    """400 and other refusals of the request itself, a 409 among them."""
+    """400, 409 or another 4xx: the API refused the request itself.
+
+    Nothing was accepted, except perhaps with a 409. A retry of the same request fails the same way.
+    """
 
 
 class AuthenticationError(APIStatusError):
-    """401: the credential is missing, wrong or expired."""
+    """401: the credential is missing, wrong or expired.
+
+    Nothing was accepted. A retry succeeds once the credential in the connection is valid.
+    """
 
 
 class BillingError(APIStatusError):
-    """402, or a limit on spending: nothing was accepted, and waiting does not help."""
+    """402, or a spend limit: credit is missing or a limit is reached.
+
+    Nothing was accepted. A retry fails until somebody adds credit, raises the limit or the next month begins.
+    """
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the credential may not do this."""
+    """403: the credential is valid but lacks the permission for this call.
+
+    Nothing was accepted. A retry succeeds once the credential has the permission.
+    """
 
 
 class NotFoundError(APIStatusError):
-    """404: no such object in the workspace of this credential."""
+    """404: the credential's workspace has no such object, or the host has no such path.
+
+    Nothing was accepted. One 404 does not prove that a batch is gone, so a retry asks again.
+    """
 
 
 class RequestTooLargeError(APIStatusError):
-    """413: the body is above the API's or a proxy's limit."""
+    """413: the body is larger than the API or a proxy permits.
+
+    Nothing was accepted. A retry fails the same way unless fewer requests are sent at once.
+    """
 
 
 class RateLimitError(APIStatusError):
-    """429: too many calls, or too many requests in the processing queue."""
+    """429: too many calls, or too many requests in the processing queue.
+
+    Nothing was accepted. A retry succeeds once the limit has room again, see ``retry_after``.
+    """
 
 
 class OverloadedError(APIStatusError):
-    """529: the whole service is overloaded; nothing was accepted."""
+    """529: the whole service is overloaded.
+
+    Nothing was accepted. A retry succeeds once the overload has passed.
+    """
 
 
 class ServerError(APIStatusError):
-    """408, 499 and 5xx but 529: the request may have been accepted nevertheless."""
+    """408, 499 or a 5xx other than 529: a server or a proxy failed.
+
+    A create call may have been accepted nevertheless. A retry first looks for the batch.
+    """
 
 
 class SubmissionError(ClaudeBatchError):
-    """We must not submit, or cannot tell whether we did."""
+    """Nothing may be sent now, because batches of this submission may exist that are not accounted for.
+
+    Earlier batches may run and be billed. A retry looks again before it sends anything.
+    """
 
 
 class SubmissionUnknownError(SubmissionError):
-    """A create's answer was lost and looking for its batch could not settle what became of it."""
+    """A create call's response was lost, and a search could not tell whether its batch exists.
+
+    That batch may run and be billed. A retry searches again and sends nothing before the search gives a result.
+    """
 
 
 class SubmissionTakenOverError(SubmissionError):
-    """Another attempt of the same task instance has taken the submission over."""
+    """Another attempt of the same task instance owns the submission now.
+
+    Its batches run on and are billed once. This attempt sends nothing more, the other one continues.
+    """
 
 
 class SubmissionRecordError(SubmissionError):
-    """The submission's record cannot be read or written. It is never taken for an empty one."""
+    """The submission's ledger or one of its files cannot be read or written. It is never treated as empty.
+
+    Batches that it names may run and be billed. A retry reads it again and sends nothing before it can be read.
+    """
 
 
 class BatchError(ClaudeBatchError):
-    """The batch was accepted, and may have been billed, but did not end as asked."""
+    """The batches were accepted but did not end as asked.
+
+    What they answered is billed. A retry continues with them and sends only what has no final answer.
+    """
 
 
 class BatchTimeoutError(BatchError):
-    """The batch did not end in time."""
+    """The batches did not end within the timeout.
 
-
-class BatchCanceledError(BatchError):
-    """The batch was canceled."""
+    What they answered is billed, and is kept. A retry continues with what is still open.
+    """
 
 
 class BatchIncompleteError(BatchError):
-    """More requests ended without an answer than ``allow_failed`` permits. What was answered is landed."""
+    """More requests failed than ``allow_failed`` permits.
+
+    What was answered is billed, and is kept. A retry sends only the requests that another try may help.
+    """
 
 
 class ResultsError(BatchError):
-    """The answers exist at the API but could not be landed whole."""
+    """The answers exist but could not all be downloaded, saved or read.
+
+    They are billed already and stay at the API for 29 days. A retry downloads them at no cost.
+    """

@@ -1,4 +1,4 @@
-"""The hook: from an Airflow connection to a client of the API."""
+"""The hook: it reads an Airflow connection and returns clients of the API."""
 
 from __future__ import annotations
 
@@ -7,23 +7,32 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_claude_batch._airflow.compat import AirflowNotFoundException, BaseHook, mask_secret
 from airflow_claude_batch._airflow.supervisor import supervisor_call
-from airflow_claude_batch.exceptions import ClaudeBatchError, ConfigurationError
+from airflow_claude_batch.exceptions import ClaudeBatchError
 
 if TYPE_CHECKING:
+    from airflow_claude_batch.api.check_access import Access
     from airflow_claude_batch.api.client import AsyncClaudeClient, ClaudeClient, ClientConfig
     from airflow_claude_batch.connection.settings import ConnectionSettings, ConnectionValues
 
-DEFAULT_MODEL: Final = "claude-opus-5-5"  # where the vendor's documentation says to start; models/overview, 2026-10
+DEFAULT_MODEL: Final = "claude-opus-5-5"  # the documentation recommends to start with it; models/overview, 2026-10
 
 
 class ClaudeHook(BaseHook):
-    """Reach Claude's Message Batches API with what an Airflow connection says.
+    """Read an Airflow connection and return clients of Claude's Message Batches API.
 
-    The connection is of type ``claude``, or an ``anthropic`` one of Apache's provider: password is the API key, host
-    the base URL, extra the rest (see the connection's form). Without any credential in it, and for the default
-    connection even without the connection, the vendor's environment variables are used.
+    The connection has the type ``claude``, or ``anthropic`` (Apache's provider). Its password is the API key, its host
+    the base URL, and its extra has the other settings; see the connection's form. If the connection has no credential,
+    Anthropic's environment variables are used, such as ``ANTHROPIC_API_KEY``. The default connection need not exist.
 
-    :param claude_conn_id: the connection.
+    :param claude_conn_id: the id of the connection.
+
+    .. code-block:: python
+
+        @task
+        def show_recent_batches():
+            client = ClaudeHook("claude_default").get_conn()
+            for batch in client.list_batches(limit=5).data:
+                print(batch.id, batch.processing_status, batch.request_counts.total)
     """
 
     conn_name_attr = "claude_conn_id"
@@ -38,9 +47,13 @@ class ClaudeHook(BaseHook):
         self._client: ClaudeClient | None = None
 
     def get_conn(self) -> ClaudeClient:
-        """Give a client, the same one every time. It needs no closing before the process ends.
+        """Return the hook's client. Every call returns the same one, and it need not be closed.
 
         :raises ConfigurationError: the connection is missing or cannot be used.
+
+        .. code-block:: python
+
+            batch = ClaudeHook().get_conn().retrieve_batch("msgbatch_01AbCd")
         """
         if self._client is None:
             from airflow_claude_batch.api.client import ClaudeClient
@@ -49,42 +62,70 @@ class ClaudeHook(BaseHook):
         return self._client
 
     def get_estimate_client(self) -> ClaudeClient:
-        """Give a client for what is good to know but worth no waiting: token counts, the model catalogue.
+        """Return a new client for optional calls: token counts and the model catalogue. The caller closes it.
 
-        It asks once, for seconds. To be closed by the caller.
+        It sends each call once, with short timeouts.
 
         :raises ConfigurationError: the connection is missing or cannot be used.
+
+        .. code-block:: python
+
+            with ClaudeHook().get_estimate_client() as client:
+                models = client.list_models()
         """
         from airflow_claude_batch.api.client import ClaudeClient
 
         return ClaudeClient(self.get_config().for_estimates())
 
     async def get_async_client(self) -> AsyncClaudeClient:
-        """Give a new client for the running event loop, to be closed by the caller.
+        """Return a new client for the running event loop. The caller closes it.
+
+        It has the calls that waiting needs: retrieve, list and cancel.
 
         :raises ConfigurationError: the connection is missing or cannot be used.
+
+        .. code-block:: python
+
+            async with await ClaudeHook().get_async_client() as client:
+                batch = await client.retrieve_batch("msgbatch_01AbCd")
         """
         from airflow_claude_batch.api.client import AsyncClaudeClient
 
         return AsyncClaudeClient(await self.get_async_config())
 
     def get_config(self) -> ClientConfig:
-        """Read the connection, once per hook. Not for event loops: see :meth:`get_async_config`.
+        """Return the client's configuration. The hook reads the connection once.
+
+        Do not call this on an event loop; see :meth:`get_async_config`.
 
         :raises ConfigurationError: the connection is missing or cannot be used.
         """
         return self._get_settings().config
 
     async def get_async_config(self) -> ClientConfig:
-        """Read the connection from an event loop, once per hook."""
+        """Return the client's configuration, from an event loop; see :meth:`get_config`."""
         return (await supervisor_call(self._get_settings)).config
 
     def get_default_model(self) -> str:
-        """Give the connection's default model, or the package's."""
+        """Return the connection's default model, or this package's default if the connection names none.
+
+        :raises ConfigurationError: the connection is missing or cannot be used.
+        """
         return self._get_settings().model or DEFAULT_MODEL
 
     def test_connection(self) -> tuple[bool, str]:
-        """List one message batch and one model, and say what came of it: the UI's Test button."""
+        """Test the connection: list one message batch and one model, free of charge.
+
+        The Test button of Airflow's UI and ``airflow connections test`` call this. Both need
+        ``AIRFLOW__CORE__TEST_CONNECTION=Enabled``. The button of Airflow 3.3 sends ``port: 0`` and fails for stored
+        connections without a port. The command works:
+
+        .. code-block:: bash
+
+            AIRFLOW__CORE__TEST_CONNECTION=Enabled airflow connections test claude_default
+
+        :return: whether message batches can be used, and a message with the reason or with host and workspace.
+        """
         from airflow_claude_batch.api.check_access import check_access
 
         try:
@@ -92,29 +133,22 @@ class ClaudeHook(BaseHook):
             access = check_access(config)
         except ClaudeBatchError as error:
             return False, str(error)
-        workspace = access.workspace_id or config.workspace_id
-        where = [
-            f"at {config.base_url}",
-            f"in workspace {workspace}" if workspace else "",
-            f"of organization {access.organization_id}" if access.organization_id else "",
-        ]
-        models = "" if access.models else " The model catalogue cannot be read with this credential."
-        return True, f"Message batches can be used {' '.join(filter(None, where))}.{models}"
+        return True, _describe_access(config, access)
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's own fields, for Airflow 3.0 and 3.1; later versions take them from the provider info."""
+        """Return the form's fields for Airflow 3.0 and 3.1. Later versions read them from the provider info."""
         from wtforms import BooleanField, IntegerField, PasswordField, StringField
         from wtforms.validators import any_of
 
         from airflow_claude_batch.provider_info import CONNECTION_FIELDS
 
-        kinds = {"boolean": BooleanField, "integer": IntegerField}
+        field_classes = {"boolean": BooleanField, "integer": IntegerField}
         widgets = {}
         for name, described in CONNECTION_FIELDS.items():
             schema = described["schema"]
-            text = PasswordField if schema.get("format") == "password" else StringField
-            widgets[name] = kinds.get(schema["type"][0], text)(
+            text_class = PasswordField if schema.get("format") == "password" else StringField
+            widgets[name] = field_classes.get(schema["type"][0], text_class)(
                 described["label"],
                 validators=[any_of(schema["enum"])] if "enum" in schema else [],
                 description=described["description"],
@@ -124,33 +158,35 @@ class ClaudeHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return how the form shows the standard fields, for Airflow 3.0 and 3.1."""
+        """Return labels and placeholders of the form's standard fields, for Airflow 3.0 and 3.1."""
         from airflow_claude_batch.provider_info import UI_FIELD_BEHAVIOUR
 
         return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
 
     def _get_settings(self) -> ConnectionSettings:
-        """Look the connection up, read it and mask its secrets, all in the caller's thread."""
+        """Look up the connection, read it and mask its secrets, all in the caller's thread."""
         if self._settings is None:
             from airflow_claude_batch.connection.settings import config_from_connection
 
             settings = config_from_connection(self._look_up(), os.environ)
             for secret in settings.secrets:
                 mask_secret(secret)
-            for remark in settings.remarks:
-                self.log.warning("Connection %r: %s.", self.claude_conn_id, remark)
+            for warning in settings.warnings:
+                self.log.warning("Connection %r: %s.", self.claude_conn_id, warning)
             self._settings = settings
         return self._settings
 
     def _look_up(self) -> ConnectionValues:
-        from airflow_claude_batch.connection.settings import ConnectionValues, no_connection
+        from airflow_claude_batch.connection.settings import ConnectionValues, no_connection_error
 
         try:
             connection = self.get_connection(self.claude_conn_id)
         except AirflowNotFoundException:
             if self.claude_conn_id != self.default_conn_name:
-                raise ConfigurationError(no_connection(self.claude_conn_id)) from None
-            self.log.info("There is no connection %r; the environment is asked for a credential.", self.claude_conn_id)
+                raise no_connection_error(self.claude_conn_id) from None
+            self.log.info(
+                "There is no connection %r. The credential is read from the environment.", self.claude_conn_id
+            )
             return ConnectionValues(conn_id=self.claude_conn_id, exists=False)
         return ConnectionValues(
             conn_id=self.claude_conn_id,
@@ -160,3 +196,14 @@ class ClaudeHook(BaseHook):
             password=connection.password,
             extra=connection.extra,
         )
+
+
+def _describe_access(config: ClientConfig, access: Access) -> str:
+    workspace = access.workspace_id or config.workspace_id
+    places = [
+        f"at {config.base_url}",
+        f"in workspace {workspace}" if workspace else "",
+        f"of organization {access.organization_id}" if access.organization_id else "",
+    ]
+    models = "" if access.can_list_models else " The model catalogue cannot be read with this credential."
+    return f"Message batches can be used {' '.join(filter(None, places))}.{models}"

@@ -1,8 +1,8 @@
-"""What Airflow learns about this package when it discovers its providers.
+"""Describe this package to Airflow: connection form, configuration options, modules.
 
-Airflow calls ``get_provider_info`` in every process, before its own configuration exists: this module
-imports nothing. The fields of a connection are written here once; the hook's form methods (Airflow 3.0 and
-3.1) and the reading of connections take them from here.
+Airflow calls ``get_provider_info`` in every process, before its own configuration exists. So this module imports
+nothing. The fields of a connection are defined here only: the hook's form methods (Airflow 3.0 and 3.1) and the reading
+of connections use this definition.
 """
 
 from __future__ import annotations
@@ -14,53 +14,69 @@ def _field(label: str, type_: str, description: str, **schema: Any) -> dict[str,
     return {"label": label, "schema": {"type": [type_, "null"], **schema}, "description": description}
 
 
-#: Keys of the connection's extra, in the order of the form.
+#: Fields of the connection's extra, in the order of the form.
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
-    "model": _field("Default model", "string", "Used when a task names no model."),
+    "model": _field("Default model", "string", "The model of tasks that name none."),
     "auth": _field(
         "API key header",
         "string",
-        "bearer (default): 'Authorization: Bearer'. x-api-key: for gateways that only know the older header.",
+        "bearer (default) sends 'Authorization: Bearer'. x-api-key is for gateways that need the older header.",
         enum=["bearer", "x-api-key"],
     ),
-    "auth_token": _field("Bearer token", "string", "An access token instead of an API key.", format="password"),
-    "federation_rule_id": _field("Federation rule", "string", "Workload Identity Federation (no stored key): fdrl_…"),
-    "organization_id": _field("Organization", "string", "Workload Identity Federation: the organization's id."),
-    "service_account_id": _field("Service account", "string", "Workload Identity Federation: svac_…"),
+    "auth_token": _field("Bearer token", "string", "An access token to use instead of an API key.", format="password"),
+    "federation_rule_id": _field(
+        "Federation rule", "string", "Workload Identity Federation, without a stored key: the id of the rule, fdrl_…"
+    ),
+    "organization_id": _field("Organization", "string", "Workload Identity Federation: the id of the organization."),
+    "service_account_id": _field(
+        "Service account", "string", "Workload Identity Federation: the id of the service account, svac_…"
+    ),
     "identity_token_file": _field(
         "Identity token file",
         "string",
-        "Workload Identity Federation: path of the OIDC token on the workers, read at every exchange.",
+        "Workload Identity Federation: the path of the OIDC token on workers and triggerers. It is read at every "
+        "exchange.",
     ),
     "identity_token": _field(
         "Identity token", "string", "Workload Identity Federation: the OIDC token itself.", format="password"
     ),
     "workspace_id": _field(
-        "Workspace", "string", "wrkspc_…; needed when the credential can act in more than one workspace."
+        "Workspace",
+        "string",
+        "The id of the workspace. Needed if the credential can act in several workspaces: wrkspc_…",
     ),
     "user_profile_id": _field(
-        "User profile", "string", "Attributes every request to this end party (anthropic-user-profile-id)."
+        "User profile", "string", "The end user to whom all requests are attributed (header anthropic-user-profile-id)."
     ),
-    "api_version": _field("API version", "string", "The anthropic-version header. Default: 2026-10-21."),
-    "betas": _field("Betas", "string", "Names for the anthropic-beta header, separated by commas."),
-    "headers": _field("Extra headers", "object", 'For gateways: {"X-Team": "data"}.'),
-    "proxy": _field("Proxy", "string", "URL of the proxy for this connection's calls."),
-    "ca_file": _field("CA file", "string", "Path of the certificate bundle to trust instead of the public ones."),
+    "api_version": _field("API version", "string", "The header anthropic-version. Default: 2026-10-21."),
+    "betas": _field("Betas", "string", "Values of the header anthropic-beta, separated by commas."),
+    "headers": _field("Extra headers", "object", 'Headers to add to every call, for gateways: {"X-Team": "data"}'),
+    "proxy": _field(
+        "Proxy", "string", "The URL of the proxy for the calls of this connection. Default: the environment's proxy."
+    ),
+    "ca_file": _field("CA file", "string", "The path of the certificates to trust instead of the public ones."),
     "verify": _field(
         "Verify certificates",
         "boolean",
-        "Leave on. Off only to find out whether certificates are the trouble.",
+        "Leave this on. Turn it off only to find out whether certificates are the problem.",
         default=True,
     ),
-    "connect_timeout": _field("Connect timeout", "number", "Seconds.", exclusiveMinimum=0),
-    "read_timeout": _field("Read timeout", "number", "Seconds without a byte of the answer.", exclusiveMinimum=0),
+    "connect_timeout": _field(
+        "Connect timeout", "number", "Seconds to wait for a connection. Default: 10.", exclusiveMinimum=0
+    ),
+    "read_timeout": _field(
+        "Read timeout", "number", "Seconds to wait for the next bytes of a response. Default: 600.", exclusiveMinimum=0
+    ),
     "write_timeout": _field(
-        "Write timeout", "number", "Seconds without a byte of the request taken.", exclusiveMinimum=0
+        "Write timeout",
+        "number",
+        "Seconds to wait until the next bytes of a request are sent. Default: 30.",
+        exclusiveMinimum=0,
     ),
     "max_retries": _field(
         "Max retries",
         "integer",
-        "Repeats of a call that is safe to repeat; a create is never repeated blindly.",
+        "How often a failed call is sent again. Default: 4. A call that could be billed twice is never sent again.",
         minimum=0,
     ),
 }
@@ -70,7 +86,7 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "relabeling": {"password": "API key", "host": "Base URL"},
     "placeholders": {
         "host": "https://api.anthropic.com",
-        "password": "sk-ant-… (empty: the environment's ANTHROPIC_API_KEY or identity)",
+        "password": "sk-ant-… (if empty, the credential comes from the environment, such as ANTHROPIC_API_KEY)",
     },
 }
 
@@ -88,42 +104,42 @@ def _option(type_: str, description: str, *, default: str | None, example: str |
 _CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
     "results_path": _option(
         "string",
-        "Folder under which every submission keeps its requests, results and manifest: any URI that "
-        "ObjectStoragePath takes, shared by all workers. Empty: claude_batch under AIRFLOW_HOME, which suits "
-        "a single machine.\n",
+        "The folder in which every submission keeps its requests, results and manifest. Any URI that ObjectStoragePath "
+        "accepts. All workers must share it. If empty, claude_batch under AIRFLOW_HOME, which suits a single "
+        "machine.\n",
         default=None,
         example="s3://aws_default@my-bucket/claude-batch",
     ),
     "poll_interval": _option(
         "float",
-        "Seconds between two looks at a running message batch, when the task does not say.\n",
+        "The longest time between two polls of a running message batch, in seconds, for tasks that set none.\n",
         default="60",
         example=None,
     ),
     "max_inline_bytes": _option(
         "integer",
-        "Rows travel in the manifest, through XCom, while they fit this many bytes; above it the manifest "
+        "The manifest, which goes to XCom, contains the rows themselves if they fit into this many bytes. Otherwise it "
         "has only their path.\n",
         default="49152",
         example=None,
     ),
     "max_cost_per_submission": _option(
         "float",
-        "US dollars. A task whose estimate is above it fails before anything is sent; a task's own max_cost "
-        "can only be lower. Empty: no limit.\n",
+        "The limit of a task's estimated cost, in US dollars. A task above it fails before anything is sent. A task's "
+        "own max_cost can only be lower. If empty, there is no limit.\n",
         default=None,
         example="250",
     ),
     "prices_path": _option(
         "string",
-        "A JSON file in the form of the package's prices.json; its entries replace the bundled ones.\n",
+        "The path of a JSON file in the format of the package's prices.json. Its entries replace the bundled ones.\n",
         default=None,
         example="/opt/airflow/config/claude_prices.json",
     ),
     "prices": _option(
         "string",
-        "The same as JSON text, for a deployment that has no place for a file; its entries replace those of "
-        "prices_path.\n",
+        "The content of such a file as JSON text, for deployments without a place for a file. Its entries replace "
+        "those of prices_path.\n",
         default=None,
         example='{"models": {"claude-opus-5-5": {"rates": {"input": "3.60"}}}}',
     ),
@@ -165,7 +181,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "config": {
             "claude_batch": {
-                "description": "Settings of the Claude Batch provider (airflow-claude-batch).",
+                "description": "Settings of the Claude Batch provider, airflow-claude-batch.",
                 "options": _CONFIG_OPTIONS,
             }
         },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import pendulum
@@ -15,6 +15,7 @@ from airflow_claude_batch._airflow.metrics import StatsObserver
 from airflow_claude_batch._airflow.supervisor import supervisor_call
 from airflow_claude_batch._airflow.task_state import will_run_again
 from airflow_claude_batch.api.client import AsyncClaudeClient
+from airflow_claude_batch.api.limits import BATCH_LIFETIME
 from airflow_claude_batch.batch.wait.registry import WATCHERS
 from airflow_claude_batch.batch.wait.schedule import PollErrorKind, WaitFor, classify_error
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
@@ -32,8 +33,6 @@ TASK_STATE_TIMEOUT_SECONDS: Final = 20.0
 #: Before 3.3 the lookup is made while the triggerer may be shutting down, and then it gets no reply.
 TASK_STATE_TIMEOUT_ON_SHUTDOWN_SECONDS: Final = 3.0
 CANCEL_RETRY_SECONDS: Final = 2.0
-#: A message batch expires this long after its creation (batch-processing docs, 2026-10-08).
-LIFETIME: Final = timedelta(hours=24)
 
 
 class MessageBatchTrigger(BaseTrigger):
@@ -159,7 +158,7 @@ class MessageBatchTrigger(BaseTrigger):
             sentences.append(f"Waiting for {self.wait_for} of these message batches: {', '.join(self.batch_ids)}.")
         if self.batch_ids and submitted_at:
             oldest = "It" if len(self.batch_ids) == 1 else "The oldest"
-            sentences.append(f"{oldest} expires at {_in_words(submitted_at + LIFETIME)}.")
+            sentences.append(f"{oldest} expires at {_in_words(submitted_at + BATCH_LIFETIME)}.")
         if until:
             sentences.append(f"The deadline of this wait is {_in_words(until)}.")
         self.log.info("%s", " ".join(sentences) or "There is nothing to wait for.")

@@ -1,1 +1,1 @@
-"""The ground floor: one HTTP API. Knows no jobs and no Airflow."""
+"""Client of one HTTP API, Claude's Message Batches. It knows no batch jobs and no Airflow."""

@@ -1,52 +1,46 @@
-"""Finding out, free of charge, whether a configuration can be used for message batches."""
+"""Check, free of charge, whether a configuration can be used for message batches."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any
 
 from airflow_claude_batch.api import endpoints
 from airflow_claude_batch.api.config import ClientConfig
-from airflow_claude_batch.api.endpoints import Call, Cursor
+from airflow_claude_batch.api.endpoints import Call
 from airflow_claude_batch.api.http import CallFailed
 from airflow_claude_batch.api.responses import read_response
 from airflow_claude_batch.api.transport import Transport
 
-LONGEST_WAIT_SECONDS: Final = 20.0  # a person looks at the screen
-
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where a credential acts, as far as the API's headers say: a gateway may drop them.
+    """The organization and workspace of a credential, as the API's headers name them. A gateway may drop them.
 
-    :param models: whether the model catalogue can be read too; batches do without it.
+    :param can_list_models: whether the credential can read the model catalogue. Batches work without it.
     """
 
     organization_id: str | None
     workspace_id: str | None
-    models: bool
+    can_list_models: bool
 
 
 def check_access(config: ClientConfig) -> Access:
-    """List one message batch and one model, each asked once.
+    """List one message batch and one model. Each call is sent once, with short timeouts.
 
-    :raises APIError: message batches cannot be used; says why.
-    :raises ConfigurationError: certificates, proxy or identity token cannot be used.
+    :raises APIError: message batches cannot be listed.
+    :raises ConfigurationError: the certificates, the proxy or the identity token cannot be used.
     """
-    brisk = replace(
-        config,
-        connect_timeout=min(config.connect_timeout, LONGEST_WAIT_SECONDS),
-        read_timeout=min(config.read_timeout, LONGEST_WAIT_SECONDS),
-    )
-    transport = Transport(brisk)
+    config = config.with_short_timeouts()  # a person waits for the result
+    transport = Transport(config)
     try:
-        headers = _headers_of(Cursor(limit=1).call(), brisk, transport)
+        headers = _response_headers(endpoints.list_batches(limit=1), config, transport)
         return Access(
             headers.get("anthropic-organization-id"),
             headers.get("anthropic-workspace-id"),
-            models=_can_list_models(brisk, transport),
+            can_list_models=_can_list_models(config, transport),
         )
     except CallFailed as failed:
         raise failed.error from failed.__cause__
@@ -56,14 +50,14 @@ def check_access(config: ClientConfig) -> Access:
 
 def _can_list_models(config: ClientConfig, transport: Transport) -> bool:
     try:
-        _headers_of(endpoints.list_models(limit=1, lifecycle=()), config, transport)
+        _response_headers(endpoints.list_models(limit=1, lifecycle=()), config, transport)
     except CallFailed:
         return False
     return True
 
 
-def _headers_of(call: Call[Any], config: ClientConfig, transport: Transport) -> Mapping[str, str]:
+def _response_headers(call: Call[Any], config: ClientConfig, transport: Transport) -> Mapping[str, str]:
     request = call.request(config, config.credentials.headers(transport.send, time.monotonic))
-    answer = transport.send(request)
-    read_response(request, answer, call.kind)
-    return answer.headers
+    response = transport.send(request)
+    read_response(request, response, call.response_type)
+    return response.headers

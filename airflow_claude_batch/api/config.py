@@ -1,4 +1,4 @@
-"""How to reach the API, as plain values: what an Airflow connection comes down to."""
+"""Configuration of an API client as plain values. An Airflow connection is read into one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from airflow_claude_batch.api.credentials import Credentials
 from airflow_claude_batch.api.limits import DEFAULT_API_VERSION, DEFAULT_BASE_URL
 from airflow_claude_batch.exceptions import ConfigurationError
 
-LONGEST_TIMEOUT: Final = 86_400  # seconds: a day. Sockets cannot take much more
+LONGEST_TIMEOUT_SECONDS: Final = 86_400  # a day; socket options cannot hold much more
+
+#: The longest timeout of calls that somebody waits for: a connection test, token counts, the model catalogue.
+SHORT_TIMEOUT_SECONDS: Final = 20.0
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
-HASTY_SECONDS: Final = 20.0
-
-# Ours to set. Two different values of one of them would mean that one is silently dropped.
+# The client sets these. A second value for one of them would be dropped silently.
 _OUR_HEADERS: Final = frozenset(
     {
         "accept",
@@ -38,23 +39,31 @@ _OUR_HEADERS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """Everything a client needs to know. Hashable, so that equal configurations can share one client.
+    """Configuration of a client. It is hashable, so equal configurations can share one client.
 
-    :param credentials: an ApiKey, BearerToken or WorkloadIdentity.
-    :param base_url: https, or http on loopback; may have a path.
+    :param credentials: an ApiKey, a BearerToken or a WorkloadIdentity.
+    :param base_url: an https URL, or an http URL on loopback. It may have a path.
     :param api_version: the ``anthropic-version`` header.
-    :param betas: values for the ``anthropic-beta`` header.
+    :param betas: values of the ``anthropic-beta`` header.
     :param workspace_id: only for a credential that can act in several workspaces.
-    :param user_profile_id: to whom the requests of a batch are attributed.
-    :param extra_headers: added to every call, for gateways.
-    :param proxy: URL of the proxy; None leaves it to the environment (``HTTPS_PROXY``, ``NO_PROXY``).
-    :param verify: True for the usual certificate authorities, a path for a CA file or folder, False for no check.
-    :param connect_timeout: seconds.
-    :param read_timeout: seconds to wait for the next bytes of an answer; a large create takes a while to answer.
-    :param write_timeout: seconds to wait until the next bytes of a body have left, and then until the other side's
+    :param user_profile_id: the end user to whom the requests of a batch are attributed.
+    :param extra_headers: headers to add to every call, for gateways.
+    :param proxy: the URL of the proxy. None uses the environment's (``HTTPS_PROXY``, ``NO_PROXY``).
+    :param verify: True checks certificates with the usual authorities, a path names a CA file or folder, False checks
+        nothing.
+    :param connect_timeout: seconds to wait for a connection.
+    :param read_timeout: seconds to wait for the next bytes of a response. The response to a large create call takes
+        minutes.
+    :param write_timeout: seconds to wait until the next bytes of a body are sent, and then until the other side's
         kernel has confirmed them.
-    :param max_retries: how often a call is sent again when that can neither do nor bill anything twice.
+    :param max_retries: how often a call is sent again, if that cannot do or bill anything twice.
     :raises ConfigurationError: a value cannot be used.
+
+    .. code-block:: python
+
+        config = ClientConfig(credentials=ApiKey("sk-ant-..."), read_timeout=300)
+        with ClaudeClient(config) as client:
+            print(client.retrieve_batch("msgbatch_01AbCd").request_counts)
     """
 
     credentials: Credentials
@@ -75,35 +84,27 @@ class ClientConfig:
         check_base_url(self.base_url)
         if self.workspace_id and self.credentials.names_workspace:
             raise ConfigurationError(
-                "a workload identity's token belongs to one workspace: name it in the identity's own workspace_id"
+                "A workload identity's token belongs to one workspace.",
+                "Set workspace_id of the WorkloadIdentity instead of the configuration's.",
             )
-        timeouts = (self.connect_timeout, self.read_timeout, self.write_timeout)
-        if min(timeouts) <= 0 or max(timeouts) > LONGEST_TIMEOUT or self.max_retries < 0:
-            raise ConfigurationError(
-                f"timeouts must be above 0 and not above {LONGEST_TIMEOUT:,} seconds, and max_retries not below 0"
-            )
-        profile = {"anthropic-user-profile-id": self.user_profile_id or ""}
-        for name, value in (self.fixed_headers() | profile).items():
-            if not _HEADER_NAME.fullmatch(name):
-                raise ConfigurationError(f"{name!r} cannot be the name of a header")
-            if not (value.isascii() and value.isprintable()):
-                raise ConfigurationError(f"the value for the header {name} has a character that no header has")
-        for name in self.extra_headers:
-            if name.lower() in _OUR_HEADERS | {self.credentials.header_name}:
-                raise ConfigurationError(f"the header {name} is set by the client: use the setting made for it")
+        self._check_numbers()
+        self._check_headers()
 
-    def for_estimates(self) -> ClientConfig:
-        """The same for calls whose answers are no reason to wait: each is tried once, for seconds."""
+    def with_short_timeouts(self) -> ClientConfig:
+        """Return the same configuration with timeouts of at most ``SHORT_TIMEOUT_SECONDS``."""
         return replace(
             self,
-            connect_timeout=min(self.connect_timeout, HASTY_SECONDS),
-            read_timeout=min(self.read_timeout, HASTY_SECONDS),
-            write_timeout=min(self.write_timeout, HASTY_SECONDS),
-            max_retries=0,
+            connect_timeout=min(self.connect_timeout, SHORT_TIMEOUT_SECONDS),
+            read_timeout=min(self.read_timeout, SHORT_TIMEOUT_SECONDS),
+            write_timeout=min(self.write_timeout, SHORT_TIMEOUT_SECONDS),
         )
 
+    def for_estimates(self) -> ClientConfig:
+        """Return the configuration for calls that are optional: one attempt each, with short timeouts."""
+        return replace(self.with_short_timeouts(), max_retries=0)
+
     def fixed_headers(self) -> dict[str, str]:
-        """Give the headers that every call carries, but for the credential."""
+        """Return the headers of every call, without the credential's."""
         headers = dict(self.extra_headers)
         headers["anthropic-version"] = self.api_version
         betas = dict.fromkeys((*self.credentials.betas, *self.betas))
@@ -112,3 +113,24 @@ class ClientConfig:
         if self.workspace_id:
             headers["anthropic-workspace-id"] = self.workspace_id
         return headers
+
+    def _check_numbers(self) -> None:
+        timeouts = (self.connect_timeout, self.read_timeout, self.write_timeout)
+        if min(timeouts) <= 0 or max(timeouts) > LONGEST_TIMEOUT_SECONDS:
+            raise ConfigurationError(f"The timeouts must be above 0 and at most {LONGEST_TIMEOUT_SECONDS:,} seconds.")
+        if self.max_retries < 0:
+            raise ConfigurationError("max_retries must be 0 or more.")
+
+    def _check_headers(self) -> None:
+        profile = {"anthropic-user-profile-id": self.user_profile_id or ""}
+        for name, value in (self.fixed_headers() | profile).items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise ConfigurationError(f"{name!r} cannot be the name of a header.")
+            if not (value.isascii() and value.isprintable()):
+                raise ConfigurationError(f"The value of the header {name} has a character that no header can have.")
+        for name in self.extra_headers:
+            if name.lower() in _OUR_HEADERS | {self.credentials.header_name}:
+                raise ConfigurationError(
+                    f"The header {name} cannot be an extra header: the client sets it.",
+                    "Remove it, and use the setting for it.",
+                )

@@ -1,10 +1,10 @@
-"""The API's operations as values, for both clients: what to ask, what the answer is, and what sending twice does."""
+"""The API's endpoints as values: what to send, how to read the response, and what sending twice does."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -14,8 +14,7 @@ from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.evidence import Effect
 from airflow_claude_batch.api.http import HTTPRequest
 from airflow_claude_batch.api.limits import COUNT_TOKENS_FIELDS, DEFAULT_LIST_LIMIT, LIST_LIMIT, check_batch_id
-from airflow_claude_batch.api.listing import check_moves, newer_edge, older_edge
-from airflow_claude_batch.api.request_body import BytesBody, RequestBody, TimedBody
+from airflow_claude_batch.api.request_body import BytesBody, DeadlineBody, RequestBody
 from airflow_claude_batch.api.wire import (
     BatchPage,
     DeletedMessageBatch,
@@ -31,14 +30,12 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 _BATCHES: Final = "/v1/messages/batches"
 
-# What a 404 means depends on what was asked for.
-_NO_SUCH_BATCH: Final = (
-    "Objects are seen only from the workspace that made them: check that the credential belongs to it."
-)
-_NO_SUCH_PLACE: Final = "The API is not there: check the base URL, which is the connection's host."
+# The meaning of a 404 depends on the path.
+_NO_SUCH_BATCH: Final = "Check that the credential belongs to the batch's workspace: other workspaces do not see it."
+_NO_SUCH_PATH: Final = "Check the base URL, which is the connection's host: the API is not there."
 
-# Seconds. Everything but a create and the results is answered at once; a poll must not hang on a dead connection
-# for as long as a create may take.
+# Seconds. All calls but create and results respond at once. A poll must not hang on a dead connection for as long as
+# a create call may take.
 QUICK_READ_TIMEOUT: Final = 60.0
 
 MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024  # a page of 1000 batches has about half a megabyte
@@ -46,95 +43,114 @@ MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024  # a page of 1000 batches has about
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[T]):
-    """One operation.
+    """One call of an endpoint.
 
-    :param what: completes "could not …".
-    :param attributed: carries the user profile.
-    :param slow: may take the whole of the configured read timeout.
-    :param deadline: no attempt begins after it.
-    :param write_timeout: a shorter one than the configured.
+    :param action: completes "Could not …" in error messages.
+    :param response_type: the type into which the response is decoded.
+    :param is_attributed: the call carries the user profile.
+    :param is_slow: the call may take the whole configured read timeout.
+    :param deadline: monotonic seconds; no attempt begins after it.
+    :param write_timeout: seconds, if shorter than the configured write timeout.
     """
 
-    what: str
+    action: str
     path: str
-    kind: type[T]
+    response_type: type[T]
     method: str = "GET"
     effect: Effect = Effect.READ_ONLY
     query: Sequence[tuple[str, str]] = ()
     body: RequestBody | None = None
     accept: str = "application/json"
-    attributed: bool = False
-    slow: bool = False
+    is_attributed: bool = False
+    is_slow: bool = False
     deadline: float = math.inf
     write_timeout: float = math.inf
 
     def request(self, config: ClientConfig, credential_headers: Mapping[str, str]) -> HTTPRequest:
-        """Make the request for one attempt."""
+        """Build the request of one attempt."""
         headers = config.fixed_headers() | dict(credential_headers) | {"accept": self.accept}
-        if self.attributed and config.user_profile_id:
+        if self.is_attributed and config.user_profile_id:
             headers["anthropic-user-profile-id"] = config.user_profile_id
         if self.body is not None:
             headers["content-type"] = "application/json"
         query = f"?{urlencode(self.query)}" if self.query else ""
         return HTTPRequest(
-            what=self.what,
+            action=self.action,
             effect=self.effect,
             method=self.method,
             url=f"{config.base_url.rstrip('/')}{self.path}{query}",
             headers=headers,
             body=self.body,
-            read_timeout=config.read_timeout if self.slow else min(config.read_timeout, QUICK_READ_TIMEOUT),
+            read_timeout=config.read_timeout if self.is_slow else min(config.read_timeout, QUICK_READ_TIMEOUT),
             write_timeout=min(config.write_timeout, self.write_timeout),
             credential_remedy=config.credentials.remedy,
-            not_found_remedy=self._missing_remedy(),
+            not_found_remedy=self._not_found_remedy(),
             max_response_bytes=MAX_RESPONSE_BYTES,
         )
 
-    def _missing_remedy(self) -> str:
+    def _not_found_remedy(self) -> str:
         if self.path == _BATCHES:
-            return _NO_SUCH_PLACE
+            return _NO_SUCH_PATH
         return _NO_SUCH_BATCH if self.path.startswith(f"{_BATCHES}/") else ""
 
 
 def create_batch(
     body: RequestBody | bytes, *, seconds: float, write_timeout: float, clock: Callable[[], float]
 ) -> Call[MessageBatch]:
-    """Make a message batch: the one call that must not be sent twice, so its life is bounded.
+    """Create a message batch. This call must not be sent twice, so it has a deadline.
 
-    :param seconds: from now on; no byte leaves later.
-    :param write_timeout: the configured one; what a slice that begins in time may still take.
+    :param seconds: from now on. No byte is sent later.
+    :param write_timeout: the configured one. A slice whose sending begins in time may still take this long.
     """
     last_slice_seconds = min(write_timeout, seconds / 4)
     deadline = clock() + seconds - last_slice_seconds
     whole = BytesBody(body) if isinstance(body, bytes) else body
     return Call(
-        what="create a message batch",
+        action="create a message batch",
         method="POST",
         path=_BATCHES,
-        kind=MessageBatch,
+        response_type=MessageBatch,
         effect=Effect.NOT_IDEMPOTENT,
-        body=TimedBody(whole, deadline, clock),
-        attributed=True,
-        slow=True,
+        body=DeadlineBody(whole, deadline, clock),
+        is_attributed=True,
+        is_slow=True,
         deadline=deadline,
         write_timeout=last_slice_seconds,
     )
 
 
 def retrieve_batch(batch_id: str) -> Call[MessageBatch]:
-    """Ask how a message batch stands."""
+    """Retrieve a message batch."""
+    return Call(action=f"look up {batch_id}", path=_path_of(batch_id), response_type=MessageBatch)
+
+
+def list_batches(
+    *, before_id: str | None = None, after_id: str | None = None, limit: int = DEFAULT_LIST_LIMIT
+) -> Call[BatchPage]:
+    """List one page of message batches, newest first.
+
+    :param before_id: continue to newer batches from here.
+    :param after_id: continue to older batches from here.
+    """
+    if before_id and after_id:
+        raise InputError("A listing takes before_id or after_id, not both.")
+    cursors = {"before_id": before_id, "after_id": after_id}
+    query = [(name, check_batch_id(value)) for name, value in cursors.items() if value is not None]
     return Call(
-        what=f"look up message batch {batch_id}", path=f"{_BATCHES}/{check_batch_id(batch_id)}", kind=MessageBatch
+        action="list message batches",
+        path=_BATCHES,
+        response_type=BatchPage,
+        query=[*query, ("limit", str(_checked(limit)))],
     )
 
 
 def cancel_batch(batch_id: str) -> Call[MessageBatch]:
-    """Cancel a message batch. No body: the API wants none."""
+    """Cancel a message batch. The call has no body."""
     return Call(
-        what=f"cancel message batch {batch_id}",
+        action=f"cancel {batch_id}",
         method="POST",
-        path=f"{_BATCHES}/{check_batch_id(batch_id)}/cancel",
-        kind=MessageBatch,
+        path=f"{_path_of(batch_id)}/cancel",
+        response_type=MessageBatch,
         effect=Effect.IDEMPOTENT,
     )
 
@@ -142,93 +158,56 @@ def cancel_batch(batch_id: str) -> Call[MessageBatch]:
 def delete_batch(batch_id: str) -> Call[DeletedMessageBatch]:
     """Delete a message batch and its results."""
     return Call(
-        what=f"delete message batch {batch_id}",
+        action=f"delete {batch_id}",
         method="DELETE",
-        path=f"{_BATCHES}/{check_batch_id(batch_id)}",
-        kind=DeletedMessageBatch,
+        path=_path_of(batch_id),
+        response_type=DeletedMessageBatch,
         effect=Effect.IDEMPOTENT,
     )
 
 
 def stream_results(batch_id: str) -> Call[ResultLine]:
-    """Read the results. The path is ours: ``results_url`` comes from outside and would get the credential."""
+    """Read the results. ``results_url`` is not used: it comes from outside and would get the credential."""
     return Call(
-        what=f"read the results of message batch {batch_id}",
-        path=f"{_BATCHES}/{check_batch_id(batch_id)}/results",
-        kind=ResultLine,
+        action=f"read the results of {batch_id}",
+        path=f"{_path_of(batch_id)}/results",
+        response_type=ResultLine,
         accept="application/binary",
-        slow=True,
+        is_slow=True,
     )
 
 
 def count_tokens(params: Mapping[str, Any]) -> Call[TokenCount]:
-    """Count the input tokens of a request's params; what does not bear on them is left out."""
+    """Count the input tokens of a request's params. Params that do not affect the count are left out."""
     body = {name: value for name, value in params.items() if name in COUNT_TOKENS_FIELDS}
     return Call(
-        what="count tokens",
+        action="count tokens",
         method="POST",
         path="/v1/messages/count_tokens",
-        kind=TokenCount,
+        response_type=TokenCount,
         body=BytesBody(msgspec.json.encode(body)),
-        attributed=True,
+        is_attributed=True,
     )
 
 
 def list_models(*, limit: int, lifecycle: Sequence[str]) -> Call[ModelPage]:
-    """List the model catalogue, one page."""
+    """List one page of the model catalogue."""
     query = [("limit", str(_checked(limit))), *(("lifecycle[]", name) for name in lifecycle)]
-    return Call(what="list the models", path="/v1/models", kind=ModelPage, query=query)
+    return Call(action="list the models", path="/v1/models", response_type=ModelPage, query=query)
 
 
 def retrieve_model(model_id: str) -> Call[ModelInfo]:
-    """Look up one model, by its id or an alias."""
+    """Retrieve one model, by its id or an alias."""
     if model_id in ("", ".", ".."):
-        raise InputError(f"{model_id!r} is not the id of a model")
-    return Call(what="look up a model", path=f"/v1/models/{quote(model_id, safe='')}", kind=ModelInfo)
+        raise InputError(f"{model_id!r} is not the id of a model.")
+    return Call(action="look up a model", path=f"/v1/models/{quote(model_id, safe='')}", response_type=ModelInfo)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cursor:
-    """A place in the listing of message batches, which is newest first.
-
-    ``after_id`` goes on to older batches, ``before_id`` to newer ones; not both. ``passed`` are the places before.
-    """
-
-    before_id: str | None = None
-    after_id: str | None = None
-    limit: int = DEFAULT_LIST_LIMIT
-    passed: frozenset[str] = field(default=frozenset(), repr=False)
-
-    def __post_init__(self) -> None:
-        if self.before_id and self.after_id:
-            raise InputError("a listing takes before_id or after_id, not both")
-        for batch_id in (self.before_id, self.after_id):
-            if batch_id is not None:
-                check_batch_id(batch_id)
-        _checked(self.limit)
-
-    def call(self) -> Call[BatchPage]:
-        """Ask for the page here."""
-        cursors = {"before_id": self.before_id, "after_id": self.after_id}
-        query = [(name, value) for name, value in cursors.items() if value] + [("limit", str(self.limit))]
-        return Call(what="list message batches", path=_BATCHES, kind=BatchPage, query=query)
-
-    def next(self, page: BatchPage) -> Cursor | None:
-        """Say where the next page begins, going on in the direction taken; None if this was the last.
-
-        :raises MalformedResponseError: there is said to be more, but the place does not move.
-        """
-        if not page.has_more or not page.data:
-            return None
-        to = newer_edge(page) if self.before_id else older_edge(page)
-        passed = self.passed | {self.before_id or self.after_id or ""}
-        check_moves(to, passed)
-        if self.before_id:
-            return replace(self, before_id=to, passed=passed)
-        return replace(self, after_id=to, passed=passed)
+def _path_of(batch_id: str) -> str:
+    return f"{_BATCHES}/{check_batch_id(batch_id)}"
 
 
 def _checked(limit: int) -> int:
     if not 1 <= limit <= LIST_LIMIT:
-        raise InputError(f"a page has 1 to {LIST_LIMIT} objects, not {limit}")
+        raise InputError(f"A page has 1 to {LIST_LIMIT} objects, not {limit}.")
     return limit

@@ -1,21 +1,18 @@
-"""A call as values: the request that goes out, the answer that comes back, the failure of it. No socket here."""
+"""One HTTP call as values: the request, the response and the failure. No socket here."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from airflow_claude_batch.api.base_url import host_of
-from airflow_claude_batch.api.evidence import Effect, Failure, http_date
+from airflow_claude_batch.api.evidence import Effect, Failure
+from airflow_claude_batch.api.headers import http_date
+from airflow_claude_batch.api.redaction import mask
 from airflow_claude_batch.api.request_body import RequestBody
 from airflow_claude_batch.exceptions import APIError
-
-# Of an error's body; what the API says fits many times over, and a proxy's page need not be read whole.
-MAX_ERROR_BYTES: Final = 64 * 1024
-
 
 _PUBLIC_HEADERS: Final = frozenset(
     {
@@ -27,24 +24,23 @@ _PUBLIC_HEADERS: Final = frozenset(
         "content-type",
     }
 )
-_SHORTEST_SECRET: Final = 8  # characters; hiding "true" would hide what an answer says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HTTPRequest:
-    """What to put on the wire, and what to say if it fails.
+    """One request to send, with the words for its error messages.
 
-    :param what: completes "could not …" in messages.
+    :param action: completes "Could not …" in error messages.
     :param effect: what sending it twice does.
-    :param read_timeout: seconds to wait for the next bytes of the answer.
-    :param write_timeout: seconds to wait until the next bytes of the body have left.
-    :param credential_remedy: what to check when the credential is refused.
-    :param missing_remedy: what to check after a 404.
-    :param max_answer_bytes: more than that is no answer of the API.
-    :param secret_in_body: what must not be repeated, besides the headers.
+    :param read_timeout: seconds to wait for the next bytes of the response.
+    :param write_timeout: seconds to wait until the next bytes of the body are sent.
+    :param credential_remedy: what to do if the credential is refused.
+    :param not_found_remedy: what to do after a 404.
+    :param max_response_bytes: a longer response is not the API's.
+    :param secret_in_body: masked in messages, as the values of secret headers are.
     """
 
-    what: str
+    action: str
     effect: Effect
     method: str
     url: str = field(repr=False)
@@ -62,17 +58,14 @@ class HTTPRequest:
         return host_of(self.url)
 
     def redact(self, text: str) -> str:
-        """The text without what this request holds of secrets: some gateways repeat what they refuse."""
-        held = (value.removeprefix("Bearer ") for name, value in self.headers.items() if name not in _PUBLIC_HEADERS)
-        for secret in (*held, self.secret_in_body):
-            if len(secret) >= _SHORTEST_SECRET:
-                text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
-        return text
+        """Mask this request's secrets in a text: some gateways repeat in a response what they received."""
+        values = (value.removeprefix("Bearer ") for name, value in self.headers.items() if name not in _PUBLIC_HEADERS)
+        return mask(text, (*values, self.secret_in_body))
 
 
 @dataclass(frozen=True, slots=True)
 class HTTPResponse:
-    """What came back; header names are lower-case."""
+    """A response that was read whole. Header names are lower-case."""
 
     status_code: int
     headers: Mapping[str, str] = field(repr=False)
@@ -80,7 +73,7 @@ class HTTPResponse:
 
     @property
     def server_time(self) -> datetime | None:
-        """The server's clock when it answered, in whole seconds."""
+        """The server's clock when it responded, in whole seconds. None if the ``Date`` header is missing."""
         return http_date(self.headers.get("date"))
 
     @property
@@ -88,8 +81,8 @@ class HTTPResponse:
         return 200 <= self.status_code < 300
 
 
-class CallFailed(Exception):  # noqa: N818  (never leaves this floor: the error in it does)
-    """One attempt failed: ``failure`` is for the policy, ``error`` for the caller."""
+class CallFailed(Exception):  # noqa: N818  (it never leaves the package api; the error in it does)
+    """One attempt failed: ``failure`` is for the retry policy, ``error`` for the caller."""
 
     def __init__(self, failure: Failure, error: APIError, effect: Effect) -> None:
         super().__init__(str(error))

@@ -1,7 +1,7 @@
-"""Cutting a stream of bytes into lines.
+"""Split a stream of bytes into lines, at ``\\n`` only.
 
-At ``\\n`` and nowhere else: result lines are JSON, whose strings may hold U+2028, U+0085 and others that
-``str.splitlines`` (and with it ``httpx.Response.iter_lines``) takes for line ends, tearing rows apart.
+Result lines are JSON, whose strings may hold U+2028, U+0085 and other characters that ``str.splitlines`` and
+``httpx.Response.iter_lines`` treat as line ends. Those would break a row in two.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from typing import Final
 
 from airflow_claude_batch.exceptions import MalformedResponseError
 
-#: Many times the longest answer; a stream without line ends must not fill the memory.
+#: Many times the longest answer. A stream without line ends must not fill the memory.
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 
 
 class LineSplitter:
-    """Takes chunks however they arrive and gives whole lines, without their ``\\n``; blank lines are left out."""
+    """Collects chunks of any size and returns whole lines without their ``\\n``. Blank lines are left out."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._length = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Give the lines that this chunk completes.
+        """Return the lines that this chunk completes.
 
-        :raises MalformedResponseError: a line has no end.
+        :raises MalformedResponseError: a line is longer than ``MAX_LINE_BYTES``.
         """
         first, *others = chunk.split(b"\n")
         self._pieces.append(first)
         self._length += len(first)
         if self._length > MAX_LINE_BYTES:
-            raise MalformedResponseError(f"a line of the results has more than {MAX_LINE_BYTES:,} bytes")
+            raise MalformedResponseError(f"A line of the results has more than {MAX_LINE_BYTES:,} bytes.")
         if not others:
             return []
         lines = self.end()
@@ -40,7 +40,7 @@ class LineSplitter:
         return lines
 
     def end(self) -> list[bytes]:
-        """Give the line that is being collected, if it holds anything: a last line needs no ``\\n``."""
+        """Return the last line if it is not blank. It needs no ``\\n``."""
         line = b"".join(self._pieces)
         self._pieces.clear()
         self._length = 0

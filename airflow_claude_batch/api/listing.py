@@ -9,21 +9,23 @@ from airflow_claude_batch.exceptions import MalformedResponseError
 
 
 def newer_edge(page: BatchPage) -> str:
-    """Return the cursor for the batches newer than this page. The page must not be empty."""
+    """Return the ``before_id`` that continues to newer batches. The page must have batches."""
     return page.first_id or page.data[0].id
 
 
 def older_edge(page: BatchPage) -> str:
-    """Return the cursor for the batches older than this page. The page must not be empty."""
+    """Return the ``after_id`` that continues to older batches. The page must have batches."""
     return page.last_id or page.data[-1].id
 
 
-def check_moves(place: str, passed: Collection[str]) -> None:
-    """Refuse a listing that has no end.
+def check_moves(cursor: str, passed: Collection[str]) -> None:
+    """Raise if a listing would be read without end.
 
-    :raises MalformedResponseError: it goes on at a place where it has been.
+    :param passed: the cursors used so far.
+    :raises MalformedResponseError: the cursor was used before.
     """
-    if place in passed:
+    if cursor in passed:
         raise MalformedResponseError(
-            "the listing of message batches goes round in a circle: does a gateway on the way leave out the query?"
+            "The listing of message batches repeats a page, so it would never end.",
+            "Check whether a proxy or gateway removes the query from URLs.",
         )

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-# One TLS record: what is written to a socket at once, so that the write timeout covers it and no more.
+# One TLS record. The write timeout applies to what is written to a socket at once.
 SLICE_BYTES: Final = 16 * 1024
 
 
 class RequestBody(Protocol):
-    """A body that is never held whole: it can be iterated again for another attempt.
+    """A body that can be read again for another attempt.
 
-    ``chunks()`` gives exactly ``content_length`` bytes in all, in pieces of any size.
+    ``chunks()`` yields exactly ``content_length`` bytes in total, in chunks of any size.
     """
 
     @property
@@ -24,7 +24,7 @@ class RequestBody(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BytesBody:
-    """A body that is in memory anyway."""
+    """A body in memory."""
 
     data: bytes = field(repr=False)
 
@@ -36,13 +36,13 @@ class BytesBody:
         yield self.data
 
 
-class UploadStopped(Exception):  # noqa: N818  (it is caught where it is made to be, and becomes an APIError there)
-    """We stopped sending a body; says why."""
+class UploadStopped(Exception):  # noqa: N818  (the transport catches it and raises an APIError)
+    """We stopped sending a body. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class TimedBody:
-    """A body in slices, of which none begins to leave after ``deadline`` on ``clock``; and none too many or too few."""
+class DeadlineBody:
+    """A body in slices. No slice is sent after ``deadline`` on ``clock``, and its length is checked."""
 
     body: RequestBody
     deadline: float
@@ -53,9 +53,9 @@ class TimedBody:
         return self.body.content_length
 
     def chunks(self) -> Iterator[bytes]:
-        """Give slices.
+        """Yield the slices.
 
-        :raises UploadStopped: before a slice that would leave too late, or if the length is not as announced.
+        :raises UploadStopped: the deadline has passed, or the length is not ``content_length``.
         """
         left = self.content_length
         for piece in self._slices():
@@ -63,10 +63,10 @@ class TimedBody:
             if left < 0:
                 break
             if self.clock() >= self.deadline:
-                raise UploadStopped("the time for sending it is over")
+                raise UploadStopped("the deadline for sending it has passed")
             yield piece
         if left:
-            raise UploadStopped("its body is not as long as it was said to be")
+            raise UploadStopped("its body does not have the announced length")
 
     def _slices(self) -> Iterator[bytes]:
         for chunk in self.body.chunks():

@@ -1,4 +1,4 @@
-"""Making a value, or an error that says what to do, out of an answer."""
+"""Turn an HTTP response, or its absence, into a value or into an error that says what to do."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from airflow_claude_batch.api.evidence import (
     SPEND_LIMIT_CODES,
     Effect,
     ErrorResponse,
+    Failure,
     InvalidResponse,
     NoResponse,
     Stage,
     may_have_been_accepted,
-    retry_after_seconds,
 )
+from airflow_claude_batch.api.headers import retry_after_seconds
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest, HTTPResponse
 from airflow_claude_batch.api.limits import MAX_BATCH_BYTES
+from airflow_claude_batch.api.redaction import shorten
 from airflow_claude_batch.api.wire import ErrorEnvelope, ErrorObject, decode, decode_error, with_server_time
 from airflow_claude_batch.exceptions import (
     APIConnectionError,
-    APIError,
     APIStatusError,
     AuthenticationError,
     BadRequestError,
@@ -51,25 +52,25 @@ _CLASSES: Final[dict[int, type[APIStatusError]]] = {
     529: OverloadedError,
 }
 
-# Both are said with a plain 400 invalid_request_error. Their wording is known from users' reports and is not stable:
-# when it changes, the error is a BadRequestError, which is not sent again either.
+# The API reports both with a 400 invalid_request_error. The wording is known from users' reports and may change. Then
+# the error is a BadRequestError, which is not retried either.
 _BILLING_WORDS: Final = ("specified api usage limits", "credit balance")
 
 _BILLING_REMEDY: Final = (
-    "No retry will help before the limit is raised, credit is added, or (for a monthly limit) the next month begins; "
-    "see Billing and Limits in the Claude Console."
+    "Raise the limit or add credit under Billing and Limits in the Claude Console. No retry will help before, except "
+    "that a monthly limit ends with the month."
 )
 
-_REMEDIES: Final = {
-    403: "The credential is valid but may not do this: check its workspace and its permissions.",
-    407: "The proxy wants a user name and password: put them into the connection's proxy URL.",
+_STATUS_REMEDIES: Final = {
+    403: "Check the credential's workspace and its permissions: it is valid but may not do this.",
+    407: "Put the proxy's user name and password into the connection's proxy URL.",
     413: (
-        f"The API's limit is {MAX_BATCH_BYTES:,} bytes for one message batch, and a proxy on the way may have a "
-        "lower one: send fewer requests at once."
+        f"Send fewer requests at once. The API's limit is {MAX_BATCH_BYTES:,} bytes for one message batch, and a proxy "
+        "may have a lower one."
     ),
 }
 
-_ROAD_REMEDIES: Final = {
+_STAGE_REMEDIES: Final = {
     Stage.CONNECTING: "Check the connection's host, and that this machine reaches it: network, firewall, proxy.",
     Stage.UNTRUSTED: "Check the connection's host, and name the CA file of your proxy or gateway in the connection.",
 }
@@ -80,49 +81,48 @@ _CODE_REMEDIES: Final = {
     "organization_on_hold": "The organization is on hold: its administrators have to write to Anthropic.",
 }
 
-_SECRET: Final = re.compile(
-    r"\bsk-[\w.*-]{6,}|eyJ[\w-]+\.[\w-]+\.[\w-]*|(?i:bearer|basic)\s+[\w+/=.~-]{6,}|(?<=://)[^/\s@]+@"
+_REDIRECT_REMEDY: Final = (
+    "Check the connection's base URL and proxy. The API does not redirect, and the credential is not sent elsewhere."
 )
 
 
-def read_response(request: HTTPRequest, answer: HTTPResponse, kind: type[T]) -> T:
-    """Read a successful answer into a value, with the server's time where the value has a place for it.
+def read_response(request: HTTPRequest, response: HTTPResponse, kind: type[T]) -> T:
+    """Decode a response, and add the server's time to values that have a field for it.
 
-    :raises CallFailed: the answer is an error, or not the API's.
+    :raises CallFailed: the response has an error status, or its body is not the API's.
     """
-    if not answer.succeeded:
-        raise error_response_failure(request, answer)
+    if not response.succeeded:
+        raise error_response_failure(request, response)
     try:
-        value = decode(answer.body, kind)
+        value = decode(response.body, kind)
     except MalformedResponseError as error:
-        raise invalid_response_failure(request, f"{error}; {_looks_like(request, answer, with_text=False)}") from error
-    return with_server_time(value, answer.server_time)
+        reason = f"{error.summary.rstrip('.')}; {_describe_body(request, response, show_text=False)}"
+        raise invalid_response_failure(request, reason) from error
+    return with_server_time(value, response.server_time)
 
 
-def error_response_failure(request: HTTPRequest, answer: HTTPResponse) -> CallFailed:
-    """Build the error of an answer that is no success."""
-    if 300 <= answer.status_code < 400:
-        return _redirected(request, answer)
-    envelope = _hushed(_envelope(answer.body), request)
-    said = _what_it_said(request, answer, envelope)
+def error_response_failure(request: HTTPRequest, response: HTTPResponse) -> CallFailed:
+    """Build the failure for a response with an error status."""
+    if 300 <= response.status_code < 400:
+        return _redirect_failure(request, response)
+    envelope = _redacted(_envelope(response.body), request)
+    request_id = envelope.request_id or _short(response.headers.get("request-id"), request)
     failure = ErrorResponse(
-        answer.status_code,
+        response.status_code,
         error_code=envelope.error_code,
-        retry_after_seconds=retry_after_seconds(answer.headers, now=answer.server_time),
-        should_retry={"true": True, "false": False}.get(answer.headers.get("x-should-retry", "")),
+        retry_after_seconds=retry_after_seconds(response.headers, now=response.server_time),
+        should_retry={"true": True, "false": False}.get(response.headers.get("x-should-retry", "")),
     )
     accepted = may_have_been_accepted(failure, request.effect)
-    kind = _exception_class(answer.status_code, envelope)
-    request_id = envelope.request_id or _short(answer.headers.get("request-id"), request)
-    parts = [
-        f"could not {request.what}: {request.host} answered {said}",
-        _remedy(request, answer.status_code, kind, envelope),
-        _ending(request.effect, accepted=accepted),
-        f"(request id {request_id})" if request_id else "",
-    ]
-    error = kind(
-        " ".join(part for part in parts if part),
-        status_code=answer.status_code,
+    error_class = _error_class(response.status_code, envelope)
+    error = error_class(
+        *_lines(
+            f"Could not {request.action}: {request.host} responded with {_status(response, envelope)}.",
+            _message(request, response, envelope, request_id),
+            _money(request.effect, accepted=accepted),
+            _remedy(request, response.status_code, error_class, envelope),
+        ),
+        status_code=response.status_code,
         error_type=envelope.type,
         error_code=envelope.error_code,
         request_id=request_id,
@@ -133,51 +133,42 @@ def error_response_failure(request: HTTPRequest, answer: HTTPResponse) -> CallFa
 
 
 def invalid_response_failure(request: HTTPRequest, reason: str) -> CallFailed:
-    """Build the error of a success whose body is not the API's."""
-    failure = InvalidResponse()
-    accepted = may_have_been_accepted(failure, request.effect)
-    ending = _ending(request.effect, accepted=accepted)
-    error = MalformedResponseError(
-        f"could not {request.what}: {request.host} answered with success, but {reason}. {ending}".rstrip(),
-        may_have_been_accepted=accepted,
-    )
-    return CallFailed(failure, error, request.effect)
+    """Build the failure for a success status with a body that is not the API's."""
+    what = f"the response of {request.host} is not the API's."
+    return _malformed(request, InvalidResponse(), what, f"It has a success status, but {reason}.")
 
 
 def no_response_failure(request: HTTPRequest, stage: Stage, reason: str) -> CallFailed:
-    """Build the error of a call to which no answer came, or only a part of one."""
+    """Build the failure for a call to which no response arrived, or only part of one."""
     failure = NoResponse(stage)
     accepted = may_have_been_accepted(failure, request.effect)
-    remedy = _ROAD_REMEDIES.get(stage, "")
-    parts = [f"could not {request.what}: {request.host}: {shorten(reason, 300)}."]
-    parts += [remedy, _ending(request.effect, accepted=accepted)]
-    error = APIConnectionError(" ".join(part for part in parts if part), may_have_been_accepted=accepted)
-    return CallFailed(failure, error, request.effect)
-
-
-def shorten(text: str, length: int) -> str:
-    """Make text of unknown origin fit for a log: one line, printable, no secrets, not longer than that."""
-    line = " ".join(_SECRET.sub("***", text).split())
-    clean = "".join(character if character.isprintable() else "?" for character in line)
-    return clean if len(clean) <= length else clean[: length - 3] + "..."
-
-
-def _redirected(request: HTTPRequest, answer: HTTPResponse) -> CallFailed:
-    failure = ErrorResponse(answer.status_code)
-    accepted = may_have_been_accepted(failure, request.effect)
-    to = request.redact(host_in(answer.headers.get("location", "")) or "an unnamed place")
-    ending = _ending(request.effect, accepted=accepted)
-    error: APIError = MalformedResponseError(
-        f"could not {request.what}: {request.host} answered {answer.status_code}, a redirect to {shorten(to, 100)}. "
-        "The API does not redirect, and credentials are not sent after redirects: check the connection's base URL "
-        f"and proxy. {ending}".rstrip(),
-        may_have_been_accepted=accepted,
+    lines = _lines(
+        f"Could not {request.action}: no response from {request.host} ({shorten(reason, 300)}).",
+        _money(request.effect, accepted=accepted),
+        _STAGE_REMEDIES.get(stage, ""),
     )
-    return CallFailed(failure, error, request.effect)
+    return CallFailed(failure, APIConnectionError(*lines, may_have_been_accepted=accepted), request.effect)
+
+
+def _redirect_failure(request: HTTPRequest, response: HTTPResponse) -> CallFailed:
+    host = request.redact(host_in(response.headers.get("location", "")) or "an unnamed host")
+    what = f"{request.host} responded with {response.status_code}, a redirect to {shorten(host, 100)}."
+    return _malformed(request, ErrorResponse(response.status_code), what, "", _REDIRECT_REMEDY)
+
+
+def _malformed(request: HTTPRequest, failure: Failure, what: str, detail: str, remedy: str = "") -> CallFailed:
+    accepted = may_have_been_accepted(failure, request.effect)
+    money = _money(request.effect, accepted=accepted)
+    lines = _lines(f"Could not {request.action}: {what}", detail, money, remedy)
+    return CallFailed(failure, MalformedResponseError(*lines, may_have_been_accepted=accepted), request.effect)
+
+
+def _lines(*lines: str) -> list[str]:
+    return [line for line in lines if line]
 
 
 def _envelope(body: bytes) -> ErrorEnvelope:
-    """Read an error in any of its shapes: the API's, the edge's, OAuth's (RFC 6749), or none at all."""
+    """Read an error in any form: the API's, its edge's, OAuth's (RFC 6749), or none of them."""
     try:
         return decode_error(body)
     except MalformedResponseError:
@@ -192,8 +183,8 @@ def _envelope(body: bytes) -> ErrorEnvelope:
     )
 
 
-def _hushed(envelope: ErrorEnvelope, request: HTTPRequest) -> ErrorEnvelope:
-    """An error with nothing in it that must not get into logs, or that would fill them."""
+def _redacted(envelope: ErrorEnvelope, request: HTTPRequest) -> ErrorEnvelope:
+    """Mask secrets in an error and shorten its texts, so that it is fit for a log."""
     error, code = envelope.error, _short(envelope.error_code, request)
     message = None if error.message is None else shorten(request.redact(error.message), 500)
     details = {"error_code": code} if code else None
@@ -202,30 +193,40 @@ def _hushed(envelope: ErrorEnvelope, request: HTTPRequest) -> ErrorEnvelope:
     )
 
 
-def _short(word: str | None, request: HTTPRequest) -> str | None:
-    return None if word is None else shorten(request.redact(word), 100)
+def _short(text: str | None, request: HTTPRequest) -> str | None:
+    return None if text is None else shorten(request.redact(text), 100)
 
 
-def _what_it_said(request: HTTPRequest, answer: HTTPResponse, envelope: ErrorEnvelope) -> str:
+def _status(response: HTTPResponse, envelope: ErrorEnvelope) -> str:
+    words = [str(response.status_code)]
+    if envelope.type is not None:
+        words.append(shorten(envelope.type, 60))
+    if envelope.error_code:
+        words.append(f"({envelope.error_code})")
+    return " ".join(words)
+
+
+def _message(request: HTTPRequest, response: HTTPResponse, envelope: ErrorEnvelope, request_id: str | None) -> str:
     if envelope.type is None:
-        return f"{answer.status_code}, and {_looks_like(request, answer, with_text=True)}."
-    code = f" ({envelope.error_code})" if envelope.error_code else ""
-    message = (envelope.message or "no message").rstrip(".")
-    return f"{answer.status_code} {shorten(envelope.type, 60)}{code}: {message}."
+        body = _describe_body(request, response, show_text=True)
+        text = f"{body[0].upper()}{body[1:]}."
+    else:
+        text = f"Message: {(envelope.message or 'none').rstrip('.')}."
+    return f"{text} Request id: {request_id}." if request_id else text
 
 
-def _looks_like(request: HTTPRequest, answer: HTTPResponse, *, with_text: bool) -> str:
-    """Describe a body that is not the API's. Of a success nothing is shown: it may hold prompts or answers."""
-    text = request.redact(answer.body[:2000].decode("utf-8", "replace").strip())
+def _describe_body(request: HTTPRequest, response: HTTPResponse, *, show_text: bool) -> str:
+    """Describe a body that is not the API's. The text of a success is never shown: it may hold prompts or answers."""
+    text = request.redact(response.body[:2000].decode("utf-8", "replace").strip())
     if text.startswith("<"):
         title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
         named = f" ({shorten(title[1], 100)!r})" if title and title[1].strip() else ""
         return f"the body is an HTML page{named}: it looks like a proxy's, or the base URL is wrong"
-    shown = f": {shorten(text, 100)!r}" if with_text and text else ""
-    return f"the body is {len(answer.body)} bytes that are not the API's JSON{shown}"
+    shown = f": {shorten(text, 100)!r}" if show_text and text else ""
+    return f"the body is {len(response.body)} bytes that are not the API's JSON{shown}"
 
 
-def _exception_class(status_code: int, envelope: ErrorEnvelope) -> type[APIStatusError]:
+def _error_class(status_code: int, envelope: ErrorEnvelope) -> type[APIStatusError]:
     if envelope.error_code in SPEND_LIMIT_CODES or envelope.type == "billing_error":
         return BillingError
     message = (envelope.message or "").lower()
@@ -234,22 +235,20 @@ def _exception_class(status_code: int, envelope: ErrorEnvelope) -> type[APIStatu
     return _CLASSES.get(status_code, BadRequestError if status_code < 500 else ServerError)
 
 
-def _remedy(request: HTTPRequest, status_code: int, kind: type[APIStatusError], envelope: ErrorEnvelope) -> str:
-    if kind is BillingError:
+def _remedy(request: HTTPRequest, status_code: int, error_class: type[APIStatusError], envelope: ErrorEnvelope) -> str:
+    if error_class is BillingError:
         return _BILLING_REMEDY
-    if kind is AuthenticationError:
+    if error_class is AuthenticationError:
         return request.credential_remedy
-    if kind is NotFoundError:
+    if error_class is NotFoundError:
         return request.not_found_remedy
-    return _CODE_REMEDIES.get(envelope.error_code or "") or _REMEDIES.get(status_code, "")
+    return _CODE_REMEDIES.get(envelope.error_code or "") or _STATUS_REMEDIES.get(status_code, "")
 
 
-def _ending(effect: Effect, *, accepted: bool) -> str:
-    """Say what became of the money. Only a create can cost any."""
+def _money(effect: Effect, *, accepted: bool) -> str:
+    """Say what the failure means for money. Only a create call can cost any."""
     if effect is not Effect.NOT_IDEMPOTENT:
         return ""
-    return (
-        "The batch may have been created nevertheless: look for it before sending again."
-        if accepted
-        else "Nothing was created."
-    )
+    if accepted:
+        return "The message batch may have been created, and is then billed: look for it before sending again."
+    return "Nothing was created."

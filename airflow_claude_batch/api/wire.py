@@ -1,7 +1,7 @@
-"""What the API says, as typed values.
+"""The API's JSON objects as typed values.
 
-Read tolerantly: unknown fields pass, unknown statuses and result types pass, and only what every answer has is
-required. Times are aware, whichever way the API wrote them (``Z``, or ``+00:00`` with microseconds).
+They are read tolerantly: unknown fields, statuses and result types pass, and only fields that every response has are
+required. Times are aware, in each of the API's notations (``Z``, or ``+00:00`` with microseconds).
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from airflow_claude_batch.api.limits import BATCH_ID_PATTERN
 from airflow_claude_batch.exceptions import MalformedResponseError
 
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
-#: An id that may stand in a URL's path, wherever it came from.
+#: An id that can be part of a URL's path.
 BatchId = Annotated[str, msgspec.Meta(pattern=BATCH_ID_PATTERN)]
-#: A place in a listing, which becomes part of a URL too; some gateways write "" for none.
-Cursor = Annotated[str, msgspec.Meta(pattern=rf"{BATCH_ID_PATTERN}|^\Z")]
+#: A cursor of a listing, which becomes part of a URL too. Some gateways write "" for none.
+_Cursor = Annotated[str, msgspec.Meta(pattern=rf"{BATCH_ID_PATTERN}|^\Z")]
 
 T = TypeVar("T")
 
 
 def check_year(at: datetime) -> None:
-    """Refuse a time with which no times can be reckoned.
+    """Raise if the year is not plausible, because arithmetic with such a time could overflow.
 
-    :raises ValueError: it is none of this age.
+    :raises ValueError: the year is not between 2000 and 2999.
     """
     if not 2000 <= at.year < 3000:
-        raise ValueError("a time of another age")
+        raise ValueError("the year is not between 2000 and 2999")
 
 
 class RequestCounts(msgspec.Struct, frozen=True, gc=False):
-    """How a message batch's requests stand. All are ``processing`` until the whole batch has ended."""
+    """Numbers of a batch's requests by status. All are ``processing`` until the whole batch has ended."""
 
     processing: int = 0
     succeeded: int = 0
@@ -43,16 +43,15 @@ class RequestCounts(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def total(self) -> int:
-        """The number of requests of the batch, at any moment of its life."""
+        """The number of requests in the batch. It never changes."""
         return self.processing + self.succeeded + self.errored + self.canceled + self.expired
 
 
 class MessageBatch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A message batch as the API describes it; ``server_time`` is the answer's, not the batch's.
+    """A message batch as the API describes it.
 
-    ``results_url`` is kept for the record and never followed. ``server_time`` is the API's clock when it answered
-    (the ``Date`` header, whole seconds): ages computed with it do not depend on our own clock. None if the header
-    was missing.
+    ``results_url`` is never followed. ``server_time`` is the API's clock when it responded (the ``Date`` header, whole
+    seconds), None if the header is missing. An age computed with it does not depend on this machine's clock.
     """
 
     id: BatchId
@@ -71,47 +70,47 @@ class MessageBatch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing of it runs any more. Not whether it went well: that is in the counts and the results."""
+        """True if no request of the batch runs any more, whether it succeeded or not."""
         return self.processing_status == "ended"
 
 
 class BatchPage(msgspec.Struct, frozen=True, kw_only=True):
-    """One page of a listing, newest batch first; ``server_time`` as in :class:`MessageBatch`."""
+    """One page of a listing, newest batch first. ``server_time`` is that of :class:`MessageBatch`."""
 
     data: list[MessageBatch]
     has_more: bool
-    first_id: Cursor | None = None
-    last_id: Cursor | None = None
+    first_id: _Cursor | None = None
+    last_id: _Cursor | None = None
     server_time: Timestamp | None = None
 
 
 class DeletedMessageBatch(msgspec.Struct, frozen=True):
-    """What a delete answers."""
+    """The response to a delete call."""
 
     id: str
 
 
 class TokenCount(msgspec.Struct, frozen=True):
-    """What count_tokens answers: an estimate."""
+    """The response to a count_tokens call. The number is an estimate."""
 
     input_tokens: int
 
 
 class Capability(msgspec.Struct, frozen=True):
-    """One thing that a model can or cannot do."""
+    """Support of a model for one feature."""
 
     supported: bool
 
 
 class ModelCapabilities(msgspec.Struct, frozen=True):
-    """What a model can do, as far as it matters to a batch."""
+    """Features of a model that matter to a batch."""
 
     batch: Capability | None = None
     structured_outputs: Capability | None = None
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A model of the catalogue. ``lifecycle`` is active, deprecated or retired; ``max_tokens`` caps one answer."""
+    """A model of the catalogue. ``lifecycle`` is active, deprecated or retired. ``max_tokens`` limits one answer."""
 
     id: str
     display_name: str | None = None
@@ -126,7 +125,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def batch_supported(self) -> bool | None:
-        """Whether the model runs in message batches; None if the API does not say."""
+        """True if the model can run in message batches, None if the API does not say."""
         batch = self.capabilities.batch if self.capabilities else None
         return batch.supported if batch else None
 
@@ -141,7 +140,7 @@ class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorObject(msgspec.Struct, frozen=True):
-    """The inner part of an error."""
+    """The ``error`` object of an error response."""
 
     type: str | None = None
     message: str | None = None
@@ -149,33 +148,33 @@ class ErrorObject(msgspec.Struct, frozen=True):
 
 
 class ErrorEnvelope(msgspec.Struct, frozen=True):
-    """An error, of an answer or of an errored row. The edge in front of the API leaves ``request_id`` out."""
+    """An error, of a response or of an errored request. The edge in front of the API leaves out ``request_id``."""
 
     error: ErrorObject
     request_id: str | None = None
 
     @property
     def type(self) -> str | None:
-        """Such as ``invalid_request_error``."""
+        """The error's type, such as ``invalid_request_error``."""
         return self.error.type
 
     @property
     def message(self) -> str | None:
-        """For people: its wording is not stable."""
+        """The message for people. Its wording is not stable."""
         return self.error.message
 
     @property
     def error_code(self) -> str | None:
-        """The only stable code, and usually None."""
+        """The only stable code. Usually None."""
         details = self.error.details
         code = details.get("error_code") if isinstance(details, dict) else None
         return code if isinstance(code, str) else None
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
-    """The outcome of one request. ``type``: succeeded, errored, canceled, expired, or one not known yet.
+    """The result of one request. ``type`` is succeeded, errored, canceled or expired, or may be a new one.
 
-    ``message`` and ``error`` are the undecoded JSON, or None: see :func:`decode_message` and :func:`decode_error`.
+    ``message`` and ``error`` are undecoded JSON or None. :func:`decode_error` decodes the error.
     """
 
     type: str
@@ -201,27 +200,27 @@ class ResultLine(msgspec.Struct, frozen=True, gc=False):
 
 
 class CacheCreation(msgspec.Struct, frozen=True, gc=False):
-    """Tokens written to the prompt cache, by how long they stay there."""
+    """Tokens written to the prompt cache, by their time to live."""
 
     ephemeral_5m_input_tokens: int = 0
     ephemeral_1h_input_tokens: int = 0
 
 
 class OutputTokensDetails(msgspec.Struct, frozen=True, gc=False):
-    """Parts of ``output_tokens``, which already includes them."""
+    """Parts of ``output_tokens``, which includes them."""
 
     thinking_tokens: int | None = None
 
 
 class ServerToolUse(msgspec.Struct, frozen=True, gc=False):
-    """Calls of the tools that the API itself runs; billed by the piece."""
+    """Calls of tools that the API itself runs. Each call is billed."""
 
     web_search_requests: int | None = None
     web_fetch_requests: int | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a message is billed for, in tokens. ``input_tokens`` leaves out what the prompt cache read or wrote."""
+    """The billed tokens of a message. ``input_tokens`` excludes tokens that the prompt cache read or wrote."""
 
     input_tokens: int
     output_tokens: int
@@ -236,47 +235,22 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ContentBlock(msgspec.Struct, frozen=True, gc=False):
-    """One block of an answer. Only ``text`` blocks have text; others are in the raw message."""
+    """One block of an answer. Only ``text`` blocks have text. The raw message has the others whole."""
 
     type: str
     text: str | None = None
 
 
-class StopDetails(msgspec.Struct, frozen=True, gc=False):
-    """Why the model refused."""
-
-    type: str | None = None
-    category: str | None = None
-    explanation: str | None = None
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """The essentials of an answer. ``model`` is the resolved id, which may differ from the one asked for."""
-
-    id: str
-    model: str
-    content: list[ContentBlock]
-    usage: Usage
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-    stop_details: StopDetails | None = None
-
-    @property
-    def text(self) -> str:
-        """The text blocks joined: an answer may begin with thinking, so the first block is not always text."""
-        return "".join(block.text or "" for block in self.content if block.type == "text")
-
-
 def decode(data: bytes | msgspec.Raw, kind: type[T]) -> T:
-    """Read JSON into a value.
+    """Decode JSON into a value.
 
-    :raises MalformedResponseError: says where it went wrong, never what the data was.
+    :raises MalformedResponseError: the data is not that. The message names the place, never the data.
     """
     return _decode(msgspec.json.Decoder(kind), data)
 
 
 def with_server_time(value: T, server_time: datetime | None) -> T:
-    """Give the same value with the server's clock in it, in every place that is made for it."""
+    """Return a copy of the value with the server's time in every field for it. Other values are unchanged."""
     if isinstance(value, BatchPage):
         data = [with_server_time(batch, server_time) for batch in value.data]
         return msgspec.structs.replace(value, data=data, server_time=server_time)
@@ -286,25 +260,17 @@ def with_server_time(value: T, server_time: datetime | None) -> T:
 
 
 def decode_result_line(line: bytes | bytearray | memoryview) -> ResultLine:
-    """Read one line of a results stream, leaving the message itself undecoded: 100,000 lines take part of a second.
+    """Decode one line of a results stream. Its message stays undecoded, so 100,000 lines take less than a second.
 
-    :raises MalformedResponseError: the line is no result.
+    :raises MalformedResponseError: the line is not a result.
     """
     return _decode(_RESULT_LINE, line)
 
 
-def decode_message(raw: bytes | msgspec.Raw) -> Message:
-    """Read the message of a succeeded request.
-
-    :raises MalformedResponseError: it is no message.
-    """
-    return _decode(_MESSAGE, raw)
-
-
 def decode_error(raw: bytes | msgspec.Raw) -> ErrorEnvelope:
-    """Read the error of a refused call, or of an errored request.
+    """Decode the error of a response or of an errored request.
 
-    :raises MalformedResponseError: it is no error that the API makes.
+    :raises MalformedResponseError: the data is not an error of the API.
     """
     return _decode(_ERROR, raw)
 
@@ -317,7 +283,6 @@ def _unless_null(raw: msgspec.Raw) -> msgspec.Raw | None:
 
 
 _RESULT_LINE = msgspec.json.Decoder(ResultLine)
-_MESSAGE = msgspec.json.Decoder(Message)
 _ERROR = msgspec.json.Decoder(ErrorEnvelope)
 
 
@@ -325,6 +290,6 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes | bytearray | memoryvi
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        # A UnicodeDecodeError carries the data, so only its reason may be shown, and it may not be chained.
+        # A UnicodeDecodeError holds the data. So only its reason is shown, and it is not chained.
         reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
-    raise MalformedResponseError(f"the answer is not the JSON expected: {reason}")
+    raise MalformedResponseError(f"The response is not the expected JSON: {reason}.")

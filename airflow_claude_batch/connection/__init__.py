@@ -1,1 +1,1 @@
-"""From an Airflow connection to the configuration of an API client. Does not import Airflow."""
+"""Read an Airflow connection into the configuration of an API client. This package does not import Airflow."""

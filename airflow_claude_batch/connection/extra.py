@@ -1,8 +1,7 @@
-"""The extra of a connection: JSON written by people, checked field by field.
+"""Read the extra of a connection: JSON written by people, checked field by field.
 
-Which fields there are, and of which type, stands in ``provider_info.CONNECTION_FIELDS``, where the connection's form
-comes from too. Connections given as a URI hold texts only, and forms leave empty ones: here "5" is a number and ""
-is nothing.
+``provider_info.CONNECTION_FIELDS`` defines the fields and their types, for this module and for the connection's form.
+A connection given as a URI has strings only, and forms leave empty ones. So "5" is read as a number, and "" as unset.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any, Final
 from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.provider_info import CONNECTION_FIELDS
 
-# What Apache's `anthropic` connections keep in "anthropic_client_kwargs", and where it belongs here.
+# Keys of "anthropic_client_kwargs" in Apache's `anthropic` connections, and our fields for them.
 _CLIENT_KWARGS: Final[Mapping[str, tuple[str, ...]]] = {
     "api_key": ("password",),
     "base_url": ("host",),
@@ -23,8 +22,8 @@ _CLIENT_KWARGS: Final[Mapping[str, tuple[str, ...]]] = {
     "max_retries": ("max_retries",),
     "timeout": ("connect_timeout", "read_timeout", "write_timeout"),
 }
-# Theirs too: settings of platforms that have no batches, and a field that never goes on the wire.
-_NOT_FOR_US: Final = frozenset({"aws_region", "project_id", "region", "resource", "scope"})
+# More keys of theirs, ignored without a warning: settings of platforms without batches, and a field that is never sent.
+_IGNORED: Final = frozenset({"aws_region", "project_id", "region", "resource", "scope"})
 
 _MISPLACED: Final = {name: f"{name} (the connection has a field for it)" for name in ("host", "password")}
 
@@ -32,35 +31,36 @@ _MAY_BE_SECRET: Final = frozenset({"headers", "host", "password", "proxy"})
 
 
 def read_extra(text: str | None) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Give the fields that are set, with their types, and the names of keys that nothing here reads.
+    """Return the fields that are set, converted to their types, and the names of the keys that nothing reads.
 
-    Besides the form's fields there may be ``host`` and ``password``: an ``anthropic`` connection can hold them in
-    its extra.
+    The fields are those of the form, and perhaps ``host`` and ``password``: an ``anthropic`` connection can have them
+    in its extra.
 
-    :raises ConfigurationError: names the field, what it must be and, unless it may be secret, what it is.
+    :raises ConfigurationError: a value is wrong. The message names the field, the allowed values and, unless it may be
+        secret, the value.
     """
     found = {name: value for name, value in _flat(_object("extra", text or {})).items() if value not in (None, "")}
     fields = {name: _typed(name, value) for name, value in found.items() if name in _SCHEMAS}
-    return fields, tuple(sorted(found.keys() - fields.keys() - _NOT_FOR_US))
+    return fields, tuple(sorted(found.keys() - fields.keys() - _IGNORED))
 
 
 def _flat(extra: dict[str, Any]) -> dict[str, Any]:
-    """Give the nested settings of an ``anthropic`` connection their names here; what is named directly wins."""
+    """Rename the nested settings of an ``anthropic`` connection to our fields. A field of our own name wins."""
     platform = extra.pop("platform", None) or "anthropic"
     if platform != "anthropic":
         raise ConfigurationError(
-            f"platform is {platform!r}, but message batches are reached at Anthropic's own API or a host with the "
-            "same paths. Remove platform and use an API key or workload identity of Anthropic's"
+            f"platform is {platform!r}, which has no message batches.",
+            "Remove platform, and use an API key or a workload identity for Anthropic's own API.",
         )
     identity = _object("workload_identity", extra.pop("workload_identity", None) or {})
     kwargs = _object("anthropic_client_kwargs", extra.pop("anthropic_client_kwargs", None) or {})
-    lifted = {
+    renamed = {
         target: value
         for name, value in kwargs.items()
         for target in _CLIENT_KWARGS.get(name, (f"anthropic_client_kwargs.{name}",))
     }
     own = {_MISPLACED.get(name, name): value for name, value in extra.items()}
-    return {**lifted, **identity, **own}
+    return {**renamed, **identity, **own}
 
 
 def _typed(name: str, value: Any) -> Any:
@@ -68,9 +68,9 @@ def _typed(name: str, value: Any) -> Any:
     try:
         return _READERS[name if name in _READERS else schema["type"][0]](value, schema)
     except ValueError as error:
-        secret = name in _MAY_BE_SECRET or schema.get("format") == "password"
-        got = f"a {type(value).__name__}" if secret else repr(value)[:60]
-        raise ConfigurationError(f"{name} in its extra must be {error}, not {got}") from None
+        is_secret = name in _MAY_BE_SECRET or schema.get("format") == "password"
+        shown = f"a value of type {type(value).__name__}" if is_secret else repr(value)[:60]
+        raise ConfigurationError(f"{name} in its extra must be {error}, not {shown}.") from None
 
 
 def _text(value: Any, schema: Mapping[str, Any]) -> str:
@@ -78,7 +78,7 @@ def _text(value: Any, schema: Mapping[str, Any]) -> str:
     if choices and value not in choices:
         raise ValueError(" or ".join(choices))
     if not isinstance(value, str) or not value.strip():
-        raise ValueError("a text")
+        raise ValueError("a string")
     return value.strip()
 
 
@@ -99,7 +99,7 @@ def _number(value: Any, schema: Mapping[str, Any]) -> float:
 def _whole_number(value: Any, schema: Mapping[str, Any]) -> int:
     number = math.nan if isinstance(value, bool) else _as_float(value)
     if not (number.is_integer() and number >= schema["minimum"]):
-        raise ValueError(f"a whole number from {schema['minimum']} on")
+        raise ValueError(f"a whole number of at least {schema['minimum']}")
     return int(number)
 
 
@@ -116,7 +116,7 @@ def _headers(value: Any, schema: Mapping[str, Any]) -> dict[str, str]:
     except ConfigurationError:
         headers = {"": None}
     if not all(name and isinstance(text, str) for name, text in headers.items()):
-        raise ValueError('a JSON object of texts, such as {"X-Team": "data"}')
+        raise ValueError('a JSON object of strings, such as {"X-Team": "data"}')
     return headers
 
 
@@ -128,14 +128,14 @@ def _names(value: Any, schema: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _object(name: str, value: Any) -> dict[str, Any]:
-    """Give a JSON object, from itself or from its text."""
+    """Return a JSON object, decoded first if it is a string."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
             value = None
     if not isinstance(value, dict):
-        raise ConfigurationError(f"{name} must be a JSON object")
+        raise ConfigurationError(f"{name} must be a JSON object.")
     return dict(value)
 
 
@@ -144,6 +144,7 @@ _SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
     "password": {"type": ["string"]},
     **{name: described["schema"] for name, described in CONNECTION_FIELDS.items()},
 }
+# By field, or else by type.
 _READERS: Final[Mapping[str, Callable[[Any, Mapping[str, Any]], Any]]] = {
     "betas": _names,
     "string": _text,

@@ -1,9 +1,9 @@
-"""From what an Airflow connection holds to a client's configuration: no Airflow, no network, no clock.
+"""Read an Airflow connection into a client's configuration. No Airflow, no network and no clock here.
 
-Connections of type ``claude`` and of type ``anthropic`` (Apache's provider) read alike.
+Connections of type ``claude`` and of type ``anthropic`` (Apache's provider) are read alike.
 
-A credential of the environment never goes to a host that a connection names: whoever may edit connections could
-otherwise have the deployment's own key sent anywhere.
+A credential from the environment is never sent to a host that a connection names. Otherwise anybody who may edit
+connections could have the deployment's own key sent anywhere.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from airflow_claude_batch.api.base_url import check_base_url
 from airflow_claude_batch.api.config import ClientConfig
-from airflow_claude_batch.api.credentials import ApiKey, BearerToken, Credentials, WorkloadIdentity, check_secret
+from airflow_claude_batch.api.credentials import ApiKey, BearerToken, Credentials, check_secret
 from airflow_claude_batch.api.limits import DEFAULT_BASE_URL
+from airflow_claude_batch.api.redaction import SHORTEST_SECRET
+from airflow_claude_batch.api.workload_identity import WorkloadIdentity
 from airflow_claude_batch.connection.extra import read_extra
 from airflow_claude_batch.exceptions import ConfigurationError
 
-_PASSED_ON: Final = (
+# Fields of the extra that the client's configuration takes under the same name.
+_CONFIG_FIELDS: Final = (
     "api_version",
     "betas",
     "user_profile_id",
@@ -30,24 +33,24 @@ _PASSED_ON: Final = (
     "write_timeout",
     "max_retries",
 )
-_NO_VARIABLE: Final = (
-    "Or set, in the environment of workers and triggerers: ANTHROPIC_API_KEY; ANTHROPIC_AUTH_TOKEN; or "
-    "ANTHROPIC_FEDERATION_RULE_ID with ANTHROPIC_ORGANIZATION_ID and ANTHROPIC_IDENTITY_TOKEN_FILE. Profiles of the "
-    "vendor's SDK are not read."
+_VARIABLES: Final = (
+    "ANTHROPIC_API_KEY; ANTHROPIC_AUTH_TOKEN; or ANTHROPIC_FEDERATION_RULE_ID with ANTHROPIC_ORGANIZATION_ID and "
+    "ANTHROPIC_IDENTITY_TOKEN_FILE. Profiles of Anthropic's SDK are not read."
 )
-_NO_CREDENTIAL: Final = (
-    "it holds no credential. Put an API key into password; or auth_token, or federation_rule_id with organization_id "
-    f"and identity_token_file, into extra. {_NO_VARIABLE}"
+_OR_SET: Final = f"Or set, in the environment of workers and triggerers: {_VARIABLES}"
+_NO_CREDENTIAL: Final = "it holds no credential."
+_ADD_CREDENTIAL: Final = (
+    "Put an API key into password; or auth_token, or federation_rule_id with organization_id and identity_token_file, "
+    f"into extra. {_OR_SET}"
 )
-_SHORTEST_SECRET: Final = 8  # characters of a header's value; masking "true" would blacken every log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionValues:
-    """What an Airflow connection holds, as plain values: read in one thread, used in another.
+    """Fields of an Airflow connection as plain values. They are read in one thread and used in another.
 
     :param extra: the JSON text.
-    :param exists: false when there is no such connection, so that only the environment can say anything.
+    :param exists: false if there is no such connection. Then only the environment is read.
     """
 
     conn_id: str
@@ -61,65 +64,83 @@ class ConnectionValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionSettings:
-    """A connection, understood.
+    """The settings that a connection holds.
 
-    :param config: what a client is made from.
+    :param config: the configuration of a client.
     :param model: the connection's default model, None if it names none.
-    :param remarks: what a person should read in the log, such as keys that nothing here understands.
-    :param secrets: values to mask in logs.
+    :param warnings: sentences for the log, for example about keys of the extra that nothing reads.
+    :param secrets: the values to mask in logs.
     """
 
     config: ClientConfig
     model: str | None
-    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentApiKey(ApiKey):
-    """An API key that the deployment's environment holds."""
+    """An API key from the deployment's environment."""
 
     remedy: ClassVar[str] = "Check ANTHROPIC_API_KEY in the environment of Airflow's workers and triggerers."
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentToken(BearerToken):
-    """A ready token that the deployment's environment holds."""
+    """An access token from the deployment's environment."""
 
     remedy: ClassVar[str] = "Check ANTHROPIC_AUTH_TOKEN in the environment of Airflow's workers and triggerers."
 
 
 def config_from_connection(values: ConnectionValues, environ: Mapping[str, str]) -> ConnectionSettings:
-    """Read a connection; what it leaves open comes from the vendor's environment variables, as in its SDK.
+    """Read a connection. Whatever it does not set comes from the environment variables that Anthropic's SDK reads.
 
-    :param environ: ``ANTHROPIC_BASE_URL``; and for the credential the first that is there of
+    :param environ: the base URL is ``ANTHROPIC_BASE_URL``. The credential is the first that is set of
         ``ANTHROPIC_API_KEY``, ``ANTHROPIC_AUTH_TOKEN``, and ``ANTHROPIC_FEDERATION_RULE_ID`` with
         ``ANTHROPIC_ORGANIZATION_ID`` and ``ANTHROPIC_IDENTITY_TOKEN_FILE`` or ``ANTHROPIC_IDENTITY_TOKEN``.
-    :raises ConfigurationError: names the connection, the field, and what to do.
+    :raises ConfigurationError: the connection cannot be used. The first line names the connection and the field.
     """
     try:
         extra, unknown = read_extra(values.extra)
-        held = replace(
+        merged = replace(
             values,
             host=extra.pop("host", values.host),
             password=(extra.pop("password", values.password) or "").strip() or None,
         )
-        return _Reading(held, extra, _nonempty(environ)).settings(unknown)
+        return _Reader(merged, extra, _nonempty(environ)).settings(unknown)
     except ConfigurationError as error:
-        whose = f"connection {values.conn_id!r}:" if values.exists else f"{no_connection(values.conn_id)}."
-        raise ConfigurationError(f"{whose} {error}") from None
+        raise _about_connection(values, error) from None
 
 
-def no_connection(conn_id: str) -> str:
-    """Say that there is no such connection, and how to make it."""
-    return (
-        f"there is no connection {conn_id!r}, or Airflow could not look it up (it says the same of both). "
-        f"Create it: airflow connections add {conn_id} --conn-type claude --conn-password <API key>"
+def no_connection_error(conn_id: str, *remedies: str) -> ConfigurationError:
+    """Build the error for a connection that does not exist.
+
+    :param remedies: lines to add to the remedy.
+    """
+    return ConfigurationError(
+        f"There is no connection {conn_id!r}, or Airflow could not look it up (it does not tell them apart).",
+        "Nothing was sent.",
+        f"Create it: airflow connections add {conn_id} --conn-type claude --conn-password <API key>",
+        *remedies,
     )
 
 
+def _about_connection(values: ConnectionValues, error: ConfigurationError) -> ConfigurationError:
+    first, *others = str(error).split("\n")
+    if values.exists:
+        return ConfigurationError(f"Connection {values.conn_id!r}: {_inner(first)}", "Nothing was sent.", *others)
+    if first != _NO_CREDENTIAL:
+        others = [first[0].upper() + first[1:], *others]
+    return no_connection_error(values.conn_id, *others)
+
+
+def _inner(sentence: str) -> str:
+    """Write a sentence as it reads after a colon. Names such as ANTHROPIC_BASE_URL stay as they are."""
+    return sentence if sentence[:2].isupper() else sentence[0].lower() + sentence[1:]
+
+
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class _Reader:
     values: ConnectionValues
     extra: Mapping[str, Any]
     environ: Mapping[str, str]
@@ -134,46 +155,49 @@ class _Reading:
             workspace_id=None if credentials.names_workspace else self.extra.get("workspace_id"),
             extra_headers=self.extra.get("headers", {}),
             verify=self._verify(),
-            **{name: self.extra[name] for name in _PASSED_ON if name in self.extra},
+            **{name: self.extra[name] for name in _CONFIG_FIELDS if name in self.extra},
         )
         return ConnectionSettings(
             config=config,
             model=self.extra.get("model"),
-            remarks=tuple(self._remarks(unknown)),
+            warnings=tuple(self._warnings(unknown)),
             secrets=tuple(self._secrets(proxy_password)),
         )
 
     def _base_url(self) -> str:
-        named = bool((self.values.host or "").strip())
-        place = "host" if named else "ANTHROPIC_BASE_URL"
+        has_host = bool((self.values.host or "").strip())
+        source = "host" if has_host else "ANTHROPIC_BASE_URL"
         try:
-            url = check_base_url(_host_url(self.values) if named else self.environ.get(place, DEFAULT_BASE_URL))
+            url = check_base_url(_host_url(self.values) if has_host else self.environ.get(source, DEFAULT_BASE_URL))
         except ConfigurationError as error:
-            raise ConfigurationError(f"{place}: {error}") from None
+            first, *others = str(error).split("\n")
+            raise ConfigurationError(f"{source}: {_inner(first)}", *others) from None
         if urlsplit(url).path.endswith("/v1"):
-            raise ConfigurationError(f"{place} ends with /v1: remove that, every call's own path begins with it")
+            raise ConfigurationError(f"{source}: the URL ends with /v1.", "Remove /v1: the path of every call has it.")
         return url
 
     def _credentials(self, base_url: str) -> Credentials:
         password, extra = self.values.password, self.extra
         fields = {"password": password, **{name: extra.get(name) for name in ("auth_token", "federation_rule_id")}}
-        held = [name for name, value in fields.items() if value]
-        if len(held) > 1:
-            raise ConfigurationError(f"it holds more than one credential ({', '.join(held)}): keep one")
-        if extra.get("auth") == "x-api-key" and held not in ([], ["password"]):
-            raise ConfigurationError("auth is x-api-key, but no API key is in password")
+        present = [name for name, value in fields.items() if value]
+        if len(present) > 1:
+            raise ConfigurationError(f"it holds more than one credential ({', '.join(present)}).", "Keep one of them.")
+        if extra.get("auth") == "x-api-key" and present not in ([], ["password"]):
+            raise ConfigurationError(
+                "auth is x-api-key, but no API key is in password.", "Remove auth, or put the API key into password."
+            )
         if password:
             return ApiKey(password, self._key_header())
         if extra.get("auth_token"):
             return BearerToken(extra["auth_token"])
-        trusted = base_url in (DEFAULT_BASE_URL, self.environ.get("ANTHROPIC_BASE_URL", "").rstrip("/"))
-        if held:
-            return _identity(extra, self.environ if trusted else {}, base_url)
-        if not trusted:
+        is_trusted = base_url in (DEFAULT_BASE_URL, self.environ.get("ANTHROPIC_BASE_URL", "").rstrip("/"))
+        if present:
+            return _identity(extra, self.environ if is_trusted else {}, base_url)
+        if not is_trusted:
             raise ConfigurationError(
-                "it names a host but holds no credential, and the environment's is not sent to a host that a "
-                "connection names. Put the key into password (any text, if the host wants none); or leave host "
-                "empty and set ANTHROPIC_BASE_URL in the environment"
+                "it names a host but holds no credential.",
+                "Put the key into password (any text if the host needs none). The environment's credential is not sent "
+                "to a host that a connection names. To use it, leave host empty and set ANTHROPIC_BASE_URL.",
             )
         return self._environment_credentials(base_url)
 
@@ -186,7 +210,7 @@ class _Reading:
             return EnvironmentToken(token)
         if self.environ.get("ANTHROPIC_FEDERATION_RULE_ID"):
             return _identity(self.extra, self.environ, base_url)
-        raise ConfigurationError(_NO_CREDENTIAL if self.values.exists else _NO_VARIABLE)
+        raise ConfigurationError(_NO_CREDENTIAL, _ADD_CREDENTIAL if self.values.exists else _OR_SET)
 
     def _key_header(self) -> Literal["authorization", "x-api-key"]:
         return "x-api-key" if self.extra.get("auth") == "x-api-key" else "authorization"
@@ -195,21 +219,23 @@ class _Reading:
         verify: bool = self.extra.get("verify", True)
         ca_file: str | None = self.extra.get("ca_file")
         if ca_file and not verify:
-            raise ConfigurationError("verify is false although ca_file says what to trust: remove one of them")
+            raise ConfigurationError("verify is false, but ca_file names certificates to trust.", "Remove one of them.")
         return ca_file or verify
 
-    def _remarks(self, unknown: tuple[str, ...]) -> Iterator[str]:
+    def _warnings(self, unknown: tuple[str, ...]) -> Iterator[str]:
         if unknown:
             yield f"nothing reads these keys of its extra: {', '.join(unknown)}"
         if self.extra.get("verify") is False:
-            yield "verify is false: whoever is on the way can read the credential"
+            yield "verify is false, so a server on the way could read the credential"
 
     def _proxy_password(self) -> str | None:
         proxy: str = self.extra.get("proxy", "")
         try:
             return urlsplit(proxy).password
         except ValueError:
-            raise ConfigurationError("proxy in its extra is not a URL like http://host:port") from None
+            raise ConfigurationError(
+                "proxy in its extra is not a URL.", "Set a URL like http://user:password@host:port."
+            ) from None
 
     def _secrets(self, proxy_password: str | None) -> Iterator[str]:
         named = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_IDENTITY_TOKEN")
@@ -218,18 +244,22 @@ class _Reading:
             self.extra.get("auth_token"),
             self.extra.get("identity_token"),
             proxy_password,
-            *(text for text in self.extra.get("headers", {}).values() if len(text) >= _SHORTEST_SECRET),
+            *(text for text in self.extra.get("headers", {}).values() if len(text) >= SHORTEST_SECRET),
             *(self.environ.get(name) for name in named),
         ]
         return (secret for secret in candidates if secret)
 
 
 def _host_url(values: ConnectionValues) -> str:
-    """Join host, port and schema, whichever way the connection was written: a form, JSON, a URI."""
+    """Join host, port and schema, as a form, JSON or a URI writes them. Port 0 means none: Airflow 3.3 sends it."""
     if values.schema not in (None, "", "http", "https"):
-        raise ConfigurationError("write the whole base URL here and leave schema empty")
+        raise ConfigurationError(
+            "schema is neither http nor https.", "Write the whole URL into host, and leave schema empty."
+        )
     host = (values.host or "").strip()
     parts = _split(host if "://" in host else f"{values.schema or 'https'}://{host}")
+    if parts.port == 0:
+        parts = parts._replace(netloc=parts.netloc.rpartition(":")[0])
     if values.port and parts.port is None:
         parts = parts._replace(netloc=f"{parts.netloc}:{values.port}")
     return urlunsplit(parts)
@@ -240,36 +270,36 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         parts.port  # noqa: B018  (reading it is what checks it)
     except ValueError:
-        raise ConfigurationError("it is not a URL like https://api.anthropic.com") from None
+        raise ConfigurationError("it is not a URL.", "Set a URL like https://api.anthropic.com.") from None
     return parts
 
 
 def _identity(extra: Mapping[str, Any], environ: Mapping[str, str], base_url: str) -> WorkloadIdentity:
-    """Build a workload identity, each part from the connection, or else from the environment."""
+    """Build a workload identity. Each value comes from the connection, or else from the environment."""
 
-    def part(name: str) -> str | None:
+    def value_of(name: str) -> str | None:
         return extra.get(name) or environ.get(f"ANTHROPIC_{name.upper()}")
 
     token, file = extra.get("identity_token"), extra.get("identity_token_file")
     if not (token or file):
-        # The file first, as the SDK does: the platform renews it.
-        file = part("identity_token_file")
-        token = None if file else part("identity_token")
-    rule, organization = part("federation_rule_id") or "", part("organization_id") or ""
+        # The file first, as in the SDK: the platform renews it.
+        file = value_of("identity_token_file")
+        token = None if file else value_of("identity_token")
+    rule, organization = value_of("federation_rule_id") or "", value_of("organization_id") or ""
     needed = {"federation_rule_id": rule, "organization_id": organization, "identity_token_file": file or token}
     missing = [name for name, value in needed.items() if not value]
     if missing and not extra.get("federation_rule_id"):
         names = " and ".join(f"ANTHROPIC_{name.upper()}" for name in missing)
         raise ConfigurationError(
-            f"the environment's workload identity lacks {names}: set it for workers and triggerers"
+            f"the environment's workload identity lacks {names}.", "Set them for all workers and triggerers."
         )
     if missing:
-        raise ConfigurationError(f"its workload identity lacks {' and '.join(missing)}: add it to extra")
+        raise ConfigurationError(f"its workload identity lacks {' and '.join(missing)}.", "Add them to extra.")
     return WorkloadIdentity(
         federation_rule_id=rule,
         organization_id=organization,
-        service_account_id=part("service_account_id"),
-        workspace_id=part("workspace_id"),
+        service_account_id=value_of("service_account_id"),
+        workspace_id=value_of("workspace_id"),
         identity_token=token,
         identity_token_file=file,
         base_url=base_url,

@@ -1,11 +1,12 @@
-"""Both clients with one face, so that a test written once runs through each of them."""
+"""Both clients behind one interface, so that a test written once runs with each of them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import pytest
 
 from airflow_claude_batch.api.client import AsyncClaudeClient, ClaudeClient
 from airflow_claude_batch.api.config import ClientConfig
@@ -33,14 +34,14 @@ BODY = (
 
 
 class RecordedSleep(list[float]):
-    """A sleep that only takes notes."""
+    """A sleep that only records its seconds."""
 
     def __call__(self, seconds: float) -> None:
         self.append(seconds)
 
 
 class FakeClock:
-    """A clock that is moved by hand."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -83,28 +84,23 @@ class AsyncClientAdapter:
     def close(self) -> None:
         self.run(self.client.aclose())
 
-    def iter_batches(self, **options: Any) -> Iterator[Any]:
-        return self._iterate(self.client.iter_batches(**options))
-
-    @contextmanager
-    def stream_results(self, batch_id: str) -> Iterator[Iterator[bytes]]:
-        context = self.client.stream_results(batch_id)
-        lines = self.run(context.__aenter__())
-        try:
-            yield self._iterate(lines)
-        finally:
-            self.run(context.__aexit__(None, None, None))
-
-    def _iterate(self, items: AsyncIterator[Any]) -> Iterator[Any]:
-        try:
-            while True:
-                yield self.run(anext(items))
-        except StopAsyncIteration:
-            return
-
 
 class SyncClient(ClaudeClient):
     """ClaudeClient that does not really sleep."""
 
     def __init__(self, config: ClientConfig, *, sleep: Callable[[float], None] | None = None, **options: Any) -> None:
         super().__init__(config, sleep=RecordedSleep() if sleep is None else sleep, **options)
+
+
+#: Runs a test with ClaudeClient alone, because it makes calls that AsyncClaudeClient does not have.
+sync_only = pytest.mark.parametrize("client_class", [SyncClient], ids=["sync"], indirect=True)
+
+
+def with_clients(names: str, *, both: Iterable[Any], sync: Iterable[Any]) -> pytest.MarkDecorator:
+    """Parametrize a test with rows for both clients and rows for ClaudeClient alone."""
+    rows = [("sync", SyncClient, row) for row in (*both, *sync)] + [("async", AsyncClientAdapter, row) for row in both]
+    return pytest.mark.parametrize(
+        f"client_class,{names}",
+        [pytest.param(client, *row.values, id=f"{kind}-{row.id}") for kind, client, row in rows],
+        indirect=["client_class"],
+    )

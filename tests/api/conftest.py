@@ -11,5 +11,5 @@ settings.load_profile("patient")
 
 @pytest.fixture(params=[SyncClient, AsyncClientAdapter], ids=["sync", "async"])
 def client_class(request):
-    """The class of a client: every test that asks for it runs with both."""
+    """The class of a client: every test that asks for it runs with both, if no mark says otherwise."""
     return request.param

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
-from clients import BATCH, BATCH_ID, BODY, KEY, FakeClock, RecordedSleep
+from clients import BATCH, BATCH_ID, BODY, KEY, FakeClock, RecordedSleep, sync_only, with_clients
 
 from airflow_claude_batch import exceptions
 from airflow_claude_batch.api.config import ClientConfig
-from airflow_claude_batch.api.credentials import ApiKey, WorkloadIdentity
+from airflow_claude_batch.api.credentials import ApiKey
+from airflow_claude_batch.api.workload_identity import WorkloadIdentity
 
 BASE_URL = "http://127.0.0.1:8700"  # nothing is there; https would load certificates for every test
 DATE = {"date": "Sun, 22 Nov 2026 09:00:01 GMT"}
@@ -88,8 +89,7 @@ def refusal(status, kind="api_error", code=None, **headers):
     return httpx.Response(status, json=body, headers={name.replace("_", "-"): text for name, text in headers.items()})
 
 
-CALLS = [
-    pytest.param(lambda c: c.create_batch(BODY), "POST", "/v1/messages/batches", OK, id="create"),
+SHARED_CALLS = [
     pytest.param(lambda c: c.retrieve_batch(BATCH_ID), "GET", f"/v1/messages/batches/{BATCH_ID}", OK, id="retrieve"),
     pytest.param(
         lambda c: c.list_batches(before_id="msgbatch_1", limit=5),
@@ -101,6 +101,10 @@ CALLS = [
     pytest.param(
         lambda c: c.cancel_batch(BATCH_ID), "POST", f"/v1/messages/batches/{BATCH_ID}/cancel", OK, id="cancel"
     ),
+]
+
+SYNC_CALLS = [
+    pytest.param(lambda c: c.create_batch(BODY), "POST", "/v1/messages/batches", OK, id="create"),
     pytest.param(
         lambda c: c.delete_batch(BATCH_ID),
         "DELETE",
@@ -132,7 +136,7 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize(("call", "method", "target", "answer"), CALLS)
+@with_clients("call,method,target,answer", both=SHARED_CALLS, sync=SYNC_CALLS)
 def test_each_operation_asks_for_what_is_its_own(client_of, call, method, target, answer):
     client = client_of(answer)
     call(client)
@@ -155,6 +159,7 @@ def test_a_base_url_with_a_path_stays_in_front(client_of):
     assert str(client.api.requests[0].url).startswith("https://claude.googleapis.com/v1/projects/p/invoke/v1/messages/")
 
 
+@sync_only
 def test_what_the_connection_says_goes_into_the_headers(client_of):
     client = client_of(
         OK,
@@ -187,6 +192,7 @@ def test_a_batch_comes_back_as_a_value(client_of):
     assert batch.server_time == datetime(2026, 11, 22, 9, 0, 1, tzinfo=UTC)
 
 
+@sync_only
 @pytest.mark.parametrize(
     "body",
     [BODY, Chunks(BODY[:10], b"", BODY[10:]), Chunks(b"x" * 100_000, b"y" * 20_000)],
@@ -203,6 +209,7 @@ def test_a_create_is_sent_with_its_length(client_of, body):
     assert "transfer-encoding" not in request.headers
 
 
+@sync_only
 def test_counting_takes_the_params_of_a_request_as_they_are(client_of):
     client = client_of(httpx.Response(200, json={"input_tokens": 7}))
     params = {
@@ -234,22 +241,23 @@ def test_the_limit_of_calls_is_known_once_an_answer_has_named_it(client_of):
     assert known == [None, 4000, 4000, 4000]
 
 
-@pytest.mark.parametrize(
+@with_clients(
     "call",
-    [
-        lambda c: c.retrieve_batch("../models"),
-        lambda c: c.cancel_batch("a/b"),
-        lambda c: c.delete_batch(""),
-        lambda c: c.stream_results("a?b").__enter__(),
-        lambda c: c.list_batches(before_id="a/b"),
-        lambda c: c.list_batches(after_id=""),
-        lambda c: c.list_batches(before_id="a", after_id="b"),
-        lambda c: c.list_batches(limit=0),
-        lambda c: c.list_batches(limit=1001),
-        lambda c: list(c.iter_batches(limit=0)),
-        lambda c: c.list_models(limit=0),
-        lambda c: c.retrieve_model(".."),
-        lambda c: c.retrieve_model(""),
+    both=[
+        pytest.param(lambda c: c.retrieve_batch("../models"), id="retrieve"),
+        pytest.param(lambda c: c.cancel_batch("a/b"), id="cancel"),
+        pytest.param(lambda c: c.list_batches(before_id="a/b"), id="before_id"),
+        pytest.param(lambda c: c.list_batches(after_id=""), id="after_id"),
+        pytest.param(lambda c: c.list_batches(before_id="a", after_id="b"), id="both cursors"),
+        pytest.param(lambda c: c.list_batches(limit=0), id="empty page"),
+        pytest.param(lambda c: c.list_batches(limit=1001), id="large page"),
+    ],
+    sync=[
+        pytest.param(lambda c: c.delete_batch(""), id="delete"),
+        pytest.param(lambda c: c.stream_results("a?b").__enter__(), id="results"),
+        pytest.param(lambda c: c.list_models(limit=0), id="no models"),
+        pytest.param(lambda c: c.retrieve_model(".."), id="model dots"),
+        pytest.param(lambda c: c.retrieve_model(""), id="empty model"),
     ],
 )
 def test_input_that_cannot_be_asked_for_is_refused_before_any_call(client_of, call):
@@ -276,63 +284,6 @@ def test_a_page_comes_back_as_a_value(client_of):
     assert client.api.requests[0].url.query == b"limit=20"
 
 
-@pytest.mark.parametrize(
-    ("start", "pages", "queries", "ids"),
-    [
-        (
-            {},
-            [page("d", "c", more=True), page("b", "a", more=False)],
-            ["limit=1000", "after_id=c&limit=1000"],
-            "dcba",
-        ),
-        (
-            {"after_id": "e", "limit": 2},
-            [page("d", "c", more=True), page("b", more=False)],
-            ["after_id=e&limit=2", "after_id=c&limit=2"],
-            "dcb",
-        ),
-        (
-            {"before_id": "a"},
-            [page("c", "b", more=True), page("d", more=True), page(more=True)],
-            ["before_id=a&limit=1000", "before_id=c&limit=1000", "before_id=d&limit=1000"],
-            "cbd",
-        ),
-        ({}, [page(more=False)], ["limit=1000"], ""),
-    ],
-    ids=["all", "older", "newer, ending with an empty page", "none"],
-)
-def test_all_pages_are_walked_in_the_direction_asked_for(client_of, start, pages, queries, ids):
-    client = client_of(*pages)
-
-    assert "".join(batch.id for batch in client.iter_batches(**start)) == ids
-    assert [request.url.query.decode() for request in client.api.requests] == queries
-
-
-@pytest.mark.parametrize(("start", "cursor"), [({}, b"after_id=b"), ({"before_id": "a"}, b"before_id=c")])
-def test_a_page_that_leaves_its_cursors_out_is_walked_by_its_batches(client_of, start, cursor):
-    bare = {"data": [BATCH | {"id": "c"}, BATCH | {"id": "b"}], "has_more": True}
-    client = client_of(httpx.Response(200, json=bare), page("x", more=False))
-
-    assert [batch.id for batch in client.iter_batches(**start)] == ["c", "b", "x"]
-    assert client.api.requests[1].url.query == cursor + b"&limit=1000"
-
-
-def test_a_cursor_that_does_not_move_is_an_error_and_not_a_circle(client_of):
-    client = client_of(page("c", "b", more=True))
-
-    with pytest.raises(exceptions.MalformedResponseError, match="circle"):
-        list(client.iter_batches())
-    assert len(client.api.requests) == 2
-
-
-def test_a_listing_that_comes_back_to_an_earlier_page_is_an_error_too(client_of):
-    client = client_of(page("d", "c", more=True), page("b", "a", more=True), page("d", "c", more=True))
-
-    with pytest.raises(exceptions.MalformedResponseError, match="circle"):
-        list(client.iter_batches())
-    assert len(client.api.requests) == 3
-
-
 LINES = [
     json.dumps({"custom_id": "a", "text": "\u2028 \x85 é"}, ensure_ascii=False).encode(),
     b'{"custom_id":"b"}\r',
@@ -340,6 +291,7 @@ LINES = [
 ]
 
 
+@sync_only
 @pytest.mark.parametrize("size", [1, 7, 1000])
 @pytest.mark.parametrize("end", [b"", b"\n", b"\n\n"], ids=["no end", "end", "blank line"])
 def test_results_come_line_by_line_however_they_arrive(client_of, size, end):
@@ -361,6 +313,7 @@ def test_results_come_line_by_line_however_they_arrive(client_of, size, end):
     assert request.headers["accept"] == "application/binary"
 
 
+@sync_only
 def test_the_results_url_of_a_batch_is_never_asked(client_of):
     client = client_of(httpx.Response(200, json=BATCH | {"results_url": "https://evil.example/results"}))
     batch = client.retrieve_batch(BATCH_ID)
@@ -370,6 +323,7 @@ def test_the_results_url_of_a_batch_is_never_asked(client_of):
     assert {request.url.host for request in client.api.requests} == {"127.0.0.1"}
 
 
+@sync_only
 def test_results_that_are_not_there_yet_are_not_found(client_of):
     client = client_of(refusal(404, "not_found_error"))
 
@@ -377,14 +331,16 @@ def test_results_that_are_not_there_yet_are_not_found(client_of):
         pytest.fail("there is nothing to read")
 
 
-@pytest.mark.parametrize(
-    ("call", "remedy"),
-    [
-        pytest.param(lambda c: c.create_batch(BODY), "check the base URL", id="create"),
-        pytest.param(lambda c: c.list_batches(limit=1), "check the base URL", id="list"),
-        pytest.param(lambda c: c.retrieve_batch(BATCH_ID), "from the workspace that made them", id="a batch"),
-        pytest.param(lambda c: c.cancel_batch(BATCH_ID), "from the workspace that made them", id="cancel a batch"),
-        pytest.param(lambda c: c.retrieve_model("claude-none"), r"m\. \(request id", id="a model"),
+@with_clients(
+    "call,remedy",
+    both=[
+        pytest.param(lambda c: c.list_batches(limit=1), "Check the base URL", id="list"),
+        pytest.param(lambda c: c.retrieve_batch(BATCH_ID), "belongs to the batch's workspace", id="a batch"),
+        pytest.param(lambda c: c.cancel_batch(BATCH_ID), "belongs to the batch's workspace", id="cancel a batch"),
+    ],
+    sync=[
+        pytest.param(lambda c: c.create_batch(BODY), "Check the base URL", id="create"),
+        pytest.param(lambda c: c.retrieve_model("claude-none"), r"Message: m\. Request id: req_1\.$", id="a model"),
     ],
 )
 def test_what_is_not_found_says_where_to_look(client_of, call, remedy):
@@ -394,6 +350,7 @@ def test_what_is_not_found_says_where_to_look(client_of, call, remedy):
         call(client)
 
 
+@sync_only
 def test_results_are_asked_for_again_until_they_begin(client_of):
     pauses = RecordedSleep()
     client = client_of(refusal(529), httpx.Response(200, content=b'{"a":1}'), sleep=pauses)
@@ -403,6 +360,7 @@ def test_results_are_asked_for_again_until_they_begin(client_of):
     assert pauses == [0.5]
 
 
+@sync_only
 def test_an_error_of_the_one_who_reads_stays_his_own(client_of):
     client = client_of(httpx.Response(200, content=b"{}\n{}"))
 
@@ -434,6 +392,7 @@ HTTPX_ERRORS = [
 ]
 
 
+@sync_only
 @pytest.mark.parametrize(("error", "accepted"), HTTPX_ERRORS, ids=[type(error).__name__ for error, _ in HTTPX_ERRORS])
 def test_a_create_without_an_answer_is_sent_again_only_if_none_of_it_left(client_of, error, accepted):
     client = client_of(error, OK)
@@ -453,13 +412,17 @@ def test_a_create_without_an_answer_is_sent_again_only_if_none_of_it_left(client
 
 
 @pytest.mark.parametrize("error", [error for error, _ in HTTPX_ERRORS], ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize(
+@with_clients(
     "call",
-    [lambda c: c.retrieve_batch(BATCH_ID), lambda c: c.cancel_batch(BATCH_ID), lambda c: c.list_models()],
-    ids=["retrieve", "cancel", "list_models"],
+    both=[
+        pytest.param(lambda c: c.retrieve_batch(BATCH_ID), id="retrieve"),
+        pytest.param(lambda c: c.cancel_batch(BATCH_ID), id="cancel"),
+        pytest.param(lambda c: c.list_batches(), id="list"),
+    ],
+    sync=[pytest.param(lambda c: c.list_models(), id="list_models")],
 )
 def test_other_calls_are_sent_again(client_of, call, error):
-    client = client_of(error, httpx.Response(200, json=BATCH | {"data": []}))
+    client = client_of(error, httpx.Response(200, json=BATCH | {"data": [], "has_more": False}))
     call(client)
 
     assert len(client.api.requests) == 2
@@ -479,6 +442,7 @@ def test_reading_never_counts_as_accepted(client_of):
     assert caught.value.may_have_been_accepted is False
 
 
+@sync_only
 @pytest.mark.parametrize(
     ("answer", "sent"),
     [
@@ -538,6 +502,7 @@ def test_a_very_long_pause_is_left_to_the_caller(client_of):
     assert len(client.api.requests) == 1
 
 
+@sync_only
 def test_a_redirect_is_not_followed(client_of):
     client = client_of(httpx.Response(307, headers={"location": "https://evil.example/v1?k=1"}), OK)
 
@@ -568,7 +533,7 @@ def test_of_a_long_error_page_no_more_is_read_than_needed(client_of):
         return httpx.Response(502, stream=Stream())
 
     with pytest.raises(exceptions.ServerError, match="'Gone'"):
-        client_of(endless).create_batch(BODY)
+        client_of(endless).retrieve_batch(BATCH_ID)
 
 
 class Slow:
@@ -586,12 +551,13 @@ class Slow:
             self.clock.now += self.seconds
 
 
+@sync_only
 def test_an_upload_is_cut_off_at_its_deadline(client_of):
     clock = FakeClock()
     body = Slow(clock, seconds=10, count=50)
     client = client_of(OK, clock=clock)
 
-    with pytest.raises(exceptions.APIConnectionError, match="the time for sending it is over") as caught:
+    with pytest.raises(exceptions.APIConnectionError, match="the deadline for sending it has passed") as caught:
         client.create_batch(body, deadline_seconds=100)
     assert caught.value.may_have_been_accepted is True
     # The slice that begins last may take 25 s, a quarter of the time, and is still over in time.
@@ -599,11 +565,13 @@ def test_an_upload_is_cut_off_at_its_deadline(client_of):
     assert client.api.requests == []
 
 
+@sync_only
 def test_an_upload_in_time_is_not(client_of):
     clock = FakeClock()
     client_of(OK, clock=clock).create_batch(Slow(clock, seconds=10, count=7), deadline_seconds=100)
 
 
+@sync_only
 def test_no_attempt_begins_after_the_deadline(client_of):
     pauses = RecordedSleep()
     client = client_of(refusal(529, retry_after="60"), OK, sleep=pauses, clock=FakeClock())
@@ -625,10 +593,17 @@ def drain(client):
         pass
 
 
-@pytest.mark.parametrize(
-    ("call", "seconds"),
-    [(lambda c: c.create_batch(BODY), 600.0), (drain, 600.0), (lambda c: c.retrieve_batch(BATCH_ID), 60.0)],
-    ids=["create", "results", "retrieve"],
+CREATE = pytest.param(lambda c: c.create_batch(BODY), id="create")
+RETRIEVE = pytest.param(lambda c: c.retrieve_batch(BATCH_ID), id="retrieve")
+
+
+@with_clients(
+    "call,seconds",
+    both=[pytest.param(lambda c: c.retrieve_batch(BATCH_ID), 60.0, id="retrieve")],
+    sync=[
+        pytest.param(lambda c: c.create_batch(BODY), 600.0, id="create"),
+        pytest.param(drain, 600.0, id="results"),
+    ],
 )
 def test_only_what_may_take_long_is_waited_for_long(client_of, call, seconds):
     client = client_of(OK)
@@ -638,6 +613,7 @@ def test_only_what_may_take_long_is_waited_for_long(client_of, call, seconds):
     assert timeout == {"connect": 10.0, "read": seconds, "write": 30.0, "pool": 600.0}
 
 
+@sync_only
 def test_a_body_that_cannot_be_read_fails_with_its_own_error(client_of):
     class Broken(Chunks):
         def chunks(self):
@@ -656,30 +632,36 @@ def token(value, **fields):
     return httpx.Response(200, json={"access_token": value, "expires_in": 3600} | fields)
 
 
-def test_a_workload_identity_gets_its_token_over_the_clients_own_connections(client_of):
+@with_clients("call", both=[RETRIEVE], sync=[CREATE])
+def test_a_workload_identity_gets_its_token_over_the_clients_own_connections(client_of, call):
     client = client_of(token("sk-ant-oat01-one"), OK, credentials=identity())
-    client.create_batch(BODY)
+    call(client)
     client.retrieve_batch(BATCH_ID)
-    exchange, create, retrieve = client.api.requests
+    exchange, first, second = client.api.requests
 
     assert str(exchange.url) == "https://api.anthropic.com/v1/oauth/token"
     assert "anthropic-version" not in exchange.headers
-    assert create.headers["authorization"] == retrieve.headers["authorization"] == "Bearer sk-ant-oat01-one"
-    assert create.headers["anthropic-beta"] == "oauth-2025-04-20"
+    assert first.headers["authorization"] == second.headers["authorization"] == "Bearer sk-ant-oat01-one"
+    assert first.headers["anthropic-beta"] == "oauth-2025-04-20"
 
 
-def test_after_a_401_a_token_is_renewed_once_even_for_a_create(client_of):
+@with_clients(
+    "call,body",
+    both=[pytest.param(*RETRIEVE.values, b"", id="retrieve")],
+    sync=[pytest.param(*CREATE.values, BODY, id="create")],
+)
+def test_after_a_401_a_token_is_renewed_once_even_for_a_create(client_of, call, body):
     unauthorized = refusal(401, "authentication_error")
     client = client_of(token("one"), unauthorized, token("two"), OK, credentials=identity())
 
-    assert client.create_batch(BODY).id == BATCH_ID
+    assert call(client).id == BATCH_ID
     assert [request.headers.get("authorization") for request in client.api.requests] == [
         None,
         "Bearer one",
         None,
         "Bearer two",
     ]
-    assert client.api.requests[3].content == BODY
+    assert client.api.requests[3].content == body
 
 
 def test_a_second_401_is_believed(client_of):
@@ -699,18 +681,24 @@ def test_a_key_is_not_tried_twice(client_of):
     assert len(client.api.requests) == 1
 
 
+@with_clients(
+    "call,path",
+    both=[pytest.param(*RETRIEVE.values, f"/v1/messages/batches/{BATCH_ID}", id="retrieve")],
+    sync=[pytest.param(*CREATE.values, "/v1/messages/batches", id="create")],
+)
 @pytest.mark.parametrize("failure", [httpx.ReadTimeout(""), refusal(504), httpx.Response(200, content=b"<html>")])
-def test_a_lost_exchange_is_no_lost_create(client_of, failure):
+def test_a_lost_exchange_is_no_lost_create(client_of, failure, call, path):
     client = client_of(failure, token("one"), OK, credentials=identity())
 
-    assert client.create_batch(BODY).id == BATCH_ID
+    assert call(client).id == BATCH_ID
     assert [request.url.path for request in client.api.requests] == [
         "/v1/oauth/token",
         "/v1/oauth/token",
-        "/v1/messages/batches",
+        path,
     ]
 
 
+@sync_only
 def test_an_exchange_that_keeps_failing_has_created_nothing(client_of):
     client = client_of(httpx.ReadTimeout(""), credentials=identity())
 
@@ -727,11 +715,12 @@ def test_a_tokens_answer_above_one_mebibyte_is_refused(client_of):
         client.retrieve_batch(BATCH_ID)
 
 
-def test_neither_keys_nor_prompts_nor_answers_get_into_a_log(client_of, caplog):
+@with_clients("call", both=[RETRIEVE], sync=[CREATE])
+def test_neither_keys_nor_prompts_nor_answers_get_into_a_log(client_of, caplog, call):
     caplog.set_level(logging.DEBUG)
     answer = refusal(529, "overloaded_error")
     client = client_of(answer, OK, extra_headers={"x-gateway": "gateway-secret"})
-    client.create_batch(BODY)
+    call(client)
     said = caplog.text
 
     assert "Trying again in 0.5 s." in said

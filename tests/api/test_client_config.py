@@ -4,7 +4,8 @@ import pytest
 from clients import KEY
 
 from airflow_claude_batch.api.config import ClientConfig
-from airflow_claude_batch.api.credentials import ApiKey, BearerToken, WorkloadIdentity
+from airflow_claude_batch.api.credentials import ApiKey, BearerToken
+from airflow_claude_batch.api.workload_identity import WorkloadIdentity
 from airflow_claude_batch.exceptions import ConfigurationError
 
 IDENTITY = WorkloadIdentity(federation_rule_id="fdrl_1", organization_id="o", identity_token="e.y.J")

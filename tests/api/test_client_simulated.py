@@ -7,12 +7,14 @@ import logging
 from datetime import UTC, datetime
 
 import pytest
-from clients import KEY, FakeClock, RecordedSleep
+from clients import KEY, FakeClock, RecordedSleep, SyncClient, sync_only, with_clients
 
 from airflow_claude_batch import exceptions
 from airflow_claude_batch.api.config import ClientConfig
-from airflow_claude_batch.api.credentials import ApiKey, WorkloadIdentity
-from airflow_claude_batch.api.wire import decode_error, decode_message, decode_result_line
+from airflow_claude_batch.api.credentials import ApiKey
+from airflow_claude_batch.api.listing import newer_edge, older_edge
+from airflow_claude_batch.api.wire import decode_error, decode_result_line
+from airflow_claude_batch.api.workload_identity import WorkloadIdentity
 from airflow_claude_batch.simulator import Fault, ManualClock, Simulator
 from airflow_claude_batch.simulator.endpoints.credentials import FederationRule
 
@@ -26,6 +28,11 @@ def request(custom_id, content="hello", **params):
         "custom_id": custom_id,
         "params": {"model": "claude-haiku-5-5", "max_tokens": 64, "messages": [message]} | params,
     }
+
+
+def text_of(row):
+    """The text of a succeeded row's message."""
+    return "".join(block.get("text", "") for block in json.loads(bytes(row.result.message))["content"])
 
 
 def body(*requests):
@@ -50,6 +57,17 @@ class World:
         client.__enter__()
         self.opened.append(client)
         return client
+
+    def create(self, **settings):
+        """Make a batch as another process would: with a client of its own."""
+        config = ClientConfig(**({"credentials": ApiKey(KEY), "base_url": self.server.url} | settings))
+        with SyncClient(config) as client:
+            return client.create_batch(body())
+
+    def result_types(self, batch_id):
+        config = ClientConfig(credentials=ApiKey(KEY), base_url=self.server.url)
+        with SyncClient(config) as client, client.stream_results(batch_id) as lines:
+            return {decode_result_line(line).result.type for line in lines}
 
     @property
     def batches(self):
@@ -84,6 +102,7 @@ def world(world_of):
     return world_of()
 
 
+@sync_only
 def test_a_batch_lives_from_create_to_delete(world):
     client = world.client()
     created = client.create_batch(body())
@@ -105,7 +124,7 @@ def test_a_batch_lives_from_create_to_delete(world):
     with client.stream_results(created.id) as lines:
         rows = [decode_result_line(line) for line in lines]
     assert {row.custom_id for row in rows} == {"a", "b"}
-    assert all(decode_message(row.result.message).text for row in rows)
+    assert all(text_of(row) for row in rows)
 
     assert client.delete_batch(created.id) == created.id
     with pytest.raises(exceptions.NotFoundError, match="not found"):
@@ -114,16 +133,16 @@ def test_a_batch_lives_from_create_to_delete(world):
 
 def test_a_batch_that_is_canceled_says_so_at_once(world):
     client = world.client()
-    canceled = client.cancel_batch(client.create_batch(body()).id)
+    canceled = client.cancel_batch(world.create().id)
 
     assert canceled.processing_status == "canceling"
     assert canceled.cancel_initiated_at == START
-    with client.stream_results(canceled.id) as lines:
-        assert {decode_result_line(line).result.type for line in lines} == {"canceled"}
+    assert world.result_types(canceled.id) == {"canceled"}
     with pytest.raises(exceptions.BadRequestError):
         client.cancel_batch(canceled.id)
 
 
+@sync_only
 def test_rows_that_failed_say_why(world):
     client = world.client()
     batch = world.ended(client, request("bad", max_tokens=0))
@@ -134,20 +153,32 @@ def test_rows_that_failed_say_why(world):
     assert decode_error(row.result.error).type == "invalid_request_error"
 
 
+def listed(client, *, before_id=None, after_id=None, limit):
+    """The ids of every page of a listing, in the direction that its first cursor takes."""
+    page = client.list_batches(before_id=before_id, after_id=after_id, limit=limit)
+    ids = [batch.id for batch in page.data]
+    while page.has_more and page.data:
+        cursor = {"before_id": newer_edge(page)} if before_id else {"after_id": older_edge(page)}
+        page = client.list_batches(**cursor, limit=limit)
+        ids += [batch.id for batch in page.data]
+    return ids
+
+
 @pytest.mark.parametrize("limit", [1, 2, 1000])
 def test_batches_are_listed_in_both_directions(world, limit):
     client = world.client()
-    ids = [client.create_batch(body()).id for _ in range(5)]
+    ids = [world.create().id for _ in range(5)]
     oldest, *newer = ids
 
-    assert [batch.id for batch in client.iter_batches(limit=limit)] == ids[::-1]
-    assert [batch.id for batch in client.iter_batches(after_id=ids[2], limit=limit)] == [ids[1], oldest]
-    assert {batch.id for batch in client.iter_batches(before_id=oldest, limit=limit)} == set(newer)
-    assert list(client.iter_batches(before_id=ids[-1], limit=limit)) == []
+    assert listed(client, limit=limit) == ids[::-1]
+    assert listed(client, after_id=ids[2], limit=limit) == [ids[1], oldest]
+    assert set(listed(client, before_id=oldest, limit=limit)) == set(newer)
+    assert listed(client, before_id=ids[-1], limit=limit) == []
     assert client.list_batches(limit=1).data[0].id == ids[-1]
     assert client.list_batches(limit=1).server_time == START.replace(microsecond=0)
 
 
+@sync_only
 def test_tokens_are_counted_and_models_known(world):
     client = world.client()
 
@@ -162,11 +193,13 @@ def test_tokens_are_counted_and_models_known(world):
 @pytest.mark.parametrize("header", ["authorization", "x-api-key"])
 @pytest.mark.parametrize("version", ["2023-06-01", "2026-10-21"])
 def test_both_headers_and_both_versions_are_understood(world, header, version):
-    client = world.client(credentials=ApiKey(KEY, header), api_version=version)
+    settings = {"credentials": ApiKey(KEY, header), "api_version": version}
+    created = world.create(**settings)
 
-    assert client.create_batch(body()).processing_status == "in_progress"
+    assert world.client(**settings).retrieve_batch(created.id).processing_status == "in_progress"
 
 
+@sync_only
 def test_no_log_of_any_level_holds_the_key_or_the_prompts(world, caplog):
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, "httpx")  # Airflow's logging, if an earlier test has set it up, silences it
@@ -179,11 +212,16 @@ def test_no_log_of_any_level_holds_the_key_or_the_prompts(world, caplog):
         assert secret not in caplog.text
 
 
-def test_a_wrong_key_is_told_so(world_of):
+CREATE = pytest.param(lambda client: client.create_batch(body()), id="create")
+LIST = pytest.param(lambda client: client.list_batches(), id="list")
+
+
+@with_clients("call", both=[LIST], sync=[CREATE])
+def test_a_wrong_key_is_told_so(world_of, call):
     world = world_of(keys={"sk-right": "wrkspc_1"})
 
     with pytest.raises(exceptions.AuthenticationError, match="Check the API key") as caught:
-        world.client().create_batch(body())
+        call(world.client())
     assert caught.value.request_id.startswith("req_")
     assert caught.value.may_have_been_accepted is False
     assert KEY not in str(caught.value)
@@ -191,14 +229,15 @@ def test_a_wrong_key_is_told_so(world_of):
 
 def test_a_key_of_several_workspaces_acts_in_the_one_named(world_of):
     world = world_of(keys={KEY: ["wrkspc_1", "wrkspc_2"]})
-    batch = world.client(workspace_id="wrkspc_2").create_batch(body())
+    batch = world.create(workspace_id="wrkspc_2")
 
     assert world.batches[0]["workspace"] == "wrkspc_2"
-    with pytest.raises(exceptions.NotFoundError, match="workspace that made them"):
+    with pytest.raises(exceptions.NotFoundError, match="belongs to the batch's workspace"):
         world.client(workspace_id="wrkspc_1").retrieve_batch(batch.id)
 
 
 # Each create that fails: how often it was sent, what it left behind, and whether we know.
+@sync_only
 @pytest.mark.parametrize(
     ("fault", "error", "sent", "made"),
     [
@@ -247,9 +286,10 @@ def test_a_create_that_may_have_been_accepted_is_sent_once_and_says_so(world, fa
     assert world.simulator.calls()["create"] == sent
     assert made is None or len(world.batches) == made
     # And looking shows what became of it.
-    assert len(list(client.iter_batches())) == len(world.batches)
+    assert len(client.list_batches().data) == len(world.batches)
 
 
+@sync_only
 @pytest.mark.parametrize(
     ("fault", "pauses"),
     [
@@ -271,6 +311,7 @@ def test_a_create_that_was_surely_refused_is_sent_again(world, fault, pauses):
     assert world.pauses == [pytest.approx(pause) for pause in pauses]
 
 
+@sync_only
 @pytest.mark.parametrize(
     "fault",
     [
@@ -295,6 +336,7 @@ def test_a_limit_on_spending_is_not_knocked_at_twice(world, fault):
     assert caught.value.may_have_been_accepted is False
 
 
+@sync_only
 def test_a_service_that_listens_to_nobody_has_created_nothing(world):
     client = world.client(max_retries=2)
     world.simulator.outage("refuse")
@@ -308,7 +350,7 @@ def test_a_service_that_listens_to_nobody_has_created_nothing(world):
 
 def test_reading_survives_a_string_of_failures(world):
     client = world.client(max_retries=5)
-    batch = client.create_batch(body())
+    batch = world.create()
     world.simulator.inject(
         Fault(do="drop_before_accept", on="retrieve"),
         Fault(do="status", on="retrieve", status=503),
@@ -324,13 +366,14 @@ def test_reading_survives_a_string_of_failures(world):
 def test_a_cancel_whose_answer_was_lost_is_sent_again(world_of):
     world = world_of(cancel_seconds=30)
     client = world.client()
-    batch = client.create_batch(body())
+    batch = world.create()
     world.simulator.inject(Fault(do="drop_after_accept", on="cancel"))
 
     assert client.cancel_batch(batch.id).processing_status == "canceling"
     assert world.simulator.calls()["cancel"] == 2
 
 
+@sync_only
 def test_a_delete_whose_answer_was_lost_finds_nothing_any_more(world):
     client = world.client()
     batch = world.ended(client)
@@ -343,7 +386,7 @@ def test_a_delete_whose_answer_was_lost_finds_nothing_any_more(world):
 
 def test_an_outage_has_no_answer_but_an_error(world):
     client = world.client(max_retries=0, read_timeout=0.3)
-    batch = client.create_batch(body())
+    batch = world.create()
     found = []
     for kind in ("hang", "html", "status:503", "refuse"):
         world.simulator.outage(kind)
@@ -368,6 +411,7 @@ def read(client, batch):
 TRICKY = [request(f"r{number}", f"line\u2028one\u2029two\x85three é 𝄞 {number}") for number in range(40)]
 
 
+@sync_only
 @pytest.mark.parametrize(
     "fault",
     [None, Fault(do="gzip"), Fault(do="no_content_type"), Fault(do="no_trailing_newline")],
@@ -380,22 +424,24 @@ def test_results_come_whole_whatever_they_hold(world_of, fault):
     if fault:
         world.simulator.inject(fault)
     with client.stream_results(batch.id) as lines:
-        rows = {row.custom_id: decode_message(row.result.message).text for row in map(decode_result_line, lines)}
+        rows = {row.custom_id: text_of(row) for row in map(decode_result_line, lines)}
 
     assert rows == {each["custom_id"]: each["params"]["messages"][0]["content"] for each in TRICKY}
 
 
+@sync_only
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 def test_results_that_are_cut_in_a_line_raise_and_can_be_read_again(world, reset):
     client = world.client()
     batch = world.ended(client, *TRICKY)
     world.simulator.inject(Fault(do="cut", at="mid_line", reset=reset))
 
-    with pytest.raises(exceptions.APIConnectionError, match=f"read the results of message batch {batch.id}"):
+    with pytest.raises(exceptions.APIConnectionError, match=f"read the results of {batch.id}"):
         read(client, batch)
     assert sorted(read(client, batch)) == sorted(each["custom_id"] for each in TRICKY)
 
 
+@sync_only
 def test_results_that_end_too_early_but_cleanly_are_short(world):
     client = world.client()
     batch = world.ended(client, *TRICKY)
@@ -421,15 +467,16 @@ def test_a_workload_identity_exchanges_once_and_again_when_its_token_is_old(worl
     hands = FakeClock()
     client = world.client(credentials=identity(world), clock=hands)
     for _ in range(3):
-        client.list_models()
+        client.list_batches()
     assert world.simulator.calls()["token"] == 1
 
     hands.now += 481
     world.simulator.advance(481)
-    client.list_models()
+    client.list_batches()
     assert world.simulator.calls()["token"] == 2
 
 
+@sync_only
 def test_a_token_that_died_early_is_renewed_after_the_401(world_of):
     world = world_of(federation={"fdrl_1": FederationRule(token_seconds=600)})
     client = world.client(credentials=identity(world), clock=FakeClock())
@@ -443,24 +490,31 @@ def test_a_token_that_died_early_is_renewed_after_the_401(world_of):
     assert world.pauses == []
 
 
-def test_an_identity_that_the_rules_do_not_know_is_refused(world_of):
+@with_clients("call", both=[LIST], sync=[CREATE])
+def test_an_identity_that_the_rules_do_not_know_is_refused(world_of, call):
     world = world_of(federation={"fdrl_other": FederationRule()})
 
     with pytest.raises(exceptions.AuthenticationError, match="Check the workload identity") as caught:
-        world.client(credentials=identity(world)).create_batch(body())
+        call(world.client(credentials=identity(world)))
     assert JWT not in str(caught.value)
     assert world.batches == []
 
 
-def test_an_exchange_that_stumbles_is_made_again(world):
+@with_clients(
+    "call,made",
+    both=[pytest.param(*LIST.values, 0, id="list")],
+    sync=[pytest.param(*CREATE.values, 1, id="create")],
+)
+def test_an_exchange_that_stumbles_is_made_again(world, call, made):
     world.simulator.inject(Fault(do="status", on="token", status=503), Fault(do="drop_before_accept", on="token"))
     client = world.client(credentials=identity(world))
 
-    assert client.create_batch(body()).processing_status == "in_progress"
-    assert len(world.batches) == 1
+    call(client)
+    assert len(world.batches) == made
     assert world.simulator.calls()["token"] == 3
 
 
+@sync_only
 def test_a_token_without_the_scope_is_a_403(world_of):
     world = world_of(federation={"fdrl_1": FederationRule(scope="workspace:read")})
 

@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 from airflow_claude_batch import exceptions
 from airflow_claude_batch.api.evidence import Effect, ErrorResponse, InvalidResponse, Stage
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest, HTTPResponse
-from airflow_claude_batch.api.responses import error_response_failure, no_response_failure, read_response, shorten
+from airflow_claude_batch.api.redaction import shorten
+from airflow_claude_batch.api.responses import error_response_failure, no_response_failure, read_response
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch
 
-LOOK = "The batch may have been created nevertheless: look for it before sending again."
+LOOK = "The message batch may have been created, and is then billed: look for it before sending again."
 NOTHING = "Nothing was created."
 
 
 def request(effect=Effect.NOT_IDEMPOTENT):
     return HTTPRequest(
-        what="create a message batch",
+        action="create a message batch",
         effect=effect,
         method="POST",
         url="https://api.anthropic.com/v1/messages/batches",
@@ -77,9 +78,11 @@ def test_each_answer_that_says_no_is_its_own_error(status, kind, code, expected,
     assert (error.status_code, error.error_type, error.error_code) == (status, kind, code)
     assert (error.request_id, error.retry_after) == ("req_body", 7.0)
     assert error.may_have_been_accepted is accepted
-    assert str(error).startswith(f"could not create a message batch: api.anthropic.com answered {status} {kind}")
-    assert (LOOK if accepted else NOTHING) in str(error)
-    assert str(error).endswith("(request id req_body)")
+    first, message, money, *_ = str(error).split("\n")
+    assert first.startswith(f"Could not create a message batch: api.anthropic.com responded with {status} {kind}")
+    assert first.endswith(f"({code})." if code else f"{kind}.")
+    assert message == "Message: Some words. Request id: req_body."
+    assert money == (LOOK if accepted else NOTHING)
     assert "sk-ant" not in str(error)
 
 
@@ -131,7 +134,7 @@ def test_the_edges_error_has_neither_type_nor_request_id_in_its_body():
 
     assert type(error) is exceptions.RequestTooLargeError
     assert (error.error_type, error.request_id) == ("request_too_large", None)
-    assert "request id" not in str(error)
+    assert "Request id" not in str(error)
 
 
 def test_the_headers_request_id_stands_in_for_the_bodys():
@@ -158,7 +161,7 @@ def test_an_answer_of_something_on_the_way_is_called_that(body, said):
     assert type(error) is exceptions.ServerError
     assert error.error_type is None
     assert said in str(error)
-    assert "api.anthropic.com answered 502" in str(error)
+    assert "api.anthropic.com responded with 502." in str(error)
     assert len(str(error)) < 500
 
 
@@ -201,7 +204,7 @@ def test_a_redirect_is_an_error_that_names_only_the_host(status):
 
 @pytest.mark.parametrize("location", [{}, {"location": "/elsewhere"}, {"location": "https://[bad"}], ids=str)
 def test_a_redirect_to_nowhere_is_an_error_as_well(location):
-    assert "an unnamed place" in str(error_of(302, b"", **location))
+    assert "an unnamed host" in str(error_of(302, b"", **location))
 
 
 def test_after_303_a_batch_may_be_there():
@@ -261,7 +264,7 @@ def test_a_date_to_wait_for_is_measured_on_the_servers_clock():
 def test_a_call_without_an_answer_says_why():
     error = no_response_failure(request(), Stage.WAITING, "ReadTimeout").error
 
-    assert str(error) == f"could not create a message batch: api.anthropic.com: ReadTimeout. {LOOK}"
+    assert str(error) == f"Could not create a message batch: no response from api.anthropic.com (ReadTimeout).\n{LOOK}"
     assert error.may_have_been_accepted is True
     untrusted = no_response_failure(request(), Stage.UNTRUSTED, "certificate verify failed").error
     assert "name the CA file" in str(untrusted)
@@ -305,5 +308,5 @@ def test_a_request_id_cannot_write_lines_of_its_own_into_a_log():
     body = json.dumps({"error": {"type": "e", "message": "m"}, "request_id": "x\nINFO all is well" + "y" * 1000})
     error = error_of(400, body.encode())
 
-    assert "\n" not in str(error)
+    assert "\nINFO" not in str(error)
     assert len(error.request_id) <= 100

@@ -7,21 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch.api.evidence import (
-    LONGEST_PAUSE_SECONDS,
-    LONGEST_RETRY_AFTER_SECONDS,
     Effect,
     ErrorResponse,
-    GiveUp,
     InvalidResponse,
     NoResponse,
-    Retry,
     Stage,
-    decide,
-    http_date,
     may_have_been_accepted,
     may_resend,
-    retry_after_seconds,
 )
+from airflow_claude_batch.api.headers import http_date, retry_after_seconds
+from airflow_claude_batch.api.retry import LONGEST_PAUSE_SECONDS, LONGEST_RETRY_AFTER_SECONDS, GiveUp, Retry, decide
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 

@@ -174,25 +174,13 @@ def test_a_line_that_is_no_result_is_malformed(data):
         wire.decode_result_line(data)
 
 
-def test_a_message_is_read_for_its_text_and_its_price():
-    message = wire.decode_message(json.dumps(MESSAGE).encode())
+def test_the_usage_of_a_message_is_read_for_its_price():
+    usage = wire.decode(json.dumps(MESSAGE["usage"]).encode(), wire.Usage)
 
-    assert message.text == "positive"
-    assert message.stop_reason == "end_turn"
-    assert message.usage.cache_creation.ephemeral_1h_input_tokens == 2
-    assert message.usage.output_tokens_details.thinking_tokens == 4
-    assert message.usage.server_tool_use.web_search_requests == 1
-    assert message.usage.service_tier == "batch"
-
-
-def test_a_refusal_says_why():
-    details = {"type": "refusal", "category": "cyber", "explanation": "no"}
-    message = wire.decode_message(
-        json.dumps(MESSAGE | {"content": [], "stop_reason": "refusal", "stop_details": details}).encode()
-    )
-
-    assert message.text == ""
-    assert message.stop_details.category == "cyber"
+    assert usage.cache_creation.ephemeral_1h_input_tokens == 2
+    assert usage.output_tokens_details.thinking_tokens == 4
+    assert usage.server_tool_use.web_search_requests == 1
+    assert usage.service_tier == "batch"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from airflow_claude_batch.api.credentials import ApiKey, BearerToken, Credentials, WorkloadIdentity
+from airflow_claude_batch.api.credentials import ApiKey, BearerToken, Credentials
+from airflow_claude_batch.api.workload_identity import WorkloadIdentity
 from airflow_claude_batch.connection.settings import (
     ConnectionSettings,
     ConnectionValues,
@@ -106,8 +107,9 @@ def test_keys_of_the_environment_say_where_they_are_to_be_checked() -> None:
 
 
 def test_credential_of_the_environment_never_goes_to_a_host_that_a_connection_names() -> None:
-    with pytest.raises(ConfigurationError, match="not sent to a host that a connection names"):
+    with pytest.raises(ConfigurationError, match="not sent to a host that a connection names") as caught:
         read({"ANTHROPIC_API_KEY": "sk-e"}, host="https://elsewhere.example")
+    assert caught.value.summary == "Connection 'c': it names a host but holds no credential."
 
 
 def test_identity_token_of_the_environment_never_goes_to_a_host_that_a_connection_names() -> None:
@@ -158,7 +160,7 @@ def test_workspace_of_an_identity_is_not_sent_as_a_header_too() -> None:
         ),
         pytest.param({"password": "sk-secret"}, IDENTITY, {}, r"\(password, federation_rule_id\)", id="two-others"),
         pytest.param({}, {"auth_token": "t", "auth": "x-api-key"}, {}, "no API key is in password", id="wrong-header"),
-        pytest.param({"password": "sk secret"}, {}, {}, "API key.* blank", id="blank-in-key"),
+        pytest.param({"password": "sk secret"}, {}, {}, "API key.* space", id="blank-in-key"),
         pytest.param({}, {"auth_token": "secrét"}, {}, "token.* character", id="accent-in-token"),
         pytest.param({}, {}, {"ANTHROPIC_API_KEY": "sk secret"}, "environment's ANTHROPIC_API_KEY", id="blank-in-env"),
         pytest.param({}, {"federation_rule_id": "f"}, {}, "organization_id and identity_token_file", id="rule-alone"),
@@ -166,7 +168,7 @@ def test_workspace_of_an_identity_is_not_sent_as_a_header_too() -> None:
             {},
             {},
             {"ANTHROPIC_FEDERATION_RULE_ID": "f"},
-            "environment's workload identity lacks ANTHROPIC_ORGANIZATION_ID and ANTHROPIC_IDENTITY_TOKEN_FILE: set",
+            "environment's workload identity lacks ANTHROPIC_ORGANIZATION_ID and ANTHROPIC_IDENTITY_TOKEN_FILE",
             id="rule-in-env",
         ),
         pytest.param({}, {**IDENTITY, "identity_token": "secret"}, {}, "either identity_token or", id="two-tokens"),
@@ -176,7 +178,7 @@ def test_workspace_of_an_identity_is_not_sent_as_a_header_too() -> None:
 def test_credential_that_cannot_be_used_is_refused(
     fields: dict[str, Any], extra: dict[str, Any], environ: dict[str, str], complaint: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=f"connection 'c': .*{complaint}") as caught:
+    with pytest.raises(ConfigurationError, match=f"(?s)^Connection 'c': .*{complaint}") as caught:
         read(environ, extra=extra, **fields)
     assert "secr" not in str(caught.value)
 
@@ -185,7 +187,7 @@ def test_connection_that_does_not_exist_says_how_to_make_it() -> None:
     with pytest.raises(ConfigurationError) as caught:
         config_from_connection(ConnectionValues(conn_id="my", exists=False), {})
     assert "airflow connections add my --conn-type claude --conn-password" in str(caught.value)
-    assert "<API key>. Or set, in the environment of workers and triggerers: ANTHROPIC_API_KEY;" in str(caught.value)
+    assert "<API key>\nOr set, in the environment of workers and triggerers: ANTHROPIC_API_KEY;" in str(caught.value)
 
 
 def test_every_secret_in_use_is_given_for_masking_and_none_is_shown() -> None:

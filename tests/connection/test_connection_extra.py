@@ -62,48 +62,56 @@ def test_model_of_the_connection_is_kept() -> None:
         pytest.param("{", "extra must be a JSON object", id="broken-json"),
         pytest.param("[1]", "extra must be a JSON object", id="no-object"),
         pytest.param({"auth": "basic"}, "auth in its extra must be bearer or x-api-key, not 'basic'", id="auth"),
-        pytest.param({"model": 5}, "model in its extra must be a text, not 5", id="number-for-text"),
+        pytest.param({"model": 5}, "model in its extra must be a string, not 5", id="number-for-text"),
         pytest.param({"betas": {"a": 1}}, "betas in its extra must be a list of names", id="object-for-list"),
         pytest.param({"betas": [1]}, "betas in its extra must be a list of names", id="numbers-for-names"),
-        pytest.param({"headers": ["hush"]}, "headers in its extra must be a JSON object of texts", id="headers-list"),
-        pytest.param({"headers": "hush"}, "headers in its extra must be a JSON object of texts", id="headers-no-json"),
-        pytest.param({"headers": {"X": 1}}, "headers in its extra must be a JSON object of texts", id="header-number"),
+        pytest.param({"headers": ["hush"]}, "headers in its extra must be a JSON object of strings", id="headers-list"),
+        pytest.param(
+            {"headers": "hush"}, "headers in its extra must be a JSON object of strings", id="headers-no-json"
+        ),
+        pytest.param(
+            {"headers": {"X": 1}}, "headers in its extra must be a JSON object of strings", id="header-number"
+        ),
         pytest.param({"headers": {"X": "hu\nsh"}}, "X", id="header-line-break"),
         pytest.param("[" * 100_000, "extra must be a JSON object", id="nested without end"),
         pytest.param({"proxy": "http://hush@["}, "proxy in its extra is not a URL", id="proxy-no-url"),
-        pytest.param({"proxy": 8080}, "proxy in its extra must be a text, not a int", id="proxy-number"),
+        pytest.param(
+            {"proxy": 8080}, "proxy in its extra must be a string, not a value of type int", id="proxy-number"
+        ),
         pytest.param({"verify": "maybe"}, "verify in its extra must be true or false, not 'maybe'", id="verify"),
-        pytest.param({"verify": False, "ca_file": "/ca"}, "remove one of them", id="verify-off-with-ca"),
+        pytest.param({"verify": False, "ca_file": "/ca"}, "Remove one of them", id="verify-off-with-ca"),
         pytest.param({"connect_timeout": -1}, "connect_timeout in .* seconds above 0, not -1", id="negative"),
         pytest.param({"read_timeout": 0}, "read_timeout in .* seconds above 0, not 0", id="zero"),
         pytest.param({"write_timeout": "NaN"}, "write_timeout in .* seconds above 0", id="not-a-number"),
         pytest.param({"read_timeout": "1e999"}, "read_timeout in .* seconds above 0", id="infinite"),
         pytest.param({"read_timeout": True}, "read_timeout in .* seconds above 0, not True", id="flag-for-number"),
-        pytest.param({"max_retries": 1.5}, "max_retries in .* whole number from 0 on, not 1.5", id="half-a-retry"),
-        pytest.param({"max_retries": -1}, "max_retries in .* whole number from 0 on, not -1", id="negative-retries"),
+        pytest.param({"max_retries": 1.5}, "max_retries in .* whole number of at least 0, not 1.5", id="half-a-retry"),
+        pytest.param(
+            {"max_retries": -1}, "max_retries in .* whole number of at least 0, not -1", id="negative-retries"
+        ),
         pytest.param({"workload_identity": "x"}, "workload_identity must be a JSON object", id="identity-text"),
     ],
 )
 def test_field_of_a_wrong_kind_is_refused_by_name(extra: Any, complaint: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"connection 'c': .*{complaint}") as caught:
+    with pytest.raises(ConfigurationError, match=f"(?s)^Connection 'c': .*{complaint}") as caught:
         read(extra)
     assert "hush" not in str(caught.value)
 
 
-def test_keys_that_nothing_reads_are_named_and_no_failure() -> None:
+def test_keys_that_nothing_reads_are_warned_of_and_no_failure() -> None:
     extra = {"team": "data", "model": "m", "anthropic_client_kwargs": {"http_client": 1}, "aws_region": "eu"}
-    assert read(extra).remarks == ("nothing reads these keys of its extra: anthropic_client_kwargs.http_client, team",)
+    assert read(extra).warnings == ("nothing reads these keys of its extra: anthropic_client_kwargs.http_client, team",)
 
 
-def test_standard_fields_in_the_extra_are_not_read_but_remarked() -> None:
+def test_standard_fields_in_the_extra_are_not_read_but_warned_of() -> None:
     settings = read({"password": "sk-2", "host": "https://elsewhere.example"})
     assert settings.config.base_url == "https://api.anthropic.com"
     assert settings.config.credentials == ApiKey("sk-1")
-    assert "host (the connection has a field for it), password (the" in settings.remarks[0]
+    assert "host (the connection has a field for it), password (the" in settings.warnings[0]
 
 
-def test_certificates_not_verified_are_remarked() -> None:
-    assert "verify is false" in read({"verify": False}).remarks[0]
+def test_certificates_not_verified_are_warned_of() -> None:
+    assert "verify is false" in read({"verify": False}).warnings[0]
 
 
 json_values = st.recursive(
@@ -117,7 +125,7 @@ known_keys = st.sampled_from([*CONNECTION_FIELDS, "platform", "workload_identity
 @given(extra=st.dictionaries(known_keys | st.text(max_size=8), json_values, max_size=4))
 def test_extra_of_any_shape_is_read_or_refused_by_our_error(extra: dict[str, Any]) -> None:
     complaint = complaint_about(extra)
-    assert complaint is None or complaint.startswith("connection 'c': ")
+    assert complaint is None or complaint.startswith("Connection 'c': ")
 
 
 def complaint_about(extra: dict[str, Any]) -> str | None:

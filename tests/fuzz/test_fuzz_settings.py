@@ -68,7 +68,7 @@ def test_any_connection_is_a_configuration_or_is_refused_by_name(
     try:
         settings = config_from_connection(values, environ)
     except ConfigurationError as error:
-        assert str(error).startswith("connection 'c': ")
+        assert str(error).startswith("Connection 'c': ")
         assert SECRET not in str(error)
         return
     assert SECRET not in repr(settings)

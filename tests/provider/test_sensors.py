@@ -471,7 +471,7 @@ def test_refused_credential_fails_the_sensor_with_what_to_do(
     run = bench.run(dag)
 
     for task_id in ("wait", "deferred"):
-        assert re.search("401 .*Check the API key", run.error(task_id))
+        assert re.search("(?s)401 .*Check the API key", run.error(task_id))
 
 
 # ---------------------------------------------------------------- afterwards

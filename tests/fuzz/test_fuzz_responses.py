@@ -1,4 +1,4 @@
-"""HTTP answers of any shape: each is a value or an error of ours, in one short line, and moves nobody elsewhere."""
+"""HTTP responses of any form: each becomes a value or an error of ours in short lines, and none redirects a call."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_claude_batch.api.client import AsyncClaudeClient, ClaudeClient, ClientConfig
-from airflow_claude_batch.api.credentials import ApiKey, WorkloadIdentity
-from airflow_claude_batch.api.evidence import http_date, retry_after_seconds
+from airflow_claude_batch.api.credentials import ApiKey
+from airflow_claude_batch.api.headers import http_date, retry_after_seconds
 from airflow_claude_batch.api.wire import MessageBatch
+from airflow_claude_batch.api.workload_identity import WorkloadIdentity
 from airflow_claude_batch.batch.ledger.ledger import Part
 from airflow_claude_batch.batch.recover import search
 from airflow_claude_batch.batch.wait import schedule
@@ -52,6 +53,8 @@ CALLS = {
     "count_tokens": (lambda client: client.count_tokens({}), {"input_tokens": 1}),
     "models": (lambda client: client.list_models(), {"data": [{"id": "m"}], "has_more": False}),
 }
+
+ASYNC_CALLS = [CALLS[name][0] for name in ("retrieve", "list", "cancel")]
 
 dates = st.sampled_from(
     [
@@ -97,7 +100,7 @@ def config(**settings: Any) -> ClientConfig:
 
 
 def ask(call: Any, answer: httpx.Response | Any, **settings: Any) -> Any:
-    """The same with both clients, which must agree."""
+    """Make a call with both clients, which must agree. Some calls only the sync client has."""
     outcomes = []
     with ClaudeClient(config(**settings), transport=httpx.MockTransport(answer), sleep=lambda _: None) as client:
         outcomes.append(_outcome(lambda: call(client)))
@@ -106,6 +109,8 @@ def ask(call: Any, answer: httpx.Response | Any, **settings: Any) -> Any:
         async with AsyncClaudeClient(config(**settings), transport=httpx.MockTransport(answer)) as other:
             return await call(other)
 
+    if call not in ASYNC_CALLS:
+        return outcomes[0]
     outcomes.append(_outcome(lambda: asyncio.run(later())))
     assert type(outcomes[0]) is type(outcomes[1])
     assert str(outcomes[0]) == str(outcomes[1])
@@ -146,8 +151,9 @@ def test_any_answer_is_a_value_or_an_error_of_ours(
             assert outcome.created_at - timedelta(days=365) < outcome.created_at + timedelta(days=365)
             assert "/" not in outcome.id
         return
-    assert "\n" not in str(outcome)
-    assert len(str(outcome)) < 2000
+    lines = str(outcome).split("\n")
+    assert len(lines) <= 4
+    assert all(line.isprintable() and len(line) < 1000 for line in lines)
     classify_error(outcome)
     if isinstance(outcome, APIStatusError) and outcome.retry_after is not None:
         datetime.now().astimezone() + timedelta(seconds=outcome.retry_after)
@@ -222,8 +228,6 @@ def test_any_listing_comes_to_an_end(pages: list[None], data: st.DataObject) -> 
     )  # fmt: skip
     with ClaudeClient(config(), transport=httpx.MockTransport(answer), sleep=lambda _: None) as client:
         _outcome(lambda: search.list_batches_since(client, part, clock=lambda: at))
-        calls.clear()
-        _outcome(lambda: list(client.iter_batches(limit=1)))
         calls.clear()
         wanted = {f"msgbatch_{number}": at for number in range(60)}
         asking = poll_round(wanted, watched=set(wanted))

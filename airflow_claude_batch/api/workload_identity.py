@@ -1,0 +1,198 @@
+"""Workload identity: exchange an OIDC token for a short-lived access token.
+
+Facts from manage-claude/wif-reference and the SDK's lib/credentials. However many threads and tasks share an identity,
+one exchange runs at a time and serves them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Final
+
+import msgspec
+
+from airflow_claude_batch.api.base_url import check_base_url
+from airflow_claude_batch.api.credentials import AsyncSend, Clock, Send, check_secret
+from airflow_claude_batch.api.evidence import Effect
+from airflow_claude_batch.api.http import CallFailed, HTTPRequest, HTTPResponse
+from airflow_claude_batch.api.limits import (
+    DEFAULT_BASE_URL,
+    MAX_IDENTITY_TOKEN_BYTES,
+    MAX_TOKEN_RESPONSE_BYTES,
+)
+from airflow_claude_batch.api.request_body import BytesBody
+from airflow_claude_batch.api.responses import invalid_response_failure, read_response
+from airflow_claude_batch.api.token_cache import Exchange, ExchangeCanceled, Token, TokenCache
+from airflow_claude_batch.exceptions import ConfigurationError
+
+# Seconds; all from the SDK, lib/credentials/_constants.py.
+EXCHANGE_TIMEOUT: Final = 30.0
+REFRESH_EARLY: Final = 120.0  # before expiry: one caller fetches a new token, the others use the old one
+REFRESH_LATEST: Final = 30.0  # before expiry: nobody uses the old token any more
+
+OAUTH_BETA: Final = "oauth-2025-04-20"
+_EXCHANGE_BETAS: Final = f"{OAUTH_BETA},oidc-federation-2026-04-01"
+
+
+class _TokenResponse(msgspec.Struct, frozen=True):
+    access_token: str
+    expires_in: float = 3600.0  # the documented default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadIdentity:
+    """An identity that an OIDC token of the platform proves. No key is stored anywhere.
+
+    :param federation_rule_id: the rule in the Claude Console, ``fdrl_…``.
+    :param organization_id: the organization's id.
+    :param service_account_id: ``svac_…``. The documentation requires it, the SDK sends it only if it is set.
+    :param workspace_id: needed if the federation rule enables several workspaces. The token then belongs to this one.
+    :param identity_token: the OIDC token itself. Give this or ``identity_token_file``.
+    :param identity_token_file: the file in which the platform keeps the OIDC token. It is read at every exchange,
+        because the platform rotates the token.
+    :param base_url: the host at which the token is exchanged.
+    :raises ConfigurationError: a required value is missing, there are two tokens, or the base URL is not https.
+    """
+
+    federation_rule_id: str
+    organization_id: str
+    service_account_id: str | None = None
+    workspace_id: str | None = None
+    identity_token: str | None = field(default=None, repr=False)
+    identity_token_file: str | None = None
+    base_url: str = DEFAULT_BASE_URL
+    _cache: TokenCache = field(default_factory=TokenCache, init=False, repr=False, compare=False)
+
+    betas: ClassVar[tuple[str, ...]] = (OAUTH_BETA,)
+    names_workspace: ClassVar[bool] = True
+    header_name: ClassVar[str] = "authorization"
+    remedy: ClassVar[str] = (
+        "Check the workload identity: federation rule, organization, service account, workspace, and the identity "
+        "token's issuer, audience and expiry. The authentication events in the Claude Console say which of them is "
+        "wrong, the API does not."
+    )
+
+    def __post_init__(self) -> None:
+        if bool(self.identity_token) == bool(self.identity_token_file):
+            raise ConfigurationError("A workload identity needs either identity_token or identity_token_file.")
+        if not (self.federation_rule_id and self.organization_id):
+            raise ConfigurationError("A workload identity needs federation_rule_id and organization_id.")
+        check_base_url(self.base_url)
+
+    def headers(self, send: Send, clock: Clock) -> Mapping[str, str]:
+        """Return the header with a usable token. This makes an exchange, or waits for one, if there is none."""
+        while True:
+            cached = self._cache.get(clock())
+            if isinstance(cached, str):
+                return _bearer(cached)
+            with _trying_again(cached):
+                token = self._exchange(cached, send, clock) if cached.is_mine else cached.result.result()
+                return _bearer(token)
+
+    async def aheaders(self, send: AsyncSend, clock: Clock) -> Mapping[str, str]:
+        """Return the header with a usable token, from an event loop. See :meth:`headers`."""
+        while True:
+            cached = self._cache.get(clock())
+            if isinstance(cached, str):
+                return _bearer(cached)
+            with _trying_again(cached):
+                waiting = self._aexchange(cached, send, clock) if cached.is_mine else asyncio.wrap_future(cached.result)
+                return _bearer(await waiting)
+
+    def forget(self, headers: Mapping[str, str]) -> bool:
+        """Drop the token in these headers. A new one may be accepted."""
+        self._cache.drop(headers["authorization"].removeprefix("Bearer "))
+        return True
+
+    def _exchange(self, exchange: Exchange, send: Send, clock: Clock) -> str:
+        with self._cache.failing(exchange, clock):
+            started = clock()
+            request = self._request()
+            return self._cache.put(exchange, _read_token(request, send(request), started))
+
+    async def _aexchange(self, exchange: Exchange, send: AsyncSend, clock: Clock) -> str:
+        with self._cache.failing(exchange, clock):
+            started = clock()
+            request = await asyncio.to_thread(self._request)
+            return self._cache.put(exchange, _read_token(request, await send(request), started))
+
+    def _request(self) -> HTTPRequest:
+        assertion = self._assertion()
+        fields = {
+            "grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            "assertion": assertion,
+            "federation_rule_id": self.federation_rule_id,
+            "organization_id": self.organization_id,
+            "service_account_id": self.service_account_id,
+            "workspace_id": self.workspace_id,
+        }
+        body = BytesBody(msgspec.json.encode({name: value for name, value in fields.items() if value}))
+        return HTTPRequest(
+            action="exchange the identity token for an access token",
+            effect=Effect.READ_ONLY,
+            method="POST",
+            url=f"{check_base_url(self.base_url)}/v1/oauth/token",
+            headers={"content-type": "application/json", "anthropic-beta": _EXCHANGE_BETAS},
+            body=body,
+            read_timeout=EXCHANGE_TIMEOUT,
+            write_timeout=EXCHANGE_TIMEOUT,
+            credential_remedy=self.remedy,
+            not_found_remedy="Check the base URL, which is the connection's host: it exchanges no tokens.",
+            max_response_bytes=MAX_TOKEN_RESPONSE_BYTES,
+            secret_in_body=assertion,
+        )
+
+    def _assertion(self) -> str:
+        token = self.identity_token or _read_file(self.identity_token_file or "")
+        check_secret(token, "the identity token")
+        if len(token) > MAX_IDENTITY_TOKEN_BYTES:
+            raise ConfigurationError(
+                f"The identity token has {len(token):,} bytes. The API accepts at most {MAX_IDENTITY_TOKEN_BYTES:,}."
+            )
+        return token.strip()
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+@contextmanager
+def _trying_again(exchange: Exchange) -> Iterator[None]:
+    """Use the old token if an early refresh fails. Ask the cache again if the caller that fetched was canceled."""
+    try:
+        yield
+    except ExchangeCanceled:
+        pass
+    except (CallFailed, ConfigurationError):
+        if not exchange.is_early:
+            raise
+
+
+def _read_file(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a token"
+        raise ConfigurationError(
+            f"The identity token file {path} cannot be read: {reason}.",
+            "Check the path, and that the platform writes the token there on every worker and triggerer.",
+        ) from None
+
+
+def _read_token(request: HTTPRequest, response: HTTPResponse, started: float) -> Token:
+    """Read a token. The margins before its expiry are smaller for a short-lived one."""
+    body = read_response(request, response, _TokenResponse)
+    try:
+        check_secret(body.access_token, "the access token")
+    except ConfigurationError:
+        reason = "the access token in it is empty or has characters that no token has"
+        raise invalid_response_failure(request, reason) from None
+    return Token(
+        body.access_token.strip(),
+        refresh_at=started + body.expires_in - min(REFRESH_EARLY, body.expires_in / 2),
+        unusable_at=started + body.expires_in - min(REFRESH_LATEST, body.expires_in / 4),
+    )
