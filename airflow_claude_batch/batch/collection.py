@@ -141,7 +141,7 @@ class Collection:
             batch = self.client.retrieve_batch(batch_id)
         except NotFoundError as error:
             log.warning("Message batch %s was not found just now; it is polled again. %s", batch_id, error)
-            self.not_found[batch_id] = str(error)
+            self.not_found[batch_id] = error.summary
             return None
         self.not_found.pop(batch_id, None)
         return batch
@@ -208,7 +208,9 @@ class Collection:
         try:
             download_results(self.client, batch, landing, sleep=self.sleep)
         except NotFoundError as error:
-            raise unknown_batches_error({batch.id: f"it has ended, but its results are gone: {error}"}) from error
+            raise unknown_batches_error(
+                {batch.id: f"it has ended, but its results are gone: {error.summary}"}
+            ) from error
 
     def _report_durations(self, ended: Sequence[MessageBatch]) -> None:
         for batch in ended:

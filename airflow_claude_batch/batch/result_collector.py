@@ -95,7 +95,7 @@ class ResultCollector:
         try:
             download_results(self.client, batch, self.landing, sleep=self.sleep)
         except NotFoundError as error:
-            self.mark_lost(batch.id, f"it has ended, but its results are gone: {error}")
+            self.mark_lost(batch.id, f"it has ended, but its results are gone: {error.summary}")
         else:
             self._unpublished[batch.id] = batch.ended_at
 

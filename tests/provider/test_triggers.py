@@ -251,7 +251,7 @@ def test_a_rejected_credential_names_connection_and_remedy_but_no_secret(
     assert event["status"] == "error"
     assert event["error_type"] == {401: "AuthenticationError", 403: "PermissionDeniedError"}[status]
     assert "Connection 'claude_default'" in event["error"]
-    assert "Check the API key" in event["error"] or "The credential is valid but may not do this" in event["error"]
+    assert "Check the API key" in event["error"] or "it is valid but may not do this" in event["error"]
     assert KEY not in json.dumps(event)
     assert simulator.calls()["cancel"] == 0
 

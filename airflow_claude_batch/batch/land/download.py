@@ -49,7 +49,7 @@ def download_results(
             with client.stream_results(batch.id) as lines:
                 summary = landing.read_results(batch.id, lines)
         except (APIConnectionError, MalformedResponseError) as error:
-            problem, rows_before = str(error), -1
+            problem, rows_before = error.summary.rstrip("."), -1
             continue
         if summary.rows - len(summary.repeated) >= expected or summary.rows == rows_before:
             _log_anomalies(batch, summary)

@@ -217,7 +217,7 @@ def count_sample(sample: StratifiedSample, client: TokenCounter) -> TokenCounts:
         try:
             tokens = client.count_tokens(request.load())
         except APIError as error:
-            return TokenCounts(counts, f"{type(error).__name__}: {error}")
+            return TokenCounts(counts, f"{type(error).__name__}: {error.summary}")
         counts.append(TokenCount(request.stratum, request.bytes_length, tokens))
     return TokenCounts(counts)
 

@@ -189,7 +189,7 @@ def test_errored_result_is_final_only_if_the_same_request_would_meet_it_again(er
     [
         pytest.param("errored", {}, {"type": "errored", "message": "of type 'errored' without"}, id="no error"),
         pytest.param("errored", {"error": None}, {"type": "errored", "message": "without an error"}, id="null"),
-        pytest.param("errored", {"error": "why"}, {"type": "unknown", "message": "not the JSON expected"}, id="text"),
+        pytest.param("errored", {"error": "why"}, {"type": "unknown", "message": "not the expected JSON"}, id="text"),
         pytest.param("errored", {"error": {"type": "error"}}, {"type": "unknown", "message": "error"}, id="empty"),
         pytest.param("errored", {"error": {"error": {}}}, {"type": "unknown", "message": None}, id="nothing inside"),
         pytest.param("paused", {}, {"type": "paused", "message": "result of type 'paused'"}, id="type not known yet"),

@@ -236,7 +236,9 @@ def test_fields_of_a_later_release_of_the_same_version_are_ignored() -> None:
         pytest.param(Store(b"[" * 5000), "damaged|could not be read", id="nested without end"),
         pytest.param(damaged_ledger(settled=["../v1/messages"]), r"damaged.*settled", id="an id that leads elsewhere"),
         pytest.param(damaged_ledger(attempt_began_at="2026-11-22T09:00:00"), "damaged.*timezone", id="no time zone"),
-        pytest.param(damaged_ledger(attempt_began_at="9999-12-31T23:59:59Z"), "damaged.*another age", id="year 9999"),
+        pytest.param(
+            damaged_ledger(attempt_began_at="9999-12-31T23:59:59Z"), "damaged.*year is not between", id="year 9999"
+        ),
         pytest.param(damaged_part(last=-1), "damaged.*last", id="a negative index"),
         pytest.param(damaged_part(first=5, last=1), "damaged.*counts", id="last before first"),
         pytest.param(damaged_part(last=1), "damaged.*counts", id="fewer requests than counted"),
