@@ -1,4 +1,4 @@
-"""What Airflow's database hands back: trigger arguments and events, of this release, of another, or of nobody's."""
+"""Fuzz trigger arguments and events from Airflow's database: of this release, of another, or of any other shape."""
 
 from __future__ import annotations
 
@@ -36,30 +36,30 @@ KWARGS = MessageBatchTrigger(
 
 
 class Work:
-    """Takes note of what is given up."""
+    """Records which batches are marked as lost."""
 
     def __init__(self) -> None:
-        self.given_up: list[str] = []
+        self.lost_ids: list[str] = []
 
     def mark_lost(self, batch_id: str, reason: str) -> None:
-        self.given_up.append(batch_id)
+        self.lost_ids.append(batch_id)
 
 
 @fuzzed
 @given(data=st.data())
-def test_any_event_is_a_wake_and_is_heeded_or_raises_ours(data: st.DataObject) -> None:
+def test_any_event_is_read_and_applied_or_raises_our_error(data: st.DataObject) -> None:
     event = data.draw(json_values) if data.draw(st.booleans()) else mutated(EVENT, data.draw)
-    wake = WaitResult.from_event(event)
-    assert wake.status in ("ended", "due", "error")
-    assert all(isinstance(batch_id, str) for batch_id in (*wake.batches, *wake.lost))
-    json.dumps(wake.to_event())
-    assert WaitResult.from_event(json.loads(json.dumps(wake.to_event()))) == wake
+    result = WaitResult.from_event(event)
+    assert result.status in ("ended", "due", "error")
+    assert all(isinstance(batch_id, str) for batch_id in (*result.batches, *result.lost))
+    json.dumps(result.to_event())
+    assert WaitResult.from_event(json.loads(json.dumps(result.to_event()))) == result
     work = Work()
     try:
-        apply_wait_result(wake, work, "a_task")  # type: ignore[arg-type]
+        apply_wait_result(result, work, "a_task")  # type: ignore[arg-type]
     except BatchError as error:
         assert "a_task" in str(error)
-    assert work.given_up == (list(wake.lost) if wake.status == "error" else [])
+    assert work.lost_ids == (list(result.lost) if result.status == "error" else [])
 
 
 @fuzzed
@@ -81,21 +81,21 @@ def test_arguments_of_older_and_newer_releases_make_the_same_trigger(without: se
 @fuzzed
 @given(data=st.data())
 def test_trigger_with_any_arguments_fires_exactly_once(data: st.DataObject) -> None:
-    """The task comes back and says what is wrong, rather than waiting for ever."""
+    """The task resumes and reports the error instead of waiting for ever."""
     stored = mutated(KWARGS, data.draw)
     if not isinstance(stored, dict) or not isinstance(stored.get("batch_ids"), list):
-        return  # Airflow's triggerer fails the task of a trigger that cannot be made
+        return  # Airflow's triggerer fails the task of a trigger that cannot be built
     if not isinstance(stored.get("open_batch_ids"), list | None):
         return
-    stored["claude_conn_id"] = "there_is_no_such_connection"
+    stored["claude_conn_id"] = "no_such_connection"
     stored["until"] = stored.get("until") or "2026-11-22T09:00:00+00:00"
 
     async def fire() -> list[Any]:
         return [event.payload async for event in MessageBatchTrigger(**stored).run()]
 
     (payload,) = asyncio.run(asyncio.wait_for(fire(), 20))
-    wake = WaitResult.from_event(json.loads(json.dumps(payload)))
-    assert wake.status in ("error", "due")
+    result = WaitResult.from_event(json.loads(json.dumps(payload)))
+    assert result.status in ("error", "due")
 
 
 @pytest.fixture(autouse=True)
@@ -106,9 +106,9 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "CONNECT_RETRY_SECONDS", 0.0)
 
 
-def test_error_of_ours_is_what_an_event_raises() -> None:
+def test_batch_error_is_one_of_our_errors() -> None:
     assert issubclass(BatchError, ClaudeBatchError)
 
 
-def test_log_of_fuzzed_input_can_be_reported() -> None:
+def test_fuzzed_text_can_be_logged() -> None:
     logging.getLogger("airflow_claude_batch").warning("a lone surrogate: %s", "\ud800")

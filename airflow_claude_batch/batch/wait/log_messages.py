@@ -17,7 +17,6 @@ from airflow_claude_batch.exceptions import ClaudeBatchError
 LogLine = tuple[int, str, tuple[object, ...]]
 
 _STILL_RUNNING: Final = "The message batches keep running and are billed for what they answer."
-_FIX_AND_CLEAR: Final = "Fix the connection, then clear the task: it resumes the same message batches."
 
 
 def in_words(seconds: float) -> str:
@@ -64,33 +63,45 @@ def denied(denials: Mapping[str, PollError], conn_id: str) -> str:
     """Return the message for batches that the API keeps denying."""
     batches = f"message batch{'es' if len(denials) > 1 else ''} {', '.join(denials)}"
     first = next(iter(denials.values()))
-    return (
-        f"The API has denied {batches} for {in_words(NOT_FOUND_CONFIRM_SECONDS)} (connection {conn_id!r}): {first}\n"
-        "Check whether the connection now belongs to another workspace, or whether somebody deleted the batch."
+    return _lines(
+        f"The API has denied {batches} for {in_words(NOT_FOUND_CONFIRM_SECONDS)} (connection {conn_id!r}).",
+        first,
+        "Check whether the connection now belongs to another workspace, or whether somebody deleted the batch.",
     )
 
 
 def unauthorized(error: PollError, conn_id: str) -> str:
     """Return the message for a credential that the API rejects."""
-    return (
-        f"Connection {conn_id!r} is rejected by the API, also after it was read again: {error}\n"
-        f"{_STILL_RUNNING}\n{_FIX_AND_CLEAR}"
+    return _lines(
+        f"Connection {conn_id!r} is rejected by the API, also after it was read again.",
+        error,
+        _STILL_RUNNING,
+        "Fix the connection, then clear the task: it resumes the same message batches.",
     )
 
 
 def unreadable(error: Exception, conn_id: str) -> str:
     """Return the message for a connection that Airflow does not give us."""
-    return f"Connection {conn_id!r} cannot be read: {_without_secrets(error)}\n{_STILL_RUNNING}\n{_FIX_AND_CLEAR}"
+    return _lines(
+        f"Connection {conn_id!r} cannot be read: {_without_secrets(error)}",
+        _STILL_RUNNING,
+        "Fix the connection, then clear the task: it resumes the same message batches.",
+    )
 
 
 def watcher_failed(error: Exception) -> str:
     """Return the message for an unexpected error in the watcher itself."""
-    return (
-        f"Waiting failed unexpectedly: {_without_secrets(error)}\n"
-        f"{_STILL_RUNNING}\nClear the task, or let it retry: it resumes the same message batches."
+    return _lines(
+        f"Waiting failed unexpectedly: {_without_secrets(error)}",
+        _STILL_RUNNING,
+        "Clear the task, or let it retry: it resumes the same message batches.",
     )
 
 
 def _without_secrets(error: Exception) -> str:
     """Return an error's text if it is one of ours. Other errors may quote a connection, and this goes to a database."""
     return str(error) if isinstance(error, ClaudeBatchError) else f"{type(error).__name__}, see the triggerer's log."
+
+
+def _lines(*lines: object) -> str:
+    return "\n".join(map(str, lines))
