@@ -1,0 +1,261 @@
+"""Submissions that an earlier release began: today's release reads their files and finishes them without paying twice.
+
+``stored/`` holds, byte for byte, what a release of the old, flat package layout has left behind. It was stopped with a
+create call without a response, with open batches, with landed rows, and with a changed input. Each folder has:
+
+* ``submission/``: the submission's folder, with the ledger where it is stored there;
+* ``task_state.json``: what is in Airflow's task state store, where the ledger is stored there;
+* ``api.json``: the message batches that were created, with the requests as they were sent, and the time of the stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
+from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.input.elements import Defaults, read_request
+from airflow_claude_batch.batch.input.output_schema import SCHEMA_FILE, read_schema, write_schema
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.input.request_writer import write_requests
+from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger
+from airflow_claude_batch.batch.ledger.record import LedgerRecord, load_ledger
+from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
+from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
+from airflow_claude_batch.batch.steps import DoneStep
+from airflow_claude_batch.batch.storage import LocalFolder
+from airflow_claude_batch.batch.submission import Submission
+from airflow_claude_batch.simulator import ManualClock, Simulator
+
+STORED = Path(__file__).parent / "stored"
+CASES = sorted(path.name for path in STORED.iterdir())
+START = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+
+SCHEMA = read_schema({"type": "object", "properties": {"n": {"type": "integer", "minimum": 0}}, "required": ["n"]})
+DEFAULTS = Defaults(model="claude-haiku-5-5", max_tokens=64, output_format=SCHEMA.format)
+#: Six requests, one of them a duplicate.
+MESSAGES = [
+    {"key": "a", "prompt": "question 0"},
+    {"key": 7, "prompt": "question 1"},
+    {"key": {"id": "b", "day": 2}, "prompt": "question 2 \u2013 é"},
+    {"key": "same", "prompt": "question 0"},
+    "question 4",
+    "question 5",
+]
+CHANGED = [*MESSAGES[:5], "question 6"]
+KEYS = ["a", 7, {"id": "b", "day": 2}, "same", 4, 5]
+
+
+class TaskState:
+    """Airflow's task state store, as far as it is used."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+
+    def get(self, key: str) -> Any:
+        return self.values.get(key)
+
+    def set(self, key: str, value: Any, *, retention: timedelta) -> None:
+        self.values[key] = value
+
+
+class StoppedSubmission:
+    """A stored submission, in a folder of its own, and a simulator that knows the batches that it created.
+
+    The simulator gives batches new ids, which replace the stored ones in every file.
+    """
+
+    def __init__(self, name: str, path: Path, *, accepted: bool = True) -> None:
+        self.messages = CHANGED if name.startswith("input_changed") else MESSAGES
+        self.api = json.loads((STORED / name / "api.json").read_text())
+        self.clock = ManualClock(START)
+        self.simulator = Simulator(
+            clock=self.clock,
+            batch_seconds=lambda batch: 60 if batch.number == 0 else 7200,
+            answer=lambda params, n: '{"n": 1}',
+        )
+        shutil.copytree(STORED / name, path, dirs_exist_ok=True)
+        ids = {batch["id"]: self._create(batch["requests"]) for batch in self.api["batches"]} if accepted else {}
+        for file in path.rglob("*.json*"):
+            text = file.read_text()
+            for stored_id, batch_id in ids.items():
+                text = text.replace(stored_id, batch_id)
+            file.write_text(text)
+        self.clock.advance((datetime.fromisoformat(self.api["now"]) - START).total_seconds())
+        self.path, self.folder = path, LocalFolder(path / "submission")
+        state = path / "task_state.json"
+        self.state = TaskState(json.loads(state.read_text())) if state.exists() else None
+
+    def _create(self, requests: list[dict[str, Any]]) -> str:
+        with httpx.Client(transport=self.simulator.transport(), base_url="http://127.0.0.1:1") as client:
+            headers = {"x-api-key": "sk-test", "anthropic-version": "2023-06-01"}
+            response = client.post("/v1/messages/batches", json={"requests": requests}, headers=headers)
+            return str(response.raise_for_status().json()["id"])
+
+    @property
+    def store(self) -> LedgerStore:
+        return FolderLedgerStore(self.folder) if self.state is None else StateLedgerStore(self.state, self.folder)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder.path / "results.jsonl").read_bytes().splitlines()]
+
+    def resume(self) -> tuple[LedgerRecord, RequestFile]:
+        """Continue the stored attempt, as after a deferral."""
+        attempt = self._attempt(self.api["try_number"])
+        resumed = resume_attempt(self.store, self.folder, attempt, self.path)
+        assert resumed is not None
+        return resumed
+
+    def retry(self) -> tuple[LedgerRecord, RequestFile]:
+        """Begin the next attempt with the same input."""
+        return begin_attempt(
+            self.store,
+            self.folder,
+            self._attempt(self.api["try_number"] + 1),
+            lambda file: write_requests(requests(self.messages), file, deduplicate=True),
+            self.path,
+            reuse_answers=True,
+            output_schema=SCHEMA,
+        )
+
+    def _attempt(self, try_number: int) -> Attempt:
+        return Attempt(
+            submission_id="dag/run/task",
+            try_number=try_number,
+            generation=self.api["generation"],
+            now=self.clock.now(),
+        )
+
+    @contextlib.contextmanager
+    def submission(self, record: LedgerRecord, requests: RequestFile) -> Iterator[Submission]:
+        config = ClientConfig(credentials=ApiKey("sk-test"), base_url="http://127.0.0.1:1", max_retries=0)
+        with requests, ClaudeClient(config, transport=self.simulator.transport(), sleep=lambda _: None) as client:
+            yield Submission(
+                client=client,
+                record=record,
+                folder=self.folder,
+                requests=requests,
+                policy=Policy(max_requests=2),
+                prices=PriceTable.load(),
+                clock=self.clock.now,
+                sleep=lambda _: None,
+                estimate_client=client,
+            )
+
+    def finish(self, record: LedgerRecord, requests: RequestFile) -> DoneStep:
+        with self.submission(record, requests) as submission:
+            for _ in range(50):
+                step = submission.advance()
+                if isinstance(step, DoneStep):
+                    return step
+                self.clock.advance(min(3600.0, max(1.0, (step.until - self.clock.now()).total_seconds())))
+        raise AssertionError(f"not done: {step}")
+
+
+def requests(messages: list[Any]) -> Iterator[Any]:
+    return (read_request(message, index, DEFAULTS) for index, message in enumerate(messages))
+
+
+def stored_ledger(stopped: StoppedSubmission) -> Ledger:
+    ledger = load_ledger(stopped.store)
+    assert ledger is not None
+    return ledger
+
+
+# ---------------------------------------------------------------- the bytes
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_requests_and_schema_are_written_today_as_they_were_before(name: str, tmp_path: Path) -> None:
+    stored = STORED / name / "submission"
+    messages = CHANGED if name.startswith("input_changed") else MESSAGES
+    written = io.BytesIO()
+    write_requests(requests(messages), written, deduplicate=True)
+    write_schema(LocalFolder(tmp_path), SCHEMA)
+
+    assert written.getvalue() == (stored / "requests.jsonl").read_bytes()
+    assert storage.read(LocalFolder(tmp_path), SCHEMA_FILE) == (stored / "output_schema.json").read_bytes()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ledger_is_read_and_would_be_written_as_it_was_before(name: str, tmp_path: Path) -> None:
+    stopped = StoppedSubmission(name, tmp_path)
+    written = msgspec.json.encode(stored_ledger(stopped))
+    files = sorted((tmp_path / "submission").glob("ledger-*-*.json"))
+
+    if stopped.state is None:
+        assert written == files[-1].read_bytes()
+    else:
+        assert not files
+        assert {"claude_batch_ledger": json.loads(written)} == stopped.state.values
+    with RequestFile(tmp_path / "submission" / "requests.jsonl") as read:
+        assert read.digest == stored_ledger(stopped).input_digest
+
+
+def test_stored_words_have_their_meaning_of_today(tmp_path: Path) -> None:
+    stopped = StoppedSubmission("input_changed_folder", tmp_path)
+    ledger = stored_ledger(stopped)
+
+    first, second, third = [batch["id"] for batch in stopped.simulator.books()["batches"]]
+    assert ledger.archived_batch_ids == (first,)
+    assert [(part.batch_id, part.answers) for part in ledger.parts] == [
+        (second, AnswerUse.PREVIOUS_INPUT),
+        (third, AnswerUse.PREVIOUS_INPUT),
+    ]
+
+
+# ---------------------------------------------------------------- going on
+
+
+@pytest.mark.parametrize("begun", ["resume", "retry"])
+@pytest.mark.parametrize("name", CASES)
+def test_submission_of_an_earlier_release_is_finished_and_paid_for_once(begun: str, name: str, tmp_path: Path) -> None:
+    stopped = StoppedSubmission(name, tmp_path)
+    record, requests = stopped.resume() if begun == "resume" else stopped.retry()
+
+    done = stopped.finish(record, requests)
+
+    is_changed = name.startswith("input_changed")
+    books = stopped.simulator.books()
+    assert done.failure is None
+    assert [row["key"] for row in stopped.rows] == KEYS
+    assert {row["status"] for row in stopped.rows} == {"succeeded"}
+    assert done.manifest.batch_ids == [batch["id"] for batch in books["batches"]]
+    assert len(books["batches"]) == (4 if is_changed else 3)
+    assert books["billed_requests"] == (6 if is_changed else 5)  # the input has five different requests
+
+
+def test_intent_of_an_earlier_release_that_was_not_accepted_is_sent_again(tmp_path: Path) -> None:
+    stopped = StoppedSubmission("intent_folder", tmp_path, accepted=False)
+
+    done = stopped.finish(*stopped.resume())
+
+    assert done.failure is None
+    assert len(stopped.simulator.books()["batches"]) == 3
+    assert stopped.simulator.books()["billed_requests"] == 5
+
+
+def test_landed_rows_of_an_earlier_release_stay_as_they_are(tmp_path: Path) -> None:
+    stopped = StoppedSubmission("partly_landed_folder", tmp_path)
+    landed = (tmp_path / "submission" / "results.jsonl").read_bytes().splitlines()
+
+    stopped.finish(*stopped.retry())
+
+    now = (tmp_path / "submission" / "results.jsonl").read_bytes().splitlines()
+    assert len(landed) == 3
+    assert set(landed) <= set(now)
