@@ -1,4 +1,4 @@
-"""``@task.claude_batch``: a function gives the messages, the task gives the manifest."""
+"""Send the messages that a function returns or yields: ``@task.claude_batch``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class ClaudeBatchDecoratedOperator(DecoratedOperator, SendMessageBatchOperator):
     """The operator whose messages are what a function returns or yields.
 
-    The function is called when the messages are needed: not again when the task resumes after a deferral.
+    The function is called when the messages are needed, and not again when the task resumes after a deferral.
     """
 
     custom_operator_name = "@task.claude_batch"
@@ -40,7 +40,7 @@ class ClaudeBatchDecoratedOperator(DecoratedOperator, SendMessageBatchOperator):
         **kwargs: Any,
     ) -> None:
         if "messages" in kwargs:
-            raise TypeError("@task.claude_batch takes its messages from the function: return or yield them")
+            raise TypeError("@task.claude_batch takes no messages. Let the function return or yield them.")
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, messages=None, **kwargs)
 
     def render_template(
@@ -50,7 +50,7 @@ class ClaudeBatchDecoratedOperator(DecoratedOperator, SendMessageBatchOperator):
         jinja_env: jinja2.Environment | None = None,
         seen_oids: set[int] | None = None,
     ) -> Any:
-        """Render as the operator does, and keep what the function is called with out of the UI: prompts come of it."""
+        """Render as the operator does. Keep the function's arguments out of the UI: prompts are made of them."""
         if not content or (content is not self.op_args and content is not self.op_kwargs):
             return super().render_template(content, context, jinja_env, seen_oids)
         if content is self.op_kwargs:
@@ -61,35 +61,50 @@ class ClaudeBatchDecoratedOperator(DecoratedOperator, SendMessageBatchOperator):
         return HiddenValue(super().render_template(content, context, jinja_env, seen_oids), "given to the function")
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Call the function and send what it gives."""
-        self.messages = _Returned(self, context)
+        """Send what the function returns or yields. Return the manifest."""
+        self.messages = _FunctionMessages(self, context)
         return SendMessageBatchOperator.execute(self, context)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Go on after a deferral."""
-        self.messages = _Returned(self, context)
+        """Continue after a deferral, with the trigger's event."""
+        self.messages = _FunctionMessages(self, context)
         return SendMessageBatchOperator.execute_complete(self, context, event)
 
 
-class _Returned:
-    """What the function gives, each time that it is asked for."""
+class _FunctionMessages:
+    """The messages that a function returns or yields. Each iteration calls it."""
 
     def __init__(self, task: ClaudeBatchDecoratedOperator, context: Context) -> None:
         self._task = task
         self._context = context
 
     def __iter__(self) -> Iterator[Any]:
-        from airflow_claude_batch._airflow.read_messages import elements
+        from airflow_claude_batch._airflow.read_messages import iter_elements
 
         function, args, named = self._task.python_callable, unwrap(self._task.op_args), unwrap(self._task.op_kwargs)
         kwargs = determine_kwargs(function, args, {**self._context, **named})
-        return iter(elements(function(*args, **kwargs)))
+        return iter(iter_elements(function(*args, **kwargs)))
 
 
 def claude_batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
-    """Make a function the source of a message batch's messages; takes the operator's arguments.
+    """Send the messages that a function returns or yields as message batches.
 
-    :param python_callable: the function; Airflow gives it.
+    The task's output is the manifest. The function may take Airflow's context variables as arguments, as any TaskFlow
+    function does, and may be mapped.
+
+    Example::
+
+        @task.claude_batch(model="claude-haiku-5-5", max_tokens=256, wait_for_completion=True)
+        def summarize(articles: list[dict]):
+            for article in articles:
+                yield {"key": article["id"], "prompt": f"Summarize in one sentence: {article['body']}"}
+
+        summarize(articles())
+
+    :param python_callable: the function. Airflow gives it.
+    :param kwargs: every argument of :class:`~airflow_claude_batch.operators.SendMessageBatchOperator` except
+        ``messages``.
+    :raises TypeError: ``messages`` was given.
     """
     return task_decorator_factory(
         python_callable=python_callable, decorated_operator_class=ClaudeBatchDecoratedOperator, **kwargs

@@ -1,6 +1,6 @@
-"""The operator that sends messages as message batches.
+"""Send messages to Claude as message batches: the operator.
 
-Everything but Airflow's own names is imported when a task runs: a DAG file is parsed every few seconds.
+What only a running task needs is imported within functions: a DAG file is parsed every few seconds.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_claude_batch._airflow.check_arguments import (
-    amount,
     check_allow_failed,
     check_choice,
     check_output_schema,
     check_poll_interval,
-    check_rounds,
+    check_repair_rounds,
     check_timeout,
+    parse_usd,
 )
 from airflow_claude_batch._airflow.compat import BaseOperator, TaskDeferralTimeout, default_deferrable
 from airflow_claude_batch._airflow.lineage import LineageMixin
@@ -31,71 +31,117 @@ if TYPE_CHECKING:
     from airflow_claude_batch._airflow.on_kill import RunningWork
     from airflow_claude_batch._airflow.options import SubmissionOptions
 
-#: Parameters of the Messages API that authors may take for Airflow's ``params`` (which are the DAG's).
-MISPLACED = frozenset(
+#: Parameters of the Messages API that an author may put into ``params`` by mistake: those are the DAG's.
+API_PARAMETERS = frozenset(
     {"output_config", "stop_sequences", "thinking", "tool_choice", "tools", "cache_control", "service_tier"}
 )
 
 
 class SendMessageBatchOperator(LineageMixin, BaseOperator):
-    """Send messages to Claude as message batches; every request is paid for once, whatever crashes.
+    """Send messages to Claude as message batches, and pay for each request once.
 
-    The XCom is the manifest: ``batch_ids``, ``counts``, ``results_path``, and ``responses`` with the rows themselves
-    while they are small. Without ``wait_for_completion`` it is handed on as soon as everything is sent, for
-    :class:`~airflow_claude_batch.sensors.MessageBatchSensor` to wait.
+    A retry or a clear of the task continues from what was sent and answered before. Only requests without a final
+    answer are sent again.
 
-    The events of the task's outlet assets carry the counts and the cost, and so does its lineage (OpenLineage).
+    The XCom is the manifest, a small dict with ``batch_ids``, ``counts``, ``cost`` and ``results_path``. Small results
+    are in it as ``responses``. :func:`~airflow_claude_batch.rows.read_rows` reads the rows of a manifest. The task's
+    outlet assets and OpenLineage get the counts and the cost.
 
-    A retry or a clear of the task goes on from what was sent and answered before: only requests without a final
-    answer are sent.
+    There are two forms. In one task (``wait_for_completion=True``) the operator sends, waits and lands the answers. In
+    two tasks it sends and returns the manifest at once, and
+    :class:`~airflow_claude_batch.sensors.MessageBatchSensor` waits and lands the answers.
 
-    :param messages: (templated) a list, an upstream task's output, or the path or URI of a ``.jsonl`` or ``.jsonl.gz``
-        file. An element is a prompt; ``{"role": …, "content": …}``; a list of such; ``{"key": …, "prompt" or
-        "messages": …}`` with overrides ``system``, ``model``, ``max_tokens``, ``params``; or ``{"custom_id": …,
-        "params": {…}}``. Data is never rendered as Jinja, what the author wrote literally is; a template string gives
-        the native object.
-    :param model: (templated) default: the connection's, else claude-opus-5-5.
-    :param max_tokens: (templated) of each answer.
-    :param system: (templated) the system prompt of every request that has none.
-    :param request_params: (templated) further parameters of the Messages API for every request, such as ``thinking``.
-        Airflow's own ``params`` are the DAG's and are not sent.
-    :param output_schema: what every answer is to be: a pydantic model or another type that pydantic's ``TypeAdapter``
-        takes, or a JSON Schema as a dict. Requests ask for it by ``output_config.format`` unless they have a format of
-        their own. What the API does not take of it (bounds, lengths, patterns) is said in descriptions. When answers
-        are landed they are validated against its JSON Schema (a model's own validators are not run, which
-        ``read_rows(manifest, schema=Model)`` does): a row has the value in ``output``, or status ``invalid_output``
-        with the reason in ``error`` and the answer in ``text``. Such rows were paid for and count as failed.
-    :param repair_invalid: ask again, in the repair rounds, where the answer was ``invalid_output``; with twice the
-        tokens, up to the model's limit, where it was cut off at ``max_tokens``. Each time is paid for: the row says in
-        ``replaced`` what was paid before. Refusals are not asked again.
-    :param claude_conn_id: (templated) a connection of type ``claude`` or ``anthropic``.
-    :param results_path: (templated) folder or URI above all submissions; default: ``[claude_batch] results_path``, else
-        ``claude_batch`` under AIRFLOW_HOME.
-    :param wait_for_completion: wait for the batches and land the answers in this task.
-    :param deferrable: wait in the triggerer, holding no worker. Default: ``[operators] default_deferrable``.
-    :param poll_interval: the most seconds between two looks at a batch. Default: ``[claude_batch] poll_interval``, 60.
-    :param timeout: how long an attempt may take from its start, waiting included.
-    :param on_timeout: ``cancel`` the batches or ``leave`` them running. What was answered is landed either way.
-    :param cancel_on_kill: cancel the batches when the running or deferred task is killed by hand.
-    :param repair_rounds: how often, within an attempt, requests that expired, went missing or met a server's error are
-        sent again. Refused ones are not.
-    :param allow_failed: how many rows may end without an answer before the task fails: a whole number of them, or a
-        share of all as a float.
-    :param reuse_answers: False makes a clear of the task start a new submission that pays for everything again.
-    :param on_lost: what to do when the API gives no way to know what became of a batch: ``stop`` with an error, or
-        ``resend`` its requests at the risk of paying for them twice.
-    :param max_cost: US dollars; nothing is sent when the submission may cost more, every answer taken at its full
-        ``max_tokens``. ``[claude_batch] max_cost_per_submission`` bounds it for the deployment.
-    :param deduplicate: send identical requests once, and give every row that asked the one answer.
-    :param canary: send one request alone, and stop when it is refused, before all others are.
-    :param warm_cache: send one request alone, so that the others find the prompt cache written.
-    :param cache_system: mark the system prompt for the prompt cache, for one hour.
-    :param delete_batches: delete the batches at the API once all their rows are landed (with ``wait_for_completion``;
-        in the two-task form it is the sensor's).
-    :param results_format: ``parquet`` lands a ``results.parquet`` too, which the manifest then names; needs the extra
-        ``parquet``. In the two-task form it is the sensor's.
-    :param dry_run: check every element and estimate the cost, and send nothing. The manifest's status is ``dry_run``;
-        the sensor skips it.
+    Example::
+
+        SendMessageBatchOperator(
+            task_id="label",
+            messages=[
+                {"key": 17, "prompt": "Is this review positive or negative? 'Great service!'"},
+                {"key": 18, "prompt": "Is this review positive or negative? 'Never again.'"},
+            ],
+            model="claude-haiku-5-5",
+            max_tokens=64,
+            wait_for_completion=True,
+            deferrable=True,
+            max_cost=5,
+        )
+
+    Arguments marked "templated" are rendered by Jinja. What another task returned is data and is never rendered.
+
+    **What to send**
+
+    :param messages: (templated) the requests: a list, an upstream task's output, or the path or URI of a ``.jsonl`` or
+        ``.jsonl.gz`` file with an element on each line. A template string gives the object that it names. An element
+        is one of these:
+
+        - a prompt, as a string
+        - a message, ``{"role": "user", "content": …}``, or a list of messages
+        - ``{"key": …, "prompt": …}`` or ``{"key": …, "messages": […]}``. The key is any JSON value, unique in the list,
+          and comes back with the answer. Default: the position in the list, from 0. The mapping may override
+          ``system``, ``model``, ``max_tokens`` and, in ``params``, any other parameter of the Messages API.
+        - ``{"custom_id": …, "params": {…}}``, as the API itself takes it
+    :param model: (templated) the model's id. Default: the connection's, else ``claude-opus-5-5``.
+    :param max_tokens: (templated) the most tokens of each answer. Default: 4096.
+    :param system: (templated) the system prompt of every request that has none: a string, or a list of content blocks.
+    :param request_params: (templated) other parameters of the Messages API for every request, such as ``thinking``.
+        ``params`` is Airflow's own: those are the DAG's and are not sent.
+    :param output_schema: what every answer must be: a pydantic model or another type that pydantic's ``TypeAdapter``
+        takes, or a JSON Schema as a dict. Requests ask for it by ``output_config.format``, unless they have a format
+        of their own. Constraints that the API does not support (bounds, lengths, patterns) are put into descriptions.
+        Answers are validated against the JSON Schema. A valid one is in the row's ``output``. Another row has status
+        ``invalid_output``, the reason in ``error`` and the answer in ``text``; it is billed, and it counts as failed.
+        A model's own validators run in ``read_rows(manifest, schema=Model)``.
+    :param deduplicate: send identical requests once, and give the answer to each of their rows. Default: False.
+    :param canary: send one request first. If the API refuses it, stop before the others are sent. Default: False.
+    :param cache_system: mark the system prompt for the prompt cache, for one hour. Needs ``system``. Default: False.
+    :param warm_cache: send one request first, so that the others read the prompt cache that it wrote. Default: False.
+    :param claude_conn_id: (templated) a connection of type ``claude`` or ``anthropic``. Default: ``claude_default``.
+
+    **Waiting**
+
+    :param wait_for_completion: wait for the batches and land the answers in this task. Default: False.
+    :param deferrable: wait in the triggerer, without occupying a worker. Default: ``[operators] default_deferrable``.
+    :param poll_interval: the most seconds between two polls of a batch, above 0. A young batch is polled every 10 s.
+        Default: ``[claude_batch] poll_interval``, else 60.
+    :param timeout: how long one attempt may take from its start, waiting included. Default: 25 hours; the API ends a
+        batch within 24. Nine tenths of ``execution_timeout``, if that is shorter.
+    :param on_timeout: ``cancel`` the running batches at the timeout (the default), or ``leave`` them running. What was
+        answered is landed either way, and the task fails.
+    :param cancel_on_kill: cancel the running batches when a user ends the running or deferred task. Default: True.
+
+    **Money**
+
+    :param max_cost: US dollars. Nothing is sent if the submission may cost more, with every answer as long as its
+        ``max_tokens``. ``[claude_batch] max_cost_per_submission`` limits it for the deployment. Default: no limit.
+    :param dry_run: check every element, estimate the cost, and send nothing. The manifest's status is ``dry_run``, and
+        a sensor that gets it is skipped. Default: False.
+    :param reuse_answers: continue from earlier answers after a clear. False starts a new submission after a clear,
+        which pays for everything again. A retry always continues. Default: True.
+
+    **Failures**
+
+    :param allow_failed: how many rows may end without an answer before the task fails: an int is a number of rows, a
+        float from 0.0 to 1.0 a share of them. So 1 is one row, and 1.0 is all of them. Default: 0.
+    :param repair_rounds: how often one attempt sends requests again that expired, went missing or met a server error.
+        Requests that the API refused are not sent again. Default: 1; 0 for never.
+    :param repair_invalid: also send requests again whose answer was ``invalid_output``. If the answer was cut off at
+        ``max_tokens``, the request gets twice as many, up to the model's limit. Each answer is billed; the row's
+        ``replaced`` has the cost of the earlier ones. Needs ``output_schema`` and ``repair_rounds``. Default: False.
+    :param on_lost: when the API no longer knows a batch: ``stop`` with an error (the default), or ``resend`` its
+        requests, which may pay for them twice.
+
+    **Storage**
+
+    :param results_path: (templated) the folder or URI above all submissions. Files are in
+        ``<results_path>/<dag_id>/<run_id>/<task_id>[/<map_index>]/``. All workers must reach it. Default:
+        ``[claude_batch] results_path``, else ``claude_batch`` under AIRFLOW_HOME.
+    :param results_format: ``jsonl`` (the default), or ``parquet`` for a ``results.parquet`` too, which the manifest
+        then names. Parquet needs the extra ``parquet``. In two tasks it is the sensor's argument.
+    :param delete_batches: delete the batches at the API once all their rows are landed. In two tasks it is the
+        sensor's argument. Default: False; the API deletes results after 29 days.
+
+    :raises ConfigurationError: an argument cannot be right. Raised when the DAG is parsed.
+    :raises OutputSchemaError: the API does not support ``output_schema``. Raised when the DAG is parsed.
     """
 
     template_fields: Sequence[str] = (
@@ -171,26 +217,26 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         self.results_format = results_format
         self.estimate_only = dry_run  # BaseOperator.dry_run is a method
         self._running_work: RunningWork | None = None
-        self._renders = False
+        self._rendering_field = False
         self._check_arguments()
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Send, and wait if so asked."""
+        """Send the messages, and wait for the answers if ``wait_for_completion``. Return the manifest."""
         return self._run(context, event=None)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Go on after a deferral. Safe to be called twice with the same event."""
+        """Continue after a deferral, with the trigger's event. Safe to call twice with the same event."""
         return self._run(context, event=event or {})
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on also when Airflow's own deferral timeout has fired: what was answered is to be landed."""
+        """Continue after a deferral. After Airflow's own deferral timeout too, so that answers are landed."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
             return self.execute_complete(context)
 
     def on_kill(self) -> None:
-        """Send nothing more, and cancel what is open, when the task is killed while a worker runs it."""
+        """Stop sending, and cancel the running batches if ``cancel_on_kill``, when the worker's process is killed."""
         if self._running_work is not None:
             self._running_work.kill(cancel=self.cancel_on_kill)
 
@@ -201,22 +247,22 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         jinja_env: jinja2.Environment | None = None,
         seen_oids: set[int] | None = None,
     ) -> Any:
-        """Render what the author wrote; leave data alone, and keep prompts out of the UI."""
-        if self._renders:  # what lies within a field: its values may be the same objects as another field's
-            return self._rendered(content, context, jinja_env, seen_oids)
-        self._renders = True
+        """Render what the author wrote. Leave data alone, and keep prompts out of the UI."""
+        if self._rendering_field:  # a value within a field may be the same object as another field
+            return self._render_text(content, context, jinja_env, seen_oids)
+        self._rendering_field = True
         try:
-            if content is self.messages and content is not None and not _is_plain(content):
+            if content is self.messages and content is not None and not _is_literal_text(content):
                 return render_messages(self, content, context, jinja_env, seen_oids)
-            rendered = content if self._is_data(content) else self._rendered(content, context, jinja_env, seen_oids)
+            rendered = content if self._is_data(content) else self._render_text(content, context, jinja_env, seen_oids)
         finally:
-            self._renders = False
-        return (
-            HiddenValue(rendered, "the system prompt") if content is self.system and content is not None else rendered
-        )
+            self._rendering_field = False
+        if content is self.system and content is not None:
+            return HiddenValue(rendered, "the system prompt")
+        return rendered
 
     def options(self) -> SubmissionOptions:
-        """Return the arguments as they are now, frozen, for the layers below."""
+        """Return the arguments as they are now, frozen, for the code that runs the task."""
         from airflow_claude_batch._airflow.options import SubmissionOptions
 
         timeout = self.timeout
@@ -271,45 +317,44 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
     def _set_running_work(self, work: RunningWork) -> None:
         self._running_work = work
 
-    def _rendered(self, content: Any, *how: Any) -> Any:
-        return content if _is_plain(content) else super().render_template(content, *how)
+    def _render_text(self, content: Any, *arguments: Any) -> Any:
+        return content if _is_literal_text(content) else super().render_template(content, *arguments)
 
     def _is_data(self, content: Any) -> bool:
         names = [name for name in self.template_fields if getattr(self, name) is content]
         return any(is_data(self, name) for name in names)
 
     def _check_arguments(self) -> None:
-        """Refuse at parse time what can be known then.
+        """Check when the DAG is parsed what can be known then.
 
-        :raises ConfigurationError: names the argument and what it may be.
+        :raises ConfigurationError: names the task, the argument and what it may be.
         """
-        check_choice(self, "on_timeout", ("cancel", "leave"))
-        check_choice(self, "on_lost", ("stop", "resend"))
-        check_choice(self, "results_format", ("jsonl", "parquet"))
-        check_allow_failed(self)
-        check_timeout(self)
-        check_rounds(self)
-        check_poll_interval(self)
-        check_output_schema(self)
+        check_choice(self.task_id, "on_timeout", self.on_timeout, ("cancel", "leave"))
+        check_choice(self.task_id, "on_lost", self.on_lost, ("stop", "resend"))
+        check_choice(self.task_id, "results_format", self.results_format, ("jsonl", "parquet"))
+        check_allow_failed(self.task_id, self.allow_failed)
+        check_timeout(self.task_id, self.timeout)
+        check_repair_rounds(self.task_id, self.repair_rounds)
+        check_poll_interval(self.task_id, self.poll_interval)
+        check_output_schema(self.task_id, self.output_schema)
         if self.max_cost is not None:
-            amount(f"{self.task_id}: max_cost", self.max_cost)
+            parse_usd(f"{self.task_id}: max_cost", self.max_cost)
         if self.repair_invalid and (self.output_schema is None or not self.repair_rounds):
-            raise ConfigurationError(f"{self.task_id}: repair_invalid needs an output_schema and repair_rounds above 0")
+            raise ConfigurationError(f"{self.task_id}: repair_invalid needs output_schema, and repair_rounds above 0.")
         dag = self.get_dag()
-        misplaced = MISPLACED.intersection(self.params) - set(dag.params if dag else ())
-        if misplaced:
+        if misplaced := API_PARAMETERS.intersection(self.params) - set(dag.params if dag else ()):
             raise ConfigurationError(
-                f"{self.task_id}: {', '.join(sorted(misplaced))} in params: these are Airflow's DAG params, which "
-                "are not sent. Use request_params for parameters of the Messages API."
+                f"{self.task_id}: params has {', '.join(sorted(misplaced))}, which Airflow does not send to the API.",
+                "Use request_params for parameters of the Messages API.",
             )
 
 
 def _make_trigger(claude_conn_id: str, **kwargs: Any) -> BaseTrigger:
-    from airflow_claude_batch.triggers import MessageBatchTrigger  # its import takes long, and few runs defer
+    from airflow_claude_batch.triggers import MessageBatchTrigger  # slow to import, and only a deferral needs it
 
     return MessageBatchTrigger(claude_conn_id, **kwargs)
 
 
-def _is_plain(content: Any) -> bool:
-    """Whether it is a text in which nothing is to be rendered, such as a path."""
+def _is_literal_text(content: Any) -> bool:
+    """Return True for a string without templates, such as a path."""
     return isinstance(content, str) and not has_templates(content)

@@ -1,4 +1,4 @@
-"""The sensor that waits for message batches and hands on their answers."""
+"""Wait for message batches and land their answers: the sensor."""
 
 from __future__ import annotations
 
@@ -35,37 +35,60 @@ if TYPE_CHECKING:
 
 
 class MessageBatchSensor(LineageMixin, BaseSensorOperator):
-    """Wait until message batches have ended, land their answers, and give the manifest.
+    """Wait until message batches have ended, land their answers, and return the manifest.
 
-    It never sends anything: requests that ended without an answer are sent again when the operator's task is cleared.
-    Nor does it stop anything, unless it is killed and ``cancel_on_kill`` says so. The events of its outlet assets carry
-    the counts and the cost, and so does its lineage (OpenLineage).
+    The sensor never sends a request. Clear the operator's task to send requests again that ended without an answer.
+    It stops no batch either, except with ``cancel_on_kill``. The sensor's outlet assets and OpenLineage get the counts
+    and the cost.
 
-    :param batch: (templated) the operator's output, a batch id, or a list of ids; a template string gives the native
-        object. With the operator's output, answers
-        are landed beside its requests, in input order under the author's keys; otherwise in order of arrival, with
-        their custom_ids as keys, in this task's own folder. An ``output_schema`` of the operator is known here too: it
-        stands beside the requests, and the answers are validated.
-    :param claude_conn_id: (templated) a connection of type ``claude`` or ``anthropic``.
-    :param results_path: (templated) folder or URI above all submissions, for batches that are not the operator's.
-    :param deferrable: wait in the triggerer. Default: ``[operators] default_deferrable``. If not, ``mode`` is ``poke``
-        or ``reschedule``, and ``poke_interval`` counts, as in any sensor.
-    :param poll_interval: when deferred, the most seconds between two looks at a batch. Default: ``[claude_batch]
-        poll_interval``, 60.
-    :param timeout: how long to wait, in seconds or as a timedelta. When it is over, what was answered is landed, the
-        batches go on, and the task fails without a retry, as any sensor does. An ``execution_timeout`` that is shorter
-        bounds the wait too, deferred or not; the task is then retried, if it has retries.
-    :param cancel_on_kill: cancel the batches when the running or deferred task is killed by hand.
-    :param allow_failed: how many rows may end without an answer before the task fails: a whole number of them, or a
-        share of all as a float.
-    :param delete_batches: delete the batches at the API once all their rows are landed.
-    :param results_format: ``parquet`` lands a ``results.parquet`` too, which the manifest then names; needs the extra
-        ``parquet``.
-    :param start_from_trigger: when deferrable, do not start a worker to look first: the scheduler hands the task to
-        the triggerer, and its only worker process is the one that lands the answers. For literal batch ids and a
-        literal ``claude_conn_id``, on Airflow 3.3 or newer; a mapped sensor starts in a worker all the same. The
-        triggerer then loads the whole DAG for each such task: leave it off in DAGs of hundreds of tasks.
-    :raises ConfigurationError: an argument cannot be right; names the task and the remedy.
+    Example::
+
+        send = SendMessageBatchOperator(task_id="send", messages=prompts())
+        wait = MessageBatchSensor(task_id="wait", batch=send.output, deferrable=True)
+        use(wait.output)  # read_rows(manifest) gives the rows
+
+    For a mapped operator, map the sensor too::
+
+        MessageBatchSensor.partial(task_id="wait").expand(batch=send.output)
+
+    **What to wait for**
+
+    :param batch: (templated) the operator's output, a batch id, or a list of batch ids. A template string gives the
+        object that it names. With the operator's output, the rows are landed beside its requests, in their order, and
+        are validated if it had an ``output_schema``. With ids, the rows are in order of arrival, and the custom_ids
+        are their keys.
+    :param claude_conn_id: (templated) a connection of type ``claude`` or ``anthropic``. Default: ``claude_default``.
+
+    **Waiting**
+
+    :param deferrable: wait in the triggerer, without occupying a worker. Default: ``[operators] default_deferrable``.
+        If False, ``mode`` (``poke`` or ``reschedule``) and ``poke_interval`` apply, as in any sensor.
+    :param poll_interval: when deferred, the most seconds between two polls of a batch, above 0. A young batch is
+        polled every 10 s. Default: ``[claude_batch] poll_interval``, else 60.
+    :param timeout: how long to wait, in seconds or as a timedelta. At the timeout, what was answered is landed, the
+        batches keep running, and the task fails without a retry, as any sensor does. Default: 25 hours. A shorter
+        ``execution_timeout`` bounds the wait too, deferred or not. The task is then retried, if it has retries.
+    :param cancel_on_kill: cancel the batches when a user ends the running or deferred task. Default: False.
+    :param start_from_trigger: let the scheduler defer the task, so that its only worker process is the one that lands
+        the answers. Needs Airflow 3.3, ``deferrable=True``, literal batch ids and a literal ``claude_conn_id``. A
+        mapped sensor starts in a worker all the same. The triggerer then loads the whole DAG for each such task: leave
+        it off in DAGs of hundreds of tasks. Default: False.
+
+    **Failures**
+
+    :param allow_failed: how many rows may end without an answer before the task fails: an int is a number of rows, a
+        float from 0.0 to 1.0 a share of them. So 1 is one row, and 1.0 is all of them. Default: 0.
+
+    **Storage**
+
+    :param results_path: (templated) the folder or URI above all submissions, for batches that are not the operator's.
+        All workers must reach it. Default: ``[claude_batch] results_path``, else ``claude_batch`` under AIRFLOW_HOME.
+    :param results_format: ``jsonl`` (the default), or ``parquet`` for a ``results.parquet`` too, which the manifest
+        then names. Parquet needs the extra ``parquet``.
+    :param delete_batches: delete the batches at the API once all their rows are landed. Default: False; the API
+        deletes results after 29 days.
+
+    :raises ConfigurationError: an argument cannot be right. Raised when the DAG is parsed.
     """
 
     template_fields: Sequence[str] = ("batch", "claude_conn_id", "results_path")
@@ -99,9 +122,9 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         self.results_format = results_format
         self._running_work: RunningWork | None = None
         self._memory = PokeMemory()
-        check_choice(self, "results_format", ("jsonl", "parquet"))
-        check_allow_failed(self)
-        check_poll_interval(self)
+        check_choice(self.task_id, "results_format", results_format, ("jsonl", "parquet"))
+        check_allow_failed(self.task_id, allow_failed)
+        check_poll_interval(self.task_id, poll_interval)
         if start_from_trigger:
             self.start_trigger_args = _start_trigger_args(self)
             self.start_from_trigger = True
@@ -113,18 +136,18 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         jinja_env: jinja2.Environment | None = None,
         seen_oids: set[int] | None = None,
     ) -> Any:
-        """Render as Airflow does, but a template of ``batch`` to the object that it names: a manifest, or a list."""
+        """Render as Airflow does, but a template in ``batch`` gives the object that it names: a manifest, or a list."""
         if content is self.batch and isinstance(content, str) and has_templates(content):
             data = id(content) in (seen_oids or ()) or is_data(self, "batch")
             return content if data else render_object(self, content, context, jinja_env)
         return super().render_template(content, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> Any:
-        """Look once; then wait in the triggerer, or poke as any sensor does."""
+        """Poll once, then wait in the triggerer; or poke as any sensor does. Return the manifest."""
         began_at = self._memory.began_at = timezone.utcnow()
         if not self.deferrable:
             return super().execute(context)
-        return self._run(context, event=None, deadline=began_at + self._longest, submission_id=None)
+        return self._run(context, event=None, deadline=began_at + self._wait_timeout, submission_id=None)
 
     def execute_complete(
         self,
@@ -133,14 +156,18 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         deadline: str | None = None,
         submission_id: str | None = None,
     ) -> Any:
-        """Go on after a deferral. Safe to be called twice with the same event."""
-        at = datetime.fromisoformat(deadline) if deadline else self._unknown_deadline(context, event or {})
+        """Continue after a deferral, with the trigger's event. Safe to call twice with the same event.
+
+        :param deadline: when to stop waiting, ISO 8601. None: the scheduler deferred the task.
+        :param submission_id: the submission that the sensor waits for. None: it has not begun to wait.
+        """
+        at = datetime.fromisoformat(deadline) if deadline else self._default_deadline(context, event or {})
         return self._run(context, event=event or {}, deadline=at, submission_id=submission_id)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on also when Airflow's own deferral timeout has fired: what was answered is to be landed."""
+        """Continue after a deferral. After Airflow's own deferral timeout too, so that answers are landed."""
         try:
-            # Past the base sensor, which would fail or skip the task before anything is landed.
+            # Not the base sensor's method, which would fail or skip the task before anything is landed.
             return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
             return self.execute_complete(context)
@@ -149,21 +176,21 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
             raise
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once at the batches; when all have ended, or the time is over, land their answers."""
+        """Poll the batches once. When all have ended, or at the timeout, land their answers."""
         from airflow_claude_batch._airflow.run_sensor import poke
 
         timeout = timedelta(seconds=self.timeout)
-        with _timing_out():
+        with _raising_sensor_timeout():
             manifest = poke(self.options(), self._task_run(context), self._memory, timeout=timeout)
         return PokeReturnValue(is_done=manifest is not None, xcom_value=manifest)
 
     def on_kill(self) -> None:
-        """Cancel the batches when the task is killed while a worker runs it, if so asked."""
+        """Cancel the batches if ``cancel_on_kill``, when the worker's process is killed."""
         if self._running_work is not None:
             self._running_work.kill(cancel=self.cancel_on_kill)
 
     def options(self) -> CollectionOptions:
-        """Return the arguments as they are now, frozen, for the layers below."""
+        """Return the arguments as they are now, frozen, for the code that runs the task."""
         from airflow_claude_batch._airflow.options import CollectionOptions
 
         return CollectionOptions(
@@ -195,21 +222,20 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
     def _set_running_work(self, work: RunningWork) -> None:
         self._running_work = work
 
-    def _unknown_deadline(self, context: Context, event: Mapping[str, Any]) -> datetime:
-        """When the time is over, if nobody who deferred the task has said it.
+    def _default_deadline(self, context: Context, event: Mapping[str, Any]) -> datetime:
+        """Return the deadline of a task that was deferred without one.
 
-        The scheduler knew no time when the DAG was parsed (``start_from_trigger``); ``dag.test()`` drops what it was
-        told, and counts each resumption as a start: there, the trigger that comes back because it is time must be
-        believed.
+        With ``start_from_trigger`` the scheduler knows none. ``dag.test()`` drops the arguments of the deferral, and
+        counts each resumption as a start, so the trigger's own deadline event decides there.
         """
         if not event or event.get("status") == "due":
             return timezone.utcnow()
         began_at: datetime = context["ti"].start_date
-        return began_at + self._longest
+        return began_at + self._wait_timeout
 
     @property
-    def _longest(self) -> timedelta:
-        """How long a deferrable sensor waits: Airflow does not apply ``execution_timeout`` to a deferred task."""
+    def _wait_timeout(self) -> timedelta:
+        """The timeout of a deferrable sensor: Airflow does not apply ``execution_timeout`` to a deferred task."""
         timeout = timedelta(seconds=self.timeout)
         return timeout if self.execution_timeout is None else min(timeout, self.execution_timeout)
 
@@ -218,9 +244,10 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
     ) -> Any:
         from airflow_claude_batch._airflow.run_sensor import run_collection
 
-        is_bounded = self._longest < timedelta(seconds=self.timeout)  # then Airflow would retry the task, as its own
+        # Airflow retries a task after its execution_timeout, but not after a sensor's timeout.
+        is_retried = self._wait_timeout < timedelta(seconds=self.timeout)
         try:
-            with contextlib.nullcontext() if is_bounded else _timing_out():
+            with contextlib.nullcontext() if is_retried else _raising_sensor_timeout():
                 return run_collection(
                     self.options(),
                     self._task_run(context),
@@ -233,40 +260,45 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
             raise
 
     def _skip_softly(self, error: Exception) -> None:
-        """As the base sensor does for one that pokes."""
+        """Skip the task if ``soft_fail`` or ``never_fail`` is set, as the base sensor does when it pokes."""
         for name in ("soft_fail", "never_fail"):
             if getattr(self, name):
                 raise AirflowSkipException(f"Skipping due to {name} is set to True: {error}") from error
 
 
 def _make_trigger(claude_conn_id: str, **kwargs: Any) -> BaseTrigger:
-    from airflow_claude_batch.triggers import MessageBatchTrigger  # its import takes long, and few runs defer
+    from airflow_claude_batch.triggers import MessageBatchTrigger  # slow to import, and only a deferral needs it
 
     return MessageBatchTrigger(claude_conn_id, **kwargs)
 
 
 def _start_trigger_args(task: MessageBatchSensor) -> StartTriggerArgs:
-    """What the scheduler makes the trigger of, without a worker. Whoever asks for it pays for the imports at parse.
+    """Return what the scheduler makes the trigger of, without a worker. Its imports cost parse time.
 
-    :raises ConfigurationError: it cannot be known before the task runs, or not by this Airflow.
+    :raises ConfigurationError: an argument is known only when the task runs, or this Airflow is too old.
     """
+    from airflow_claude_batch._airflow import settings
     from airflow_claude_batch._airflow.compat import StartTriggerArgs
-    from airflow_claude_batch._airflow.task_loop import poll_interval
 
     if not START_FROM_TRIGGER_SUPPORTED:
-        raise ConfigurationError(f"{task.task_id}: start_from_trigger needs Airflow 3.3 or newer. Leave it out.")
+        raise ConfigurationError(
+            f"{task.task_id}: start_from_trigger needs Airflow 3.3 or newer.", "Leave start_from_trigger out."
+        )
     if not task.deferrable:
-        raise ConfigurationError(f"{task.task_id}: start_from_trigger needs deferrable=True")
+        raise ConfigurationError(
+            f"{task.task_id}: start_from_trigger needs deferrable=True.",
+            "Set deferrable=True, or leave start_from_trigger out.",
+        )
     return StartTriggerArgs(
         trigger_cls="airflow_claude_batch.triggers.MessageBatchTrigger",
         trigger_kwargs={
             "claude_conn_id": _literal_conn_id(task),
             "batch_ids": _literal_batch_ids(task),
-            "poll_interval": poll_interval(task.options()),
+            "poll_interval": settings.poll_interval(task.poll_interval),
             "cancel_on_kill": task.cancel_on_kill,
         },
         next_method="execute_complete",
-        timeout=task._longest,
+        timeout=task._wait_timeout,
     )
 
 
@@ -274,8 +306,8 @@ def _literal_conn_id(task: MessageBatchSensor) -> str:
     conn_id: Any = task.claude_conn_id  # an author may have given any object
     if not isinstance(conn_id, str) or "{{" in conn_id or "{%" in conn_id:
         raise ConfigurationError(
-            f"{task.task_id}: with start_from_trigger, claude_conn_id must be a literal connection id, not a template. "
-            "Leave start_from_trigger out."
+            f"{task.task_id}: with start_from_trigger, claude_conn_id must be a literal connection id.",
+            "Give the id itself, or leave start_from_trigger out.",
         )
     return conn_id
 
@@ -283,24 +315,25 @@ def _literal_conn_id(task: MessageBatchSensor) -> str:
 def _literal_batch_ids(task: MessageBatchSensor) -> list[str]:
     from airflow_claude_batch.api.limits import check_batch_id
 
-    ids = task.batch if isinstance(task.batch, list) else [task.batch]
+    batch_ids = task.batch if isinstance(task.batch, list) else [task.batch]
     try:
-        if ids:
-            return list(dict.fromkeys(check_batch_id(batch_id) for batch_id in ids))
+        if batch_ids:
+            return list(dict.fromkeys(check_batch_id(batch_id) for batch_id in batch_ids))
     except InputError as error:
         reason = str(error)
     else:
-        reason = "the list is empty"
+        reason = "The list is empty."
     raise ConfigurationError(
-        f"{task.task_id}: with start_from_trigger, batch must be a literal batch id or a list of them, and {reason}. "
-        "For the operator's output, or a template, leave start_from_trigger out."
+        f"{task.task_id}: with start_from_trigger, batch must be a literal batch id or a list of them.",
+        reason,
+        "For the operator's output, or a template, leave start_from_trigger out.",
     )
 
 
 @contextlib.contextmanager
-def _timing_out() -> Iterator[None]:
-    """Raise what Airflow raises when a sensor's time is over: it is not retried, and may be skipped."""
+def _raising_sensor_timeout() -> Iterator[None]:
+    """Raise our timeout as Airflow's own: the task is not retried, and may be skipped."""
     try:
         yield
     except BatchTimeoutError as error:
-        raise AirflowSensorTimeout(str(error)) from error
+        raise AirflowSensorTimeout(str(error)) from error.__cause__

@@ -8,12 +8,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import pendulum
-
 from airflow_claude_batch._airflow.compat import ON_KILL_SUPPORTED, BaseTrigger, TriggerEvent
 from airflow_claude_batch._airflow.metrics import StatsObserver
 from airflow_claude_batch._airflow.supervisor import supervisor_call
 from airflow_claude_batch._airflow.task_state import will_run_again
+from airflow_claude_batch._airflow.times import time_in_words
 from airflow_claude_batch.api.client import AsyncClaudeClient
 from airflow_claude_batch.api.limits import BATCH_LIFETIME
 from airflow_claude_batch.batch.wait.registry import WATCHERS
@@ -158,9 +157,9 @@ class MessageBatchTrigger(BaseTrigger):
             sentences.append(f"Waiting for {self.wait_for} of these message batches: {', '.join(self.batch_ids)}.")
         if self.batch_ids and submitted_at:
             oldest = "It" if len(self.batch_ids) == 1 else "The oldest"
-            sentences.append(f"{oldest} expires at {_in_words(submitted_at + BATCH_LIFETIME)}.")
+            sentences.append(f"{oldest} expires at {time_in_words(submitted_at + BATCH_LIFETIME)}.")
         if until:
-            sentences.append(f"The deadline of this wait is {_in_words(until)}.")
+            sentences.append(f"The deadline of this wait is {time_in_words(until)}.")
         self.log.info("%s", " ".join(sentences) or "There is nothing to wait for.")
 
     def _log_result(self, result: WaitResult) -> None:
@@ -237,12 +236,3 @@ def _parse_time(text: str | None) -> datetime | None:
     """Parse ISO 8601. A time without an offset is UTC."""
     time = datetime.fromisoformat(text) if text else None
     return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time
-
-
-def _in_words(time: datetime) -> str:
-    """Return a time for people, such as "2026-11-23 09:00:00 UTC (in 23 hours)"."""
-    try:
-        in_utc = pendulum.instance(time.astimezone(UTC))
-        return f"{in_utc:%Y-%m-%d %H:%M:%S} UTC ({in_utc.diff_for_humans()})"
-    except (OverflowError, ValueError):  # at the ends of datetime's range
-        return time.isoformat()

@@ -1,4 +1,7 @@
-"""Checks of what an author wrote, made when the DAG is parsed: all that can be refused then."""
+"""Check what an author wrote, when the DAG is parsed. Every error names the task and the argument.
+
+It imports nothing heavy: a DAG file is parsed every few seconds.
+"""
 
 from __future__ import annotations
 
@@ -9,85 +12,91 @@ from typing import Any
 from airflow_claude_batch.exceptions import ConfigurationError, OutputSchemaError
 
 
-def check_choice(task: Any, name: str, choices: tuple[str, ...]) -> None:
-    """Refuse a word that is not one of the choices.
+def check_choice(task_id: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Check that an argument is one of the choices.
 
-    :raises ConfigurationError: names the task, the argument and the choices.
+    :raises ConfigurationError: it is not.
     """
-    value = getattr(task, name)
     if value not in choices:
-        raise ConfigurationError(f"{task.task_id}: {name} must be {' or '.join(map(repr, choices))}, not {value!r}")
+        allowed = " or ".join(map(repr, choices))
+        raise ConfigurationError(f"{task_id}: {name} must be {allowed}, not {_shown(value)}.")
 
 
-def check_timeout(task: Any) -> None:
-    """Refuse what is no length of time.
+def check_timeout(task_id: str, value: Any) -> None:
+    """Check that ``timeout`` is a timedelta above zero.
 
-    :raises ConfigurationError: names the task.
+    :raises ConfigurationError: it is not.
     """
-    value = task.timeout
     if not isinstance(value, timedelta) or value <= timedelta():
-        raise ConfigurationError(f"{task.task_id}: timeout must be a timedelta above zero, not {value!r}")
+        raise ConfigurationError(f"{task_id}: timeout must be a timedelta above zero, not {_shown(value)}.")
 
 
-def check_rounds(task: Any) -> None:
-    """Refuse what is no number of rounds.
+def check_repair_rounds(task_id: str, value: Any) -> None:
+    """Check that ``repair_rounds`` is a whole number from 0.
 
-    :raises ConfigurationError: names the task.
+    :raises ConfigurationError: it is not.
     """
-    value = task.repair_rounds
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigurationError(f"{task.task_id}: repair_rounds must be a whole number, 0 for none, not {value!r}")
+        raise ConfigurationError(
+            f"{task_id}: repair_rounds must be a whole number, 0 for no repair, not {_shown(value)}."
+        )
 
 
-def check_poll_interval(task: Any) -> None:
-    """Refuse what is no number of seconds.
+def check_poll_interval(task_id: str, value: Any) -> None:
+    """Check that ``poll_interval`` is a number of seconds above zero, or None.
 
-    :raises ConfigurationError: names the task.
+    :raises ConfigurationError: it is not.
     """
-    value = task.poll_interval
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
-        raise ConfigurationError(f"{task.task_id}: poll_interval must be a number of seconds above zero, not {value!r}")
+        raise ConfigurationError(
+            f"{task_id}: poll_interval must be a number of seconds above zero, not {_shown(value)}."
+        )
 
 
-def check_allow_failed(task: Any) -> None:
-    """Refuse what is neither a number of rows nor a share.
+def check_allow_failed(task_id: str, value: Any) -> None:
+    """Check that ``allow_failed`` is a number of rows (an int) or a share of them (a float from 0.0 to 1.0).
 
-    :raises ConfigurationError: names the task and what is allowed.
+    :raises ConfigurationError: it is neither.
     """
-    value = task.allow_failed
     is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
     is_share = isinstance(value, float) and 0 <= value <= 1
     if not (is_count or is_share):
         raise ConfigurationError(
-            f"{task.task_id}: allow_failed must be a number of rows (5), or a share from 0.0 to 1.0 (0.01), not "
-            f"{value!r}"
+            f"{task_id}: allow_failed must be a number of rows (5), or a share from 0.0 to 1.0 (0.01), "
+            f"not {_shown(value)}."
         )
 
 
-def check_output_schema(task: Any) -> None:
-    """Refuse a schema that the API does not take.
+def check_output_schema(task_id: str, output_schema: Any) -> None:
+    """Check that the API accepts the schema, or that there is none.
 
-    :raises OutputSchemaError: names the task, the place in the schema and the remedy.
+    :raises OutputSchemaError: it does not; names the place in the schema and the remedy.
     """
-    if task.output_schema is None:
+    if output_schema is None:
         return
     from airflow_claude_batch.batch.input.output_schema import read_schema
 
     try:
-        read_schema(task.output_schema)
+        read_schema(output_schema)
     except OutputSchemaError as error:
-        raise OutputSchemaError(f"{task.task_id}: {error}") from error
+        raise OutputSchemaError(f"{task_id}: {error}") from error.__cause__
 
 
-def amount(name: str, value: Any) -> Decimal:
-    """Read a sum of US dollars.
+def parse_usd(name: str, value: Any) -> Decimal:
+    """Read an amount of US dollars.
 
-    :raises ConfigurationError: it is none.
+    :param name: of the argument or setting, for the error.
+    :raises ConfigurationError: it is not a number, is negative or not finite.
     """
     try:
-        rounded_usd = Decimal(str(value))
+        usd = Decimal(str(value))
     except ArithmeticError:
-        rounded_usd = Decimal("NaN")
-    if not rounded_usd.is_finite() or rounded_usd < 0:
-        raise ConfigurationError(f"{name} must be an amount of US dollars such as 12.50, not {value!r}")
-    return rounded_usd
+        usd = Decimal("NaN")
+    if not usd.is_finite() or usd < 0:
+        raise ConfigurationError(f"{name} must be an amount of US dollars such as 12.50, not {_shown(value)}.")
+    return usd
+
+
+def _shown(value: Any) -> str:
+    """Return a value as an error shows it: short enough for one line."""
+    return f"{value!r:.40}"

@@ -1,7 +1,7 @@
-"""The only module that knows Airflow's versions: every name the package takes from Airflow, 3.0.6 to 3.3.
+"""Import every name that the package takes from Airflow, 3.0.6 to 3.3. No other module imports Airflow.
 
-What costs milliseconds at DAG-parse time is imported when first asked for (``_LAZY``); everything else is
-already loaded by ``airflow.sdk``.
+Names that would cost milliseconds when a DAG file is parsed are imported at their first use (``_LAZY_IMPORTS``). The
+others are already loaded by ``airflow.sdk``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from airflow.sdk import (
 from airflow.sdk.log import mask_secret
 
 if TYPE_CHECKING:
-    # Not in __all__: a provider that need not be installed.
+    # Not in __all__, because the provider need not be installed.
     from airflow.providers.openlineage.extractors import OperatorLineage as OperatorLineage
     from airflow.sdk import Asset
     from airflow.sdk.bases.decorator import (
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from airflow.sdk.observability.stats import Stats
     from airflow.triggers.base import BaseTrigger, StartTriggerArgs, TriggerEvent
 
-#: Types are checked against the newest version; the branches below differ in homes, not in behaviour.
+#: The version as numbers, such as (3, 3, 2).
 AIRFLOW_VERSION: Final = tuple(int(number) for number in re.findall(r"\d+", __version__)[:3])
 
+# mypy checks the newest version. The branches differ in where a name comes from, not in what it does.
 if TYPE_CHECKING or AIRFLOW_VERSION >= (3, 1):
     from airflow.sdk import BaseHook, timezone
 else:
@@ -106,14 +107,14 @@ __all__ = [
     "timezone",
 ]
 
-#: Whether a trigger's ``on_kill`` is called when a user ends its deferred task.
+#: True if Airflow calls a trigger's ``on_kill`` when a user ends its deferred task.
 ON_KILL_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
-#: Whether the scheduler may defer a task itself and the trigger's arguments are rendered: 3.1 and 3.2 start a worker.
+#: True if the scheduler can defer a task itself and renders the trigger's arguments. 3.1 and 3.2 start a worker.
 START_FROM_TRIGGER_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
-#: Whether ``context["task_state_store"]`` exists: it survives retries, which an XCom does not.
+#: True if ``context["task_state_store"]`` exists. It survives retries, which an XCom does not.
 TASK_STATE_STORE_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
 
-_LAZY: Final = {
+_LAZY_IMPORTS: Final = {
     "Asset": "airflow.sdk",
     "DecoratedOperator": "airflow.sdk.bases.decorator",
     "OperatorLineage": "airflow.providers.openlineage.extractors",
@@ -144,7 +145,7 @@ class TaskInstanceKey(Protocol):
 
 
 class TaskInstance(TaskInstanceKey, Protocol):
-    """What this package uses of ``context["ti"]``.
+    """The attributes of ``context["ti"]`` that this package uses.
 
     ``max_tries`` grows with every clear, not with retries. ``start_date`` is that of the current process.
     """
@@ -161,12 +162,12 @@ class TaskInstance(TaskInstanceKey, Protocol):
 
 
 def default_deferrable() -> bool:
-    """Whether operators defer when their author did not say."""
+    """Return ``[operators] default_deferrable``: True if tasks defer whose author did not decide. Default: False."""
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name not in _LAZY_IMPORTS:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    return getattr(importlib.import_module(_LAZY_IMPORTS[name]), name)

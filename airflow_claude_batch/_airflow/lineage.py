@@ -1,4 +1,4 @@
-"""What others learn of a submission's end: the events of outlet assets, and OpenLineage."""
+"""Report a submission's outcome to others: the events of outlet assets, and OpenLineage."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ if TYPE_CHECKING:
     from airflow_claude_batch._airflow.compat import Context, OperatorLineage
     from airflow_claude_batch.batch.land.manifest import Manifest
 
-#: Of the manifest: what fits an event, and holds no prompt and no answer.
-_TOLD: Final = ("submission_id", "status", "request_count", "counts", "usage", "cost", "results_path")
+#: The fields of the manifest that fit an event, and hold no prompt and no answer.
+_SUMMARY_FIELDS: Final = ("submission_id", "status", "request_count", "counts", "usage", "cost", "results_path")
 
 
 class LineageMixin:
-    """Remembers how the submission of a task has ended, for those who ask the task afterwards."""
+    """A task that keeps its submission's manifest, for asset events and OpenLineage."""
 
     _manifest: Manifest | None = None
 
     def record_manifest(self, manifest: Manifest, context: Context) -> None:
-        """Take note of the end, and tell it to the events of the task's outlet assets.
+        """Keep the manifest, and write its summary to the events of the task's outlet assets.
 
-        The ``extra`` of each gets the manifest's ``submission_id``, ``status``, ``request_count``, ``counts``,
-        ``usage``, ``cost`` and ``results_path``, beside what the author put there.
+        The ``extra`` of each event gets ``submission_id``, ``status``, ``request_count``, ``counts``, ``usage``,
+        ``cost`` and ``results_path``, beside what the author put there.
         """
         from airflow_claude_batch._airflow.compat import Asset
 
@@ -33,9 +33,9 @@ class LineageMixin:
                 event.extra = {**event.extra, **summary(manifest)}
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
-        """Give OpenLineage the rows as output dataset and the summary as run facet ``claudeBatch``.
+        """Give OpenLineage the rows as output dataset, and the summary as run facet ``claudeBatch``.
 
-        The process that asks is the one in which the task has ended, so nothing needs to be looked up.
+        OpenLineage asks in the process in which the task has ended, so the manifest is at hand.
         """
         from openlineage.client.event_v2 import OutputDataset
         from openlineage.client.facet_v2 import RunFacet, output_statistics_output_dataset
@@ -48,26 +48,26 @@ class LineageMixin:
         rows = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=_row_count(manifest))
         outputs = [
             OutputDataset(namespace=namespace, name=name, outputFacets={"outputStatistics": rows})
-            for namespace, name in _dataset(manifest)
+            for namespace, name in _datasets(manifest)
         ]
         facet = RunFacet().with_additional_properties(**summary(manifest))
         return OperatorLineage(outputs=outputs, run_facets={"claudeBatch": facet})
 
 
 def summary(manifest: Manifest) -> dict[str, Any]:
-    """The counts and the cost of a submission, as JSON."""
-    told = manifest.to_xcom()
-    return {name: told[name] for name in _TOLD}
+    """Return the counts and the cost of a submission, as JSON."""
+    fields = manifest.to_xcom()
+    return {name: fields[name] for name in _SUMMARY_FIELDS}
 
 
 def _row_count(manifest: Manifest) -> int:
-    """How many rows stand in the file: all of them once it has ended."""
+    """Count the rows in the results file: all of them once the submission has ended."""
     unwritten = 0 if manifest.status == "ended" else manifest.counts.get("missing", 0)
     return manifest.request_count - unwritten
 
 
-def _dataset(manifest: Manifest) -> list[tuple[str, str]]:
-    """Namespace and name by OpenLineage's rules; none if nothing is landed. Who connects is no part of the name."""
+def _datasets(manifest: Manifest) -> list[tuple[str, str]]:
+    """Return namespace and name by OpenLineage's rules, without the connection id; none if nothing is landed."""
     if manifest.results_path is None or not _row_count(manifest):
         return []
     parts = urlsplit(manifest.results_path)

@@ -1,26 +1,25 @@
-"""What a deployment can watch, through Airflow's own Stats (StatsD, OpenTelemetry).
+"""Report metrics to Airflow's own Stats (StatsD, OpenTelemetry).
 
 ===============================  =======  ================================================================
-name                             kind     what
+name                             kind     meaning
 ===============================  =======  ================================================================
-``claude_batch.submissions``     counter  manifests handed out; tag ``status``
+``claude_batch.submissions``     counter  manifests returned; tag ``status``
 ``claude_batch.requests``        counter  requests sent, by ``model``
 ``claude_batch.rows``            counter  rows landed, by ``outcome`` (succeeded, errored, …) and ``model``
 ``claude_batch.answers``         counter  answers, by ``stop_reason`` (end_turn, max_tokens, refusal, …)
 ``claude_batch.tokens``          counter  billed tokens, by ``kind`` (input, output, …) and ``model``
 ``claude_batch.cost_microusd``   counter  millionths of a US dollar billed, by ``model``
-``claude_batch.queue_time``      timer    how long the API had a batch: from its creation to its end
+``claude_batch.queue_time``      timer    of a batch, from its creation at the API to its end
 ``claude_batch.turnaround``      timer    of a submission, from its first create to its last batch's end
-``claude_batch.poll_errors``     counter  failed looks at batches, by ``error`` (RateLimitError, …)
-``claude_batch.recoveries``      counter  by ``how``: adopted (a create's answer was lost, its batch found),
-                                          sent_again (lost, and it had not arrived), taken_over (a later try
-                                          went on with what an earlier one had sent)
+``claude_batch.poll_errors``     counter  failed polls of batches, by ``error`` (RateLimitError, …)
+``claude_batch.recoveries``      counter  by ``how``: adopted (a create's response was lost, its batch was
+                                          found), sent_again (lost, and the API had not accepted it),
+                                          taken_over (a later try continued with what an earlier one sent)
 ===============================  =======  ================================================================
 
-Polls are counted where the wait is: in the triggerer, or in a worker. The kinds ``ephemeral_5m_input`` and
-``ephemeral_1h_input`` are parts of ``cache_creation_input``. StatsD as such knows no tags and drops them: they need
-``[metrics] statsd_influxdb_enabled``, ``statsd_datadog_enabled`` or OpenTelemetry. No tag holds an id: their number
-would be without bounds.
+Polls are counted in the process that waits: the triggerer, or a worker. The kinds ``ephemeral_5m_input`` and
+``ephemeral_1h_input`` are parts of ``cache_creation_input``. Plain StatsD drops tags. They need ``[metrics]
+statsd_influxdb_enabled``, ``statsd_datadog_enabled`` or OpenTelemetry. No tag holds an id, so their number is bounded.
 """
 
 from __future__ import annotations
@@ -41,28 +40,28 @@ log = logging.getLogger(__name__)
 
 
 class StatsObserver:
-    """Tells Airflow's Stats what happens on the way."""
+    """Observer that reports to Airflow's Stats."""
 
     def batch_created(self, requests: Mapping[str, int]) -> None:
-        """A message batch was created."""
+        """Count the requests of a new message batch."""
         for model, count in requests.items():
             _count("requests", count, model=model)
 
     def recovered(self, how: Recovery) -> None:
-        """Nothing was paid for twice."""
+        """Count a submission that continued without paying twice."""
         _count("recoveries", 1, how=how)
 
     def batch_ended(self, time: timedelta) -> None:
-        """A message batch was landed."""
+        """Record how long the API had a batch that was landed."""
         _time("queue_time", time)
 
     def poll_failed(self, error: Exception) -> None:
-        """A look at message batches failed."""
+        """Count a failed poll."""
         _count("poll_errors", 1, error=type(error).__name__)
 
 
 def report(manifest: Manifest) -> None:
-    """Count a submission that is handed on, or has ended."""
+    """Count a submission whose manifest is returned; its rows, tokens and cost once it has ended."""
     _count("submissions", 1, status=manifest.status)
     if manifest.status != "ended":
         return
@@ -87,12 +86,12 @@ def _report_model(model: str, part: Mapping[str, Any]) -> None:
 def _count(name: str, count: int, **tags: str) -> None:
     try:
         Stats.incr(f"claude_batch.{name}", count, tags=tags)
-    except Exception:  # whatever the back end may raise: metrics are never a reason to fail
-        log.debug("The metric %s could not be counted", name, exc_info=True)
+    except Exception:  # any backend may raise anything, and metrics must never fail a task
+        log.debug("Could not count the metric %s.", name, exc_info=True)
 
 
 def _time(name: str, time: timedelta) -> None:
     try:
         Stats.timing(f"claude_batch.{name}", time)
     except Exception:
-        log.debug("The metric %s could not be timed", name, exc_info=True)
+        log.debug("Could not record the timer %s.", name, exc_info=True)

@@ -1,4 +1,4 @@
-"""What happens when a task is killed while a worker runs it."""
+"""Stop a task's work when its process is killed while a worker runs it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The supervisor kills for good soon after it has asked nicely.
-CANCEL_SECONDS: Final = 20.0
+#: The supervisor sends SIGKILL soon after SIGTERM.
+CANCEL_TIMEOUT_SECONDS: Final = 20.0
 
 
 class Killable(Protocol):
-    """What may be under way."""
+    """Work that can be stopped: a submission, or a collection of batches made elsewhere."""
 
     @property
     def open_batch_ids(self) -> tuple[str, ...]: ...
@@ -31,51 +31,62 @@ class Killable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunningWork:
-    """What a worker is doing for a task, and how to reach the API for it.
+    """The work that a worker does for a task, and how to reach the API for it.
 
-    :param is_wanted: whether the task instance goes on, be it in another try; raises if that cannot be told.
+    :param will_run_again: returns True if the task instance goes on, in this try or another. Raises if Airflow cannot
+        be asked.
     """
 
     work: Killable
     config: ClientConfig
-    is_wanted: Callable[[], bool]
+    will_run_again: Callable[[], bool]
 
     def kill(self, *, cancel: bool) -> None:
-        """Stop sending; cancel what is open if so asked, and if the task was ended by hand.
+        """Stop sending. Cancel the running batches if ``cancel``, and if a user ended the task.
 
-        Airflow ends a task's process in the same way when its heartbeats find no answer, when the machine is shut
-        down, and when another try has taken over from one that stood still: then the batches are waited for.
+        Airflow ends a task's process in the same way when its heartbeats get no response, when the machine shuts down,
+        and when another try replaces one that hung. Then the next try waits for the batches.
 
-        Airflow calls this in a signal's handler, on top of whatever the task was doing, and lets it go on afterwards.
-        So the task is told to send nothing more, and the cancellation has a client and a thread of its own: the
-        interrupted one may hold the locks of both.
+        Airflow calls this in a signal handler, in the middle of whatever the task does, and the task continues
+        afterwards. So the task is told to send nothing more, and the cancellation has a client and a thread of its
+        own: the interrupted code may hold the locks of both.
         """
         self.work.stop()
         if not cancel:
             return
         thread = threading.Thread(target=self._cancel, name="cancel-on-kill", daemon=True)
         thread.start()
-        thread.join(CANCEL_SECONDS)
+        thread.join(CANCEL_TIMEOUT_SECONDS)
         if thread.is_alive():
             log.warning(
-                "Canceling %s takes too long; what is not canceled goes on", ", ".join(self.work.open_batch_ids)
+                "Canceling took longer than %.0f s. Of these message batches, some keep running and are billed for "
+                "what they answer: %s.",
+                CANCEL_TIMEOUT_SECONDS,
+                ", ".join(self.work.open_batch_ids),
             )
 
     def _cancel(self) -> None:
-        if self._is_still_wanted():
+        if self._are_batches_wanted():
             return
         with ClaudeClient(self.config) as client:
             for batch_id in self.work.open_batch_ids:
                 cancel_batch(client, batch_id)
 
-    def _is_still_wanted(self) -> bool:
-        """Not knowing counts as yes: the next try goes on with the batches, and canceled ones would be lost to it."""
+    def _are_batches_wanted(self) -> bool:
+        """Return True if another try will use the batches, or if that is not known."""
         batches = ", ".join(self.work.open_batch_ids)
         try:
-            wanted = self.is_wanted()
+            wanted = self.will_run_again()
         except Exception as error:
-            log.warning("Could not tell whether this task was ended by hand (%r): %s may go on", error, batches)
+            log.warning(
+                "Could not look up whether a user ended this task (%r), so these message batches keep running: %s.",
+                error,
+                batches,
+            )
             return True
         if wanted:
-            log.info("This process is ended, and the task goes on: so do its message batches %s", batches)
+            log.info(
+                "This process was ended, but not by a user: the task goes on, and so do its message batches %s.",
+                batches,
+            )
         return wanted

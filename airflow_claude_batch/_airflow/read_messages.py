@@ -1,4 +1,4 @@
-"""Reading the operator's ``messages``, wherever they come from, as requests."""
+"""Read the operator's ``messages`` as requests: from a list or another iterable, or from a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gzip
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -25,101 +25,122 @@ if TYPE_CHECKING:
     from airflow_claude_batch._airflow.task_run import Hook
     from airflow_claude_batch.batch.money.pricing import PriceTable
 
+#: What stands before this mark is written to the prompt cache for an hour, and read from there.
+CACHE_MARK: Final = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+NOTHING_SENT: Final = "Nothing was sent."
+
 
 def write_input(options: SubmissionOptions, hook: Hook, prices: PriceTable, file: IO[bytes]) -> int:
-    """Write the task's requests to a file, one by one, and answer how many there are.
+    """Write the task's requests to a file, one by one, and return their number.
 
-    :raises InputError: names the element and the remedy.
+    :raises InputError: an element cannot be sent; names it and the remedy.
     """
     return write_requests(_requests(options, hook, prices), file, deduplicate=options.deduplicate)
 
 
 def output_schema(options: SubmissionOptions) -> OutputSchema | None:
-    """What the task's answers must satisfy.
+    """Return the schema that the task's answers must satisfy, None if it has none.
 
-    :raises OutputSchemaError: it is not what the API takes.
+    :raises OutputSchemaError: the API does not support it.
     """
     return None if options.output_schema is None else read_schema(options.output_schema)
+
+
+def iter_elements(messages: Any) -> Iterable[Any]:
+    """Return the elements of ``messages``: of a list or another iterable, or of the file at a path or URI.
+
+    :raises InputError: it is none of these.
+    """
+    if isinstance(messages, str | ObjectStoragePath | Path):
+        return _FileElements(str(messages))
+    if isinstance(messages, Mapping | bytes) or not isinstance(messages, Iterable):
+        found = f"of type {type(messages).__name__}"
+        if messages is None:
+            found = "None: the upstream task or template that gives it returned nothing"
+        raise InputError(
+            f"messages is {found}.",
+            NOTHING_SENT,
+            "Give a list of elements (of one, for a single one), or the path of a .jsonl file.",
+        )
+    return messages
 
 
 def _requests(options: SubmissionOptions, hook: Hook, prices: PriceTable) -> Iterator[Request]:
     config = hook.get_config()
     checker = RequestChecker(prices, api_version=config.api_version, betas=config.betas)
-    defaults = Defaults(
-        model=options.model or hook.get_default_model(),
-        max_tokens=_whole_number(options.max_tokens),
-        system=_cached(unwrap(options.system)) if options.cache_system else unwrap(options.system),
-        params=_params(options.request_params),
-        output_format=schema.format if (schema := output_schema(options)) else None,
-    )
-    source = iter(elements(unwrap(options.messages)))
+    defaults = _defaults(options, hook)
+    source = iter(iter_elements(unwrap(options.messages)))
     for index, element in enumerate(source):
         try:
             request = read_request(element, index, defaults)
             checker.check(request)
         except InvalidMessageError as error:
-            if isinstance(source, _Lines):  # blank lines count there, and not as elements
-                raise InvalidMessageError(f"line {source.number} of {source.uri}: {error}") from error
+            if isinstance(source, _FileElements):  # its line numbers differ from the index: blank lines are skipped
+                raise InvalidMessageError(f"line {source.line_number} of {source.uri}: {error}") from None
             raise
         yield request
 
 
-def _params(params: Any) -> Mapping[str, Any]:
+def _defaults(options: SubmissionOptions, hook: Hook) -> Defaults:
+    system = unwrap(options.system)
+    schema = output_schema(options)
+    return Defaults(
+        model=options.model or hook.get_default_model(),
+        max_tokens=_int_of_digits(options.max_tokens),
+        system=_with_cache_mark(system) if options.cache_system else system,
+        params=_checked_params(options.request_params),
+        output_format=schema.format if schema else None,
+    )
+
+
+def _checked_params(params: Any) -> Mapping[str, Any]:
     if not isinstance(params or {}, Mapping):
         raise InputError(
-            f"request_params is a {type(params).__name__}. Give a mapping; a template that makes one needs a DAG with "
-            "render_template_as_native_obj=True."
+            f"request_params must be a mapping, not {type(params).__name__}.",
+            NOTHING_SENT,
+            "Give a mapping. A template that makes one needs a DAG with render_template_as_native_obj=True.",
         )
     return params or {}
 
 
-def _cached(system: Any) -> list[Any]:
-    """The system prompt with a mark behind it: what stands before is written to the prompt cache and read from there.
-
-    :raises InputError: there is none.
-    """
+def _with_cache_mark(system: Any) -> list[Any]:
+    """Return the system prompt as blocks, with the mark of the prompt cache in the last one."""
     if not system:
-        raise InputError("cache_system=True needs a system prompt to mark: give system.")
+        raise InputError(
+            "cache_system=True needs a system prompt, and there is none.",
+            NOTHING_SENT,
+            "Give system, or leave cache_system out.",
+        )
     blocks: list[Any] = [{"type": "text", "text": system}] if isinstance(system, str) else list(system)
     if not all(isinstance(block, Mapping) for block in blocks):
-        raise InputError("system must be a string or a list of content blocks.")
-    mark = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
-    return [*blocks[:-1], {**blocks[-1], **mark}]
+        raise InputError(
+            "system has an element that is not a mapping.",
+            NOTHING_SENT,
+            "Give a string, or a list of content blocks such as {'type': 'text', 'text': …}.",
+        )
+    return [*blocks[:-1], {**blocks[-1], **CACHE_MARK}]
 
 
-def _whole_number(value: Any) -> Any:
-    """A template gives digits."""
+def _int_of_digits(value: Any) -> Any:
+    """Read a number from the digits that a template gives. Everything else is for the checks to judge."""
     return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
 
-def elements(messages: Any) -> Iterable[Any]:
-    """The elements of ``messages``: of a list or any other iterable, or of a file.
+class _FileElements(Iterator[Any]):
+    """The elements of a ``.jsonl`` or ``.jsonl.gz`` file, one a line.
 
-    :raises InputError: it is neither.
+    ``line_number`` is the number of the last line read, from 1.
     """
-    if isinstance(messages, str | ObjectStoragePath | Path):
-        return _Lines(str(messages))
-    if isinstance(messages, Mapping | bytes) or not isinstance(messages, Iterable):
-        found = f"of type {type(messages).__name__}"
-        if messages is None:
-            found = "None: the task or template that it comes from has given nothing"
-        raise InputError(
-            f"messages is {found}. Give a list of elements (of one, for a single one), or the path of a .jsonl file."
-        )
-    return messages
-
-
-class _Lines(Iterator[Any]):
-    """The elements of a ``.jsonl`` or ``.jsonl.gz`` file, one a line; ``number`` is that of the last one read."""
 
     def __init__(self, uri: str) -> None:
         if not uri.endswith((".jsonl", ".jsonl.gz")):
             raise InputError(
-                "messages is a string that is not the path of a .jsonl or .jsonl.gz file. For a single prompt give a "
-                "list of one; a template must give a list."
+                "messages is a string that is not the path of a .jsonl or .jsonl.gz file.",
+                NOTHING_SENT,
+                "For a single prompt give a list of one. A template must give a list.",
             )
         self.uri = uri
-        self.number = 0
+        self.line_number = 0
         self._elements = self._read()
 
     def __next__(self) -> Any:
@@ -129,16 +150,25 @@ class _Lines(Iterator[Any]):
         uri, path = self.uri, object_path(self.uri)
         try:
             with storage.buffered(path.fs.open(path.path, "rb")) as raw:
-                for self.number, line in enumerate(gzip.GzipFile(fileobj=raw) if uri.endswith(".gz") else raw, 1):
+                lines = gzip.GzipFile(fileobj=raw) if uri.endswith(".gz") else raw
+                for self.line_number, line in enumerate(lines, 1):
                     if line.strip():
                         yield msgspec.json.decode(line)
-        except FileNotFoundError as error:
-            raise InputError(f"messages: there is no file {uri}.") from error
+        except FileNotFoundError:
+            raise InputError(
+                f"messages: there is no file {uri}.",
+                NOTHING_SENT,
+                "Check the path, and that this worker reaches its storage.",
+            ) from None
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise InputError(
-                f"messages: {uri} breaks off after line {self.number}: {error}. Write it again, whole."
+                f"messages: {uri} breaks off after line {self.line_number}: {error}.",
+                NOTHING_SENT,
+                "Write the file again, whole.",
             ) from error
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidMessageError(
-                f"messages: line {self.number} of {uri} is not JSON ({type(error).__name__})."
+                f"messages: line {self.line_number} of {uri} is not JSON ({type(error).__name__}).",
+                NOTHING_SENT,
+                "Write each element as JSON on a line of its own.",
             ) from None

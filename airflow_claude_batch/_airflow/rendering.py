@@ -1,4 +1,4 @@
-"""How ``messages`` are rendered: what the author wrote is a template, data is not, and neither is shown in the UI."""
+"""Render ``messages``: what the author wrote is a template, data is not, and the UI shows neither."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
     from airflow_claude_batch._airflow.compat import BaseOperator, Context
 
-MARKS = ("{{", "{%", "{#")
+TEMPLATE_MARKS = ("{{", "{%", "{#")
 
 
 class HiddenValue:
-    """A rendered value of which the UI shows only a summary: prompts do not belong there.
+    """A rendered value of which the UI shows only a summary, because it holds prompts.
 
-    Airflow stores every rendered template field in its database and shows it; for values that are not plain JSON it
-    asks ``serialize()`` or ``str()``.
+    Airflow stores every rendered template field in its database and shows it. For values that are not JSON it calls
+    ``serialize()`` or ``str()``.
     """
 
     def __init__(self, value: Any, origin: str) -> None:
@@ -25,16 +25,17 @@ class HiddenValue:
         self.origin = origin
 
     def serialize(self) -> str:
-        """What the UI shows."""
+        """Return the summary that the UI shows."""
         return str(self)
 
     def __str__(self) -> str:
         size = f"{len(self.value):,}" if isinstance(self.value, Sized) else "an unknown number of"
-        return f"{size} {'characters' if isinstance(self.value, str) else 'elements'} ({self.origin})"
+        unit = "character" if isinstance(self.value, str) else "element"
+        return f"{size} {unit}{'' if size == '1' else 's'} ({self.origin})"
 
 
 def unwrap(value: Any) -> Any:
-    """The value itself, whether it was rendered or given in a test."""
+    """Return the value itself, hidden or not."""
     return value.value if isinstance(value, HiddenValue) else value
 
 
@@ -47,8 +48,8 @@ def render_messages(
 ) -> HiddenValue:
     """Render the ``messages`` field as a whole.
 
-    A string is a template that gives a native object whatever the DAG's setting. A literal list is rendered element by
-    element. What comes from another task, or is one of many mapped arguments, is data and stays as it is.
+    A string is a template that gives a native object, whatever the DAG's setting. A literal list is rendered element by
+    element. What another task returned, or what is one of many mapped arguments, is data and stays as it is.
     """
     if isinstance(content, str):
         return HiddenValue(render_object(task, content, context, jinja_env), "from a template")
@@ -58,20 +59,47 @@ def render_messages(
         return HiddenValue(content, "a mapped argument")
     if not has_templates(content):
         return HiddenValue(content, "written in the DAG")
-    return HiddenValue(_rendered(content, context, _environment(task, jinja_env)), "written in the DAG")
+    return HiddenValue(_rendered(content, context, _native_environment(task, jinja_env)), "written in the DAG")
 
 
 def render_object(task: BaseOperator, text: str, context: Context, jinja_env: jinja2.Environment | None) -> Any:
-    """Render a template that gives the object it names, and not its text, whatever the DAG's setting."""
+    """Render a template to the object that it names instead of its text, whatever the DAG's setting."""
     from jinja2.nativetypes import native_concat
 
-    return _render(text, context, _environment(task, jinja_env), native_concat)
+    return _render(text, context, _native_environment(task, jinja_env), native_concat)
+
+
+def is_data(task: BaseOperator, field: str) -> bool:
+    """Return True if another task gave the field to ``expand_kwargs``, which Airflow mistakes for the author's text.
+
+    Airflow itself does not render what another task gives to ``expand``.
+    """
+    mapped = _mapped_operator(task)
+    return mapped is not None and field not in mapped.partial_kwargs and _is_reference(mapped.expand_input.value)
+
+
+def is_data_for_function(task: BaseOperator, argument: str) -> bool:
+    """Return True if another task gave an argument of a decorated task's function to ``expand_kwargs``."""
+    mapped = _mapped_operator(task)
+    expanded = getattr(mapped, "op_kwargs_expand_input", None)
+    return expanded is not None and argument not in mapped.partial_kwargs["op_kwargs"] and _is_reference(expanded.value)
+
+
+def has_templates(content: Any) -> bool:
+    """Return True if anything in literal content is a template, or another task's output."""
+    if isinstance(content, str):
+        return any(mark in content for mark in TEMPLATE_MARKS)
+    if isinstance(content, Mapping):
+        return any(map(has_templates, content.values()))
+    if isinstance(content, list | tuple):
+        return any(map(has_templates, content))
+    return _is_reference(content)
 
 
 def _rendered(content: Any, context: Context, env: jinja2.Environment) -> Any:
-    """A copy of literal content with its strings rendered."""
+    """Return a copy of literal content with its strings rendered."""
     if isinstance(content, str):
-        return _render(content, context, env, _text_or_object) if has_templates(content) else content
+        return _render(content, context, env, _text_or_container) if has_templates(content) else content
     if _is_reference(content):
         return content.resolve(context)
     if isinstance(content, Mapping):
@@ -81,8 +109,8 @@ def _rendered(content: Any, context: Context, env: jinja2.Environment) -> Any:
     return content
 
 
-def _environment(task: BaseOperator, jinja_env: jinja2.Environment | None) -> jinja2.Environment:
-    """The task's own environment, as far as one that leaves values as they are can be."""
+def _native_environment(task: BaseOperator, jinja_env: jinja2.Environment | None) -> jinja2.Environment:
+    """Return the task's own environment, changed so that expressions give objects and not text."""
     from jinja2.nativetypes import NativeCodeGenerator
 
     env = (jinja_env or task.get_template_env()).overlay()
@@ -95,8 +123,8 @@ def _render(text: str, context: Context, env: jinja2.Environment, join: Callable
     return join(template.root_render_func(template.new_context(dict(context))))
 
 
-def _text_or_object(values: Iterable[Any]) -> Any:
-    """A template within an element: a list or mapping stays one, all else is text, also what looks like a number."""
+def _text_or_container(values: Iterable[Any]) -> Any:
+    """Join the values of a template within an element: a list or mapping stays one, everything else becomes text."""
     parts = list(values)
     if len(parts) == 1 and isinstance(parts[0], Mapping | list | tuple):
         return parts[0]
@@ -104,47 +132,20 @@ def _text_or_object(values: Iterable[Any]) -> Any:
 
 
 def _is_reference(content: Any) -> bool:
-    """Whether it stands for another task's output. (A path has a ``resolve`` as well.)"""
+    """Return True if it stands for another task's output. (A path has a ``resolve`` as well.)"""
     return hasattr(content, "iter_references") and hasattr(content, "resolve")
 
 
-def is_data(task: BaseOperator, field: str) -> bool:
-    """Whether another task gave a field to ``expand_kwargs``: Airflow takes it for what the author wrote.
-
-    What another task gives to ``expand``, Airflow leaves alone by itself.
-    """
-    mapped = _mapped(task)
-    return mapped is not None and field not in mapped.partial_kwargs and _is_reference(mapped.expand_input.value)
-
-
-def is_data_for_function(task: BaseOperator, argument: str) -> bool:
-    """The same for an argument of a decorated task's function."""
-    mapped = _mapped(task)
-    expanded = getattr(mapped, "op_kwargs_expand_input", None)
-    return expanded is not None and argument not in mapped.partial_kwargs["op_kwargs"] and _is_reference(expanded.value)
-
-
 def _is_mapped_argument(task: BaseOperator) -> bool:
-    """Whether ``messages`` was given to ``expand``, and not to ``partial``."""
-    mapped = _mapped(task)
+    """Return True if ``messages`` was given to ``expand``, and not to ``partial``."""
+    mapped = _mapped_operator(task)
     return mapped is not None and "messages" not in mapped.partial_kwargs
 
 
-def _mapped(task: BaseOperator) -> Any:
-    """The mapped operator that a task comes of; None if it is not mapped."""
+def _mapped_operator(task: BaseOperator) -> Any:
+    """Return the mapped operator that a task was made from, None if it is not mapped."""
     if not getattr(task, "_BaseOperator__from_mapped", False):
         return None
     dag = task.get_dag()
     mapped = dag.task_dict.get(task.task_id) if dag else None
     return mapped if hasattr(mapped, "partial_kwargs") else None
-
-
-def has_templates(content: Any) -> bool:
-    """Whether anything in literal content is a template, or another task's output."""
-    if isinstance(content, str):
-        return any(mark in content for mark in MARKS)
-    if isinstance(content, Mapping):
-        return any(map(has_templates, content.values()))
-    if isinstance(content, list | tuple):
-        return any(map(has_templates, content))
-    return _is_reference(content)

@@ -1,4 +1,4 @@
-"""Where submissions keep their files: any place that Airflow's object storage reaches."""
+"""Find the folder of a submission: on a disk, or in any store that Airflow's object storage reaches."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ if TYPE_CHECKING:
     from airflow_claude_batch._airflow.compat import TaskInstanceKey
     from airflow_claude_batch.batch.storage import Folder
 
-#: What names may keep of an Airflow run id such as ``manual__2026-11-22T09:00:00+00:00``.
-_PLAIN = ":+~@=,"
-#: Bytes that disks take for one name; a letter of another script becomes six or nine of them.
-_LONGEST = 255
+#: Characters that names may keep, beside letters and digits: run ids such as ``manual__2026-11-22T09:00:00+00:00``.
+_SAFE_CHARACTERS = ":+~@=,"
+#: The longest file name that disks accept, in bytes. A quoted letter of another script takes six or nine.
+_MAX_NAME_BYTES = 255
 
 
 def results_root(results_path: str | None) -> str:
-    """The folder above all submissions: the task's, the deployment's, else one under AIRFLOW_HOME."""
+    """Return the folder above all submissions: the task's, else the deployment's, else one under AIRFLOW_HOME."""
     configured = results_path or settings.results_path()
     home = os.path.expandvars(os.environ.get("AIRFLOW_HOME", "~/airflow"))  # as Airflow itself finds it
     return configured or str(Path(home).expanduser() / "claude_batch")
 
 
 def submission_folder(results_path: str | None, ti: TaskInstanceKey) -> Folder:
-    """The folder of a task instance: ``<root>/<dag_id>/<run_id>/<task_id>[/<map_index>]``, the same for every try."""
+    """Return a task instance's folder, the same for each try: ``<root>/<dag_id>/<run_id>/<task_id>[/<map_index>]``."""
     names = [ti.dag_id, ti.run_id, ti.task_id]
     if ti.map_index is not None and ti.map_index >= 0:
         names.append(str(ti.map_index))
-    return folder_at("/".join([results_root(results_path).rstrip("/"), *map(_segment, names)]))
+    return folder_at("/".join([results_root(results_path).rstrip("/"), *map(_path_segment, names)]))
 
 
 def submission_id(ti: TaskInstanceKey) -> str:
-    """The same for every try of a task instance, and for no other task instance."""
+    """Return the submission's id: the same for each try of a task instance, and unique to the task instance."""
     name = "\0".join((ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index)))
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def folder_at(uri: str) -> Folder:
-    """A folder by path or URI, such as ``s3://aws_default@bucket/claude-batch``.
+    """Return the folder at a path or URI, such as ``s3://aws_default@bucket/claude-batch``.
 
     :raises ConfigurationError: no installed provider serves the URI.
     """
@@ -59,7 +59,7 @@ def folder_at(uri: str) -> Folder:
 
 
 def object_path(uri: str) -> ObjectStoragePath:
-    """A path or URI whose storage can be reached from here.
+    """Return the object at a path or URI, once its storage's client is made.
 
     :raises ConfigurationError: no installed provider serves the URI.
     """
@@ -68,21 +68,23 @@ def object_path(uri: str) -> ObjectStoragePath:
         _ = path.fs
     except (ValueError, ImportError) as error:
         raise ConfigurationError(
-            f"{uri} cannot be reached: {error}. Install the Airflow provider that serves it on every worker."
+            f"{uri} cannot be reached: {error}.",
+            "Nothing was sent or landed.",
+            "Install the Airflow provider that serves this URI on every worker.",
         ) from error
     return path
 
 
 def folder_of_file(uri: str) -> tuple[Folder, str]:
-    """The folder of a file, and the file's name in it."""
+    """Split the path or URI of a file into its folder and its name."""
     parent, _, name = uri.rpartition("/")
     return folder_at(parent or "."), name
 
 
-def _segment(name: str) -> str:
-    """One path segment that cannot climb out of its folder."""
-    quoted = quote(name, safe=_PLAIN)
-    if len(quoted) > _LONGEST:
+def _path_segment(name: str) -> str:
+    """Quote a name as one path segment that cannot leave its folder."""
+    quoted = quote(name, safe=_SAFE_CHARACTERS)
+    if len(quoted) > _MAX_NAME_BYTES:
         digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-        return f"{quoted[: _LONGEST - len(digest) - 1]}~{digest}"
+        return f"{quoted[: _MAX_NAME_BYTES - len(digest) - 1]}~{digest}"
     return quoted.replace(".", "%2E") if not quoted.strip(".") else quoted

@@ -1,4 +1,4 @@
-"""The operator's work: opens the submission of a task instance and carries it on."""
+"""Run the operator: begin or resume the submission of a task instance, and advance it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_claude_batch._airflow import settings
-from airflow_claude_batch._airflow.check_arguments import amount
+from airflow_claude_batch._airflow.check_arguments import parse_usd
 from airflow_claude_batch._airflow.compat import timezone
 from airflow_claude_batch._airflow.metrics import StatsObserver
 from airflow_claude_batch._airflow.on_kill import RunningWork
@@ -65,7 +65,7 @@ def run_submission(
 
 
 def _estimate(options: SubmissionOptions, run: TaskRun, scratch: Path) -> Manifest:
-    """Check and estimate, send nothing, leave nothing behind."""
+    """Check every element and estimate the cost. Send nothing, and leave no file behind."""
     path, prices = scratch / REQUESTS_FILE, settings.price_table()
     with path.open("wb") as file:
         _write(options, run, prices, file)
@@ -122,13 +122,14 @@ def _open(options: SubmissionOptions, run: TaskRun, scratch: Path, *, resuming: 
 
 
 def _write(options: SubmissionOptions, run: TaskRun, prices: PriceTable, file: IO[bytes]) -> int:
+    """Write the requests, and then check that the upstream outputs they came from were complete."""
     count = write_input(options, run.hook, prices, file)
     check_upstream_complete(run.ti)
     return count
 
 
 def _attempt(ti: TaskInstance) -> Attempt:
-    """Name this attempt. A clear raises ``max_tries`` (to the tries so far plus the retries), a retry does not."""
+    """Identify this attempt. A clear raises ``max_tries`` (to the tries so far plus the retries), a retry does not."""
     return Attempt(
         submission_id=submission_id(ti),
         try_number=ti.try_number,
@@ -167,5 +168,5 @@ def _max_cost(options: SubmissionOptions) -> tuple[Decimal | None, str]:
     ceiling = settings.max_cost_per_submission()
     limits = [(ceiling, settings.MAX_COST)] if ceiling is not None else []
     if options.max_cost is not None:
-        limits.append((amount(f"{options.task_id}: max_cost", options.max_cost), "max_cost"))
+        limits.append((parse_usd(f"{options.task_id}: max_cost", options.max_cost), "max_cost"))
     return min(limits, default=(None, "max_cost"))

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from airflow_claude_batch._airflow.check_arguments import amount
+from airflow_claude_batch._airflow.check_arguments import parse_usd
 from airflow_claude_batch._airflow.compat import conf
 from airflow_claude_batch.batch.money.prices import merge
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -22,9 +22,9 @@ SECTION: Final = "claude_batch"
 MAX_COST: Final = f"[{SECTION}] max_cost_per_submission"
 
 
-def poll_interval() -> float:
-    """Read ``poll_interval``: the most seconds between two polls of a running batch. Default: 60."""
-    return float(conf.getfloat(SECTION, "poll_interval", fallback=60.0))
+def poll_interval(of_task: float | None = None) -> float:
+    """Return the task's own interval, else ``poll_interval``: the most seconds between two polls. Default: 60."""
+    return float(conf.getfloat(SECTION, "poll_interval", fallback=60.0) if of_task is None else of_task)
 
 
 def results_path() -> str | None:
@@ -39,7 +39,7 @@ def max_cost_per_submission() -> Decimal | None:
     :raises ConfigurationError: it is not an amount.
     """
     value = conf.get(SECTION, "max_cost_per_submission", fallback=None)
-    return amount(MAX_COST, value) if value else None
+    return parse_usd(MAX_COST, value) if value else None
 
 
 def max_inline_bytes() -> int:
@@ -61,9 +61,13 @@ def price_table() -> PriceTable:
             overrides = merge(overrides, found) if isinstance(found, Mapping) else found
             table = PriceTable.load(overrides)
         except ConfigurationError as error:
-            raise ConfigurationError(f"{source}: {error}") from error
+            raise ConfigurationError(f"{source}: {error}") from None
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"{source} cannot be read: {error}") from error
+            raise ConfigurationError(
+                f"{source} cannot be read: {error}.",
+                "Nothing was sent.",
+                "Give JSON in the form of the package's prices.json.",
+            ) from None
     return table
 
 

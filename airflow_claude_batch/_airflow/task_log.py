@@ -1,4 +1,4 @@
-"""What a task's log says of its submission: the outcome, and the bill as a text table."""
+"""Log the outcome of a submission, and its bill as a text table."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from airflow_claude_batch.batch.money.amounts import rounded_usd
 
 log = logging.getLogger(__name__)
 
-#: Reasons for which an answer ends that is complete.
+#: The ``stop_reason`` of complete answers.
 _COMPLETE: Final = frozenset({"end_turn", "stop_sequence", "tool_use"})
 
-#: Other amounts in the manifest's ``cost``, by what the table calls them.
+#: Amounts of the manifest's ``cost`` to compare the bill with, by their names in the table.
 _COMPARED: Final = {
     "expected before": "estimated_usd",
     "without the batch discount": "without_batch_usd",
@@ -23,23 +23,41 @@ _COMPARED: Final = {
 
 
 def log_manifest(manifest: Manifest) -> None:
-    """Log what a manifest says, with the bill of what was answered."""
+    """Log how many requests were sent or have ended, the bill, and the models without a price."""
     if manifest.status == "in_progress":
-        batches = ", ".join(manifest.batch_ids)
-        log.info("%d requests are on their way or answered, in %s", manifest.request_count, batches)
+        _log_progress(manifest)
     else:
-        counts = ", ".join(f"{count} {word}" for word, count in manifest.counts.items() if count)
-        odd = ", ".join(f"{count} {why}" for why, count in manifest.stop_reasons.items() if why not in _COMPLETE)
-        remark = f" Not whole, or no answer, by their stop_reason: {odd}." if odd else ""
-        log.info("Ended: %s.%s The rows are in %s", counts, remark, manifest.results_path)
+        _log_end(manifest)
     if manifest.by_model:
         log.info("Bill:\n%s", bill_table(manifest))
     if unpriced := (manifest.cost or {}).get("unpriced_models"):
         log.warning(
-            "No price is known for %s: the tokens are counted, the cost is not. Add the price to a file that "
+            "No price is known for %s, so the cost of its tokens is not in the bill. Add the price to the file that "
             "[claude_batch] prices_path names.",
             ", ".join(unpriced),
         )
+
+
+def _log_progress(manifest: Manifest) -> None:
+    if not manifest.batch_ids:
+        log.info("No message batch was created.")
+        return
+    several = len(manifest.batch_ids) > 1
+    log.info(
+        "%s %s %s in progress. %d of %d requests have a result.",
+        "Message batches" if several else "Message batch",
+        ", ".join(manifest.batch_ids),
+        "are" if several else "is",
+        manifest.request_count - manifest.counts.get("missing", 0),
+        manifest.request_count,
+    )
+
+
+def _log_end(manifest: Manifest) -> None:
+    counts = ", ".join(f"{count} {status}" for status, count in manifest.counts.items() if count)
+    log.info("All requests have ended: %s. The rows are in %s.", counts, manifest.results_path)
+    if odd := ", ".join(f"{count} {why}" for why, count in manifest.stop_reasons.items() if why not in _COMPLETE):
+        log.info("Incomplete or refused answers, by stop_reason: %s.", odd)
 
 
 def bill_table(manifest: Manifest) -> str:

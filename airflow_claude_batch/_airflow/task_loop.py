@@ -13,6 +13,7 @@ from airflow_claude_batch._airflow import metrics, settings
 from airflow_claude_batch._airflow.compat import AirflowFailException, TaskDeferred, timezone
 from airflow_claude_batch._airflow.task_log import log_manifest
 from airflow_claude_batch._airflow.task_state import unfinished_upstream
+from airflow_claude_batch._airflow.times import time_in_words
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.steps import CANCEL_GRACE_PERIOD, DoneStep, WaitStep
 from airflow_claude_batch.batch.wait.blocking import wait_for_batches
@@ -47,14 +48,14 @@ def run_until_done(work: Work, options: TaskOptions, run: TaskRun, **kwargs: Any
         step = work.advance()
         if isinstance(step, DoneStep):
             return finish_task(step, run)
-        log.info("Waiting until %s at most: %s", step.until, step.reason)
+        log.info("Waiting until %s at the latest: %s.", time_in_words(step.until), step.reason)
         if options.deferrable:
             defer(step, options, run, kwargs)
         result = wait_for_batches(
             work.client,
             step.batch_ids,
             wait_for=step.wait_for,
-            poll_interval=poll_interval(options),
+            poll_interval=settings.poll_interval(options.poll_interval),
             until=step.until,
             created_at=step.submitted_at,
             connection=options.claude_conn_id,
@@ -76,7 +77,7 @@ def defer(step: WaitStep, options: TaskOptions, run: TaskRun, kwargs: dict[str, 
             batch_ids=list(step.batch_ids),
             open_batch_ids=list(step.open_batch_ids),
             wait_for=step.wait_for,
-            poll_interval=poll_interval(options),
+            poll_interval=settings.poll_interval(options.poll_interval),
             until=step.until.isoformat(),
             cancel_on_kill=options.cancel_on_kill,
             submitted_at=step.submitted_at.isoformat() if step.submitted_at else None,
@@ -100,7 +101,7 @@ def apply_wait_result(result: WaitResult, work: Work, task_id: str) -> None:
         return
     kind = getattr(exceptions, result.error_type or "", None)
     name = kind.__name__ if isinstance(kind, type) and issubclass(kind, ClaudeBatchError) else "error"
-    raise exceptions.BatchError(f"Waiting for {task_id} ended ({name}): {result.error}")
+    raise exceptions.BatchError(f"{task_id} stopped waiting ({name}): {result.error}")
 
 
 def finish_task(step: DoneStep, run: TaskRun) -> Manifest:
@@ -118,7 +119,7 @@ def finish_task(step: DoneStep, run: TaskRun) -> Manifest:
     if step.failure is None:
         return step.manifest
     if step.permanent:
-        raise AirflowFailException(str(step.failure)) from step.failure
+        raise AirflowFailException(str(step.failure)) from None
     raise step.failure
 
 
@@ -130,12 +131,9 @@ def fail_on_input_error(ti: TaskInstance) -> Iterator[None]:
     except InputError as error:
         if names := unfinished_upstream(ti):
             log.warning(
-                "Not done yet: %s. If that is why, a retry will do, or a clear once it is done.", ", ".join(names)
+                "These upstream tasks have not finished: %s. If the error comes from that, a retry helps, or a clear "
+                "once they have finished.",
+                ", ".join(names),
             )
             raise
-        raise AirflowFailException(f"{ti.task_id}: {error}") from error
-
-
-def poll_interval(options: TaskOptions) -> float:
-    """Return the task's own interval, else the deployment's, in seconds."""
-    return settings.poll_interval() if options.poll_interval is None else float(options.poll_interval)
+        raise AirflowFailException(f"{ti.task_id}: {error}") from error.__cause__

@@ -42,7 +42,9 @@ def unfinished_upstream(ti: TaskInstance) -> list[str]:
 
     task = ti.task
     group = task.get_closest_mapped_task_group()
-    same_group = {each.task_id for each in group.iter_tasks()} if group else set()  # only this instance's count
+    same_group = (
+        {each.task_id for each in group.iter_tasks()} if group else set()
+    )  # of these, only the tasks of this instance's own group instance
     upstream = task.get_flat_relative_ids(upstream=True)
     found: list[str] = []
     for task_ids, map_index in ((upstream - same_group, None), (upstream & same_group, ti.map_index)):
@@ -65,16 +67,16 @@ def check_upstream_complete(ti: TaskInstance) -> None:
 
     task = ti.task
     if not _is_mapped(ti) and task.trigger_rule in EAGER_RULES:
-        return  # its author wants what there is
+        return  # its author wants the outputs there are
     mapped = sorted(each for each in task.upstream_task_ids if _gives_several(task.dag.get_task(each), task))
     states = [state or "null" for state in UNFINISHED_STATES]
     if mapped and RuntimeTaskInstance.get_ti_count(
         dag_id=ti.dag_id, task_ids=mapped, run_ids=[ti.run_id], states=states
     ):
         raise InputError(
-            f"{', '.join(mapped)} is being made again. Until it is done, Airflow may give too little of it, or give a "
-            "mapped task what is its neighbour's, so nothing was sent or landed. A retry will do, or a clear "
-            "once it is done."
+            f"Not all instances of these upstream tasks have finished: {', '.join(mapped)}.",
+            "Nothing was sent or landed, because Airflow may have returned too few outputs, or another instance's.",
+            "Retry the task, or clear it once they have finished.",
         )
 
 

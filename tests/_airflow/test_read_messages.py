@@ -118,7 +118,9 @@ MANY = b"".join(b'"prompt %d"\n' % number for number in range(1000))
             ["line 4 of", "m.jsonl: messages[1]"],
             id="empty prompt",
         ),
-        pytest.param("m.jsonl.gz", gzip.compress(MANY)[:-9], ["breaks off after line", "Write it again"], id="gz cut"),
+        pytest.param(
+            "m.jsonl.gz", gzip.compress(MANY)[:-9], ["breaks off after line", "Write the file again"], id="gz cut"
+        ),
         pytest.param("m.jsonl.gz", damaged(gzip.compress(MANY)), ["breaks off after line"], id="gz damaged"),
         pytest.param("m.jsonl.gz", MANY, ["breaks off after line 0", "Not a gzipped file"], id="not gz"),
         pytest.param("m.json", b"[]", ["not the path of a .jsonl or .jsonl.gz file"], id="another kind of file"),
@@ -138,7 +140,9 @@ def test_file_that_cannot_be_read_is_refused_with_the_line(
 
 
 def test_uri_that_no_provider_serves_is_refused_with_the_remedy(hook: ClaudeHook) -> None:
-    with pytest.raises(ConfigurationError, match=r"s3://b/m\.jsonl cannot be reached.*Install the Airflow provider"):
+    with pytest.raises(
+        ConfigurationError, match=r"s3://b/m\.jsonl cannot be reached: [^\n]*\n.*\nInstall the Airflow provider"
+    ):
         sent(hook, "s3://b/m.jsonl")
 
 
@@ -147,13 +151,15 @@ def test_uri_that_no_provider_serves_is_refused_with_the_remedy(hook: ClaudeHook
     [
         pytest.param([], "messages is empty.", id="empty list"),
         pytest.param(
-            None, "messages is None: the task or template that it comes from has given nothing. Give a list", id="None"
+            None,
+            "messages is None: the upstream task or template that gives it returned nothing.\nNothing was sent.",
+            id="None",
         ),
-        pytest.param(7, "messages is of type int. Give a list of elements", id="number"),
-        pytest.param(b"a prompt", "messages is of type bytes. Give a list of elements", id="bytes"),
+        pytest.param(7, "messages is of type int.\nNothing was sent.\nGive a list of elements", id="number"),
+        pytest.param(b"a prompt", "messages is of type bytes.\nNothing was sent.\nGive a list of elements", id="bytes"),
         pytest.param(
             {"prompt": "a"},
-            "messages is of type dict. Give a list of elements (of one, for a single one)",
+            "messages is of type dict.\nNothing was sent.\nGive a list of elements (of one, for a single one)",
             id="one element",
         ),
         pytest.param("a prompt", "For a single prompt give a list of one", id="one prompt"),
@@ -241,11 +247,13 @@ def test_model_is_the_connection_s_unless_the_task_or_the_element_names_one(
         pytest.param({"max_tokens": "many"}, "'max_tokens' must be a whole number, not 'many'", id="max_tokens"),
         pytest.param({"max_tokens": "-5"}, "'max_tokens' must be a whole number, not '-5'", id="below 0"),
         pytest.param({"max_tokens": 0}, "'max_tokens' must be at least 1", id="0"),
-        pytest.param({"request_params": "thinking"}, "request_params is a str. Give a mapping", id="request_params"),
-        pytest.param({"request_params": ["a"]}, "request_params is a list. Give a mapping", id="a list of them"),
+        pytest.param({"request_params": "thinking"}, "request_params must be a mapping, not str.", id="request_params"),
+        pytest.param({"request_params": ["a"]}, "request_params must be a mapping, not list.", id="a list of them"),
         pytest.param({"system": 7}, "'system' must be a string or a list of content blocks", id="system"),
         pytest.param({"cache_system": True}, "cache_system=True needs a system prompt", id="nothing to cache"),
-        pytest.param({"cache_system": True, "system": ["a"]}, "system must be a string or a list", id="blocks"),
+        pytest.param(
+            {"cache_system": True, "system": ["a"]}, "system has an element that is not a mapping", id="blocks"
+        ),
         pytest.param({"request_params": {"stream": True}}, "'stream' is not available in batches", id="stream"),
         pytest.param({"request_params": {"temperature": 0.5}}, "has no 'temperature'", id="temperature"),
         pytest.param(

@@ -280,12 +280,12 @@ def test_rendered_templates_show_summaries_and_never_a_prompt(run_dag: Any, clau
 
     assert str(run.state) == "success"
     expected = {
-        "literal": "1 elements (written in the DAG)",
-        "rendered": "1 elements (written in the DAG)",
+        "literal": "1 element (written in the DAG)",
+        "rendered": "1 element (written in the DAG)",
         "template": "3 elements (from a template)",
         "file": str(path),
         "upstream": "2 elements (from an upstream task)",
-        "blocks": "1 elements (written in the DAG)",
+        "blocks": "1 element (written in the DAG)",
     }
     for task_id, summary in expected.items():
         fields = shown(run, task_id)
@@ -295,7 +295,7 @@ def test_rendered_templates_show_summaries_and_never_a_prompt(run_dag: Any, clau
         assert fields["request_params"] == {"metadata": {"user_id": "shown 4"}}
         assert "secret" not in json.dumps(fields).replace(str(path), "")
     assert [shown(run, "mapped", index)["messages"] for index in (0, 1)] == [
-        "1 elements (a mapped argument)",
+        "1 element (a mapped argument)",
         "2 elements (a mapped argument)",
     ]
     assert "secret" not in json.dumps(shown(run, "mapped", 1))

@@ -17,7 +17,7 @@ from fuzzing import EXTREMES, Extreme, damaged, fuzzed, json_values, python_valu
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_claude_batch._airflow.read_messages import elements as read_elements
+from airflow_claude_batch._airflow.read_messages import iter_elements as read_elements
 from airflow_claude_batch.batch.input.checks import RequestChecker
 from airflow_claude_batch.batch.input.create_body import CreateBody
 from airflow_claude_batch.batch.input.elements import Defaults, read_request

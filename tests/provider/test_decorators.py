@@ -146,9 +146,9 @@ def test_rendered_templates_show_nothing_that_the_function_was_given(
         for ti in run.get_task_instances()
         if ti.task_id != "texts"
     }
-    assert shown["question", -1]["op_args"] == "1 elements (given to the function)"
-    assert shown["question", -1]["op_kwargs"] == "1 elements (given to the function)"
-    assert shown["mapped", 1]["op_kwargs"] == "1 elements (given to the function)"
+    assert shown["question", -1]["op_args"] == "1 element (given to the function)"
+    assert shown["question", -1]["op_kwargs"] == "1 element (given to the function)"
+    assert shown["mapped", 1]["op_kwargs"] == "1 element (given to the function)"
     assert "given" not in str(shown["mapped", 1]["op_args"])
     assert shown["question", -1]["model"] == "claude-haiku-5-5"
     assert "secret" not in json.dumps(list(shown.values()))

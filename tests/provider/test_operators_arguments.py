@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_claude_batch.exceptions import ConfigurationError, InputError
-from airflow_claude_batch.operators import MISPLACED, SendMessageBatchOperator
+from airflow_claude_batch.operators import API_PARAMETERS, SendMessageBatchOperator
 from airflow_claude_batch.sensors import MessageBatchSensor
 
 
@@ -31,7 +31,7 @@ def sensor(**arguments: Any) -> MessageBatchSensor:
         pytest.param({"timeout": timedelta()}, "timeout must be a timedelta above zero", id="timeout 0"),
         pytest.param({"timeout": timedelta(hours=-1)}, "timeout must be a timedelta above zero", id="timeout below 0"),
         pytest.param(
-            {"repair_rounds": -1}, "repair_rounds must be a whole number, 0 for none, not -1", id="rounds < 0"
+            {"repair_rounds": -1}, "repair_rounds must be a whole number, 0 for no repair, not -1", id="rounds < 0"
         ),
         pytest.param({"repair_rounds": "1"}, "repair_rounds must be a whole number", id="rounds of text"),
         pytest.param({"repair_rounds": True}, "repair_rounds must be a whole number", id="rounds bool"),
@@ -79,9 +79,12 @@ def test_argument_that_does_not_exist_is_refused(make: Any) -> None:
         make(prompt="a")
 
 
-@pytest.mark.parametrize("name", sorted(MISPLACED))
+@pytest.mark.parametrize("name", sorted(API_PARAMETERS))
 def test_parameter_of_the_api_among_the_dag_s_params_is_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"send: {name} in params.*are not sent\. Use request_params"):
+    with pytest.raises(
+        ConfigurationError,
+        match=rf"send: params has {name}, which Airflow does not send to the API\.\nUse request_params",
+    ):
         operator(params={name: {}})
 
 

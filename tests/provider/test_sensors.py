@@ -164,14 +164,14 @@ def test_batch_that_is_none_is_refused_at_once(bench: Workbench, claude_default:
         "slash": r"'msgbatch_1/\.\./x' is not the id of a message batch",
         "dots": r"'\.\.' is not the id of a message batch",
         "upstream": r"'\.\./\.\./secrets' is not the id of a message batch",
-        "number": "batch is of type int: give the operator's output, a batch id, or a list",
-        "empty": "batch is an empty list: give the operator's output",
-        "numbers": "batch is a list with an element of type int: give",
-        "nothing": r"batch is None: give.*The task that it comes from has given nothing\.",
-        "mapped": r"batch is a list with an element of type dict.*partial\(task_id=…\)\.expand\(batch=send\.output\)",
-        "mapping": "batch is a mapping, but not a manifest.*Give the operator's output",
+        "number": r"batch is of type int\.\nNothing was landed\.\nGive the operator's output, a batch id, or a list",
+        "empty": r"batch is an empty list\.\nNothing was landed\.\nGive the operator's output",
+        "numbers": r"batch is a list with an element of type int\.\nNothing was landed\.\nGive",
+        "nothing": r"batch is None: the upstream task or template that gives it returned nothing\.\nNothing was",
+        "mapped": r"batch is a list with an element of type dict(?s:.*)partial\(task_id=…\)\.expand\(batch=",
+        "mapping": r"batch is a mapping, but not a manifest(?s:.*)Give the operator's output",
         "manifest_id": "'a/b' is not the id",
-        "elsewhere": "requests.jsonl is not there, which says what was sent",
+        "elsewhere": "requests.jsonl does not exist. It holds the requests of the batches",
     }
     manifest = {
         "submission_id": "s",
@@ -503,5 +503,5 @@ def test_requests_that_were_cut_between_two_lines_are_not_taken_for_all(
     run = bench.run(dag)
 
     assert run.states == {"send": "success", "cut": "success", "wait": "failed"}
-    assert "has 1 requests, but the operator's output speaks of 2" in run.error("wait")
+    assert "has 1 request, but the operator sent 2" in run.error("wait")
     assert not (run.folder("send") / "results.jsonl").exists()

@@ -181,7 +181,7 @@ class TestAnswers:
         assert run.manifest["counts"]["invalid_output"] == 4
         assert run.manifest["stop_reasons"] == {"end_turn": 4, "refusal": 1, "max_tokens": 1}
         logs = "".join((caplog.text, *capsys.readouterr()))
-        assert "Not whole, or no answer, by their stop_reason: 1 refusal, 1 max_tokens." in logs
+        assert "Incomplete or refused answers, by stop_reason: 1 refusal, 1 max_tokens." in logs
         rows = run.rows
         assert list(rows) == keys
         assert rows["cased"]["output"] == {"amount": 1, "kind": "Green Tea"}
@@ -307,5 +307,5 @@ def test_a_schema_that_the_api_refuses_breaks_the_dag(schema: Any, message: str)
 
 
 def test_repair_without_a_schema_breaks_the_dag() -> None:
-    with pytest.raises(ConfigurationError, match="ask: repair_invalid needs an output_schema"):
+    with pytest.raises(ConfigurationError, match="ask: repair_invalid needs output_schema"):
         SendMessageBatchOperator(task_id="ask", messages=["one"], repair_invalid=True)

@@ -80,9 +80,9 @@ def test_sensors_wait_until_what_they_wait_for_is_made_again(world: World) -> No
     for sender in cleared:
         world.clear(sender)
         world.simulator.end(*batch_ids[sender])
-    world.until(lambda: world.says(("wait", -1), ": send is not done yet"), "the sensor to see that")
+    world.until(lambda: world.says(("wait", -1), ": send has not finished"), "the sensor to see that")
     if MAPPED_OUTPUT_IS_FORGOTTEN:
-        words = ": send_each_0 is not done yet"
+        words = ": send_each_0 has not finished"
         world.until(lambda: world.says(("wait_each", 0), words), "the mapped one to see that")
 
     world.open("gate")
@@ -102,7 +102,7 @@ def test_mapped_operator_does_not_send_what_is_its_neighbours(world: World) -> N
 
     world.open("room")
     world.until(lambda: world.are("up_for_retry", *queued), "both to stop")
-    assert all(world.says(instance, "prompts is being made again") for instance in queued)
+    assert all(world.says(instance, "these upstream tasks have not finished: prompts") for instance in queued)
     assert not {4, 5}.intersection(world.batches())
 
     world.open("gate")

@@ -1,0 +1,137 @@
+"""Read the sensor's ``batch``: an operator's output, a batch id, or a list of batch ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_claude_batch._airflow.compat import AirflowSkipException
+from airflow_claude_batch._airflow.results_folder import folder_of_file, submission_folder, submission_id
+from airflow_claude_batch.api.limits import check_batch_id
+from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
+from airflow_claude_batch.batch.land.manifest import DRY_RUN, read_manifest
+from airflow_claude_batch.exceptions import InputError, SubmissionRecordError
+
+if TYPE_CHECKING:
+    from airflow_claude_batch._airflow.compat import TaskInstanceKey
+
+NOTHING_LANDED: Final = "Nothing was landed. The API keeps the answers for 29 days."
+GIVE_OUTPUT: Final = "Give the operator's output."
+
+
+@dataclass(frozen=True, slots=True)
+class SensedBatches:
+    """The message batches that a sensor waits for, and the folder that gets their rows.
+
+    :param request_count: how many requests are in the folder. None for batches made elsewhere.
+    """
+
+    ids: Sequence[str]
+    submission_id: str
+    folder: storage.Folder
+    request_count: int | None
+
+
+def read_batch(value: Any, results_path: str | None, ti: TaskInstanceKey) -> SensedBatches:
+    """Read the sensor's ``batch``. Batches that are not the operator's get the sensor's own folder.
+
+    :raises InputError: it is neither an operator's output nor batch ids.
+    :raises AirflowSkipException: the operator's run was dry.
+    """
+    if isinstance(value, Mapping):
+        return _read_manifest(value)
+    ids = [value] if isinstance(value, str) else value
+    if not isinstance(ids, Sequence) or not ids or not all(isinstance(id_, str) for id_ in ids):
+        raise InputError(f"batch is {_described(value)}.", "Nothing was landed.", _remedy(value))
+    unique = dict.fromkeys(check_batch_id(id_) for id_ in ids)
+    return SensedBatches(tuple(unique), submission_id(ti), submission_folder(results_path, ti), request_count=None)
+
+
+def check_same_submission(batches: SensedBatches, expected_id: str) -> None:
+    """Check that the batches are of the submission that the sensor began to wait for.
+
+    :raises InputError: they are of another one.
+    """
+    if batches.submission_id != expected_id:
+        raise InputError(
+            f"batch is another submission ({batches.folder.uri('')}) than the one that this sensor began to wait for.",
+            NOTHING_LANDED,
+            "An output of a mapped upstream task is missing. Clear the mapped task that has none, then this one.",
+        )
+
+
+def requests_reader(batches: SensedBatches, scratch: Path) -> Callable[[], RequestFile] | None:
+    """Return what reads the requests once all batches have ended. None for batches made elsewhere.
+
+    :param scratch: a directory for the local copy.
+    :raises InputError: the file does not exist.
+    """
+    if batches.request_count is None:
+        return None
+    if (file := batches.folder.open(REQUESTS_FILE)) is None:
+        raise _no_requests_error(batches.folder)
+    file.close()
+
+    def read() -> RequestFile:
+        path = storage.local_copy(batches.folder, REQUESTS_FILE, scratch)
+        if path is None:
+            raise _no_requests_error(batches.folder)
+        requests = RequestFile(path, verify=False)
+        if len(requests) != batches.request_count:
+            requests.close()
+            found = "1 request" if len(requests) == 1 else f"{len(requests)} requests"
+            raise SubmissionRecordError(
+                f"{batches.folder.uri(REQUESTS_FILE)} has {found}, but the operator sent {batches.request_count}: the "
+                "file was cut, or written again.",
+                NOTHING_LANDED,
+                "Restore the file, or clear the operator's task: it writes the file again and pays for nothing twice.",
+            )
+        return requests
+
+    return read
+
+
+def _read_manifest(value: Mapping[str, Any]) -> SensedBatches:
+    try:
+        manifest = read_manifest(value)
+    except ValueError as error:
+        raise InputError(f"batch is a mapping, but {error}.", "Nothing was landed.", GIVE_OUTPUT) from None
+    if manifest.status == DRY_RUN:
+        raise AirflowSkipException("The operator ran with dry_run=True. Nothing was sent, so the sensor is skipped.")
+    if manifest.results_path is None:
+        raise InputError("batch is a manifest without results_path.", "Nothing was landed.", GIVE_OUTPUT)
+    folder, _ = folder_of_file(manifest.results_path)
+    ids = [check_batch_id(id_) for id_ in manifest.batch_ids]
+    return SensedBatches(ids, manifest.submission_id, folder, manifest.request_count)
+
+
+def _described(value: Any) -> str:
+    if value is None:
+        return "None: the upstream task or template that gives it returned nothing"
+    if isinstance(value, bytes) or not isinstance(value, Sequence):
+        return f"of type {type(value).__name__}"
+    if not value:
+        return "an empty list"
+    wrong = next(type(element).__name__ for element in value if not isinstance(element, str))
+    return f"a list with an element of type {wrong}"
+
+
+def _remedy(value: Any) -> str:
+    if isinstance(value, Sequence) and value and all(isinstance(element, Mapping) for element in value):
+        return (
+            "For the outputs of a mapped operator, map the sensor too: "
+            "MessageBatchSensor.partial(task_id=…).expand(batch=send.output)."
+        )
+    return "Give the operator's output, a batch id, or a list of batch ids."
+
+
+def _no_requests_error(folder: storage.Folder) -> InputError:
+    return InputError(
+        f"{folder.uri(REQUESTS_FILE)} does not exist. It holds the requests of the batches.",
+        NOTHING_LANDED,
+        "Set results_path to a place that all workers share. To land the answers without their requests, give the "
+        "sensor the manifest's batch_ids.",
+    )
