@@ -1,8 +1,8 @@
-"""One process of a task, in the environment of a peer or in ours: it sends, waits, and says what came of it.
+"""One process of a task, in the environment of the package that it runs: it sends, waits and writes a report.
 
-Started by ``scenario.py`` as ``attempt.py <peer> <number> <options as JSON>``. The first process runs the DAG with
-``dag.test()``: real operators, triggers, task runner, XComs and database, no scheduler. A later one finds the task
-where a killed process left it, has Airflow fail it as the scheduler does when heartbeats stop, and runs the retry.
+Started by ``scenario.py`` as ``attempt.py <package> <number> <options as JSON>``. The first process runs the DAG with
+``dag.test()``: real operators, triggers, task runner, XComs and database, but no scheduler. A second one continues
+after a killed process. It lets Airflow fail the task, as the scheduler does when heartbeats stop, and runs the retry.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 KEY = "sk-peers"
 MODEL = "claude-haiku-5-5"
 MAX_TOKENS = 64
-POLL_SECONDS = 30  # the least that common-ai's operator takes
+POLL_SECONDS = 30  # the minimum of common-ai's operator
 RETRY_DELAY = timedelta(seconds=60)
 TASK_ID = "send"
-#: steadybatch takes no answers but JSON.
+#: steadybatch accepts only JSON answers.
 SCHEMA = {
     "type": "object",
     "properties": {"answer": {"type": "string"}},
@@ -32,7 +32,7 @@ SCHEMA = {
 
 
 def ours(home: Path, prompts: list[str], deferrable: bool) -> Any:
-    """This package's operator."""
+    """Build this package's operator."""
     from airflow_claude_batch.operators import SendMessageBatchOperator
 
     return SendMessageBatchOperator(
@@ -48,7 +48,7 @@ def ours(home: Path, prompts: list[str], deferrable: bool) -> Any:
 
 
 def official(home: Path, prompts: list[str], deferrable: bool) -> Any:
-    """The operator of Apache's anthropic provider."""
+    """Build the operator of Apache's anthropic provider."""
     from airflow.providers.anthropic.operators.batch import AnthropicBatchOperator
 
     messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
@@ -64,7 +64,7 @@ def official(home: Path, prompts: list[str], deferrable: bool) -> Any:
 
 
 def common_ai(home: Path, prompts: list[str], deferrable: bool) -> Any:
-    """The operator of Apache's common-ai provider."""
+    """Build the operator of Apache's common-ai provider."""
     from airflow.providers.common.ai.operators.llm_batch import LLMBatchOperator
 
     return LLMBatchOperator(
@@ -102,14 +102,14 @@ def run_task(peer: str, number: int, home: Path, url: str, prompts: list[str], d
 
 
 def batch_ids(value: Any) -> list[str]:
-    """What a task returned, as far as it names batches."""
+    """Read the batch ids from the output of a task."""
     if isinstance(value, str):
         return [value]
     return [] if value is None else list(value.get("batch_ids") or [value["batch_id"]])
 
 
 def sync(dag: Any) -> None:
-    """Put the DAG into the database, where ``dag.test()`` looks for it."""
+    """Store the DAG in the database, where ``dag.test()`` reads it."""
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
     from airflow.models.dagbundle import DagBundleModel
     from airflow.utils.session import create_session
@@ -122,7 +122,7 @@ def sync(dag: Any) -> None:
 
 
 def retry(dag: Any) -> Any:
-    """Be the scheduler: the task's heartbeats have stopped."""
+    """Fail and retry the task, as the scheduler does when its heartbeats stop."""
     from airflow import settings
     from airflow.models.dagrun import DagRun
     from airflow.sdk.definitions.dag import _run_task
@@ -143,14 +143,14 @@ def retry(dag: Any) -> Any:
             ti.try_number += 1
             ti.state = "scheduled"
         session.commit()
-        time.sleep(1.0 if not ready else 0.0)  # the retry is not due yet
+        time.sleep(1.0 if not ready else 0.0)  # until the retry is due
         for ti in ready:
             _run_task(ti=ti, task=dag.task_dict[ti.task_id], run_triggerer=True)
     return run
 
 
 def run_steadybatch(home: Path, url: str, prompts: list[str]) -> dict[str, Any]:
-    """Run its job, and once more if it fails: it has no task that would."""
+    """Run its job, and retry it once if it fails, because it has no Airflow task."""
     from anthropic import Anthropic
     from steadybatch import Request, Runner
     from steadybatch.providers.anthropic_batch import AnthropicBatch
@@ -172,14 +172,14 @@ def run_steadybatch(home: Path, url: str, prompts: list[str]) -> dict[str, Any]:
     for number in (1, 2):
         try:
             return {"ended": "success", "tries": number, "batch_ids": job()}
-        except Exception as error:  # what a task would be retried for
-            print(f"try {number}: {type(error).__name__}: {error}", file=sys.stderr)
+        except Exception as error:  # a task would be retried after any error
+            print(f"attempt {number}: {type(error).__name__}: {error}", file=sys.stderr)
             time.sleep(RETRY_DELAY.total_seconds() if number == 1 else 0.0)
     return {"ended": "failed", "tries": 2, "batch_ids": []}
 
 
 def main() -> None:
-    """Run one process, and leave a report unless it is killed."""
+    """Run one process and write its report."""
     peer, number, options = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
     home, url, prompts = Path(options["home"]), options["url"], options["prompts"]
     if peer == "steadybatch":

@@ -1,7 +1,7 @@
-"""``make peers``: let the same things go wrong for us and for the peers, and count what the simulator billed.
+"""``make peers``: injects the same faults with this package and others, and counts what the simulator billed.
 
-Whatever the peers do is reported as it is measured. Exits with 1 if ours did not answer every request, paid for once,
-without a canceled batch or one that nobody knows of. Takes about fifteen minutes, most of them waiting.
+The others are reported as measured. Exits with 1 if this package did not get every answer, paid for a request twice,
+canceled a batch or lost one. Takes about fifteen minutes, most of it waiting.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ TITLES = {
     "common_ai": "common-ai",
     "steadybatch": "steadybatch",
 }
-AT_ONCE = 4  # they sleep most of the time
+PARALLEL_RUNS = 4  # they sleep most of the time
 
 HEAD = f"""\
-# The same mishaps, for us and for the peers
+# The same faults, with this package and with others
 
 Written by `make peers`. One task sends {len(PROMPTS)} requests with the operator's defaults and one retry after a
-minute, and polls every {POLL_SECONDS} s, against the simulator over sockets; the figures are from the simulator's own
-books. A cell says how many requests were **billed**, and what else is not as it was asked: *orphaned* batches are those
-whose id is not in what the task handed on in the end. steadybatch has no Airflow task: its job is run again instead. A
-batch that is canceled bills what it had answered by then, which here is nothing.
+minute. It polls every {POLL_SECONDS} s and talks to the simulator over sockets. The numbers are from the simulator's own
+records. A cell shows how many requests were **billed**, and what else went wrong. *Orphaned* batches are those
+whose id is not in the output of the task. steadybatch has no Airflow task, so its job is run again instead. A
+canceled batch bills the requests that were answered before, which are none here.
 """
 
 
 def main() -> int:
-    """Run what was named, and print the table; all of it is kept in ``RESULTS.md``."""
+    """Run the scenarios and print the table. A run of all scenarios is stored in ``RESULTS.md``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}; default: all")
+    parser.add_argument("names", nargs="*", metavar="SCENARIO", help=f"any of {', '.join(SCENARIOS)} (default: all)")
     names = parser.parse_args().names or list(SCENARIOS)
     if unknown := set(names) - set(SCENARIOS):
-        parser.error(f"no scenario is called {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
+        parser.error(f"unknown scenario: {', '.join(sorted(unknown))}. Choose from {', '.join(SCENARIOS)}.")
     peers = install_peers()
     bills = run_all(names, interpreters(peers))
     print(text := table(names, bills))
     if names == list(SCENARIOS):
         where = f"Measured on {datetime.now(UTC).date()}: {environment(peers, 'steadybatch')}."
         PAGE.write_text(f"{HEAD}\n{text}\n\n{where}\n")
-    return int(not all(bills[name, "ours"].kept for name in names))
+    return int(not all(bills[name, "ours"].paid_once for name in names))
 
 
 def run_all(names: list[str], pythons: dict[str, str | Path]) -> dict[tuple[str, str], Bill]:
-    """Run every scenario with everybody, several at once."""
-    with tempfile.TemporaryDirectory(prefix="peers-") as scratch, ThreadPoolExecutor(AT_ONCE) as pool:
+    """Run every scenario with every package, several in parallel."""
+    with tempfile.TemporaryDirectory(prefix="peers-") as scratch, ThreadPoolExecutor(PARALLEL_RUNS) as pool:
 
         def one(name: str, peer: str) -> Bill:
             bill = run(peer, pythons[peer], SCENARIOS[name], Path(scratch, f"{name}-{peer}"))
@@ -69,8 +69,8 @@ def run_all(names: list[str], pythons: dict[str, str | Path]) -> dict[tuple[str,
 
 
 def table(names: list[str], bills: dict[tuple[str, str], Bill]) -> str:
-    """A row for each scenario."""
-    lines = [f"| {len(PROMPTS)} requests asked | {' | '.join(TITLES.values())} |", "|---" * (len(TITLES) + 1) + "|"]
+    """Format the table: one row per scenario."""
+    lines = [f"| {len(PROMPTS)} requests sent | {' | '.join(TITLES.values())} |", "|---" * (len(TITLES) + 1) + "|"]
     for name in names:
         cells = [cell(bills[name, peer]) for peer in TITLES]
         lines.append(f"| {SCENARIOS[name].title} | {' | '.join(cells)} |")
@@ -78,7 +78,7 @@ def table(names: list[str], bills: dict[tuple[str, str], Bill]) -> str:
 
 
 def cell(bill: Bill) -> str:
-    """What one task came to."""
+    """Format the outcome of one task."""
     more = [
         f"{bill.batches} batches" if bill.batches > 1 else "",
         f"{bill.orphaned} orphaned" if bill.orphaned and bill.ended == "success" else "",

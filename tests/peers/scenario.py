@@ -1,4 +1,4 @@
-"""What goes wrong, and the one task that it happens to: processes that are killed, and the simulator's books."""
+"""The fault scenarios, and how one task runs through one of them: its processes and the simulator's books."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ATTEMPT = Path(__file__).with_name("attempt.py")
 KEY = "sk-peers"
 PROMPTS = [f"What is {n} times {n}?" for n in range(20)]
 BATCH_SECONDS = 20.0
-PATIENCE_SECONDS = 900.0
+TIMEOUT_SECONDS = 900.0
 
 #: Longer than five polls of 30 s each, after which both of Apache's triggers end their wait.
 OUTAGE_SECONDS = 200.0
@@ -28,10 +28,10 @@ OUTAGE_SECONDS = 200.0
 
 @dataclass(frozen=True)
 class Scenario:
-    """One thing that goes wrong.
+    """One fault.
 
-    :param kill: when the process is killed (SIGKILL): before the answer to the create call is there, or once it waits.
-    :param outage: whether reading batches fails with 503 for a while, once the task waits.
+    :param kill: when the process is killed (SIGKILL): before the response to the create call, or while it waits.
+    :param outage: whether reading batches fails with 503 for a while, when the task waits.
     """
 
     title: str
@@ -45,33 +45,35 @@ SCENARIOS = {
         "reading batches fails with 503 for 200 s, polled every 30 s, while the batch runs", outage=True
     ),
     "lost_answer": Scenario(
-        "the answer to the create call is lost once",
+        "the response to the create call is lost once",
         (Fault(do="drop_after_accept", on="create"),),
     ),
     "orphaned": Scenario(
-        "the answers to three create calls in a row are lost; the task is retried if it fails",
+        "the responses to three create calls in a row are lost; the task is retried if it fails",
         (Fault(do="drop_after_accept", on="create", times=3),),
     ),
     "killed_in_create": Scenario(
-        "the worker dies between the create call and its answer; the task is retried",
-        (Fault(do="slow", on="create", seconds=PATIENCE_SECONDS),),
+        "the worker is killed between the create call and its response; the task is retried",
+        (Fault(do="slow", on="create", seconds=TIMEOUT_SECONDS),),
         kill="in_create",
     ),
-    "killed_waiting": Scenario("the worker dies while it waits for its batch; the task is retried", kill="waiting"),
+    "killed_waiting": Scenario(
+        "the worker is killed while it waits for its batch; the task is retried", kill="waiting"
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Bill:
-    """What one task came to.
+    """The outcome of one task.
 
-    :param billed: requests, by the simulator's books.
-    :param orphaned: batches whose id the task did not hand on; all of them if it failed.
+    :param billed: requests that the simulator billed.
+    :param orphaned: batches whose id is not in the task's output. All of them, if the task failed.
     :param canceled: batches that were canceled.
     :param ended: the task's state.
     """
 
-    asked: int
+    sent: int
     billed: int
     batches: int
     orphaned: int
@@ -80,13 +82,13 @@ class Bill:
     tries: int
 
     @property
-    def kept(self) -> bool:
-        """Whether all was answered and paid for once."""
-        return (self.billed, self.orphaned, self.canceled, self.ended) == (self.asked, 0, 0, "success")
+    def paid_once(self) -> bool:
+        """Tell whether every request was answered and paid for once."""
+        return (self.billed, self.orphaned, self.canceled, self.ended) == (self.sent, 0, 0, "success")
 
 
 def run(peer: str, python: str | Path, scenario: Scenario, home: Path) -> Bill:
-    """Let it happen to one peer."""
+    """Run one package through the scenario."""
     simulator = Simulator(keys={KEY: "wrkspc_peers"}, batch_seconds=3600.0 if scenario.outage else BATCH_SECONDS)
     simulator.inject(*scenario.faults)
     (home / "dags").mkdir(parents=True)
@@ -109,16 +111,16 @@ def run(peer: str, python: str | Path, scenario: Scenario, home: Path) -> Bill:
 
 
 def disturb(scenario: Scenario, simulator: Simulator, first: subprocess.Popen[bytes]) -> None:
-    """Do to the first process what the scenario says."""
+    """Inject the scenario's fault into the first process."""
     if scenario.kill == "in_create":
         wait_until(lambda: simulator.books()["batches"], first)
         kill(first)
     elif scenario.kill == "waiting":
-        wait_until(lambda: looks(simulator), first)
-        time.sleep(1.0)  # until it has read the answer: the kill is to strike while it waits
+        wait_until(lambda: polls(simulator), first)
+        time.sleep(1.0)  # until it has read the response, so that it is killed while it waits
         kill(first)
     elif scenario.outage:
-        wait_until(lambda: looks(simulator), first)
+        wait_until(lambda: polls(simulator), first)
         simulator.inject(*(Fault(do="status", on=on, status=503, times=None) for on in ("retrieve", "list")))
         time.sleep(OUTAGE_SECONDS)
         simulator.clear_faults()
@@ -128,22 +130,22 @@ def disturb(scenario: Scenario, simulator: Simulator, first: subprocess.Popen[by
         finish(first)
 
 
-def looks(simulator: Simulator) -> int:
-    """How often a batch was asked for, after it was made."""
+def polls(simulator: Simulator) -> int:
+    """Count the polls after the batch was created."""
     return simulator.calls().get("retrieve", 0) if simulator.books(detail=False)["batches"] else 0
 
 
 def bill(books: dict[str, Any], calls: dict[str, int], report: dict[str, Any]) -> Bill:
-    """Read the books."""
-    made = {batch["id"] for batch in books["batches"]}
-    assert made, "nothing was sent"
+    """Read the outcome from the simulator's books."""
+    created = {batch["id"] for batch in books["batches"]}
+    assert created, "nothing was sent"
     assert all(batch["processing_status"] == "ended" for batch in books["batches"])
     outcomes = {batch["id"]: {request["outcome"] for request in batch["requests"]} for batch in books["batches"]}
     return Bill(
-        asked=len(PROMPTS),
+        sent=len(PROMPTS),
         billed=books["billed_requests"],
-        batches=len(made),
-        orphaned=len(made - set(report["batch_ids"])),
+        batches=len(created),
+        orphaned=len(created - set(report["batch_ids"])),
         canceled=sum("canceled" in each for each in outcomes.values()),
         ended=report["ended"],
         tries=report["tries"],
@@ -152,7 +154,7 @@ def bill(books: dict[str, Any], calls: dict[str, int], report: dict[str, Any]) -
 
 @contextmanager
 def process(peer: str, python: str | Path, number: int, options: dict[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a process of the task, and leave none behind."""
+    """Start a process of the task. Kill it at the end of the block if it still runs."""
     home = Path(options["home"])
     with (home / f"try-{number}.log").open("wb") as log:
         command = [python, "-W", "ignore", ATTEMPT, peer, str(number), json.dumps(options)]
@@ -164,7 +166,7 @@ def process(peer: str, python: str | Path, number: int, options: dict[str, Any])
 
 
 def environment(home: Path, url: str) -> dict[str, str]:
-    """An Airflow of its own, with a connection for each peer."""
+    """Build the environment of a separate Airflow, with a connection for each package."""
 
     def connection(kind: str) -> str:
         return json.dumps({"conn_type": kind, "password": KEY, "host": url})
@@ -182,25 +184,27 @@ def environment(home: Path, url: str) -> dict[str, str]:
 
 
 def finish(started: subprocess.Popen[bytes]) -> None:
-    """Wait for the process to end by itself."""
-    assert started.wait(PATIENCE_SECONDS) == 0, f"it ended with {started.returncode}; its log says why"
+    """Wait for the process to end."""
+    assert started.wait(TIMEOUT_SECONDS) == 0, (
+        f"The process failed with exit code {started.returncode}. Its log says why."
+    )
 
 
 def kill(started: subprocess.Popen[bytes]) -> None:
-    """End it as the kernel does when memory is short."""
+    """Kill the process, as the kernel does when memory is short."""
     started.kill()
     assert started.wait() == -signal.SIGKILL
 
 
-def wait_until(come_true: Callable[[], Any], started: subprocess.Popen[bytes]) -> None:
-    """Wait for something that the running process brings about."""
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not come_true():
-        assert started.poll() is None, f"it ended with {started.returncode} before that; its log says why"
-        assert time.monotonic() < until
+def wait_until(condition: Callable[[], Any], started: subprocess.Popen[bytes]) -> None:
+    """Wait until the running process has caused the condition."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not condition():
+        assert started.poll() is None, f"The process ended early with exit code {started.returncode}. Its log says why."
+        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 def interpreters(peers: Path) -> dict[str, str | Path]:
-    """Who is compared, and with which Python."""
+    """Return the compared packages, each with its Python."""
     return {"ours": sys.executable, "official": peers, "common_ai": peers, "steadybatch": peers}

@@ -1,4 +1,4 @@
-"""Simulators and clients for their tests."""
+"""Fixtures: simulators and their clients."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture(params=["socket", "in-process"])
-def door(request: pytest.FixtureRequest) -> str:
-    """Tests that name it run through both doors, the others in process."""
+def transport(request: pytest.FixtureRequest) -> str:
+    """Tests that use this fixture run over sockets and in process, the others in process only."""
     return str(request.param)
 
 
 @pytest.fixture
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Makes clients of a simulator: ``connect(simulator, key=…, version=…, timeout=…)``."""
-    in_process = "door" not in request.fixturenames or request.getfixturevalue("door") == "in-process"
+    """Create clients of a simulator: ``connect(simulator, key=…, version=…, timeout=…)``."""
+    in_process = "transport" not in request.fixturenames or request.getfixturevalue("transport") == "in-process"
     urls: dict[int, str] = {}
     with ExitStack() as stack:
 
@@ -37,14 +37,14 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
         ) -> Api:
             headers = {} if key is None else {"authorization": f"Bearer {key}"}
             headers |= {} if version is None else {"anthropic-version": version}
-            given: dict[str, Any] = {"headers": headers, "timeout": timeout, "trust_env": False}
+            arguments: dict[str, Any] = {"headers": headers, "timeout": timeout, "trust_env": False}
             if in_process:
-                given.update(base_url="http://simulator.test", transport=simulator.transport())
+                arguments.update(base_url="http://simulator.test", transport=simulator.transport())
             else:
                 if id(simulator) not in urls:
                     urls[id(simulator)] = stack.enter_context(simulator.serve()).url
-                given.update(base_url=urls[id(simulator)])
-            return Api(stack.enter_context(httpx.Client(**given)))
+                arguments.update(base_url=urls[id(simulator)])
+            return Api(stack.enter_context(httpx.Client(**arguments)))
 
         yield connect
 

@@ -1,4 +1,4 @@
-"""How the simulator's tests speak to it: plain httpx, through either door."""
+"""The client of the simulator's tests: httpx, over sockets or in process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VERSION = "2026-10-21"
 
 
 def params(prompt: str = "hello", **others: Any) -> dict[str, Any]:
-    """Valid params; an other given as None is left out."""
+    """Build valid params. A field given as None is left out."""
     whole = {"model": MODEL, "max_tokens": 256, "messages": [{"role": "user", "content": prompt}], **others}
     return {name: value for name, value in whole.items() if value is not None}
 
@@ -29,14 +29,14 @@ def requests(count: int) -> list[dict[str, Any]]:
 
 
 def jwt(**claims: Any) -> str:
-    """An identity token as far as the simulator looks at it."""
+    """Build an identity token with the parts that the simulator reads."""
     parts = [{"alg": "RS256"}, claims]
     encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
     return ".".join([*encoded, "signature"])
 
 
 class Api:
-    """A client of the simulator that checks nothing and hides nothing."""
+    """A client of the simulator that returns raw responses."""
 
     def __init__(self, client: httpx.Client) -> None:
         self.client = client
@@ -45,7 +45,7 @@ class Api:
         return self.client.post("/v1/messages/batches", json={"requests": list(items)}, headers=headers or None)
 
     def created(self, *items: Any, **headers: str) -> str:
-        """Create a batch that must be accepted; its id."""
+        """Create a batch that must be accepted. Returns its id."""
         response = self.create(*(items or (request(),)), **headers)
         assert response.status_code == 200, response.text
         return str(response.json()["id"])
@@ -69,23 +69,23 @@ class Api:
         return self.client.get(f"/v1/messages/batches/{batch_id}/results")
 
     def rows(self, batch_id: str) -> list[dict[str, Any]]:
-        """The rows of an ended batch in the order in which they came."""
+        """Return the rows of an ended batch in the received order."""
         response = self.results(batch_id)
         assert response.status_code == 200, response.text
         return [json.loads(line) for line in response.content.split(b"\n") if line]
 
     def outcomes(self, batch_id: str) -> dict[str, dict[str, Any]]:
-        """The ``result`` of each row by custom_id."""
+        """Return the ``result`` of each row by custom_id."""
         return {row["custom_id"]: row["result"] for row in self.rows(batch_id)}
 
     def message(self, **others: Any) -> dict[str, Any]:
-        """The message that answers one request with these params."""
+        """Send one request with these params and return the message."""
         outcome = self.outcomes(self.created(request("a", **others)))["a"]
         assert outcome["type"] == "succeeded", outcome
         return dict(outcome["message"])
 
     def row_error(self, **others: Any) -> dict[str, Any] | None:
-        """The nested error of the one row of a batch with these params, None if it succeeded."""
+        """Send one request with these params and return the error of its row. None: it succeeded."""
         outcome = self.outcomes(self.created(request("a", **others)))["a"]
         return dict(outcome["error"]["error"]) if outcome["type"] == "errored" else None
 
@@ -94,7 +94,7 @@ Connect = Callable[..., Api]  # the fixture of that name
 
 
 def error_of(response: httpx.Response) -> tuple[int, str, str]:
-    """Status, type and message of a refusal, whose envelope must be whole."""
+    """Return the status, type and message of an error response, and check its other fields."""
     body = response.json()
     assert body["type"] == "error"
     assert body["request_id"] == response.headers["request-id"]

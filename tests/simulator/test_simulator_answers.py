@@ -1,4 +1,4 @@
-"""What succeeded rows say, and what they cost."""
+"""The content and the cost of succeeded rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TestDefaultAnswer:
     def test_it_quotes_the_last_user_message(self, api: Api) -> None:
         assert text_of(api.message(prompt="How are you?")) == "Simulated answer to “How are you?”"
 
-    def test_it_has_the_shape_of_the_wire(self, api: Api) -> None:
+    def test_it_has_the_fields_of_the_api(self, api: Api) -> None:
         message = api.message(model="claude-haiku-4-5")
         assert list(message) == [
             "model",
@@ -50,7 +50,7 @@ class TestDefaultAnswer:
         batch = api.created(*requests(10))
         assert api.outcomes(batch) == api.outcomes(batch)
 
-    def test_some_answers_hold_a_line_separator(self, api: Api) -> None:
+    def test_some_answers_contain_a_line_separator(self, api: Api) -> None:
         raw = api.results(api.created(*requests(5))).content
         assert raw.count("\u2028".encode()) == 1
 
@@ -88,7 +88,7 @@ class TestSchema:
         },
     }
 
-    def test_the_answer_obeys_an_output_config(self, api: Api) -> None:
+    def test_the_answer_matches_an_output_config(self, api: Api) -> None:
         config = {"format": {"type": "json_schema", "schema": self.SCHEMA}}
         answer = json.loads(text_of(api.message(output_config=config)))
         jsonschema.validate(answer, self.SCHEMA)
@@ -148,7 +148,7 @@ def test_instances_satisfy_their_schema(schema: dict[str, Any], seed: int, text:
     assert made == schema_instance(schema, seed=seed, text=text)
 
 
-def test_recursive_schemas_of_tools_come_to_an_end() -> None:
+def test_recursive_schemas_of_tools_end() -> None:
     tree = {
         "$ref": "#/$defs/node",
         "$defs": {
@@ -171,7 +171,7 @@ def test_a_forced_tool_is_used(api: Api, choice: dict[str, str]) -> None:
     jsonschema.validate(block["input"], TOOL["input_schema"])
 
 
-def test_a_tool_that_need_not_be_used_is_not(api: Api) -> None:
+def test_an_optional_tool_is_not_used(api: Api) -> None:
     assert api.message(tools=[TOOL], tool_choice={"type": "auto"})["stop_reason"] == "end_turn"
 
 
@@ -179,12 +179,12 @@ class TestScriptedAnswers:
     def connected(self, connect: Connect, answer: Any) -> Api:
         return connect(Simulator(answer=answer))
 
-    def test_text_is_taken_as_it_is(self, connect: Connect) -> None:
+    def test_text_is_returned_unchanged(self, connect: Connect) -> None:
         api = self.connected(connect, lambda params, n: f"{n}: {params['messages'][0]['content']}")
         batch = api.created(*requests(3))
         assert text_of(api.outcomes(batch)["r2"]["message"]) == "2: question 2"
 
-    def test_thinking_is_counted_apart(self, connect: Connect) -> None:
+    def test_thinking_is_counted_separately(self, connect: Connect) -> None:
         thinking = {"type": "thinking", "thinking": "x" * 40, "signature": "s"}
         answer = {"content": [thinking, {"type": "text", "text": "y" * 8}]}
         message = self.connected(connect, lambda params, n: answer).message()
@@ -218,7 +218,9 @@ class TestScriptedOutcomes:
             ("errored:overloaded_error", "errored", 0),
         ],
     )
-    def test_the_row_and_the_bill_follow(self, connect: Connect, script: Any, kind: str, billed: int) -> None:
+    def test_the_outcome_decides_the_row_and_the_bill(
+        self, connect: Connect, script: Any, kind: str, billed: int
+    ) -> None:
         simulator = Simulator(outcome=lambda custom_id, params, attempt: script)
         api = connect(simulator)
         batch = api.created(request("a"))
@@ -226,7 +228,7 @@ class TestScriptedOutcomes:
         assert api.outcomes(batch)["a"]["type"] == kind
         assert simulator.books()["billed_requests"] == billed
 
-    def test_an_error_while_running_carries_a_worker_id(self, connect: Connect) -> None:
+    def test_an_error_while_running_has_a_worker_id(self, connect: Connect) -> None:
         api = connect(Simulator(outcome=lambda *_: "errored:api_error:Something broke"))
         error = api.outcomes(api.created(request("a")))["a"]["error"]
         assert error["request_id"].startswith("workerreq_")
@@ -250,7 +252,7 @@ class TestScriptedOutcomes:
         assert message["stop_reason"] == "pause_turn"
         assert message["content"][-1]["type"] == "server_tool_use"
 
-    def test_wrong_params_error_whatever_the_script_says(self, connect: Connect) -> None:
+    def test_invalid_params_error_with_any_scripted_outcome(self, connect: Connect) -> None:
         assert connect(Simulator(outcome=lambda *_: "succeeded")).row_error(max_tokens=0) is not None
 
     def test_the_attempt_counts_batches_with_these_very_params(self, connect: Connect) -> None:
@@ -267,7 +269,7 @@ class TestScriptedOutcomes:
         assert api.outcomes(second)["two"]["type"] == "succeeded"
         assert seen == [("one", 1), ("other", 1), ("two", 2)]
 
-    def test_a_misspelled_outcome_is_not_passed_over(self) -> None:
+    def test_a_misspelled_outcome_is_an_error(self) -> None:
         with pytest.raises(ValueError, match="'expird', which is not an outcome"):
             Outcome.parse("expird")
 
@@ -285,10 +287,10 @@ class TestUsage:
             "inference_geo": "not_available",
         }
 
-    def test_a_geography_is_repeated(self, api: Api) -> None:
+    def test_inference_geo_is_repeated(self, api: Api) -> None:
         assert api.message(inference_geo="us")["usage"]["inference_geo"] == "us"
 
-    def test_an_image_has_a_price_of_its_own(self, api: Api) -> None:
+    def test_an_image_has_a_fixed_number_of_tokens(self, api: Api) -> None:
         source = {"type": "base64", "media_type": "image/png", "data": "A" * 100_000}
         messages = [{"role": "user", "content": [{"type": "image", "source": source}]}]
         assert api.message(messages=messages)["usage"]["input_tokens"] == 1500
@@ -318,7 +320,7 @@ class TestPromptCache:
         assert self.usages(api, *items) == [(4, 1000, 0, 0), (4, 0, 0, 1000), (4, 0, 0, 1000)]
 
     @pytest.mark.parametrize(("ttl", "lifetime"), [(None, 300), ("5m", 300), ("1h", 3600)])
-    def test_a_prefix_lives_as_long_as_its_ttl_since_its_last_use(
+    def test_a_prefix_expires_its_ttl_after_its_last_use(
         self, api: Api, clock: ManualClock, ttl: str | None, lifetime: int
     ) -> None:
         item = self.marked("a", "question", ttl=ttl)
@@ -330,7 +332,7 @@ class TestPromptCache:
         clock.advance(lifetime)
         assert self.usages(api, item)[0][3] == 0
 
-    def test_an_hour_is_written_as_an_hour(self, api: Api) -> None:
+    def test_a_one_hour_write_is_counted_as_one_hour(self, api: Api) -> None:
         assert self.usages(api, self.marked("a", "question", ttl="1h")) == [(2, 0, 1000, 0)]
 
     def test_a_short_prefix_is_not_cached(self, api: Api) -> None:
@@ -350,7 +352,7 @@ class TestPromptCache:
         assert [usage[3] for usage in self.usages(connect(simulator, key="sk-1"), item, other)] == [0, 0]
         assert [usage[3] for usage in self.usages(connect(simulator, key="sk-2"), item)] == [0]
 
-    def test_a_row_that_is_not_answered_writes_nothing(self, clock: ManualClock, connect: Connect) -> None:
+    def test_a_failed_request_writes_nothing(self, clock: ManualClock, connect: Connect) -> None:
         outcome = {"a": "expired", "b": "succeeded"}
         api = connect(Simulator(clock=clock, outcome=lambda custom_id, *_: outcome[custom_id]))
         items = [self.marked("a", "question"), self.marked("b", "question")]

@@ -1,4 +1,4 @@
-"""What every call must carry, and what a create refuses at once; through both doors."""
+"""The headers of every call, and the create calls that are rejected at once. Over sockets and in process."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from simulated import KEY, Api, Connect, error_of, request, requests
 
 from airflow_claude_batch.simulator import ManualClock, Simulator
 
-pytestmark = pytest.mark.usefixtures("door")
+pytestmark = pytest.mark.usefixtures("transport")
 
 CREATE = "/v1/messages/batches"
 LONG = "x" * 65
 
 
 def item(**changes: Any) -> dict[str, Any]:
-    """A valid item with changes; None leaves a field out."""
+    """Build a valid item with changes. None leaves a field out."""
     return {name: value for name, value in {**request(), **changes}.items() if value is not None}
 
 
@@ -85,7 +85,7 @@ def item(**changes: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_wrong_shape_is_refused_whole(api: Api, simulator: Simulator, body: Any, message: str) -> None:
+def test_a_malformed_create_is_rejected_as_a_whole(api: Api, simulator: Simulator, body: Any, message: str) -> None:
     response = api.client.post(CREATE, json=body)
     assert error_of(response) == (400, "invalid_request_error", message)
     assert response.headers["x-should-retry"] == "false"
@@ -112,19 +112,19 @@ def test_one_above_100_000_requests_is_refused(api: Api) -> None:
     ],
     ids=["empty", "broken", "NaN", "not UTF-8", "lone surrogate"],
 )
-def test_what_is_not_json_is_refused(api: Api, body: bytes) -> None:
+def test_invalid_json_is_rejected(api: Api, body: bytes) -> None:
     response = api.client.post(CREATE, content=body, headers={"content-type": "application/json"})
     status, kind, message = error_of(response)
     assert (status, kind) == (400, "invalid_request_error")
     assert message.startswith("The request body is not valid JSON: ")
 
 
-def test_wrong_params_do_not_fail_a_create(api: Api) -> None:
+def test_invalid_params_do_not_fail_a_create(api: Api) -> None:
     assert api.create({"custom_id": "a", "params": {"model": 1, "messages": "no"}}).status_code == 200
 
 
 class TestHeaders:
-    def test_every_answer_says_who_it_is_for(self, api: Api) -> None:
+    def test_every_response_names_its_organization_and_workspace(self, api: Api) -> None:
         batch = api.created()
         for response in (api.create(request()), api.retrieve(batch), api.results(batch)):
             assert re.fullmatch(r"req_011C\w{22}", response.headers["request-id"])
@@ -150,7 +150,7 @@ class TestHeaders:
         ],
         ids=["bearer", "x-api-key", "x-api-key wins"],
     )
-    def test_a_key_is_taken_from_either_header(self, api: Api, headers: dict[str, str]) -> None:
+    def test_a_key_is_read_from_either_header(self, api: Api, headers: dict[str, str]) -> None:
         api.client.headers.pop("authorization")
         assert api.client.get(CREATE, headers=headers).status_code == 200
 
@@ -189,7 +189,7 @@ class TestHeaders:
             page = api.client.get(CREATE, headers={"anthropic-workspace-id": workspace}).json()
             assert [entry["id"] for entry in page["data"]] == expected
 
-    def test_a_workspace_that_is_not_the_keys_is_refused(self, api: Api) -> None:
+    def test_another_workspace_than_the_keys_is_rejected(self, api: Api) -> None:
         response = api.client.get(CREATE, headers={"anthropic-workspace-id": "wrkspc_other"})
         assert error_of(response)[:2] == (403, "permission_error")
 
@@ -210,7 +210,7 @@ class TestHeaders:
         message = "Unexpected value(s) `nope-2026-01-01` for the `anthropic-beta` header."
         assert error_of(response) == (400, "invalid_request_error", message)
 
-    def test_the_beta_flavour_of_the_paths_is_the_same(self, api: Api) -> None:
+    def test_paths_with_beta_behave_the_same(self, api: Api) -> None:
         assert api.client.get(CREATE, params={"beta": "true"}).status_code == 200
 
     @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/nothing", 404), ("PUT", CREATE, 405)])
@@ -267,13 +267,13 @@ class TestBody:
         assert response.status_code == 400
         assert response.json()["error"]["details"] == {"error_code": "request_body_encoding_invalid"}
 
-    def test_the_limit_holds_after_decoding(self, clock: ManualClock, connect: Connect) -> None:
+    def test_the_limit_applies_after_decoding(self, clock: ManualClock, connect: Connect) -> None:
         api = connect(Simulator(clock=clock, batch_body_bytes=1000))
         response = self.send(api, gzip.compress(self.body(20)), "gzip")
         assert error_of(response)[:2] == (413, "request_too_large")
         assert response.json()["error"]["details"] == {"error_code": "request_body_too_large_after_decoding"}
 
-    def test_too_large_a_body_is_turned_away_by_the_edge(self, clock: ManualClock, connect: Connect) -> None:
+    def test_too_large_a_body_is_rejected_by_the_proxy(self, clock: ManualClock, connect: Connect) -> None:
         simulator = Simulator(clock=clock, batch_body_bytes=len(self.body(20)))
         api = connect(simulator)
         headers = {"content-type": "application/json"}
@@ -285,7 +285,7 @@ class TestBody:
         }
         assert len(simulator.books()["batches"]) == 1
 
-    def test_too_large_a_body_of_unknown_length_is_turned_away(self, clock: ManualClock, connect: Connect) -> None:
+    def test_too_large_a_body_of_unknown_length_is_rejected(self, clock: ManualClock, connect: Connect) -> None:
         api = connect(Simulator(clock=clock, batch_body_bytes=1000))
         pieces = (b" " * 400 for _ in range(10))
         response = api.client.post(CREATE, content=pieces, headers={"content-type": "application/json"})

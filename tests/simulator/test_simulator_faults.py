@@ -1,4 +1,4 @@
-"""Every fault, through both doors; what only a socket can show is in the scale and server tests."""
+"""Every fault, over sockets and in process. What only a socket can show is in the server tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simulated import Api, Connect, error_of, request, requests
 
 from airflow_claude_batch.simulator import Fault, ManualClock, Simulator
 
-pytestmark = pytest.mark.usefixtures("door")
+pytestmark = pytest.mark.usefixtures("transport")
 
 
 def batches(simulator: Simulator) -> int:
@@ -28,7 +28,7 @@ class TestDrops:
         [(False, httpx.RemoteProtocolError), (True, httpx.ReadError)],
         ids=["close", "reset"],
     )
-    def test_a_create_without_an_answer_may_or_may_not_exist(
+    def test_after_a_lost_response_the_batch_may_or_may_not_exist(
         self, api: Api, simulator: Simulator, fault: Any, created: int, reset: bool, error: type[Exception]
     ) -> None:
         simulator.inject(Fault(on="create", do=fault, reset=reset))
@@ -39,7 +39,7 @@ class TestDrops:
         assert api.create(request()).status_code == 200
 
     @pytest.mark.parametrize("operation", ["retrieve", "list", "cancel", "delete", "results"])
-    def test_any_operation_can_lose_its_answer(self, api: Api, simulator: Simulator, operation: Any) -> None:
+    def test_any_operation_can_lose_its_response(self, api: Api, simulator: Simulator, operation: Any) -> None:
         batch = api.created()
         simulator.inject(Fault(on=operation, do="drop_before_accept"))
         with pytest.raises(httpx.TransportError):
@@ -59,7 +59,7 @@ class TestStatus:
             ({"code": "ramp_limit_exceeded", "retry_after": 3}, {"retry-after": "3"}, "ramp_limit_exceeded"),
         ],
     )
-    def test_a_429_comes_in_all_variants(
+    def test_a_429_has_all_variants(
         self, api: Api, simulator: Simulator, fields: dict[str, Any], headers: dict[str, str], code: str | None
     ) -> None:
         simulator.inject(Fault(on="create", do="status", status=429, **fields))
@@ -73,7 +73,7 @@ class TestStatus:
         ("status", "kind"),
         [(408, "timeout_error"), (500, "api_error"), (504, "timeout_error"), (529, "overloaded_error")],
     )
-    def test_other_statuses_carry_their_type(self, api: Api, simulator: Simulator, status: int, kind: str) -> None:
+    def test_other_statuses_have_their_type(self, api: Api, simulator: Simulator, status: int, kind: str) -> None:
         simulator.inject(Fault(do="status", status=status))
         assert error_of(api.list())[:2] == (status, kind)
 
@@ -87,7 +87,7 @@ class TestStatus:
         assert batches(simulator) == 1
 
 
-def test_html_comes_from_a_proxy_that_knows_no_request_id(api: Api, simulator: Simulator) -> None:
+def test_html_comes_from_a_proxy_without_a_request_id(api: Api, simulator: Simulator) -> None:
     simulator.inject(Fault(on="create", do="html"))
     response = api.create(request())
     assert response.status_code == 502
@@ -105,7 +105,7 @@ def test_malformed_json_hides_a_batch(api: Api, simulator: Simulator) -> None:
     assert batches(simulator) == 1
 
 
-def test_a_slow_answer_comes_after_the_clients_timeout(simulator: Simulator, connect: Connect) -> None:
+def test_a_slow_response_causes_the_clients_timeout(simulator: Simulator, connect: Connect) -> None:
     api = connect(simulator, timeout=0.1)
     simulator.inject(Fault(on="create", do="slow", seconds=5))
     with pytest.raises(httpx.ReadTimeout):
@@ -113,19 +113,19 @@ def test_a_slow_answer_comes_after_the_clients_timeout(simulator: Simulator, con
     assert batches(simulator) == 1
 
 
-def test_a_slow_answer_in_time_is_an_answer(api: Api, simulator: Simulator) -> None:
+def test_a_slow_response_in_time_is_received(api: Api, simulator: Simulator) -> None:
     simulator.inject(Fault(do="slow", seconds=0.05))
     response = api.list()
     assert response.status_code == 200
 
 
-def test_latency_is_in_every_answer(clock: ManualClock, connect: Connect) -> None:
+def test_latency_delays_every_response(clock: ManualClock, connect: Connect) -> None:
     api = connect(Simulator(clock=clock, latency_seconds=5), timeout=0.1)
     with pytest.raises(httpx.ReadTimeout):
         api.list()
 
 
-def test_a_404_may_be_a_blip(api: Api, simulator: Simulator) -> None:
+def test_a_404_may_be_temporary(api: Api, simulator: Simulator) -> None:
     batch = api.created()
     simulator.inject(Fault(on="retrieve", do="not_found_blip"))
     text = f"Message Batch {batch} not found."
@@ -139,7 +139,7 @@ class TestResults:
         return api.created(*requests(10))
 
     def read(self, api: Api, batch: str) -> tuple[bytes, bool]:
-        """What arrives of the results, and whether the connection broke."""
+        """Return the received part of the results, and whether the connection broke."""
         received = b""
         try:
             with api.client.stream("GET", f"/v1/messages/batches/{batch}/results") as response:
@@ -158,7 +158,7 @@ class TestResults:
         with pytest.raises(json.JSONDecodeError):
             json.loads(partial)
 
-    def test_a_cut_at_a_line_end_looks_whole(self, api: Api, simulator: Simulator, batch: str) -> None:
+    def test_a_cut_at_a_line_end_looks_complete(self, api: Api, simulator: Simulator, batch: str) -> None:
         simulator.inject(Fault(on="results", do="cut", at="line_end"))
         received, broken = self.read(api, batch)
         assert not broken
@@ -174,7 +174,7 @@ class TestResults:
         assert broken
         assert len(received) == 100 or (reset and len(received) <= 100)
 
-    def test_a_restarted_download_is_whole(self, api: Api, simulator: Simulator, batch: str) -> None:
+    def test_a_restarted_download_is_complete(self, api: Api, simulator: Simulator, batch: str) -> None:
         simulator.inject(Fault(on="results", do="cut"))
         assert self.read(api, batch)[1]
         assert len(api.rows(batch)) == 10
@@ -184,7 +184,7 @@ class TestResults:
         ids = [row["custom_id"] for row in api.rows(batch)]
         assert (len(ids), len(set(ids))) == (11, 10)
 
-    def test_a_row_may_be_a_strangers(self, api: Api, simulator: Simulator, batch: str) -> None:
+    def test_a_row_may_have_an_unknown_custom_id(self, api: Api, simulator: Simulator, batch: str) -> None:
         simulator.inject(Fault(on="results", do="unknown_row"))
         ids = {row["custom_id"] for row in api.rows(batch)}
         assert len(ids) == 11
@@ -219,7 +219,7 @@ class TestResults:
         assert broken
         assert 0 < received.count(b"\n") < 10
 
-    def test_several_strike_together(self, api: Api, simulator: Simulator, batch: str) -> None:
+    def test_several_faults_combine(self, api: Api, simulator: Simulator, batch: str) -> None:
         simulator.inject(Fault(do="duplicate_row"), Fault(do="unknown_row"), Fault(do="no_content_type"))
         assert "content-type" not in (response := api.results(batch)).headers
         assert response.content.count(b"\n") == 12
@@ -265,21 +265,21 @@ class TestScript:
             ({"do": "listing_lag"}, "needs either seconds or calls"),
         ],
     )
-    def test_a_script_without_sense_is_refused(self, fields: Any, words: str) -> None:
+    def test_an_impossible_fault_is_rejected(self, fields: Any, words: str) -> None:
         with pytest.raises(ValueError, match=words):
             Fault(**fields)
 
 
 class TestOutages:
     @pytest.mark.parametrize(("kind", "status"), [("status:503", 503), ("html", 502)])
-    def test_every_operation_is_out(self, api: Api, simulator: Simulator, kind: str, status: int) -> None:
+    def test_every_operation_fails(self, api: Api, simulator: Simulator, kind: str, status: int) -> None:
         simulator.outage(kind)
         assert {api.list().status_code, api.create(request()).status_code} == {status}
         simulator.end_outage()
         assert api.list().status_code == 200
         assert batches(simulator) == 0
 
-    def test_nobody_listens(self, api: Api, simulator: Simulator) -> None:
+    def test_refused_connections(self, api: Api, simulator: Simulator) -> None:
         api.list()
         simulator.outage("refuse")
         with pytest.raises(httpx.ConnectError):
@@ -287,7 +287,7 @@ class TestOutages:
         simulator.end_outage()
         assert api.list().status_code == 200
 
-    def test_nobody_answers(self, simulator: Simulator, connect: Connect) -> None:
+    def test_hanging_connections(self, simulator: Simulator, connect: Connect) -> None:
         api = connect(simulator, timeout=0.1)
         simulator.outage("hang")
         with pytest.raises(httpx.ReadTimeout):
@@ -295,7 +295,7 @@ class TestOutages:
         simulator.end_outage()
         assert api.list().status_code == 200
 
-    def test_an_outage_ends_by_itself(self, api: Api, simulator: Simulator) -> None:
+    def test_an_outage_ends_after_its_seconds(self, api: Api, simulator: Simulator) -> None:
         simulator.outage("hang", seconds=0.1)
         with pytest.raises(httpx.RemoteProtocolError):
             api.list()

@@ -1,4 +1,4 @@
-"""States of a batch, by the simulator's clock; every test through both doors."""
+"""States of a batch, by the simulator's clock. Every test runs over sockets and in process."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from simulated import Api, Connect, error_of, params, request, requests
 
 from airflow_claude_batch.simulator import Fault, ManualClock, Simulator
 
-pytestmark = pytest.mark.usefixtures("door")
+pytestmark = pytest.mark.usefixtures("transport")
 
 HOUR = 3600
 DAY = 24 * HOUR
 
 
-def paced(clock: ManualClock, seconds: float, **knobs: Any) -> Simulator:
-    return Simulator(clock=clock, batch_seconds=seconds, **knobs)
+def paced(clock: ManualClock, seconds: float, **settings: Any) -> Simulator:
+    return Simulator(clock=clock, batch_seconds=seconds, **settings)
 
 
-def test_a_new_batch_shows_all_ten_fields_in_the_order_of_the_wire(api: Api) -> None:
+def test_a_new_batch_shows_all_ten_fields_in_the_order_of_the_api(api: Api) -> None:
     body = api.create(request()).json()
     assert list(body) == [
         "id",
@@ -46,7 +46,7 @@ def test_a_new_batch_shows_all_ten_fields_in_the_order_of_the_wire(api: Api) -> 
     }
 
 
-def test_a_pace_of_zero_ends_the_batch_at_the_next_look(api: Api) -> None:
+def test_a_pace_of_zero_ends_the_batch_at_the_next_poll(api: Api) -> None:
     created = api.create(request()).json()
     assert created["processing_status"] == "in_progress"
     assert api.retrieve(created["id"]).json()["processing_status"] == "ended"
@@ -75,7 +75,7 @@ def test_the_pace_may_depend_on_the_batch(clock: ManualClock, connect: Connect) 
     assert statuses == ["ended", "in_progress"]
 
 
-def test_a_changed_pace_holds_for_batches_under_way(clock: ManualClock, connect: Connect) -> None:
+def test_a_changed_pace_applies_to_batches_in_progress(clock: ManualClock, connect: Connect) -> None:
     simulator = paced(clock, HOUR)
     api = connect(simulator)
     batch = api.created()
@@ -86,7 +86,7 @@ def test_a_changed_pace_holds_for_batches_under_way(clock: ManualClock, connect:
     assert ended["ended_at"] == "2026-11-22T09:01:00.000000+00:00"
 
 
-def test_what_is_not_done_after_a_day_expires(clock: ManualClock, connect: Connect) -> None:
+def test_unfinished_requests_expire_after_a_day(clock: ManualClock, connect: Connect) -> None:
     simulator = paced(clock, 2 * DAY)
     api = connect(simulator)
     batch = api.created(*requests(10))
@@ -100,14 +100,14 @@ def test_what_is_not_done_after_a_day_expires(clock: ManualClock, connect: Conne
     assert simulator.books()["billed_requests"] == 5
 
 
-def test_a_batch_that_never_ends_expires_whole(clock: ManualClock, connect: Connect) -> None:
+def test_a_batch_that_never_ends_expires_completely(clock: ManualClock, connect: Connect) -> None:
     api = connect(paced(clock, float("inf")))
     batch = api.created(*requests(3))
     clock.advance(DAY)
     assert api.retrieve(batch).json()["request_counts"]["expired"] == 3
 
 
-def test_a_cancel_drains_and_keeps_what_was_answered(clock: ManualClock, connect: Connect) -> None:
+def test_a_cancel_keeps_the_requests_that_were_answered(clock: ManualClock, connect: Connect) -> None:
     simulator = paced(clock, HOUR, cancel_seconds=25, cancel_succeeded_share=0.25)
     api = connect(simulator)
     batch = api.created(*requests(8))
@@ -133,9 +133,11 @@ def test_a_cancel_shortly_before_the_end_changes_nothing(clock: ManualClock, con
     assert api.retrieve(batch).json()["request_counts"]["succeeded"] == 2
 
 
-@pytest.mark.parametrize(("knob", "status"), [("error", 400), ("unchanged", 200)])
-def test_cancel_after_the_end_is_answered_as_set(clock: ManualClock, connect: Connect, knob: Any, status: int) -> None:
-    api = connect(Simulator(clock=clock, cancel_ended=knob))
+@pytest.mark.parametrize(("setting", "status"), [("error", 400), ("unchanged", 200)])
+def test_cancel_after_the_end_responds_as_configured(
+    clock: ManualClock, connect: Connect, setting: Any, status: int
+) -> None:
+    api = connect(Simulator(clock=clock, cancel_ended=setting))
     batch = api.created()
     response = api.cancel(batch)
     assert response.status_code == status
@@ -150,7 +152,7 @@ def test_cancel_takes_an_empty_object_as_its_body(clock: ManualClock, connect: C
     assert response.status_code == 200
 
 
-def test_a_batch_of_bad_requests_ends_like_any_other(api: Api) -> None:
+def test_a_batch_of_invalid_requests_ends_like_any_other(api: Api) -> None:
     batch = api.created({"custom_id": "bad", "params": {}})
     counts = api.retrieve(batch).json()["request_counts"]
     assert counts["errored"] == 1
@@ -235,7 +237,7 @@ def test_the_queue_limit_refuses_a_create_until_batches_end(clock: ManualClock, 
     assert [batch["request_count"] for batch in simulator.books()["batches"]] == [4, 1, 5]
 
 
-def test_results_are_whole_unordered_and_different_each_time(api: Api) -> None:
+def test_results_are_complete_and_in_another_order_each_time(api: Api) -> None:
     batch = api.created(*requests(50))
     first, second = ([row["custom_id"] for row in api.rows(batch)] for _ in range(2))
     assert sorted(first) == sorted(second) == sorted(f"r{index}" for index in range(50))
@@ -273,14 +275,14 @@ def test_a_range_is_ignored(api: Api) -> None:
     assert json.loads(response.content)["custom_id"] == "a"
 
 
-def test_results_url_leads_back_to_where_the_caller_came_from(api: Api) -> None:
+def test_results_url_starts_with_the_address_of_the_caller(api: Api) -> None:
     batch = api.created()
     url = api.retrieve(batch).json()["results_url"]
     assert url == str(api.client.base_url).rstrip("/") + f"/v1/messages/batches/{batch}/results"
     assert api.client.get(url).status_code == 200
 
 
-def test_results_url_can_be_made_to_lead_elsewhere(clock: ManualClock, connect: Connect) -> None:
+def test_results_url_can_start_with_another_address(clock: ManualClock, connect: Connect) -> None:
     api = connect(Simulator(clock=clock, results_base_url="https://elsewhere.example"))
     batch = api.created()
     url = api.retrieve(batch).json()["results_url"]
@@ -333,17 +335,17 @@ class TestList:
 
     @pytest.mark.parametrize("cursor", ["before_id", "after_id"])
     @pytest.mark.parametrize("deleted", [True, False], ids=["deleted", "unknown"])
-    def test_a_lost_cursor_is_an_error_or_an_empty_page(
+    def test_an_unknown_cursor_is_an_error_or_an_empty_page(
         self, clock: ManualClock, connect: Connect, cursor: str, deleted: bool
     ) -> None:
-        for knob in ("error", "empty"):
-            api = connect(Simulator(clock=clock, unknown_cursor=knob))  # type: ignore[arg-type]  # a loop over both
+        for setting in ("error", "empty"):
+            api = connect(Simulator(clock=clock, unknown_cursor=setting))  # type: ignore[arg-type]  # a loop over both
             lost = api.created() if deleted else "msgbatch_unknown"
             if deleted:
                 api.delete(lost)
             api.created()
             response = api.list(**{cursor: lost})
-            if knob == "error":
+            if setting == "error":
                 assert error_of(response)[0] == 400
             else:
                 assert response.json()["data"] == []
@@ -367,7 +369,7 @@ class TestList:
 
 
 class TestBooks:
-    def test_they_tell_what_was_created_called_and_billed(self, api: Api, simulator: Simulator) -> None:
+    def test_they_show_what_was_created_called_and_billed(self, api: Api, simulator: Simulator) -> None:
         batch = api.created(request("good"), {"custom_id": "bad", "params": {}})
         before = simulator.books()["batches"][0]["requests"]
         api.retrieve(batch)
@@ -394,7 +396,7 @@ class TestBooks:
         assert (entry["outcome"], entry["billed"]) == (None, False)
         assert simulator.books()["billed"] == {}
 
-    def test_the_same_params_are_known_however_they_are_written(self, api: Api, simulator: Simulator) -> None:
+    def test_the_same_params_have_one_hash_in_any_json_form(self, api: Api, simulator: Simulator) -> None:
         whole = params("naïve")
         turned = dict(reversed(whole.items()))
         api.created({"custom_id": "a", "params": whole})

@@ -1,4 +1,4 @@
-"""Which params make an errored row, and with which words."""
+"""Params that lead to an errored row, and its error messages."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_an_unknown_or_retired_model_is_not_found(api: Api, model: Any) -> None:
         pytest.param({"model": OLD_MODEL, "inference_geo": "us"}, "inference_geo", id="inference_geo"),
     ],
 )
-def test_other_wrong_params_are_errored(api: Api, changes: dict[str, Any], part: str) -> None:
+def test_other_invalid_params_are_errored(api: Api, changes: dict[str, Any], part: str) -> None:
     error = api.row_error(**changes)
     assert error is not None
     assert error["type"] == "invalid_request_error"
@@ -214,7 +214,7 @@ def test_some_models_refuse_forced_tools(api: Api, model: str, choice: dict[str,
         pytest.param(schema(**closed(a={"type": "string", "format": "date"})), id="schema"),
     ],
 )
-def test_right_params_succeed(api: Api, changes: dict[str, Any]) -> None:
+def test_valid_params_succeed(api: Api, changes: dict[str, Any]) -> None:
     assert api.row_error(**changes) is None
 
 
@@ -229,7 +229,7 @@ def test_right_params_succeed(api: Api, changes: dict[str, Any]) -> None:
         (OLD_MODEL, {"temperature": "warm"}, False),
     ],
 )
-def test_the_old_version_knows_sampling_params(
+def test_the_old_version_accepts_sampling_params(
     simulator: Simulator, connect: Any, model: str, changes: dict[str, Any], accepted: bool
 ) -> None:
     api = connect(simulator, version=OLD)
@@ -264,7 +264,7 @@ class TestHeadersOfTheBatch:
         assert self.error(api, header, user_profile_id="uprof_2") is not None
 
 
-def test_a_model_is_judged_when_the_batch_is_created(clock: ManualClock, connect: Any) -> None:
+def test_a_model_is_checked_when_the_batch_is_created(clock: ManualClock, connect: Any) -> None:
     simulator = Simulator(clock=clock, batch_seconds=3600)
     api = connect(simulator)
     clock.advance(8 * 24 * 3600 - 10 * 3600)  # an hour before the 30th
@@ -323,7 +323,7 @@ NESTED = st.sampled_from(
 
 @settings(deadline=None, max_examples=150)
 @given(data=st.data())
-def test_whatever_the_params_every_request_gets_its_row(data: st.DataObject) -> None:
+def test_with_any_params_every_request_gets_its_row(data: st.DataObject) -> None:
     simulator = Simulator()
     strange = [params()]
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""The judge: Anthropic's own SDK must understand everything that the simulator says."""
+"""Anthropic's own SDK must understand every response of the simulator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def simulator(clock: ManualClock) -> Simulator:
     return Simulator(clock=clock, batch_seconds=60)
 
 
-def test_a_batch_lives_as_the_sdk_expects(sdk: anthropic.Anthropic, clock: ManualClock) -> None:
+def test_a_batch_behaves_as_the_sdk_expects(sdk: anthropic.Anthropic, clock: ManualClock) -> None:
     batches = sdk.messages.batches
     created = batches.create(requests=requests(3))
     assert created.processing_status == "in_progress"
@@ -141,7 +141,7 @@ def test_an_error_becomes_the_sdks_class(
     assert raised.value.request_id.startswith("req_")
 
 
-def test_a_coded_refusal_is_told_apart(sdk: anthropic.Anthropic, simulator: Simulator) -> None:
+def test_an_error_code_is_read(sdk: anthropic.Anthropic, simulator: Simulator) -> None:
     simulator.inject(Fault(do="status", status=429, code="enforced_spend_limit_reached"))
     with pytest.raises(anthropic.RateLimitError) as raised:
         sdk.messages.batches.create(requests=requests(1))
@@ -193,7 +193,7 @@ class TestFederation:
         assert simulator.calls()["token"] == 1
         assert simulator.calls()["create"] == 1
 
-    def test_it_understands_a_refusal(self) -> None:
+    def test_it_understands_an_error(self) -> None:
         with Simulator().serve() as server:
             credentials = self.credentials("not-a-jwt")
             with (

@@ -1,4 +1,4 @@
-"""What only real sockets and processes show: the control surface, the command, many connections, large bodies."""
+"""What needs real sockets and processes: control endpoints, the command, many connections, large bodies."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ HEADERS = {"x-api-key": KEY, "anthropic-version": VERSION, "content-type": "appl
 
 
 class TestControl:
-    """No header of the API is needed; the same levers work in process."""
+    """The control endpoints need no header of the API. They also work in process."""
 
     @pytest.fixture(autouse=True)
-    def _both_doors(self, door: str) -> None:
-        del door
+    def _both_transports(self, transport: str) -> None:
+        del transport
 
     @pytest.fixture
     def simulator(self, clock: ManualClock) -> Simulator:
@@ -40,8 +40,8 @@ class TestControl:
     def control(self, simulator: Simulator, connect: Connect) -> Any:
         client = connect(simulator, key=None, version=None).client
 
-        def control(method: str, lever: str, body: Any = None) -> httpx.Response:
-            return client.request(method, f"/_simulator/{lever}", json=body)
+        def control(method: str, action: str, body: Any = None) -> httpx.Response:
+            return client.request(method, f"/_simulator/{action}", json=body)
 
         return control
 
@@ -75,7 +75,7 @@ class TestControl:
         control("DELETE", "faults")
         assert api.list().status_code == 200
 
-    def test_an_outage_spares_the_control_surface(self, api: Api, control: Any) -> None:
+    def test_an_outage_does_not_affect_the_control_endpoints(self, api: Api, control: Any) -> None:
         control("POST", "outage", {"kind": "status:503", "seconds": None})
         assert api.list().status_code == 503
         assert control("DELETE", "outage").json() == {"outage": None}
@@ -90,7 +90,7 @@ class TestControl:
         assert [(count["succeeded"], count["expired"]) for count in counts] == [(4, 0), (0, 4), (2, 2)]
 
     @pytest.mark.parametrize(
-        ("method", "lever", "body", "status", "words"),
+        ("method", "action", "body", "status", "words"),
         [
             ("POST", "clock", {"forward": 1}, 400, "forward"),
             ("POST", "clock", {"advance": -1}, 400, "only moves forward"),
@@ -103,10 +103,10 @@ class TestControl:
             ("GET", "nothing", None, 404, "no control endpoint"),
         ],
     )
-    def test_a_wrong_lever_says_what_is_wrong(
-        self, control: Any, method: str, lever: str, body: Any, status: int, words: str
+    def test_an_invalid_control_call_says_what_is_wrong(
+        self, control: Any, method: str, action: str, body: Any, status: int, words: str
     ) -> None:
-        response = control(method, lever, body)
+        response = control(method, action, body)
         assert response.status_code == status
         assert words in response.json()["error"]
 
@@ -136,7 +136,7 @@ class TestCommand:
             process.communicate()
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-    def test_it_serves_says_how_to_use_it_and_stops_cleanly(self, start: Any, number: int) -> None:
+    def test_it_serves_explains_its_use_and_stops_cleanly(self, start: Any, number: int) -> None:
         process, url, hint = start("--batch-seconds", "60", "--manual-clock", "--queue-limit", "3")
         assert url.startswith("http://127.0.0.1:")
         assert "AIRFLOW_CONN_CLAUDE_DEFAULT=" in hint
@@ -190,7 +190,7 @@ class TestSockets:
             yield server.url
 
     def raw(self, url: str, data: bytes) -> bytes:
-        """Send bytes and read until the other side ends."""
+        """Send bytes and read until the server closes the connection."""
         host, _, port = url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall(data)
@@ -204,7 +204,7 @@ class TestSockets:
         received = self.raw(url, CALL * 2 + head + b"connection: close\r\n\r\n")
         assert received.count(b"HTTP/1.1 200") == 3
 
-    def test_nonsense_gets_a_400(self, url: str) -> None:
+    def test_invalid_http_gets_a_400(self, url: str) -> None:
         assert self.raw(url, b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400")
 
     def test_an_upload_may_wait_for_100_continue(self, url: str) -> None:
@@ -225,7 +225,9 @@ class TestSockets:
             connection.sendall(b"POST /v1/messages/batches HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
         assert httpx.get(f"{url}/_simulator/requests-log", trust_env=False).json()["create"] == 0
 
-    def test_a_failing_script_closes_the_connection_and_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_failing_answer_function_closes_the_connection_and_is_logged(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         def answer(params: Any, n: int) -> str:
             raise ZeroDivisionError
 
@@ -238,7 +240,7 @@ class TestSockets:
             assert api.list().status_code == 200
         assert "while it sent a response" in caplog.text
 
-    def test_a_failing_outcome_is_a_500_and_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_failing_outcome_function_is_a_500_and_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
         simulator = Simulator(outcome=lambda *_: "expird")
         with simulator.serve() as server, httpx.Client(base_url=server.url, headers=HEADERS, trust_env=False) as client:
             api = Api(client)
@@ -277,7 +279,7 @@ def test_two_thousand_connections_are_open_at_once(clock: ManualClock) -> None:
 
 
 async def _call_at_once(url: str, count: int) -> list[bytes]:
-    """Open all connections, then call on each; the first line of each answer."""
+    """Open all connections, then send a call on each. Returns the first line of each response."""
     host, _, port = url.removeprefix("http://").partition(":")
     streams = await asyncio.gather(*(asyncio.open_connection(host, int(port)) for _ in range(count)))
     for _, writer in streams:
@@ -288,7 +290,7 @@ async def _call_at_once(url: str, count: int) -> list[bytes]:
     return heads
 
 
-def test_the_in_process_door_opens_for_async_clients(clock: ManualClock) -> None:
+def test_the_in_process_transport_serves_async_clients(clock: ManualClock) -> None:
     asyncio.run(_use_the_door_of_async_clients(clock))
 
 

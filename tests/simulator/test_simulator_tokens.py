@@ -30,7 +30,7 @@ def call(api: Api, token: str, **headers: str) -> httpx.Response:
     return api.client.get("/v1/messages/batches", headers={"authorization": f"Bearer {token}", **BETA, **headers})
 
 
-@pytest.mark.usefixtures("door")
+@pytest.mark.usefixtures("transport")
 class TestExchange:
     def test_it_gives_a_bearer_token_of_one_workspace(self, api: Api) -> None:
         body = exchange(api, workspace_id="wrkspc_7").json()
@@ -56,7 +56,7 @@ class TestExchange:
         clock.advance(1)
         assert error_of(call(api, token))[:2] == (401, "authentication_error")
 
-    def test_a_token_lives_twice_as_long_as_the_identity_does(self, api: Api, clock: ManualClock) -> None:
+    def test_a_token_is_valid_twice_as_long_as_the_identity_token(self, api: Api, clock: ManualClock) -> None:
         now = int(clock.now().timestamp())
         assert exchange(api, assertion=jwt(exp=now + 600)).json()["expires_in"] == 1200
         assert exchange(api, assertion=jwt(exp=now + 5)).json()["expires_in"] == 60
@@ -75,7 +75,7 @@ class TestExchange:
             ({"assertion": jwt(exp=5)}, 401),
         ],
     )
-    def test_what_is_wrong_is_refused(self, api: Api, changes: dict[str, Any], status: int) -> None:
+    def test_an_invalid_exchange_is_rejected(self, api: Api, changes: dict[str, Any], status: int) -> None:
         refused, kind, message = error_of(exchange(api, **changes))
         assert refused == status
         if status == 401:
@@ -87,7 +87,7 @@ class TestExchange:
         assert simulator.calls()["token"] == 1
 
 
-@pytest.mark.usefixtures("door")
+@pytest.mark.usefixtures("transport")
 class TestRules:
     @pytest.fixture
     def api(self, clock: ManualClock, connect: Connect) -> Api:

@@ -1,4 +1,4 @@
-"""What make says to a stranger whose machine is not ready, and what it hands to the installer."""
+"""Make's messages on a machine that lacks something, and the settings that it passes to the installer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make(checkout: Path) -> Make:
-    """Runs a verb with a Python of the test's own: a shell script."""
+    """Run a make command with a shell script in place of Python."""
 
     def run(*arguments: str, python: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
         command = ["make", *arguments]
@@ -44,45 +44,47 @@ def make(checkout: Path) -> Make:
     return run
 
 
-def test_verb_that_does_not_exist_is_answered_with_those_that_do(make: Make) -> None:
-    told = make("dmeo")
+def test_unknown_command_lists_the_commands(make: Make) -> None:
+    done = make("dmeo")
 
-    assert told.returncode != 0
-    assert told.stdout.startswith("There is no 'make dmeo'. There is:")
-    assert "make demo " in told.stdout
+    assert done.returncode != 0
+    assert done.stdout.startswith("There is no command 'make dmeo'. The commands are:")
+    assert "make demo " in done.stdout
 
 
-def test_python_that_is_missing_is_named(make: Make) -> None:
-    told = make("test", "PYTHON=python-of-nobody")
+def test_missing_python_is_named(make: Make) -> None:
+    done = make("test", "PYTHON=python-of-nobody")
 
-    assert told.returncode != 0
-    assert told.stdout == (
-        "There is no 'python-of-nobody' here. Python 3.11 or newer is needed; name one: make PYTHON=python3.12\n"
+    assert done.returncode != 0
+    assert done.stdout == (
+        "'python-of-nobody' was not found. Python 3.11 or newer is needed. Choose one: make PYTHON=python3.12\n"
     )
 
 
-def test_python_that_is_too_old_is_named_with_its_version(make: Make) -> None:
-    told = make("test", python='test "$1" = --version && echo Python 3.9.2 && exit; echo SyntaxError >&2; exit 1')
+def test_too_old_python_is_named_with_its_version(make: Make) -> None:
+    done = make("test", python='test "$1" = --version && echo Python 3.9.2 && exit; echo SyntaxError >&2; exit 1')
 
-    assert told.returncode != 0
-    assert "Python 3.11 or newer is needed" in told.stdout
-    assert "is Python 3.9.2. Try: make PYTHON=python3.12" in told.stdout
-    assert "SyntaxError" not in told.stderr
-
-
-# Debian's Python without its package for environments: leaves half of one behind.
-HALF = 'test "$1" = -c && exit; mkdir -p .venv/bin; echo "exit 1" > .venv/bin/python; chmod +x .venv/bin/python; exit 1'
+    assert done.returncode != 0
+    assert "Python 3.11 or newer is needed" in done.stdout
+    assert "is Python 3.9.2. Try: make PYTHON=python3.12" in done.stdout
+    assert "SyntaxError" not in done.stderr
 
 
-def test_half_an_environment_is_not_taken_for_one_the_next_time(make: Make) -> None:
-    first, second = make("test", python=HALF), make("test", python=HALF)
-
-    for told in (first, second):
-        assert told.returncode != 0
-        assert told.stdout == "Could not make .venv. On Debian and Ubuntu: apt-get install python3-venv\n"
+# Debian's Python without its venv package: leaves an incomplete environment.
+INCOMPLETE = (
+    'test "$1" = -c && exit; mkdir -p .venv/bin; echo "exit 1" > .venv/bin/python; chmod +x .venv/bin/python; exit 1'
+)
 
 
-# Makes an environment whose uv says what it was told. The rest of what pip is asked goes to the real one.
+def test_incomplete_environment_is_not_reused(make: Make) -> None:
+    first, second = make("test", python=INCOMPLETE), make("test", python=INCOMPLETE)
+
+    for done in (first, second):
+        assert done.returncode != 0
+        assert done.stdout == "Could not create .venv. On Debian and Ubuntu: apt-get install python3-venv\n"
+
+
+# Creates an environment whose uv prints its settings. Other calls of pip go to the real one.
 RECORDER = r"""test "$1" = -c && exit
 mkdir -p .venv/bin
 cat > .venv/bin/python <<'END'
@@ -98,13 +100,13 @@ chmod +x .venv/bin/*"""
 
 
 @pytest.mark.parametrize(
-    ("environ", "told_uv"),
+    ("environ", "uv_settings"),
     [
         pytest.param({}, "index= old= cert=", id="nothing is set"),
         pytest.param(
             {"PIP_INDEX_URL": "https://mirror.example/simple", "PIP_CERT": "/ca.pem"},
             "index=https://mirror.example/simple old= cert=/ca.pem",
-            id="pip is told",
+            id="pip has settings",
         ),
         pytest.param(
             {
@@ -113,27 +115,29 @@ chmod +x .venv/bin/*"""
                 "SSL_CERT_FILE": "/b.pem",
             },
             "index=https://b.example/ old= cert=/b.pem",
-            id="uv is told something else",
+            id="uv has its own setting",
         ),
         pytest.param(
             {"PIP_INDEX_URL": "https://a.example/", "UV_INDEX_URL": "https://c.example/", "PIP_CERT": "/a.pem"},
             "index= old=https://c.example/ cert=/a.pem",
-            id="uv is told by its older name",
+            id="uv has its own setting under the older name",
         ),
         pytest.param({"PIP_EXTRA_INDEX_URL": "https://x.example/"}, "index= old= cert=", id="one more index is none"),
     ],
 )
-def test_installer_asks_the_index_that_pip_was_told_of(make: Make, environ: dict[str, str], told_uv: str) -> None:
-    told = make("test", python=RECORDER.replace("REAL", sys.executable), **environ)
+def test_installer_uses_the_index_that_pip_is_configured_with(
+    make: Make, environ: dict[str, str], uv_settings: str
+) -> None:
+    done = make("test", python=RECORDER.replace("REAL", sys.executable), **environ)
 
-    assert told_uv in told.stdout.splitlines()
-    assert "Installing failed" in told.stdout
+    assert uv_settings in done.stdout.splitlines()
+    assert "Installing failed" in done.stdout
 
 
-def test_index_that_cannot_be_reached_is_said_to_be_the_trouble(make: Make) -> None:
+def test_unreachable_index_is_named_as_the_problem(make: Make) -> None:
     offline = {"PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_RETRIES": "0"}
-    told = make("test", python=f'exec {sys.executable} "$@"', **offline)
+    done = make("test", python=f'exec {sys.executable} "$@"', **offline)
 
-    assert told.returncode != 0
-    assert "Installing failed (the lines above say why). A first run needs a package index" in told.stdout
-    assert "No matching distribution found for uv" in told.stderr
+    assert done.returncode != 0
+    assert "Installing failed, as the lines above say. The first run needs a package index" in done.stdout
+    assert "No matching distribution found for uv" in done.stderr
