@@ -139,7 +139,8 @@ class Demonstration:
         run.follow(self._screen, seconds=LIVE_RUN_SECONDS if self._settings.live else SIMULATED_RUN_SECONDS)
         self._run_file.unlink(missing_ok=True)
         manifest = run.returned("wait")
-        results = Results.read(run.returned("read_options"), manifest)
+        with self._screen.progress("Reading the results"):
+            results = Results.read(run.returned("read_options"), manifest)
         results.check()
         self._screen.rows(results.samples())
         self._screen.say(
@@ -150,7 +151,7 @@ class Demonstration:
             batches = "1 batch" if len(books["batches"]) == 1 else f"{len(books['batches'])} batches"
             self._screen.say(f"The simulated API received {batches} and billed {books['billed_requests']} answers.")
         if summary := results.cost_summary():
-            self._screen.say(summary + " The simulator cost nothing." * bool(self._simulator))
+            self._screen.say(summary + " Nothing was paid, because the API is simulated." * bool(self._simulator))
         self._screen.say("The files to look at:")
         self._screen.say(f"  options, before and after  {run.returned('write_report')}")
         self._screen.say(f"  results, a row per option  {manifest['results_path']}")

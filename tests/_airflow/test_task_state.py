@@ -1,7 +1,7 @@
 """Tasks that begin, or go on, while what they are made of is being made: none fails for good, and none takes another's.
 
 The tasks here begin at once (``trigger_rule="always"``), as they do on a real Airflow when somebody clears what is
-before them alone; ``tests/stack/test_made_again.py`` does that.
+before them alone; ``tests/stack/test_cleared_upstream.py`` does that.
 """
 
 from __future__ import annotations

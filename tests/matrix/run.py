@@ -34,7 +34,7 @@ AIRFLOW_ALONE = (
     "tests/provider",
     "tests/dags",
     "tests/stack/test_ended_by_hand.py",
-    "tests/stack/test_made_again.py",
+    "tests/stack/test_cleared_upstream.py",
 )
 
 # Airflow's own deprecations are not ours to mend, on versions that get no fixes any more; ours stay errors.

@@ -32,8 +32,8 @@ HEAD = f"""\
 # The same faults, with this package and with others
 
 Written by `make peers`. One task sends {len(PROMPTS)} requests with the operator's defaults and one retry after a
-minute. It polls every {POLL_SECONDS} s and talks to the simulator over sockets. The numbers are from the simulator's own
-records. A cell shows how many requests were **billed**, and what else went wrong. *Orphaned* batches are those
+minute. It polls every {POLL_SECONDS} s and talks to the simulator over sockets. The numbers are from the simulator's
+own records. A cell shows how many requests were **billed**, and what else went wrong. *Orphaned* batches are those
 whose id is not in the output of the task. steadybatch has no Airflow task, so its job is run again instead. A
 canceled batch bills the requests that were answered before, which are none here.
 """

@@ -1,4 +1,4 @@
-"""An Airflow of processes with the repository's DAGs, and what tests do with it."""
+"""A real Airflow in processes with the repository's DAGs, for tests."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 DAG_ID = "describe_options"
 CONNECTION_ID = "claude_default"
 RUN_SECONDS = 120
-UNTIL_TOLD = 3600.0
+UNTIL_ENDED = 3600.0
 
 SETTINGS = {
     "AIRFLOW__CLAUDE_BATCH__POLL_INTERVAL": "1",
     "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
-    # How soon others notice that a process died: minutes by default.
+    # Time until a dead process is noticed. The defaults are minutes.
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
@@ -42,14 +42,14 @@ SETTINGS = {
 
 @dataclass
 class Stack:
-    """An Airflow with the repository's DAGs, and the simulator that its connection points to."""
+    """An Airflow with the repository's DAGs, and the simulator of its connection."""
 
     airflow: AirflowProcesses
     simulator: SimulatorProcess
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     def connect(self, **fields: Any) -> None:
-        """Point the one connection that the DAGs name somewhere."""
+        """Store the connection of the DAGs."""
         self.airflow.api.put_connection({"connection_id": CONNECTION_ID, "conn_type": "claude", **fields})
 
     def trigger(self) -> str:
@@ -88,7 +88,7 @@ def running_stack(folder: Path, venv: Path, **more_settings: str) -> Iterator[St
     settings = {**SETTINGS, "PYTHONPATH": str(ROOT), **more_settings}
     with AirflowProcesses(folder / "home", dags_folder=ROOT / "dags", venv=venv, settings=settings) as airflow:
         migrate(airflow)
-        simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_TOLD)
+        simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_ENDED)
         airflow.supervise(simulator.process)
         airflow.start()
         stack = Stack(airflow, simulator)
@@ -101,7 +101,7 @@ def running_stack(folder: Path, venv: Path, **more_settings: str) -> Iterator[St
 
 @contextmanager
 def running_dag(folder: Path, file: Path) -> Iterator[tuple[AirflowProcesses, SimulatorProcess]]:
-    """An Airflow with one DAG, named as its file, and the simulator that its connection points to."""
+    """Run an Airflow with one DAG, named as its file, and the simulator of its connection."""
     dags = folder / "dags"
     dags.mkdir()
     shutil.copy(file, dags)
@@ -110,7 +110,7 @@ def running_dag(folder: Path, file: Path) -> Iterator[tuple[AirflowProcesses, Si
         airflow.start()
         airflow.wait_until_healthy()
         airflow.wait_for_dag(file.stem)
-        simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_TOLD)
+        simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_ENDED)
         airflow.supervise(simulator.process)
         airflow.api.put_connection(
             {"connection_id": CONNECTION_ID, "conn_type": "claude", "host": simulator.url, "password": KEY}
@@ -119,5 +119,5 @@ def running_dag(folder: Path, file: Path) -> Iterator[tuple[AirflowProcesses, Si
 
 
 def environment() -> Path:
-    """The environment whose Airflow the tests run, by default the one they run in themselves."""
+    """Return the virtual environment with the tested Airflow. Default: the one of this Python."""
     return Path(os.environ.get("STACK_VENV", sys.prefix)).absolute()

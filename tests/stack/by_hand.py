@@ -1,4 +1,4 @@
-"""Tasks that wait in a worker or in the triggerer until somebody ends them, told apart by their number of requests."""
+"""Tasks that wait in a worker or in the triggerer until a test ends them. Each has another number of requests."""
 
 from airflow.sdk import DAG, Asset
 

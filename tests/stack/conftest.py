@@ -1,4 +1,4 @@
-"""A real Airflow as processes, and simulators as processes, each stopped with the last test of the module."""
+"""Fixtures: a real Airflow and simulators in processes, stopped after the last test of the module."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from airflow_stack import UNTIL_TOLD, Stack, running_stack
+from airflow_stack import UNTIL_ENDED, Stack, running_stack
 
 from demo.processes import stop
 from demo.simulator import SimulatorProcess
@@ -15,19 +15,19 @@ from demo.simulator import SimulatorProcess
 
 @pytest.fixture(scope="module")
 def start_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Stack]]:
-    """Start a stack with the Airflow of an environment; it is stopped with the module's last test."""
+    """Start a stack with the Airflow of an environment. It is stopped after the module's last test."""
     with ExitStack() as running:
         yield lambda venv: running.enter_context(running_stack(tmp_path_factory.mktemp("stack"), venv))
 
 
 @pytest.fixture(scope="module")
 def start_simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], SimulatorProcess]]:
-    """Start a simulator whose batches run until they are told to end."""
+    """Start a simulator whose batches run until a test ends them."""
     started: list[SimulatorProcess] = []
 
     def start() -> SimulatorProcess:
         home = tmp_path_factory.mktemp("simulator")
-        started.append(SimulatorProcess.start(home, batch_seconds=UNTIL_TOLD))
+        started.append(SimulatorProcess.start(home, batch_seconds=UNTIL_ENDED))
         return started[-1]
 
     yield start

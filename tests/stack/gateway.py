@@ -1,4 +1,4 @@
-"""A gateway before the API, as companies have them: another address, another header, a key of its own."""
+"""A company's gateway in front of the API: another address, another header, its own key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpx
 
 PREFIX = "/models/claude"
 GATEWAY_KEY = "gateway-key-1"
-PASSED_ON = ("content-type", "content-encoding", "anthropic-version", "anthropic-beta", "accept")
+FORWARDED_HEADERS = ("content-type", "content-encoding", "anthropic-version", "anthropic-beta", "accept")
 
 
 class Gateway(ThreadingHTTPServer):
@@ -20,7 +20,7 @@ class Gateway(ThreadingHTTPServer):
     def __init__(self, upstream: str, upstream_key: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream, self.upstream_key = upstream, upstream_key
-        self.passed = self.refused = 0
+        self.forwarded = self.refused = 0
 
     @property
     def url(self) -> str:
@@ -42,26 +42,26 @@ class _Handler(BaseHTTPRequestHandler):
     server: Gateway
 
     def do_GET(self) -> None:
-        self._pass_on()
+        self._forward()
 
     def do_POST(self) -> None:
-        self._pass_on()
+        self._forward()
 
-    def _pass_on(self) -> None:
+    def _forward(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        is_ours = self.path.startswith(f"{PREFIX}/v1/") and self.headers.get("x-api-key") == GATEWAY_KEY
-        if not is_ours or "authorization" in self.headers:
+        is_allowed = self.path.startswith(f"{PREFIX}/v1/") and self.headers.get("x-api-key") == GATEWAY_KEY
+        if not is_allowed or "authorization" in self.headers:
             self.server.refused += 1
-            self._answer(403, {"content-type": "text/plain"}, b"not for you")
+            self._respond(403, {"content-type": "text/plain"}, b"forbidden")
             return
-        self.server.passed += 1
-        headers = {name: self.headers[name] for name in PASSED_ON if name in self.headers}
+        self.server.forwarded += 1
+        headers = {name: self.headers[name] for name in FORWARDED_HEADERS if name in self.headers}
         headers["x-api-key"] = self.server.upstream_key
         address = self.server.upstream + self.path.removeprefix(PREFIX)
         response = httpx.request(self.command, address, headers=headers, content=body, trust_env=False)
-        self._answer(response.status_code, dict(response.headers), response.content)
+        self._respond(response.status_code, dict(response.headers), response.content)
 
-    def _answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+    def _respond(self, status: int, headers: dict[str, str], content: bytes) -> None:
         self.send_response(status)
         for name in ("content-type", "request-id", "retry-after"):
             if name in headers:
@@ -71,4 +71,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Do not log requests."""

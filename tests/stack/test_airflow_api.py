@@ -1,4 +1,4 @@
-"""The demo's client of Airflow's REST API, before a server that is busy now and then."""
+"""The demo's client of Airflow's REST API, with a server that is sometimes busy."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 
 from demo.airflow_api import MAX_ATTEMPTS, AirflowApi
 
-LOCKED = "(sqlite3.OperationalError) database is locked"
+LOCKED_ERROR = "(sqlite3.OperationalError) database is locked"
 
 
 class BusyAirflow(ThreadingHTTPServer):
-    """Gives tokens, refuses connections, and answers all else with a server's error as long as it is busy."""
+    """Issues tokens, rejects connections, and responds to other calls with a server error while it is busy."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -30,30 +30,30 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         sent = self._read()
         if self.path.endswith("/connections"):
-            self._answer(422, json.dumps({"detail": [{"msg": "Field required", "input": sent}]}))
+            self._respond(422, json.dumps({"detail": [{"msg": "Field required", "input": sent}]}))
         else:
-            self._answer(201, json.dumps({"access_token": "token"}))
+            self._respond(201, json.dumps({"access_token": "token"}))
 
     def do_DELETE(self) -> None:
-        self._answer(404, "{}")
+        self._respond(404, "{}")
 
     def do_PATCH(self) -> None:
         self._read()
         self.server.calls.append(self.path)
         busy = len(self.server.calls) <= self.server.busy_for
-        self._answer(500 if busy else 200, LOCKED if busy else "{}")
+        self._respond(500 if busy else 200, LOCKED_ERROR if busy else "{}")
 
     def _read(self) -> str:
         return self.rfile.read(int(self.headers.get("content-length", 0))).decode()
 
-    def _answer(self, status: int, text: str) -> None:
+    def _respond(self, status: int, text: str) -> None:
         self.send_response(status)
         self.send_header("content-length", str(len(text)))
         self.end_headers()
         self.wfile.write(text.encode())
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Do not log requests."""
 
 
 @pytest.fixture
@@ -80,9 +80,7 @@ def api(busy_airflow: BusyAirflow, pauses: list[float]) -> Iterator[AirflowApi]:
     api.close()
 
 
-def test_call_that_met_a_busy_database_is_made_again(
-    api: AirflowApi, busy_airflow: BusyAirflow, pauses: list[float]
-) -> None:
+def test_call_with_a_busy_database_is_retried(api: AirflowApi, busy_airflow: BusyAirflow, pauses: list[float]) -> None:
     busy_airflow.busy_for = MAX_ATTEMPTS - 1
 
     api.pause("diary")
@@ -91,7 +89,7 @@ def test_call_that_met_a_busy_database_is_made_again(
     assert pauses == [1, 2, 3, 4]
 
 
-def test_error_that_stays_says_what_airflow_said(api: AirflowApi, busy_airflow: BusyAirflow) -> None:
+def test_permanent_error_contains_the_message_of_airflow(api: AirflowApi, busy_airflow: BusyAirflow) -> None:
     busy_airflow.busy_for = MAX_ATTEMPTS
 
     with pytest.raises(httpx.HTTPStatusError, match=r"500: .*database is locked"):
@@ -100,7 +98,7 @@ def test_error_that_stays_says_what_airflow_said(api: AirflowApi, busy_airflow: 
     assert len(busy_airflow.calls) == MAX_ATTEMPTS
 
 
-def test_refused_connection_s_key_is_not_repeated(api: AirflowApi) -> None:
+def test_key_of_a_rejected_connection_is_not_in_the_error(api: AirflowApi) -> None:
     with pytest.raises(httpx.HTTPStatusError, match=r"422$") as caught:
         api.put_connection({"connection_id": "claude_default", "conn_type": "claude", "password": "sk-ant-1"})
 

@@ -1,4 +1,4 @@
-"""Children are found and stopped by their session, and nobody else is."""
+"""Child processes are found and stopped by their session, and no other process is."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from demo.airflow_processes import AirflowProcesses
 from demo.errors import DemoError
 from demo.processes import ChildProcess, Session, SessionFile, stop
 
-# Starts a child in a process group of its own, as Airflow's task runners are, and waits.
+# Starts a child in its own process group, as Airflow does with task runners, and waits.
 PARENT = """
 import os, signal, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "import signal; print('child', flush=True); signal.pause()"],
@@ -63,7 +63,7 @@ def test_orphans_of_a_killed_leader_are_still_found(tmp_path: Path) -> None:
     assert psutil.wait_procs([orphan], timeout=5)[1] == []
 
 
-def test_kill_ends_the_whole_session_at_once(tmp_path: Path) -> None:
+def test_kill_ends_the_whole_session(tmp_path: Path) -> None:
     child = start(tmp_path)
 
     child.kill()
@@ -72,14 +72,14 @@ def test_kill_ends_the_whole_session_at_once(tmp_path: Path) -> None:
     assert child.session.members() == []
 
 
-def test_pid_that_belongs_to_another_process_now_is_left_alone(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True) as stranger:
-        session = Session("parent", stranger.pid, created_at=psutil.Process(stranger.pid).create_time() - 60)
+def test_pid_that_belongs_to_another_process_now_is_not_stopped(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True) as other:
+        session = Session("parent", other.pid, created_at=psutil.Process(other.pid).create_time() - 60)
         try:
             assert stop([session], grace_seconds=0) == []
-            assert stranger.poll() is None
+            assert other.poll() is None
         finally:
-            stranger.kill()
+            other.kill()
 
 
 def test_sessions_survive_in_their_file_until_there_are_none(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Somebody ends tasks on a real Airflow while their batches run: who is canceled, who is not, and who is told."""
+"""Tasks are marked failed or cleared by hand on a real Airflow while their batches run."""
 
 from functools import partial
 from pathlib import Path
@@ -21,18 +21,18 @@ def states(airflow: AirflowProcesses) -> dict[str, str]:
     return {ti["task_id"]: ti["state"] for ti in airflow.api.task_instances(DAG_ID, RUN_ID)}
 
 
-def is_taken_up(airflow: AirflowProcesses, task_id: str) -> bool:
+def is_watched(airflow: AirflowProcesses, task_id: str) -> bool:
     lines = airflow.api.log_lines(DAG_ID, RUN_ID, task_id, 1)
     return any("Waiting for all of these message batches" in line for line in lines)
 
 
 def canceled(simulator: SimulatorProcess) -> list[int]:
-    """The numbers of requests of the batches that somebody asked to cancel."""
+    """Return the numbers of requests of the canceled batches."""
     ids = simulator.canceled_batch_ids()
     return sorted(batch["request_count"] for batch in simulator.books()["batches"] if batch["id"] in ids)
 
 
-def test_marked_tasks_cancel_their_batches_and_a_cleared_one_goes_on_with_its_own(tmp_path: Path) -> None:
+def test_tasks_marked_failed_cancel_their_batches_and_a_cleared_task_keeps_its_batch(tmp_path: Path) -> None:
     with running_dag(tmp_path, Path(__file__).with_name(f"{DAG_ID}.py")) as (airflow, simulator):
         end_some_and_clear_another(airflow, simulator)
 
@@ -41,11 +41,11 @@ def end_some_and_clear_another(airflow: AirflowProcesses, simulator: SimulatorPr
     airflow.api.trigger(DAG_ID, RUN_ID)
     waiting = {task_id: "running" if task_id.endswith("worker") else "deferred" for task_id in FAILED | CLEARED}
     wait_for(lambda: states(airflow) == waiting, seconds=RUN_SECONDS, what="every task to wait")
-    wait_for(lambda: len(simulator.books()["batches"]) == 3, seconds=RUN_SECONDS, what="every batch to be made")
-    # Airflow deletes a trigger that no triggerer has taken up yet: then there is nobody to cancel anything.
+    wait_for(lambda: len(simulator.books()["batches"]) == 3, seconds=RUN_SECONDS, what="every batch to be created")
+    # Airflow deletes a trigger that no triggerer has started yet. Nothing would cancel its batch then.
     for task_id, state in waiting.items():
         if state == "deferred":
-            wait_for(partial(is_taken_up, airflow, task_id), seconds=RUN_SECONDS, what=f"the trigger of {task_id}")
+            wait_for(partial(is_watched, airflow, task_id), seconds=RUN_SECONDS, what=f"the trigger of {task_id}")
 
     for task_id in FAILED:
         airflow.api.mark(DAG_ID, RUN_ID, task_id, "failed")

@@ -1,4 +1,4 @@
-"""What a StatsD server hears of a real worker and a real triggerer."""
+"""Metrics that a StatsD server receives from a real worker and a real triggerer."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ LINE = re.compile(r"airflow\.claude_batch\.(\w+)((?:,\w+=[\w.-]+)*):([\d.]+)\|(c
 
 
 class StatsdListener:
-    """Hears what is sent to a port of its own, and adds it up."""
+    """Receives metrics on its own port, and adds them up."""
 
     def __init__(self) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         self.socket.bind(("127.0.0.1", 0))
         self.socket.setblocking(False)
-        self.heard: Counter[str] = Counter()
-        self.strange: list[str] = []
+        self.received: Counter[str] = Counter()
+        self.invalid: list[str] = []
 
     @property
     def port(self) -> int:
@@ -41,16 +41,16 @@ class StatsdListener:
             try:
                 datagram = self.socket.recv(65_536).decode()
             except BlockingIOError:
-                return self.heard
+                return self.received
             for line in datagram.split("\n"):
-                self._note(line)
+                self._add(line)
 
-    def _note(self, line: str) -> None:
+    def _add(self, line: str) -> None:
         if match := LINE.fullmatch(line):
             name, tags, value, kind = match.groups()
-            self.heard[name + tags] += int(float(value)) if kind == "c" else 1
+            self.received[name + tags] += int(float(value)) if kind == "c" else 1
         elif "claude_batch" in line:
-            self.strange.append(line)
+            self.invalid.append(line)
 
 
 @pytest.fixture
@@ -76,12 +76,12 @@ def test_metrics_of_workers_and_of_the_triggerer_arrive(tmp_path: Path, statsd: 
         )
         stack.simulator.pace(0)
         rows = stack.wait_for_success(run_id)
-        heard = statsd.listen()
+        received = statsd.listen()
 
     model = rows[0].model
-    assert heard[f"requests,model={model}"] == heard[f"rows,outcome=succeeded,model={model}"] == len(rows) > 200
-    assert heard["submissions,status=in_progress"] == heard["submissions,status=ended"] == 1
-    assert heard[f"tokens,kind=output,model={model}"] == sum(row.usage["output_tokens"] for row in rows if row.usage)
-    assert heard[f"cost_microusd,model={model}"] > 0
-    assert heard["queue_time"] == heard["turnaround"] == 1
-    assert statsd.strange == []
+    assert received[f"requests,model={model}"] == received[f"rows,outcome=succeeded,model={model}"] == len(rows) > 200
+    assert received["submissions,status=in_progress"] == received["submissions,status=ended"] == 1
+    assert received[f"tokens,kind=output,model={model}"] == sum(row.usage["output_tokens"] for row in rows if row.usage)
+    assert received[f"cost_microusd,model={model}"] > 0
+    assert received["queue_time"] == received["turnaround"] == 1
+    assert statsd.invalid == []

@@ -1,4 +1,4 @@
-"""The oldest supported Airflow, whose triggers look connections up in their own way."""
+"""The oldest supported Airflow, whose triggers read connections in another way."""
 
 from collections.abc import Callable
 from pathlib import Path

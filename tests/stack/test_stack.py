@@ -1,11 +1,11 @@
-"""The main example on real processes, with its connection in Airflow's database, while things go wrong."""
+"""The main example on real processes with faults, with its connection in Airflow's database."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_stack import UNTIL_TOLD, Stack, environment
+from airflow_stack import UNTIL_ENDED, Stack, environment
 from gateway import GATEWAY_KEY, Gateway
 
 from demo.airflow_api import wait_for
@@ -21,9 +21,9 @@ def running(start_stack: Callable[[Path], Stack]) -> Stack:
 
 @pytest.fixture
 def stack(running: Stack) -> Stack:
-    """The stack, with its connection at its own simulator, whose batches run until they are told to end."""
+    """The stack with the connection to its own simulator, whose batches run until a test ends them."""
     running.connect(host=running.simulator.url, password=KEY)
-    running.simulator.pace(UNTIL_TOLD)
+    running.simulator.pace(UNTIL_ENDED)
     return running
 
 
@@ -36,7 +36,7 @@ def batch_ids(simulator: SimulatorProcess) -> list[str]:
 
 
 def assert_answered_and_paid_once(stack: Stack, run_id: str, known: list[str]) -> None:
-    """Every option has its answer, from one message batch."""
+    """Check that every option has its answer, from one message batch."""
     rows = stack.wait_for_success(run_id)
     asked = [message["key"] for message in stack.returned(run_id, "read_options")]
     assert len(asked) > 200
@@ -59,7 +59,7 @@ def test_deferred_wait_on_a_real_triggerer_answers_every_option(stack: Stack) ->
     assert report.count("<tr><td>core.") > 50
 
 
-def test_triggerer_killed_while_it_waits_goes_on_after_its_restart(stack: Stack) -> None:
+def test_triggerer_killed_while_it_waits_continues_after_its_restart(stack: Stack) -> None:
     known = batch_ids(stack.simulator)
     run_id = stack.trigger()
     stack.wait_for_task(run_id, "wait", "deferred")
@@ -71,7 +71,7 @@ def test_triggerer_killed_while_it_waits_goes_on_after_its_restart(stack: Stack)
     assert_answered_and_paid_once(stack, run_id, known)
 
 
-def test_scheduler_and_workers_killed_while_the_batch_runs_go_on_after_their_restart(stack: Stack) -> None:
+def test_scheduler_and_workers_killed_while_the_batch_runs_continue_after_their_restart(stack: Stack) -> None:
     known = batch_ids(stack.simulator)
     run_id = stack.trigger()
     stack.wait_for_task(run_id, "wait", "deferred")
@@ -83,7 +83,7 @@ def test_scheduler_and_workers_killed_while_the_batch_runs_go_on_after_their_res
     assert_answered_and_paid_once(stack, run_id, known)
 
 
-def test_worker_killed_between_paying_and_hearing_of_it_does_not_pay_again(stack: Stack) -> None:
+def test_worker_killed_before_the_response_of_create_does_not_pay_again(stack: Stack) -> None:
     known = batch_ids(stack.simulator)
     stack.simulator.inject(do="slow", on="create", seconds=30)
     run_id = stack.trigger()
@@ -96,7 +96,7 @@ def test_worker_killed_between_paying_and_hearing_of_it_does_not_pay_again(stack
     assert_answered_and_paid_once(stack, run_id, known)
 
 
-def test_connection_alone_decides_which_server_is_asked(
+def test_only_the_connection_decides_which_server_is_called(
     stack: Stack, start_simulator: Callable[[], SimulatorProcess]
 ) -> None:
     known, other = batch_ids(stack.simulator), start_simulator()

@@ -1,4 +1,4 @@
-"""A sensor that begins in the triggerer, on real processes: no worker starts before its batch has ended."""
+"""A sensor that starts in the triggerer, on real processes: no worker starts before its batch has ended."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from airflow_stack import ROOT, SETTINGS, UNTIL_TOLD, environment
+from airflow_stack import ROOT, SETTINGS, UNTIL_ENDED, environment
 from migrated_database import migrate
 
 from demo.airflow_api import wait_for
@@ -20,7 +20,7 @@ pytestmark = [
     ),
 ]
 
-DAG_ID = "begins_in_the_triggerer"
+DAG_ID = "starts_in_the_triggerer"
 RUN_ID = "run"
 DAG = """
 from airflow.sdk import DAG
@@ -34,7 +34,7 @@ with DAG({dag_id!r}, schedule=None):
 
 @dataclass(frozen=True)
 class Running:
-    """An Airflow with the DAG above, and the simulator where its batch runs until told to end."""
+    """An Airflow with the DAG above, and the simulator where its batch runs until the test ends it."""
 
     airflow: AirflowProcesses
     simulator: SimulatorProcess
@@ -48,10 +48,10 @@ def running(tmp_path: Path) -> Iterator[Running]:
     dags.mkdir()
     with AirflowProcesses(tmp_path / "home", dags_folder=dags, venv=environment(), settings=settings) as airflow:
         migrate(airflow)
-        simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_TOLD)
+        simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_ENDED)
         airflow.supervise(simulator.process)
         batch_id = create_batch(simulator)
-        # Before the dag-processor starts, which looks for new files every few minutes only.
+        # Written before the DAG processor starts, because it finds new files every few minutes only.
         (dags / f"{DAG_ID}.py").write_text(DAG.format(dag_id=DAG_ID, batch_id=batch_id))
         airflow.start()
         airflow.wait_until_healthy("api-server")
@@ -65,13 +65,13 @@ def running(tmp_path: Path) -> Iterator[Running]:
 def create_batch(simulator: SimulatorProcess) -> str:
     message = {"role": "user", "content": "Hello"}
     params = {"model": "claude-haiku-5-5", "max_tokens": 16, "messages": [message]}
-    answer = httpx.post(
+    response = httpx.post(
         f"{simulator.url}/v1/messages/batches",
         json={"requests": [{"custom_id": "only", "params": params}]},
         headers={"x-api-key": KEY, "anthropic-version": "2023-06-01"},
         trust_env=False,
     )
-    return str(answer.raise_for_status().json()["id"])
+    return str(response.raise_for_status().json()["id"])
 
 
 def wait_for_both(airflow: AirflowProcesses, state: str) -> None:
@@ -85,7 +85,7 @@ def wait_for_both(airflow: AirflowProcesses, state: str) -> None:
 
 
 def workers_logs(airflow: AirflowProcesses, task_id: str) -> list[Path]:
-    """What a worker has written of a task: the triggerer writes into files of its own."""
+    """Find the logs that workers wrote of a task. The triggerer writes to other files."""
     return list((airflow.home / "logs" / f"dag_id={DAG_ID}").glob(f"**/task_id={task_id}/attempt=?.log"))
 
 

@@ -1,4 +1,4 @@
-"""The same mapped task in two pools of one slot each: a deferred task keeps its slot in one of them only."""
+"""The same mapped task in two pools with one slot each. In one of them, a deferred task keeps its slot."""
 
 from airflow.sdk import DAG
 

@@ -1,4 +1,4 @@
-"""One question per day, two days at a time, for three days that have long passed."""
+"""One question per day for three past days, at most two runs at the same time."""
 
 import pendulum
 from airflow.sdk import DAG

@@ -1,4 +1,4 @@
-"""What ``revised.py`` becomes while its batches run: other questions, other limits, a task more and an edge less."""
+"""The version that replaces ``revised.py`` while its batches run: other questions, limits, tasks and dependencies."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ MESSAGES = [{"key": animal, "prompt": f"What does the {animal} eat?"} for animal
 
 @task
 def read(manifest):
-    """A task that the run did not have when it began."""
+    """Return the keys. The run did not have this task at its start."""
     return [row.key for row in read_rows(manifest)]
 
 

@@ -1,4 +1,4 @@
-"""Waits in both forms: in the task that sent, and in a sensor."""
+"""Both ways to wait: in the sending task, and in a sensor."""
 
 from airflow.sdk import DAG
 

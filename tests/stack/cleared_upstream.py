@@ -1,4 +1,4 @@
-"""Tasks that take their time when they are done again, and those after them, which have begun or are about to."""
+"""Tasks whose second attempt waits for the test, and tasks downstream that are waiting or about to start."""
 
 import os
 import time
@@ -12,14 +12,14 @@ from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.sensors import MessageBatchSensor
 
 HOME = Path(os.environ["AIRFLOW_HOME"])
-#: Before this is there, no second try ends. Airflow has forgotten the output of the first when a second begins.
-GATE = HOME / "gate"
-#: Before this is there, the pool is full.
-ROOM = HOME / "room"
+#: Second attempts wait for this file. Airflow deletes the output of the first attempt when the second starts.
+REPEAT_GATE = HOME / "repeat_gate"
+#: The pool is full until this file exists.
+POOL_GATE = HOME / "pool_gate"
 
 
 def wait_for(path: Path) -> None:
-    """For ten minutes at most: a task outlives the test that was killed."""
+    """Wait for a file, at most ten minutes, because a task may outlive a killed test."""
     for _ in range(3000):
         if path.exists():
             return
@@ -27,30 +27,30 @@ def wait_for(path: Path) -> None:
     raise TimeoutError(path)
 
 
-class SlowWhenDoneAgain(SendMessageBatchOperator):
+class SlowWhenRepeated(SendMessageBatchOperator):
     def execute(self, context: Any) -> Any:
         if context["ti"].try_number > 1:
-            wait_for(GATE)
+            wait_for(REPEAT_GATE)
         return super().execute(context)
 
 
 @task
 def prompts(texts: list[str], ti: Any = None) -> list[str]:
     if ti.try_number > 1:
-        wait_for(GATE)
+        wait_for(REPEAT_GATE)
     return texts
 
 
 @task(pool="narrow", priority_weight=10)
 def fill_the_pool() -> None:
-    wait_for(ROOM)
+    wait_for(POOL_GATE)
 
 
-with DAG("made_again", schedule=None, default_args={"poll_interval": 1, "deferrable": True, "retries": 0}):
-    one = SlowWhenDoneAgain(task_id="send", messages=["a"])
+with DAG("cleared_upstream", schedule=None, default_args={"poll_interval": 1, "deferrable": True, "retries": 0}):
+    one = SlowWhenRepeated(task_id="send", messages=["a"])
     MessageBatchSensor(task_id="wait", batch=one.output)
 
-    each = SlowWhenDoneAgain.partial(task_id="send_each").expand(messages=[["b"] * 2, ["c"] * 3])
+    each = SlowWhenRepeated.partial(task_id="send_each").expand(messages=[["b"] * 2, ["c"] * 3])
     MessageBatchSensor.partial(task_id="wait_each").expand(batch=each.output)
 
     fill_the_pool()
