@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME …]``: measure ours beside the peers, and keep the results. Needs Linux."""
+"""``python -m benchmarks [NAME …]``: measure this package beside its peers, and store the results. Needs Linux."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BENCHMARKS: dict[str, Callable[[Scope], BenchmarkResult]] = {
 
 
 def main() -> int:
-    """Measure what was named; answer 1 if a bound is missed."""
+    """Run the named benchmarks. Return 1 if a bound is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; default: all")
     parser.add_argument("--ours-only", action="store_true", help="leave the peers out; nothing is written")
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def show(name: str, outcome: BenchmarkResult) -> bool:
-    """Print a benchmark's lines; answer whether one misses its bound."""
+    """Print the lines of a benchmark. Return whether one misses its bound."""
     for figure in outcome.figures:
         what, ours, *peers, bound, met = results.cells(figure)
         print(

@@ -1,4 +1,4 @@
-"""What the benchmarks of size share: an API that only moves bytes, and processes whose cost is measured."""
+"""Shared by the bulk benchmarks: an API that only moves bytes, and the start of measured processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ BATCHES = "/v1/messages/batches"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a role's work cost; ``memory`` is its peak in bytes above that of the interpreter with its imports."""
+    """The measured cost of a role: CPU seconds by step, peak memory in bytes, and elapsed seconds.
+
+    The peak is counted above the memory of the interpreter with its imports.
+    """
 
     cpu: Mapping[str, float]
     memory: int
@@ -36,15 +39,15 @@ class Cost:
 
 
 def middle(costs: Sequence[Cost]) -> Cost:
-    """The one with the median CPU: the first of several pays for what the system does but once."""
+    """Return the run with the median CPU. The first of several runs also pays for warming up the system."""
     return sorted(costs, key=lambda cost: cost.cpu_seconds)[len(costs) // 2]
 
 
 class LoopbackAPI(ThreadingHTTPServer):
-    """Answers with files and takes bodies into one: what it costs is not what a client costs.
+    """Sends files as results and writes the bodies it receives to a file. Runs outside of the measured process.
 
     :param results: the files of result lines, by batch id.
-    :param received: where the body of a create call goes.
+    :param received: the file for the body of a create call.
     """
 
     daemon_threads = True
@@ -56,7 +59,7 @@ class LoopbackAPI(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def batch(self, batch_id: str, status: str, count: int) -> dict[str, Any]:
-        """A message batch as the API describes it."""
+        """Describe a message batch as the API does."""
         return {
             "id": batch_id,
             "type": "message_batch",
@@ -90,8 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
         with Path(self.server.received if self.path == BATCHES else os.devnull).open("wb") as file:
             while left:
                 left -= file.write(self.rfile.read(min(left, 1 << 18)))
-        counted = {"input_tokens": 400}
-        self._answer(self.server.batch("msgbatch_new", "in_progress", 0) if self.path == BATCHES else counted)
+        token_count = {"input_tokens": 400}
+        self._answer(self.server.batch("msgbatch_new", "in_progress", 0) if self.path == BATCHES else token_count)
 
     def _answer(self, value: Any) -> None:
         body = json.dumps(value).encode()
@@ -105,12 +108,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
+        """Write no access log."""
 
 
 @contextmanager
 def serving(api: LoopbackAPI) -> Iterator[LoopbackAPI]:
-    """Answer calls in threads of this process, which is not measured."""
+    """Serve calls in threads of this process, which is not measured."""
     thread = threading.Thread(target=api.serve_forever)
     thread.start()
     try:
@@ -122,7 +125,7 @@ def serving(api: LoopbackAPI) -> Iterator[LoopbackAPI]:
 
 
 def run(role: str, python: str | Path, home: Path, url: str, **options: Any) -> Cost:
-    """Let a role do its work with the API at ``url``, in a process of its own; see ``bulk_role.py``."""
+    """Run a role of ``bulk_role.py`` against the API at ``url``, in a process of its own."""
     connection = json.dumps({"conn_type": "anthropic", "password": KEY, "host": url})
     environment = os.environ | {
         "AIRFLOW_HOME": str(home),

@@ -1,7 +1,7 @@
-"""A measured process: does one thing in bulk, and says what it cost.
+"""The measured process of the bulk benchmarks: runs one role and prints its cost.
 
-Started by ``bulk.run``, also with the interpreter of another environment. A role imports what it needs, and gives the
-steps of its work by name; only they are measured.
+``bulk.run`` starts it, also with the interpreter of another environment. A role does its imports and returns the steps
+of its work by name. Only the steps are measured.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def common_ai_landing(url: str, folder: str, batch_id: str, count: int) -> Steps
 
 
 def sdk_landing(url: str, folder: str, batch_id: str) -> Steps:
-    """Write the results of a batch as Anthropic's SDK gives them."""
+    """Write the results of a batch as Anthropic's SDK returns them."""
     from anthropic import Anthropic
 
     client = Anthropic(api_key=KEY, base_url=url)
@@ -96,7 +96,7 @@ def copy(url: str, folder: str, batch_id: str) -> Steps:
 
 
 def ours_submitting(url: str, folder: str, messages: str) -> Steps:
-    """Submit a file of messages as the operator does, up to the answer to the create call."""
+    """Submit a file of messages as the operator does, up to the response of the create call."""
     from airflow_claude_batch._airflow.read_messages import write_input
     from airflow_claude_batch.batch.input.create_body import CreateBody
     from airflow_claude_batch.batch.input.request_file import RequestFile
@@ -109,20 +109,20 @@ def ours_submitting(url: str, folder: str, messages: str) -> Steps:
     task = SendMessageBatchOperator(task_id="send", messages=messages, max_tokens=64)
     hook, prices, path = ClaudeHook("claude_default"), PriceTable.load(), Path(folder, "requests.jsonl")
     client = hook.get_conn()
-    held: list[RequestFile] = []
+    opened: list[RequestFile] = []
 
     def read() -> None:
         with path.open("wb", buffering=BUFFER_BYTES) as file:
             write_input(task.options(), hook, prices, file)
 
     def estimate() -> None:
-        estimate_requests(held[0], iter(range(len(held[0]))), prices, client)
+        estimate_requests(opened[0], iter(range(len(opened[0]))), prices, client)
 
     return {
         "read, check and write": read,
-        "index": lambda: held.append(RequestFile(path, verify=False)),
+        "index": lambda: opened.append(RequestFile(path, verify=False)),
         "estimate": estimate,
-        "create": lambda: client.create_batch(CreateBody(held[0], range(len(held[0])), "0123456789ab")),
+        "create": lambda: client.create_batch(CreateBody(opened[0], range(len(opened[0])), "0123456789ab")),
     }
 
 
@@ -151,7 +151,7 @@ def sdk_submitting(url: str, folder: str, messages: str, model: str) -> Steps:
 
 
 def read_requests(messages: str, model: str) -> Iterator[dict[str, Any]]:
-    """Make the API's requests of a file of messages, as a user of a peer has to."""
+    """Read a file of messages into requests of the API, as users of the peers must do themselves."""
     with Path(messages).open() as file:
         for element in map(json.loads, file):
             message = {"role": "user", "content": element["prompt"]}
@@ -186,7 +186,7 @@ def common_ai_submitting(url: str, folder: str, messages: str, model: str) -> St
 
 
 def million(url: str, folder: str, messages: str) -> Steps:
-    """Carry a whole submission from its file to its rows, as the operator does from deferral to deferral."""
+    """Run a whole submission from its file to its rows, as the operator does from deferral to deferral."""
     from datetime import UTC, datetime
 
     from airflow_claude_batch._airflow.read_messages import write_input
@@ -247,9 +247,9 @@ def million(url: str, folder: str, messages: str) -> Steps:
     def check() -> None:
         index = -1
         for index, row in enumerate(read_rows(place.uri("results.jsonl"))):
-            right = (index, f"key-{index}", "succeeded")
-            assert (row.index, row.key, row.status) == right, f"row {index} is wrong"
-            assert f"Question {index}:" in row.text, f"row {index} has another's answer"
+            expected = (index, f"key-{index}", "succeeded")
+            assert (row.index, row.key, row.status) == expected, f"row {index} is wrong"
+            assert f"Question {index}:" in row.text, f"row {index} has the answer of another request"
         assert index + 1 == len(begun[0].requests), f"{index + 1} rows"
 
     return {"begin": begin, "send, wait and land": run_until_done, "read and check every row": check}
@@ -272,19 +272,19 @@ ROLES: dict[str, Callable[..., Steps]] = {
 
 
 def memory(name: str) -> int:
-    """A line of ``/proc/self/status`` in bytes: ``VmRSS`` or ``VmHWM``."""
+    """Read ``VmRSS`` or ``VmHWM`` from ``/proc/self/status``, in bytes."""
     status = Path("/proc/self/status").read_text()
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name))
 
 
 def main() -> None:
-    """Do one role's work; arguments: its name, its options as JSON."""
+    """Run one role and print its cost as JSON. Arguments: the role's name, and its options as JSON."""
     name, options = sys.argv[1], json.loads(sys.argv[2])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Airflow logs to stdout
     steps = ROLES[name](**options)
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     alone, begun, cpu = memory("VmRSS"), time.perf_counter(), {}
     for step, work in steps.items():
         before = time.process_time()

@@ -1,4 +1,4 @@
-"""What a benchmark hands back: lines of the table, each with what the peers took in the same run."""
+"""The result of a benchmark: lines of a table, with the figures of the peers in the same run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ OFFICIAL, COMMON_AI, SDK = "anthropic provider", "common-ai", "anthropic SDK"
 
 @dataclass(frozen=True)
 class Scope:
-    """How much is measured.
+    """The extent of a run.
 
-    :param ours_only: leave the peers out, and with them all ratios.
-    :param scale: share of the full size; below 1 only tells whether the benchmarks work.
+    :param ours_only: leave out the peers, and with them all ratios.
+    :param scale: share of the full size. Below 1, a run only checks that the benchmarks work.
     """
 
     ours_only: bool = False
@@ -29,12 +29,12 @@ class Scope:
 
 @dataclass(frozen=True)
 class Figure:
-    """One line.
+    """One line of the table.
 
     :param unit: of ``ours`` and of ``peers``.
-    :param peers: by the peer's name.
-    :param bound: what ``ours`` had to be, in words.
-    :param met: whether it is; None where nothing was promised.
+    :param peers: the figures of the peers, by name.
+    :param bound: the bound of ``ours``, in words.
+    :param met: ``ours`` is within the bound; None where there is no bound.
     """
 
     what: str
@@ -45,25 +45,25 @@ class Figure:
     met: bool | None = None
 
     def at_most(self, most: float) -> Figure:
-        """Promise a size."""
-        return self._promise(f"≤ {most:g} {self.unit}".rstrip(), self.ours <= most)
+        """Add a bound: at most this much."""
+        return self._with_bound(f"≤ {most:g} {self.unit}".rstrip(), self.ours <= most)
 
     def within(self, share: float, peer: str, words: str) -> Figure:
-        """Promise a share of what a peer takes; nothing where it was left out."""
+        """Add a bound: at most a share of the peer's figure. No bound if the peer was left out."""
         if peer not in self.peers:
             return self
-        return self._promise(f"≤ {words} {peer}".replace("  ", " "), self.ours <= share * self.peers[peer])
+        return self._with_bound(f"≤ {words} {peer}".replace("  ", " "), self.ours <= share * self.peers[peer])
 
-    def _promise(self, bound: str, met: bool) -> Figure:
+    def _with_bound(self, bound: str, met: bool) -> Figure:
         both = "; ".join(filter(None, (self.bound, bound)))
         return Figure(self.what, self.unit, self.ours, self.peers, both, met and self.met is not False)
 
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """What one benchmark found.
+    """The result of one benchmark.
 
-    :param checked: under what conditions, and what was checked of the work that was measured.
+    :param checked: the conditions, and what was checked about the measured work.
     """
 
     checked: str

@@ -1,8 +1,8 @@
-"""One task with a million requests of 300 bytes, from the file to the last row, on an account of the first tier.
+"""Measures one task with a million requests of 300 bytes, from the file to the last row.
 
-The simulator runs as a process of its own with the tier's queue limit of 200,000 requests, so that most create calls
-wait for batches to end. Only the process of the task is measured; every row is checked. Takes about ten minutes, most
-of them the simulator's.
+The account is one of the first tier. The simulator runs in a process of its own, with the tier's queue limit of 200,000 requests. So most create calls wait
+until batches end. Only the process of the task is measured. Every row is checked. It takes about ten minutes, most of
+them in the simulator.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OPTIONS = ("--batch-seconds", "45", "--queue-limit", str(QUEUE_LIMIT))
 
 
 def write_messages(path: Path, count: int) -> None:
-    """Write the input."""
+    """Write the file of messages."""
     with path.open("w") as file:
         for index in range(count):
             element = {"key": f"key-{index}", "prompt": f"Question {index}: " + "what was said? " * 16}
@@ -30,7 +30,7 @@ def write_messages(path: Path, count: int) -> None:
 
 
 def measure(scope: Scope) -> BenchmarkResult:
-    """Carry a million through; ``check`` of the role fails if a row is wrong."""
+    """Run the submission. The last step of the role fails if a row is wrong."""
     count = scope.of(REQUESTS)
     with tempfile.TemporaryDirectory(prefix="million-") as scratch, simulator(*OPTIONS) as api:
         messages = Path(scratch, "messages.jsonl")

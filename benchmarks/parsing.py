@@ -1,6 +1,6 @@
-"""What importing an operator costs a process that has Airflow's base operator: every parse of a DAG file pays it.
+"""Measures the import of an operator into a process that has Airflow's base operator, as each parse of a DAG file does.
 
-Each import is measured in a process of its own, several times; the median counts. The SDK's is ``import anthropic``.
+Each import is measured in several processes of its own, and the median counts. For the SDK it is ``import anthropic``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ print(json.dumps({"cpu": cpu, "memory": resident() - memory}))
 
 
 def cost(python: str | Path, target: str) -> dict[str, float]:
-    """Import it, in processes of their own: the median CPU seconds and bytes."""
+    """Import the target in several processes. Return the medians of CPU seconds and of bytes."""
     with tempfile.TemporaryDirectory(prefix="parsing-") as home:
         command = [python, "-W", "ignore", "-c", MEASURE, target]
         settings = environ | {"AIRFLOW_HOME": home}
@@ -55,7 +55,7 @@ def cost(python: str | Path, target: str) -> dict[str, float]:
 
 
 def measure(scope: Scope) -> BenchmarkResult:
-    """Import ours and the peers'."""
+    """Import our operator and those of the peers."""
     ours = cost(sys.executable, OURS)
     peers = {} if scope.ours_only else {name: cost(install_peers(), target) for name, target in PEERS.items()}
     cpu = Figure("CPU", "ms", ours["cpu"] * 1e3, {name: peer["cpu"] * 1e3 for name, peer in peers.items()})

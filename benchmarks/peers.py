@@ -1,4 +1,4 @@
-"""The environment of the peers, apart from ours: Apache's two providers for Claude, and the SDK both stand on."""
+"""Installs the peers into an environment of their own: Apache's two providers for Claude, and the SDK that both use."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PACKAGES = (
     "apache-airflow-providers-anthropic==1.2.0",
     "apache-airflow-providers-common-ai==1.0.0",
     "anthropic>=1",
-    "steadybatch==0.2.1",  # no Airflow in it: it is compared where money is (tests/peers), not where time is
+    "steadybatch==0.2.1",  # has no Airflow: compared for money (tests/peers), not for time
 )
 
 
 def install_peers() -> Path:
-    """Make the environment if it is not there as it should be; return its interpreter."""
+    """Create the environment unless it has these packages already. Return its interpreter."""
     python, installed = PEERS / "bin" / "python", PEERS / "installed.txt"
     wanted = "\n".join(PACKAGES)
     if not installed.exists() or installed.read_text() != wanted:
@@ -29,6 +29,6 @@ def install_peers() -> Path:
 
 
 def uv(*arguments: str | Path) -> None:
-    """Run uv, which comes with the environment of the tests."""
+    """Run uv from the environment of the tests."""
     if subprocess.run([Path(sys.executable).with_name("uv"), *arguments], check=False).returncode:
         sys.exit("Could not install the peers (the lines above say why). Check the network, or uv's settings.")

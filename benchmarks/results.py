@@ -1,7 +1,7 @@
-"""The results that the repository keeps: one table, whose lines may have been measured on different days.
+"""Stores the results in the repository: one table, whose lines may have been measured on different days.
 
-``results.json`` has what was measured, ``RESULTS.md`` is drawn from it. A run replaces what it measured and leaves the
-other benchmarks' figures as they are, with their own date and environment.
+``results.json`` has the measurements, and ``RESULTS.md`` is generated from it. A run replaces the benchmarks that it
+measured. The other ones keep their figures, date and environment.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PACKAGES = {
 }
 PEER_PACKAGES = ("apache-airflow-providers-anthropic", "apache-airflow-providers-common-ai", "anthropic")
 
-#: Below it nothing was found: a ratio to it would say nothing.
+#: Below this, a figure is noise, and a ratio to it means nothing.
 LEAST = 0.05
 
 HEAD = """\
@@ -48,30 +48,30 @@ benchmark again.
 
 @dataclass(frozen=True)
 class Measurement:
-    """One benchmark's outcome, and when and where it was measured."""
+    """The result of a benchmark, with the day and the environment."""
 
     day: date
     environment: str
     outcome: BenchmarkResult
 
     def to_dict(self) -> dict[str, Any]:
-        """As the store has it."""
+        """Convert to JSON."""
         return {"day": self.day.isoformat(), "environment": self.environment, **asdict(self.outcome)}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Measurement:
-        """Read what the store has."""
+        """Convert from JSON."""
         figures = tuple(Figure(**figure) for figure in value["figures"])
         return cls(date.fromisoformat(value["day"]), value["environment"], BenchmarkResult(value["checked"], figures))
 
 
 def today(outcome: BenchmarkResult, peers: Path) -> Measurement:
-    """Date an outcome; ``peers`` is the interpreter of the peers."""
+    """Add today's date and this environment to a result. ``peers`` is the interpreter of the peers."""
     return Measurement(datetime.now(UTC).date(), environment(peers), outcome)
 
 
 def environment(peers: Path, *more: str) -> str:
-    """Name what the figures depend on: versions (of ``more`` packages beside the peers too), machine and load."""
+    """Describe what the figures depend on: versions (also of ``more`` packages), machine and load."""
     ours = [f"{name} {version(package)}" for name, package in PACKAGES.items()]
     packages = (*PEER_PACKAGES, *more)
     program = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
@@ -83,24 +83,24 @@ def environment(peers: Path, *more: str) -> str:
 
 
 def read(store: Path = STORE) -> dict[str, Measurement]:
-    """By the benchmark's name; empty if nothing was measured yet."""
+    """Read all measurements by the benchmark's name. Return none if nothing was measured yet."""
     if not store.exists():
         return {}
     return {name: Measurement.from_dict(value) for name, value in json.loads(store.read_bytes()).items()}
 
 
 def merge(new: Mapping[str, Measurement], order: Sequence[str], store: Path = STORE, page: Path = PAGE) -> None:
-    """Put new measurements in the places of the old ones of the same name."""
+    """Replace the measurements of the same names, and write the store and the page."""
     both = read(store) | dict(new)
-    kept = {name: both[name] for name in order if name in both}
+    merged = {name: both[name] for name in order if name in both}
     store.write_text(
-        json.dumps({name: one.to_dict() for name, one in kept.items()}, indent=1, ensure_ascii=False) + "\n"
+        json.dumps({name: one.to_dict() for name, one in merged.items()}, indent=1, ensure_ascii=False) + "\n"
     )
-    page.write_text(draw(kept))
+    page.write_text(draw(merged))
 
 
 def draw(measurements: Mapping[str, Measurement]) -> str:
-    """The whole page."""
+    """Draw the whole page."""
     checks = "\n".join(f"- **{name}**: {one.outcome.checked}" for name, one in measurements.items())
     return (
         f"{HEAD}\n{table(measurements)}\n\n## How it was measured\n\n{checks}\n\n## Where\n\n{places(measurements)}\n"
@@ -108,7 +108,7 @@ def draw(measurements: Mapping[str, Measurement]) -> str:
 
 
 def table(measurements: Mapping[str, Measurement]) -> str:
-    """All lines of all benchmarks."""
+    """Draw the table with the lines of all benchmarks."""
     lines = ["| | ours | " + " | ".join(PEERS) + " | bound | met | measured |", "|---" * (len(PEERS) + 5) + "|"]
     for name, one in measurements.items():
         lines += [f"| {name}: {' | '.join([*cells(figure), one.day.isoformat()])} |" for figure in one.outcome.figures]
@@ -116,32 +116,32 @@ def table(measurements: Mapping[str, Measurement]) -> str:
 
 
 def cells(figure: Figure) -> list[str]:
-    """One line, without the day."""
+    """Draw the cells of one line, without the day."""
     met = {None: "", True: "yes", False: "**no**"}[figure.met]
     peers = [beside(figure, figure.peers[name]) if name in figure.peers else "" for name in PEERS]
     return [figure.what, amount(figure.ours, figure.unit), *peers, figure.bound, met]
 
 
 def beside(figure: Figure, peer: float) -> str:
-    """How many times ours a peer took."""
+    """Write a peer's figure, and how many times ours it is."""
     taken = amount(peer, figure.unit)
     return f"{number(peer / figure.ours)}x ({taken})" if figure.ours >= LEAST else taken
 
 
 def amount(value: float, unit: str) -> str:
-    """A figure with its unit."""
+    """Write a figure with its unit."""
     return f"{number(value)} {unit}".rstrip().replace(" x", "x")
 
 
 def number(value: float) -> str:
-    """Three digits are all that such a measurement has."""
+    """Write a number with three digits: such measurements are not more precise."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def places(measurements: Mapping[str, Measurement]) -> str:
-    """Every environment once, with what was measured in it."""
+    """List each environment, with the benchmarks that ran in it."""
     by_place: dict[tuple[date, str], list[str]] = {}
     for name, one in measurements.items():
         by_place.setdefault((one.day, one.environment), []).append(name)

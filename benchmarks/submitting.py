@@ -1,7 +1,7 @@
-"""What submitting 100,000 requests of 1.5 KB from a ``.jsonl`` file costs: ours beside Apache's two providers.
+"""Measures the submission of 100,000 requests of 1.5 KB from a ``.jsonl`` file: ours and Apache's two providers.
 
-Each runs in a process of its own, from the file to the answer of the create call; the API, which keeps the body in a
-file, is in this one and is not measured. Only ours checks every request against the model and the API version, and
+Each runs in a process of its own, from the file to the response of the create call. The API runs in this process. It writes
+the body to a file and is not measured. Only ours checks every request against the model and the API version, and
 estimates the cost.
 """
 
@@ -18,16 +18,16 @@ from benchmarks.peers import install_peers
 
 REQUESTS = 100_000
 ROLES = {OFFICIAL: "official_submitting", COMMON_AI: "common_ai_submitting", SDK: "sdk_submitting"}
-MODEL = "claude-opus-5-5"  # what a connection without a model of its own means
+MODEL = "claude-opus-5-5"  # the default of a connection without a model
 
 
 def prompt(index: int) -> str:
-    """A prompt of 1.4 KB."""
+    """Make a prompt of 1.4 KB."""
     return f"Question {index}: " + 'what was "said", and by whom — and when? ' * 34
 
 
 def write_messages(path: Path, count: int) -> None:
-    """Write the input."""
+    """Write the file of messages."""
     with path.open("w") as file:
         for index in range(count):
             element = {"key": f"key-{index}", "prompt": prompt(index)}
@@ -35,7 +35,7 @@ def write_messages(path: Path, count: int) -> None:
 
 
 def submit(role: str, python: str | Path, home: Path, messages: Path, count: int, **options: str) -> Cost:
-    """Submit with one of them, and check what arrived."""
+    """Submit in one role, and check the body that the API received."""
     home.mkdir()
     with serving(LoopbackAPI({}, home / "body.json")) as api:
         cost = run(role, python, home, api.url, folder=str(home), messages=str(messages), **options)
@@ -49,7 +49,7 @@ def submit(role: str, python: str | Path, home: Path, messages: Path, count: int
 
 
 def measure(scope: Scope) -> BenchmarkResult:
-    """Submit the same file with each."""
+    """Submit the same file with ours and with each peer."""
     count = scope.of(REQUESTS)
     with tempfile.TemporaryDirectory(prefix="submitting-") as scratch:
         messages = Path(scratch, "messages.jsonl")
@@ -61,14 +61,14 @@ def measure(scope: Scope) -> BenchmarkResult:
             if not scope.ours_only
         }
     return BenchmarkResult(
-        f"{count:,} requests of 1.5 KB from a `.jsonl` file to the answer of the create call, over a socket. Ours "
+        f"{count:,} requests of 1.5 KB from a `.jsonl` file to the response of the create call, over a socket. Ours "
         "checks every request and estimates the cost, too. Checked: every request of every body that arrived.",
         figures(ours, peers, count),
     )
 
 
 def figures(ours: Cost, peers: dict[str, Cost], count: int) -> tuple[Figure, ...]:
-    """Say what it cost; memory is above the interpreter with its imports."""
+    """Make the lines of the table. Memory is the peak above the interpreter with its imports."""
     cpu = Figure("CPU", "s", ours.cpu_seconds, {name: peer.cpu_seconds for name, peer in peers.items()})
     creates = {name: peer.cpu["create"] for name, peer in peers.items()}
     each = {name: peer.cpu_seconds / count * 1e6 for name, peer in peers.items()}
