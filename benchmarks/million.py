@@ -1,8 +1,8 @@
 """Measures one task with a million requests of 300 bytes, from the file to the last row.
 
-The account is one of the first tier. The simulator runs in a process of its own, with the tier's queue limit of 200,000 requests. So most create calls wait
-until batches end. Only the process of the task is measured. Every row is checked. It takes about ten minutes, most of
-them in the simulator.
+The simulator runs in a process of its own, with the queue limit of the first tier, 200,000 requests. So most create
+calls wait until batches end. Only the process of the task is measured. Every row is checked. It takes about ten
+minutes, most of them in the simulator.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Measures the submission of 100,000 requests of 1.5 KB from a ``.jsonl`` file: ours and Apache's two providers.
 
-Each runs in a process of its own, from the file to the response of the create call. The API runs in this process. It writes
-the body to a file and is not measured. Only ours checks every request against the model and the API version, and
-estimates the cost.
+Each runs in a process of its own, from the file to the response of the create call. The API runs in this process. It
+writes the body to a file, and is not measured. Only ours checks every request against the model and the API version,
+and estimates the cost.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def test_all_of_several_bounds_must_be_met() -> None:
     assert both.bound == "≤ that of anthropic provider; ≤ 5 s"
 
 
-def test_a_share_of_a_peer_that_was_left_out_is_no_promise() -> None:
+def test_a_share_of_a_peer_that_was_left_out_is_no_bound() -> None:
     figure = Figure("CPU", "s", 4.0, {OFFICIAL: 3.0})
     assert figure.within(1 / 8, COMMON_AI, "1/8 of") is figure
 

@@ -85,7 +85,7 @@ AS_USUAL = Defaults(model="claude-haiku-5-5", max_tokens=64)
 
 
 def write(given_elements: list[Any], how: Defaults, api_version: str = "2026-10-21") -> bytes:
-    """What the operator does with its messages before anything is sent: the body of the create call."""
+    """Process messages as the operator does before anything is sent. Return the body of the create call."""
     given_elements = real(given_elements)
     how = replace(how, max_tokens=real(how.max_tokens), system=real(how.system), params=real(how.params))
     checker = RequestChecker(PRICES, api_version=api_version, betas=())

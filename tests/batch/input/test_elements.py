@@ -68,12 +68,12 @@ def test_accepted_shape_becomes_messages_under_its_key(element: Any, key: Any, m
 
 def test_defaults_reach_every_shape_and_an_element_overrides_each() -> None:
     defaults = Defaults(model="m", max_tokens=5, system="be brief", params={"top_k": 1, "metadata": {"user_id": "u"}})
-    plain = read("hi", defaults=defaults).params
+    without_own = read("hi", defaults=defaults).params
     own = read(
         {"prompt": "hi", "model": "n", "max_tokens": 6, "system": "be long", "params": {"top_k": 2}}, defaults=defaults
     ).params
 
-    assert plain == {
+    assert without_own == {
         "model": "m",
         "max_tokens": 5,
         "top_k": 1,
@@ -81,7 +81,7 @@ def test_defaults_reach_every_shape_and_an_element_overrides_each() -> None:
         "messages": [USER],
         "system": "be brief",
     }
-    assert own == plain | {"model": "n", "max_tokens": 6, "system": "be long", "top_k": 2}
+    assert own == without_own | {"model": "n", "max_tokens": 6, "system": "be long", "top_k": 2}
 
 
 def test_api_shape_passes_through_and_gets_only_what_every_request_needs() -> None:
@@ -157,7 +157,7 @@ def test_api_shape_passes_through_and_gets_only_what_every_request_needs() -> No
         ),
     ],
 )
-def test_element_that_the_api_would_refuse_is_refused_here_by_name(element: Any, says: list[str]) -> None:
+def test_element_that_the_api_would_refuse_is_refused_by_name(element: Any, says: list[str]) -> None:
     with pytest.raises(InvalidMessageError) as refusal:
         checked(element)
 

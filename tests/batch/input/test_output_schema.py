@@ -44,7 +44,7 @@ def obj(required: list[str] | None = None, /, **properties: Any) -> dict[str, An
 
 
 def sent(schema: Any) -> dict[str, Any]:
-    """What goes to the API, which the simulator's independent reading of its rules takes."""
+    """Return the schema that goes to the API. The simulator checks it by its own reading of the rules."""
     adapted: dict[str, Any] = read_schema(schema).format["schema"]
     assert schema_problem(adapted) is None
     return adapted
@@ -104,7 +104,7 @@ PERSON = {
 }
 
 
-class TestWhatIsTakenGoesAsItIs:
+class TestSchemaThatTheApiTakes:
     @pytest.mark.parametrize(
         "schema",
         [
@@ -135,7 +135,7 @@ class TestWhatIsTakenGoesAsItIs:
         assert schema == before
 
 
-class TestWhatIsNotTakenIsAdapted:
+class TestSchemaThatIsAdapted:
     @pytest.mark.parametrize(
         ("schema", "adapted"),
         [
@@ -228,7 +228,7 @@ class TestWhatIsNotTakenIsAdapted:
             pytest.param(
                 {"type": "string", "anyOf": [{"format": "date"}, {"format": "time"}]},
                 {"anyOf": [{**TEXT, "format": "date"}, {**TEXT, "format": "time"}]},
-                id="what stands beside anyOf holds for each branch",
+                id="keywords beside anyOf hold for each branch",
             ),
         ],
     )
@@ -336,7 +336,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("schema", "message"), REFUSED)
-def test_what_would_change_its_meaning_is_refused_with_the_place(schema: dict[str, Any], message: str) -> None:
+def test_schema_whose_meaning_would_change_is_refused_with_the_place(schema: dict[str, Any], message: str) -> None:
     with pytest.raises(OutputSchemaError, match=message if ".*" in message else re.escape(message)) as error:
         read_schema(schema)
     first, remedy = str(error.value).split("\n")
@@ -346,7 +346,7 @@ def test_what_would_change_its_meaning_is_refused_with_the_place(schema: dict[st
     assert remedy.endswith(".")
 
 
-def test_the_most_that_the_api_takes_is_taken() -> None:
+def test_largest_schema_that_the_api_takes_is_accepted() -> None:
     unions = {f"u{n}": {"type": ["string", "null"]} for n in range(16)}
     optional = {f"o{n}": TEXT for n in range(24)}
     sent(obj(list(unions), **unions, **optional))
@@ -387,7 +387,7 @@ class TestTypes:
         assert set(sent(list[Named])["$defs"]["Named"]["properties"]) == {"name"}
 
     @pytest.mark.parametrize("given", ["a schema", "Person2", 7, {1}, Address(street="a", postcode="12345")], ids=repr)
-    def test_what_is_no_type_is_refused(self, given: Any) -> None:
+    def test_value_that_is_not_a_type_is_refused(self, given: Any) -> None:
         with pytest.raises(OutputSchemaError, match="Give a pydantic model"):
             read_schema(given)
 
@@ -399,12 +399,12 @@ class TestTypes:
             pytest.param(list[dict[str, Any]], id="a list of maps"),
         ],
     )
-    def test_what_the_api_cannot_mean_is_refused(self, kind: Any) -> None:
+    def test_type_that_the_api_does_not_take_is_refused(self, kind: Any) -> None:
         with pytest.raises(OutputSchemaError, match="output_schema"):
             read_schema(kind)
 
 
-def test_what_the_vendors_sdk_makes_of_a_model_is_taken_as_it_is() -> None:
+def test_schema_from_the_vendors_sdk_is_sent_unchanged() -> None:
     """Where both adapt, both say the same: ours only inlines more and keeps defaults."""
     for model in (Cat, Dog):
         assert sent(model) == transform_schema(model)
@@ -513,7 +513,7 @@ class TestAnswers:
         assert validate({"type": "integer"}, "123456789012345678901234567890") == (123456789012345678901234567890, None)
 
 
-def test_only_requests_that_ask_for_the_schema_are_told_apart() -> None:
+def test_requests_that_ask_for_the_schema_are_recognised() -> None:
     schema = read_schema(Person)
     validator = OutputValidator(OutputSchema(schema.schema, json.loads(json.dumps(schema.format))))
 
@@ -582,7 +582,7 @@ def test_every_request_without_a_format_of_its_own_asks_for_the_schema(element: 
         ),
     ],
 )
-def test_what_does_not_go_with_a_schema_is_refused(element: Any, message: str) -> None:
+def test_request_that_does_not_go_with_a_schema_is_refused(element: Any, message: str) -> None:
     with pytest.raises(InvalidMessageError, match=rf"messages\[0\].*{message}"):
         check_params(read_request(element, 0, ASKING), api_version="2023-06-01")
 
@@ -619,8 +619,8 @@ def schemas() -> st.SearchStrategy[dict[str, Any]]:
 
 
 @given(schemas(), st.integers(0, 99))
-def test_what_satisfies_the_schema_satisfies_what_is_sent(schema: dict[str, Any], seed: int) -> None:
-    """Nothing that the author would take is excluded by what the API is told."""
+def test_answer_that_satisfies_the_schema_satisfies_the_sent_one(schema: dict[str, Any], seed: int) -> None:
+    """The schema that the API gets excludes nothing that the author's schema accepts."""
     try:
         output_schema = read_schema(schema)
     except OutputSchemaError as error:
@@ -630,8 +630,8 @@ def test_what_satisfies_the_schema_satisfies_what_is_sent(schema: dict[str, Any]
     answer = schema_instance(schema, seed=seed, text="text")
     value, error = OutputValidator(output_schema).read(json.dumps(answer), "end_turn")
     if error is None:
-        told = OutputValidator(OutputSchema(output_schema.format["schema"], {}))
-        assert told.read(json.dumps(value), "end_turn") == (value, None)
+        sent_validator = OutputValidator(OutputSchema(output_schema.format["schema"], {}))
+        assert sent_validator.read(json.dumps(value), "end_turn") == (value, None)
 
 
 # ------------------------------------------------------------------ the folder
@@ -657,7 +657,7 @@ def test_a_schema_comes_back_from_its_folder_as_it_was(tmp_path: Path) -> None:
         pytest.param(b'{"schema":' * 5000, id="nested without end"),
     ],
 )
-def test_a_damaged_schema_is_never_taken_for_none(content: bytes, tmp_path: Path) -> None:
+def test_damaged_schema_is_never_read_as_no_schema(content: bytes, tmp_path: Path) -> None:
     (tmp_path / SCHEMA_FILE).write_bytes(content)
     with pytest.raises(SubmissionRecordError, match="cannot be validated"):
         load_schema(LocalFolder(tmp_path))
@@ -710,6 +710,6 @@ def test_schema_that_cannot_be_applied_costs_the_row_and_not_the_landing() -> No
 @pytest.mark.parametrize(
     "given_schema", [pytest.param({"$schema": []}, id="dialect that is no text"), pytest.param("", id="no name at all")]
 )
-def test_what_the_libraries_do_not_foresee_is_an_error_of_ours(given_schema: Any) -> None:
+def test_value_that_the_libraries_do_not_foresee_is_an_output_schema_error(given_schema: Any) -> None:
     with pytest.raises(OutputSchemaError, match="output_schema"):
         read_schema(given_schema)

@@ -74,7 +74,7 @@ def test_any_keys_and_params_come_back(pairs: list[tuple[Any, Any]]) -> None:
     ['"key":', '","params":null}', "\u2028\u2029\x85", "\\\n\r\0", '{"hash":', "𝄞", ""],
     ids=["key", "params", "line separators", "control", "hash", "beyond the plane", "empty"],
 )
-def test_text_that_looks_like_our_own_lines_changes_nothing(text: str) -> None:
+def test_text_that_looks_like_a_line_of_the_file_changes_nothing(text: str) -> None:
     with opened([Request(0, text, {text: text}), Request(1, [text], {"x": [text]})]) as read:
         assert [json.loads(read.key(index)) for index in range(2)] == [text, [text]]
         assert [json.loads(read.params(index)) for index in range(2)] == [{text: text}, {"x": [text]}]
@@ -97,7 +97,7 @@ def test_digest_tells_keys_contents_and_order() -> None:
     assert len(set(digests)) == 5
 
 
-def test_no_requests_are_refused() -> None:
+def test_no_requests_at_all_is_an_error() -> None:
     with pytest.raises(InputError, match=r"^messages is empty\.\nNothing was sent\.\nSkip the task"):
         write_requests(iter([]), io.BytesIO())
 
@@ -171,7 +171,7 @@ def lines_of(*params: Any) -> bytes:
         pytest.param(lambda data: data.replace(b'"hash":"', b'"hash":"AAAA', 1), 1, id="longer hash"),
         pytest.param(lambda data: data[:8] + data[12:], 1, id="shorter hash"),
         pytest.param(lambda data: data.replace(b"\n", b"\n\n", 1), 2, id="blank line"),
-        pytest.param(lambda data: data.replace(b'"key":', b'"key": ', 1), 1, id="written by somebody else"),
+        pytest.param(lambda data: data.replace(b'"key":', b'"key": ', 1), 1, id="written by another program"),
         pytest.param(lambda data: data.replace(b"}\n", b"} \n", 1), 1, id="blank before the end"),
         pytest.param(lambda data: data.replace(b'{"x":1}', b"null", 1), 1, id="params lost"),
         pytest.param(lambda data: data.replace(b'{"x":2}', b'{"x":3}'), 2, id="other params of the same length"),
@@ -191,10 +191,10 @@ def test_damaged_file_is_refused_with_its_line(damage: Any, line: int, tmp_path:
 
 @given(
     params=st.lists(PARAMS, min_size=1, max_size=12),
-    chosen=st.lists(st.integers(0, 11), min_size=1, max_size=12, unique=True),
+    drawn=st.lists(st.integers(0, 11), min_size=1, max_size=12, unique=True),
 )
-def test_create_body_is_valid_json_of_the_length_it_announces(params: list[Any], chosen: list[int]) -> None:
-    indices = sorted(index % len(params) for index in chosen)
+def test_create_body_is_valid_json_of_the_length_it_announces(params: list[Any], drawn: list[int]) -> None:
+    indices = sorted(index % len(params) for index in drawn)
     indices = sorted(set(indices))
     with opened(numbered(*params)) as read:
         body = CreateBody(read, indices, TOKEN)
@@ -252,14 +252,14 @@ def test_custom_id_of_a_request_names_its_part_place_and_content() -> None:
         f"short-1-{'A' * 22}",
     ],
 )
-def test_custom_id_of_somebody_else_is_none_of_ours(custom_id: str) -> None:
+def test_custom_id_that_we_did_not_make_is_not_parsed(custom_id: str) -> None:
     assert parse_custom_id(custom_id) is None
 
 
-# ---------------------------------------------------------------- twins
+# ---------------------------------------------------------------- duplicates
 
 
-def test_equal_requests_are_twins_of_the_first_when_asked_for() -> None:
+def test_equal_requests_become_duplicates_of_the_first_when_asked_for() -> None:
     requests = numbered({"x": 1}, {"x": 2}, {"x": 1}, {"x": 1}, {"x": 3})
     with opened(requests, deduplicate=True) as read:
         assert read.duplicates == {2: 0, 3: 0}
@@ -274,7 +274,7 @@ def test_equal_requests_are_each_sent_unless_asked_otherwise() -> None:
         assert read.params(1) == b'{"x":1}'
 
 
-def test_twins_make_another_input() -> None:
+def test_duplicates_make_another_digest() -> None:
     requests = numbered({"x": 1}, {"x": 1})
-    with opened(requests) as plain, opened(requests, deduplicate=True) as deduplicated:
-        assert plain.digest != deduplicated.digest
+    with opened(requests) as original, opened(requests, deduplicate=True) as deduplicated:
+        assert original.digest != deduplicated.digest

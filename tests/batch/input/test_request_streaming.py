@@ -1,4 +1,4 @@
-"""Nothing is held whole: what is held does not grow with the number or the size of the requests."""
+"""Memory does not grow with the number or the size of the requests, when they are sent and when they are landed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TABLE = PriceTable.load()
 TOKEN = "0123456789ab"
 COUNT, TEXT = 300, "x" * 100_000
 WHOLE = COUNT * len(TEXT)
-MOST = WHOLE // 10  # what may be held: buffers, and a few copies of one request
+MOST = WHOLE // 10  # allowed memory: buffers, and a few copies of one request
 
 
 class Block(dict[str, Any]):
@@ -40,7 +40,7 @@ class Block(dict[str, Any]):
 
 
 class Stream(httpx.SyncByteStream):
-    """A body that notes how many of its pieces were asked for."""
+    """A response body that counts how many of its pieces were read."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -72,7 +72,7 @@ def line(requests: RequestFile, index: int) -> bytes:
 
 
 def peak(work: Callable[[], object]) -> int:
-    """The most bytes that were held at once."""
+    """Return the peak of allocated bytes."""
     tracemalloc.start()
     try:
         work()
@@ -99,25 +99,25 @@ def client(answer: Callable[[httpx.Request], httpx.Response]) -> ClaudeClient:
 # ---------------------------------------------------------------- submitting
 
 
-def test_elements_are_let_go_as_they_are_written(tmp_path: Path) -> None:
+def test_elements_are_released_as_they_are_written(tmp_path: Path) -> None:
     alive: weakref.WeakSet[Block] = weakref.WeakSet()
-    held = []
+    alive_counts = []
 
     def elements() -> Iterator[Any]:
         for number in range(10_000):
             block = Block(type="text", text=f"question {number}")
             alive.add(block)
-            held.append(len(alive))
+            alive_counts.append(len(alive))
             yield {"prompt": [block]}
 
     read = (read_request(element, index, DEFAULTS) for index, element in enumerate(elements()))
     with (tmp_path / "requests.jsonl").open("wb") as file:
         assert write_requests(read, file) == 10_000
 
-    assert max(held) <= 3
+    assert max(alive_counts) <= 3
 
 
-def test_requests_are_written_and_indexed_without_being_held(tmp_path: Path) -> None:
+def test_requests_are_written_and_indexed_in_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "requests.jsonl"
 
     def work() -> None:
@@ -147,7 +147,7 @@ def test_body_reads_no_further_than_what_is_being_sent(requests: RequestFile) ->
     assert len(asked) <= 2 * first
 
 
-def test_upload_leaves_in_slices_and_is_never_held(requests: RequestFile) -> None:
+def test_upload_is_streamed_in_slices(requests: RequestFile) -> None:
     sizes = []
 
     def receive(request: httpx.Request) -> httpx.Response:
@@ -157,17 +157,17 @@ def test_upload_leaves_in_slices_and_is_never_held(requests: RequestFile) -> Non
         return httpx.Response(200, json={**batch, "created_at": "2026-10-08T00:00:00Z"})
 
     with client(receive) as claude:
-        held = peak(lambda: claude.create_batch(CreateBody(requests, range(COUNT), TOKEN)))
+        peak_bytes = peak(lambda: claude.create_batch(CreateBody(requests, range(COUNT), TOKEN)))
 
     assert sum(sizes) > WHOLE
     assert max(sizes) <= SLICE_BYTES
-    assert held < MOST
+    assert peak_bytes < MOST
 
 
 # ---------------------------------------------------------------- landing
 
 
-def test_results_are_read_no_further_than_they_are_taken(requests: RequestFile) -> None:
+def test_results_are_read_no_further_than_they_are_landed(requests: RequestFile) -> None:
     stream = Stream(line(requests, index) + b"\n" for index in range(COUNT))
     ahead = []
 
@@ -186,7 +186,7 @@ def test_results_are_read_no_further_than_they_are_taken(requests: RequestFile) 
     assert max(ahead) <= 1
 
 
-def test_answers_are_landed_without_being_held(requests: RequestFile, tmp_path: Path) -> None:
+def test_answers_are_landed_in_little_memory(requests: RequestFile, tmp_path: Path) -> None:
     def work() -> None:
         stream = Stream(line(requests, index) + b"\n" for index in reversed(range(COUNT)))
         with (

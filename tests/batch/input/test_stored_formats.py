@@ -1,4 +1,4 @@
-"""What earlier releases stored in a submission's folder is read as it was, to the byte.
+"""Files that an earlier release stored in a submission's folder are read, and written again to the byte.
 
 The literals were written by the release before the modules of ``batch.input`` were split. They are never regenerated.
 """

@@ -25,7 +25,7 @@ Params = dict[str, Any]
 
 
 class Counter:
-    """Counts as the simulator does, and fails from the call on that it is told."""
+    """Counts tokens as the simulator does, and fails from call ``fails_at`` on."""
 
     def __init__(self, *, fails_at: int | None = None) -> None:
         self.calls = 0
@@ -56,7 +56,7 @@ def usd_of(estimate: Estimate) -> ThreePointEstimate[Decimal]:
     return estimate.usd
 
 
-# ---------------------------------------------------------------- what is measured
+# ---------------------------------------------------------------- the sample
 
 
 def test_a_few_requests_are_all_measured_and_met_exactly() -> None:
@@ -78,19 +78,19 @@ def test_calls_are_bounded_however_many_requests_there_are() -> None:
     assert estimate.requests == 5_000
 
 
-def test_no_more_requests_are_kept_than_may_be_measured() -> None:
+def test_reservoir_is_not_larger_than_the_sample() -> None:
     sample = StratifiedSample(plan(params() for _ in range(1_000)), max_calls=5)
 
     assert [(stratum.requests, len(stratum.reservoir)) for stratum in sample.strata] == [(1_000, 5)]
 
 
-def test_every_request_of_a_stream_has_its_chance_to_be_measured() -> None:
+def test_every_request_of_a_stream_may_be_sampled() -> None:
     (stratum,) = StratifiedSample(plan(params(f"{index:09}") for index in range(1_000))).strata
 
-    kept = sorted(int(request.load()["messages"][0]["content"]) for request in stratum.reservoir)
+    sampled = sorted(int(request.load()["messages"][0]["content"]) for request in stratum.reservoir)
 
-    assert len(set(kept)) == MAX_CALLS
-    assert 300 < sum(kept) / len(kept) < 700
+    assert len(set(sampled)) == MAX_CALLS
+    assert 300 < sum(sampled) / len(sampled) < 700
 
 
 def test_the_sample_is_the_same_in_a_retry() -> None:
@@ -117,7 +117,7 @@ PHOTO = {"type": "image", "source": {"type": "url", "url": "https://example.org/
 
 
 @pytest.mark.parametrize("image", [pytest.param(IMAGE, id="base64"), pytest.param(PHOTO, id="url")])
-def test_images_do_not_speak_for_texts(image: Params) -> None:
+def test_images_and_texts_are_estimated_apart(image: Params) -> None:
     with_images = [{**params(), "messages": [{"role": "user", "content": [image]}]}] * 100
     texts = [params("x" * len(msgspec.json.encode(image)))] * 100
     tokens = 100 * (1_500 + prompt_tokens(texts[0]))
@@ -128,7 +128,7 @@ def test_images_do_not_speak_for_texts(image: Params) -> None:
     assert estimate.tokens.upper.input < 1.2 * tokens
 
 
-def test_texts_of_another_length_do_not_speak_for_what_was_not_measured() -> None:
+def test_texts_of_another_length_are_not_comparable() -> None:
     long, short = [params("x" * 400_000)] * 100, [params("x" * 38)] * 50
 
     unmeasured = (
@@ -170,7 +170,11 @@ def test_a_client_that_fails_later_leaves_what_was_counted_within_wider_bounds()
 
     assert estimate.measured == 2
     assert estimate.failure is not None
-    assert estimate.tokens.map(lambda tokens: tokens.input) == (5_000, 10_000, 15_000)  # two speak for all: half off
+    assert estimate.tokens.map(lambda tokens: tokens.input) == (
+        5_000,
+        10_000,
+        15_000,
+    )  # two counts for all: 50 % margin
 
 
 def test_a_model_of_which_nothing_was_measured_follows_from_length() -> None:
@@ -201,7 +205,7 @@ requests_of_any_length = st.lists(
 
 
 def bill(requests: Iterable[Params], share: float) -> Decimal:
-    """What the simulator would bill if every answer used that share of its max_tokens."""
+    """Return what the simulator would bill if every answer used that share of its max_tokens."""
     total = Decimal(0)
     for request in requests:
         answer = Usage(input_tokens=prompt_tokens(request), output_tokens=int(request["max_tokens"] * share))
@@ -340,7 +344,7 @@ def test_the_length_of_a_cached_prefix(request_: Params, cached: int | None) -> 
     assert planned.cached_bytes == (planned.bytes_length if cached is None else cached)
 
 
-# ---------------------------------------------------------------- what it says
+# ---------------------------------------------------------------- as JSON and as text
 
 
 @pytest.mark.parametrize(
@@ -458,7 +462,7 @@ def test_an_upper_bound_above_max_cost_is_refused_even_if_less_is_expected() -> 
         check_max_cost(estimate, max_cost)
 
 
-def test_the_refusal_says_how_much_and_what_would_fit() -> None:
+def test_cost_limit_error_has_the_cost_and_what_would_fit() -> None:
     with pytest.raises(CostLimitError) as refusal:
         check_max_cost(estimated(many(), Counter()), Decimal("2.50"))
 
@@ -477,16 +481,16 @@ def test_the_refusal_says_how_much_and_what_would_fit() -> None:
         pytest.param(lambda: many(244), id="requests"),
     ],
 )
-def test_what_the_refusal_proposes_does_fit(change: Callable[[], list[Params]]) -> None:
+def test_what_the_error_proposes_does_fit(change: Callable[[], list[Params]]) -> None:
     check_max_cost(estimated(change(), Counter()), Decimal("2.50"))
 
 
-def test_the_refusal_of_mixed_max_tokens_proposes_a_share() -> None:
+def test_mixed_max_tokens_get_a_share_proposed() -> None:
     with pytest.raises(CostLimitError, match="max_tokens at 21 % of what they are, or about 239 requests"):
         check_max_cost(estimated([*many(500), *many(500, max_tokens=500)], Counter()), Decimal("1.85"))
 
 
-def test_the_refusal_of_a_prompt_that_alone_is_too_dear_proposes_no_max_tokens() -> None:
+def test_prompt_that_alone_exceeds_the_limit_gets_no_max_tokens_proposed() -> None:
     with pytest.raises(CostLimitError) as refusal:
         check_max_cost(estimated(many(), Counter()), Decimal("0.1"))
 
@@ -494,12 +498,12 @@ def test_the_refusal_of_a_prompt_that_alone_is_too_dear_proposes_no_max_tokens()
     assert "What would fit: about 9 requests of this kind, or max_cost=10.23." in str(refusal.value)
 
 
-def test_the_refusal_of_a_single_request_that_is_too_dear_proposes_only_its_price() -> None:
+def test_single_request_above_the_limit_gets_only_its_price_proposed() -> None:
     with pytest.raises(CostLimitError, match=r"What would fit: max_cost=0\.03\.$"):
         check_max_cost(estimated([params("x" * 40_000)], Counter()), Decimal("0.001"))
 
 
-def test_the_refusal_where_output_is_free_proposes_no_max_tokens() -> None:
+def test_limit_with_free_output_gets_no_max_tokens_proposed() -> None:
     rates = dict.fromkeys(("input", "cache_write_5m", "cache_write_1h", "cache_read"), 5)
     table = PriceTable.load({"models": {MODEL: {"rates": {**rates, "output": 0}}}})
 

@@ -43,7 +43,7 @@ def check(models: ModelChecker, *names: str, now: datetime) -> None:
 
 
 class Catalogue:
-    """Knows one model, whatever its name."""
+    """A catalogue that describes every model in the same way."""
 
     def __init__(self, **facts: Any) -> None:
         self.info = ModelInfo(id="any", **facts)
@@ -54,7 +54,7 @@ class Catalogue:
         return self.info
 
 
-# ---------------------------------------------------------------- what the API says
+# ---------------------------------------------------------------- by the API's catalogue
 
 
 def test_a_model_that_the_api_has_retired_is_refused_whatever_the_table_says(
@@ -117,7 +117,7 @@ def test_a_model_that_the_api_does_not_know_is_sent_with_a_warning(
     assert "claude-haiku-55 is not in the API's catalogue of models" in caplog.text
 
 
-# ---------------------------------------------------------------- how it is asked
+# ---------------------------------------------------------------- calls
 
 
 def test_a_model_is_looked_up_once_in_a_run(simulator: Simulator, api: ClaudeClient) -> None:
@@ -155,7 +155,7 @@ def test_an_api_that_cannot_be_asked_leaves_the_table_and_is_not_asked_again(
 
 
 def test_answers_are_landed_though_the_model_was_retired_meanwhile(tmp_path: Path) -> None:
-    """They are paid for: only what is to be sent is refused."""
+    """They are paid for. Only requests that would be sent are refused."""
     clock = ManualClock(RETIRES - timedelta(hours=1))
     world = World(tmp_path, Simulator(clock=clock, batch_seconds=7200), clock)
     asking: dict[str, Any] = {"defaults": Defaults(model=OLD, max_tokens=64)}

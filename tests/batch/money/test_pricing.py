@@ -122,7 +122,7 @@ def test_inference_geo_does_not_change_the_price_of_a_model_before_4_6() -> None
         pytest.param(usage(10, 200_000), "0.0500005", id="a long answer is no long prompt"),
     ],
 )
-def test_haiku_5_5_bills_a_long_prompt_by_other_rates(answer: Usage, expected: str) -> None:
+def test_long_prompt_of_haiku_5_5_is_billed_by_other_rates(answer: Usage, expected: str) -> None:
     assert usd(answer, "claude-haiku-5-5") == expected
 
 
@@ -149,7 +149,7 @@ def test_a_model_without_a_price_has_no_cost(model: str) -> None:
 @pytest.mark.parametrize(
     ("amount", "written"), [("0.0021000", "0.0021"), ("1E-7", "0.0000001"), ("0.000", "0"), ("1E+2", "100")]
 )
-def test_plain_writes_all_digits_and_no_exponent(amount: str, written: str) -> None:
+def test_exact_usd_writes_all_digits_and_no_exponent(amount: str, written: str) -> None:
     assert exact_usd(Decimal(amount)) == written
 
 
@@ -189,7 +189,7 @@ def test_price_is_additive(one: Usage, other: Usage, model: str) -> None:
 
 
 @given(st.lists(st.tuples(usages, priced_models), max_size=20))
-def test_totals_are_the_sum_of_the_answers(answers: list[tuple[Usage, str]]) -> None:
+def test_bill_is_the_sum_of_the_answers(answers: list[tuple[Usage, str]]) -> None:
     bill = Bill(TABLE)
     for answer, model in answers:
         bill.add_usage(answer, model)
@@ -199,7 +199,7 @@ def test_totals_are_the_sum_of_the_answers(answers: list[tuple[Usage, str]]) -> 
     assert set(bill.by_model) == {model for _, model in answers}
 
 
-def test_totals_of_an_alias_and_its_id_are_one_model() -> None:
+def test_bill_counts_an_alias_and_its_id_as_one_model() -> None:
     bill = Bill(TABLE)
     bill.add_usage(usage(MILLION), "claude-haiku-4-5")
     bill.add_usage(usage(MILLION), "claude-haiku-4-5-20251001")
@@ -209,7 +209,7 @@ def test_totals_of_an_alias_and_its_id_are_one_model() -> None:
     }
 
 
-def test_totals_with_a_model_without_a_price_count_its_tokens_and_have_no_cost() -> None:
+def test_bill_with_an_unpriced_model_counts_its_tokens_and_has_no_cost() -> None:
     bill = Bill(TABLE)
     bill.add_usage(usage(1_000, 10), "claude-opus-5-5")
     bill.add_usage(usage(2_000, 20, searches=1, five_minutes=5, one_hour=7, read=9), "claude-7-novella")
@@ -233,7 +233,7 @@ def test_totals_with_a_model_without_a_price_count_its_tokens_and_have_no_cost()
     }
 
 
-def test_totals_in_the_manifest_are_exact() -> None:
+def test_bill_in_the_manifest_is_exact() -> None:
     bill = Bill(TABLE)
     for _ in range(3):
         bill.add_usage(usage(14, 5), "claude-haiku-5-5")
@@ -246,7 +246,7 @@ def test_totals_in_the_manifest_are_exact() -> None:
     }
 
 
-def test_totals_of_nothing_are_zero() -> None:
+def test_bill_of_nothing_is_zero() -> None:
     assert Bill(TABLE).cost == Cost()
     assert Bill(TABLE).tokens == Tokens()
 
@@ -324,7 +324,7 @@ RETIRES = datetime(2026, 11, 30, tzinfo=UTC)  # claude-sonnet-4-5
         pytest.param("claude-sonnet-4-5", RETIRES - timedelta(hours=49), "deprecated", id="two rounds fit"),
         pytest.param("claude-sonnet-4-5", RETIRES - timedelta(hours=48), "retires_soon", id="two rounds do not"),
         pytest.param("claude-sonnet-4-5", RETIRES + timedelta(hours=23), "retires_soon", id="some hour of that day"),
-        pytest.param("claude-sonnet-4-5", RETIRES + timedelta(hours=24), "retired", id="the day is over"),
+        pytest.param("claude-sonnet-4-5", RETIRES + timedelta(hours=24), "retired", id="the day has passed"),
         pytest.param("claude-opus-4-1", RETIRES, "retired", id="long ago"),
         pytest.param("claude-mythos-preview", RETIRES, "deprecated", id="without a date"),
         pytest.param("claude-7-novella", RETIRES, "unknown", id="not in the table"),
