@@ -1,4 +1,4 @@
-"""Fixtures of the tests that need Airflow: a database, a way to run a DAG, a simulator with a connection to it.
+"""Fixtures of tests on Airflow: a database, runners of DAGs, and a simulator with a connection to it.
 
 Airflow is imported when a fixture is first used, so that tests without Airflow start at once.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow.sdk import DAG
     from workbench import Workbench
 
-#: The simulator takes it, and knows the workspace by it.
+#: The API key that the simulator accepts.
 KEY = "sk-ant-test-0123456789"
 
 
@@ -41,9 +41,9 @@ def airflow_db() -> None:
 
 
 def _read_times_as_supervisors_do() -> None:
-    """In Airflow 3.0, a sensor that is rescheduled by ``dag.test()`` is told as text when it began.
+    """Parse the start time of a rescheduled sensor, which ``dag.test()`` of Airflow 3.0 passes as text.
 
-    Between processes it is told a time: the text is read on the way.
+    Between processes, the message that carries it is validated, which parses it.
     """
     from airflow.sdk.execution_time.comms import TaskRescheduleStartDate
 
@@ -52,7 +52,7 @@ def _read_times_as_supervisors_do() -> None:
 
 @pytest.fixture
 def run_dag(airflow_db: None) -> Callable[..., Any]:
-    """Run a DAG's tasks in this process, with ``dag.test()``; gives the DAG run."""
+    """Run a DAG's tasks in this process, with ``dag.test()``. Returns the DAG run."""
 
     from workbench import sync_dag
 
@@ -65,7 +65,7 @@ def run_dag(airflow_db: None) -> Callable[..., Any]:
 
 @pytest.fixture
 def bench(airflow_db: None, tmp_path: Path) -> Iterator[Workbench]:
-    """Runs DAGs, keeps their errors, clears their tasks."""
+    """Run DAGs, keep the errors of their tasks, and clear them."""
     from airflow.sdk.execution_time.task_runner import get_listener_manager
     from workbench import Workbench
 
@@ -77,7 +77,7 @@ def bench(airflow_db: None, tmp_path: Path) -> Iterator[Workbench]:
 
 @pytest.fixture
 def simulator(request: pytest.FixtureRequest) -> Simulator:
-    """A simulator, by indirect parametrization with any options."""
+    """A simulator. Indirect parametrization gives it any options."""
     return Simulator(**{"keys": {KEY: "wrkspc_test"}, **getattr(request, "param", {})})
 
 
@@ -89,7 +89,7 @@ def simulator_url(simulator: Simulator) -> Iterator[str]:
 
 @pytest.fixture
 def claude_default(simulator_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The default connection, to the simulator; gives its id."""
+    """Connect the default connection to the simulator. Returns its id."""
     connection = {"conn_type": "claude", "password": KEY, "host": simulator_url}
     monkeypatch.setenv("AIRFLOW_CONN_CLAUDE_DEFAULT", json.dumps(connection))
     return "claude_default"
@@ -97,7 +97,7 @@ def claude_default(simulator_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def when() -> Iterator[Callable[[Callable[[], Any], Callable[[], Any]], None]]:
-    """Do something in another thread as soon as a condition holds, while a task runs in this one."""
+    """Do something in another thread once a condition holds, while a task runs in this one."""
     threads: list[threading.Thread] = []
 
     def once(condition: Callable[[], Any], do: Callable[[], Any]) -> None:
@@ -117,11 +117,11 @@ def when() -> Iterator[Callable[[Callable[[], Any], Callable[[], Any]], None]]:
 
 @pytest.fixture
 def terminate(
-    sigterm_s_handler: None, when: Callable[[Callable[[], Any], Callable[[], Any]], None]
+    restored_sigterm_handler: None, when: Callable[[Callable[[], Any], Callable[[], Any]], None]
 ) -> Callable[..., None]:
-    """End the running task as Airflow does when somebody marks it as failed: by a signal, once a condition holds.
+    """End the running task by a signal once a condition holds, as Airflow does when a user marks it as failed.
 
-    With ``state=None`` nobody has marked it: the machine is being shut down, or its heartbeats find no answer.
+    With ``state=None`` no user has marked it: the machine shuts down, or its heartbeats get no response.
     """
 
     def once(condition: Callable[[], Any], *, state: str | None = "failed") -> None:
@@ -136,8 +136,8 @@ def terminate(
 
 
 @pytest.fixture
-def sigterm_s_handler() -> Iterator[None]:
-    """Put back the handler: Airflow installs one for each task that it runs, and leaves it."""
+def restored_sigterm_handler() -> Iterator[None]:
+    """Restore the signal handler: Airflow installs one for each task that it runs, and leaves it."""
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)

@@ -1,4 +1,4 @@
-"""DAGs under test: run them, see how their tasks ended and why, run a task again as a clear does."""
+"""Run DAGs under test: their task states, their errors, and clears of their tasks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
 
 
 class Workbench:
-    """Makes DAGs whose errors it keeps."""
+    """Builds and runs DAGs, and keeps the errors of their tasks."""
 
     def __init__(self, path: Path) -> None:
         self.results = path / "results"
         self.errors: dict[str, list[BaseException]] = defaultdict(list)
 
     def dag(self, dag_id: str, **options: Any) -> DAG:
-        """A DAG whose tasks are not retried unless they say so, and land under ``results``."""
+        """Return a DAG whose tasks have no retries and land under ``results``, unless they override it."""
         return DAG(dag_id, default_args={"retries": 0, "results_path": str(self.results)}, **options)
 
     def run(self, dag: DAG, **options: Any) -> Run:
@@ -30,7 +30,7 @@ class Workbench:
 
     @hookimpl
     def on_task_instance_failed(self, task_instance: Any, error: BaseException) -> None:
-        """Airflow tells its listeners; the callbacks of ``dag.test()`` know the error on Airflow 3.3 only."""
+        """Keep the error. The callbacks of ``dag.test()`` get it on Airflow 3.3 only, listeners always."""
         self.errors[task_instance.task_id].append(error)
 
 
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def states(self) -> dict[str, str]:
-        """How tasks ended; mapped ones as ``send[0]``."""
+        """The states of the tasks; mapped ones as ``send[0]``."""
         return {
             ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]": str(ti.state)
             for ti in self.run.get_task_instances()
@@ -55,16 +55,16 @@ class Run:
         return count
 
     def xcom(self, task_id: str, map_index: int = -1) -> Any:
-        """What a task returned."""
+        """Return what a task returned."""
         ti = self.run.get_task_instance(task_id, map_index=map_index)
         return ti.xcom_pull(task_ids=task_id, map_indexes=map_index)
 
     def error(self, task_id: str) -> str:
-        """What a task that failed for good said last."""
+        """Return the last error of a task that failed."""
         return str(self.bench.errors[task_id][-1])
 
     def folder(self, task_id: str) -> Path:
-        """Where a task keeps its files."""
+        """Return the folder of a task's files."""
         return self.bench.results / self.dag.dag_id / self.run.run_id / task_id
 
     def again(self, dag: DAG, *task_ids: str) -> Run:
@@ -92,7 +92,7 @@ class Run:
 
 
 def _run_task(ti: Any, dag: DAG) -> None:
-    """The step of ``dag.test()`` that runs one task."""
+    """Run one task, as ``dag.test()`` does."""
     from airflow.sdk.definitions import dag as dags
 
     task = dag.task_dict[ti.task_id]
@@ -104,7 +104,7 @@ def _run_task(ti: Any, dag: DAG) -> None:
 
 
 def sync_dag(dag: DAG) -> None:
-    """Put a DAG that a test has built into the database: from Airflow 3.1 on ``dag.test()`` looks for it there."""
+    """Write a test's DAG to the database, where ``dag.test()`` reads it from Airflow 3.1 on."""
     if AIRFLOW_VERSION < (3, 1):
         return
     if AIRFLOW_VERSION >= (3, 2):

@@ -18,7 +18,7 @@ name                             kind     meaning
 ===============================  =======  ================================================================
 
 Polls are counted in the process that waits: the triggerer, or a worker. The kinds ``ephemeral_5m_input`` and
-``ephemeral_1h_input`` are parts of ``cache_creation_input``. Plain StatsD drops tags. They need ``[metrics]
+``ephemeral_1h_input`` are parts of ``cache_creation_input``. StatsD itself drops tags. They need ``[metrics]
 statsd_influxdb_enabled``, ``statsd_datadog_enabled`` or OpenTelemetry. No tag holds an id, so their number is bounded.
 """
 

@@ -33,8 +33,8 @@ class Killable(Protocol):
 class RunningWork:
     """The work that a worker does for a task, and how to reach the API for it.
 
-    :param will_run_again: returns True if the task instance goes on, in this try or another. Raises if Airflow cannot
-        be asked.
+    :param will_run_again: returns True if the task instance continues, in this try or another. Raises if Airflow
+        cannot be asked.
     """
 
     work: Killable
@@ -48,8 +48,8 @@ class RunningWork:
         and when another try replaces one that hung. Then the next try waits for the batches.
 
         Airflow calls this in a signal handler, in the middle of whatever the task does, and the task continues
-        afterwards. So the task is told to send nothing more, and the cancellation has a client and a thread of its
-        own: the interrupted code may hold the locks of both.
+        afterwards. So the task must send nothing more, and the cancellation has a client and a thread of its own:
+        the interrupted code may hold the locks of both.
         """
         self.work.stop()
         if not cancel:
@@ -86,7 +86,7 @@ class RunningWork:
             return True
         if wanted:
             log.info(
-                "This process was ended, but not by a user: the task goes on, and so do its message batches %s.",
+                "No user ended this task. It continues, and so do its message batches %s.",
                 batches,
             )
         return wanted

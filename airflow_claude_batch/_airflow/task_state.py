@@ -1,6 +1,6 @@
 """States of a task instance and of the tasks upstream of it, as Airflow's supervisor knows them.
 
-Somebody may clear a task without the tasks after it. Until it has finished, Airflow has none of its output: it renders
+A user may clear a task without the tasks after it. Until it has finished, Airflow has none of its output: it renders
 None. Of a mapped task Airflow counts the outputs that exist. While some are missing, instance 3 may get the output of
 instance 4.
 

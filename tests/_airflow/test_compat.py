@@ -20,13 +20,13 @@ def test_unknown_name_is_refused() -> None:
         compat.Nonsense  # noqa: B018  (reading it is the test)
 
 
-def test_failures_of_one_home_are_airflow_exceptions() -> None:
+def test_error_classes_are_airflow_exceptions() -> None:
     family = (compat.AirflowFailException, compat.AirflowSkipException, compat.TaskDeferralTimeout)
     assert all(issubclass(each, compat.AirflowException) for each in family)
 
 
 @pytest.mark.airflow
-def test_task_state_store_is_there_exactly_when_we_say_so(run_dag: Callable[..., Any]) -> None:
+def test_task_state_store_exists_exactly_on_supported_versions(run_dag: Callable[..., Any]) -> None:
     seen: list[bool] = []
 
     class Look(BaseOperator):
@@ -40,5 +40,5 @@ def test_task_state_store_is_there_exactly_when_we_say_so(run_dag: Callable[...,
     assert seen == [compat.TASK_STATE_STORE_SUPPORTED]
 
 
-def test_on_kill_is_there_exactly_when_we_say_so() -> None:
+def test_on_kill_exists_exactly_on_supported_versions() -> None:
     assert hasattr(compat.BaseTrigger, "on_kill") == compat.ON_KILL_SUPPORTED

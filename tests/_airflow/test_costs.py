@@ -33,7 +33,7 @@ def ask(bench: Workbench, **arguments: Any) -> Run:
 
 
 def logged(caplog: pytest.LogCaptureFixture, begins: str) -> list[str]:
-    """The lines of the one message that begins so."""
+    """Return the lines of the one log message that starts with a text."""
     (message,) = (record.getMessage() for record in caplog.records if record.getMessage().startswith(begins))
     lines: list[str] = message.splitlines()
     return lines
@@ -46,7 +46,7 @@ def prices(monkeypatch: pytest.MonkeyPatch, path: Path, text: str) -> str:
     return str(file)
 
 
-def test_the_log_has_the_estimate_and_the_bill_as_tables(bench: Workbench, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_has_the_estimate_and_the_bill_as_tables(bench: Workbench, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
     manifest = ask(bench).xcom("ask")
@@ -69,7 +69,7 @@ def test_the_log_has_the_estimate_and_the_bill_as_tables(bench: Workbench, caplo
     assert float(columns["without the batch discount"][-1]) == pytest.approx(2 * float(columns["all"][-1]), abs=2e-6)
 
 
-def test_the_sensor_s_log_has_the_bill(bench: Workbench, caplog: pytest.LogCaptureFixture) -> None:
+def test_sensor_logs_the_bill(bench: Workbench, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with bench.dag("two_tasks") as dag:
         send = SendMessageBatchOperator(task_id="send", messages=MESSAGES)
@@ -81,7 +81,7 @@ def test_the_sensor_s_log_has_the_bill(bench: Workbench, caplog: pytest.LogCaptu
     assert manifest["cost"]["estimated_usd"] is not None
 
 
-def test_count_tokens_that_refuses_leaves_an_estimate_by_length(
+def test_estimate_is_by_length_when_count_tokens_fails(
     bench: Workbench, simulator: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -99,10 +99,10 @@ def test_count_tokens_that_refuses_leaves_an_estimate_by_length(
 @pytest.mark.parametrize(
     "simulator", [{"answer": lambda params, n: {"content": "yes", "model": params["system"]}}], indirect=True
 )
-def test_a_model_without_a_price_is_counted_and_named(
+def test_model_without_a_price_is_counted_and_named(
     models: list[str], bench: Workbench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also beside one that has a price, whose part of the bill is known."""
+    """Another model in the same bill keeps its price."""
     messages = [{"prompt": "Why?", "model": "claude-haiku-5-5", "system": model} for model in models]
 
     run = ask(bench, messages=messages)
@@ -131,7 +131,7 @@ def test_a_model_without_a_price_is_counted_and_named(
     ],
     ids=["typo", "currency", "negative", "no JSON"],
 )
-def test_a_prices_file_that_is_wrong_is_named_with_its_entry(
+def test_invalid_prices_file_is_named_with_its_entry(
     text: str, says: str, bench: Workbench, simulator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = prices(monkeypatch, tmp_path, text)
@@ -145,7 +145,7 @@ def test_a_prices_file_that_is_wrong_is_named_with_its_entry(
     assert simulator.books()["batches"] == []
 
 
-def test_a_prices_file_changes_the_bill(bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prices_file_changes_the_bill(bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = ask(bench).xcom("ask")["by_model"]
     rates = {"input": 8, "output": "40", "cache_write_5m": 10, "cache_write_1h": 16, "cache_read": 0.4}
     prices(monkeypatch, tmp_path, json.dumps({"models": {"claude-opus-5-5": {"rates": rates}}}))
@@ -156,7 +156,7 @@ def test_a_prices_file_changes_the_bill(bench: Workbench, tmp_path: Path, monkey
     assert after["claude-haiku-5-5"] == before["claude-haiku-5-5"]
 
 
-def test_prices_of_the_setting_lie_over_those_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prices_setting_overrides_the_prices_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = {"input": "8", "output": "40", "cache_write_5m": "10", "cache_write_1h": "16", "cache_read": "0.4"}
     prices(monkeypatch, tmp_path, json.dumps({"models": {"claude-novella-7": {"rates": rates}}}))
     setting = {"models": {"claude-novella-7": {"rates": {"input": "9"}}}}
@@ -170,7 +170,7 @@ def test_prices_of_the_setting_lie_over_those_of_the_file(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("text", ["[1]", '{"models": {"claude-opus-5-5": {"rates": {"inptu": 1}}}}', "{", '"x"'])
-def test_prices_of_the_setting_that_are_wrong_are_named(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_prices_setting_is_named(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__PRICES", text)
 
     with pytest.raises(ConfigurationError, match=r"^\[claude_batch\] prices(:| cannot be read)"):
@@ -180,27 +180,27 @@ def test_prices_of_the_setting_that_are_wrong_are_named(text: str, monkeypatch: 
 # ---------------------------------------------------------------- the API's catalogue of models
 
 
-def test_the_catalogue_is_asked_once_for_each_model(bench: Workbench, simulator: Any) -> None:
+def test_model_catalogue_is_queried_once_per_model(bench: Workbench, simulator: Any) -> None:
     assert ask(bench).states == {"ask": "success"}
 
     assert simulator.books()["calls"]["models"] == 2
 
 
-def test_a_catalogue_that_refuses_stops_nothing(bench: Workbench, simulator: Any) -> None:
+def test_model_catalogue_that_fails_stops_nothing(bench: Workbench, simulator: Any) -> None:
     simulator.inject(Fault(do="status", on="models", status=403, times=None))
 
     assert ask(bench).states == {"ask": "success"}
     assert simulator.books()["calls"]["models"] == 1
 
 
-def test_a_dry_run_refuses_a_retired_model(bench: Workbench) -> None:
+def test_dry_run_refuses_a_retired_model(bench: Workbench) -> None:
     run = ask(bench, messages=[*MESSAGES, {"prompt": "a", "model": "claude-3-haiku-20240307"}], dry_run=True)
 
     assert "messages[2]: claude-3-haiku-20240307 was retired" in run.error("ask")
     assert "Use claude-haiku-4-5-20251001, which replaces it." in run.error("ask")
 
 
-def test_the_deployment_s_limit_is_named_by_its_setting(
+def test_deployment_cost_limit_is_named_by_its_setting(
     bench: Workbench, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__MAX_COST_PER_SUBMISSION", "0.0001")
@@ -213,7 +213,7 @@ def test_the_deployment_s_limit_is_named_by_its_setting(
 
 
 @pytest.mark.parametrize("value", ["-1", "much"])
-def test_a_deployment_s_limit_that_is_no_amount_is_refused(
+def test_deployment_cost_limit_that_is_not_an_amount_is_refused(
     value: str, bench: Workbench, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__MAX_COST_PER_SUBMISSION", value)

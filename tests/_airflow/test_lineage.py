@@ -1,4 +1,4 @@
-"""What others learn of a submission's end: asset events, OpenLineage."""
+"""Report a submission's outcome: asset events, OpenLineage."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def events(run: Run, task_id: str) -> list[dict[str, Any]]:
 @in_the_database
 @pytest.mark.airflow
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
-def test_the_events_of_outlets_carry_counts_and_cost(deferrable: bool, bench: Workbench, claude_default: str) -> None:
+def test_outlet_events_have_counts_and_cost(deferrable: bool, bench: Workbench, claude_default: str) -> None:
     with bench.dag(f"outlets_{deferrable}") as dag:
         send = SendMessageBatchOperator(
             task_id="send", messages=["a", "b"], deferrable=deferrable, outlets=[ROWS, AssetAlias("unused")]
@@ -53,7 +53,7 @@ def test_the_events_of_outlets_carry_counts_and_cost(deferrable: bool, bench: Wo
 
 @in_the_database
 @pytest.mark.airflow
-def test_a_dry_run_s_event_says_that_it_is_one(bench: Workbench, claude_default: str) -> None:
+def test_dry_run_event_has_status_dry_run(bench: Workbench, claude_default: str) -> None:
     with bench.dag("dry_outlets") as dag:
         SendMessageBatchOperator(task_id="send", messages=["a"], dry_run=True, outlets=[ROWS])
 
@@ -86,7 +86,7 @@ def test_openlineage_gets_the_rows_and_the_summary(path: str, namespace: str, na
     assert facets.run_facets["claudeBatch"].counts == counts
 
 
-def test_openlineage_gets_no_dataset_of_a_submission_that_is_on_its_way() -> None:
+def test_openlineage_gets_no_dataset_while_in_progress() -> None:
     pytest.importorskip("airflow.providers.openlineage.extractors")
     task = LineageMixin()
     task._manifest = Manifest(
@@ -104,7 +104,7 @@ def test_openlineage_gets_no_dataset_of_a_submission_that_is_on_its_way() -> Non
     assert facets.run_facets["claudeBatch"].request_count == 3
 
 
-def test_openlineage_gets_nothing_of_a_task_that_has_not_ended() -> None:
+def test_openlineage_gets_nothing_without_a_manifest() -> None:
     pytest.importorskip("airflow.providers.openlineage.extractors")
 
     assert LineageMixin().get_openlineage_facets_on_complete(None).outputs == []

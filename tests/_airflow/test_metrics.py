@@ -1,4 +1,4 @@
-"""What Airflow's Stats are told, by tasks and by waiting."""
+"""Metrics of tasks and triggers, as Airflow's Stats get them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RecordingStats:
 
 
 class BrokenStats:
-    """A back end that is configured badly."""
+    """A metrics backend that is configured badly."""
 
     def incr(self, *args: Any, **kwargs: Any) -> None:
         raise ImportError("no module named statsd")
@@ -72,7 +72,7 @@ def manifest(status: str) -> Manifest:
     )
 
 
-def test_an_ended_submission_is_counted_by_model_outcome_tokens_and_money(stats: RecordingStats) -> None:
+def test_ended_submission_is_counted_by_model_outcome_tokens_and_cost(stats: RecordingStats) -> None:
     metrics.report(manifest("ended"))
 
     assert stats.counters == {
@@ -88,13 +88,13 @@ def test_an_ended_submission_is_counted_by_model_outcome_tokens_and_money(stats:
     assert stats.timers == {"claude_batch.turnaround": timedelta(minutes=7)}
 
 
-def test_a_submission_that_is_handed_on_counts_no_rows_yet(stats: RecordingStats) -> None:
+def test_submission_in_progress_counts_no_rows(stats: RecordingStats) -> None:
     metrics.report(manifest("in_progress"))
 
     assert stats.counters == {"claude_batch.submissions,status=in_progress": 1}
 
 
-def test_a_back_end_that_breaks_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_metrics_backend_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "Stats", BrokenStats())
 
     metrics.report(manifest("ended"))
@@ -114,7 +114,7 @@ def send_and_wait(bench: Workbench, **arguments: Any) -> Run:
 
 
 @pytest.mark.airflow
-def test_a_task_counts_what_it_sends_and_lands(bench: Workbench, claude_default: str, stats: RecordingStats) -> None:
+def test_task_counts_what_it_sends_and_lands(bench: Workbench, claude_default: str, stats: RecordingStats) -> None:
     send_and_wait(bench)
 
     assert stats.counters["claude_batch.requests,model=claude-opus-5-5"] == 1
@@ -126,7 +126,7 @@ def test_a_task_counts_what_it_sends_and_lands(bench: Workbench, claude_default:
 
 
 @pytest.mark.airflow
-def test_a_lost_create_and_a_try_that_goes_on_are_recoveries(
+def test_lost_create_and_resumed_try_are_counted_as_recoveries(
     bench: Workbench, claude_default: str, simulator: Any, stats: RecordingStats
 ) -> None:
     simulator.inject(Fault(do="drop_after_accept", on="create"))
@@ -141,7 +141,7 @@ def test_a_lost_create_and_a_try_that_goes_on_are_recoveries(
     assert stats.counters["claude_batch.recoveries,how=sent_again"] == 0
 
 
-def test_every_metric_is_documented_and_every_documented_one_exists(stats: RecordingStats) -> None:
+def test_documented_metrics_are_exactly_those_reported(stats: RecordingStats) -> None:
     observer = metrics.StatsObserver()
     observer.batch_created({"claude-haiku-5-5": 1})
     observer.recovered("adopted")
@@ -187,7 +187,7 @@ def received(listener: socket.socket) -> list[str]:
 @pytest.mark.airflow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Airflow never closes its socket
 @pytest.mark.skipif(AIRFLOW_VERSION < (3, 3), reason="Stats are configured otherwise there")
-def test_what_a_task_and_its_trigger_count_arrives_over_udp(
+def test_metrics_of_a_task_and_its_trigger_arrive_over_udp(
     bench: Workbench, claude_default: str, simulator: Any, statsd: socket.socket
 ) -> None:
     simulator.inject(Fault(do="status", on="retrieve", status=500))  # the first look is the trigger's

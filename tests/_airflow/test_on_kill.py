@@ -1,4 +1,4 @@
-"""A worker's process is told to end: whether the batches are canceled depends on what became of the task."""
+"""Kill a worker's process: the batches are canceled only if a user ended the task."""
 
 import json
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def nobody_answers() -> bool:
         pytest.param(nobody_answers, 0, id="nobody answers"),
     ],
 )
-def test_batches_are_canceled_only_when_their_task_was_ended_by_hand(
+def test_batches_are_canceled_only_when_a_user_ended_the_task(
     simulator: Simulator, simulator_url: str, is_wanted: Callable[[], bool], cancels: int
 ) -> None:
     config = ClientConfig(credentials=ApiKey(KEY), base_url=simulator_url)

@@ -1,4 +1,4 @@
-"""The options that tasks hand down: frozen, and made of every argument."""
+"""The options that tasks hand down are frozen, and made from every argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the operator's arguments to the requests that would be sent. No database, nothing is sent."""
+"""Read the operator's arguments as requests. No database is used, and nothing is sent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> ClaudeHook:
 
 
 def sent(hook: ClaudeHook, messages: Any, **arguments: Any) -> list[dict[str, Any]]:
-    """The params that would go on the wire."""
+    """Return the params that would be sent."""
     file = io.BytesIO()
     write_input(SendMessageBatchOperator(task_id="t", messages=messages, **arguments).options(), hook, TABLE, file)
     return [json.loads(line)["params"] for line in file.getvalue().splitlines()]
@@ -74,8 +74,8 @@ def test_lines_of_a_file_are_elements(name: str, kind: Any, hook: ClaudeHook, tm
 
 
 @pytest.mark.parametrize("name", ["messages.jsonl", "messages.jsonl.gz"])
-def test_lines_of_a_large_object_are_read_once_and_never_held(name: str, hook: ClaudeHook) -> None:
-    """The clients of object stores read by blocks of megabytes: not one for each line."""
+def test_large_object_is_streamed_once_in_constant_memory(name: str, hook: ClaudeHook) -> None:
+    """Clients of object stores read blocks of megabytes, which must not be fetched for each line."""
     lines = b"".join(b'"%d %s"\n' % (number, b"x" * 1000) for number in range(20_000))
     store = BlockStore(gzip.compress(lines, 1) if name.endswith("gz") else lines)
     attach("s3", conn_id=name, fs=store)
@@ -92,7 +92,7 @@ def test_lines_of_a_large_object_are_read_once_and_never_held(name: str, hook: C
 
 
 def damaged(data: bytes) -> bytes:
-    """A gzip file whose content is not what its header promises."""
+    """Return a gzip file with damaged content."""
     return data[:10] + b"\xff" * 20 + data[30:]
 
 
@@ -139,7 +139,7 @@ def test_file_that_cannot_be_read_is_refused_with_the_line(
     assert "secret" not in str(error.value)
 
 
-def test_uri_that_no_provider_serves_is_refused_with_the_remedy(hook: ClaudeHook) -> None:
+def test_uri_without_a_provider_is_refused_with_the_remedy(hook: ClaudeHook) -> None:
     with pytest.raises(
         ConfigurationError, match=r"s3://b/m\.jsonl cannot be reached: [^\n]*\n.*\nInstall the Airflow provider"
     ):
@@ -197,7 +197,7 @@ def test_messages_that_cannot_be_sent_are_refused(messages: Any, says: str, hook
     assert says in str(error.value)
 
 
-def test_nothing_of_a_refused_element_s_text_is_said(hook: ClaudeHook) -> None:
+def test_error_does_not_quote_the_prompt(hook: ClaudeHook) -> None:
     with pytest.raises(InvalidMessageError) as error:
         sent(hook, [{"prompt": "my secret \ud800"}])
 
@@ -227,9 +227,7 @@ def test_arguments_reach_every_request(hook: ClaudeHook) -> None:
     }
 
 
-def test_model_is_the_connection_s_unless_the_task_or_the_element_names_one(
-    hook: ClaudeHook, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_model_of_element_wins_over_task_over_connection(hook: ClaudeHook, monkeypatch: pytest.MonkeyPatch) -> None:
     messages = ["a", {"prompt": "b", "model": "claude-sonnet-5"}]
     monkeypatch.setenv("AIRFLOW_CONN_PLAIN", json.dumps({"conn_type": "claude", "password": KEY}))
 
@@ -270,7 +268,7 @@ def test_arguments_that_cannot_be_sent_are_refused(arguments: dict[str, Any], sa
     assert says in str(error.value)
 
 
-def test_cached_system_prompt_is_marked_at_its_end(hook: ClaudeHook) -> None:
+def test_cache_mark_is_on_the_last_system_block(hook: ClaudeHook) -> None:
     mark = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
     blocks = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
 
@@ -284,7 +282,7 @@ def test_missing_connection_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_100_000_elements_are_written_one_by_one(hook: ClaudeHook) -> None:
-    """A list from upstream is in memory already; what is made of it must not be."""
+    """An upstream list is in memory already, but its requests must not be."""
 
     class Sink(io.RawIOBase):
         count = largest = 0

@@ -1,4 +1,4 @@
-"""What is rendered of ``messages``, what is not, and what the UI gets to see. Mostly without a database."""
+"""Rendering of ``messages`` and what the UI shows of them. Mostly without a database."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def rendered(messages: Any, *, native: bool = False, env: jinja2.Environment | N
         pytest.param(["{{ '{{ ds }}' }}"], ["{{ ds }}"], id="once only"),
     ],
 )
-def test_literal_elements_are_rendered_as_text_whatever_the_dag_says(written: Any, expected: Any, native: bool) -> None:
+def test_literal_elements_are_rendered_as_text_in_any_dag(written: Any, expected: Any, native: bool) -> None:
     assert unwrap(rendered(written, native=native).messages) == expected
 
 
@@ -99,36 +99,34 @@ def test_literal_elements_are_rendered_as_text_whatever_the_dag_says(written: An
         pytest.param("/data/{{ ds }}.jsonl", "/data/2026-11-22.jsonl", id="path"),
     ],
 )
-def test_template_string_gives_the_native_object_whatever_the_dag_says(
-    template: str, expected: Any, native: bool
-) -> None:
+def test_template_string_gives_the_native_object_in_any_dag(template: str, expected: Any, native: bool) -> None:
     assert unwrap(rendered(template, native=native).messages) == expected
 
 
 @NATIVE
-def test_data_that_a_template_string_brings_is_not_rendered(native: bool) -> None:
+def test_data_from_a_template_string_is_not_rendered(native: bool) -> None:
     assert "{{ 1 + 1 }}" in unwrap(rendered("{{ items }}", native=native).messages)
 
 
 @NATIVE
-def test_another_task_s_output_is_not_rendered(native: bool) -> None:
+def test_upstream_output_is_not_rendered(native: bool) -> None:
     data = ["{{ 1 + 1 }}", {"prompt": "{% raise %}"}, "42"]
 
     assert unwrap(rendered(Upstream(data), native=native).messages) is data
 
 
-def test_another_task_s_output_within_a_literal_list_is_not_rendered_and_its_neighbours_are() -> None:
+def test_upstream_output_in_a_literal_list_is_not_rendered_but_literals_are() -> None:
     data = {"key": "x", "prompt": "{{ 1 + 1 }}"}
 
     assert unwrap(rendered([Upstream(data), "on {{ ds }}"]).messages) == [data, "on 2026-11-22"]
 
 
-def test_name_that_does_not_exist_fails_the_rendering() -> None:
+def test_undefined_name_fails_the_rendering() -> None:
     with pytest.raises(jinja2.UndefinedError, match="missing"):
         rendered(["{{ missing }}"])
 
 
-def test_literal_of_the_dag_is_left_as_it_was_written() -> None:
+def test_rendering_does_not_change_the_dag_literal() -> None:
     written = [{"prompt": "{{ ds }}"}]
     rendered(written)
 
@@ -143,7 +141,7 @@ def test_literal_of_the_dag_is_left_as_it_was_written() -> None:
         pytest.param(ObjectStoragePath("file:///data/messages.jsonl"), id="ObjectStoragePath"),
     ],
 )
-def test_path_of_a_file_stays_a_path_whether_the_file_is_there_or_not(path: Any) -> None:
+def test_path_stays_a_path_whether_or_not_the_file_exists(path: Any) -> None:
     assert unwrap(rendered(path).messages) == path
 
 
@@ -165,7 +163,7 @@ def test_other_fields_are_rendered_as_airflow_does() -> None:
 
 
 @NATIVE
-def test_text_without_marks_stays_text_in_every_field(native: bool) -> None:
+def test_text_without_templates_stays_text_in_every_field(native: bool) -> None:
     operator = rendered(["x"], native=native, system="[1]", request_params={"stop_sequences": ["42", "None"]})
 
     assert unwrap(operator.system) == "[1]"
@@ -188,7 +186,7 @@ def test_text_without_marks_stays_text_in_every_field(native: bool) -> None:
         (Path("a"), False),
     ],
 )
-def test_marks_are_found_wherever_they_are_rendered(content: Any, marked: bool) -> None:
+def test_templates_are_found_wherever_they_are_rendered(content: Any, marked: bool) -> None:
     assert has_templates(content) is marked
 
 
@@ -203,14 +201,14 @@ def test_100_000_elements_from_upstream_compile_no_template(compiled: type[Count
     assert compiled.compiled == 0
 
 
-def test_100_000_literal_elements_without_marks_compile_no_template(compiled: type[CountingEnvironment]) -> None:
+def test_100_000_literal_elements_without_templates_compile_none(compiled: type[CountingEnvironment]) -> None:
     literal = [{"key": number, "prompt": "hello"} for number in range(100_000)]
 
     assert unwrap(rendered(literal, env=CountingEnvironment()).messages) is literal
     assert compiled.compiled == 0
 
 
-def test_literal_elements_compile_what_has_marks(compiled: type[CountingEnvironment]) -> None:
+def test_only_literal_elements_with_templates_are_compiled(compiled: type[CountingEnvironment]) -> None:
     rendered(["a", "{{ ds }}", "b", {"prompt": "{{ ds }}"}], env=CountingEnvironment())
 
     assert compiled.compiled == 2
@@ -227,7 +225,7 @@ def test_literal_elements_compile_what_has_marks(compiled: type[CountingEnvironm
         pytest.param(iter(["a"]), "an unknown number of elements (from upstream)", id="iterator"),
     ],
 )
-def test_unshown_value_tells_its_size_and_origin(value: Any, shown: str) -> None:
+def test_hidden_value_shows_its_size_and_origin(value: Any, shown: str) -> None:
     unshown = HiddenValue(value, "from upstream")
 
     assert unshown.serialize() == str(unshown) == shown

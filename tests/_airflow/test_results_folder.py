@@ -1,4 +1,4 @@
-"""Where submissions keep their files, on a disk and in an object store."""
+"""Folders of submissions, on a disk and in an object store."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from airflow_claude_batch.sensors import MessageBatchSensor
 
 @dataclass
 class TaskInstance:
-    """What names a task instance."""
+    """The ids of a task instance."""
 
     dag_id: str = "dag"
     run_id: str = "manual__2026-11-22T09:00:00+00:00"
@@ -95,7 +95,7 @@ def test_folders_never_leave_the_root_and_no_two_tasks_share_one(first: Any, sec
         assert submission_id(TaskInstance(*first)) != submission_id(TaskInstance(*second))
 
 
-def test_folder_of_ids_in_another_script_can_be_made(tmp_path: Path) -> None:
+def test_folder_of_ids_in_another_script_can_be_created(tmp_path: Path) -> None:
     """Airflow takes 250 letters of any script, disks take 255 bytes."""
     folders = [submission_folder(str(tmp_path), TaskInstance(dag_id="漢" * 249 + last)) for last in "字語"]
     for folder in folders:
@@ -109,7 +109,9 @@ def test_submission_is_the_same_for_every_try() -> None:
     assert re.fullmatch("[0-9a-f]{16}", submission_id(TaskInstance()))
 
 
-def test_root_is_the_task_s_the_deployment_s_or_airflow_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_root_is_of_the_task_else_the_deployment_else_airflow_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
     assert results_root(None) == str(tmp_path / "claude_batch")
 
@@ -118,7 +120,7 @@ def test_root_is_the_task_s_the_deployment_s_or_airflow_s(monkeypatch: pytest.Mo
     assert results_root("/mine") == "/mine"
 
 
-def test_home_directory_may_be_written_short() -> None:
+def test_tilde_is_expanded() -> None:
     folder = folder_at("~/batches")
 
     assert isinstance(folder, LocalFolder)
@@ -136,7 +138,7 @@ def test_local_uris_are_folders_on_the_disk(uri: str) -> None:
     assert folder.uri("a") == "/data/x/a"
 
 
-def test_other_uris_are_folders_in_a_store_under_the_author_s_name(memory: MemoryFileSystem) -> None:
+def test_other_uris_are_folders_in_an_object_store(memory: MemoryFileSystem) -> None:
     folder = folder_at("memory://bucket/batches/")
 
     assert isinstance(folder, ObjectFolder)
@@ -150,24 +152,24 @@ def test_other_uris_are_folders_in_a_store_under_the_author_s_name(memory: Memor
         assert found.read() == b"x"
 
 
-def test_file_has_a_parent_wherever_it_is() -> None:
+def test_folder_of_a_file_is_its_parent() -> None:
     assert folder_of_file("/data/x/results.jsonl")[1] == "results.jsonl"
     assert folder_of_file("/data/x/results.jsonl")[0].uri("b") == "/data/x/b"
     assert folder_of_file("results.jsonl")[0].uri("b") == "b"
 
 
-def test_scheme_that_no_provider_serves_is_refused_with_the_remedy() -> None:
+def test_scheme_without_a_provider_is_refused_with_the_remedy() -> None:
     with pytest.raises(
         ConfigurationError, match=r"s3://bucket/x cannot be reached: [^\n]*\n.*\nInstall the Airflow provider"
     ):
         folder_at("s3://bucket/x")
 
 
-# ---------------------------------------------------------------- the whole way
+# ---------------------------------------------------------------- on Airflow
 
 
 @pytest.mark.airflow
-def test_submissions_live_in_an_object_store(
+def test_submissions_are_stored_in_an_object_store(
     bench: Workbench, claude_default: str, simulator: Any, memory: MemoryFileSystem
 ) -> None:
     @task
@@ -201,7 +203,7 @@ def test_submissions_live_in_an_object_store(
 
 
 @pytest.mark.airflow
-def test_store_that_refuses_is_found_out_before_anything_is_sent(
+def test_unwritable_store_is_refused_before_anything_is_sent(
     bench: Workbench, claude_default: str, simulator: Any, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: Any, **options: Any) -> None:

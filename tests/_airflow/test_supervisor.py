@@ -9,7 +9,7 @@ import pytest
 from airflow_claude_batch._airflow.supervisor import RUNNING_CALLS, supervisor_call
 
 
-def test_supervisor_call_runs_in_another_thread_and_hands_over_arguments() -> None:
+def test_supervisor_call_runs_in_another_thread_with_its_arguments() -> None:
     def call(first: int, *, second: int) -> tuple[int, str]:
         return first + second, threading.current_thread().name
 

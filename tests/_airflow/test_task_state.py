@@ -1,4 +1,4 @@
-"""Tasks that begin, or go on, while what they are made of is being made: none fails for good, and none takes another's.
+"""Tasks that start or resume while an upstream task runs again: none fails for good, and none uses another's output.
 
 The tasks here begin at once (``trigger_rule="always"``), as they do on a real Airflow when somebody clears what is
 before them alone; ``tests/stack/test_cleared_upstream.py`` does that.
@@ -37,15 +37,13 @@ def prompts() -> list[str]:
 
 
 def send(task_id: str = "send", **arguments: Any) -> SendMessageBatchOperator:
-    """Its messages come after another task: what begins at once has begun by then."""
+    """Its messages come two tasks later, so a task with an eager trigger rule starts before them."""
     messages = prompts()
     before() >> messages
     return SendMessageBatchOperator(task_id=task_id, **{"messages": messages, **arguments})
 
 
-def test_operator_has_another_try_when_its_messages_are_there(
-    bench: Workbench, claude_default: str, simulator: Any
-) -> None:
+def test_operator_is_retried_until_its_messages_exist(bench: Workbench, claude_default: str, simulator: Any) -> None:
     with bench.dag("operator_too_soon") as dag:
         send(**AT_ONCE, retries=5)
     run = bench.run(dag)
@@ -57,7 +55,7 @@ def test_operator_has_another_try_when_its_messages_are_there(
 
 
 @pytest.mark.parametrize("mode", ["poke", "reschedule"])
-def test_poking_sensor_looks_again_when_its_batch_is_there(mode: str, bench: Workbench, claude_default: str) -> None:
+def test_poking_sensor_pokes_again_once_its_batch_exists(mode: str, bench: Workbench, claude_default: str) -> None:
     with bench.dag(f"sensor_too_soon_{mode}") as dag:
         sent = send().output
         MessageBatchSensor(
@@ -70,7 +68,9 @@ def test_poking_sensor_looks_again_when_its_batch_is_there(mode: str, bench: Wor
     assert [row.key for row in read_rows(run.xcom("wait"))] == [0, 1]
 
 
-def test_deferred_sensor_waits_until_its_time_is_over(bench: Workbench, claude_default: str, simulator: Any) -> None:
+def test_deferred_sensor_waits_for_upstream_until_its_timeout(
+    bench: Workbench, claude_default: str, simulator: Any
+) -> None:
     with bench.dag("sensor_waits") as dag:
         sent = send().output
         wait: dict[str, Any] = {"batch": sent, "deferrable": True, "poll_interval": 0.1, "timeout": 0.5, **AT_ONCE}
@@ -85,7 +85,7 @@ def test_deferred_sensor_waits_until_its_time_is_over(bench: Workbench, claude_d
 
 
 class GivenAnother(MessageBatchSensor):
-    """When it goes on, Airflow gives it the output of ``other``."""
+    """A sensor that gets the output of ``other`` when it resumes."""
 
     def execute(self, context: Any) -> Any:
         try:
@@ -97,7 +97,7 @@ class GivenAnother(MessageBatchSensor):
 
 
 @pytest.mark.parametrize("simulator", [{"batch_seconds": 3600.0}], indirect=True, ids=["running"])
-def test_sensor_does_not_land_what_it_did_not_begin_to_wait_for(
+def test_sensor_does_not_land_another_submission_than_it_waited_for(
     bench: Workbench, claude_default: str, simulator: Any
 ) -> None:
     with bench.dag("given_another") as dag:
@@ -129,8 +129,8 @@ def test_instances_of_a_mapped_task_group_do_not_wait_for_each_other(bench: Work
 
 
 @contextmanager
-def being_made_again(context: Any, task_id: str, *, when: bool) -> Iterator[None]:
-    """The first instance of a mapped task is running again meanwhile."""
+def running_again(context: Any, task_id: str, *, when: bool) -> Iterator[None]:
+    """Mark the first instance of a mapped task as running, for the duration of the block."""
     from airflow import settings
     from airflow.models.taskinstance import TaskInstance
 
@@ -151,20 +151,20 @@ def being_made_again(context: Any, task_id: str, *, when: bool) -> Iterator[None
 
 
 class SendsTooSoon(SendMessageBatchOperator):
-    """Its first try is while what gives the messages is being made again."""
+    """An operator whose upstream task runs again during its first try."""
 
     def execute(self, context: Any) -> Any:
         (above,) = self.upstream_task_ids
-        with being_made_again(context, above, when=context["ti"].try_number == 1):
+        with running_again(context, above, when=context["ti"].try_number == 1):
             return super().execute(context)
 
 
-class Looks(MessageBatchSensor):
-    """Its second look is while ``send`` is being made again."""
+class PokesWhileUpstreamRuns(MessageBatchSensor):
+    """A sensor whose upstream task ``send`` runs again during the second poke."""
 
     def poke(self, context: Any) -> Any:
-        self.looks = getattr(self, "looks", 0) + 1
-        with being_made_again(context, "send", when=self.looks == 2):
+        self.pokes = getattr(self, "pokes", 0) + 1
+        with running_again(context, "send", when=self.pokes == 2):
             return super().poke(context)
 
 
@@ -176,7 +176,7 @@ def prompts_of(name: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "tries"), [({}, 2), ({"trigger_rule": "all_done"}, 2), ({"trigger_rule": "one_success"}, 1)], ids=str
 )
-def test_operator_of_all_outputs_of_a_mapped_task_does_not_send_a_part(
+def test_operator_does_not_send_incomplete_outputs_of_a_mapped_task(
     arguments: dict[str, Any], tries: int, bench: Workbench, claude_default: str, simulator: Any
 ) -> None:
     with bench.dag("part") as dag:
@@ -198,7 +198,7 @@ def test_operator_of_all_outputs_of_a_mapped_task_does_not_send_a_part(
     assert len(simulator.books()["batches"]) == 1
 
 
-def test_operator_of_all_outputs_of_a_mapped_task_group_does_not_send_a_part(
+def test_operator_does_not_send_incomplete_outputs_of_a_mapped_task_group(
     bench: Workbench, claude_default: str, simulator: Any
 ) -> None:
     @task_group
@@ -216,13 +216,13 @@ def test_operator_of_all_outputs_of_a_mapped_task_group_does_not_send_a_part(
 
 
 @pytest.mark.parametrize("simulator", [{"batch_seconds": 3600.0}], indirect=True, ids=["running"])
-def test_poking_sensor_that_has_what_it_waits_for_goes_on(
+def test_poking_sensor_continues_while_upstream_runs_again(
     bench: Workbench, claude_default: str, simulator: Any, when: Any
 ) -> None:
     when(lambda: simulator.calls()["retrieve"] > 6, lambda: simulator.pace(0))
     with bench.dag("poking_on") as dag:
         sent = SendMessageBatchOperator.partial(task_id="send").expand(messages=[["a"], ["b", "c"]])
-        Looks.partial(task_id="wait", deferrable=False, poke_interval=0.05).expand(batch=sent.output)
+        PokesWhileUpstreamRuns.partial(task_id="wait", deferrable=False, poke_interval=0.05).expand(batch=sent.output)
     run = bench.run(dag)
 
     assert set(run.states.values()) == {"success"}

@@ -1,4 +1,4 @@
-"""The TaskFlow form."""
+"""The TaskFlow form: ``@task.claude_batch``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.airflow
 
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
-def test_what_a_function_yields_is_sent_once_and_the_task_gives_the_manifest(
+def test_yielded_messages_are_sent_once_and_the_task_returns_the_manifest(
     deferrable: bool, run_dag: Any, claude_default: str, simulator: Any, tmp_path: Any
 ) -> None:
     calls: list[str] = []
@@ -51,16 +51,16 @@ SYSTEM = "You are brief."
 
 
 class Fact(BaseModel):
-    """What is asked for."""
+    """The schema of an answer."""
 
     name: str
     year: int
 
 
-def test_arguments_reach_the_function_as_they_were_given(
+def test_function_gets_its_arguments_unchanged(
     run_dag: Any, claude_default: str, simulator: Any, tmp_path: Any
 ) -> None:
-    """None of them is mistaken for a field of the operator that happens to be the same object."""
+    """No argument is mistaken for a field of the operator that is the same object."""
     got: list[Any] = []
     with DAG("decorated_arguments") as dag:
 
@@ -78,7 +78,7 @@ def test_arguments_reach_the_function_as_they_were_given(
 
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
-def test_a_schema_and_a_template_of_the_model_hold_for_a_mapped_decorated_task(
+def test_mapped_decorated_task_uses_output_schema_and_templated_model(
     deferrable: bool, run_dag: Any, claude_default: str, simulator: Any, tmp_path: Any
 ) -> None:
     with DAG("decorated_schema", params={"model": "claude-haiku-5-5"}) as dag:
@@ -109,7 +109,7 @@ def test_a_schema_and_a_template_of_the_model_hold_for_a_mapped_decorated_task(
     assert {row.model for row in rows} == {"claude-haiku-5-5"}
 
 
-def test_a_decorated_task_can_be_mapped(run_dag: Any, claude_default: str, simulator: Any, tmp_path: Any) -> None:
+def test_decorated_task_can_be_mapped(run_dag: Any, claude_default: str, simulator: Any, tmp_path: Any) -> None:
     with DAG("decorated_mapped") as dag:
 
         @task.claude_batch(results_path=str(tmp_path), wait_for_completion=True, deferrable=False)
@@ -123,9 +123,7 @@ def test_a_decorated_task_can_be_mapped(run_dag: Any, claude_default: str, simul
     assert simulator.books()["billed_requests"] == 3
 
 
-def test_rendered_templates_show_nothing_that_the_function_was_given(
-    run_dag: Any, claude_default: str, tmp_path: Any
-) -> None:
+def test_rendered_templates_hide_the_function_arguments(run_dag: Any, claude_default: str, tmp_path: Any) -> None:
     with DAG("decorated_shown") as dag:
 
         @task

@@ -13,9 +13,7 @@ from airflow_claude_batch.sensors import MessageBatchSensor
 pytestmark = pytest.mark.airflow
 
 
-def test_a_dry_run_estimates_and_sends_nothing(
-    run_dag: Any, claude_default: str, simulator: Any, tmp_path: Any
-) -> None:
+def test_dry_run_estimates_and_sends_nothing(run_dag: Any, claude_default: str, simulator: Any, tmp_path: Any) -> None:
     with DAG("dry_run") as dag:
         send = SendMessageBatchOperator(
             task_id="send", messages=["one", "two"], results_path=str(tmp_path), dry_run=True

@@ -38,7 +38,7 @@ def checked(manifest: dict[str, Any]) -> None:
     assert all(f"question {row.index}”" in str(row.text) for row in rows)
 
 
-def test_each_form_reads_from_a_bucket_and_lands_in_it(
+def test_each_form_reads_from_and_lands_in_a_bucket(
     store: tuple[Store, str], bench: Workbench, claude_default: str, simulator: Any
 ) -> None:
     pytest.importorskip("pyarrow")
@@ -68,7 +68,7 @@ def test_each_form_reads_from_a_bucket_and_lands_in_it(
     assert simulator.books()["billed_requests"] == 2 * COUNT
 
 
-def test_store_that_refuses_is_found_out_before_anything_is_sent(
+def test_unwritable_store_is_refused_before_anything_is_sent(
     store: tuple[Store, str], bench: Workbench, claude_default: str, simulator: Any
 ) -> None:
     files, root = store
@@ -84,7 +84,7 @@ def test_store_that_refuses_is_found_out_before_anything_is_sent(
     assert simulator.books()["batches"] == []
 
 
-def test_file_server_is_written_to_beside_and_then_in_place(
+def test_file_server_gets_a_temporary_file_and_then_a_rename(
     bench: Workbench, claude_default: str, tmp_path: Any
 ) -> None:
     attach("sftp", conn_id="server", fs=FileServer())

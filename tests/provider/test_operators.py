@@ -1,4 +1,4 @@
-"""The operator on Airflow: its forms, its manifest, what makes it fail and what that costs."""
+"""The operator on Airflow: its forms, its manifest, its failures and their cost."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COUNTS = {"succeeded": 0, "errored": 0, "expired": 0, "canceled": 0, "missing": 
 
 
 def by_prompt(custom_id: str, params: dict[str, Any], attempt: int) -> str | None:
-    """Requests end as their prompts say."""
+    """Choose the outcome of a request by its prompt."""
     endings = {
         "refused": "errored:invalid_request_error:no such thing",
         "down": "errored:api_error",
@@ -105,7 +105,7 @@ def test_manifest_of_each_form_has_the_promised_shape(bench: Workbench, claude_d
     assert simulator.books()["calls"]["create"] == 4
 
 
-def test_rows_that_are_too_large_for_xcom_are_in_the_file_only(
+def test_rows_above_max_inline_bytes_are_in_the_file_only(
     bench: Workbench, claude_default: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__MAX_INLINE_BYTES", "100")
@@ -157,14 +157,14 @@ def test_thousand_requests_are_one_batch_in_order(bench: Workbench, claude_defau
 
 
 class BeforeTheStateStore(SendMessageBatchOperator):
-    """The operator as it finds itself before Airflow 3.3."""
+    """The operator without a task state store, as before Airflow 3.3."""
 
     def execute(self, context: Any) -> Any:
         context.pop("task_state_store", None)
         return super().execute(context)
 
 
-def test_ledger_is_where_this_airflow_keeps_it(bench: Workbench, claude_default: str) -> None:
+def test_ledger_is_in_the_state_store_or_in_files(bench: Workbench, claude_default: str) -> None:
     with bench.dag("ledger") as dag:
         ask("newest", messages=["a"])
         BeforeTheStateStore(task_id="before", messages=["a"], wait_for_completion=True)
@@ -175,7 +175,7 @@ def test_ledger_is_where_this_airflow_keeps_it(bench: Workbench, claude_default:
     assert any(run.folder("before").glob("ledger-*.json"))
 
 
-def test_ledger_of_an_older_airflow_is_taken_over(bench: Workbench, claude_default: str, simulator: Any) -> None:
+def test_ledger_of_an_older_airflow_is_read(bench: Workbench, claude_default: str, simulator: Any) -> None:
     with bench.dag("upgraded") as dag:
         BeforeTheStateStore(task_id="ask", messages=["a", "b"], wait_for_completion=True)
     run = bench.run(dag)
@@ -252,11 +252,11 @@ def test_results_path_that_cannot_be_written_is_refused_before_anything_is_sent(
 
 
 @SCRIPTED
-def test_task_is_green_only_if_its_requests_were_answered(
+def test_task_succeeds_only_if_enough_requests_were_answered(
     bench: Workbench, claude_default: str, simulator: Any
 ) -> None:
     ran: list[str] = []
-    with bench.dag("verdicts") as dag:
+    with bench.dag("outcomes") as dag:
 
         @task(trigger_rule="all_failed")
         def when_failed() -> None:
@@ -301,7 +301,7 @@ def test_task_is_green_only_if_its_requests_were_answered(
 
 
 @SCRIPTED
-def test_failure_that_a_retry_may_mend_is_retried_and_pays_for_the_rest_alone(
+def test_retry_sends_and_pays_for_unanswered_requests_only(
     bench: Workbench, claude_default: str, simulator: Any
 ) -> None:
     with bench.dag("retried") as dag:
@@ -321,7 +321,7 @@ def test_failure_that_a_retry_may_mend_is_retried_and_pays_for_the_rest_alone(
 
 
 @SCRIPTED
-def test_clearing_pays_only_for_what_is_new(bench: Workbench, claude_default: str, simulator: Any) -> None:
+def test_clear_pays_for_new_requests_only(bench: Workbench, claude_default: str, simulator: Any) -> None:
     def dag(*messages: str, **arguments: Any) -> Any:
         with bench.dag("cleared") as dag:
             ask(messages=list(messages), allow_failed=1, **arguments)

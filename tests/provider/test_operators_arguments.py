@@ -1,4 +1,4 @@
-"""What is refused when the DAG is parsed: all that can be known then."""
+"""Arguments that are refused when the DAG is parsed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sensor(**arguments: Any) -> MessageBatchSensor:
         pytest.param({"max_cost": float("nan")}, "max_cost must be an amount of US dollars", id="max_cost NaN"),
     ],
 )
-def test_operator_s_argument_that_cannot_be_right_is_refused(arguments: dict[str, Any], says: str) -> None:
+def test_invalid_operator_argument_is_refused(arguments: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         operator(**arguments)
 
@@ -80,7 +80,7 @@ def test_argument_that_does_not_exist_is_refused(make: Any) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(API_PARAMETERS))
-def test_parameter_of_the_api_among_the_dag_s_params_is_refused(name: str) -> None:
+def test_api_parameter_in_params_is_refused(name: str) -> None:
     with pytest.raises(
         ConfigurationError,
         match=rf"send: params has {name}, which Airflow does not send to the API\.\nUse request_params",
@@ -88,17 +88,17 @@ def test_parameter_of_the_api_among_the_dag_s_params_is_refused(name: str) -> No
         operator(params={name: {}})
 
 
-def test_params_of_the_dag_may_have_any_name() -> None:
+def test_dag_params_may_have_any_name() -> None:
     with DAG("d", params={"tools": ["hammer"], "thinking": "slowly"}):
         operator(params={"country": "DE"})
 
 
-def test_schema_that_the_api_does_not_take_is_refused_by_task() -> None:
+def test_unsupported_output_schema_is_refused_with_the_task_id() -> None:
     with pytest.raises(InputError, match="send: "):
         operator(output_schema={"type": "nonsense"})
 
 
-def test_request_params_leave_the_dag_s_params_alone() -> None:
+def test_request_params_leave_dag_params_alone() -> None:
     task = operator(params={"country": "DE"}, request_params={"thinking": {"type": "adaptive"}})
 
     assert task.params["country"] == "DE"
@@ -107,7 +107,7 @@ def test_request_params_leave_the_dag_s_params_alone() -> None:
 
 @pytest.mark.parametrize(("configured", "expected"), [("True", True), ("False", False), (None, False)])
 @BOTH
-def test_deferrable_is_the_deployment_s_unless_the_task_says(
+def test_deferrable_defaults_to_the_deployment_setting(
     make: Any, configured: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if configured:

@@ -1,4 +1,4 @@
-"""How a submission ends before its batches do: time runs out, or somebody kills the task."""
+"""Submissions that end before their batches: at a timeout, or when a user kills the task."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def open_batches(simulator: Any) -> list[str]:
     return [batch["id"] for batch in simulator.books(detail=False)["batches"] if not batch["ended_at"]]
 
 
-# ---------------------------------------------------------------- the time is over
+# ---------------------------------------------------------------- timeouts
 
 
 @running(cancel_succeeded_share=0.5)
@@ -55,9 +55,7 @@ def test_timeout_cancels_the_batches_and_lands_what_was_answered(
 
 
 @running()
-def test_timeout_may_leave_the_batches_and_the_next_try_takes_them_up(
-    bench: Workbench, claude_default: str, simulator: Any
-) -> None:
+def test_timeout_may_leave_the_batches_for_the_next_try(bench: Workbench, claude_default: str, simulator: Any) -> None:
     def dag(**arguments: Any) -> Any:
         with bench.dag("left") as dag:
             ask(on_timeout="leave", **arguments)
@@ -76,9 +74,7 @@ def test_timeout_may_leave_the_batches_and_the_next_try_takes_them_up(
 
 
 @running(cancel_succeeded_share=0.5)
-def test_retry_after_a_timeout_sends_what_was_not_answered(
-    bench: Workbench, claude_default: str, simulator: Any
-) -> None:
+def test_retry_after_a_timeout_sends_unanswered_requests(bench: Workbench, claude_default: str, simulator: Any) -> None:
     simulator.pace(lambda batch: HOUR if batch.number == 0 else 0.0)
     with bench.dag("timed_out") as dag:
         ask(timeout=SOON, retries=1, retry_delay=timedelta(0))
@@ -91,7 +87,7 @@ def test_retry_after_a_timeout_sends_what_was_not_answered(
 
 
 @running()
-def test_execution_timeout_bounds_the_attempt_as_well(bench: Workbench, claude_default: str, simulator: Any) -> None:
+def test_execution_timeout_bounds_the_attempt(bench: Workbench, claude_default: str, simulator: Any) -> None:
     with bench.dag("bounded") as dag:
         ask(execution_timeout=SOON, deferrable=True)
     run = bench.run(dag)
@@ -101,7 +97,7 @@ def test_execution_timeout_bounds_the_attempt_as_well(bench: Workbench, claude_d
 
 
 class PastAirflowsOwnTimeout(SendMessageBatchOperator):
-    """Airflow's net below ours: the triggerer was away until the deferral's own timeout fired."""
+    """A task whose triggerer was down until Airflow's own deferral timeout fired."""
 
     simulator: Any = None
     fired_after: Any = None
@@ -117,7 +113,7 @@ class PastAirflowsOwnTimeout(SendMessageBatchOperator):
 
 
 @running()
-def test_airflow_s_own_deferral_timeout_lands_what_was_answered(
+def test_airflow_deferral_timeout_lands_what_was_answered(
     bench: Workbench, claude_default: str, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PastAirflowsOwnTimeout, "simulator", simulator)
@@ -152,7 +148,7 @@ def test_killed_task_cancels_its_batches_and_keeps_what_was_answered(
 
 
 @running()
-def test_task_whose_process_is_ended_by_no_hand_leaves_its_batches_to_the_next_try(
+def test_process_ended_by_no_user_leaves_its_batches_to_the_next_try(
     bench: Workbench, claude_default: str, simulator: Any, terminate: Any
 ) -> None:
     with bench.dag("shut_down") as dag:
@@ -165,7 +161,7 @@ def test_task_whose_process_is_ended_by_no_hand_leaves_its_batches_to_the_next_t
 
 
 @running()
-def test_killed_task_leaves_its_batches_if_so_asked(
+def test_killed_task_leaves_its_batches_without_cancel_on_kill(
     bench: Workbench, claude_default: str, simulator: Any, terminate: Any
 ) -> None:
     with bench.dag("spared") as dag:

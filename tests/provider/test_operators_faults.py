@@ -1,4 +1,4 @@
-"""What the operator makes of an API, or a road to it, that refuses, loses or garbles."""
+"""The operator when the API or the network refuses, loses or garbles calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def connection(monkeypatch: pytest.MonkeyPatch, name: str, **fields: Any) -> str
 # ---------------------------------------------------------------- nothing is sent
 
 
-def test_connection_that_cannot_be_used_is_named_and_nothing_is_sent(
+def test_unusable_connection_is_named_and_nothing_is_sent(
     bench: Workbench, simulator_url: str, simulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = connection(monkeypatch, "wrong_key", password="sk-ant-wrong", host=simulator_url)
@@ -93,7 +93,7 @@ def test_refused_create_is_not_sent_again_and_the_next_try_sends_it(
     assert simulator.books()["billed_requests"] == 3
 
 
-# ---------------------------------------------------------------- accepted, and the answer is lost
+# ---------------------------------------------------------------- accepted, and the response is lost
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_refused_create_is_not_sent_again_and_the_next_try_sends_it(
         pytest.param(Fault(do="malformed", on="create"), id="broken JSON"),
     ],
 )
-def test_create_whose_answer_was_lost_is_found_and_paid_for_once(
+def test_create_with_a_lost_response_is_found_and_paid_for_once(
     fault: Fault, bench: Workbench, claude_default: str, simulator: Any
 ) -> None:
     simulator.inject(fault)
@@ -120,7 +120,7 @@ def test_create_whose_answer_was_lost_is_found_and_paid_for_once(
     assert simulator.books()["billed_requests"] == 3
 
 
-# ---------------------------------------------------------------- accepted, and the rest goes wrong
+# ---------------------------------------------------------------- accepted, and later calls fail
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_create_whose_answer_was_lost_is_found_and_paid_for_once(
         pytest.param([Fault(do="html", on="retrieve")], id="a proxy's page once"),
     ],
 )
-def test_trouble_on_the_way_is_overcome_in_one_try(
+def test_transient_faults_are_overcome_in_one_try(
     faults: list[Fault], bench: Workbench, claude_default: str, simulator: Any
 ) -> None:
     simulator.inject(*faults)
@@ -155,7 +155,7 @@ def test_trouble_on_the_way_is_overcome_in_one_try(
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["working", "deferred"])
 @pytest.mark.parametrize("simulator", [{"batch_seconds": 1.0}], indirect=True, ids=["running"])
-def test_credential_that_is_refused_later_ends_the_wait_and_not_the_batch(
+def test_credential_refused_while_waiting_ends_the_wait_not_the_batch(
     deferrable: bool, bench: Workbench, claude_default: str, simulator: Any
 ) -> None:
     simulator.inject(Fault(do="status", on="retrieve", status=401, times=None))

@@ -1,4 +1,4 @@
-"""Messages on their way through Airflow: literals, XComs, mapped arguments, files."""
+"""Messages from literals, XComs, mapped arguments and files, on Airflow."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def ask_mapped(task_id: str, **arguments: Any) -> Any:
     return SendMessageBatchOperator.partial(task_id=task_id, wait_for_completion=True, **arguments)
 
 
-def test_literal_shapes_are_answered_under_their_keys(bench: Workbench, claude_default: str, simulator: Any) -> None:
+def test_elements_of_each_shape_are_answered_under_their_keys(
+    bench: Workbench, claude_default: str, simulator: Any
+) -> None:
     message = {"role": "user", "content": "a message"}
     with bench.dag("shapes") as dag:
         ask(
@@ -70,9 +72,7 @@ def test_literal_shapes_are_answered_under_their_keys(bench: Workbench, claude_d
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["text DAG", "native DAG"])
-def test_data_from_upstream_is_answered_whichever_way_it_comes(
-    native: bool, bench: Workbench, claude_default: str
-) -> None:
+def test_upstream_data_is_answered_however_it_is_passed(native: bool, bench: Workbench, claude_default: str) -> None:
     with bench.dag(f"upstream_{native}", render_template_as_native_obj=native) as dag:
 
         @task
@@ -100,7 +100,7 @@ def test_data_from_upstream_is_answered_whichever_way_it_comes(
     assert asked(run.xcom("mapped_upstream")) == ASKED
 
 
-def test_mapped_arguments_are_submissions_of_their_own(bench: Workbench, claude_default: str, simulator: Any) -> None:
+def test_each_mapped_instance_is_its_own_submission(bench: Workbench, claude_default: str, simulator: Any) -> None:
     with bench.dag("mapped") as dag:
 
         @task
@@ -135,9 +135,7 @@ def echo(params: dict[str, Any], position: int) -> str:
 
 @pytest.mark.parametrize("simulator", [{"answer": echo}], indirect=True)
 @pytest.mark.parametrize("native", [False, True], ids=["text DAG", "native DAG"])
-def test_what_an_upstream_task_gives_for_any_field_is_not_rendered(
-    native: bool, bench: Workbench, claude_default: str
-) -> None:
+def test_upstream_data_in_any_field_is_not_rendered(native: bool, bench: Workbench, claude_default: str) -> None:
     data = "{{ conn.claude_default.password }}"
     kwargs = {"messages": [data], "system": data, "request_params": {"metadata": {"user_id": data}}}
     with bench.dag(f"any_field_{native}", render_template_as_native_obj=native) as dag:

@@ -1,4 +1,4 @@
-"""The options that save or protect: one first, the prompt cache, identical requests, deleted batches."""
+"""Options that save money or protect: canary, prompt cache, deduplication, deleted batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONG, SHORT = "Answer by these rules. " * 500, "Be brief."
 
 
 def refused(custom_id: str, params: dict[str, Any], attempt: int) -> str | None:
-    """Whoever wants thinking is refused, as a parameter that holds for all of them would be."""
+    """Refuse every request that asks for thinking."""
     return "errored:invalid_request_error:no thinking here" if "thinking" in params else None
 
 
@@ -49,7 +49,7 @@ def test_refused_canary_is_the_only_request_that_is_sent(
 
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
-def test_cache_is_written_by_one_request_and_read_by_the_others_and_usage_shows_it(
+def test_warm_cache_writes_the_cache_with_one_request_and_others_read_it(
     deferrable: bool,
     bench: Workbench,
     claude_default: str,
@@ -66,7 +66,7 @@ def test_cache_is_written_by_one_request_and_read_by_the_others_and_usage_shows_
     assert "prompt cache was neither" not in "".join((caplog.text, *capsys.readouterr()))
 
 
-def test_prefix_that_is_too_short_for_the_cache_is_said_by_whoever_lands(
+def test_prefix_too_short_for_the_cache_is_logged_when_landing(
     bench: Workbench, claude_default: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with bench.dag("short") as dag:
@@ -80,7 +80,7 @@ def test_prefix_that_is_too_short_for_the_cache_is_said_by_whoever_lands(
     assert "shorter than the model's least" in logs
 
 
-def test_identical_requests_are_one_for_the_api_and_rows_of_their_own_for_the_author(
+def test_identical_requests_are_sent_once_and_have_a_row_each(
     bench: Workbench, claude_default: str, simulator: Any
 ) -> None:
     messages = [{"key": f"k{number}", "prompt": f"question {number % 3}"} for number in range(12)]
@@ -96,9 +96,7 @@ def test_identical_requests_are_one_for_the_api_and_rows_of_their_own_for_the_au
     assert simulator.books()["billed_requests"] == 3
 
 
-def test_deleted_batches_are_gone_at_the_api_and_a_clear_pays_for_nothing(
-    bench: Workbench, claude_default: str, simulator: Any
-) -> None:
+def test_clear_after_deleting_batches_pays_for_nothing(bench: Workbench, claude_default: str, simulator: Any) -> None:
     def dag() -> Any:
         with bench.dag("deleted") as dag:
             ask(delete_batches=True, wait_for_completion=True, deferrable=True)

@@ -1,4 +1,4 @@
-"""What a DAG file pays for importing us: Airflow parses every file again and again."""
+"""The cost of importing this package in a DAG file, which Airflow parses again and again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-#: With what of Airflow's own a DAG file has loaded when it comes to each: whoever writes @task has its module.
+#: The module of Airflow that a DAG file has loaded before each of ours: a file with @task has its module.
 MODULES = {
     "operators": "airflow.sdk.bases.operator",
     "sensors": "airflow.sdk.bases.operator",
@@ -21,8 +21,8 @@ MODULES = {
 MOST_CPU_MILLISECONDS = 30.0
 RUNS = 5
 
-#: The wire, the job and what they stand on belong into the task's run.
-TOO_HEAVY = (
+#: What only a running task may import.
+TASK_ONLY = (
     "airflow_claude_batch.api",
     "airflow_claude_batch.batch",
     "airflow_claude_batch._airflow.run_sensor",
@@ -79,7 +79,7 @@ def test_parsing_a_dag_costs_milliseconds(measured: dict[str, Any], module: str)
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_parsing_a_dag_loads_nothing_that_only_tasks_need(measured: dict[str, Any], module: str) -> None:
+def test_parsing_a_dag_imports_nothing_that_only_tasks_need(measured: dict[str, Any], module: str) -> None:
     new = measured[module][0]["new"]
     assert f"airflow_claude_batch.{module}" in new
-    assert [name for name in new if name.startswith(TOO_HEAVY)] == []
+    assert [name for name in new if name.startswith(TASK_ONLY)] == []

@@ -1,4 +1,4 @@
-"""The sensor on Airflow: what it waits for, how, and what it says when it does not go well."""
+"""The sensor on Airflow: its input, its modes, its failures and their messages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def send(task_id: str = "send", **arguments: Any) -> SendMessageBatchOperator:
 
 @pytest.fixture
 def create(simulator_url: str) -> Any:
-    """Creates batches elsewhere, by their custom_ids; gives their ids."""
+    """Create batches that are not the operator's, by their custom_ids."""
 
     def make(*custom_ids: str) -> str:
         message = {"role": "user", "content": "a"}
@@ -59,7 +59,7 @@ def create(simulator_url: str) -> Any:
 
 
 @EACH_MODE
-def test_operator_s_output_lands_beside_its_requests_in_input_order(
+def test_operator_output_is_landed_beside_its_requests_in_input_order(
     mode: str, bench: Workbench, claude_default: str, simulator: Any, when: Any
 ) -> None:
     simulator.pace(HOUR)
@@ -82,7 +82,7 @@ def test_operator_s_output_lands_beside_its_requests_in_input_order(
 
 
 @EACH_MODE
-def test_batches_made_elsewhere_land_in_the_sensor_s_own_folder(
+def test_batches_made_elsewhere_are_landed_in_the_sensor_folder(
     mode: str, bench: Workbench, claude_default: str, create: Any
 ) -> None:
     first, second = create("x", "y"), create("x")
@@ -112,7 +112,7 @@ def test_batches_made_elsewhere_land_in_the_sensor_s_own_folder(
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["text DAG", "native DAG"])
-def test_template_gives_the_object_that_it_names_whatever_the_dag_says(
+def test_template_gives_the_object_that_it_names_in_any_dag(
     native: bool, bench: Workbench, claude_default: str
 ) -> None:
     with bench.dag(f"templates_{native}", render_template_as_native_obj=native) as dag:
@@ -147,7 +147,7 @@ def test_outputs_of_a_mapped_operator_are_waited_for_one_by_one(bench: Workbench
     assert [len(run.xcom("wait", index)["responses"]) for index in (0, 1)] == [1, 2]
 
 
-def test_submission_that_has_ended_is_handed_on(bench: Workbench, claude_default: str, simulator: Any) -> None:
+def test_manifest_of_an_ended_submission_is_returned(bench: Workbench, claude_default: str, simulator: Any) -> None:
     with bench.dag("ended") as dag:
         wait(batch=send(wait_for_completion=True).output)
     run = bench.run(dag)
@@ -159,7 +159,7 @@ def test_submission_that_has_ended_is_handed_on(bench: Workbench, claude_default
 # ---------------------------------------------------------------- what it refuses
 
 
-def test_batch_that_is_none_is_refused_at_once(bench: Workbench, claude_default: str, simulator: Any) -> None:
+def test_invalid_batch_is_refused_at_once(bench: Workbench, claude_default: str, simulator: Any) -> None:
     says = {
         "slash": r"'msgbatch_1/\.\./x' is not the id of a message batch",
         "dots": r"'\.\.' is not the id of a message batch",
@@ -226,7 +226,7 @@ def expiring(custom_id: str, params: dict[str, Any], attempt: int) -> str | None
 
 @EACH_MODE
 @pytest.mark.parametrize("simulator", [{"outcome": expiring}], indirect=True, ids=["expiring"])
-def test_rows_without_an_answer_fail_skip_or_pass_as_asked(
+def test_rows_without_an_answer_fail_skip_or_pass_by_the_arguments(
     mode: str, bench: Workbench, claude_default: str, simulator: Any
 ) -> None:
     simulator.pace(1.0)
@@ -303,7 +303,7 @@ def test_what_the_sensor_lands_is_not_sent_again_when_the_operator_is_cleared(
     assert run.xcom("wait")["counts"]["succeeded"] == 2
 
 
-# ---------------------------------------------------------------- the time is over
+# ---------------------------------------------------------------- timeouts
 
 
 @EACH_MODE
@@ -332,7 +332,7 @@ def test_timeout_lands_what_was_answered_and_leaves_the_rest_running(
 
 
 @EACH_MODE
-def test_unknown_batch_is_named_when_the_time_is_over_and_not_said_to_run(
+def test_unknown_batch_is_named_at_the_timeout_and_not_called_running(
     mode: str, bench: Workbench, claude_default: str
 ) -> None:
     with bench.dag(f"unknown_{mode}") as dag:
@@ -364,7 +364,7 @@ def test_execution_timeout_bounds_a_deferred_wait_and_leaves_retries(
 
 
 class PastAirflowsOwnTimeout(MessageBatchSensor):
-    """Airflow's net below ours: the triggerer was away until the deferral's own timeout fired."""
+    """A task whose triggerer was down until Airflow's own deferral timeout fired."""
 
     def execute(self, context: Any) -> Any:
         try:
@@ -375,7 +375,7 @@ class PastAirflowsOwnTimeout(MessageBatchSensor):
 
 
 class BrokenTrigger(MessageBatchSensor):
-    """The trigger itself failed."""
+    """A sensor whose trigger failed."""
 
     def execute(self, context: Any) -> Any:
         try:
@@ -386,7 +386,7 @@ class BrokenTrigger(MessageBatchSensor):
 
 
 @RUNNING
-def test_airflow_s_own_deferral_timeout_lands_what_was_answered(
+def test_airflow_deferral_timeout_lands_what_was_answered(
     bench: Workbench, claude_default: str, simulator: Any, create: Any
 ) -> None:
     done, open_ = create("x"), create("y")
@@ -406,7 +406,7 @@ def test_airflow_s_own_deferral_timeout_lands_what_was_answered(
 
 @RUNNING
 @pytest.mark.parametrize("cancel", [True, False], ids=["canceling", "sparing"])
-def test_killed_sensor_cancels_the_batches_only_if_so_asked(
+def test_killed_sensor_cancels_the_batches_only_with_cancel_on_kill(
     cancel: bool, bench: Workbench, claude_default: str, simulator: Any, create: Any, terminate: Any
 ) -> None:
     with bench.dag(f"killed_{cancel}") as dag:
@@ -419,7 +419,7 @@ def test_killed_sensor_cancels_the_batches_only_if_so_asked(
     assert simulator.calls()["cancel"] == int(cancel)
 
 
-# ---------------------------------------------------------------- trouble on the way
+# ---------------------------------------------------------------- faults
 
 
 @EACH_MODE
@@ -431,7 +431,7 @@ def test_killed_sensor_cancels_the_batches_only_if_so_asked(
         pytest.param(Fault(do="cut", on="results", at="line_end"), id="results cut"),
     ],
 )
-def test_trouble_on_the_way_is_overcome(
+def test_transient_faults_are_overcome(
     fault: Fault, mode: str, bench: Workbench, claude_default: str, simulator: Any, create: Any
 ) -> None:
     batch = create("x", "y", "z")
@@ -445,7 +445,7 @@ def test_trouble_on_the_way_is_overcome(
 
 
 @pytest.mark.parametrize("mode", ["poke", "reschedule"])
-def test_outage_is_waited_out_by_a_poking_sensor(
+def test_poking_sensor_pokes_on_through_an_outage(
     mode: str, bench: Workbench, simulator_url: str, simulator: Any, create: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fields = {"conn_type": "claude", "password": KEY, "host": simulator_url, "extra": {"max_retries": 0}}
@@ -477,7 +477,7 @@ def test_refused_credential_fails_the_sensor_with_what_to_do(
 # ---------------------------------------------------------------- afterwards
 
 
-def test_sensor_deletes_batches_if_so_asked(bench: Workbench, claude_default: str, simulator: Any) -> None:
+def test_sensor_deletes_batches_with_delete_batches(bench: Workbench, claude_default: str, simulator: Any) -> None:
     with bench.dag("deleting") as dag:
         wait(batch=send().output, delete_batches=True)
     run = bench.run(dag)
@@ -487,10 +487,8 @@ def test_sensor_deletes_batches_if_so_asked(bench: Workbench, claude_default: st
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferred"])
-def test_requests_that_were_cut_between_two_lines_are_not_taken_for_all(
-    mode: str, bench: Workbench, claude_default: str
-) -> None:
-    """Their answers would be strangers', and nobody would miss them."""
+def test_truncated_requests_file_is_refused(mode: str, bench: Workbench, claude_default: str) -> None:
+    """Its answers would be matched to nothing, and no row would show that they are missing."""
 
     @task(multiple_outputs=False)
     def cut(manifest: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""A sensor that begins in the triggerer: what may be said of it at parse, and how its only worker goes on."""
+"""A sensor that starts in the triggerer: its arguments at parse time, and its one worker process."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def sensor(**arguments: Any) -> MessageBatchSensor:
     [(ID, [ID]), ([ID, OTHER_ID], [ID, OTHER_ID]), ([ID, ID], [ID])],
     ids=["an id", "a list", "the same twice"],
 )
-def test_literal_ids_give_the_arguments_of_the_trigger(batch: Any, batch_ids: list[str]) -> None:
+def test_trigger_arguments_come_from_literal_ids(batch: Any, batch_ids: list[str]) -> None:
     task = sensor(batch=batch, claude_conn_id="other", poll_interval=20, cancel_on_kill=True, timeout=3600)
 
     assert task.start_from_trigger is True
@@ -51,7 +51,7 @@ def test_literal_ids_give_the_arguments_of_the_trigger(batch: Any, batch_ids: li
     assert (kwargs["claude_conn_id"], kwargs["poll_interval"], kwargs["cancel_on_kill"]) == ("other", 20, True)
 
 
-def test_unless_asked_for_a_worker_looks_first() -> None:
+def test_worker_polls_first_without_start_from_trigger() -> None:
     task = sensor(start_from_trigger=False)
 
     assert not task.start_from_trigger
@@ -85,13 +85,13 @@ def test_poll_interval_of_the_deployment_reaches_the_trigger(monkeypatch: pytest
     ],
     ids=["template", "template in a list", "empty list", "manifest", "templated connection", "not deferrable"],
 )
-def test_what_the_scheduler_cannot_know_is_refused_at_parse(arguments: dict[str, Any], said: str) -> None:
+def test_argument_known_only_at_run_time_is_refused_at_parse(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^wait: (?s:.*){said}"):
         sensor(**arguments)
 
 
 @NEEDS_AIRFLOW_3_3
-def test_operators_output_is_refused_at_parse() -> None:
+def test_operator_output_is_refused_at_parse() -> None:
     send = SendMessageBatchOperator(task_id="send", messages=["a"])
 
     with pytest.raises(ConfigurationError, match=r"^wait: (?s:.*)leave start_from_trigger out"):
@@ -105,8 +105,8 @@ def test_older_airflow_is_refused_at_parse(monkeypatch: pytest.MonkeyPatch) -> N
         sensor()
 
 
-class WokenTooEarly(MessageBatchSensor):
-    """The scheduler deferred it, and the batch is not seen to have ended when its worker looks."""
+class ResumedTooEarly(MessageBatchSensor):
+    """A sensor that the scheduler deferred, and that resumes before the batch has ended."""
 
     def execute(self, context: Any) -> Any:
         try:
@@ -118,7 +118,7 @@ class WokenTooEarly(MessageBatchSensor):
 
 @pytest.fixture
 def batch_id(simulator_url: str) -> str:
-    """A batch that somebody else has created."""
+    """Create a batch that is not the operator's."""
     message = {"role": "user", "content": "a"}
     params = {"model": "claude-haiku-5-5", "max_tokens": 50, "messages": [message]}
     body = json.dumps({"requests": [{"custom_id": "x", "params": params}]})
@@ -127,11 +127,11 @@ def batch_id(simulator_url: str) -> str:
 
 
 @pytest.mark.parametrize("simulator", [{"batch_seconds": 3600.0}], indirect=True, ids=["running"])
-def test_woken_too_early_it_waits_on_until_its_time_since_the_start_is_over(
+def test_resumed_too_early_it_waits_until_the_timeout_since_its_start(
     bench: Workbench, claude_default: str, batch_id: str
 ) -> None:
-    with bench.dag("woken_too_early") as dag:
-        WokenTooEarly(task_id="wait", batch=batch_id, deferrable=True, timeout=7200)
+    with bench.dag("resumed_too_early") as dag:
+        ResumedTooEarly(task_id="wait", batch=batch_id, deferrable=True, timeout=7200)
 
     waits = bench.run(dag).xcom("wait")
 
@@ -139,7 +139,7 @@ def test_woken_too_early_it_waits_on_until_its_time_since_the_start_is_over(
 
 
 @NEEDS_AIRFLOW_3_3
-def test_dag_test_lands_the_answers_too(bench: Workbench, claude_default: str, batch_id: str) -> None:
+def test_dag_test_lands_the_answers(bench: Workbench, claude_default: str, batch_id: str) -> None:
     with bench.dag("start_from_trigger") as dag:
         sensor(batch=batch_id)
 

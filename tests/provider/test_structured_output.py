@@ -1,4 +1,4 @@
-"""Output schemas on Airflow: asked for by the operator, validated by whoever lands the answers."""
+"""Output schemas on Airflow: the operator asks for them, and the landing task validates the answers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Order(BaseModel):
 
 
 class Model:
-    """What the model says to a prompt: scripted, else an instance of the schema; and what it was asked."""
+    """A model with scripted answers, else an instance of the schema. It keeps the formats it was asked for."""
 
     def __init__(self) -> None:
         self.says: dict[str, Any] = {}
@@ -95,7 +95,7 @@ def results_path(tmp_path: Path) -> str:
 
 @pytest.fixture
 def ask(run_dag: Callable[..., Any], claude_default: str, results_path: str) -> Callable[..., Run]:
-    """Run a DAG whose first task sends; and, if so asked, whose second waits."""
+    """Run a DAG whose first task sends. With ``sense``, a second task waits."""
 
     def ask(messages: list[Any], *, sense: dict[str, Any] | None = None, **arguments: Any) -> Run:
         with DAG("structured") as dag:
@@ -115,7 +115,7 @@ def ask(run_dag: Callable[..., Any], claude_default: str, results_path: str) -> 
 
 
 class Run:
-    """What came of a DAG run."""
+    """The result of a DAG run."""
 
     def __init__(self, run: Any, task_id: str, results_path: Path) -> None:
         (self.ti,) = (ti for ti in run.get_task_instances() if ti.task_id == task_id)
@@ -132,7 +132,7 @@ class Run:
 @pytest.mark.airflow
 class TestAnswers:
     @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
-    def test_of_a_model_come_back_as_its_instances(
+    def test_of_a_pydantic_model_are_read_as_instances(
         self, deferrable: bool, ask: Callable[..., Run], model: Model
     ) -> None:
         run = ask(["one", "two"], output_schema=Order, deferrable=deferrable)
@@ -146,7 +146,7 @@ class TestAnswers:
         assert asked["additionalProperties"] is False
         assert asked["$defs"]["Line"]["properties"]["product"]["description"] == "{maxLength: 60}"
 
-    def test_of_a_list_type_come_back_as_lists(self, ask: Callable[..., Run], model: Model) -> None:
+    def test_of_a_list_type_are_read_as_lists(self, ask: Callable[..., Run], model: Model) -> None:
         model.says["none"] = []
         run = ask(["one", "none"], output_schema=list[Line])
 
@@ -155,7 +155,7 @@ class TestAnswers:
         assert isinstance(lines[0][0], Line)
         assert lines[1] == []
 
-    def test_are_validated_by_the_sensor_too(
+    def test_are_validated_by_the_sensor(
         self,
         ask: Callable[..., Run],
         model: Model,
@@ -219,7 +219,7 @@ class TestAnswers:
         assert [row["status"] for row in run.rows.values()] == ["invalid_output", "succeeded"]
         assert simulator.books()["billed_requests"] == 2
 
-    def test_to_requests_with_a_format_of_their_own_are_left_alone(self, ask: Callable[..., Run], model: Model) -> None:
+    def test_to_requests_with_their_own_format_are_not_validated(self, ask: Callable[..., Run], model: Model) -> None:
         model.says.update({"ours": {"amount": 1}, "api": {"amount": 2}})
         own = {"format": {"type": "json_schema", "schema": {"type": "array", "items": {"type": "string"}}}}
         messages = [
@@ -238,9 +238,7 @@ class TestAnswers:
         assert model.formats["ours"] == {"effort": "low", "format": model.formats["api"]["format"]}
         assert model.formats["own"] == own
 
-    def test_that_the_models_own_validators_refuse_are_named_when_read(
-        self, ask: Callable[..., Run], model: Model
-    ) -> None:
+    def test_that_fail_the_model_validators_are_named_when_read(self, ask: Callable[..., Run], model: Model) -> None:
         order = {"customer": "Ada", "lines": [{"product": "tea", "amount": 1}]}
         model.says.update({"new": {**order, "due": "2026-11-23"}, "old": {**order, "due": "1999-12-31"}})
         run = ask([{"key": key, "prompt": key} for key in ("new", "old")], output_schema=Order)
@@ -252,7 +250,7 @@ class TestAnswers:
             next(rows)
         assert "1999" not in str(caught.value)
 
-    def test_that_were_cut_off_are_asked_for_again_with_more_room(
+    def test_cut_off_at_max_tokens_are_requested_again_with_more(
         self, ask: Callable[..., Run], model: Model, simulator: Simulator
     ) -> None:
         model.needs["long"] = 100
@@ -301,11 +299,11 @@ class TestAnswers:
         ),
     ],
 )
-def test_a_schema_that_the_api_refuses_breaks_the_dag(schema: Any, message: str) -> None:
+def test_unsupported_schema_is_refused_at_parse(schema: Any, message: str) -> None:
     with pytest.raises(OutputSchemaError, match=message):
         SendMessageBatchOperator(task_id="ask", messages=["one"], output_schema=schema)
 
 
-def test_repair_without_a_schema_breaks_the_dag() -> None:
+def test_repair_invalid_without_a_schema_is_refused_at_parse() -> None:
     with pytest.raises(ConfigurationError, match="ask: repair_invalid needs output_schema"):
         SendMessageBatchOperator(task_id="ask", messages=["one"], repair_invalid=True)

@@ -1,4 +1,4 @@
-"""Landed rows in the hands of a data frame library."""
+"""Landed rows read with a data frame library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.airflow
 
 
 class Fact(BaseModel):
-    """What is asked for."""
+    """The schema of an answer."""
 
     name: str
     year: int
@@ -26,7 +26,7 @@ class Fact(BaseModel):
 
 @pytest.fixture
 def manifest(bench: Workbench, claude_default: str) -> Any:
-    """Of a submission that one task has sent and another has landed, as Parquet."""
+    """Return the manifest of a submission that one task sent and another landed, as Parquet."""
     with bench.dag("tables") as dag:
         send = SendMessageBatchOperator(
             task_id="send",
@@ -37,7 +37,7 @@ def manifest(bench: Workbench, claude_default: str) -> Any:
     return bench.run(dag).xcom("wait")
 
 
-def test_rows_become_a_frame_of_the_model_s_fields(manifest: Any) -> None:
+def test_rows_become_a_data_frame_of_the_model_fields(manifest: Any) -> None:
     rows = read_rows(manifest, schema=Fact)
     frame = pl.DataFrame([{"key": row.key, **row.output.model_dump()} for row in rows])
 
@@ -65,7 +65,7 @@ def test_parquet_is_scanned_without_this_package(manifest: Any) -> None:
     assert frame["cost_usd"].sum() > 0
 
 
-def test_json_lines_are_read_as_they_are(manifest: Any) -> None:
+def test_json_lines_are_scanned_without_this_package(manifest: Any) -> None:
     """Columns that ``schema`` does not name are left out."""
     path = manifest["results_path"].replace(".parquet", ".jsonl")
 
