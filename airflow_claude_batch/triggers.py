@@ -19,7 +19,7 @@ from airflow_claude_batch.batch.wait.registry import WATCHERS
 from airflow_claude_batch.batch.wait.schedule import PollErrorKind, WaitFor, classify_error
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.batch.wait.watcher import Watcher
-from airflow_claude_batch.exceptions import APIError, BadRequestError, NotFoundError
+from airflow_claude_batch.exceptions import APIError, BadRequestError, ClaudeBatchError, NotFoundError
 from airflow_claude_batch.hooks import ClaudeHook
 
 #: With the LocalExecutor, a task whose trigger fires 3 to 6 s after it deferred may be marked failed: the scheduler
@@ -112,7 +112,8 @@ class MessageBatchTrigger(BaseTrigger):
             raise
         except Exception as error:
             self.log.exception("Waiting for message batches %s failed.", ", ".join(map(str, self.batch_ids)))
-            result = WaitResult.failed(f"{type(error).__name__}: {error}", error, {})
+            text = str(error) if isinstance(error, ClaudeBatchError) else f"{type(error).__name__}: {error}"
+            result = WaitResult.failed(text, error, {})
         self._finished = True
         self._log_result(result)
         yield TriggerEvent(result.to_event())  # type: ignore[no-untyped-call]  # Airflow's

@@ -26,7 +26,7 @@ def in_words(seconds: float) -> str:
 
 def outage_began(error: PollError, conn_id: str) -> LogLine:
     """Return the line for the start of an outage. It is logged once."""
-    text = "The Claude API is unavailable (connection %r). The message batches keep running, and polling continues: %s"
+    text = "The Claude API is unavailable (connection %r). The message batches keep running, and polling continues. %s"
     return logging.WARNING, text, (conn_id, error)
 
 
@@ -65,7 +65,7 @@ def denied(denials: Mapping[str, PollError], conn_id: str) -> str:
     first = next(iter(denials.values()))
     return _lines(
         f"The API has denied {batches} for {in_words(NOT_FOUND_CONFIRM_SECONDS)} (connection {conn_id!r}).",
-        first,
+        first.summary,
         "Check whether the connection now belongs to another workspace, or whether somebody deleted the batch.",
     )
 

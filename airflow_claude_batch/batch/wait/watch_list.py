@@ -42,7 +42,7 @@ class WatchedBatch:
 
 @dataclass(slots=True)
 class WatchListChanges:
-    """What a poll round changed, besides the batches that it saw.
+    """The changes that a poll round made, besides those of the batches that it saw.
 
     :param confirmed_denials: batches that the API has denied for so long that it is believed, with its last response.
     :param outage_began: the error, when a second round in a row failed. A single failure is not worth a log line.

@@ -19,15 +19,15 @@ from typing import Final
 
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.api.wire import MessageBatch
-from airflow_claude_batch.batch.observer import NullObserver, Observer
+from airflow_claude_batch.batch.observer import Observer
 from airflow_claude_batch.batch.wait import log_messages
-from airflow_claude_batch.batch.wait.poll_round import Call, ListPage, PollResult, Response, Retrieve, poll_round
+from airflow_claude_batch.batch.wait.poll_round import PollResult
+from airflow_claude_batch.batch.wait.poller import Poller
 from airflow_claude_batch.batch.wait.schedule import WaitFor, utc_now
 from airflow_claude_batch.batch.wait.shared_client import Connect, SharedClient
 from airflow_claude_batch.batch.wait.wait_result import BatchState, WaitResult
 from airflow_claude_batch.batch.wait.waiters import Waiter, Waiters, WriteLog, yield_to_event_loop
 from airflow_claude_batch.batch.wait.watch_list import WatchList, WatchListChanges
-from airflow_claude_batch.exceptions import APIConnectionError, APIError, ConfigurationError
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +76,9 @@ class Watcher:
         self.conn_id = conn_id
         self.loop = asyncio.get_running_loop()
         self._client = SharedClient(conn_id, connect)
+        self._poller = Poller(self._client, observer)
         self._clock = clock
         self._jitter = jitter
-        self._observer = observer or NullObserver()
         self._on_start = on_start
         self._on_stop = on_stop
         self._waiters_changed = asyncio.Event()
@@ -232,7 +232,7 @@ class Watcher:
         return bool(self._waiters)
 
     async def _poll(self) -> None:
-        result = await self._poll_round()
+        result = await self._poller.poll(self._watch_list, now=self.loop.time())
         changes = self._watch_list.finish_round(
             result, now=self.loop.time(), calls_per_minute=self._client.calls_per_minute
         )
@@ -243,35 +243,6 @@ class Watcher:
         if changes.reconnect or (changes.reconnect_if_stale and self._client.is_stale):
             await self._client.reconnect()
             self._watch_list.may_list = True
-
-    async def _poll_round(self) -> PollResult:
-        watch_list = self._watch_list
-        round_ = poll_round(
-            watch_list.due(self.loop.time()), watched=watch_list.batch_ids, may_list=watch_list.may_list
-        )
-        try:
-            calls = next(round_)
-            while True:
-                calls = round_.send(await asyncio.gather(*map(self._call, calls)))
-        except StopIteration as stop:
-            result: PollResult = stop.value
-            return result
-
-    async def _call(self, call: Call) -> Response:
-        client = await self._client.get()
-        try:
-            match call:
-                case Retrieve(batch_id):
-                    return await client.retrieve_batch(batch_id)
-                case ListPage(limit, after_id):
-                    return await client.list_batches(limit=limit, after_id=after_id)
-        except (APIError, ConfigurationError) as error:
-            self._observer.poll_failed(error)
-            return error
-        except Exception as error:  # a single poll must not end the wait of all
-            self._observer.poll_failed(error)
-            log.exception("A poll failed unexpectedly: %r", call)
-            return APIConnectionError(f"Unexpected {type(error).__name__}, see the triggerer's log.")
 
     async def _record(self, result: PollResult) -> None:
         """Record the batches of a round and notify those who wait for them."""

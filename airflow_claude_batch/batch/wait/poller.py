@@ -1,0 +1,52 @@
+"""Make the API calls of a poll round with the shared async client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from airflow_claude_batch.batch.observer import NullObserver, Observer
+from airflow_claude_batch.batch.wait.poll_round import Call, ListPage, PollResult, Response, Retrieve, poll_round
+from airflow_claude_batch.batch.wait.shared_client import SharedClient
+from airflow_claude_batch.batch.wait.watch_list import WatchList
+from airflow_claude_batch.exceptions import APIConnectionError, APIError, ConfigurationError
+
+log = logging.getLogger(__name__)
+
+
+class Poller:
+    """Polls the due batches of a watch list. It never raises for a failed call: errors are part of the result.
+
+    :param observer: counts failed calls.
+    """
+
+    def __init__(self, client: SharedClient, observer: Observer | None = None) -> None:
+        self._client = client
+        self._observer = observer or NullObserver()
+
+    async def poll(self, watch_list: WatchList, *, now: float) -> PollResult:
+        """Run one poll round. The calls of each step run concurrently."""
+        round_ = poll_round(watch_list.due(now), watched=watch_list.batch_ids, may_list=watch_list.may_list)
+        try:
+            calls = next(round_)
+            while True:
+                calls = round_.send(await asyncio.gather(*map(self._call, calls)))
+        except StopIteration as stop:
+            result: PollResult = stop.value
+            return result
+
+    async def _call(self, call: Call) -> Response:
+        client = await self._client.get()
+        try:
+            match call:
+                case Retrieve(batch_id):
+                    return await client.retrieve_batch(batch_id)
+                case ListPage(limit, after_id):
+                    return await client.list_batches(limit=limit, after_id=after_id)
+        except (APIError, ConfigurationError) as error:
+            self._observer.poll_failed(error)
+            return error
+        except Exception as error:  # a single poll must not end the wait of all
+            self._observer.poll_failed(error)
+            log.exception("A poll failed unexpectedly: %r", call)
+            return APIConnectionError(f"Unexpected {type(error).__name__}, see the triggerer's log.")
