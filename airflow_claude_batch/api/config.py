@@ -1,4 +1,4 @@
-"""Configuration of an API client as plain values. An Airflow connection is read into one."""
+"""Configuration of an API client. An Airflow connection is read into one."""
 
 from __future__ import annotations
 

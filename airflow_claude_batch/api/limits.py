@@ -23,8 +23,6 @@ MAX_BATCH_BYTES: Final = 250_000_000
 
 #: From a batch's ``created_at``. Requests without an answer then end as `expired`; batch-processing, 2026-10-08.
 BATCH_LIFETIME: Final = timedelta(hours=24)
-#: From a batch's ``created_at``, not from its ``ended_at``; batch-processing, 2026-10-08.
-RESULTS_KEPT: Final = timedelta(days=29)
 
 LIST_LIMIT: Final = 1000  # the largest page of a listing, in objects; SDK, batch_list_params.py
 DEFAULT_LIST_LIMIT: Final = 20  # the page size if a call names none; same file

@@ -75,7 +75,7 @@ class MessageBatch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class BatchPage(msgspec.Struct, frozen=True, kw_only=True):
-    """One page of a listing, newest batch first. ``server_time`` is that of :class:`MessageBatch`."""
+    """One page of a listing, newest batch first. ``server_time`` is explained at :class:`MessageBatch`."""
 
     data: list[MessageBatch]
     has_more: bool

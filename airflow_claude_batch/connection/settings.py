@@ -47,7 +47,7 @@ _ADD_CREDENTIAL: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionValues:
-    """Fields of an Airflow connection as plain values. They are read in one thread and used in another.
+    """Fields of an Airflow connection. They are read in one thread and used in another.
 
     :param extra: the JSON text.
     :param exists: false if there is no such connection. Then only the environment is read.

@@ -1,4 +1,4 @@
-"""A server that does with a connection whatever a test wants: half answers, resets, silence, TLS."""
+"""A server that misbehaves as a test wants: partial responses, resets, silence, TLS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 
 class RawServer:
-    """Listens on loopback; each connection is given to ``serve`` in a thread of its own, and closed afterwards."""
+    """Listens on loopback. ``serve`` gets each connection in a thread of its own. Then the connection is closed."""
 
     def __init__(self, serve: Callable[[Connection], None], *, context: ssl.SSLContext | None = None) -> None:
         self._serve = serve
@@ -57,28 +57,28 @@ class RawServer:
 
 
 class Connection:
-    """One connection. ``over`` is set when the test is."""
+    """One connection. ``over`` is set when the test ends."""
 
     def __init__(self, opened: socket.socket) -> None:
         self.socket = opened
         self.socket.settimeout(10)
         self.over = threading.Event()
-        self.heard = bytearray()
+        self.received = bytearray()
 
     def head(self) -> str:
         """Read up to the end of a request's headers."""
-        while b"\r\n\r\n" not in self.heard:
-            self.heard += self._more()
-        end = self.heard.index(b"\r\n\r\n")
-        head = self.heard[:end].decode()
-        del self.heard[: end + 4]
+        while b"\r\n\r\n" not in self.received:
+            self.received += self._more()
+        end = self.received.index(b"\r\n\r\n")
+        head = self.received[:end].decode()
+        del self.received[: end + 4]
         return head
 
     def body(self, length: int) -> bytes:
-        while len(self.heard) < length:
-            self.heard += self._more()
-        body = bytes(self.heard[:length])
-        del self.heard[:length]
+        while len(self.received) < length:
+            self.received += self._more()
+        body = bytes(self.received[:length])
+        del self.received[:length]
         return body
 
     def request(self) -> tuple[str, bytes]:
@@ -87,12 +87,12 @@ class Connection:
         lengths = [line.split(":")[1] for line in head.lower().split("\r\n") if line.startswith("content-length:")]
         return head, self.body(int(lengths[0]) if lengths else 0)
 
-    def answer(self, status: str, body: bytes = b"", *headers: str, length: int | None = None) -> None:
+    def respond(self, status: str, body: bytes = b"", *headers: str, length: int | None = None) -> None:
         lines = [f"HTTP/1.1 {status}", *headers, f"content-length: {len(body) if length is None else length}"]
         self.socket.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
     def reset(self) -> None:
-        """End it the hard way."""
+        """Close it with a TCP reset."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 

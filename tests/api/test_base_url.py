@@ -19,7 +19,7 @@ from airflow_claude_batch.exceptions import ConfigurationError
         ("http://[::1]:8700", "http://[::1]:8700"),
     ],
 )
-def test_https_anywhere_and_http_on_this_machine_are_fine(url, checked):
+def test_https_anywhere_and_http_on_loopback_are_accepted(url, checked):
     assert check_base_url(url) == checked
 
 
@@ -49,7 +49,7 @@ def test_https_anywhere_and_http_on_this_machine_are_fine(url, checked):
         ("https://host/ä", "character"),
     ],
 )
-def test_an_address_that_a_credential_must_not_go_to_is_refused(url, said):
+def test_base_url_that_must_not_get_a_credential_is_refused(url, said):
     with pytest.raises(ConfigurationError, match=said) as caught:
         check_base_url(url)
 

@@ -137,7 +137,7 @@ SYNC_CALLS = [
 
 
 @with_clients("call,method,target,answer", both=SHARED_CALLS, sync=SYNC_CALLS)
-def test_each_operation_asks_for_what_is_its_own(client_of, call, method, target, answer):
+def test_each_operation_sends_its_own_request(client_of, call, method, target, answer):
     client = client_of(answer)
     call(client)
 
@@ -152,7 +152,7 @@ def test_each_operation_asks_for_what_is_its_own(client_of, call, method, target
     assert ("content-type" in request.headers) is bool(request.content)
 
 
-def test_a_base_url_with_a_path_stays_in_front(client_of):
+def test_path_of_the_base_url_is_kept(client_of):
     client = client_of(OK, base_url="https://claude.googleapis.com/v1/projects/p/invoke/")
     client.retrieve_batch(BATCH_ID)
 
@@ -228,7 +228,7 @@ def test_counting_takes_the_params_of_a_request_as_they_are(client_of):
     }
 
 
-def test_the_limit_of_calls_is_known_once_an_answer_has_named_it(client_of):
+def test_calls_per_minute_is_the_last_limit_that_a_response_named(client_of):
     limited = httpx.Response(200, json=BATCH, headers={"anthropic-ratelimit-requests-limit": "4000"})
     odd = httpx.Response(200, json=BATCH, headers={"anthropic-ratelimit-requests-limit": "many"})
     endless = httpx.Response(200, json=BATCH, headers={"anthropic-ratelimit-requests-limit": "9" * 5000})
@@ -260,7 +260,7 @@ def test_the_limit_of_calls_is_known_once_an_answer_has_named_it(client_of):
         pytest.param(lambda c: c.retrieve_model(""), id="empty model"),
     ],
 )
-def test_input_that_cannot_be_asked_for_is_refused_before_any_call(client_of, call):
+def test_invalid_argument_is_refused_before_any_call(client_of, call):
     client = client_of(OK)
 
     with pytest.raises(exceptions.InputError):
@@ -343,7 +343,7 @@ def test_results_that_are_not_there_yet_are_not_found(client_of):
         pytest.param(lambda c: c.retrieve_model("claude-none"), r"Message: m\. Request id: req_1\.$", id="a model"),
     ],
 )
-def test_what_is_not_found_says_where_to_look(client_of, call, remedy):
+def test_404_says_what_to_check(client_of, call, remedy):
     client = client_of(refusal(404, "not_found_error"))
 
     with pytest.raises(exceptions.NotFoundError, match=remedy):
@@ -351,7 +351,7 @@ def test_what_is_not_found_says_where_to_look(client_of, call, remedy):
 
 
 @sync_only
-def test_results_are_asked_for_again_until_they_begin(client_of):
+def test_results_are_retried_until_they_begin(client_of):
     pauses = RecordedSleep()
     client = client_of(refusal(529), httpx.Response(200, content=b'{"a":1}'), sleep=pauses)
 
@@ -361,7 +361,7 @@ def test_results_are_asked_for_again_until_they_begin(client_of):
 
 
 @sync_only
-def test_an_error_of_the_one_who_reads_stays_his_own(client_of):
+def test_error_of_the_caller_while_reading_results_is_not_changed(client_of):
     client = client_of(httpx.Response(200, content=b"{}\n{}"))
 
     def read():
@@ -373,7 +373,7 @@ def test_an_error_of_the_one_who_reads_stays_his_own(client_of):
         read()
 
 
-# What httpx raises, and whether a create may have been accepted by then.
+# Errors of httpx, and whether a create call may have been accepted before them.
 HTTPX_ERRORS = [
     (httpx.ConnectError("[Errno 111] Connection refused"), False),
     (httpx.ConnectError("[Errno -2] Name or service not known"), False),
@@ -394,7 +394,7 @@ HTTPX_ERRORS = [
 
 @sync_only
 @pytest.mark.parametrize(("error", "accepted"), HTTPX_ERRORS, ids=[type(error).__name__ for error, _ in HTTPX_ERRORS])
-def test_a_create_without_an_answer_is_sent_again_only_if_none_of_it_left(client_of, error, accepted):
+def test_create_without_a_response_is_sent_again_only_if_nothing_was_sent(client_of, error, accepted):
     client = client_of(error, OK)
 
     if accepted:
@@ -428,7 +428,7 @@ def test_other_calls_are_sent_again(client_of, call, error):
     assert len(client.api.requests) == 2
 
 
-def test_a_cancel_that_may_have_been_accepted_once_stays_so(client_of):
+def test_cancel_that_may_have_been_accepted_once_keeps_the_flag(client_of):
     client = client_of(httpx.ReadTimeout(""), httpx.ConnectError("refused"))
 
     with pytest.raises(exceptions.APIConnectionError) as caught:
@@ -465,7 +465,7 @@ def test_reading_never_counts_as_accepted(client_of):
         (httpx.Response(302, headers={"location": "https://login.example"}), 1),
     ],
 )
-def test_a_refused_create_is_sent_again_only_if_it_was_surely_refused_and_may_fare_better(client_of, answer, sent):
+def test_refused_create_is_retried_only_if_it_was_not_accepted_and_a_retry_may_help(client_of, answer, sent):
     client = client_of(answer, OK)
     try:
         client.create_batch(BODY)
@@ -475,7 +475,7 @@ def test_a_refused_create_is_sent_again_only_if_it_was_surely_refused_and_may_fa
     assert len(client.api.requests) == sent
 
 
-def test_tries_end(client_of):
+def test_retries_end(client_of):
     pauses = RecordedSleep()
     client = client_of(refusal(503), max_retries=3, sleep=pauses)
 
@@ -485,7 +485,7 @@ def test_tries_end(client_of):
     assert pauses == [0.5, 1.0, 2.0]
 
 
-def test_the_pause_is_the_servers(client_of):
+def test_pause_follows_retry_after(client_of):
     pauses = RecordedSleep()
     client = client_of(refusal(429, retry_after="7"), refusal(429, retry_after_ms="1500"), OK, sleep=pauses)
     client.retrieve_batch(BATCH_ID)
@@ -493,7 +493,7 @@ def test_the_pause_is_the_servers(client_of):
     assert pauses == [pytest.approx(7.5), pytest.approx(1.65)]
 
 
-def test_a_very_long_pause_is_left_to_the_caller(client_of):
+def test_long_retry_after_is_raised_to_the_caller(client_of):
     client = client_of(refusal(429, retry_after="3600"))
 
     with pytest.raises(exceptions.RateLimitError) as caught:
@@ -511,14 +511,14 @@ def test_a_redirect_is_not_followed(client_of):
     assert {request.url.host for request in client.api.requests} == {"127.0.0.1"}
 
 
-def test_an_answer_beyond_all_measure_is_refused(client_of):
+def test_response_that_is_too_large_is_refused(client_of):
     huge = httpx.Response(200, content=b"[" * (64 * 1024 * 1024 + 1))
 
     with pytest.raises(exceptions.MalformedResponseError, match="more than 67,108,864 bytes"):
         client_of(huge, max_retries=0).retrieve_batch(BATCH_ID)
 
 
-def test_of_a_long_error_page_no_more_is_read_than_needed(client_of):
+def test_long_error_page_is_read_only_in_part(client_of):
     def endless(request):
         class Stream(httpx.SyncByteStream, httpx.AsyncByteStream):
             def __iter__(self):
@@ -566,7 +566,7 @@ def test_an_upload_is_cut_off_at_its_deadline(client_of):
 
 
 @sync_only
-def test_an_upload_in_time_is_not(client_of):
+def test_upload_before_its_deadline_is_sent(client_of):
     clock = FakeClock()
     client_of(OK, clock=clock).create_batch(Slow(clock, seconds=10, count=7), deadline_seconds=100)
 
@@ -582,7 +582,7 @@ def test_no_attempt_begins_after_the_deadline(client_of):
     assert len(client.api.requests) == 1
 
 
-def test_reading_has_no_such_deadline(client_of):
+def test_reading_has_no_deadline(client_of):
     client = client_of(refusal(529, retry_after="300"), OK, clock=FakeClock())
 
     assert client.retrieve_batch(BATCH_ID).id == BATCH_ID
@@ -605,7 +605,7 @@ RETRIEVE = pytest.param(lambda c: c.retrieve_batch(BATCH_ID), id="retrieve")
         pytest.param(drain, 600.0, id="results"),
     ],
 )
-def test_only_what_may_take_long_is_waited_for_long(client_of, call, seconds):
+def test_only_slow_calls_have_the_long_read_timeout(client_of, call, seconds):
     client = client_of(OK)
     call(client)
     timeout = client.api.requests[0].extensions["timeout"]
@@ -664,7 +664,7 @@ def test_after_a_401_a_token_is_renewed_once_even_for_a_create(client_of, call, 
     assert client.api.requests[3].content == body
 
 
-def test_a_second_401_is_believed(client_of):
+def test_second_401_is_an_authentication_error(client_of):
     unauthorized = refusal(401, "authentication_error")
     client = client_of(token("one"), unauthorized, token("two"), unauthorized, credentials=identity())
 
@@ -687,7 +687,7 @@ def test_a_key_is_not_tried_twice(client_of):
     sync=[pytest.param(*CREATE.values, "/v1/messages/batches", id="create")],
 )
 @pytest.mark.parametrize("failure", [httpx.ReadTimeout(""), refusal(504), httpx.Response(200, content=b"<html>")])
-def test_a_lost_exchange_is_no_lost_create(client_of, failure, call, path):
+def test_failed_exchange_does_not_count_as_a_failed_create(client_of, failure, call, path):
     client = client_of(failure, token("one"), OK, credentials=identity())
 
     assert call(client).id == BATCH_ID
@@ -708,7 +708,7 @@ def test_an_exchange_that_keeps_failing_has_created_nothing(client_of):
     assert "exchange the identity token" in str(caught.value)
 
 
-def test_a_tokens_answer_above_one_mebibyte_is_refused(client_of):
+def test_token_response_above_one_mebibyte_is_refused(client_of):
     client = client_of(httpx.Response(200, content=b" " * 1_048_577), credentials=identity(), max_retries=0)
 
     with pytest.raises(exceptions.MalformedResponseError, match="more than 1,048,576 bytes"):
@@ -729,7 +729,7 @@ def test_neither_keys_nor_prompts_nor_answers_get_into_a_log(client_of, caplog, 
         assert secret not in said
 
 
-def test_a_close_is_the_end(client_of):
+def test_closed_client_cannot_be_used(client_of):
     client = client_of(OK)
     client.retrieve_batch(BATCH_ID)
     client.close()

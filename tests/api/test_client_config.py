@@ -27,7 +27,7 @@ def test_secrets_are_in_no_repr():
     assert "api.anthropic.com" in shown
 
 
-def test_equal_configurations_are_one_key_of_a_dictionary():
+def test_equal_configurations_have_equal_hashes():
     one, other = config(extra_headers={"a": "b"}), config(extra_headers={"a": "b"})
 
     assert one == other
@@ -84,12 +84,12 @@ def test_a_workload_identity_brings_its_beta():
     ],
     ids=str,
 )
-def test_a_value_that_cannot_be_used_is_named_and_not_shown(options, said):
+def test_invalid_value_is_named_but_not_shown(options, said):
     with pytest.raises(ConfigurationError, match=said) as caught:
         config(**options)
 
     assert "secret" not in str(caught.value)
 
 
-def test_the_header_that_the_credential_leaves_free_may_be_a_gateways():
+def test_header_that_the_credential_does_not_use_may_be_an_extra_header():
     assert config(credentials=ApiKey(KEY, "x-api-key"), extra_headers={"Authorization": "Basic eA=="})

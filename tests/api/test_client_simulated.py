@@ -131,7 +131,7 @@ def test_a_batch_lives_from_create_to_delete(world):
         client.retrieve_batch(created.id)
 
 
-def test_a_batch_that_is_canceled_says_so_at_once(world):
+def test_canceled_batch_is_canceling_at_once(world):
     client = world.client()
     canceled = client.cancel_batch(world.create().id)
 
@@ -143,7 +143,7 @@ def test_a_batch_that_is_canceled_says_so_at_once(world):
 
 
 @sync_only
-def test_rows_that_failed_say_why(world):
+def test_errored_row_has_its_error(world):
     client = world.client()
     batch = world.ended(client, request("bad", max_tokens=0))
     with client.stream_results(batch.id) as lines:
@@ -217,7 +217,7 @@ LIST = pytest.param(lambda client: client.list_batches(), id="list")
 
 
 @with_clients("call", both=[LIST], sync=[CREATE])
-def test_a_wrong_key_is_told_so(world_of, call):
+def test_wrong_key_is_an_authentication_error(world_of, call):
     world = world_of(keys={"sk-right": "wrkspc_1"})
 
     with pytest.raises(exceptions.AuthenticationError, match="Check the API key") as caught:
@@ -325,9 +325,9 @@ def test_a_create_that_was_surely_refused_is_sent_again(world, fault, pauses):
             times=None,
         ),
     ],
-    ids=["spend limit of the tier", "402", "own limit, told in words"],
+    ids=["spend limit of the tier", "402", "own limit, named in the message"],
 )
-def test_a_limit_on_spending_is_not_knocked_at_twice(world, fault):
+def test_spend_limit_is_not_retried(world, fault):
     world.simulator.inject(fault)
 
     with pytest.raises(exceptions.BillingError, match="No retry will help") as caught:
@@ -337,7 +337,7 @@ def test_a_limit_on_spending_is_not_knocked_at_twice(world, fault):
 
 
 @sync_only
-def test_a_service_that_listens_to_nobody_has_created_nothing(world):
+def test_create_while_connections_are_refused_has_created_nothing(world):
     client = world.client(max_retries=2)
     world.simulator.outage("refuse")
 
@@ -348,7 +348,7 @@ def test_a_service_that_listens_to_nobody_has_created_nothing(world):
     assert world.batches == []
 
 
-def test_reading_survives_a_string_of_failures(world):
+def test_reading_is_retried_through_several_failures(world):
     client = world.client(max_retries=5)
     batch = world.create()
     world.simulator.inject(
@@ -363,7 +363,7 @@ def test_reading_survives_a_string_of_failures(world):
     assert world.pauses == [0.5, 1.0, 2.0, 4.0, 8.0]
 
 
-def test_a_cancel_whose_answer_was_lost_is_sent_again(world_of):
+def test_cancel_whose_response_was_lost_is_sent_again(world_of):
     world = world_of(cancel_seconds=30)
     client = world.client()
     batch = world.create()
@@ -374,7 +374,7 @@ def test_a_cancel_whose_answer_was_lost_is_sent_again(world_of):
 
 
 @sync_only
-def test_a_delete_whose_answer_was_lost_finds_nothing_any_more(world):
+def test_delete_whose_response_was_lost_is_not_found(world):
     client = world.client()
     batch = world.ended(client)
     world.simulator.inject(Fault(do="drop_after_accept", on="delete"))
@@ -384,7 +384,7 @@ def test_a_delete_whose_answer_was_lost_finds_nothing_any_more(world):
     assert world.batches[0]["deleted"]
 
 
-def test_an_outage_has_no_answer_but_an_error(world):
+def test_outage_raises_an_error(world):
     client = world.client(max_retries=0, read_timeout=0.3)
     batch = world.create()
     found = []
@@ -417,7 +417,7 @@ TRICKY = [request(f"r{number}", f"line\u2028one\u2029two\x85three é 𝄞 {numbe
     [None, Fault(do="gzip"), Fault(do="no_content_type"), Fault(do="no_trailing_newline")],
     ids=lambda fault: fault and fault.do,
 )
-def test_results_come_whole_whatever_they_hold(world_of, fault):
+def test_results_with_any_characters_are_read_whole(world_of, fault):
     world = world_of(answer=lambda params, position: params["messages"][0]["content"])
     client = world.client()
     batch = world.ended(client, *TRICKY)
@@ -477,7 +477,7 @@ def test_a_workload_identity_exchanges_once_and_again_when_its_token_is_old(worl
 
 
 @sync_only
-def test_a_token_that_died_early_is_renewed_after_the_401(world_of):
+def test_token_that_expired_early_is_renewed_after_a_401(world_of):
     world = world_of(federation={"fdrl_1": FederationRule(token_seconds=600)})
     client = world.client(credentials=identity(world), clock=FakeClock())
     client.list_models()
@@ -505,7 +505,7 @@ def test_an_identity_that_the_rules_do_not_know_is_refused(world_of, call):
     both=[pytest.param(*LIST.values, 0, id="list")],
     sync=[pytest.param(*CREATE.values, 1, id="create")],
 )
-def test_an_exchange_that_stumbles_is_made_again(world, call, made):
+def test_failed_exchange_is_retried(world, call, made):
     world.simulator.inject(Fault(do="status", on="token", status=503), Fault(do="drop_before_accept", on="token"))
     client = world.client(credentials=identity(world))
 

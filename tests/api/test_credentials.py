@@ -30,7 +30,7 @@ def test_fixed_credentials_are_one_header(credentials, headers):
 
 @pytest.mark.parametrize("secret", ["", "  ", "two words", "line\nbreak", "schlüssel", "nul\x00"], ids=repr)
 @pytest.mark.parametrize("kind", [ApiKey, BearerToken])
-def test_what_no_header_can_hold_is_refused_without_showing_it(kind, secret):
+def test_secret_that_no_header_can_hold_is_refused_without_showing_it(kind, secret):
     with pytest.raises(ConfigurationError) as caught:
         kind(secret)
 

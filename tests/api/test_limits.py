@@ -9,7 +9,7 @@ from airflow_claude_batch.exceptions import InputError
 
 
 @pytest.mark.parametrize("batch_id", ["msgbatch_01AbCdEfGhJkLmNpQrStUvWx", "batch-2", "a", "A" * 128])
-def test_a_word_that_urls_can_hold_is_a_batch_id(batch_id):
+def test_url_safe_word_is_a_batch_id(batch_id):
     assert limits.check_batch_id(batch_id) == batch_id
 
 
@@ -32,7 +32,7 @@ def test_a_refused_id_is_named_but_not_at_length():
 
 
 @given(st.text())
-def test_no_text_that_passes_can_leave_its_place_in_a_path(text):
+def test_accepted_id_cannot_leave_its_segment_of_a_path(text):
     try:
         checked = limits.check_batch_id(text)
     except InputError:

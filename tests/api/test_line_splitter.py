@@ -25,7 +25,7 @@ def test_blank_lines_are_left_out_and_the_last_line_needs_no_end():
     assert split(b'\n\n{"a":1}\n \r\n{"b":2}\r\n\n{"c":3}') == [b'{"a":1}', b'{"b":2}\r', b'{"c":3}']
 
 
-def test_nothing_gives_no_line():
+def test_empty_stream_has_no_lines():
     assert split(b"") == []
     assert split(b"\n \n\t") == []
 

@@ -71,7 +71,7 @@ def error_of(status, body=b"", effect=Effect.NOT_IDEMPOTENT, **headers):
         (529, "overloaded_error", None, exceptions.OverloadedError, False),
     ],
 )
-def test_each_answer_that_says_no_is_its_own_error(status, kind, code, expected, accepted):
+def test_each_error_status_raises_its_own_class(status, kind, code, expected, accepted):
     error = error_of(status, envelope(kind, code=code), retry_after="7")
 
     assert type(error) is expected
@@ -97,7 +97,7 @@ def test_each_answer_that_says_no_is_its_own_error(status, kind, code, expected,
         ("max_tokens: too many", exceptions.BadRequestError),
     ],
 )
-def test_limits_on_spending_that_are_told_in_words_only_are_billing_errors(message, expected):
+def test_spend_limit_that_only_the_message_names_is_a_billing_error(message, expected):
     error = error_of(400, envelope("invalid_request_error", message))
 
     assert type(error) is expected
@@ -118,18 +118,18 @@ def test_limits_on_spending_that_are_told_in_words_only_are_billing_errors(messa
         (400, "claude_code_key_creator_not_member", "make a new key"),
     ],
 )
-def test_an_error_says_what_to_do(status, code, remedy):
+def test_error_says_what_to_do(status, code, remedy):
     assert remedy in str(error_of(status, envelope("some_error", code=code)))
 
 
-def test_an_error_that_costs_nothing_does_not_speak_of_money():
+def test_error_of_a_reading_call_does_not_mention_money():
     text = str(error_of(500, envelope("api_error"), effect=Effect.READ_ONLY))
 
     assert LOOK not in text
     assert NOTHING not in text
 
 
-def test_the_edges_error_has_neither_type_nor_request_id_in_its_body():
+def test_error_of_the_edge_has_no_request_id():
     error = error_of(413, b'{"error":{"type":"request_too_large","message":"Request exceeds the maximum size"}}')
 
     assert type(error) is exceptions.RequestTooLargeError
@@ -137,7 +137,7 @@ def test_the_edges_error_has_neither_type_nor_request_id_in_its_body():
     assert "Request id" not in str(error)
 
 
-def test_the_headers_request_id_stands_in_for_the_bodys():
+def test_request_id_comes_from_the_header_if_the_body_has_none():
     assert error_of(500, envelope("api_error", request_id=None), request_id="req_header").request_id == "req_header"
 
 
@@ -155,7 +155,7 @@ def test_the_headers_request_id_stands_in_for_the_bodys():
     ],
     ids=["html", "html without title", "text", "empty", "binary", "odd error", "list", "gateway's json"],
 )
-def test_an_answer_of_something_on_the_way_is_called_that(body, said):
+def test_response_of_a_proxy_is_described_as_not_the_apis(body, said):
     error = error_of(502, body)
 
     assert type(error) is exceptions.ServerError
@@ -175,7 +175,7 @@ def test_an_answer_of_something_on_the_way_is_called_that(body, said):
         "http://user:hunter2@proxy:3128",
     ],
 )
-def test_a_secret_that_an_answer_repeats_is_left_out(leak):
+def test_secret_that_a_response_repeats_is_masked(leak):
     secret = leak.removeprefix("http://").split("@")[0].split(" ")[-1]
     for error in (
         error_of(401, envelope("authentication_error", f"you sent {leak} to us")),
@@ -186,14 +186,14 @@ def test_a_secret_that_an_answer_repeats_is_left_out(leak):
         assert "***" in str(error)
 
 
-def test_words_that_only_look_like_secrets_stay():
+def test_text_that_only_resembles_a_secret_is_not_masked():
     assert shorten("a risk-adjusted task-limited plan\n at https://host/a@b", 100) == (
         "a risk-adjusted task-limited plan at https://host/a@b"
     )
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_is_an_error_that_names_only_the_host(status):
+def test_redirect_is_an_error_that_names_only_the_host(status):
     error = error_of(status, b"", location="https://login.example/sso?token=abc123")
 
     assert type(error) is exceptions.MalformedResponseError
@@ -203,15 +203,15 @@ def test_a_redirect_is_an_error_that_names_only_the_host(status):
 
 
 @pytest.mark.parametrize("location", [{}, {"location": "/elsewhere"}, {"location": "https://[bad"}], ids=str)
-def test_a_redirect_to_nowhere_is_an_error_as_well(location):
+def test_redirect_without_a_host_is_an_error(location):
     assert "an unnamed host" in str(error_of(302, b"", **location))
 
 
-def test_after_303_a_batch_may_be_there():
+def test_create_refused_with_303_may_have_been_accepted():
     assert error_of(303).may_have_been_accepted is True
 
 
-def test_an_answer_becomes_a_value_that_knows_the_servers_time():
+def test_response_is_decoded_with_the_servers_time():
     headers = {"date": "Sun, 22 Nov 2026 09:00:01 GMT"}
     page = json.dumps({"data": [BATCH], "has_more": False, "first_id": "a", "last_id": "b"}).encode()
     now = datetime(2026, 11, 22, 9, 0, 1, tzinfo=UTC)
@@ -233,7 +233,7 @@ def test_an_answer_becomes_a_value_that_knows_the_servers_time():
     ],
     ids=["cut", "html", "text"],
 )
-def test_a_success_that_is_not_the_apis_may_have_made_a_batch_and_its_body_is_not_shown(body, said):
+def test_invalid_success_may_have_been_accepted_and_its_body_is_not_shown(body, said):
     with pytest.raises(CallFailed) as caught:
         read_response(request(), HTTPResponse(200, {}, body), MessageBatch)
 
@@ -247,7 +247,7 @@ def test_a_success_that_is_not_the_apis_may_have_made_a_batch_and_its_body_is_no
 
 
 @pytest.mark.parametrize(("said", "understood"), [("true", True), ("false", False), ("perhaps", None), (None, None)])
-def test_the_apis_own_opinion_of_another_try_is_heard(said, understood):
+def test_should_retry_header_is_read(said, understood):
     headers = {"x-should-retry": said} if said else {}
 
     assert error_response_failure(request(), HTTPResponse(500, headers, b"")).failure == ErrorResponse(
@@ -255,13 +255,13 @@ def test_the_apis_own_opinion_of_another_try_is_heard(said, understood):
     )
 
 
-def test_a_date_to_wait_for_is_measured_on_the_servers_clock():
+def test_retry_after_date_is_measured_on_the_servers_clock():
     headers = {"date": "Sun, 22 Nov 2026 09:00:00 GMT", "retry-after": "Sun, 22 Nov 2026 09:00:30 GMT"}
 
     assert error_response_failure(request(), HTTPResponse(429, headers, b"")).error.retry_after == 30.0
 
 
-def test_a_call_without_an_answer_says_why():
+def test_call_without_a_response_says_why():
     error = no_response_failure(request(), Stage.WAITING, "ReadTimeout").error
 
     assert str(error) == f"Could not create a message batch: no response from api.anthropic.com (ReadTimeout).\n{LOOK}"
@@ -272,7 +272,7 @@ def test_a_call_without_an_answer_says_why():
 
 
 @given(text=st.text(), length=st.integers(min_value=10, max_value=100))
-def test_what_gets_into_a_log_is_one_short_printable_line(text, length):
+def test_shortened_text_is_one_short_printable_line(text, length):
     line = shorten(text, length)
 
     assert len(line) <= length
@@ -280,12 +280,12 @@ def test_what_gets_into_a_log_is_one_short_printable_line(text, length):
 
 
 @given(st.integers(min_value=300, max_value=599), st.binary(max_size=100), st.sampled_from(Effect))
-def test_every_answer_makes_an_error(status, body, effect):
+def test_every_error_status_and_body_gives_an_error(status, body, effect):
     assert isinstance(error_of(status, body, effect), exceptions.APIError)
 
 
 @pytest.mark.parametrize("where", ["message", "type", "code", "request id", "html", "text"])
-def test_a_gateways_own_token_that_it_repeats_is_left_out(where):
+def test_gateway_token_that_a_response_repeats_is_masked(where):
     said = "no gateway-token-0123 here"
     bodies = {
         "message": {"error": {"type": "e", "message": said}},
@@ -304,7 +304,7 @@ def test_a_gateways_own_token_that_it_repeats_is_left_out(where):
     assert "no *** here" in str(error)
 
 
-def test_a_request_id_cannot_write_lines_of_its_own_into_a_log():
+def test_request_id_cannot_add_lines_to_a_log():
     body = json.dumps({"error": {"type": "e", "message": "m"}, "request_id": "x\nINFO all is well" + "y" * 1000})
     error = error_of(400, body.encode())
 

@@ -105,11 +105,11 @@ def test_a_create_is_sent_again_only_if_it_cannot_have_been_accepted(failure, ac
         pytest.param(ErrorResponse(402, "linked_organization_spend_limit_reached"), False, id="402"),
         pytest.param(ErrorResponse(429, "ramp_limit_exceeded", 3.0), True, id="ramp"),
         pytest.param(ErrorResponse(429, "a_code_of_tomorrow"), True, id="unknown code"),
-        pytest.param(ErrorResponse(503, should_retry=False), False, id="503, told not to"),
-        pytest.param(ErrorResponse(400, should_retry=True), True, id="400, told to"),
+        pytest.param(ErrorResponse(503, should_retry=False), False, id="503, should_retry false"),
+        pytest.param(ErrorResponse(400, should_retry=True), True, id="400, should_retry true"),
     ],
 )
-def test_another_try_is_made_where_it_may_help(failure, again):
+def test_call_is_retried_only_if_that_may_help(failure, again):
     assert isinstance(rule(failure), Retry if again else GiveUp)
 
 
@@ -119,7 +119,7 @@ def test_a_create_that_was_refused_for_overload_is_sent_again():
 
 
 @pytest.mark.parametrize(("attempt", "again"), [(1, True), (4, True), (5, False), (6, False)])
-def test_tries_are_counted(attempt, again):
+def test_retries_are_limited(attempt, again):
     assert isinstance(rule(ErrorResponse(529), attempt=attempt, max_retries=4), Retry if again else GiveUp)
 
 
@@ -131,14 +131,14 @@ def test_without_retries_there_are_none():
     ("attempt", "dice", "seconds"),
     [(1, 0.0, 0.5), (2, 0.0, 1.0), (3, 0.0, 2.0), (3, 0.999, 1.001), (9, 0.0, LONGEST_PAUSE_SECONDS)],
 )
-def test_pauses_double_and_are_spread(attempt, dice, seconds):
+def test_pauses_double_and_have_jitter(attempt, dice, seconds):
     assert rule(ErrorResponse(500), attempt=attempt, max_retries=99, dice=dice).after_seconds == pytest.approx(seconds)
 
 
-def test_a_long_pause_is_left_to_the_caller():
-    verdict = rule(ErrorResponse(429, retry_after_seconds=LONGEST_RETRY_AFTER_SECONDS + 1))
+def test_long_retry_after_gives_up():
+    decision = rule(ErrorResponse(429, retry_after_seconds=LONGEST_RETRY_AFTER_SECONDS + 1))
 
-    assert verdict == GiveUp("the server asks to wait 301 s")
+    assert decision == GiveUp("the server asks to wait 301 s")
 
 
 @pytest.mark.parametrize(
@@ -150,13 +150,13 @@ def test_a_long_pause_is_left_to_the_caller():
         (LONGEST_RETRY_AFTER_SECONDS, 1, 0.0, 300.5),
     ],
 )
-def test_the_pause_asked_for_is_kept_and_spread_a_little(asked, attempt, dice, seconds):
+def test_pause_is_at_least_retry_after_with_little_jitter(asked, attempt, dice, seconds):
     failure = ErrorResponse(429, retry_after_seconds=asked)
 
     assert rule(failure, attempt=attempt, max_retries=9, dice=dice) == Retry(pytest.approx(seconds))
 
 
-def test_asked_to_come_back_at_once_it_pauses_all_the_same():
+def test_retry_after_of_zero_still_pauses():
     assert rule(ErrorResponse(429, retry_after_seconds=0.0)).after_seconds == 0.5
 
 
@@ -182,17 +182,17 @@ failures = st.one_of(
     max_retries=st.integers(min_value=0, max_value=10_000),
     dice=st.floats(min_value=0, max_value=1, exclude_max=True),
 )
-def test_whatever_fails_the_rules_hold(failure, effect, attempt, max_retries, dice):
-    verdict = rule(failure, effect=effect, attempt=attempt, max_retries=max_retries, dice=dice)
+def test_decision_for_any_failure_obeys_the_rules(failure, effect, attempt, max_retries, dice):
+    decision = rule(failure, effect=effect, attempt=attempt, max_retries=max_retries, dice=dice)
 
-    if isinstance(verdict, GiveUp):
-        assert verdict.reason
+    if isinstance(decision, GiveUp):
+        assert decision.reason
         return
     assert may_resend(failure, effect)
     assert attempt <= max_retries
     asked = getattr(failure, "retry_after_seconds", None) or 0.0
-    assert asked <= verdict.after_seconds <= max(asked * 1.1, LONGEST_PAUSE_SECONDS)
-    assert verdict.after_seconds > 0
+    assert asked <= decision.after_seconds <= max(asked * 1.1, LONGEST_PAUSE_SECONDS)
+    assert decision.after_seconds > 0
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_retry_after_is_read_in_every_form(headers, seconds):
     assert retry_after_seconds(headers, now=NOW) == seconds
 
 
-def test_a_date_to_wait_for_means_nothing_when_the_servers_clock_is_unknown():
+def test_retry_after_date_is_ignored_without_the_servers_clock():
     assert retry_after_seconds({"retry-after": "Sun, 22 Nov 2026 09:01:30 GMT"}, now=None) is None
     assert retry_after_seconds({"retry-after": "7"}, now=None) == 7.0
 

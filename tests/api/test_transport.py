@@ -47,7 +47,7 @@ def always(connection):
     """Answer every request with a batch."""
     while True:
         connection.request()
-        connection.answer("200 OK", ANSWER)
+        connection.respond("200 OK", ANSWER)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_connections_are_kept_between_calls(client_class):
     assert KEEPALIVE_SECONDS > 60
 
 
-def test_sockets_are_told_when_to_give_up(client_class):
+def test_socket_options_are_set(client_class):
     with RawServer(always) as server, client_class(config(server.port, write_timeout=12)) as client:
         client.retrieve_batch(BATCH_ID)
         owner = getattr(client, "client", client)
@@ -107,7 +107,7 @@ def test_sockets_are_told_when_to_give_up(client_class):
             assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 12_000
 
 
-def test_options_that_a_system_lacks_are_left_out(client_class, monkeypatch):
+def test_socket_options_that_the_system_lacks_are_left_out(client_class, monkeypatch):
     monkeypatch.delattr(socket, "TCP_USER_TIMEOUT", raising=False)
     monkeypatch.delattr(socket, "TCP_KEEPIDLE", raising=False)
     with RawServer(always) as server, client_class(config(server.port)) as client:
@@ -115,7 +115,7 @@ def test_options_that_a_system_lacks_are_left_out(client_class, monkeypatch):
 
 
 @with_clients("call", both=[RETRIEVE], sync=[CREATE])
-def test_a_certificate_that_nobody_vouches_for_is_a_clear_error(client_class, tls, call):
+def test_untrusted_certificate_is_a_clear_error(client_class, tls, call):
     pauses = []
     with (
         RawServer(always, context=tls) as server,
@@ -140,7 +140,7 @@ def test_a_ca_file_makes_it_trusted(client_class, tls, certificate, call):
 
 
 @with_clients("call", both=[RETRIEVE], sync=[CREATE])
-def test_without_verification_anybody_is_believed(client_class, tls, call):
+def test_without_verification_any_certificate_is_accepted(client_class, tls, call):
     with RawServer(always, context=tls) as server, client_class(config(server.port, "https", verify=False)) as client:
         assert call(client).id == BATCH_ID
 
@@ -156,7 +156,7 @@ def test_a_ready_ssl_context_is_used(tls, certificate):
         assert asyncio.run(ask(server.port)).id == BATCH_ID
 
 
-def test_a_ca_folder_that_vouches_for_nobody_is_a_clear_error(client_class, tls, tmp_path):
+def test_empty_ca_folder_is_a_clear_error(client_class, tls, tmp_path):
     with (
         RawServer(always, context=tls) as server,
         client_class(config(server.port, "https", verify=str(tmp_path))) as client,
@@ -166,7 +166,7 @@ def test_a_ca_folder_that_vouches_for_nobody_is_a_clear_error(client_class, tls,
 
 
 @pytest.mark.parametrize("content", [None, b"no certificate"], ids=["missing", "rubbish"])
-def test_a_ca_file_that_cannot_be_used_is_a_matter_of_configuration(client_class, tmp_path, content):
+def test_unusable_ca_file_is_a_configuration_error(client_class, tmp_path, content):
     path = tmp_path / "ca.pem"
     if content:
         path.write_bytes(content)
@@ -234,7 +234,7 @@ def test_a_name_that_does_not_exist_has_created_nothing(client_class, call):
             lambda connection: (connection.request(), connection.socket.sendall(b"HTTP/1.1 200")), id="half a head"
         ),
         pytest.param(
-            lambda connection: (connection.request(), connection.answer("200 OK", ANSWER[:50], length=len(ANSWER))),
+            lambda connection: (connection.request(), connection.respond("200 OK", ANSWER[:50], length=len(ANSWER))),
             id="half a body",
         ),
         pytest.param(
@@ -243,7 +243,7 @@ def test_a_name_that_does_not_exist_has_created_nothing(client_class, call):
         pytest.param(lambda connection: (connection.request(), connection.over.wait(10)), id="silence"),
     ],
 )
-def test_a_create_whose_answer_is_lost_is_sent_once(client_class, serve):
+def test_create_whose_response_is_lost_is_sent_once(client_class, serve):
     with (
         RawServer(serve) as server,
         client_class(config(server.port, read_timeout=0.3, max_retries=4)) as client,
@@ -271,11 +271,11 @@ class Large:
 
 
 @sync_only
-def test_a_server_that_refuses_a_large_body_and_hangs_up_is_understood(client_class):
+def test_refusal_of_a_large_body_is_read_although_the_server_hangs_up(client_class):
     def serve(connection):
         connection.head()
         body = b'{"error":{"type":"request_too_large","message":"Request exceeds the maximum size"}}'
-        connection.answer("413 Payload Too Large", body, "connection: close")
+        connection.respond("413 Payload Too Large", body, "connection: close")
         connection.socket.shutdown(socket.SHUT_WR)
         while connection.socket.recv(65536):
             if connection.over.wait(0):
@@ -295,7 +295,7 @@ def test_a_server_that_refuses_a_large_body_and_hangs_up_is_understood(client_cl
 def test_an_error_that_is_cut_off_still_has_its_status(client_class, call):
     def serve(connection):
         connection.request()
-        connection.answer("413 Payload Too Large", b'{"error":', length=500)
+        connection.respond("413 Payload Too Large", b'{"error":', length=500)
 
     with (
         RawServer(serve) as server,
@@ -339,20 +339,20 @@ def test_a_slow_upload_is_cut_off_at_its_deadline(client_class):
 
 @sync_only
 def test_a_large_body_arrives_whole(client_class):
-    heard = []
+    received = []
 
     def serve(connection):
-        heard.append(connection.request()[1])
-        connection.answer("200 OK", ANSWER)
+        received.append(connection.request()[1])
+        connection.respond("200 OK", ANSWER)
 
     with RawServer(serve) as server, client_class(config(server.port)) as client:
         client.create_batch(Large())
-    assert heard == [b"x" * Large.content_length]
+    assert received == [b"x" * Large.content_length]
 
 
 @sync_only
 @pytest.mark.parametrize("announced", [10, 19, 21, 20_000])
-def test_a_body_that_is_not_as_long_as_it_says_may_have_been_accepted(client_class, announced):
+def test_body_of_a_wrong_length_may_have_been_accepted(client_class, announced):
     class Wrong(Large):
         content_length = announced
 
@@ -432,7 +432,7 @@ def test_compressed_results_are_read(client_class):
 
 
 @sync_only
-def test_results_that_do_not_unpack_raise(client_class):
+def test_results_with_broken_compression_raise(client_class):
     with (
         RawServer(
             lambda connection: rows(connection, b"this is no gzip", headers="content-encoding: gzip\r\n")
@@ -449,11 +449,11 @@ def test_results_may_be_left_early_and_the_client_goes_on(client_class):
     def serve(connection):
         head = connection.head()
         if "/results" in head:
-            connection.heard += b"\r\n\r\n"
+            connection.received += b"\r\n\r\n"
             rows(connection, b'{"a":1}\n', b'{"b":2}\n', end=b"")
             connection.over.wait(10)
         else:
-            connection.answer("200 OK", ANSWER)
+            connection.respond("200 OK", ANSWER)
 
     with RawServer(serve) as server, client_class(config(server.port)) as client:
         with client.stream_results(BATCH_ID) as lines:
@@ -466,7 +466,7 @@ def test_a_proxy_of_the_connection_is_used(client_class):
 
     def proxy(connection):
         heads.append(connection.request()[0])
-        connection.answer("200 OK", ANSWER)
+        connection.respond("200 OK", ANSWER)
 
     with RawServer(proxy) as server:
         through = config(9, proxy=f"http://user:pass@127.0.0.1:{server.port}")
@@ -477,10 +477,10 @@ def test_a_proxy_of_the_connection_is_used(client_class):
 
 
 @with_clients("call", both=[RETRIEVE], sync=[CREATE])
-def test_a_proxy_that_does_not_let_us_through_has_created_nothing(client_class, call):
+def test_proxy_that_refuses_has_created_nothing(client_class, call):
     def proxy(connection):
         assert connection.head().startswith("CONNECT 127.0.0.1:9 ")
-        connection.answer("407 Proxy Authentication Required")
+        connection.respond("407 Proxy Authentication Required")
 
     with RawServer(proxy) as server:
         through = config(9, "https", proxy=f"http://user:password@127.0.0.1:{server.port}", verify=False)
@@ -496,7 +496,7 @@ def test_a_proxy_of_the_environment_is_used_for_hosts_elsewhere(client_class, mo
 
     def proxy(connection):
         heads.append(connection.head())
-        connection.answer("403 Forbidden")
+        connection.respond("403 Forbidden")
 
     with RawServer(proxy) as server:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
@@ -507,14 +507,14 @@ def test_a_proxy_of_the_environment_is_used_for_hosts_elsewhere(client_class, mo
     assert heads[0].startswith("CONNECT api.anthropic.invalid:443 ")
 
 
-def test_plain_http_to_this_machine_never_takes_a_proxy_of_the_environment(client_class, monkeypatch):
+def test_http_on_loopback_ignores_the_environments_proxy(client_class, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     with RawServer(always) as server, client_class(config(server.port)) as client:
         assert client.retrieve_batch(BATCH_ID).id == BATCH_ID
 
 
 @pytest.mark.parametrize("proxy", ["ftp://user:password@proxy", "user:password@proxy:3128", "socks5://h:1"])
-def test_a_proxy_that_cannot_be_used_is_a_matter_of_configuration(client_class, proxy):
+def test_unusable_proxy_is_a_configuration_error(client_class, proxy):
     def ask():
         with client_class(config(1, proxy=proxy, verify=False)) as client:
             client.retrieve_batch(BATCH_ID)
@@ -525,7 +525,7 @@ def test_a_proxy_that_cannot_be_used_is_a_matter_of_configuration(client_class, 
     assert caught.value.__cause__ is None
 
 
-def test_a_host_that_only_httpx_finds_wrong_is_a_matter_of_configuration(client_class):
+def test_host_that_httpx_refuses_is_a_configuration_error(client_class):
     odd = config(1, base_url="https://xn--ls8h=.example", verify=False)
 
     with client_class(odd) as client, pytest.raises(exceptions.ConfigurationError, match="xn--ls8h="):

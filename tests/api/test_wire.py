@@ -45,7 +45,7 @@ def line(result: object, custom_id: str = "run42-0001") -> bytes:
     return json.dumps({"custom_id": custom_id, "result": result}).encode()
 
 
-def test_a_batch_is_read_whatever_else_the_api_says_about_it():
+def test_batch_with_unknown_fields_is_read():
     batch = wire.decode(json.dumps(BATCH | {"type": "message_batch", "news": [1]}).encode(), wire.MessageBatch)
 
     assert batch.id == BATCH["id"]
@@ -58,7 +58,7 @@ def test_a_batch_is_read_whatever_else_the_api_says_about_it():
 @pytest.mark.parametrize(
     ("status", "ended"), [("in_progress", False), ("canceling", False), ("ended", True), ("resting", False)]
 )
-def test_a_status_unknown_today_is_not_an_end(status, ended):
+def test_unknown_status_is_not_ended(status, ended):
     batch = wire.decode(json.dumps(BATCH | {"processing_status": status}).encode(), wire.MessageBatch)
 
     assert batch.ended is ended
@@ -73,7 +73,7 @@ def test_times_are_aware_in_every_form(text):
     assert batch.created_at == datetime(2026, 11, 22, 9, tzinfo=UTC)
 
 
-def test_counts_that_are_missing_are_none_of_them():
+def test_missing_counts_are_zero():
     assert wire.decode(b'{"succeeded":3}', wire.RequestCounts).total == 3
 
 
@@ -112,7 +112,7 @@ def test_counts_that_are_missing_are_none_of_them():
         "no id",
     ],
 )
-def test_what_is_no_batch_is_malformed(data):
+def test_data_that_is_not_a_batch_is_malformed(data):
     with pytest.raises(MalformedResponseError) as caught:
         wire.decode(data, wire.MessageBatch)
 
@@ -211,7 +211,7 @@ def test_a_model_says_whether_it_runs_in_batches(capabilities, supported):
     assert model.batch_supported is supported
 
 
-def test_the_servers_time_gets_into_a_batch_and_into_each_batch_of_a_page():
+def test_servers_time_is_added_to_a_batch_and_to_each_batch_of_a_page():
     now = datetime(2026, 11, 22, 9, tzinfo=UTC)
     batch = wire.decode(json.dumps(BATCH).encode(), wire.MessageBatch)
     page = wire.decode(json.dumps({"data": [BATCH], "has_more": False}).encode(), wire.BatchPage)

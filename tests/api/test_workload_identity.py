@@ -89,7 +89,7 @@ def test_an_exchange_says_what_the_documentation_asks_for(caller):
     ]
 
 
-def test_what_is_not_known_is_not_sent_and_the_version_neither():
+def test_exchange_leaves_out_unset_values_and_the_version():
     endpoint = TokenEndpoint()
     identity(base_url="https://gateway.example/claude/").headers(endpoint, FakeClock())
 
@@ -103,7 +103,7 @@ def test_what_is_not_known_is_not_sent_and_the_version_neither():
     assert endpoint.last.max_response_bytes == 1024 * 1024
 
 
-def test_a_token_is_kept_until_shortly_before_its_end(caller):
+def test_token_is_cached_until_shortly_before_its_expiry(caller):
     tokens = []
     for moment in (0, 3479, 3480, 3600):
         caller.clock.now = 1000.0 + moment
@@ -124,7 +124,7 @@ def test_a_short_lived_token_is_not_renewed_at_every_call(caller):
     assert tokens == ["1", "1", "2", "2"]
 
 
-def test_a_short_lived_token_is_dead_a_quarter_of_its_life_before_its_end(caller):
+def test_short_lived_token_is_unusable_a_quarter_of_its_lifetime_before_its_expiry(caller):
     caller.endpoint.answer["expires_in"] = 60
     caller.token()
     caller.endpoint.failures = [HTTPResponse(503, {}, b"")] * 2
@@ -136,7 +136,7 @@ def test_a_short_lived_token_is_dead_a_quarter_of_its_life_before_its_end(caller
         caller.token()
 
 
-def test_a_token_that_does_not_say_how_long_it_lives_lives_an_hour(caller):
+def test_token_without_expires_in_expires_after_an_hour(caller):
     del caller.endpoint.answer["expires_in"]
     caller.token()
     caller.clock.now += 3479
@@ -146,7 +146,7 @@ def test_a_token_that_does_not_say_how_long_it_lives_lives_an_hour(caller):
     assert caller.token().endswith("token2")
 
 
-def test_a_token_dead_on_arrival_is_used_once_and_not_asked_for_in_circles(caller):
+def test_token_that_has_expired_on_arrival_is_used_once(caller):
     caller.endpoint.answer["expires_in"] = 0
 
     assert caller.token().endswith("token1")
@@ -178,7 +178,7 @@ def test_a_late_refresh_that_fails_is_an_error_and_the_next_call_tries_again(cal
     assert caller.token().endswith("token3")
 
 
-def test_a_refused_token_is_forgotten_unless_there_is_a_better_one_already(caller):
+def test_refused_token_is_dropped_unless_a_newer_one_is_cached(caller):
     first = caller.token()
 
     assert caller.credentials.forget({"authorization": f"Bearer {first}"}) is True
@@ -188,7 +188,7 @@ def test_a_refused_token_is_forgotten_unless_there_is_a_better_one_already(calle
     assert caller.token() == second
 
 
-def test_the_token_file_is_read_anew_at_every_exchange(caller, tmp_path):
+def test_token_file_is_read_at_every_exchange(caller, tmp_path):
     path = tmp_path / "token"
     caller.credentials = identity(identity_token=None, identity_token_file=str(path))
     path.write_text("first.j.wt\n")
@@ -212,7 +212,7 @@ def test_the_token_file_is_read_anew_at_every_exchange(caller, tmp_path):
     ],
     ids=["missing", "empty", "blank", "two words", "binary", "too large"],
 )
-def test_a_token_file_that_cannot_be_used_is_a_matter_of_configuration(caller, tmp_path, content, said):
+def test_unusable_token_file_is_a_configuration_error(caller, tmp_path, content, said):
     path = tmp_path / "token"
     if content is not None:
         path.write_bytes(content)
@@ -234,7 +234,7 @@ def test_a_token_file_that_cannot_be_used_is_a_matter_of_configuration(caller, t
     ],
     ids=str,
 )
-def test_an_identity_that_is_not_whole_is_refused(options, said):
+def test_incomplete_identity_is_refused(options, said):
     with pytest.raises(ConfigurationError, match=said) as caught:
         identity(**options)
 
@@ -264,7 +264,7 @@ def test_a_refused_exchange_says_what_to_check(caller):
     assert error.may_have_been_accepted is False
 
 
-def test_an_oauth_error_is_understood(caller):
+def test_oauth_error_is_read(caller):
     body = {"error": "invalid_grant", "error_description": "the assertion has expired"}
     caller.endpoint.failures = [HTTPResponse(400, {}, json.dumps(body).encode())]
 
@@ -275,7 +275,7 @@ def test_an_oauth_error_is_understood(caller):
 @pytest.mark.parametrize(
     "body", [b"<html></html>", b"{}", b'{"access_token":"a\\nb"}', b'{"access_token":""}', b'{"access_token":"a b"}']
 )
-def test_an_answer_without_a_usable_token_is_malformed(caller, body):
+def test_response_without_a_usable_token_is_malformed(caller, body):
     caller.endpoint.failures = [HTTPResponse(200, {}, body)]
 
     with pytest.raises(CallFailed) as caught:
@@ -321,7 +321,7 @@ def test_many_tasks_cause_one_exchange_and_share_its_failure():
     assert len(endpoint.requests) == 2
 
 
-def test_when_the_task_that_fetches_is_canceled_another_takes_over():
+def test_exchange_of_a_canceled_task_is_made_by_another():
     endpoint, clock, workload = TokenEndpoint(), FakeClock(), identity()
 
     async def scene():

@@ -100,7 +100,7 @@ def test_credential_of_the_environment_is_chosen_as_the_sdk_does(
     assert read(environ, exists=exists).config.credentials == expected
 
 
-def test_keys_of_the_environment_say_where_they_are_to_be_checked() -> None:
+def test_remedy_names_where_the_credential_comes_from() -> None:
     assert "environment" in read({"ANTHROPIC_API_KEY": "sk-e"}).config.credentials.remedy
     assert "environment" in read({"ANTHROPIC_AUTH_TOKEN": "t-e"}).config.credentials.remedy
     assert "password" in read(password="sk-1").config.credentials.remedy

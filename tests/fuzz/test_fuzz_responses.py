@@ -131,7 +131,7 @@ def _outcome(work: Any) -> Any:
     answer_headers=headers,
     data=st.data(),
 )
-def test_any_answer_is_a_value_or_an_error_of_ours(
+def test_any_response_is_a_value_or_an_error_of_ours(
     name: str, status: int, answer_headers: dict[str, str], data: st.DataObject
 ) -> None:
     call, good = CALLS[name]
@@ -167,7 +167,7 @@ def test_any_answer_is_a_value_or_an_error_of_ours(
     status=st.sampled_from([400, 401, 403, 404, 429, 500, 302]),
 )
 @pytest.mark.parametrize("name", ["create", "retrieve"])
-def test_answer_that_repeats_our_own_secrets_does_not_bring_them_into_an_error(
+def test_response_that_repeats_our_secrets_does_not_bring_them_into_an_error(
     leak: str, where: str, status: int, name: str
 ) -> None:
     said = f"no {leak} here"
@@ -247,7 +247,7 @@ def test_any_listing_comes_to_an_end(pages: list[None], data: st.DataObject) -> 
 
 @fuzzed
 @given(data=st.data(), status=st.sampled_from([200, 400, 401, 500]))
-def test_any_answer_to_a_token_exchange_is_a_token_or_an_error_without_the_identity(
+def test_any_response_to_a_token_exchange_is_a_token_or_an_error_without_the_identity(
     data: st.DataObject, status: int
 ) -> None:
     good = {"access_token": "sk-ant-oat01-fresh", "expires_in": 3600, "token_type": "Bearer"}

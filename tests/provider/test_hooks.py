@@ -179,14 +179,14 @@ class Ask(BaseTrigger):
 # ------------------------------------------------------------------ the Test button
 
 
-def test_good_connection_says_where_it_acts(claude_default: str, simulator_url: str) -> None:
+def test_good_connection_names_host_workspace_and_organization(claude_default: str, simulator_url: str) -> None:
     ok, said = ClaudeHook(claude_default).test_connection()
     assert ok
     assert said.startswith(f"Message batches can be used at {simulator_url} in workspace wrkspc_test of organization ")
 
 
 @pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")  # what Airflow's own model calls
-def test_airflows_test_of_a_connection_comes_to_ours(simulator_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_airflows_connection_test_calls_the_hook(simulator_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.models.connection import Connection
 
     connection = Connection(conn_id="button", conn_type="claude", password=KEY, host=simulator_url)

@@ -116,7 +116,7 @@ def test_what_may_be_missing_is_imported_by_no_module_as_a_whole() -> None:
 
 
 @pytest.mark.parametrize("word", ["pickle", "marshal", "eval(", "exec(", "shell=True", "yaml.load("])
-def test_nothing_is_made_into_code(word: str) -> None:
+def test_package_evaluates_no_text_as_code(word: str) -> None:
     users = [
         str(path) for path in PACKAGE.rglob("*.py") if re.search(rf"(?<![\w.]){re.escape(word)}", path.read_text())
     ]

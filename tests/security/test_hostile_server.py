@@ -51,7 +51,7 @@ def always(*answer: Any, **options: Any) -> Callable[[Connection], None]:
     def serve(connection: Connection) -> None:
         while True:
             connection.request()
-            connection.answer(*answer, **options)
+            connection.respond(*answer, **options)
 
     return serve
 
@@ -109,14 +109,14 @@ RESULTS = pytest.param(lambda client: client.stream_results(BATCH_ID).__enter__(
         pytest.param({"from_day": 1, "to_day": 3}, "not yet valid", id="of tomorrow"),
     ],
 )
-def test_wrong_certificate_is_refused_before_anything_is_sent_although_its_maker_is_trusted(
+def test_wrong_certificate_of_a_trusted_issuer_is_refused_before_anything_is_sent(
     client_class: Any, call: Any, wrong: dict[str, Any], says: str, tmp_path: Path
 ) -> None:
     public, private = certificate(tmp_path, **wrong)
-    heard: list[str] = []
+    received: list[str] = []
 
     def serve(connection: Connection) -> None:
-        heard.append(connection.head())
+        received.append(connection.head())
 
     with (
         RawServer(serve, context=server_side(public, private)) as server,
@@ -125,12 +125,12 @@ def test_wrong_certificate_is_refused_before_anything_is_sent_although_its_maker
     ):
         call(client)
 
-    assert heard == []
+    assert received == []
     assert caught.value.may_have_been_accepted is False
     assert KEY not in str(caught.value)
 
 
-def test_right_certificate_is_taken(client_class: Any, tmp_path: Path) -> None:
+def test_right_certificate_is_accepted(client_class: Any, tmp_path: Path) -> None:
     """Those above are refused for what is wrong with them, and for nothing else."""
     public, private = certificate(tmp_path)
     serve = always("200 OK", json.dumps(BATCH).encode())
@@ -144,16 +144,16 @@ def test_right_certificate_is_taken(client_class: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "url", ["http://api.anthropic.com", "http://10.0.0.1", "http://localhost.example.com", "ftp://x"]
 )
-def test_plain_http_is_for_this_machine_alone(url: str) -> None:
+def test_http_is_refused_except_on_loopback(url: str) -> None:
     with pytest.raises(exceptions.ConfigurationError, match="https"):
         ClientConfig(credentials=ApiKey(KEY), base_url=url)
 
 
-def test_plain_text_server_behind_an_https_address_gets_nothing(client_class: Any) -> None:
-    heard: list[bytes] = []
+def test_unencrypted_server_behind_an_https_url_gets_nothing(client_class: Any) -> None:
+    received: list[bytes] = []
 
     def serve(connection: Connection) -> None:
-        heard.append(connection.socket.recv(65536))
+        received.append(connection.socket.recv(65536))
 
     with (
         RawServer(serve) as server,
@@ -162,7 +162,7 @@ def test_plain_text_server_behind_an_https_address_gets_nothing(client_class: An
     ):
         client.retrieve_batch(BATCH_ID)
 
-    assert all(KEY.encode() not in data for data in heard)
+    assert all(KEY.encode() not in data for data in received)
 
 
 # ---------------------------------------------------------------- being sent elsewhere
@@ -170,7 +170,7 @@ def test_plain_text_server_behind_an_https_address_gets_nothing(client_class: An
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
 @with_clients("call", both=[RETRIEVE], sync=[CREATE, RESULTS])
-def test_nobody_else_gets_the_credential_by_a_redirect(client_class: Any, status: str, call: Any) -> None:
+def test_redirect_does_not_pass_on_the_credential(client_class: Any, status: str, call: Any) -> None:
     elsewhere_serve = always("200 OK", json.dumps(BATCH).encode())
     with RawServer(elsewhere_serve) as elsewhere:
         location = f"location: http://127.0.0.1:{elsewhere.port}/v1/messages/batches"
@@ -184,23 +184,23 @@ def test_nobody_else_gets_the_credential_by_a_redirect(client_class: Any, status
 
 
 @sync_only
-def test_results_are_never_read_from_where_a_batch_says(client_class: Any) -> None:
-    heard: list[str] = []
+def test_results_url_of_a_batch_is_not_followed(client_class: Any) -> None:
+    received: list[str] = []
     with RawServer(always("200 OK", b"")) as elsewhere:
         batch = {**BATCH, "processing_status": "ended", "results_url": f"http://127.0.0.1:{elsewhere.port}/steal"}
 
         def serve(connection: Connection) -> None:
             while True:
                 head, _ = connection.request()
-                heard.append(head.split("\r\n")[0])
-                connection.answer("200 OK", b"" if "/results" in head else json.dumps(batch).encode())
+                received.append(head.split("\r\n")[0])
+                connection.respond("200 OK", b"" if "/results" in head else json.dumps(batch).encode())
 
         with RawServer(serve) as server, client_class(config(server.port)) as client:
             assert client.retrieve_batch(BATCH_ID).results_url == batch["results_url"]
             with client.stream_results(BATCH_ID) as lines:
                 assert list(lines) == []
         assert elsewhere.connections == []
-    assert heard[-1] == f"GET /v1/messages/batches/{BATCH_ID}/results HTTP/1.1"
+    assert received[-1] == f"GET /v1/messages/batches/{BATCH_ID}/results HTTP/1.1"
 
 
 HOSTILE_IDS = ["../../../v1/organizations", "a/b", "a?b=c", "a#b", "a\r\nx-injected: 1", "a b", "%2e%2e", "", "é"]
@@ -255,7 +255,7 @@ def peak() -> Iterator[Callable[[], float]]:
 
 @pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "503 Unavailable"])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_packed_bomb_is_an_error_and_does_not_fill_the_memory(
+def test_compression_bomb_is_an_error_and_does_not_fill_the_memory(
     client_class: Any, status: str, layers: int, peak: Callable[[], float]
 ) -> None:
     body, encoding = zeros(400), "gzip"
@@ -272,13 +272,13 @@ def test_packed_bomb_is_an_error_and_does_not_fill_the_memory(
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip", "x-gzip"])
-def test_only_what_was_asked_for_is_unpacked(client_class: Any, encoding: str) -> None:
+def test_encoding_that_was_not_requested_is_refused(client_class: Any, encoding: str) -> None:
     asked: list[str] = []
 
     def serve(connection: Connection) -> None:
         head, _ = connection.request()
         asked.append(head.lower())
-        connection.answer("200 OK", b"\x00" * 50, f"content-encoding: {encoding}")
+        connection.respond("200 OK", b"\x00" * 50, f"content-encoding: {encoding}")
 
     with (
         RawServer(serve) as server,
@@ -292,7 +292,7 @@ def test_only_what_was_asked_for_is_unpacked(client_class: Any, encoding: str) -
 def test_error_page_without_end_is_cut_off(client_class: Any, peak: Callable[[], float]) -> None:
     def serve(connection: Connection) -> None:
         connection.request()
-        connection.answer("500 Oh", b"", length=10**12)
+        connection.respond("500 Oh", b"", length=10**12)
         while True:
             connection.socket.sendall(b"x" * 65536)
 
@@ -316,7 +316,7 @@ def test_line_of_results_without_end_is_cut_off(peak: Callable[[], float]) -> No
     assert peak() < 2 * MAX_LINE_BYTES / MEGABYTE
 
 
-def test_many_lines_may_be_longer_together() -> None:
+def test_line_limit_applies_to_each_line() -> None:
     splitter, row = LineSplitter(), b"x" * MEGABYTE + b"\n"
     for _ in range(2 * MAX_LINE_BYTES // MEGABYTE):
         assert splitter.feed(row) == [row[:-1]]
