@@ -1,7 +1,7 @@
-"""A workspace of the API as a model: what a search for a lost create can be up against, and nothing else.
+"""Model of an API workspace, with everything that makes the search for a lost create call hard.
 
 It has the operations of :class:`~airflow_claude_batch.api.client.ClaudeClient` that sending and recovery use, in
-process and without HTTP, so that thousands of histories take seconds.
+process and without HTTP, so that thousands of random histories take seconds.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ DAY = timedelta(hours=24)
 
 
 class Killed(BaseException):
-    """The process ended here. No code of ours gets to run after it."""
+    """The process was killed here. None of our code runs after it."""
 
 
 @dataclass(slots=True, eq=False)
 class ModelBatch:
-    """A batch. ``owner`` starts its custom_ids; ``listed_at`` is later than its creation where the listing lags.
+    """A message batch.
 
-    ``indices``: which requests of ours are in it; none of another's.
+    :param owner: prefix of its custom_ids.
+    :param indices: our requests in it. Empty for a batch of somebody else.
+    :param listed_at: when it appears in the listing, later than its creation if the listing is delayed.
     """
 
     id: str
@@ -46,7 +48,7 @@ class ModelBatch:
 
 @dataclass(slots=True, eq=False)
 class Upload:
-    """A create whose sender is gone or no longer listens: it may still be accepted, until ``until``."""
+    """Create call whose sender is gone or has stopped waiting. It may still be accepted before ``until``."""
 
     token: str
     indices: tuple[int, ...]
@@ -57,34 +59,39 @@ class Upload:
 class ModelWorkspace:
     """All batches of one workspace, and the API's clock.
 
-    ``fate``: what becomes of the next create; see ``create_batch``. ``lag``: how late new batches of ours are listed.
-    ``slack``: how long after its deadline an upload may still be accepted. ``page``: how many a page of a listing has
-    at most. ``unknown_cursor``: what a deleted cursor gives. ``tells_time``: whether answers have a Date.
+    :param next_outcome: what happens to the next create call, see ``create_batch``.
+    :param listing_delay: how late new batches of ours are listed.
+    :param late_acceptance: how long after its deadline an upload may still be accepted.
+    :param page: largest number of batches on a page of the listing.
+    :param unknown_cursor: response to a deleted cursor: ``error`` or ``empty``.
+    :param sends_date: whether responses have a Date header.
     """
 
     now: datetime = START
     batches: list[ModelBatch] = field(default_factory=list)
     uploads: list[Upload] = field(default_factory=list)
-    fate: str = "answered"
-    lag: timedelta = timedelta()
-    slack: timedelta = timedelta()
+    next_outcome: str = "answered"
+    listing_delay: timedelta = timedelta()
+    late_acceptance: timedelta = timedelta()
     page: int = 1000
     unknown_cursor: str = "error"
-    tells_time: bool = True
+    sends_date: bool = True
     calls: list[str] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     # ------------------------------------------------------------------ what others, and time, do
 
-    def add(self, owner: str, count: int, *, indices: tuple[int, ...] = (), lag: timedelta = timedelta()) -> ModelBatch:
+    def add(
+        self, owner: str, count: int, *, indices: tuple[int, ...] = (), listing_delay: timedelta = timedelta()
+    ) -> ModelBatch:
         number = next(self._numbers)
-        batch = ModelBatch(f"msgbatch_{number:04d}", owner, count, indices, self.now, self.now + lag)
+        batch = ModelBatch(f"msgbatch_{number:04d}", owner, count, indices, self.now, self.now + listing_delay)
         self.batches.append(batch)
         return batch
 
     def accept(self, upload: Upload) -> ModelBatch:
         self.uploads.remove(upload)
-        return self.add(upload.token, len(upload.indices), indices=upload.indices, lag=self.lag)
+        return self.add(upload.token, len(upload.indices), indices=upload.indices, listing_delay=self.listing_delay)
 
     def end(self, batch: ModelBatch) -> None:
         batch.ended_at = batch.ended_at or self.now
@@ -133,27 +140,30 @@ class ModelWorkspace:
         )
 
     def create_batch(self, body: Any, *, deadline_seconds: float) -> MessageBatch:
-        """Do as ``fate`` says, once.
+        """Do what ``next_outcome`` says, once.
 
-        ``answered``; ``refused`` (529); ``lost`` (accepted, the answer did not come); ``dropped`` (not accepted, and
-        nobody can tell); ``killed before``, ``killed after`` the acceptance; ``uploading`` and ``killed uploading``:
-        not accepted yet, but until the deadline and ``slack`` are over it may be.
+        * ``answered``: accepted.
+        * ``refused``: a 529 response.
+        * ``lost``: accepted, but the response is lost.
+        * ``dropped``: not accepted, and the caller cannot tell.
+        * ``killed before``, ``killed after``: the process is killed before or after the acceptance.
+        * ``uploading``, ``killed uploading``: not accepted yet. It may be until the deadline plus ``late_acceptance``.
         """
         self.calls.append("create")
-        fate, self.fate = self.fate, "answered"
+        next_outcome, self.next_outcome = self.next_outcome, "answered"
         indices = tuple(body.indices)
         if deadline_seconds <= 0:
-            fate = "dropped"
-        if fate in ("answered", "lost", "killed after"):
-            batch = self.add(body.token, len(indices), indices=indices, lag=self.lag)
-        if "uploading" in fate:
-            until = self.now + timedelta(seconds=deadline_seconds) + self.slack
+            next_outcome = "dropped"
+        if next_outcome in ("answered", "lost", "killed after"):
+            batch = self.add(body.token, len(indices), indices=indices, listing_delay=self.listing_delay)
+        if "uploading" in next_outcome:
+            until = self.now + timedelta(seconds=deadline_seconds) + self.late_acceptance
             self.uploads.append(Upload(body.token, indices, until))
-        if fate.startswith("killed"):
+        if next_outcome.startswith("killed"):
             raise Killed
-        if fate == "refused":
+        if next_outcome == "refused":
             raise OverloadedError("overloaded", status_code=529)
-        if fate != "answered":
+        if next_outcome != "answered":
             raise APIConnectionError("no answer", may_have_been_accepted=True)
         return self._wire(batch)
 
@@ -166,7 +176,7 @@ class ModelWorkspace:
     def _page(self, batches: list[ModelBatch], *, more: bool) -> BatchPage:
         data = [self._wire(batch) for batch in batches]
         # The Date header has whole seconds.
-        now = self.now.replace(microsecond=0) if self.tells_time else None
+        now = self.now.replace(microsecond=0) if self.sends_date else None
         return BatchPage(
             data=data,
             has_more=more,
@@ -190,13 +200,13 @@ class ModelWorkspace:
 
 @dataclass(slots=True)
 class MemoryStore:
-    """A ledger store that survives its processes: a test's variable."""
+    """Ledger store in memory that survives the killed processes."""
 
     data: bytes | None = None
-    #: Which save kills the process (0: none; it is counted down), and whether the save is still done.
+    #: Number of saves until one kills the process (0: never), and whether that save is still done.
     kill_at: int = 0
     kill_after: bool = False
-    #: How long the process stands still after each save.
+    #: How long the process is suspended after each save.
     pause: timedelta = timedelta()
     workspace: ModelWorkspace | None = None
 

@@ -1,4 +1,4 @@
-"""File systems of fsspec's kind that behave, and fail, as those that people keep their files on."""
+"""File systems for fsspec that behave and fail like real object stores, file servers and full disks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 
 class Store(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """An object store of a test's own, whose uploads can be made to fail, and which counts its cache's flushes."""
+    """Object store in memory. Its uploads can be made to fail, and it records every invalidation of its cache."""
 
     cachable = False
 
@@ -35,7 +35,7 @@ class Store(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
 
 
 class FileServer(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """A file system over a network, such as SFTP: what is uploaded grows in its place, and the line may break."""
+    """Remote file system such as SFTP: an upload is not atomic, and the connection may break in the middle."""
 
     cachable = False
     protocol = "sftp"
@@ -57,7 +57,7 @@ class FileServer(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
 
 
 class BlockStore(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """One large object, read by blocks as the clients of S3, GCS and Azure do; counts the bytes that are handed out."""
+    """Store with one large object, read in blocks like S3, GCS and Azure. It counts the bytes that were read."""
 
     cachable = False
     protocol = "s3"
@@ -87,7 +87,7 @@ class BlockStore(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
 
 @contextmanager
 def small_disk(room: int) -> Iterator[None]:
-    """No file of this process may become larger, as if the disk were full."""
+    """Limit the size of every file of this process, as if the disk were full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:

@@ -1,4 +1,4 @@
-"""A submission against the simulator, without Airflow: what a task does from attempt to attempt, in no real time."""
+"""Submission run against the simulator without Airflow, from attempt to attempt, with a manual clock."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEFAULTS = Defaults(model="claude-haiku-5-5", max_tokens=64)
 
 @dataclass
 class World:
-    """One task instance, its folder, and the API."""
+    """One task instance, its folder and a simulator."""
 
     path: Path
     simulator: Simulator
@@ -64,7 +64,7 @@ class World:
         defaults: Defaults = DEFAULTS,
         output_schema: OutputSchema | None = None,
     ) -> Iterator[Submission]:
-        """Begin a try of the task."""
+        """Begin a try of the task and yield its submission."""
         self.try_number += 1
         self.generation += int(clear)
         scratch = self.path / f"scratch-{self.try_number}"
@@ -97,7 +97,7 @@ class World:
             )
 
     def finish(self, submission: Submission, *, most: int = 100) -> DoneStep:
-        """Advance to the end; waiting moves the clock."""
+        """Advance until done. Waiting moves the clock."""
         for _ in range(most):
             step = submission.advance()
             self.steps.append(step)
@@ -107,7 +107,7 @@ class World:
         raise AssertionError(f"not done after {most} steps: {step}")
 
     def run(self, messages: list[Any], policy: Policy, **how: Any) -> DoneStep:
-        """One whole try of the task."""
+        """Run one whole try of the task."""
         with self.attempt(messages, policy, **how) as submission:
             return self.finish(submission)
 
@@ -119,7 +119,7 @@ def make_world(path: Path, **options: Any) -> World:
 
 
 def fails_first(times: int, outcome: str, *indices: int) -> Any:
-    """An outcome function: the named requests end badly the first ``times`` times that they are sent."""
+    """Return an outcome function: these requests end with ``outcome`` the first ``times`` times that they are sent."""
     sent: dict[str, int] = {}
 
     def decide(custom_id: str, params: dict[str, Any], attempt_no: int) -> str:

@@ -1,4 +1,4 @@
-"""Landing batches that somebody else sent: the sensor's work, without Airflow."""
+"""Collect batches that another task or somebody else sent: the sensor's work, without Airflow."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TABLE = PriceTable.load()
 
 @dataclass
 class Bench:
-    """A folder, the API, and batches in it."""
+    """A folder, a simulator, and batches created there."""
 
     path: Path
     simulator: Simulator
@@ -112,7 +112,7 @@ def a_expires(custom_id: str, params: Any, attempt: int) -> str | None:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
-    """Makes a bench, with options of the simulator."""
+    """Make a bench with options of the simulator."""
     clients: list[ClaudeClient] = []
 
     def bench(**options: Any) -> Bench:
@@ -163,7 +163,7 @@ def test_requests_are_not_read_before_everything_has_ended(make: Callable[..., B
         pytest.param(Fault(do="html", on="results"), id="a proxy's page for the results"),
     ],
 )
-def test_outage_is_waited_out(fault: Fault, make: Callable[..., Bench]) -> None:
+def test_outage_is_waited_for(fault: Fault, make: Callable[..., Bench]) -> None:
     bench = make(batch_seconds=0)
     batch = bench.foreign("a")
     bench.simulator.inject(msgspec.structs.replace(fault, times=TRIES))
@@ -177,7 +177,7 @@ def test_outage_is_waited_out(fault: Fault, make: Callable[..., Bench]) -> None:
     assert isinstance(collection.advance(), DoneStep)
 
 
-def test_outage_at_the_end_of_the_time_fails_without_claiming_that_anything_is_lost(make: Callable[..., Bench]) -> None:
+def test_outage_at_the_deadline_fails_without_reporting_a_loss(make: Callable[..., Bench]) -> None:
     bench = make(batch_seconds=0)
     batch = bench.foreign("a")
     bench.simulator.outage("status:503")
@@ -256,7 +256,7 @@ def test_operator_s_estimate_and_dates_stay_in_the_manifest(make: Callable[..., 
     assert done.manifest.created_at == early
 
 
-def test_too_many_failures_are_permanent_since_a_sensor_mends_nothing(make: Callable[..., Bench]) -> None:
+def test_too_many_failures_are_permanent_because_a_sensor_sends_nothing(make: Callable[..., Bench]) -> None:
     bench = make(batch_seconds=0, outcome=a_expires)
     batch = bench.foreign("a", "b")
     done = bench.land(batch)
@@ -272,7 +272,7 @@ def test_too_many_failures_are_permanent_since_a_sensor_mends_nothing(make: Call
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["the operator's", "foreign"])
-def test_landed_rows_are_neither_fetched_again_nor_lost(own: bool, make: Callable[..., Bench]) -> None:
+def test_landed_rows_are_neither_downloaded_again_nor_lost(own: bool, make: Callable[..., Bench]) -> None:
     bench = make(batch_seconds=0, outcome=a_expires)
     batch = bench.own("a", "b") if own else bench.foreign("a", "b")
     first = bench.land(batch, own=own)
@@ -288,7 +288,7 @@ def test_landed_rows_are_neither_fetched_again_nor_lost(own: bool, make: Callabl
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["the operator's", "foreign"])
-def test_rows_that_were_removed_are_fetched_again(own: bool, make: Callable[..., Bench]) -> None:
+def test_removed_rows_are_downloaded_again(own: bool, make: Callable[..., Bench]) -> None:
     bench = make(batch_seconds=0)
     batch = bench.own("a", "b") if own else bench.foreign("a", "b")
     bench.land(batch, own=own)
@@ -332,7 +332,7 @@ def test_other_foreign_batches_in_the_same_folder_replace_the_rows(make: Callabl
     assert [row["key"] for row in bench.rows] == ["b"]
 
 
-def test_damaged_manifest_is_not_taken_for_none(make: Callable[..., Bench]) -> None:
+def test_damaged_manifest_never_counts_as_no_manifest(make: Callable[..., Bench]) -> None:
     bench = make(batch_seconds=0)
     batch = bench.foreign("a")
     storage.write(bench.folder, "manifest.json", b"{")
@@ -341,11 +341,11 @@ def test_damaged_manifest_is_not_taken_for_none(make: Callable[..., Bench]) -> N
         bench.collection(batch).advance()
 
 
-# ---------------------------------------------------------------- the time is over
+# ---------------------------------------------------------------- the deadline
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["the operator's", "foreign"])
-def test_what_was_answered_in_time_is_landed_and_what_runs_goes_on(own: bool, make: Callable[..., Bench]) -> None:
+def test_deadline_lands_what_has_ended_and_leaves_the_rest_running(own: bool, make: Callable[..., Bench]) -> None:
     bench = make()
     first = bench.own("a", "b") if own else bench.foreign("a", "b")
     second = bench.foreign("c")
@@ -362,7 +362,7 @@ def test_what_was_answered_in_time_is_landed_and_what_runs_goes_on(own: bool, ma
     assert bench.simulator.calls()["cancel"] == 0
 
 
-def test_foreign_rows_landed_at_a_timeout_are_there_when_the_rest_has_ended(make: Callable[..., Bench]) -> None:
+def test_foreign_rows_landed_at_a_timeout_are_kept_when_the_rest_has_ended(make: Callable[..., Bench]) -> None:
     bench = make()
     first, second = bench.foreign("a", "b"), bench.foreign("c")
     bench.simulator.end(first)
@@ -374,10 +374,10 @@ def test_foreign_rows_landed_at_a_timeout_are_there_when_the_rest_has_ended(make
     assert sorted(row["key"] for row in bench.rows) == ["a", "b", "c"]
 
 
-# ---------------------------------------------------------------- not there
+# ---------------------------------------------------------------- not found
 
 
-def test_single_not_found_is_waited_out(make: Callable[..., Bench]) -> None:
+def test_single_404_is_polled_again(make: Callable[..., Bench]) -> None:
     bench = make(batch_seconds=0)
     batch = bench.foreign("a")
     bench.simulator.inject(Fault(do="not_found_blip", on="retrieve"))
@@ -389,7 +389,7 @@ def test_single_not_found_is_waited_out(make: Callable[..., Bench]) -> None:
     assert collection.not_found == {}
 
 
-def test_batch_that_is_denied_until_the_time_is_over_is_not_said_to_run(make: Callable[..., Bench]) -> None:
+def test_batch_not_found_until_the_deadline_is_not_reported_as_running(make: Callable[..., Bench]) -> None:
     bench = make(batch_seconds=0)
     batch = bench.foreign("a")
 
@@ -410,12 +410,12 @@ def test_batch_whose_results_are_gone_is_named(make: Callable[..., Bench]) -> No
         bench.collection(batch).advance()
 
 
-def test_giving_up_names_the_batch(make: Callable[..., Bench]) -> None:
+def test_mark_lost_raises_with_the_batch_and_the_reason(make: Callable[..., Bench]) -> None:
     with pytest.raises(SubmissionUnknownError, match=r"msgbatch_1 \(never seen\)"):
         make().collection("msgbatch_1").mark_lost("msgbatch_1", "never seen")
 
 
-# ---------------------------------------------------------------- fetching
+# ---------------------------------------------------------------- downloading
 
 
 def test_stream_that_is_cut_is_downloaded_again(make: Callable[..., Bench]) -> None:
@@ -433,7 +433,7 @@ def test_stream_that_is_cut_is_downloaded_again(make: Callable[..., Bench]) -> N
     assert bench.pauses == [2.0, 4.0, 6.0]
 
 
-def test_stream_that_is_always_cut_leaves_what_was_landed_and_says_where_the_rest_is(
+def test_stream_that_is_always_cut_keeps_landed_rows_and_names_where_the_rest_is(
     make: Callable[..., Bench],
 ) -> None:
     bench = make(batch_seconds=0)
@@ -445,7 +445,7 @@ def test_stream_that_is_always_cut_leaves_what_was_landed_and_says_where_the_res
     assert not (bench.path / "results.jsonl").exists()
 
 
-def test_row_that_never_comes_is_believed_after_two_whole_streams(
+def test_missing_row_is_accepted_after_two_complete_downloads(
     make: Callable[..., Bench], caplog: pytest.LogCaptureFixture
 ) -> None:
     bench = make(batch_seconds=0, shuffle=False)
@@ -459,7 +459,9 @@ def test_row_that_never_comes_is_believed_after_two_whole_streams(
     assert "The API has no result for 1 of the 3 requests of " in caplog.text
 
 
-def test_odd_rows_are_dropped_and_said(make: Callable[..., Bench], caplog: pytest.LogCaptureFixture) -> None:
+def test_duplicate_and_foreign_rows_are_dropped_and_logged(
+    make: Callable[..., Bench], caplog: pytest.LogCaptureFixture
+) -> None:
     bench = make(batch_seconds=0)
     batch = bench.own("a", "b", "c")
     bench.simulator.inject(Fault(do="duplicate_row", on="results"), Fault(do="unknown_row", on="results"))
@@ -473,7 +475,7 @@ def test_odd_rows_are_dropped_and_said(make: Callable[..., Bench], caplog: pytes
 # ---------------------------------------------------------------- afterwards
 
 
-def test_batches_are_deleted_once_their_rows_are_landed_if_so_asked(make: Callable[..., Bench]) -> None:
+def test_delete_batches_deletes_them_once_their_rows_are_landed(make: Callable[..., Bench]) -> None:
     bench = make(batch_seconds=0)
     batch = bench.foreign("a")
     bench.land(batch, policy=Policy(delete_batches=True))
@@ -495,7 +497,7 @@ def test_batches_without_a_row_for_every_request_are_not_deleted(
     assert "The message batches are not deleted, because the API had no result for 1 of 3 requests." in caplog.text
 
 
-def test_prompt_cache_that_was_asked_for_in_vain_is_said(
+def test_unused_prompt_cache_is_logged_by_a_collection(
     make: Callable[..., Bench], caplog: pytest.LogCaptureFixture
 ) -> None:
     bench = make(batch_seconds=0)
@@ -516,7 +518,7 @@ def test_batches_are_not_deleted_while_one_runs(make: Callable[..., Bench]) -> N
     assert bench.simulator.calls()["delete"] == 0
 
 
-def test_collection_sends_nothing_and_may_be_told_to_stop(make: Callable[..., Bench]) -> None:
+def test_stopping_a_collection_changes_nothing(make: Callable[..., Bench]) -> None:
     bench = make()
     batch = bench.foreign("a")
     collection = bench.collection(batch)

@@ -32,7 +32,7 @@ OK, GONE, BAD, DOWN, OUT = "succeeded", "expired", REFUSED, "api_error", "missin
 
 @contextmanager
 def landed(*endings: str) -> Iterator[tuple[Landing, Manifest]]:
-    """Rows that ended like this, keyed r0, r1 and so on."""
+    """Land rows with these outcomes, with the keys r0, r1 and so on."""
     lines = []
     for number, ending in enumerate(endings):
         result: dict[str, Any] = {"type": ending if ending in ("succeeded", "expired", "canceled") else "errored"}
@@ -66,11 +66,11 @@ def judged(*endings: str, **policy: Any) -> tuple[str | None, bool]:
         return None if failure is None else str(failure), permanent
 
 
-# ---------------------------------------------------------------- green or red
+# ---------------------------------------------------------------- success or failure
 
 
 @pytest.mark.parametrize(
-    ("endings", "allow_failed", "green"),
+    ("endings", "allow_failed", "succeeds"),
     [
         pytest.param([OK, OK], 0, True, id="all answered"),
         pytest.param([OK, GONE], 0, False, id="one expired"),
@@ -81,17 +81,19 @@ def judged(*endings: str, **policy: Any) -> tuple[str | None, bool]:
         pytest.param([OK, GONE, OK, OK], 0.25, True, id="a quarter"),
         pytest.param([OK, GONE, BAD, OK], 0.25, False, id="more than a quarter"),
         pytest.param([OK] * 3 + [GONE], 0.24, False, id="a share is rounded down"),
-        pytest.param([OK] * 71 + [GONE] * 29, 0.29, True, id="a share is taken as it is written"),
+        pytest.param([OK] * 71 + [GONE] * 29, 0.29, True, id="a share is exact, not a binary float"),
         pytest.param([GONE], 1.0, True, id="all as a share"),
         pytest.param([OK, OUT], 0, False, id="a missing row"),
         pytest.param([], 0, True, id="no rows"),
     ],
 )
-def test_task_is_green_when_no_more_failed_than_allowed(endings: list[str], allow_failed: float, green: bool) -> None:
+def test_task_succeeds_when_no_more_failed_than_allowed(
+    endings: list[str], allow_failed: float, succeeds: bool
+) -> None:
     failure, permanent = judged(*endings, allow_failed=allow_failed)
 
-    assert (failure is None) is green
-    assert not (green and permanent)
+    assert (failure is None) is succeeds
+    assert not (succeeds and permanent)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_failure_of_many_names_the_first_few() -> None:
     assert len(failure) < 1500
 
 
-def test_canary_that_was_refused_stops_and_says_why() -> None:
+def test_refused_canary_gives_an_error_with_the_reason() -> None:
     with landed(BAD, OUT) as (landing, _):
         assert "'r0' errored (invalid_request_error: because 0)" in str(refused_canary_error(landing))
     for endings in ([OK, BAD], [GONE, OUT], [DOWN, OUT]):
@@ -142,7 +144,7 @@ def test_canary_that_was_refused_stops_and_says_why() -> None:
             assert refused_canary_error(landing) is None
 
 
-# ---------------------------------------------------------------- the time is over
+# ---------------------------------------------------------------- timeouts and lost batches
 
 
 def ledger(*open_batches: str) -> Ledger:
@@ -177,7 +179,7 @@ def test_timeout_says_what_still_runs_and_bills(open_batches: tuple[str, ...], o
     assert f"its timeout of 1:00:00.\n{says} What was answered is landed.\n" in str(error)
 
 
-def test_sensor_s_timeout_names_the_batches_and_claims_only_what_it_knows() -> None:
+def test_collection_timeout_names_the_batches_and_reports_only_what_was_seen() -> None:
     assert "2 message batches are still running and billed for what is answered: b1, b2." in str(
         collection_timeout_error(["b1", "b2"])
     )

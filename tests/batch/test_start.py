@@ -1,4 +1,4 @@
-"""Taking a submission up: what a new attempt makes of what earlier ones have left."""
+"""Begin and resume attempts: what a new attempt takes over from earlier ones."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ATTEMPT = Attempt(submission_id="s", try_number=1, generation=0, now=LATER)
 
 
 class Task:
-    """A task instance: a folder, and attempts of it."""
+    """A task instance: its folder and its attempts."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -67,7 +67,7 @@ class Task:
             yield record, opened
 
     def ended(self, *contents: Any, parts: tuple[Part, ...] = (), **fields: Any) -> str:
-        """An attempt that has come to this; gives its name."""
+        """Begin an attempt, replace parts of its ledger, and return its name."""
         with self.begin(*contents) as (record, _):
             save_ledger(self.store, msgspec.structs.replace(record.ledger, parts=parts, **fields))
             return record.ledger.attempt
@@ -85,7 +85,7 @@ class Task:
 
     @property
     def files(self) -> list[str]:
-        """By name; the ledger, which has a file for each of its owners, once."""
+        """Names of the files. The ledger counts once, although each of its owners has a file."""
         return sorted({re.sub(r"^ledger-.*", "ledger", path.name) for path in self.folder.path.iterdir()})
 
 
@@ -126,14 +126,14 @@ def test_input_that_cannot_be_sent_leaves_nothing(task: Task) -> None:
     assert not task.folder.path.exists()
 
 
-def test_folder_that_cannot_be_written_is_refused_before_anything_else_is_asked(tmp_path: Path) -> None:
+def test_unwritable_folder_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     (tmp_path / "submission").write_text("a file")
 
     with pytest.raises(ConfigurationError, match=r"(?s)cannot be written .*\nNothing was sent\.\nSet results_path"):
         Task(tmp_path).begin("a").__enter__()
 
 
-def test_store_that_refuses_with_an_error_of_its_own_is_refused_alike(task: Task) -> None:
+def test_unwritable_store_with_an_error_of_its_own_is_refused_too(task: Task) -> None:
     class Refusing(LocalFolder):
         def check_writable(self) -> None:
             raise RuntimeError("no credentials")
@@ -155,7 +155,7 @@ def test_ledger_that_cannot_be_read_stops_before_anything_is_written(task: Task)
 # ---------------------------------------------------------------- the same input again
 
 
-def test_next_attempt_of_the_same_input_takes_everything_over(task: Task) -> None:
+def test_next_attempt_with_the_same_input_takes_everything_over(task: Task) -> None:
     earlier = task.ended(
         "a",
         parts=(OPEN, INTENT, LANDED),
@@ -176,7 +176,7 @@ def test_next_attempt_of_the_same_input_takes_everything_over(task: Task) -> Non
     assert (ledger.round, ledger.timed_out) == (0, False)
 
 
-def test_earlier_attempt_that_still_lives_owns_the_submission_no_more(task: Task) -> None:
+def test_earlier_attempt_that_is_still_running_loses_the_submission(task: Task) -> None:
     with task.begin("a") as (first, _), task.begin("a"):
         pass
 
@@ -184,7 +184,7 @@ def test_earlier_attempt_that_still_lives_owns_the_submission_no_more(task: Task
         first.check_ownership()
 
 
-def test_what_the_sensor_has_landed_is_not_expected_again(task: Task) -> None:
+def test_batches_that_the_sensor_has_landed_are_not_downloaded_again(task: Task) -> None:
     task.ended("a", parts=(OPEN, part("open2", "b2")))
     task.write("results.jsonl", b"")
     write_manifest(
@@ -228,7 +228,7 @@ def test_open_batches_of_an_input_that_shares_content_are_waited_for(task: Task)
     assert storage.read(task.folder, "results.jsonl") == b"row\n"
 
 
-def test_open_batches_of_an_input_that_shares_nothing_are_not_wanted(task: Task) -> None:
+def test_open_batches_of_an_input_that_shares_nothing_are_discarded(task: Task) -> None:
     task.ended("a", parts=(OPEN,))
     with task.begin("x") as (record, _):
         assert [item.answers for item in record.ledger.parts] == ["unwanted"]
@@ -244,13 +244,13 @@ def test_open_batches_of_an_input_that_cannot_be_read_are_waited_for(damage: byt
         assert [item.answers for item in record.ledger.parts] == ["moved"]
 
 
-def test_what_is_not_wanted_once_stays_so(task: Task) -> None:
+def test_discarded_parts_stay_discarded(task: Task) -> None:
     task.ended("a", parts=(part("old", "b9", answers="unwanted"), OPEN))
     with task.begin("a", "b") as (record, _):
         assert {item.token: item.answers for item in record.ledger.parts} == {"old": "unwanted", "open": "moved"}
 
 
-def test_rows_of_an_earlier_input_are_kept_under_a_name_of_their_own(task: Task) -> None:
+def test_rows_of_an_earlier_input_are_backed_up(task: Task) -> None:
     earlier = task.ended("a", parts=(LANDED,))
     task.write("results.jsonl", b"row\n")
     with task.begin("b"):
@@ -262,7 +262,7 @@ def test_rows_of_an_earlier_input_are_kept_under_a_name_of_their_own(task: Task)
 # ---------------------------------------------------------------- reuse_answers=False
 
 
-def test_clear_that_pays_anew_takes_nothing_over_but_what_is_to_be_stopped(task: Task) -> None:
+def test_clear_without_reuse_keeps_only_open_batches_to_cancel_them(task: Task) -> None:
     earlier = task.ended("a", parts=(OPEN, LANDED), archived_batch_ids=("b",))
     task.write("results.jsonl", b"row\n")
     with task.begin("a", generation=1, reuse_answers=False) as (record, _):
@@ -274,13 +274,13 @@ def test_clear_that_pays_anew_takes_nothing_over_but_what_is_to_be_stopped(task:
     assert storage.read(task.folder, f"results-{earlier}.jsonl") == b"row\n"
 
 
-def test_retry_of_a_task_that_pays_anew_at_a_clear_goes_on(task: Task) -> None:
+def test_retry_without_reuse_continues(task: Task) -> None:
     task.ended("a", parts=(OPEN,))
     with task.begin("a", reuse_answers=False) as (record, _):
         assert record.ledger.parts == (OPEN,)
 
 
-def test_empty_rows_are_not_worth_a_name_of_their_own(task: Task) -> None:
+def test_empty_rows_are_not_backed_up(task: Task) -> None:
     task.ended("a")
     task.write("results.jsonl", b"")
     with task.begin("b"):
@@ -289,7 +289,7 @@ def test_empty_rows_are_not_worth_a_name_of_their_own(task: Task) -> None:
     assert task.files == ["ledger", "requests.jsonl", "results.jsonl"]
 
 
-def test_first_run_that_pays_anew_sets_aside_what_it_finds(task: Task) -> None:
+def test_first_run_without_reuse_backs_up_rows_that_it_finds(task: Task) -> None:
     task.write("results.jsonl", b"somebody's\n")
     with task.begin("a", reuse_answers=False) as (record, _):
         assert record.ledger.parts == ()
@@ -300,7 +300,7 @@ def test_first_run_that_pays_anew_sets_aside_what_it_finds(task: Task) -> None:
 # ---------------------------------------------------------------- the landed rows are gone
 
 
-def test_batches_whose_rows_are_gone_are_expected_again(task: Task) -> None:
+def test_batches_whose_rows_are_gone_are_reopened(task: Task) -> None:
     task.ended("a", parts=(OPEN, LANDED), archived_batch_ids=("b",), dropped=("d",))
     with task.begin("a") as (record, _):
         ledger = record.ledger
@@ -317,7 +317,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path, Simulator(clock=clock, batch_seconds=60), clock)
 
 
-def test_rows_that_were_removed_are_fetched_again_and_not_paid_for_again(world: World) -> None:
+def test_removed_rows_are_downloaded_again_and_not_paid_for_again(world: World) -> None:
     world.run(["a", "b"], Policy())
     rows = world.rows
     (world.folder.path / "results.jsonl").unlink()
@@ -328,7 +328,7 @@ def test_rows_that_were_removed_are_fetched_again_and_not_paid_for_again(world: 
     assert (world.billed, world.simulator.calls()["create"]) == (2, 1)
 
 
-def test_damaged_rows_stop_the_attempt_and_removing_them_mends_it_as_the_error_says(world: World) -> None:
+def test_damaged_rows_stop_the_attempt_and_removing_them_repairs_it_as_the_error_says(world: World) -> None:
     world.run(["a", "b"], Policy())
     storage.write(world.folder, "results.jsonl", b"damage\n")
     with pytest.raises(ResultsError, match=r"(?s)stay at the API for 29 days.*remove it and clear the task"):
@@ -340,8 +340,8 @@ def test_damaged_rows_stop_the_attempt_and_removing_them_mends_it_as_the_error_s
     assert world.billed == 2
 
 
-def test_rows_of_which_a_part_is_lost_are_fetched_again_and_not_paid_for_again(world: World) -> None:
-    """A file that ends early, but at the end of a line, shows no damage."""
+def test_truncated_rows_are_downloaded_again_and_not_paid_for_again(world: World) -> None:
+    """A file that was cut at the end of a line shows no damage."""
     world.run(["a", "b"], Policy())
     rows, path = world.rows, world.folder.path / "results.jsonl"
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
@@ -353,7 +353,7 @@ def test_rows_of_which_a_part_is_lost_are_fetched_again_and_not_paid_for_again(w
     assert (world.billed, world.simulator.calls()["create"]) == (2, 1)
 
 
-def test_rows_that_were_removed_serve_what_is_left_of_a_changed_input(world: World) -> None:
+def test_removed_rows_are_downloaded_again_for_a_changed_input(world: World) -> None:
     world.run(["a", "b"], Policy())
     (world.folder.path / "results.jsonl").unlink()
     done = world.run(["b", "c"], Policy())
@@ -362,7 +362,7 @@ def test_rows_that_were_removed_serve_what_is_left_of_a_changed_input(world: Wor
     assert world.billed == 3
 
 
-def test_clear_that_pays_anew_is_not_served_by_rows_that_were_removed(world: World) -> None:
+def test_clear_without_reuse_ignores_batches_whose_rows_were_removed(world: World) -> None:
     world.run(["a"], Policy())
     (world.folder.path / "results.jsonl").unlink()
     world.run(["a"], Policy(), clear=True, reuse_answers=False)
@@ -373,7 +373,7 @@ def test_clear_that_pays_anew_is_not_served_by_rows_that_were_removed(world: Wor
 # ---------------------------------------------------------------- resuming
 
 
-def test_resuming_goes_on_where_the_attempt_was(task: Task) -> None:
+def test_resumed_attempt_continues_with_its_ledger(task: Task) -> None:
     attempt = task.ended("a", parts=(OPEN,))
     resumed = task.resume()
 
@@ -397,7 +397,7 @@ def test_resuming_goes_on_where_the_attempt_was(task: Task) -> None:
         pytest.param({"parts": (LANDED,)}, None, {}, id="landed rows gone"),
     ],
 )
-def test_what_cannot_be_resumed_is_begun_anew(
+def test_attempt_that_cannot_be_resumed_begins_again(
     fields: dict[str, Any], removed: str | None, attempt: dict[str, Any], task: Task
 ) -> None:
     task.ended("a", **fields)
@@ -407,7 +407,7 @@ def test_what_cannot_be_resumed_is_begun_anew(
     assert task.resume(**attempt) is None
 
 
-def test_ledger_that_cannot_be_read_is_not_begun_anew(task: Task) -> None:
+def test_unreadable_ledger_is_not_replaced_by_a_new_attempt(task: Task) -> None:
     task.ended("a")
     task.write("ledger-9-a.json", b"{")
 

@@ -18,7 +18,7 @@ def object_folder(store: Store | None = None) -> ObjectFolder:
 
 
 def write_half(folder: Folder, error: BaseException) -> None:
-    """Write more than a buffer, and fail."""
+    """Write more than the buffer holds, then fail."""
     with folder.replace_file("a.json") as file:
         file.write(b"half of" * 100_000)
         raise error
@@ -96,7 +96,7 @@ def test_local_copy_can_be_read_as_a_file(folder: Folder, tmp_path: Path) -> Non
 # ---------------------------------------------------------------- a disk
 
 
-def test_failed_writer_leaves_no_draft(tmp_path: Path) -> None:
+def test_failed_writer_leaves_no_temporary_file(tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path)
     with pytest.raises(ZeroDivisionError):
         write_half(folder, ZeroDivisionError())
@@ -104,7 +104,7 @@ def test_failed_writer_leaves_no_draft(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_drafts_of_killed_writers_are_cleared_and_those_of_other_files_are_not(tmp_path: Path) -> None:
+def test_temporary_files_of_killed_writers_are_removed_and_those_of_other_files_are_not(tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path)
     (tmp_path / ".a.json.0123.tmp").write_bytes(b"half")
     (tmp_path / ".ab.json.0123.tmp").write_bytes(b"another's")
@@ -114,7 +114,7 @@ def test_drafts_of_killed_writers_are_cleared_and_those_of_other_files_are_not(t
     assert sorted(path.name for path in tmp_path.iterdir()) == [".ab.json.0123.tmp", "a.json"]
 
 
-def test_rival_whose_draft_was_cleared_fails_and_leaves_the_file_alone(tmp_path: Path) -> None:
+def test_slower_writer_whose_temporary_file_was_removed_fails_and_changes_nothing(tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path)
     slow = folder.replace_file("a.json")
     slow.__enter__().write(b"the slow one's")
@@ -143,14 +143,14 @@ def test_file_and_its_directory_are_synced_before_it_counts_as_written(
     assert synced == ["file, before the rename", "directory, after the rename"]
 
 
-def test_folder_that_cannot_be_made_is_found_out_by_the_check(tmp_path: Path) -> None:
+def test_check_finds_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
 
     with pytest.raises(OSError, match="file"):
         LocalFolder(tmp_path / "file" / "run").check_writable()
 
 
-def test_file_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> None:
+def test_unreadable_file_never_counts_as_missing(tmp_path: Path) -> None:
     (tmp_path / "a.json").mkdir()
 
     with pytest.raises(IsADirectoryError):
@@ -187,8 +187,8 @@ def test_upload_that_is_refused_leaves_the_old_file() -> None:
     assert storage.read(folder, "a.json") == b"old"
 
 
-def test_bucket_is_neither_looked_for_nor_made() -> None:
-    """A credential that may write below a prefix may do neither."""
+def test_bucket_is_neither_listed_nor_created() -> None:
+    """A credential for one prefix may do neither."""
 
     class Confined(Store):
         def makedirs(self, path: str, exist_ok: bool = False) -> None:
@@ -203,14 +203,14 @@ def test_bucket_is_neither_looked_for_nor_made() -> None:
     assert storage.read(folder, "a.json") == b"x"
 
 
-def test_listings_that_the_client_remembers_are_forgotten_before_a_look() -> None:
+def test_cached_listings_are_invalidated_before_a_file_is_opened() -> None:
     store = Store()
     object_folder(store).open("a.json")
 
     assert store.flushed == ["/bucket/run"]
 
 
-def test_store_that_cannot_be_read_is_not_taken_for_empty() -> None:
+def test_unreadable_store_never_counts_as_empty() -> None:
     class Broken(Store):
         def _open(self, *args: Any, **options: Any) -> Any:
             raise ConnectionError("no route")
@@ -220,7 +220,7 @@ def test_store_that_cannot_be_read_is_not_taken_for_empty() -> None:
 
 
 def test_error_of_a_store_s_library_is_an_os_error() -> None:
-    """Such libraries have errors of their own; those who write know what to do about an OSError."""
+    """Callers handle OSError, but the libraries raise errors of their own."""
 
     class TheirError(Exception):
         pass
@@ -252,7 +252,7 @@ def test_lines_of_a_large_object_are_read_once() -> None:
 # ---------------------------------------------------------------- a file server
 
 
-def test_upload_that_breaks_off_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
+def test_interrupted_upload_leaves_the_old_file_and_no_temporary_file(tmp_path: Path) -> None:
     server = FileServer()
     folder = served_folder(tmp_path, server)
     storage.write(folder, "a.json", b"old")
@@ -264,7 +264,7 @@ def test_upload_that_breaks_off_leaves_the_old_file_and_no_draft(tmp_path: Path)
     assert folder.names() == ["a.json"]
 
 
-def test_drafts_that_killed_writers_have_uploaded_are_cleared(tmp_path: Path) -> None:
+def test_uploaded_temporary_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
     folder = served_folder(tmp_path)
     storage.write(folder, "a.json", b"old")
     for name in (".a.json.0123.tmp", ".ab.json.0123.tmp"):
@@ -274,7 +274,7 @@ def test_drafts_that_killed_writers_have_uploaded_are_cleared(tmp_path: Path) ->
     assert sorted(folder.names()) == [".ab.json.0123.tmp", "a.json"]
 
 
-def test_file_system_that_moves_nothing_over_a_file_is_found_out_by_the_check(tmp_path: Path) -> None:
+def test_check_finds_a_file_system_that_cannot_move_over_a_file(tmp_path: Path) -> None:
     server = FileServer()
     server.moves_over_others = False
 

@@ -1,4 +1,4 @@
-"""The submission as a state machine: what one try after another makes of it."""
+"""Submission as a state machine, run against the simulator over one or more tries."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_retry_after_everything_was_answered_sends_nothing(tmp_path: Path) -> 
     assert world.simulator.books()["calls"]["create"] == 3
 
 
-def test_a_full_queue_lets_the_rest_wait_until_a_part_has_ended(tmp_path: Path) -> None:
+def test_full_queue_delays_the_rest_until_a_part_has_ended(tmp_path: Path) -> None:
     world = make_world(tmp_path, queue_limit=4)
 
     done = world.run(TEN, PARTS)
@@ -66,7 +66,7 @@ def test_a_full_queue_lets_the_rest_wait_until_a_part_has_ended(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("outcome", ["expired", "errored:overloaded_error", "errored:api_error"])
-def test_a_repair_round_sends_only_what_may_be_mended(tmp_path: Path, outcome: str) -> None:
+def test_repair_round_sends_only_repairable_requests(tmp_path: Path, outcome: str) -> None:
     world = make_world(tmp_path, outcome=fails_first(1, outcome, 3, 7))
 
     done = world.run(TEN, PARTS)
@@ -91,7 +91,7 @@ def test_rounds_are_bounded_and_the_next_try_sends_the_rest(tmp_path: Path) -> N
     assert world.billed == 10
 
 
-def test_what_was_refused_is_not_sent_again_and_fails_for_good(tmp_path: Path) -> None:
+def test_refused_requests_are_not_sent_again_and_fail_permanently(tmp_path: Path) -> None:
     world = make_world(tmp_path, outcome=fails_first(9, "errored:invalid_request_error", 2))
 
     done = world.run(TEN, PARTS)
@@ -110,7 +110,7 @@ def test_allow_failed_is_a_count_or_a_share(tmp_path: Path, allowed: float, gree
     assert (done.failure is None) is green
 
 
-def test_a_lost_answer_is_looked_for_and_paid_for_once(tmp_path: Path) -> None:
+def test_lost_create_response_is_searched_for_and_paid_for_once(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.simulator.inject(Fault(on="create", do="drop_after_accept", times=2))
 
@@ -121,7 +121,7 @@ def test_a_lost_answer_is_looked_for_and_paid_for_once(tmp_path: Path) -> None:
     assert len(world.simulator.books()["batches"]) == 3
 
 
-def test_a_404_on_a_batch_that_was_just_found_again_is_a_blip(tmp_path: Path) -> None:
+def test_single_404_after_adopting_a_batch_is_ignored(tmp_path: Path) -> None:
     world = make_world(tmp_path, batch_seconds=0)
     world.simulator.inject(Fault(on="create", do="drop_after_accept"), Fault(on="retrieve", do="not_found_blip"))
 
@@ -131,7 +131,7 @@ def test_a_404_on_a_batch_that_was_just_found_again_is_a_blip(tmp_path: Path) ->
     assert world.billed == 10
 
 
-def test_a_create_that_never_arrived_is_sent_again_after_the_grace(tmp_path: Path) -> None:
+def test_create_that_was_not_accepted_is_sent_again_after_the_deadline(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.simulator.inject(Fault(on="create", do="status", status=504, times=1))
     began = world.clock.now()
@@ -203,7 +203,7 @@ def test_a_changed_input_waits_for_batches_that_may_answer_some_of_it(tmp_path: 
     assert world.billed == 11
 
 
-def test_an_input_changed_as_a_whole_stops_the_batches_of_the_old_one(tmp_path: Path) -> None:
+def test_entirely_new_input_cancels_the_batches_of_the_old_one(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     with world.attempt(TEN, PARTS) as submission:
         submission.advance()
@@ -238,8 +238,8 @@ def test_identical_requests_are_sent_once_and_answer_every_row(tmp_path: Path) -
     assert [row["cost_usd"] == "0" for row in world.rows] == [False, False, True, True]
 
 
-def test_identical_requests_are_paid_for_again_only_when_they_are_to_be_answers_of_their_own(tmp_path: Path) -> None:
-    """Whether they are sent once may be decided otherwise from clear to clear."""
+def test_identical_requests_are_paid_for_again_only_without_deduplication(tmp_path: Path) -> None:
+    """``deduplicate`` may change from clear to clear."""
     world = make_world(tmp_path)
     messages = [{"key": key, "prompt": f"question {number}"} for key, number in zip("abcdef", "010210", strict=True)]
     paid = []
@@ -274,8 +274,8 @@ def test_a_refused_canary_stops_the_others(tmp_path: Path) -> None:
     assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [1]
 
 
-def test_an_answer_of_the_canary_that_is_not_valid_stops_nobody(tmp_path: Path) -> None:
-    """Others that are refused later are no reason to leave what runs."""
+def test_invalid_answer_to_the_canary_does_not_stop_the_others(tmp_path: Path) -> None:
+    """Requests that are refused later do not stop running ones."""
     schema = read_schema({"type": "object", "properties": {"n": {"type": "integer"}}})
     world = make_world(
         tmp_path, outcome=fails_first(9, "errored:invalid_request_error", 1), answer=lambda params, n: "not JSON"
@@ -315,13 +315,13 @@ def test_a_warmed_cache_is_read_by_the_others(tmp_path: Path) -> None:
         pytest.param("rules " * 4000, True, Policy(warm_cache=True), None, id="read"),
         pytest.param("rules", True, Policy(), "The prompt before the cache_control mark is shorter", id="too short"),
         pytest.param(
-            "rules", True, Policy(warm_cache=True), "is shorter than the model's minimum", id="warmed in vain"
+            "rules", True, Policy(warm_cache=True), "is shorter than the model's minimum", id="too short for warm_cache"
         ),
         pytest.param("rules", False, Policy(warm_cache=True), "no request has a cache_control mark", id="no mark"),
         pytest.param("rules", False, Policy(), None, id="not asked for"),
     ],
 )
-def test_a_prompt_cache_without_use_is_said(
+def test_unused_prompt_cache_is_logged(
     text: str, mark: bool, policy: Policy, says: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     block: dict[str, Any] = {"type": "text", "text": text}
@@ -338,7 +338,7 @@ def test_batches_are_deleted_only_when_the_landed_rows_read_back_as_they_were(tm
     world = make_world(tmp_path)
 
     class Lossy(LocalFolder):
-        """Loses the last line of the rows, as a disk does that lies about what it has written."""
+        """Folder that loses the last line of the rows, like a disk that did not write what it confirmed."""
 
         losing = True
 
@@ -376,7 +376,7 @@ def test_deleted_batches_leave_their_rows(tmp_path: Path) -> None:
     assert world.billed == 10
 
 
-def test_a_limit_on_cost_refuses_before_anything_is_sent(tmp_path: Path) -> None:
+def test_max_cost_is_checked_before_anything_is_sent(tmp_path: Path) -> None:
     world = make_world(tmp_path)
 
     with pytest.raises(CostLimitError, match="Nothing was sent"):
@@ -385,7 +385,7 @@ def test_a_limit_on_cost_refuses_before_anything_is_sent(tmp_path: Path) -> None
     assert world.simulator.books()["batches"] == []
 
 
-def test_the_bill_is_by_model_and_knows_what_the_unanswered_asked(tmp_path: Path) -> None:
+def test_bill_is_by_model_and_counts_unanswered_requests_under_their_model(tmp_path: Path) -> None:
     world = make_world(tmp_path, outcome=fails_first(9, "errored", 1))
     messages = [
         {"key": "a", "prompt": "question 0", "model": "claude-haiku-4-5"},
@@ -409,8 +409,8 @@ def test_the_bill_is_by_model_and_knows_what_the_unanswered_asked(tmp_path: Path
     assert again.manifest.by_model == parts
 
 
-def test_a_bill_with_an_unknown_model_stops_a_repair_under_a_limit(tmp_path: Path) -> None:
-    """Its cost is not known, so that nobody can say what is left of the limit."""
+def test_unpriced_model_skips_the_repair_round_under_max_cost(tmp_path: Path) -> None:
+    """Its cost is unknown, so nobody can tell how much of the limit is left."""
     world = make_world(
         tmp_path, outcome=fails_first(1, "expired", 3), answer=lambda params, n: {"model": "claude-7-novella"}
     )
@@ -425,7 +425,7 @@ def test_a_bill_with_an_unknown_model_stops_a_repair_under_a_limit(tmp_path: Pat
     assert "no price is known for claude-7-novella" in str(done.failure)
 
 
-def test_results_that_are_gone_stop_the_task(tmp_path: Path) -> None:
+def test_deleted_results_stop_the_task_unless_on_lost_is_resend(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     with world.attempt(TEN, Policy()) as submission:
         submission.advance()
@@ -441,8 +441,8 @@ def test_results_that_are_gone_stop_the_task(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("on_lost", ["stop", "resend"])
-def test_batch_that_is_not_waited_for_cannot_be_lost(on_lost: Any, tmp_path: Path) -> None:
-    """Whatever an event says that was stored long ago, or by somebody else."""
+def test_unknown_batch_cannot_be_marked_as_lost(on_lost: Any, tmp_path: Path) -> None:
+    """An old or foreign trigger event may name any batch."""
     world = make_world(tmp_path)
     with world.attempt(TEN, Policy(on_lost=on_lost)) as submission:
         submission.advance()
@@ -452,7 +452,7 @@ def test_batch_that_is_not_waited_for_cannot_be_lost(on_lost: Any, tmp_path: Pat
         assert submission.ledger == before
 
 
-def test_an_outage_while_waiting_is_sat_out(tmp_path: Path) -> None:
+def test_outage_while_waiting_is_waited_for(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     with world.attempt(TEN, Policy()) as submission:
         submission.advance()

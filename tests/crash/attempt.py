@@ -1,4 +1,4 @@
-"""One process of a task, as ``run_submission`` and ``carry_on`` have it, with every effect a step and no Airflow."""
+"""One process of a task, like ``run_submission`` and ``run_until_done`` without Airflow. Each effect is a step."""
 
 from __future__ import annotations
 
@@ -48,9 +48,11 @@ Store = Literal["folder", "state"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """Everything a process of a job is told. ``home`` is where its clock, its state and its folder are.
+    """Everything that a process of a task is given.
 
-    ``wake``: what the trigger said; None in the first process of a try. ``effects`` names the log that they count on.
+    :param home: directory of its clock, its state and its folder.
+    :param wait_result: the trigger's event. None in the first process of a try.
+    :param effects: file name of the effect log that the processes share.
     """
 
     url: str
@@ -64,7 +66,7 @@ class Spec:
     generation: int = 0
     deferrable: bool = True
     reuse_answers: bool = True
-    wake: Mapping[str, Any] | None = None
+    wait_result: Mapping[str, Any] | None = None
     traps: Mapping[int, Trap] = field(default_factory=dict)
     effects: str = "effects"
     max_retries: int = 1
@@ -96,7 +98,7 @@ def params(prompt: str) -> dict[str, Any]:
 
 
 def run(spec: Spec) -> None:
-    """Be one process of a task; the report is there only if it came to its end."""
+    """Run one process of a task. It writes its report only if it was not killed."""
     logging.disable()
     effects = Effects(spec.home / spec.effects, spec.traps)
     effects.step("started", changes=False)
@@ -123,7 +125,7 @@ def _opened(spec: Spec, effects: Effects, scratch: Path) -> Iterator[Submission]
             (Request(n, key, params(prompt)) for n, (key, prompt) in enumerate(spec.prompts.items())), file
         )
 
-    opened = resume_attempt(store, folder, attempt, scratch) if spec.wake is not None else None
+    opened = resume_attempt(store, folder, attempt, scratch) if spec.wait_result is not None else None
     if opened is None:
         opened = begin_attempt(store, folder, attempt, write, scratch, reuse_answers=spec.reuse_answers)
     record, requests = opened
@@ -162,8 +164,8 @@ def _folder(spec: Spec, effects: Effects) -> SteppedLocalFolder | SteppedObjectF
 
 def _run(spec: Spec, submission: Submission) -> dict[str, Any]:
     clock = SharedClock(spec.home / "clock")
-    if spec.wake is not None:
-        _heed(WaitResult.from_event(spec.wake), submission)
+    if spec.wait_result is not None:
+        _apply_wait_result(WaitResult.from_event(spec.wait_result), submission)
     while True:
         step = submission.advance()
         if isinstance(step, DoneStep):
@@ -181,18 +183,18 @@ def _run(spec: Spec, submission: Submission) -> dict[str, Any]:
                 "wait_for": step.wait_for,
                 "until": step.until.isoformat(),
             }
-        _heed(wait(submission.client, step.batch_ids, step.wait_for, step.until, clock), submission)
+        _apply_wait_result(wait(submission.client, step.batch_ids, step.wait_for, step.until, clock), submission)
 
 
 def wait(client: ClaudeClient, batch_ids: Sequence[str], wait_for: Any, until: Any, clock: SharedClock) -> WaitResult:
     return wait_for_batches(client, batch_ids, wait_for=wait_for, until=until, clock=clock.now, sleep=clock.sleep)
 
 
-def _heed(wake: WaitResult, submission: Submission) -> None:
-    """As ``carrying.heed``."""
-    if wake.status != "error":
+def _apply_wait_result(wait_result: WaitResult, submission: Submission) -> None:
+    """Do what ``task_loop.apply_wait_result`` does."""
+    if wait_result.status != "error":
         return
-    if not wake.lost:
-        raise BatchError(f"waiting ended: {wake.error}")
-    for batch_id in wake.lost:
-        submission.mark_lost(batch_id, wake.error or "not found")
+    if not wait_result.lost:
+        raise BatchError(f"waiting ended: {wait_result.error}")
+    for batch_id in wait_result.lost:
+        submission.mark_lost(batch_id, wait_result.error or "not found")

@@ -1,4 +1,4 @@
-"""What the simulator's own books must say in the end: every request paid for once, every batch accounted for."""
+"""Check the simulator's books at the end: every request is paid for once, and every batch is recorded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILES = {"requests.jsonl", "results.jsonl", "manifest.json"}
 
 
 def digest(prompt: str) -> str:
-    """As the books name a request."""
+    """Return the hash that the books have for a request."""
     canonical = json.dumps(params(prompt), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -29,7 +29,7 @@ def check(
     dropped: Prompts | None = None,
     foreign: frozenset[str] = frozenset(),
 ) -> None:
-    """Assert that the job ended as promised.
+    """Assert that the submission ended as promised.
 
     :param dropped: requests of an earlier input that are not in the last one; they may have been paid for once.
     :param foreign: batches that somebody else made.

@@ -1,4 +1,4 @@
-"""Where a process can die: every effect of a job on the world is a step, and a step may be a trap.
+"""Points at which a process can be killed: every effect on something outside the process is a step, and may be a trap.
 
 Between two effects nothing changes outside of the process, so that a kill after each effect, and one before the first,
 stands for a kill at any moment.
@@ -24,12 +24,12 @@ from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
 
 EPOCH = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 
-#: ``kill``: SIGKILL. ``stop``: SIGSTOP; whoever waits sends SIGCONT. ``term``: what Airflow calls ``on_kill`` for.
+#: ``kill``: SIGKILL. ``stop``: SIGSTOP, until the test sends SIGCONT. ``term``: runs ``on_kill``, as Airflow does.
 Trap = Literal["kill", "stop", "term"]
 
 
 class SharedClock:
-    """A clock that stands still until somebody waits: one page of memory for the simulator and all processes."""
+    """Clock that only moves when somebody waits, shared by the simulator and all processes through a memory map."""
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
@@ -48,7 +48,7 @@ class SharedClock:
 
 
 class Effects:
-    """Counts the effects of a job across its processes, and springs the traps.
+    """Counts the effects of a submission across its processes, and runs the traps.
 
     Its log has a line for each effect: ``+`` if it changed something outside, ``-`` if it only looked.
     """
@@ -72,7 +72,7 @@ class Effects:
 
 
 def changes(path: Path) -> list[int]:
-    """The numbers of the effects that changed something."""
+    """Return the numbers of the effects that changed something."""
     lines = path.read_text().splitlines()
     return [number for number, line in enumerate(lines, 1) if line.startswith("+")]
 

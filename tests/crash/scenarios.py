@@ -1,4 +1,4 @@
-"""The stories in which processes are killed. Each must end with every answer paid once."""
+"""Scenarios in which processes are killed. Each must end with every answer paid for once."""
 
 from __future__ import annotations
 
@@ -21,34 +21,36 @@ MINUTES = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """One story.
+    """One scenario.
 
-    ``then``: what a user does when the task has come to its end for the first time; it is run to its end again.
+    ``afterwards``: what a user does after the task has ended for the first time. Then it runs to its end again.
     """
 
-    words: str = "abc"
+    letters: str = "abc"
     policy: Policy = field(default_factory=lambda: Policy(max_requests=3))
-    knobs: Mapping[str, Any] = field(default_factory=dict)
-    then: Callable[[Task], None] | None = None
+    simulator_options: Mapping[str, Any] = field(default_factory=dict)
+    afterwards: Callable[[Task], None] | None = None
     prompts: Prompts | None = None
     dropped: Prompts = field(default_factory=dict)
     trap: Trap = "kill"
 
 
 @contextmanager
-def told(scenario: Scenario, home: Path, **choices: Any) -> Iterator[Task]:
-    """A task in a fresh workspace, at the beginning of the story."""
-    simulator = Simulator(clock=SharedClock(home / "clock"), **{"batch_seconds": 10 * MINUTES, **scenario.knobs})
+def new_task(scenario: Scenario, home: Path, **choices: Any) -> Iterator[Task]:
+    """Yield the scenario's task in a new workspace, before its first process."""
+    simulator = Simulator(
+        clock=SharedClock(home / "clock"), **{"batch_seconds": 10 * MINUTES, **scenario.simulator_options}
+    )
     with simulator.serve() as server:
-        spec = Spec(url=server.url, home=home, prompts=prompts(*scenario.words), policy=scenario.policy, **choices)
+        spec = Spec(url=server.url, home=home, prompts=prompts(*scenario.letters), policy=scenario.policy, **choices)
         yield Task(simulator, spec)
 
 
-def play(scenario: Scenario, task: Task, traps: Mapping[int, Trap]) -> None:
-    """Play the story to its end, and look into the books."""
+def run_scenario(scenario: Scenario, task: Task, traps: Mapping[int, Trap]) -> None:
+    """Run the scenario to its end and check the books."""
     report = task.run_to_the_end(traps)
-    if scenario.then is not None:
-        scenario.then(task)
+    if scenario.afterwards is not None:
+        scenario.afterwards(task)
         report = task.run_to_the_end(traps)
     assert report["failure"] is None, report["failure"]
     if task.spec.storage == "s3":
@@ -63,7 +65,7 @@ def play(scenario: Scenario, task: Task, traps: Mapping[int, Trap]) -> None:
 
 
 def _second_time_lucky(custom_id: str, params: dict[str, Any], attempt: int) -> str | None:
-    """What becomes of requests about x, o and c in the first batch that they are in."""
+    """Return the outcome of requests about x, o and c in the first batch that they are in."""
     word = params["messages"][0]["content"].removeprefix("What is ").removesuffix("?")
     return {"x": "expired", "o": "errored:overloaded_error", "c": "canceled"}.get(word) if attempt == 1 else None
 
@@ -79,12 +81,14 @@ def _clear_with_other_input(task: Task) -> None:
 
 SCENARIOS = {
     "one part": Scenario(),
-    "three parts": Scenario(words="abcdefg"),
-    "repair": Scenario(words="axcode", knobs={"outcome": _second_time_lucky}, policy=Policy(max_requests=4)),
-    "queue full": Scenario(words="abcd", policy=Policy(max_requests=2), knobs={"queue_limit": 3}),
-    "cleared": Scenario(words="abcd", then=_clear),
-    "cleared with other input": Scenario(words="abcd", then=_clear_with_other_input, dropped=prompts("a")),
+    "three parts": Scenario(letters="abcdefg"),
+    "repair": Scenario(
+        letters="axcode", simulator_options={"outcome": _second_time_lucky}, policy=Policy(max_requests=4)
+    ),
+    "queue full": Scenario(letters="abcd", policy=Policy(max_requests=2), simulator_options={"queue_limit": 3}),
+    "cleared": Scenario(letters="abcd", afterwards=_clear),
+    "cleared with other input": Scenario(letters="abcd", afterwards=_clear_with_other_input, dropped=prompts("a")),
     "killed by hand": Scenario(
-        words="abcdef", knobs={"cancel_succeeded_share": 0.5, "cancel_seconds": 30}, trap="term"
+        letters="abcdef", simulator_options={"cancel_succeeded_share": 0.5, "cancel_seconds": 30}, trap="term"
     ),
 }

@@ -1,4 +1,4 @@
-"""A task instance as Airflow runs it: processes one after the other, deferred, killed, retried, cleared."""
+"""Task instance as Airflow runs it: one process after another, deferred, killed, retried, cleared."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 60.0
 
 @functools.cache
 def _forks() -> multiprocessing.context.ForkServerContext:
-    """Where processes are forked from: a process that has everything imported, and no threads."""
+    """Return a fork server: a process without threads that has everything imported."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["crash.attempt", "pytest", "s3fs", "aiobotocore.session"])  # those that there are
     inherited = os.environ.get("PYTHONPATH")
@@ -45,7 +45,7 @@ def _forks() -> multiprocessing.context.ForkServerContext:
 
 
 class Task:
-    """One task instance, and what its processes need."""
+    """One task instance and what its processes need."""
 
     def __init__(self, simulator: Simulator, spec: Spec, *, retry_delay: float = RETRY_DELAY_SECONDS) -> None:
         self.simulator = simulator
@@ -53,29 +53,29 @@ class Task:
         self.clock = SharedClock(spec.home / "clock")
         self.retry_delay = retry_delay
         self.processes = 0
-        #: What each process came to, the last one last.
-        self.story: list[str] = []
+        #: How each process ended, in order.
+        self.history: list[str] = []
 
     def run_to_the_end(self, traps: Mapping[int, Trap] | None = None, *, tries: int = 8) -> dict[str, Any]:
-        """Run until it is done, retrying whatever fails; the last report."""
+        """Run until done, with retries of failures. Return the last report."""
         self.spec = dataclasses.replace(self.spec, traps=traps or {})
         for _ in range(tries):
             report = self.run_try()
             if report["kind"] == "done" and (not report["failure"] or report["permanent"]):
                 return report
             self.next_try()
-        raise AssertionError(f"not done after {tries} tries: {self.story}")
+        raise AssertionError(f"not done after {tries} tries: {self.history}")
 
     def run_try(self) -> dict[str, Any]:
-        """Run one try, through all its deferrals."""
+        """Run one try through all its deferrals."""
         report = self.run_process()
         while report["kind"] == "deferred":
             report = self.resume(report)
         return report
 
     def resume(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        """Be the triggerer until the wait is over, then run the next process of the try."""
-        spec, self.spec = self.spec, dataclasses.replace(self.spec, wake=self.wait(report))
+        """Wait like the triggerer, then run the next process of the try."""
+        spec, self.spec = self.spec, dataclasses.replace(self.spec, wait_result=self.wait(report))
         try:
             return self.run_process()
         finally:
@@ -85,8 +85,8 @@ class Task:
         config = ClientConfig(credentials=ApiKey("sk-test"), base_url="http://127.0.0.1", max_retries=0)
         until = datetime.fromisoformat(report["until"])
         with ClaudeClient(config, transport=self.simulator.transport()) as client:
-            wake = wait(client, report["batch_ids"], report["wait_for"], until, self.clock).to_event()
-        return json.loads(json.dumps(wake))  # type: ignore[no-any-return]
+            wait_result = wait(client, report["batch_ids"], report["wait_for"], until, self.clock).to_event()
+        return json.loads(json.dumps(wait_result))  # type: ignore[no-any-return]
 
     def run_process(self) -> dict[str, Any]:
         return self.end_of(self.start())
@@ -99,19 +99,19 @@ class Task:
         return process
 
     def end_of(self, process: BaseProcess, spec: Spec | None = None) -> dict[str, Any]:
-        """Wait for a process and read its report; ``spec`` is its own if it is not the task's present one."""
+        """Wait for a process and read its report. ``spec`` is the process's own if the task's has changed since."""
         spec = spec or self.spec
         process.join(PATIENCE_SECONDS)
         if process.is_alive():
             process.kill()
             process.join()
-            raise AssertionError(f"a process hangs: {self.story}")
+            raise AssertionError(f"a process hangs: {self.history}")
         if process.exitcode == -signal.SIGKILL:
             report = {"kind": "killed"}
         else:
             assert process.exitcode == 0, f"the harness itself failed: {process.exitcode}"
             report = json.loads(spec.report.read_bytes())
-        self.story.append(f"try {spec.try_number}: {_short(report)}")
+        self.history.append(f"try {spec.try_number}: {_short(report)}")
         return report
 
     def next_try(self, **changes: Any) -> None:
@@ -120,12 +120,12 @@ class Task:
         self.spec.state_store.next_try()
 
     def clear(self, **changes: Any) -> None:
-        """As a user does, also with another input or other arguments."""
+        """Clear the task like a user, perhaps with another input or other arguments."""
         self.next_try(generation=self.spec.generation + self.spec.try_number + 1, **changes)
 
 
 def wait_until_stopped(process: BaseProcess) -> bool:
-    """Whether the process has fallen into a ``stop`` trap; False if it came to its end instead."""
+    """Wait until a ``stop`` trap has stopped the process. Return False if it ended instead."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         if not process.is_alive():
@@ -141,13 +141,13 @@ def wait_until_stopped(process: BaseProcess) -> bool:
     raise AssertionError("the process neither stopped nor ended")
 
 
-def go_on(process: BaseProcess) -> None:
+def resume_process(process: BaseProcess) -> None:
     assert process.pid is not None
     os.kill(process.pid, signal.SIGCONT)
 
 
-def prompts(*words: str) -> Prompts:
-    return {f"key {word}": f"What is {word}?" for word in words}
+def prompts(*letters: str) -> Prompts:
+    return {f"key {word}": f"What is {word}?" for word in letters}
 
 
 def _short(report: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from crash.scenarios import SCENARIOS, play, told
+from crash.scenarios import SCENARIOS, new_task, run_scenario
 
 from airflow_claude_batch.simulator import Fault
 
@@ -16,7 +16,7 @@ RUNS = int(os.environ.get("CHAOS_RUNS", "240"))
 #: So many runs make one test, so that workers share them.
 RUNS_PER_TEST = 10
 
-#: Scenarios in which nobody steps in by hand half way: what a fault delays must not change their story.
+#: Scenarios without a user's action half way: a delay by a fault must not change what they check.
 NAMES = ("one part", "three parts", "repair", "queue full")
 
 FAULTS = (
@@ -38,19 +38,19 @@ FAULTS = (
 
 
 def disturb(seed: int, home: Path) -> None:
-    """One run: a scenario, a ledger store, up to three kills and up to four faults."""
+    """Run one scenario with a ledger store, up to three kills and up to four faults, all chosen by the seed."""
     dice = random.Random(seed)
     scenario = SCENARIOS[dice.choice(NAMES)]
     kills = {dice.randrange(1, 90): "kill" for _ in range(dice.randrange(4))}
-    with told(scenario, home, store=dice.choice(["folder", "state"])) as task:
+    with new_task(scenario, home, store=dice.choice(["folder", "state"])) as task:
         for make in dice.sample(FAULTS, dice.randrange(5)):
             fault = make()
             task.simulator.inject(fault)
         try:
-            play(scenario, task, kills)  # type: ignore[arg-type]
+            run_scenario(scenario, task, kills)  # type: ignore[arg-type]
         except AssertionError as error:
             again = f"CHAOS_SEED={seed} CHAOS_RUNS=1 pytest tests/crash/test_chaos.py"
-            raise AssertionError(f"seed {seed} ({again}): {error}; {task.story}") from error
+            raise AssertionError(f"seed {seed} ({again}): {error}; {task.history}") from error
 
 
 @pytest.mark.timeout(1200)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from crash.effects import changes, s3_file_system
-from crash.scenarios import SCENARIOS, play, told
+from crash.scenarios import SCENARIOS, new_task, run_scenario
 
 server = pytest.importorskip("moto.server", reason="moto and s3fs are installed where object storage is tested")
 
@@ -30,16 +30,16 @@ def test_a_kill_between_any_two_writes_to_the_bucket_pays_for_nothing_twice(s3_e
     where = {"storage": "s3", "s3_endpoint": s3_endpoint}
     undisturbed = tmp_path / f"{tmp_path.name}-undisturbed"
     undisturbed.mkdir()
-    with told(scenario, undisturbed, **where) as task:
-        play(scenario, task, {})
+    with new_task(scenario, undisturbed, **where) as task:
+        run_scenario(scenario, task, {})
     points = changes(undisturbed / "effects")
 
     assert len(points) > 10
     for point in points:
         home = tmp_path / f"{tmp_path.name}-{point}"
         home.mkdir()
-        with told(scenario, home, **where) as task:
+        with new_task(scenario, home, **where) as task:
             try:
-                play(scenario, task, {point: scenario.trap})
+                run_scenario(scenario, task, {point: scenario.trap})
             except AssertionError as error:
-                raise AssertionError(f"killed after effect {point}: {task.story}") from error
+                raise AssertionError(f"killed after effect {point}: {task.history}") from error

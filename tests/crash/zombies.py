@@ -1,20 +1,20 @@
-"""Two live attempts of one task: a process that is given up for dead, and its successor."""
+"""Two running attempts of one task: a process that was suspended and replaced, and its successor."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Literal
 
-from crash.task import Task, go_on, wait_until_stopped
+from crash.task import Task, resume_process, wait_until_stopped
 
-#: When the one that stood still goes on: the other has come to its end, or waits for its batches.
+#: When the suspended process continues: after the other has ended, or while it waits for its batches.
 Return = Literal["too late", "meanwhile"]
 
 
-def haunt(task: Task, stop_at: int, returns: Return) -> bool:
-    """Stop the first try after so many effects, let a second one run, and let the first one go on at some time.
+def run_beside_successor(task: Task, stop_at: int, returns: Return) -> bool:
+    """Stop the first try after ``stop_at`` effects, run a second one, and continue the first one at ``returns``.
 
-    False: the first try has no so many effects.
+    Return False if the first try has fewer effects.
     """
     zombie = dataclasses.replace(task.spec, effects="effects-zombie", traps={stop_at: "stop"}, deferrable=False)
     task.spec = zombie
@@ -27,31 +27,31 @@ def haunt(task: Task, stop_at: int, returns: Return) -> bool:
     report = task.run_process()
     if returns == "too late":
         report = _to_its_end(task, report)
-    go_on(process)
+    resume_process(process)
     task.end_of(process, zombie)
     _to_its_end(task, report)
     return True
 
 
-def overtake(task: Task, stop_at: int, hold_at: int) -> bool:
-    """Stop the first try after so many effects, and the second one after a few; then both go on, the first one first.
+def run_while_successor_begins(task: Task, stop_at: int, hold_at: int) -> bool:
+    """Stop the first try after ``stop_at`` effects, the second after ``hold_at``. Continue the first, then the second.
 
-    False: one of them has no so many effects.
+    Return False if one of them has fewer effects.
     """
-    elder = dataclasses.replace(task.spec, effects="effects-zombie", traps={stop_at: "stop"}, deferrable=False)
-    task.spec = elder
+    first_spec = dataclasses.replace(task.spec, effects="effects-zombie", traps={stop_at: "stop"}, deferrable=False)
+    task.spec = first_spec
     first = task.start()
     if not wait_until_stopped(first):
         task.end_of(first)
         return False
-    task.spec = dataclasses.replace(elder, effects="effects", traps={hold_at: "stop"}, deferrable=True)
+    task.spec = dataclasses.replace(first_spec, effects="effects", traps={hold_at: "stop"}, deferrable=True)
     task.next_try()
     second = task.start()
     held = wait_until_stopped(second)
-    go_on(first)
-    task.end_of(first, elder)
+    resume_process(first)
+    task.end_of(first, first_spec)
     if held:
-        go_on(second)
+        resume_process(second)
     _to_its_end(task, task.end_of(second))
     return held
 

@@ -1,4 +1,4 @@
-"""What a submission keeps in its folder: however it is damaged, it is never taken for empty or for something else."""
+"""Damage the files in a submission's folder: a damaged file never counts as empty or as other content."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def written(count: int = 4) -> bytes:
         for index in range(count)
     ]
     with tempfile.NamedTemporaryFile() as file:
-        write_requests([*requests, Request(count, "twin", requests[0].params)], file, deduplicate=True)
+        write_requests([*requests, Request(count, "duplicate", requests[0].params)], file, deduplicate=True)
         file.seek(0)
         return file.read()
 
@@ -64,7 +64,7 @@ WRITTEN = written()
 
 @fuzzed
 @given(data=st.data())
-def test_requests_that_are_damaged_are_refused_and_never_sent_as_something_else(data: st.DataObject) -> None:
+def test_damaged_requests_are_refused_and_never_sent_changed(data: st.DataObject) -> None:
     content = data.draw(st.binary(max_size=200)) if data.draw(st.booleans()) else damaged(WRITTEN, data.draw)
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
@@ -87,7 +87,7 @@ def _sendable(requests: RequestFile) -> list[int]:
 
 @fuzzed
 @given(data=st.data())
-def test_resuming_with_damaged_requests_is_refused_or_reads_the_input_anew(data: st.DataObject) -> None:
+def test_resuming_with_damaged_requests_is_refused_or_reads_the_input_again(data: st.DataObject) -> None:
     with folders("disk") as folder, tempfile.TemporaryDirectory() as scratch:
         attempt = Attempt(submission_id="s", try_number=1, generation=0, now=NOW)
         record, requests = begin_attempt(
@@ -138,7 +138,7 @@ LEDGER = Ledger(
     estimate={"requests": 30, "usd": {"expected": "1", "upper": "2"}},
 )
 LEDGER_BYTES = msgspec.json.encode(LEDGER)
-#: What the ledger protects: with one of these changed, something could be paid for twice.
+#: Fields that protect against paying twice.
 PRECIOUS = ("submission_id", "input_digest", "attempt")
 
 ledger_bytes = st.one_of(
@@ -158,7 +158,7 @@ def any_ledger(data: st.DataObject) -> bytes:
 
 
 def check_usable(known: Ledger) -> None:
-    """What was accepted can be acted upon without surprise."""
+    """Check that an accepted ledger can be used without an error."""
     for batch_id in known.batch_ids:
         check_batch_id(batch_id)
     for each in known.parts:
@@ -189,7 +189,7 @@ def test_ledger_in_a_folder_is_refused_or_usable_and_never_none(data: st.DataObj
 
 
 class StateStore:
-    """Airflow's task state store, as far as it is used."""
+    """Airflow's task state store, with the method that is used."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -203,7 +203,7 @@ class StateStore:
 def test_ledger_in_the_state_store_is_refused_or_usable_and_never_none(data: st.DataObject) -> None:
     value = data.draw(json_values) if data.draw(st.booleans()) else mutated(json.loads(LEDGER_BYTES), data.draw)
     if value is None:
-        return  # what the store says when it has nothing
+        return  # the store's response when it has no value
     with folders("disk") as folder:
         try:
             known = load_ledger(StateLedgerStore(StateStore(value), folder))
@@ -216,7 +216,7 @@ def test_ledger_in_the_state_store_is_refused_or_usable_and_never_none(data: st.
 
 @fuzzed
 @given(data=st.data())
-def test_attempt_on_any_ledger_begins_with_what_it_names_or_is_refused(data: st.DataObject) -> None:
+def test_attempt_keeps_every_batch_of_any_ledger_or_is_refused(data: st.DataObject) -> None:
     content = any_ledger(data)
     if content == b'{"claim":true}':
         return

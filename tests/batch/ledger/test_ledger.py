@@ -20,7 +20,7 @@ NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 
 
 class Store:
-    """A ledger store that holds bytes, and fails when told to."""
+    """Ledger store in memory that can be made to fail."""
 
     def __init__(self, data: bytes | None = None, error: Exception | None = None) -> None:
         self.data = data
@@ -65,7 +65,7 @@ OPEN = part("t2", batch_id="b2")
 LANDED = part("t3", batch_id="b3", landed=True)
 
 
-# ---------------------------------------------------------------- what it tells
+# ---------------------------------------------------------------- its properties and changes
 
 
 def test_parts_are_intents_open_or_landed() -> None:
@@ -78,17 +78,17 @@ def test_parts_are_intents_open_or_landed() -> None:
     assert known.batch_ids == ("b0", "b2", "b3")
 
 
-def test_part_with_a_known_token_takes_the_place_of_the_old_one() -> None:
+def test_with_part_replaces_a_part_with_the_same_token() -> None:
     known = ledger(INTENT, OPEN).with_part(part("t1", batch_id="b1"))
 
     assert known.parts == (part("t1", batch_id="b1"), OPEN)
 
 
-def test_part_with_a_new_token_comes_last() -> None:
+def test_with_part_appends_a_new_part() -> None:
     assert ledger(OPEN).with_part(INTENT).parts == (OPEN, INTENT)
 
 
-def test_intent_that_did_not_arrive_is_forgotten_alone() -> None:
+def test_without_part_removes_only_that_intent() -> None:
     assert ledger(INTENT, OPEN).without_part(INTENT).parts == (OPEN,)
 
 
@@ -101,7 +101,7 @@ def test_lost_batch_stays_in_the_list_of_batches() -> None:
     assert known.closed_batch_ids == {"b2", "b3"}
 
 
-def test_landed_parts_settle_into_their_batch_ids() -> None:
+def test_archive_landed_keeps_only_the_batch_ids_of_landed_parts() -> None:
     known = ledger(INTENT, LANDED, OPEN, archived_batch_ids=("b0",)).archive_landed()
 
     assert known.parts == (INTENT, OPEN)
@@ -118,7 +118,9 @@ def test_landed_parts_settle_into_their_batch_ids() -> None:
         pytest.param(NOW, NOW + timedelta(hours=1), NOW + timedelta(hours=1), id="later than known"),
     ],
 )
-def test_ended_at_is_the_last_ending(before: datetime | None, now: datetime | None, expected: datetime | None) -> None:
+def test_ended_at_is_the_latest_end_of_a_batch(
+    before: datetime | None, now: datetime | None, expected: datetime | None
+) -> None:
     known = ledger(OPEN, part("t4", batch_id="b4"), ended_at=before).with_landed({"b2"}, now)
 
     assert known.ended_at == expected
@@ -126,11 +128,11 @@ def test_ended_at_is_the_last_ending(before: datetime | None, now: datetime | No
     assert known.landed_batch_ids == {"b2"}
 
 
-STEPS = st.lists(st.tuples(st.sampled_from(["intend", "create", "refuse", "land", "settle", "lose"]), st.integers(0)))
+STEPS = st.lists(st.tuples(st.sampled_from(["intend", "create", "refuse", "land", "archive", "lose"]), st.integers(0)))
 
 
 @given(steps=STEPS)
-def test_no_batch_is_ever_forgotten_whatever_happens_in_which_order(steps: list[tuple[str, int]]) -> None:
+def test_no_order_of_changes_loses_a_batch(steps: list[tuple[str, int]]) -> None:
     known, made, archived_batch_ids = ledger(), 0, 0
     for step, number in steps:
         intents, open_ = known.intents, known.open_parts
@@ -145,7 +147,7 @@ def test_no_batch_is_ever_forgotten_whatever_happens_in_which_order(steps: list[
             known = known.with_landed([str(open_[number % len(open_)].batch_id)], NOW)
         elif step == "lose" and open_:
             known = known.without_batch(str(open_[number % len(open_)].batch_id))
-        elif step == "settle":
+        elif step == "archive":
             known = known.archive_landed()
         assert sorted(known.batch_ids) == sorted(f"b{n}" for n in range(made))
         assert len(known.archived_batch_ids) >= archived_batch_ids
@@ -163,7 +165,7 @@ def test_tokens_are_twelve_characters_and_never_the_same() -> None:
     assert all(len(token) == 12 and set(token) <= set("0123456789abcdef") for token in tokens)
 
 
-# ---------------------------------------------------------------- keeping it
+# ---------------------------------------------------------------- saving and loading
 
 
 batch_ids = st.text(st.sampled_from("abcXYZ019_-"), min_size=1)
@@ -234,7 +236,7 @@ def test_fields_of_a_later_release_of_the_same_version_are_ignored() -> None:
             Store(b'{"version":2}'), "(?s)version 2, but this release understands version 1.*Upgrade", id="newer"
         ),
         pytest.param(Store(b"[" * 5000), "damaged|could not be read", id="nested without end"),
-        pytest.param(damaged_ledger(settled=["../v1/messages"]), r"damaged.*settled", id="an id that leads elsewhere"),
+        pytest.param(damaged_ledger(settled=["../v1/messages"]), r"damaged.*settled", id="an id that is a path"),
         pytest.param(damaged_ledger(attempt_began_at="2026-11-22T09:00:00"), "damaged.*timezone", id="no time zone"),
         pytest.param(
             damaged_ledger(attempt_began_at="9999-12-31T23:59:59Z"), "damaged.*year is not between", id="year 9999"
@@ -246,14 +248,14 @@ def test_fields_of_a_later_release_of_the_same_version_are_ignored() -> None:
         pytest.param(Store(error=RuntimeError("no route")), "RuntimeError: no route", id="store down"),
     ],
 )
-def test_ledger_that_cannot_be_understood_is_never_taken_for_none(store: Store, says: str) -> None:
+def test_damaged_ledger_never_counts_as_no_ledger(store: Store, says: str) -> None:
     with pytest.raises(SubmissionRecordError, match=says) as error:
         load_ledger(store)
 
     assert "othing was sent" in str(error.value)
 
 
-def test_refusal_of_the_store_itself_is_passed_on_as_it_is() -> None:
+def test_error_of_the_store_itself_passes_unchanged() -> None:
     with pytest.raises(SubmissionRecordError, match=r"^from below$"):
         load_ledger(Store(error=SubmissionRecordError("from below")))
 
@@ -269,7 +271,7 @@ def test_ledger_that_cannot_be_written_stops_and_names_the_batches() -> None:
 
 
 class StateStore:
-    """Airflow's task state store, as far as it is used."""
+    """Airflow's task state store, with the methods that are used."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -305,10 +307,10 @@ def test_ledger_in_the_folder_counts_until_one_is_in_the_state_store(tmp_path: P
     assert load_ledger(store) == ledger(LANDED)
 
 
-# ---------------------------------------------------------------- owning it
+# ---------------------------------------------------------------- ownership
 
 
-def test_record_that_is_still_ours_may_go_on() -> None:
+def test_record_of_this_attempt_continues() -> None:
     store = Store()
     record = LedgerRecord.take_over(store, ledger())
     record.save(ledger(OPEN))
@@ -318,7 +320,7 @@ def test_record_that_is_still_ours_may_go_on() -> None:
 
 
 @pytest.mark.parametrize("gone", [True, False], ids=["ledger gone", "another attempt's"])
-def test_record_that_is_another_s_stops(gone: bool) -> None:
+def test_record_of_another_attempt_stops(gone: bool) -> None:
     store = Store()
     record = LedgerRecord.take_over(store, ledger(OPEN))
     if gone:
@@ -334,7 +336,7 @@ def test_record_that_is_another_s_stops(gone: bool) -> None:
     assert store.data == before
 
 
-def test_part_says_whether_it_may_still_become_a_batch() -> None:
+def test_part_is_an_intent_without_a_batch_and_open_until_landed() -> None:
     assert [(item.is_intent, item.is_open) for item in (INTENT, OPEN, LANDED)] == [
         (True, False),
         (False, True),
@@ -357,35 +359,35 @@ def owner(folder: LocalFolder, attempt: str) -> LedgerRecord:
     return LedgerRecord.take_over(store, ledger(attempt=attempt))
 
 
-def test_owner_that_has_a_successor_can_change_nothing(folder: LocalFolder) -> None:
-    elder = owner(folder, "a1")
-    younger = owner(folder, "a2")
+def test_previous_owner_cannot_change_its_successor_s_ledger(folder: LocalFolder) -> None:
+    previous = owner(folder, "a1")
+    successor = owner(folder, "a2")
 
     with pytest.raises(SubmissionTakenOverError):
-        elder.save(ledger(OPEN, attempt="a1"))
-    younger.save(ledger(INTENT, attempt="a2"))
+        previous.save(ledger(OPEN, attempt="a1"))
+    successor.save(ledger(INTENT, attempt="a2"))
     assert load_ledger(FolderLedgerStore(folder)) == ledger(INTENT, attempt="a2")
 
 
-def test_what_is_written_after_the_announcement_is_not_acted_upon(folder: LocalFolder) -> None:
-    elder = owner(folder, "a1")
+def test_save_after_another_claim_raises(folder: LocalFolder) -> None:
+    previous = owner(folder, "a1")
 
     class Meanwhile(FolderLedgerStore):
-        """Somebody announces itself just before we write."""
+        """Another owner claims the ledger just before we write."""
 
         def save(self, data: bytes) -> None:
             claim_ledger(FolderLedgerStore(folder))
             super().save(data)
 
     store = Meanwhile(folder)
-    record = LedgerRecord(store, load_ledger(store) or elder.ledger)
+    record = LedgerRecord(store, load_ledger(store) or previous.ledger)
     with pytest.raises(SubmissionTakenOverError):
         record.save(ledger(INTENT, attempt="a1"))
 
 
-def test_what_is_written_before_the_announcement_is_read(folder: LocalFolder) -> None:
-    elder = owner(folder, "a1")
-    elder.save(ledger(INTENT, attempt="a1"))
+def test_new_owner_reads_what_was_saved_before_its_claim(folder: LocalFolder) -> None:
+    previous = owner(folder, "a1")
+    previous.save(ledger(INTENT, attempt="a1"))
     store = FolderLedgerStore(folder)
     claim_ledger(store)
 
@@ -394,7 +396,7 @@ def test_what_is_written_before_the_announcement_is_read(folder: LocalFolder) ->
 
 def test_owners_that_claim_at_the_same_moment_do_not_both_go_on(folder: LocalFolder) -> None:
     class Rival(LocalFolder):
-        """Somebody claims between our look and our claim."""
+        """Another owner claims the ledger between our listing and our claim."""
 
         claimed = False
 

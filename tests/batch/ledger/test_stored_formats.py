@@ -207,7 +207,7 @@ def test_ledger_is_read_and_would_be_written_as_it_was_before(name: str, tmp_pat
         assert read.digest == stored_ledger(stopped).input_digest
 
 
-def test_stored_words_have_their_meaning_of_today(tmp_path: Path) -> None:
+def test_stored_names_are_read_into_their_fields(tmp_path: Path) -> None:
     stopped = StoppedSubmission("input_changed_folder", tmp_path)
     ledger = stored_ledger(stopped)
 

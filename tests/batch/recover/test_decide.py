@@ -69,35 +69,44 @@ def batch(id_: str = "b", *, count: int = 3, ended: bool = False, first: str | N
 @pytest.mark.parametrize(
     ("listing", "now", "expected"),
     [
-        pytest.param([], EARLY, LookAgain((), EARLY + SEARCH_INTERVAL), id="nothing yet: look again soon"),
-        pytest.param([], LATE - SECOND, LookAgain((), LATE + SECOND), id="nothing, nearly over: once more"),
+        pytest.param([], EARLY, LookAgain((), EARLY + SEARCH_INTERVAL), id="no batch yet: search again soon"),
         pytest.param(
-            [], LATE - HALF, LookAgain((), LATE + SECOND), id="nothing, all but over: not before the clock moves"
+            [], LATE - SECOND, LookAgain((), LATE + SECOND), id="no batch, shortly before the deadline: one more search"
         ),
-        pytest.param([], LATE, Send(), id="nothing after the grace: it never arrived"),
-        pytest.param([batch()], EARLY, LookAgain(("b",), None), id="it may be the one that runs"),
-        pytest.param([batch()], LATE, LookAgain(("b",), None), id="rather wait for it than pay again"),
+        pytest.param(
+            [],
+            LATE - HALF,
+            LookAgain((), LATE + SECOND),
+            id="no batch, just before the deadline: not before the clock moves",
+        ),
+        pytest.param([], LATE, Send(), id="no batch after the deadline: not accepted"),
+        pytest.param([batch()], EARLY, LookAgain(("b",), None), id="a running batch may be ours"),
+        pytest.param(
+            [batch()], LATE, LookAgain(("b",), None), id="running after the deadline: wait rather than pay again"
+        ),
         pytest.param([batch(ended=True)], EARLY, Peek(("b",)), id="ended: read its first line"),
-        pytest.param([batch(ended=True)], LATE, Peek(("b",)), id="ended, after the grace: still read it"),
+        pytest.param([batch(ended=True)], LATE, Peek(("b",)), id="ended, after the deadline: still read it"),
         pytest.param([batch(ended=True, first=OURS)], EARLY, Adopt("b"), id="our token: ours"),
-        pytest.param([batch(first=OURS)], EARLY, Adopt("b"), id="our token, however it was seen: ours"),
+        pytest.param([batch(first=OURS)], EARLY, Adopt("b"), id="our token in a batch that runs: ours"),
         pytest.param(
-            [batch(ended=True, first="x-0-y")], EARLY, LookAgain((), EARLY + SEARCH_INTERVAL), id="a stranger's"
+            [batch(ended=True, first="x-0-y")], EARLY, LookAgain((), EARLY + SEARCH_INTERVAL), id="another token"
         ),
-        pytest.param([batch(ended=True, first="x-0-y")], LATE, Send(), id="a stranger's, after the grace"),
-        pytest.param([batch(ended=True, first=TOKEN + "0-0-y")], LATE, Send(), id="a token that ours only begins"),
+        pytest.param([batch(ended=True, first="x-0-y")], LATE, Send(), id="another token, after the deadline"),
+        pytest.param(
+            [batch(ended=True, first=TOKEN + "0-0-y")], LATE, Send(), id="a longer token that begins with ours"
+        ),
         pytest.param(
             [batch(ended=True, first="")], EARLY, LookAgain((), EARLY + SEARCH_INTERVAL), id="unreadable: not yet"
         ),
-        pytest.param([batch(ended=True, first="")], LATE, Stop(("b",)), id="unreadable after the grace: who knows"),
-        pytest.param([batch(count=4)], LATE, Send(), id="another size is another's"),
-        pytest.param([batch("known")], LATE, Send(), id="accounted for otherwise"),
+        pytest.param([batch(ended=True, first="")], LATE, Stop(("b",)), id="unreadable after the deadline: stop"),
+        pytest.param([batch(count=4)], LATE, Send(), id="another request count: not ours"),
+        pytest.param([batch("known")], LATE, Send(), id="recorded for another part"),
         pytest.param([batch(at=START - 2 * HOUR)], LATE, Send(), id="older than the watermark"),
         pytest.param([batch(at=START - HOUR)], LATE, LookAgain(("b",), None), id="as old as the watermark"),
         pytest.param(
-            [batch(at=LATE + MAX_PROXY_DELAY)], LATE + DAY, LookAgain(("b",), None), id="made as late as it can be"
+            [batch(at=LATE + MAX_PROXY_DELAY)], LATE + DAY, LookAgain(("b",), None), id="created as late as possible"
         ),
-        pytest.param([batch(at=LATE + MAX_PROXY_DELAY + SECOND)], LATE + DAY, Send(), id="made too late to be ours"),
+        pytest.param([batch(at=LATE + MAX_PROXY_DELAY + SECOND)], LATE + DAY, Send(), id="created too late to be ours"),
         pytest.param(
             [batch("c"), batch("b", ended=True)], EARLY, Peek(("b",)), id="read what has ended before waiting"
         ),
@@ -108,37 +117,37 @@ def batch(id_: str = "b", *, count: int = 3, ended: bool = False, first: str | N
             [batch("d"), batch("c"), batch("b", ended=True, first="")],
             LATE,
             LookAgain(("d", "c"), None),
-            id="wait for those that will tell, before giving up on one that cannot",
+            id="wait for running ones before stopping because of an unreadable one",
         ),
     ],
 )
-def test_a_listing_decides_what_becomes_of_an_intent(listing, now, expected):
+def test_decision_follows_from_the_listing(listing, now, expected):
     assert decide(PART, listing, known=["known"], now=now) == expected
 
 
-def test_in_a_workspace_that_was_empty_every_batch_may_be_ours():
+def test_without_a_watermark_every_batch_is_a_candidate():
     part = msgspec.structs.replace(PART, watermark=None, watermark_at=None)
     assert decide(part, [batch(at=START - HOUR)], known=[], now=LATE) == LookAgain(("b",), None)
 
 
-def test_the_grace_grows_with_the_upload():
+def test_acceptance_deadline_grows_with_the_upload():
     larger = msgspec.structs.replace(PART, size=PART.size + 100 * MIN_UPLOAD_BYTES_PER_SECOND)
     assert acceptance_deadline(larger) - acceptance_deadline(PART) == 100 * SECOND
     assert acceptance_deadline(PART) == START + create_timeout(PART.size) + VISIBILITY_DELAY
 
 
-# ---------------------------------------------------------------- the decision among all that may happen
+# ---------------------------------------------------------------- the decision in random histories
 
-_FATES = ("answered", "refused", "lost", "dropped", "killed before", "killed after", "uploading", "killed uploading")
-_PAUSES = st.sampled_from([0, 0, 0, 5, 61, 200, 3600]).map(lambda seconds: timedelta(seconds=seconds))
+_OUTCOMES = ("answered", "refused", "lost", "dropped", "killed before", "killed after", "uploading", "killed uploading")
+_PROCESS_PAUSES = st.sampled_from([0, 0, 0, 5, 61, 200, 3600]).map(lambda seconds: timedelta(seconds=seconds))
 _STEPS = st.sampled_from([1, 9, 10, 60, 119, 180, 600, 3600, 12 * 3600]).map(lambda seconds: timedelta(seconds=seconds))
 _SIZES = st.sampled_from([2, 2, 2, 1, 3])
-#: What is left of the settling time when the API's clock is told in whole seconds.
-_SLACKS = st.sampled_from([0, 30, 118])
+#: How late an upload may be accepted. The API sends its clock in whole seconds, so not all of VISIBILITY_DELAY.
+_LATE_ACCEPTANCES = st.sampled_from([0, 30, 118])
 
 
 def _requests() -> RequestFile:
-    folder = Path(tempfile.mkdtemp(prefix="reconcile-"))
+    folder = Path(tempfile.mkdtemp(prefix="decide-"))
     path = folder / "requests.jsonl"
     with path.open("wb") as file:
         write_requests((Request(n, f"k{n}", {"model": "m", "max_tokens": 1, "messages": []}) for n in range(4)), file)
@@ -146,28 +155,29 @@ def _requests() -> RequestFile:
 
 
 class LostCreates(RuleBasedStateMachine):
-    """Two parts of two requests each are sent into a busy workspace, by attempts that die anywhere.
+    """Two parts of two requests each are sent into a busy workspace, by attempts that are killed anywhere.
 
-    The code under test is what runs in production: ``send``, ``settle_intents``, ``list_since`` and ``reconcile``.
+    The code under test is what runs in production: ``send_slice``, ``resolve_open_creates``, ``list_batches_since`` and
+    ``decide``.
     """
 
     requests = _requests()
-    pieces: tuple[Slice, ...] = tuple(split(((n, 300) for n in range(4)), max_requests=2))
+    slices: tuple[Slice, ...] = tuple(split(((n, 300) for n in range(4)), max_requests=2))
 
     @initialize(
         page=st.sampled_from([1, 2, 1000]),
         unknown_cursor=st.sampled_from(["error", "empty"]),
         before=st.lists(_SIZES, max_size=2),
-        slack=_SLACKS,
+        late_acceptance=_LATE_ACCEPTANCES,
         skew=st.sampled_from([0, -7200, 7200]),
         on_lost=st.sampled_from(["stop", "stop", "resend"]),
     )
-    def open_workspace(self, page, unknown_cursor, before, slack, skew, on_lost):
+    def open_workspace(self, page, unknown_cursor, before, late_acceptance, skew, on_lost):
         self.workspace = ModelWorkspace(page=page, unknown_cursor=unknown_cursor)
         for count in before:
             self.workspace.add("somebody", count)
-        slack = timedelta(seconds=slack)
-        self.workspace.slack, self.workspace.lag = slack, VISIBILITY_DELAY - 2 * SECOND - slack
+        self.workspace.late_acceptance = timedelta(seconds=late_acceptance)
+        self.workspace.listing_delay = VISIBILITY_DELAY - 2 * SECOND - self.workspace.late_acceptance
         self.skew = timedelta(seconds=skew)
         self.policy = Policy(on_lost=on_lost)
         self.gone = False
@@ -176,15 +186,15 @@ class LostCreates(RuleBasedStateMachine):
         save_ledger(self.store, ledger)
         self.begin()
 
-    # ---------------------------------------------------------------- others, and time
+    # ---------------------------------------------------------------- time, and other users
 
     @rule(by=_STEPS)
     def time_passes(self, by):
         self.workspace.advance(by)
 
-    @rule(count=_SIZES, lag=st.sampled_from([0, 100]))
-    def somebody_sends(self, count, lag):
-        self.workspace.add("somebody", count, lag=lag * SECOND)
+    @rule(count=_SIZES, listing_delay=st.sampled_from([0, 100]))
+    def somebody_creates_a_batch(self, count, listing_delay):
+        self.workspace.add("somebody", count, listing_delay=listing_delay * SECOND)
 
     @rule(data=st.data())
     def a_batch_ends(self, data):
@@ -197,7 +207,7 @@ class LostCreates(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def results_are_archived(self, data):
-        """Also those of ours, where that stops us: who has them sent again accepts to pay twice."""
+        """Ours only if that stops us: with ``on_lost="resend"`` the author accepts to pay twice."""
         may_be_ours = self.policy.on_lost == "stop"
         self.pick(data, lambda batch: batch.ended_at is not None and (may_be_ours or not batch.indices), self.archive)
 
@@ -206,19 +216,24 @@ class LostCreates(RuleBasedStateMachine):
     def an_upload_is_accepted(self):
         self.workspace.accept(self.workspace.uploads[0])
 
-    # ---------------------------------------------------------------- we
+    # ---------------------------------------------------------------- our attempts
 
     @rule()
     def begin(self):
-        """A new attempt takes over; the one before may have died, or lives on and sees that it is replaced."""
+        """A new attempt takes over. The previous one was killed, or continues and finds that it was replaced."""
         ledger = msgspec.structs.replace(load_ledger(self.store), attempt=new_token())
         self.record = LedgerRecord.take_over(self.store, ledger)
 
     @precondition(lambda self: not self.record.ledger.intents and self.unsent)
-    @rule(fate=st.sampled_from(_FATES), kill_at=st.sampled_from([0, 0, 0, 1, 2]), after=st.booleans(), pause=_PAUSES)
-    def send(self, fate, kill_at, after, pause):
-        """``pause``: of the process, or of a slow store, between the intent and the create."""
-        self.workspace.fate = fate
+    @rule(
+        next_outcome=st.sampled_from(_OUTCOMES),
+        kill_at=st.sampled_from([0, 0, 0, 1, 2]),
+        after=st.booleans(),
+        pause=_PROCESS_PAUSES,
+    )
+    def send(self, next_outcome, kill_at, after, pause):
+        """``pause``: time between the intent and the create call, in which the process or its store is slow."""
+        self.workspace.next_outcome = next_outcome
         self.store.kill_at, self.store.kill_after, self.store.pause = kill_at, after, pause
         self.store.workspace = self.workspace
         try:
@@ -231,10 +246,10 @@ class LostCreates(RuleBasedStateMachine):
 
     @precondition(lambda self: self.record.ledger.intents)
     @rule()
-    def archive_landed(self):
-        self.archived_batch_ids()
+    def resolve_intents(self):
+        self.resolve()
 
-    def archived_batch_ids(self) -> WaitStep | None:
+    def resolve(self) -> WaitStep | None:
         before = self.record.ledger.intents
         wait = None
         try:
@@ -250,12 +265,12 @@ class LostCreates(RuleBasedStateMachine):
             assert self.policy.on_lost == "stop"
             self.gone = True
         forgotten = {part.token for part in before} - {part.token for part in self.record.ledger.parts}
-        note(f"settled: {wait}, forgotten: {forgotten}")
+        note(f"resolved: {wait}, forgotten: {forgotten}")
         assert not any(upload.token in forgotten for upload in self.workspace.uploads), "it may still be accepted"
         assert not any(batch.owner in forgotten for batch in self.workspace.ours), "it was accepted"
         return wait
 
-    # ---------------------------------------------------------------- what must hold at any moment
+    # ---------------------------------------------------------------- invariants
 
     @invariant()
     def no_request_is_in_two_batches(self):
@@ -264,22 +279,22 @@ class LostCreates(RuleBasedStateMachine):
         assert len(sent) == len(set(sent))
 
     @invariant()
-    def the_ledger_knows_or_looks_for_each_batch_of_ours(self):
+    def each_batch_of_ours_is_recorded_or_searched_for(self):
         parts = {part.token: part for part in load_ledger(self.store).parts}
         for batch in self.workspace.ours:
             assert parts[batch.owner].batch_id in (None, batch.id)
 
     @invariant()
-    def no_batch_of_somebody_is_taken_for_ours(self):
+    def no_batch_of_somebody_else_is_recorded(self):
         ours = {batch.id for batch in self.workspace.ours}
         assert ours.issuperset(load_ledger(self.store).batch_ids)
 
     def teardown(self):
-        """Whatever has happened: within the life of a batch it is decided, also if somebody goes on sending."""
+        """Every history is decided within the life of a batch, even if somebody else keeps creating batches."""
         for _ in range(200):
             if not self.record.ledger.intents or self.gone:
                 return
-            wait = self.archived_batch_ids()
+            wait = self.resolve()
             if wait is None:
                 continue
             self.workspace.add("somebody", 2)
@@ -291,7 +306,7 @@ class LostCreates(RuleBasedStateMachine):
     @property
     def unsent(self) -> list[Slice]:
         known = {part.first for part in self.record.ledger.parts}
-        return [piece for piece in self.pieces if piece.first not in known]
+        return [each for each in self.slices if each.first not in known]
 
     def clock(self):
         return self.workspace.now + self.skew

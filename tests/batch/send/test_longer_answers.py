@@ -1,4 +1,4 @@
-"""Answers to an output schema, from try to try: what is kept, what is asked again, what is paid."""
+"""Answers that must match an output schema, over one or more tries: what is kept, sent again, and paid."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEFAULTS = Defaults(model="claude-haiku-5-5", max_tokens=64)
 
 
 class Model:
-    """Says to each prompt what is scripted for it, time after time; what it was asked is written down."""
+    """Model with a script of answers for each prompt. It records the max_tokens of each request."""
 
     def __init__(self, **scripts: list[str | dict[str, Any]]) -> None:
         self.scripts = scripts
@@ -55,14 +55,14 @@ def cut(tokens: int) -> dict[str, Any]:
 
 
 def costs(world: World) -> Decimal:
-    """What the rows say was paid, replaced answers included."""
+    """Sum the costs of the rows, including replaced answers."""
     return sum(
         (Decimal(each["cost_usd"]) for row in world.rows for each in (row, *row.get("replaced", []))), Decimal(0)
     )
 
 
 class TestWithoutRepair:
-    def test_invalid_answers_are_kept_and_not_asked_again(self, tmp_path: Path) -> None:
+    def test_invalid_answers_are_kept_and_not_sent_again(self, tmp_path: Path) -> None:
         model = Model(b=[INVALID, VALID])
         world = model.world(tmp_path)
 
@@ -77,7 +77,7 @@ class TestWithoutRepair:
         assert world.billed == 2
         assert "replaced" not in world.rows[1]
 
-    def test_another_schema_is_another_question(self, tmp_path: Path) -> None:
+    def test_changed_schema_makes_a_new_request(self, tmp_path: Path) -> None:
         model = Model(a=[INVALID])
         world = model.world(tmp_path)
         world.run(["a"], Policy(), output_schema=SCHEMA)
@@ -89,7 +89,7 @@ class TestWithoutRepair:
         assert world.rows[0]["output"] == {"n": -1}
         assert world.billed == 2
 
-    def test_answers_of_an_earlier_input_are_validated_where_they_belong_now(self, tmp_path: Path) -> None:
+    def test_answers_of_an_earlier_input_are_validated_at_their_new_index(self, tmp_path: Path) -> None:
         world = Model(b=[INVALID]).world(tmp_path)
         with world.attempt(["a", "b"], Policy(), output_schema=SCHEMA) as submission:
             submission.advance()
@@ -100,7 +100,7 @@ class TestWithoutRepair:
         assert [row["status"] for row in world.rows] == ["invalid_output", "succeeded"]
         assert world.billed == 2
 
-    def test_twins_share_the_verdict(self, tmp_path: Path) -> None:
+    def test_duplicates_share_the_validation(self, tmp_path: Path) -> None:
         world = Model(b=[INVALID]).world(tmp_path)
 
         world.run(
@@ -110,7 +110,7 @@ class TestWithoutRepair:
         assert [row["status"] for row in world.rows] == ["succeeded", "invalid_output", "invalid_output"]
         assert world.billed == 2
 
-    def test_a_schema_that_cannot_be_read_is_never_taken_for_none(self, tmp_path: Path) -> None:
+    def test_damaged_schema_never_counts_as_no_schema(self, tmp_path: Path) -> None:
         world = Model().world(tmp_path)
         with world.attempt(["a"], Policy(), output_schema=SCHEMA) as submission:
             submission.advance()
@@ -120,7 +120,7 @@ class TestWithoutRepair:
 
 
 class TestRepair:
-    def test_invalid_answers_are_asked_again_and_both_are_on_the_bill(self, tmp_path: Path) -> None:
+    def test_invalid_answers_are_sent_again_and_both_are_on_the_bill(self, tmp_path: Path) -> None:
         model = Model(b=[INVALID, VALID])
         world = model.world(tmp_path)
 
@@ -136,7 +136,7 @@ class TestRepair:
         assert Decimal(done.manifest.cost["usd"]) == costs(world)
         assert world.billed == 3
 
-    def test_the_bill_survives_the_process(self, tmp_path: Path) -> None:
+    def test_bill_is_complete_after_a_restart(self, tmp_path: Path) -> None:
         world = Model(b=[INVALID, INVALID, VALID]).world(tmp_path)
         first = world.run(["a", "b"], REPAIR, output_schema=SCHEMA)
         assert first.permanent
@@ -150,7 +150,7 @@ class TestRepair:
         assert Decimal(done.manifest.cost["usd"]) == costs(world)
         assert world.billed == 4
 
-    def test_answers_that_were_cut_off_get_twice_the_room(self, tmp_path: Path) -> None:
+    def test_answers_that_were_cut_off_get_twice_the_max_tokens(self, tmp_path: Path) -> None:
         model = Model(b=[cut(64), cut(128), VALID])
         world = model.world(tmp_path)
 
@@ -162,7 +162,7 @@ class TestRepair:
             json.loads((world.folder.path / "requests.jsonl").read_text().split("\n")[1])["params"]["max_tokens"] == 64
         )
 
-    def test_the_room_grows_from_try_to_try(self, tmp_path: Path) -> None:
+    def test_max_tokens_grows_from_try_to_try(self, tmp_path: Path) -> None:
         model = Model(b=[cut(64), cut(128), VALID])
         world = model.world(tmp_path)
         world.run(["a", "b"], REPAIR, output_schema=SCHEMA)
@@ -172,7 +172,7 @@ class TestRepair:
         assert model.asked["b"] == [64, 128, 256]
         assert world.rows[1]["output"] == {"n": 1}
 
-    def test_the_room_ends_at_the_models_limit(self, tmp_path: Path) -> None:
+    def test_max_tokens_grows_to_the_model_s_limit(self, tmp_path: Path) -> None:
         model = Model(a=[cut(100_000), cut(128_000)])
         world = model.world(tmp_path)
 
@@ -187,7 +187,7 @@ class TestRepair:
         assert model.asked["a"] == [100_000, 128_000]
 
     @pytest.mark.parametrize("stop_reason", ["refusal", "model_context_window_exceeded", "tool_use", "pause_turn"])
-    def test_what_would_end_so_again_is_not_asked_again(self, tmp_path: Path, stop_reason: str) -> None:
+    def test_answers_that_would_end_the_same_way_are_not_sent_again(self, tmp_path: Path, stop_reason: str) -> None:
         model = Model(a=[{"content": "No.", "stop_reason": stop_reason}])
 
         done = model.world(tmp_path).run(["a"], REPAIR, output_schema=SCHEMA)
@@ -204,7 +204,7 @@ class TestRepair:
         assert world.rows[0]["text"] == '{"n": -2}'
         assert world.billed == 2
 
-    def test_batches_that_are_fetched_again_are_not_billed_again(self, tmp_path: Path) -> None:
+    def test_results_downloaded_twice_are_counted_once(self, tmp_path: Path) -> None:
         world = Model(a=[INVALID, '{"n": -2}']).world(tmp_path)
         world.run(["a"], REPAIR, output_schema=SCHEMA)
         (row,) = world.rows
@@ -223,7 +223,7 @@ class TestRepair:
             assert landing.bill.to_manifest() == paid
             assert b"".join(landing.lines(missing=None)) == results.read_bytes()
 
-    def test_what_expires_in_repair_keeps_the_answer_that_there_was(self, tmp_path: Path) -> None:
+    def test_request_that_expires_in_a_repair_round_keeps_its_earlier_answer(self, tmp_path: Path) -> None:
         model = Model(a=[INVALID])
         world = model.world(tmp_path)
         with world.attempt(["a"], REPAIR, output_schema=SCHEMA) as submission:
@@ -237,7 +237,7 @@ class TestRepair:
         assert (world.rows[0]["status"], world.rows[0]["text"]) == ("invalid_output", INVALID)
         assert world.billed == 1
 
-    def test_a_lost_create_in_repair_pays_once(self, tmp_path: Path) -> None:
+    def test_lost_create_response_in_a_repair_round_pays_once(self, tmp_path: Path) -> None:
         model = Model(a=[cut(64), VALID])
         world = model.world(tmp_path)
         with world.attempt(["a"], REPAIR, output_schema=SCHEMA) as submission:
@@ -250,7 +250,7 @@ class TestRepair:
         assert model.asked["a"] == [64, 128]
         assert world.billed == 2
 
-    def test_max_cost_knows_the_larger_room(self, tmp_path: Path) -> None:
+    def test_max_cost_counts_the_larger_max_tokens(self, tmp_path: Path) -> None:
         world = Model(a=[cut(64)]).world(tmp_path)
         limit = Decimal("0.0001")  # 64 tokens of answer cost 0.000016
         policy = Policy(repair_invalid=True, repair_rounds=9, max_cost=limit)
@@ -261,8 +261,8 @@ class TestRepair:
         assert 0 < Decimal(done.manifest.cost["usd"]) <= limit
         assert "No repair round was sent: 1 more request may cost up to $0.0000" in str(done.failure)
 
-    def test_repair_that_is_too_dear_leaves_a_task_with_allowed_failures_green(self, tmp_path: Path) -> None:
-        """What was billed before counts: each round alone would be within the limit."""
+    def test_repair_above_max_cost_leaves_a_task_with_allowed_failures_successful(self, tmp_path: Path) -> None:
+        """The first round's cost counts: each round alone would be within the limit."""
         world = Model(a=[INVALID]).world(tmp_path)
         alone = world.run(["a"], Policy(allow_failed=1), output_schema=SCHEMA).manifest.estimate
         assert alone is not None
@@ -283,7 +283,7 @@ class TestRepair:
         assert done.failure is None
         assert world.billed == 2
 
-    def test_a_sensor_s_landing_is_repaired_by_a_clear(self, tmp_path: Path) -> None:
+    def test_clear_repairs_rows_that_a_sensor_has_landed(self, tmp_path: Path) -> None:
         world = Model(b=[INVALID, VALID]).world(tmp_path)
         send = Policy(repair_invalid=True, wait_for_completion=False)
         world.run(["a", "b"], send, output_schema=SCHEMA)

@@ -20,7 +20,7 @@ def dealt(sizes: list[int], *, max_requests: int = 3, max_bytes: int = 100) -> l
     first=st.integers(0, 1000),
     step=st.integers(1, 7),
 )
-def test_slices_keep_the_limits_and_lose_double_or_reorder_nothing(
+def test_slices_keep_the_limits_and_lose_repeat_or_reorder_nothing(
     sizes: list[int], max_requests: int, max_bytes: int, first: int, step: int
 ) -> None:
     numbered = [(first + step * place, size) for place, size in enumerate(sizes)]
@@ -41,18 +41,18 @@ def test_nothing_to_send_gives_no_slice() -> None:
     assert dealt([]) == []
 
 
-def test_slice_may_be_full_to_the_last_byte_and_not_beyond() -> None:
+def test_slice_is_filled_to_the_last_byte_and_not_beyond() -> None:
     room = 100 - ENVELOPE_BYTES
 
     assert [list(piece.indices) for piece in dealt([room - 40, 40])] == [[0, 1]]
     assert [list(piece.indices) for piece in dealt([room - 40, 41])] == [[0], [1]]
 
 
-def test_slice_may_hold_all_requests_that_the_limit_names_and_not_one_more() -> None:
+def test_slice_holds_max_requests_and_not_one_more() -> None:
     assert [list(piece.indices) for piece in dealt([1] * 4)] == [[0, 1, 2], [3]]
 
 
-def test_limits_are_the_api_s_own_unless_told_otherwise() -> None:
+def test_default_limits_are_the_api_s_own() -> None:
     by_count = list(split((index, 1) for index in range(MAX_REQUESTS + 1)))
     by_size = list(split([(0, MAX_BATCH_BYTES - ENVELOPE_BYTES), (1, 1)]))
 
