@@ -66,8 +66,9 @@ class Demonstration:
     def _is_confirmed(self) -> bool:
         """Show what will be sent to the real API and what it costs, and ask for confirmation."""
         plan = read_plan(self._root / "dags" / f"{DAG_ID}.py")
-        self._screen.say(f"LIVE=1 sends {plan} at {self._settings.base_url or 'https://api.anthropic.com'}.")
-        confirmed = self._settings.yes or self._screen.ask("Send it? y/N ")
+        self._screen.say(f"LIVE=1 uses the real API at {self._settings.base_url or 'https://api.anthropic.com'}.")
+        self._screen.say(f"It will send {plan}.")
+        confirmed = self._settings.yes or self._screen.ask("Send the requests? y/N ")
         if not confirmed:
             self._screen.say("Nothing was sent.")
         return confirmed

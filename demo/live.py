@@ -26,7 +26,7 @@ class Plan:
 
     def __str__(self) -> str:
         price = "at an unknown price" if self.max_usd is None else f"for at most ${self.max_usd:.2f}"
-        return f"{self.count} requests ({self.bytes / 1000:.0f} kB of prompts) to {self.model}, {price},"
+        return f"{self.count} requests ({self.bytes / 1000:.0f} kB of prompts) to {self.model} {price}"
 
 
 def read_plan(dag_file: Path) -> Plan:
