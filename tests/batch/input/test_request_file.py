@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_claude_batch.batch.input.create_body import CreateBody
-from airflow_claude_batch.batch.input.custom_id import content_hash, parse_custom_id
+from airflow_claude_batch.batch.input.custom_id import content_hash
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import encode_params, write_requests
-from airflow_claude_batch.batch.ledger.ledger import new_token
-from airflow_claude_batch.batch.send.splitting import ENVELOPE_BYTES
-from airflow_claude_batch.exceptions import InputError, InvalidMessageError, SubmissionRecordError
+from airflow_claude_batch.exceptions import SubmissionRecordError
 
 TOKEN = "0123456789ab"
 
@@ -97,58 +93,10 @@ def test_digest_tells_keys_contents_and_order() -> None:
     assert len(set(digests)) == 5
 
 
-def test_no_requests_at_all_is_an_error() -> None:
-    with pytest.raises(InputError, match=r"^messages is empty\.\nNothing was sent\.\nSkip the task"):
-        write_requests(iter([]), io.BytesIO())
-
-
-@pytest.mark.parametrize(
-    ("keys", "named"),
-    [
-        pytest.param(["a", "b", "a"], (0, 2), id="text"),
-        pytest.param([0, 1, 2, 1], (1, 3), id="numbers"),
-        pytest.param([{"a": 1, "b": 2}, {"b": 2, "a": 1}], (0, 1), id="mappings in another order"),
-        pytest.param([None, "x", None, None], (0, 2), id="null thrice"),
-    ],
-)
-def test_duplicate_key_is_refused_with_both_elements(keys: list[Any], named: tuple[int, int]) -> None:
-    requests = [Request(index, key, {}) for index, key in enumerate(keys)]
-
-    with pytest.raises(
-        InvalidMessageError, match=r"have the same key\.\nNothing was sent\.\nGive each element a key"
-    ) as error:
-        write_requests(iter(requests), io.BytesIO())
-    assert f"messages[{named[0]}] and messages[{named[1]}]" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("keys", "hinted"),
-    [
-        pytest.param([5, 1, 1], True, id="the second stands at its position"),
-        pytest.param([0, 7, 0], True, id="the first stands at its position"),
-        pytest.param([7, 8, 7], False, id="neither does"),
-    ],
-)
-def test_duplicate_key_that_is_a_position_says_where_it_may_come_from(keys: list[int], hinted: bool) -> None:
-    requests = [Request(index, key, {}) for index, key in enumerate(keys)]
-
-    with pytest.raises(InvalidMessageError) as error:
-        write_requests(iter(requests), io.BytesIO())
-    assert ("An element without a key has its position as its key." in str(error.value)) == hinted
-
-
 def test_keys_of_different_types_are_different() -> None:
     keys = [1, "1", 1.5, "1.5", True, "true", None, "null", [1], [[1]], {}, []]
     with opened([Request(index, key, {}) for index, key in enumerate(keys)]) as read:
         assert [json.loads(read.key(index)) for index in range(len(read))] == keys
-
-
-@pytest.mark.parametrize("key", [float("nan"), b"x", {1, 2}, "\ud800", {1: 1, "a": 2}], ids=repr)
-def test_key_that_is_not_json_is_refused(key: Any) -> None:
-    with pytest.raises(
-        InvalidMessageError, match=r"messages\[3\]: the key cannot be written as JSON.*\n.*\nUse a string"
-    ):
-        write_requests(iter([Request(3, key, {})]), io.BytesIO())
 
 
 # ---------------------------------------------------------------- damage
@@ -184,76 +132,6 @@ def test_damaged_file_is_refused_with_its_line(damage: Any, line: int, tmp_path:
 
     with pytest.raises(SubmissionRecordError, match=rf"Line {line} of the submission's requests.jsonl is damaged"):
         RequestFile(path)
-
-
-# ---------------------------------------------------------------- on the wire
-
-
-@given(
-    params=st.lists(PARAMS, min_size=1, max_size=12),
-    drawn=st.lists(st.integers(0, 11), min_size=1, max_size=12, unique=True),
-)
-def test_create_body_is_valid_json_of_the_length_it_announces(params: list[Any], drawn: list[int]) -> None:
-    indices = sorted(index % len(params) for index in drawn)
-    indices = sorted(set(indices))
-    with opened(numbered(*params)) as read:
-        body = CreateBody(read, indices, TOKEN)
-        data = b"".join(body.chunks())
-        again = b"".join(body.chunks())
-
-        assert len(data) == body.content_length
-        assert body.content_length + 1 == ENVELOPE_BYTES + sum(read.wire_size(index) for index in indices)
-        assert again == data
-        items = json.loads(data)["requests"]
-    assert [item["params"] for item in items] == [params[index] for index in indices]
-    custom_ids = [item["custom_id"] for item in items]
-    assert len(set(custom_ids)) == len(custom_ids)
-
-
-def test_large_body_comes_in_pieces() -> None:
-    with opened(numbered(*({"x": "a" * 100_000, "n": n} for n in range(10)))) as read:
-        body = CreateBody(read, range(10), TOKEN)
-        pieces = list(body.chunks())
-
-        assert len(pieces) == 4
-        assert len(b"".join(pieces)) == body.content_length
-        assert max(map(len, pieces)) < 400_000
-
-
-@given(index=st.integers(0, 99_999_999), params=st.binary())
-def test_custom_id_is_valid_and_parses_back(index: int, params: bytes) -> None:
-    token, hash_ = new_token(), content_hash(params)
-    custom_id = f"{token}-{index}-{hash_.decode()}"
-    ours = parse_custom_id(custom_id)
-
-    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", custom_id)  # batch-processing docs, 2026-10
-    assert ours is not None
-    assert (ours.token, ours.index, ours.hash) == (token, index, hash_)
-
-
-def test_custom_id_of_a_request_names_its_part_place_and_content() -> None:
-    with opened(numbered({"x": 1}, {"x": 2})) as read:
-        ours = parse_custom_id(read.custom_id(1, TOKEN))
-
-        assert ours is not None
-        assert (ours.token, ours.index, ours.hash) == (TOKEN, 1, read.hash(1))
-
-
-@pytest.mark.parametrize(
-    "custom_id",
-    [
-        "",
-        "request-1",
-        f"{TOKEN}-1",
-        f"{TOKEN}-1-short",
-        f"{TOKEN}-x-{'A' * 22}",
-        f"{TOKEN}--{'A' * 22}",
-        f"{TOKEN}-1-{'A' * 23}",
-        f"short-1-{'A' * 22}",
-    ],
-)
-def test_custom_id_that_we_did_not_make_is_not_parsed(custom_id: str) -> None:
-    assert parse_custom_id(custom_id) is None
 
 
 # ---------------------------------------------------------------- duplicates

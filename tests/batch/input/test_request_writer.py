@@ -1,0 +1,127 @@
+"""Requests are encoded and written, or refused by the number of their element."""
+
+from __future__ import annotations
+
+import io
+import json
+import traceback
+from datetime import date
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_claude_batch.api import limits
+from airflow_claude_batch.batch.input.elements import Request
+from airflow_claude_batch.batch.input.request_writer import encode_params, write_requests
+from airflow_claude_batch.exceptions import InputError, InvalidMessageError
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        pytest.param(float("nan"), "params.metadata is nan", id="NaN"),
+        pytest.param(float("-inf"), "params.metadata is -inf", id="infinity"),
+        pytest.param(date(2026, 11, 22), "params.metadata is of type date", id="date"),
+        pytest.param(b"x", "params.metadata is of type bytes", id="bytes"),
+        pytest.param({1, 2}, "params.metadata is of type set", id="set"),
+        pytest.param({"a": [{"b": object()}]}, "params.metadata.a[0].b is of type object", id="object deep inside"),
+        pytest.param({("a",): 1}, "params.metadata has the key ('a',)", id="key of a tuple"),
+        pytest.param({float("nan"): 1}, "params.metadata has the key nan", id="NaN as a key"),
+        pytest.param("secret\ud800", "params.metadata has a lone surrogate at position 6", id="lone surrogate"),
+        pytest.param({"\ud800": 1}, "params.metadata has the key '\\ud800'", id="lone surrogate in a key"),
+    ],
+)
+def test_value_that_is_not_json_is_refused_with_its_place(value: Any, says: str) -> None:
+    request = Request(3, "a", {"model": "m", "metadata": value})
+
+    with pytest.raises(InvalidMessageError, match=r"messages\[3\] \(key 'a'\): params.*, which is not") as refusal:
+        encode_params(request)
+    assert says in str(refusal.value)
+    assert "secret" not in "".join(traceback.format_exception(refusal.value))
+
+
+def test_value_that_contains_itself_is_refused() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+
+    with pytest.raises(InvalidMessageError, match=r"messages\[0\].*Circular reference.*\n.*\nUse strings"):
+        encode_params(Request(0, 0, {"metadata": loop}))
+
+
+def test_value_nested_too_deeply_is_refused() -> None:
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+
+    with pytest.raises(InvalidMessageError, match="recursion depth exceeded"):
+        encode_params(Request(0, 0, {"metadata": deep}))
+
+
+def test_request_larger_than_a_batch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_BATCH_BYTES", 2048)
+    encode_params(Request(0, 0, {"x": "a" * 1000}))
+
+    with pytest.raises(InvalidMessageError, match=r"messages\[0\].*1,033 bytes.*2,048.*\n.*\n.*Files API"):
+        encode_params(Request(0, 0, {"x": "a" * 1025}))
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(params=st.dictionaries(st.text(), JSON_VALUES, max_size=5))
+def test_params_go_on_the_wire_as_they_are(params: dict[str, Any]) -> None:
+    assert json.loads(encode_params(Request(0, 0, params))) == params
+
+
+def test_no_requests_at_all_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"^messages is empty\.\nNothing was sent\.\nSkip the task"):
+        write_requests(iter([]), io.BytesIO())
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        pytest.param(["a", "b", "a"], (0, 2), id="text"),
+        pytest.param([0, 1, 2, 1], (1, 3), id="numbers"),
+        pytest.param([{"a": 1, "b": 2}, {"b": 2, "a": 1}], (0, 1), id="mappings in another order"),
+        pytest.param([None, "x", None, None], (0, 2), id="null thrice"),
+    ],
+)
+def test_duplicate_key_is_refused_with_both_elements(keys: list[Any], named: tuple[int, int]) -> None:
+    requests = [Request(index, key, {}) for index, key in enumerate(keys)]
+
+    with pytest.raises(
+        InvalidMessageError, match=r"have the same key\.\nNothing was sent\.\nGive each element a key"
+    ) as error:
+        write_requests(iter(requests), io.BytesIO())
+    assert f"messages[{named[0]}] and messages[{named[1]}]" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "hinted"),
+    [
+        pytest.param([5, 1, 1], True, id="the second stands at its position"),
+        pytest.param([0, 7, 0], True, id="the first stands at its position"),
+        pytest.param([7, 8, 7], False, id="neither does"),
+    ],
+)
+def test_duplicate_key_that_is_a_position_says_where_it_may_come_from(keys: list[int], hinted: bool) -> None:
+    requests = [Request(index, key, {}) for index, key in enumerate(keys)]
+
+    with pytest.raises(InvalidMessageError) as error:
+        write_requests(iter(requests), io.BytesIO())
+    assert ("An element without a key has its position as its key." in str(error.value)) == hinted
+
+
+@pytest.mark.parametrize("key", [float("nan"), b"x", {1, 2}, "\ud800", {1: 1, "a": 2}], ids=repr)
+def test_key_that_is_not_json_is_refused(key: Any) -> None:
+    with pytest.raises(
+        InvalidMessageError, match=r"messages\[3\]: the key cannot be written as JSON.*\n.*\nUse a string"
+    ):
+        write_requests(iter([Request(3, key, {})]), io.BytesIO())
