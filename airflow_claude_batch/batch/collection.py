@@ -71,8 +71,8 @@ class Collection:
     def advance(self) -> WaitStep | DoneStep:
         """Poll what is not landed yet. Land everything when all has ended, or what has ended at the deadline.
 
-        :raises BatchTimeoutError: the deadline is over, and the batches cannot be polled.
-        :raises SubmissionUnknownError: the deadline is over, and the API does not have the batches that are left.
+        :raises BatchTimeoutError: the deadline has passed, and the batches cannot be polled.
+        :raises SubmissionUnknownError: the deadline has passed, and the API does not have the batches that are left.
         :raises APIError: the API refuses.
         """
         try:

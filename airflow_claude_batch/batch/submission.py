@@ -188,7 +188,7 @@ class Submission:
         )
         if create is None:
             return None
-        if self._waits.is_final_deadline_over:
+        if self._waits.is_past_final_deadline:
             raise unknown_create_error(self.ledger.intents[0])
         return self._waits.for_lost_create(create)
 
@@ -213,7 +213,7 @@ class Submission:
             return None
         if self.policy.on_timeout == "cancel" and self.ledger.open_parts:
             self._cancel_after_timeout()
-            if not self._waits.is_final_deadline_over:
+            if not self._waits.is_past_final_deadline:
                 return self._waits.for_open_batches("all", "batches that were canceled after the timeout are ending")
         answered = all(status in FINAL for status in self._landing.statuses)
         return self._finish(None if answered else timeout_error(self.ledger, self.policy))
@@ -265,11 +265,11 @@ class Submission:
     def _wait_after_outage(self, error: Exception) -> WaitStep:
         """Wait and try again: an outage proves nothing. Without batches of ours, the task's own retries decide.
 
-        :raises BatchTimeoutError: the final deadline is over.
+        :raises BatchTimeoutError: the final deadline has passed.
         """
         if not (self.ledger.parts or isinstance(error, ResultsError)):
             raise error
-        if self._waits.is_final_deadline_over:
+        if self._waits.is_past_final_deadline:
             raise timeout_error(self.ledger, self.policy) from error
         log.warning("An outage stops the submission for now; it continues in %s. %s", OUTAGE_RETRY_DELAY, error)
         return self._waits.for_outage()

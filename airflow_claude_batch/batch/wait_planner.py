@@ -20,7 +20,7 @@ class WaitPlanner:
     """Deadlines of an attempt, and the wait steps that respect them.
 
     An attempt has two deadlines. At ``timeout_at`` the author's timeout expires: open batches are canceled or left, as
-    ``on_timeout`` says. At ``final_deadline`` the grace period of canceled batches is over too, and the task fails.
+    ``on_timeout`` says. At ``final_deadline`` the grace period of canceled batches has passed too, and the task fails.
     """
 
     record: LedgerRecord
@@ -44,7 +44,7 @@ class WaitPlanner:
         return self.clock() >= self.timeout_at
 
     @property
-    def is_final_deadline_over(self) -> bool:
+    def is_past_final_deadline(self) -> bool:
         return self.clock() >= self.final_deadline
 
     def for_open_batches(self, wait_for: Literal["all", "any"], reason: str) -> WaitStep:

@@ -108,7 +108,7 @@ def _with_first_custom_ids(
 
 def _log_search(part: Part, batch_ids: tuple[str, ...]) -> None:
     log.info(
-        "A create call of %s, begun at %s, got no response. Message batches that may be its own: %s.",
+        "A create call of %s, begun at %s, got no response. Message batches that it may have become: %s.",
         quantity(part.count, "request"),
         part.intended_at,
         ", ".join(batch_ids) or "none is listed yet",

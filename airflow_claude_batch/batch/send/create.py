@@ -69,7 +69,7 @@ def send_slice(
 ) -> None:
     """Create one message batch, and record its intent before and its id after the call.
 
-    The call is aborted ``create_timeout`` after its intent. A later arrival would be mistaken for lost.
+    The call is aborted ``create_timeout`` after its intent. Recovery counts a later arrival as not accepted.
 
     :raises APIError: if ``may_have_been_accepted``, the intent stays in the ledger and must be resolved. Otherwise
         nothing was accepted and the intent is removed.
