@@ -21,8 +21,8 @@ from airflow_claude_batch._airflow.compat import (
     timezone,
 )
 from airflow_claude_batch._airflow.lineage import LineageMixin
+from airflow_claude_batch._airflow.poke_memory import PokeMemory
 from airflow_claude_batch._airflow.rendering import has_templates, is_data, render_object
-from airflow_claude_batch._airflow.task_run import PokeMemory
 from airflow_claude_batch.exceptions import BatchTimeoutError, ConfigurationError, InputError
 
 if TYPE_CHECKING:

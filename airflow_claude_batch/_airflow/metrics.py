@@ -60,7 +60,7 @@ class StatsObserver:
         _count("poll_errors", 1, error=type(error).__name__)
 
 
-def report(manifest: Manifest) -> None:
+def count_submission(manifest: Manifest) -> None:
     """Count a submission whose manifest is returned; its rows, tokens and cost once it has ended."""
     _count("submissions", 1, status=manifest.status)
     if manifest.status != "ended":
@@ -68,12 +68,12 @@ def report(manifest: Manifest) -> None:
     for reason, count in manifest.stop_reasons.items():
         _count("answers", count, stop_reason=reason)
     for model, part in manifest.by_model.items():
-        _report_model(model, part)
+        _count_model(model, part)
     if manifest.created_at and manifest.ended_at:
         _time("turnaround", manifest.ended_at - manifest.created_at)
 
 
-def _report_model(model: str, part: Mapping[str, Any]) -> None:
+def _count_model(model: str, part: Mapping[str, Any]) -> None:
     for outcome, count in part["counts"].items():
         _count("rows", count, outcome=outcome, model=model)
     for name, count in part["usage"].items():

@@ -98,7 +98,9 @@ def _read_manifest(value: Mapping[str, Any]) -> SensedBatches:
     try:
         manifest = read_manifest(value)
     except ValueError as error:
-        raise InputError(f"batch is a mapping, but {error}.", "Nothing was landed.", GIVE_OUTPUT) from None
+        raise InputError(
+            f"batch is a mapping, but not the operator's output. {error}.", "Nothing was landed.", GIVE_OUTPUT
+        ) from None
     if manifest.status == DRY_RUN:
         raise AirflowSkipException("The operator ran with dry_run=True. Nothing was sent, so the sensor is skipped.")
     if manifest.results_path is None:

@@ -36,7 +36,8 @@ from airflow_claude_batch.exceptions import BatchTimeoutError, InputError
 
 if TYPE_CHECKING:
     from airflow_claude_batch._airflow.options import CollectionOptions
-    from airflow_claude_batch._airflow.task_run import PokeMemory, TaskRun
+    from airflow_claude_batch._airflow.poke_memory import PokeMemory
+    from airflow_claude_batch._airflow.task_run import TaskRun
 
 log = logging.getLogger(__name__)
 

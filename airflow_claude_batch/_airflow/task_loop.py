@@ -115,7 +115,7 @@ def finish_task(step: DoneStep, run: TaskRun) -> Manifest:
     log_manifest(step.manifest)
     run.record_manifest(step.manifest, run.context)
     if step.failure is None or step.permanent or run.ti.try_number > run.ti.max_tries:
-        metrics.report(step.manifest)
+        metrics.count_submission(step.manifest)
     if step.failure is None:
         return step.manifest
     if step.permanent:

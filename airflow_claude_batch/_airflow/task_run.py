@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -57,17 +56,3 @@ class TaskRun:
     @property
     def ti(self) -> TaskInstance:
         return self.context["ti"]
-
-
-@dataclass(slots=True)
-class PokeMemory:
-    """What a sensor remembers from poke to poke of one process. The sensor owns it.
-
-    :param began_at: when this process began to poke.
-    :param submission_id: what it waits for; None before the first poke.
-    :param not_found_since: by batch id, when the API first denied the batch.
-    """
-
-    began_at: datetime | None = None
-    submission_id: str | None = None
-    not_found_since: dict[str, datetime] = field(default_factory=dict)

@@ -51,7 +51,7 @@ def test_log_has_the_estimate_and_the_bill_as_tables(bench: Workbench, caplog: p
 
     manifest = ask(bench).xcom("ask")
 
-    estimate = logged(caplog, "Estimate of what is to be sent:")
+    estimate = logged(caplog, "Estimated cost of the requests to send:")
     assert estimate[1].split() == ["lower", "expected", "upper"]
     bill = logged(caplog, "Bill:")
     assert [line.split("  ")[0] for line in bill[2:]] == [
@@ -91,7 +91,7 @@ def test_estimate_is_by_length_when_count_tokens_fails(
 
     assert run.states == {"ask": "success"}
     assert run.xcom("ask")["estimate"]["measured_requests"] == 0
-    assert any("Counting stopped early: RateLimitError" in line for line in logged(caplog, "Estimate"))
+    assert any("Counting stopped early: RateLimitError" in line for line in logged(caplog, "Estimated cost"))
     assert simulator.books()["calls"]["count_tokens"] <= 2
 
 

@@ -73,7 +73,7 @@ def manifest(status: str) -> Manifest:
 
 
 def test_ended_submission_is_counted_by_model_outcome_tokens_and_cost(stats: RecordingStats) -> None:
-    metrics.report(manifest("ended"))
+    metrics.count_submission(manifest("ended"))
 
     assert stats.counters == {
         "claude_batch.submissions,status=ended": 1,
@@ -89,7 +89,7 @@ def test_ended_submission_is_counted_by_model_outcome_tokens_and_cost(stats: Rec
 
 
 def test_submission_in_progress_counts_no_rows(stats: RecordingStats) -> None:
-    metrics.report(manifest("in_progress"))
+    metrics.count_submission(manifest("in_progress"))
 
     assert stats.counters == {"claude_batch.submissions,status=in_progress": 1}
 
@@ -97,7 +97,7 @@ def test_submission_in_progress_counts_no_rows(stats: RecordingStats) -> None:
 def test_broken_metrics_backend_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "Stats", BrokenStats())
 
-    metrics.report(manifest("ended"))
+    metrics.count_submission(manifest("ended"))
     metrics.StatsObserver().poll_failed(OSError())
 
 
@@ -147,7 +147,7 @@ def test_documented_metrics_are_exactly_those_reported(stats: RecordingStats) ->
     observer.recovered("adopted")
     observer.batch_ended(timedelta(1))
     observer.poll_failed(OSError())
-    metrics.report(replace(manifest("ended"), stop_reasons={"end_turn": 3}))
+    metrics.count_submission(replace(manifest("ended"), stop_reasons={"end_turn": 3}))
 
     told = {counter.partition(",")[0] for counter in stats.counters} | set(stats.timers)
     assert set(re.findall(r"``(claude_batch\.\w+)``", str(metrics.__doc__))) == told

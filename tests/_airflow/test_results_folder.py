@@ -215,5 +215,5 @@ def test_unwritable_store_is_refused_before_anything_is_sent(
     run = bench.run(dag)
 
     assert "memory://bucket/batches/refusing_store/" in run.error("send")
-    assert re.search(r"cannot be written \(.*no credentials for this bucket\). Nothing was sent", run.error("send"))
+    assert re.search(r"cannot be written \(.*no credentials for this bucket\)\.\nNothing was sent", run.error("send"))
     assert simulator.books()["batches"] == []

@@ -80,7 +80,7 @@ def test_unwritable_store_is_refused_before_anything_is_sent(
     assert run.states == {"ask": "failed"}
     assert f"{root}/refusing/" in run.error("ask")
     assert "cannot be written (no writing to" in run.error("ask")
-    assert "Nothing was sent. Set results_path" in run.error("ask")
+    assert "Nothing was sent.\nSet results_path" in run.error("ask")
     assert simulator.books()["batches"] == []
 
 

@@ -77,7 +77,7 @@ def test_prefix_too_short_for_the_cache_is_logged_when_landing(
     assert usage["cache_read_input_tokens"] == usage["cache_creation_input_tokens"] == 0
     logs = "".join((caplog.text, *capsys.readouterr()))
     assert "No answer wrote or read the prompt cache" in logs
-    assert "shorter than the model's least" in logs
+    assert "shorter than the model's minimum" in logs
 
 
 def test_identical_requests_are_sent_once_and_have_a_row_each(

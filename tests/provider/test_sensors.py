@@ -169,7 +169,7 @@ def test_invalid_batch_is_refused_at_once(bench: Workbench, claude_default: str,
         "numbers": r"batch is a list with an element of type int\.\nNothing was landed\.\nGive",
         "nothing": r"batch is None: the upstream task or template that gives it returned nothing\.\nNothing was",
         "mapped": r"batch is a list with an element of type dict(?s:.*)partial\(task_id=…\)\.expand\(batch=",
-        "mapping": r"batch is a mapping, but not a manifest(?s:.*)Give the operator's output",
+        "mapping": r"batch is a mapping, but not the operator's output\. This is not a manifest: (?s:.*)Give",
         "manifest_id": "'a/b' is not the id",
         "elsewhere": "requests.jsonl does not exist. It holds the requests of the batches",
     }

@@ -1,0 +1,21 @@
+"""Keep what a sensor learns from poke to poke. A module of its own: sensors import it when a DAG is parsed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class PokeMemory:
+    """What a sensor remembers from poke to poke of one process. The sensor owns it.
+
+    ``began_at`` is when this process began to poke. ``submission_id`` names what it waits for, None before the first
+    poke. ``not_found_since`` has, by batch id, when the API first denied the batch.
+    """
+
+    def __init__(self) -> None:
+        self.began_at: datetime | None = None
+        self.submission_id: str | None = None
+        self.not_found_since: dict[str, datetime] = {}
