@@ -238,7 +238,7 @@ def test_whole_stream_after_a_cut_one_gives_every_answer(data: st.DataObject) ->
     | st.just(f"{TOKEN}-{'9' * 5000}-{'x' * 22}")
 )
 @example(custom_id=f"{TOKEN}-{'9' * 5000}-{'x' * 22}")
-def test_any_custom_id_of_a_stranger_is_named_and_nothing_more(custom_id: str) -> None:
+def test_any_unknown_custom_id_is_named_and_nothing_more(custom_id: str) -> None:
     with submission() as requests, Landing(SubmissionMatcher(requests), prices=PRICES) as landing:
         try:
             line = json.dumps({"custom_id": custom_id, "result": RESULTS[0]}, ensure_ascii=False).encode()
@@ -249,8 +249,8 @@ def test_any_custom_id_of_a_stranger_is_named_and_nothing_more(custom_id: str) -
 
 
 @fuzzed
-@given(data=st.data(), foreign=st.booleans())
-def test_landed_rows_that_are_damaged_are_refused_or_restored_whole(data: st.DataObject, foreign: bool) -> None:
+@given(data=st.data(), external=st.booleans())
+def test_landed_rows_that_are_damaged_are_refused_or_restored_whole(data: st.DataObject, external: bool) -> None:
     with submission() as requests:
         with Landing(SubmissionMatcher(requests), prices=PRICES) as first:
             first.read_results(BATCH_ID, lines_of(requests, RESULTS))
@@ -263,8 +263,8 @@ def test_landed_rows_that_are_damaged_are_refused_or_restored_whole(data: st.Dat
                 json.dumps(mutated(row, data.draw), ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
                 for row in rows
             )
-        slots = ExternalMatcher(COUNT) if foreign else SubmissionMatcher(requests)
-        with Landing(slots, prices=PRICES) as landing:
+        matcher = ExternalMatcher(COUNT) if external else SubmissionMatcher(requests)
+        with Landing(matcher, prices=PRICES) as landing:
             try:
                 landing.restore(content.splitlines(keepends=True) if data.draw(st.booleans()) else _file(content))
             except ResultsError as error:

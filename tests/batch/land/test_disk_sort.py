@@ -22,121 +22,121 @@ MEGABYTE = 1 << 20
     ),
 )
 def test_rows_come_back_in_order_and_each_alone_whatever_was_put_and_read_before(count, puts):
-    held, spool = {}, DiskSorter(count)
+    held, sorter = {}, DiskSorter(count)
     for number, (index, length, is_read) in enumerate(puts):
         index %= count
         held[index] = row = b"%d" % number * length
-        spool.put(index, row)
+        sorter.put(index, row)
         if is_read:  # which ends a run
-            assert next(iter(spool)) == held.get(0, b"")
-        assert spool.get(index) == row
-    assert list(spool) == [held.get(index, b"") for index in range(count)]
-    assert {index: spool.get(index) for index in held} == held
-    spool.close()
+            assert next(iter(sorter)) == held.get(0, b"")
+        assert sorter.get(index) == row
+    assert list(sorter) == [held.get(index, b"") for index in range(count)]
+    assert {index: sorter.get(index) for index in held} == held
+    sorter.close()
 
 
 def test_what_is_put_after_reading_is_read_too():
-    spool = DiskSorter(3)
-    spool.put(2, b"two")
-    assert list(spool) == [b"", b"", b"two"]
-    spool.put(0, b"zero")
-    spool.put(2, b"another two")
-    assert list(spool) == [b"zero", b"", b"another two"]
-    spool.close()
+    sorter = DiskSorter(3)
+    sorter.put(2, b"two")
+    assert list(sorter) == [b"", b"", b"two"]
+    sorter.put(0, b"zero")
+    sorter.put(2, b"another two")
+    assert list(sorter) == [b"zero", b"", b"another two"]
+    sorter.close()
 
 
 def test_a_request_without_a_row_has_an_empty_one():
-    spool = DiskSorter(3)
-    spool.put(1, b"one")
-    assert (spool.get(0), spool.get(1), spool.get(2)) == (b"", b"one", b"")
-    assert list(spool) == [b"", b"one", b""]
-    assert (spool.get(0), spool.get(1), spool.get(2)) == (b"", b"one", b"")
-    spool.close()
+    sorter = DiskSorter(3)
+    sorter.put(1, b"one")
+    assert (sorter.get(0), sorter.get(1), sorter.get(2)) == (b"", b"one", b"")
+    assert list(sorter) == [b"", b"one", b""]
+    assert (sorter.get(0), sorter.get(1), sorter.get(2)) == (b"", b"one", b"")
+    sorter.close()
 
 
 def test_neither_what_waits_nor_what_is_read_is_held_all_at_once():
     count, row = 3000, b"x" * 20_000
-    spool = DiskSorter(count)
+    sorter = DiskSorter(count)
     tracemalloc.start()
     for index in range(count):
-        spool.put(index, bytes(row))
+        sorter.put(index, bytes(row))
     for index in range(count):
-        spool.put(index, b"%05d" % index + row)
-    assert all(held == b"%05d" % index + row for index, held in enumerate(spool))
+        sorter.put(index, b"%05d" % index + row)
+    assert all(held == b"%05d" % index + row for index, held in enumerate(sorter))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10 * MEGABYTE < count * len(row)
-    spool.close()
+    sorter.close()
 
 
 def test_long_rows_are_read_one_by_one():
-    spool = DiskSorter(20)
+    sorter = DiskSorter(20)
     for index in range(20):
-        spool.put(index, bytes([index]) * 9 * MEGABYTE)
+        sorter.put(index, bytes([index]) * 9 * MEGABYTE)
     tracemalloc.start()
-    for index, row in enumerate(spool):
+    for index, row in enumerate(sorter):
         assert row == bytes([index]) * 9 * MEGABYTE
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 50 * MEGABYTE
-    spool.close()
+    sorter.close()
 
 
 def test_rows_of_many_runs_that_come_in_no_order():
     order = list(range(30_000))
     random.Random(7).shuffle(order)
-    spool = DiskSorter(30_000)
+    sorter = DiskSorter(30_000)
     for index in order:
-        spool.put(index, b"row %05d;" % index * 100)
-    assert 2 < len(spool._runs) < 40  # 30 MB
-    assert list(spool) == [b"row %05d;" % index * 100 for index in range(30_000)]
-    spool.close()
+        sorter.put(index, b"row %05d;" % index * 100)
+    assert 2 < len(sorter._runs) < 40  # 30 MB
+    assert list(sorter) == [b"row %05d;" % index * 100 for index in range(30_000)]
+    sorter.close()
 
 
 def test_a_temporary_file_that_was_cut_is_noticed():
-    spool = DiskSorter(1)
-    spool.put(0, b"x" * MEGABYTE)
-    list(spool)
-    spool._file.truncate(MEGABYTE // 2)
+    sorter = DiskSorter(1)
+    sorter.put(0, b"x" * MEGABYTE)
+    list(sorter)
+    sorter._file.truncate(MEGABYTE // 2)
     with pytest.raises(ResultsError, match="truncated after it was written"):
-        spool.get(0)
-    spool.close()
+        sorter.get(0)
+    sorter.close()
 
 
 @pytest.mark.parametrize("length", [30_000, MEGABYTE])
 def test_full_disk_is_said_with_what_to_do_and_no_row_is_taken_for_another_s(length):
     refusal = pytest.raises(ResultsError, match=r"(?s)temporary folder .*pays nothing.*TMPDIR")
-    spool = DiskSorter(50)
+    sorter = DiskSorter(50)
     with small_disk(100_000), refusal:
         for index in range(50):
-            spool.put(index, bytes([index]) * length)
+            sorter.put(index, bytes([index]) * length)
 
     with refusal:
-        list(spool)
+        list(sorter)
     with refusal:
-        spool.get(0)
+        sorter.get(0)
     with refusal:
-        spool.put(1, b"x")
-    spool.close()
+        sorter.put(1, b"x")
+    sorter.close()
 
 
 def test_full_disk_that_is_seen_while_rows_are_read():
-    spool = DiskSorter(5)
-    spool.put(0, b"x" * 50_000)
+    sorter = DiskSorter(5)
+    sorter.put(0, b"x" * 50_000)
     with small_disk(10_000), pytest.raises(ResultsError, match="TMPDIR"):
-        list(spool)
+        list(sorter)
     with pytest.raises(ResultsError, match="TMPDIR"):
-        spool.put(1, b"x")
-    spool.close()
+        sorter.put(1, b"x")
+    sorter.close()
 
 
 def test_no_older_row_is_given_for_one_that_could_not_be_written():
-    spool = DiskSorter(1)
-    spool.put(0, b"old" * 1000)
-    list(spool)
-    spool.put(0, b"new" * 50_000)
+    sorter = DiskSorter(1)
+    sorter.put(0, b"old" * 1000)
+    list(sorter)
+    sorter.put(0, b"new" * 50_000)
     with small_disk(10_000), pytest.raises(ResultsError, match="TMPDIR"):
-        list(spool)
+        list(sorter)
     with pytest.raises(ResultsError, match="TMPDIR"):
-        spool.get(0)
-    spool.close()
+        sorter.get(0)
+    sorter.close()

@@ -91,27 +91,27 @@ def texts(landing: Landing) -> list[str | None]:
 @given(
     count=st.integers(1, 12),
     seed=st.randoms(use_true_random=False),
-    strangers=st.integers(0, 3),
+    unknown=st.integers(0, 3),
     doubled=st.integers(0, 3),
     left_out=st.integers(0, 3),
-    takes=st.integers(1, 3),
+    reads=st.integers(1, 3),
 )
 def test_rows_are_in_input_order_once_each_whatever_the_streams_did(
-    count: int, seed: random.Random, strangers: int, doubled: int, left_out: int, takes: int
+    count: int, seed: random.Random, unknown: int, doubled: int, left_out: int, reads: int
 ) -> None:
     with requests_of(*range(count)) as requests, landing_of(requests) as landing:
         lines = answers(requests, *range(count))
         gone = set(seed.sample(range(count), min(left_out, count)))
         kept = [lines[index] for index in range(count) if index not in gone]
         again = [seed.choice(kept) for _ in range(doubled) if kept]
-        others = [line(f"stranger{number}") for number in range(strangers)]
+        others = [line(f"unknown{number}") for number in range(unknown)]
         stream = [*kept, *again, *others]
-        for _ in range(takes):
+        for _ in range(reads):
             seed.shuffle(stream)
-            intake = landing.read_results("b", stream)
-            assert intake.rows == len(stream)
-            assert len(intake.repeated) == len(again)
-            assert sorted(intake.unknown) == [f"stranger{number}" for number in range(strangers)]
+            summary = landing.read_results("b", stream)
+            assert summary.rows == len(stream)
+            assert len(summary.repeated) == len(again)
+            assert sorted(summary.unknown) == [f"unknown{number}" for number in range(unknown)]
         found = rows(landing)
 
         assert [row["index"] for row in found] == list(range(count))
@@ -160,7 +160,7 @@ def test_restored_output_lands_byte_for_byte_the_same(endings: list[str | None],
                 assert other.rows.stop_reasons() == first.rows.stop_reasons()
 
 
-def test_stream_that_is_cut_and_taken_again_counts_nobody_twice() -> None:
+def test_stream_that_is_cut_and_read_again_counts_nobody_twice() -> None:
     with requests_of(*range(4)) as requests, landing_of(requests) as landing:
         landing.read_results("b", answers(requests, 3, 1))
         landing.read_results("b", answers(requests, 0, 1, 2, 3))
@@ -169,7 +169,7 @@ def test_stream_that_is_cut_and_taken_again_counts_nobody_twice() -> None:
         assert landing.bill.tokens.output == 4
 
 
-def test_line_that_is_no_result_stops_the_take_and_keeps_what_came_before() -> None:
+def test_line_that_is_no_result_stops_the_reading_and_keeps_what_came_before() -> None:
     with requests_of(*range(2)) as requests, landing_of(requests) as landing:
         with pytest.raises(MalformedResponseError):
             landing.read_results("b", [*answers(requests, 0), b"<html>"])
@@ -226,11 +226,11 @@ def test_answer_of_one_round_is_kept_or_bettered_by_the_next(first: Any, second:
 
 def test_answers_follow_their_requests_when_the_input_moves() -> None:
     with requests_of("a", "b", "c") as before, requests_of("c", "x", "a") as now, landing_of(now) as landing:
-        intake = landing.read_results("b", answers(before, 0, 1, 2))
+        summary = landing.read_results("b", answers(before, 0, 1, 2))
 
         assert texts(landing) == ["answer 2", None, "answer 0"]
         assert [row["key"] for row in rows(landing)] == ["k0", "k1", "k2"]
-        assert intake.unknown == [before.custom_id(1, TOKEN)]
+        assert summary.unknown == [before.custom_id(1, TOKEN)]
 
 
 def test_landed_rows_follow_their_requests_under_the_new_keys_when_the_input_moves() -> None:
@@ -286,21 +286,21 @@ def test_open_end_of_a_moved_request_does_not_take_an_answer_s_place() -> None:
         assert texts(landing) == ["answer 2"]
 
 
-def test_index_beyond_the_input_is_a_stranger_s() -> None:
+def test_index_beyond_the_input_belongs_to_no_request() -> None:
     with requests_of("a", "b", "c") as before, requests_of("x") as now, landing_of(now) as landing:
         assert len(landing.read_results("b", answers(before, 0, 2)).unknown) == 2
 
 
-def test_custom_id_with_a_number_without_end_is_a_stranger_s() -> None:
+def test_custom_id_with_a_number_without_end_belongs_to_no_request() -> None:
     custom_id = f"{TOKEN}-{'9' * 5000}-{'x' * 22}"
     with requests_of("x") as requests, landing_of(requests) as landing:
         assert landing.read_results("b", [line(custom_id)]).unknown == [custom_id]
 
 
-# ---------------------------------------------------------------- twins
+# ---------------------------------------------------------------- duplicates
 
 
-def test_twin_has_the_answer_of_its_equal_and_is_not_billed() -> None:
+def test_duplicate_has_the_same_answer_and_is_not_billed() -> None:
     with requests_of("a", "b", "a", deduplicate=True) as requests, landing_of(requests) as landing:
         landing.read_results("b", answers(requests, 1, 0))
         landed = list(landing.lines(missing=None))
@@ -316,7 +316,7 @@ def test_twin_has_the_answer_of_its_equal_and_is_not_billed() -> None:
             assert again.bill.tokens.output == 2
 
 
-def test_twin_of_a_request_without_an_answer_has_none_either() -> None:
+def test_duplicate_of_a_request_without_an_answer_has_none_either() -> None:
     with requests_of("a", "a", deduplicate=True) as requests, landing_of(requests) as landing:
         assert [row["status"] for row in rows(landing)] == ["missing", "missing"]
 
@@ -324,7 +324,7 @@ def test_twin_of_a_request_without_an_answer_has_none_either() -> None:
         assert [row["status"] for row in rows(landing)] == ["expired", "expired"]
 
 
-def test_twin_of_a_request_whose_answer_may_be_asked_for_again_has_that_answer() -> None:
+def test_duplicate_of_a_repairable_request_has_its_answer() -> None:
     schema = read_schema({"type": "object", "properties": {"n": {"type": "integer", "minimum": 0}}})
     with (
         requests_of("a", "a", deduplicate=True, output_config={"format": schema.format}) as requests,
@@ -337,7 +337,7 @@ def test_twin_of_a_request_whose_answer_may_be_asked_for_again_has_that_answer()
         assert landing.answer(1).batch_id == "b"
 
 
-def test_answer_to_a_request_that_has_become_a_twin_serves_both() -> None:
+def test_answer_to_a_request_that_has_become_a_duplicate_serves_both() -> None:
     with requests_of("a", "a") as before, requests_of("a", "a", deduplicate=True) as now, landing_of(now) as landing:
         landing.read_results("b", answers(before, 1))
 
@@ -347,12 +347,12 @@ def test_answer_to_a_request_that_has_become_a_twin_serves_both() -> None:
 # ---------------------------------------------------------------- batches made elsewhere
 
 
-def foreign(count: int) -> Landing:
+def external(count: int) -> Landing:
     return Landing(ExternalMatcher(count), prices=TABLE)
 
 
-def test_foreign_rows_come_in_order_of_arrival_under_their_custom_ids() -> None:
-    with foreign(3) as landing:
+def test_external_rows_come_in_order_of_arrival_under_their_custom_ids() -> None:
+    with external(3) as landing:
         landing.read_results("b", [line("z"), line("a")])
         landing.read_results("c", [line("m")])
 
@@ -364,7 +364,7 @@ def test_foreign_rows_come_in_order_of_arrival_under_their_custom_ids() -> None:
 
 
 def test_custom_id_is_unique_in_its_batch_only() -> None:
-    with foreign(2) as landing:
+    with external(2) as landing:
         landing.read_results("b", [line("a", "first")])
         landing.read_results("c", [line("a", "second")])
         landing.read_results("c", [line("a", "second")])
@@ -372,24 +372,24 @@ def test_custom_id_is_unique_in_its_batch_only() -> None:
         assert [(row["key"], row["text"]) for row in rows(landing)] == [("a", "first"), ("a", "second")]
 
 
-def test_foreign_row_that_is_missing_has_no_key() -> None:
-    with foreign(2) as landing:
+def test_external_row_that_is_missing_has_no_key() -> None:
+    with external(2) as landing:
         landing.read_results("b", [line("a")])
 
         assert [(row["key"], row["status"]) for row in rows(landing)] == [("a", "succeeded"), (None, "missing")]
 
 
-def test_foreign_row_beyond_the_count_is_a_stranger() -> None:
-    with foreign(1) as landing:
+def test_external_row_beyond_the_count_is_unknown() -> None:
+    with external(1) as landing:
         assert landing.read_results("b", [line("a"), line("b")]).unknown == ["b"]
 
 
-def test_foreign_rows_are_restored_by_batch() -> None:
-    with foreign(2) as first:
+def test_external_rows_are_restored_by_batch() -> None:
+    with external(2) as first:
         first.read_results("b", [line("a", "first")])
         first.read_results("c", [line("a", "second")])
         landed = list(first.lines(missing=None))
-    with foreign(2) as landing:
+    with external(2) as landing:
         landing.restore(landed)
 
         assert list(landing.lines(missing=None)) == landed

@@ -27,14 +27,14 @@ def message(*blocks: Any, **fields: Any) -> dict[str, Any]:
     }
 
 
-def outcome(type_: str = "succeeded", **result: Any) -> ParsedResult:
+def parse(type_: str = "succeeded", **result: Any) -> ParsedResult:
     line = json.dumps({"custom_id": "c", "result": {"type": type_, **result}}, ensure_ascii=False)
     return parse_result(wire.decode_result_line(line.encode()), "b", TABLE)
 
 
-def row(outcome: ParsedResult) -> Row:
+def row(parsed: ParsedResult) -> Row:
     """The row as it is landed and read again."""
-    return msgspec.json.decode(b'{"index":7,"key":"k",' + outcome.body, type=Row)
+    return msgspec.json.decode(b'{"index":7,"key":"k",' + parsed.body, type=Row)
 
 
 def text(value: str) -> dict[str, str]:
@@ -46,7 +46,7 @@ def text(value: str) -> dict[str, str]:
 
 def test_succeeded_result_becomes_a_row_with_text_usage_cost_and_the_whole_message() -> None:
     sent = message(text("h\u2028i 𝄞"), later_field={"a": [1]})
-    read = outcome(message=sent)
+    read = parse(message=sent)
 
     assert read.status is Status.SUCCEEDED
     assert (read.model, read.stop_reason) == ("claude-haiku-5-5", "end_turn")
@@ -75,22 +75,22 @@ def test_succeeded_result_becomes_a_row_with_text_usage_cost_and_the_whole_messa
     ],
 )
 def test_text_is_that_of_the_text_blocks(blocks: list[Any], expected: str | None) -> None:
-    assert row(outcome(message=message(*blocks))).text == expected
+    assert row(parse(message=message(*blocks))).text == expected
 
 
 def test_answer_without_blocks_has_no_text() -> None:
-    assert row(outcome(message={**message(), "content": []})).text is None
+    assert row(parse(message={**message(), "content": []})).text is None
 
 
 def test_refusal_of_the_model_is_an_answer_that_says_so() -> None:
-    read = outcome(message={**message(stop_reason="refusal"), "content": []})
+    read = parse(message={**message(stop_reason="refusal"), "content": []})
 
     assert read.status is Status.SUCCEEDED
     assert row(read).stop_reason == "refusal"
 
 
 def test_model_without_a_price_has_no_cost() -> None:
-    assert row(outcome(message=message(model="claude-next"))).cost_usd is None
+    assert row(parse(message=message(model="claude-next"))).cost_usd is None
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_model_without_a_price_has_no_cost() -> None:
     ],
 )
 def test_succeeded_result_without_a_proper_message_is_kept_and_not_asked_for_again(sent: Any) -> None:
-    read = outcome(message=sent)
+    read = parse(message=sent)
 
     assert read.status is Status.INVALID_OUTPUT
     assert read.status in FINAL - ANSWERED
@@ -117,7 +117,7 @@ def test_succeeded_result_without_a_proper_message_is_kept_and_not_asked_for_aga
 
 
 def test_unreadable_message_is_kept_whole() -> None:
-    assert row(outcome(message={**message(), "usage": None})).message == {**message(), "usage": None}
+    assert row(parse(message={**message(), "usage": None})).message == {**message(), "usage": None}
 
 
 def test_message_that_is_not_utf_8_is_left_out_of_the_row() -> None:
@@ -157,7 +157,7 @@ def test_message_with_invalid_json_in_an_unknown_field_is_kept_as_invalid(odd: b
     [("expired", Status.EXPIRED, "expired"), ("canceled", Status.CANCELED, "canceled")],
 )
 def test_unprocessed_result_becomes_a_row_without_an_answer(type_: str, status: Status, word: str) -> None:
-    read = outcome(type_)
+    read = parse(type_)
 
     assert read.status is status
     assert row(read) == Row(index=7, key="k", status=word, batch_id="b", custom_id="c")
@@ -177,7 +177,7 @@ def test_unprocessed_result_becomes_a_row_without_an_answer(type_: str, status: 
 )
 def test_errored_result_is_final_only_if_the_same_request_would_meet_it_again(error_type: str, status: Status) -> None:
     nested = {"type": "error", "error": {"type": error_type, "message": "why"}, "request_id": "req_1"}
-    read = outcome("errored", error=nested)
+    read = parse("errored", error=nested)
 
     assert read.status is status
     assert row(read).status == "errored"
@@ -196,7 +196,7 @@ def test_errored_result_is_final_only_if_the_same_request_would_meet_it_again(er
     ],
 )
 def test_odd_result_is_kept_as_an_error_that_a_retry_may_mend(type_: str, result: Any, error: dict[str, Any]) -> None:
-    read = outcome(type_, **result)
+    read = parse(type_, **result)
     landed = row(read)
 
     assert read.status is Status.ERRORED
@@ -232,10 +232,10 @@ def test_missing_row_says_why() -> None:
     assert landed.custom_id is None
 
 
-def test_twin_has_the_answer_of_its_equal_and_no_bill() -> None:
-    first = outcome(message=message())
-    twin = row(ParsedResult(Status.SUCCEEDED, body_of_duplicate(first.body)))
+def test_duplicate_has_the_same_answer_and_no_cost() -> None:
+    first = parse(message=message())
+    duplicate = row(ParsedResult(Status.SUCCEEDED, body_of_duplicate(first.body)))
 
-    assert twin.text == "hi"
-    assert (twin.usage, twin.cost_usd) == (None, "0")
-    assert twin.custom_id == row(first).custom_id
+    assert duplicate.text == "hi"
+    assert (duplicate.usage, duplicate.cost_usd) == (None, "0")
+    assert duplicate.custom_id == row(first).custom_id
