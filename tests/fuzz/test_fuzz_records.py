@@ -315,7 +315,7 @@ def test_any_mapping_from_xcom_is_a_manifest_or_is_refused(data: st.DataObject) 
     try:
         known = read_manifest(value)
     except ValueError as error:
-        assert str(error).startswith("not a manifest")
+        assert str(error).startswith("This is not a manifest")
         return
     for at in (known.created_at, known.ended_at):
         assert at is None or at <= NOW or at > NOW
