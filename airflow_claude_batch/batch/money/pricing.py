@@ -71,8 +71,8 @@ class PriceTable:
     """The prices of models in a message batch. Make one with :meth:`load`.
 
     >>> table = PriceTable.load({"models": {"claude-opus-5-5": {"rates": {"input": "3.60"}}}})
-    >>> table.usage_cost(Usage(input_tokens=1_000_000, output_tokens=0), "claude-opus-5-5").usd
-    Decimal('1.80')
+    >>> table.charge(Usage(input_tokens=1_000_000, output_tokens=0), "claude-opus-5-5").usd
+    '1.8'
     """
 
     def __init__(self, terms: Terms, models: Mapping[str, ModelPrice]) -> None:
