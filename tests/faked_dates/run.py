@@ -37,7 +37,16 @@ def passes(days: int, pytest_options: list[str]) -> bool:
     print(f"\nThe tests on {date:%Y-%m-%d}, {days} days from now", flush=True)
     paths = (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))
     environ = {**os.environ, "FAKED_DAYS": str(days), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [Path(sys.executable).with_name("pytest"), "-q", "-n", "2", "--dist", "loadfile", *WARNINGS, *pytest_options]
+    command = [
+        Path(sys.executable).with_name("pytest"),
+        "-q",
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+        *WARNINGS,
+        *pytest_options,
+    ]
     command += [] if names_tests(pytest_options) else TESTS
     return subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode == 0
 
