@@ -11,6 +11,9 @@ import pytest
 
 pytest_plugins = ["airflow_fixtures"]
 
+#: Folders of tests that take minutes, most of them without using a CPU.
+WAITING_TESTS = frozenset({"stack", "crash"})
+
 HOME = Path(tempfile.mkdtemp(prefix="claude-batch-tests-"))
 # What the processes of a test run share is in the folder of the first of them, which ends last.
 os.environ.setdefault("CLAUDE_BATCH_TESTS_SHARED", str(HOME))
@@ -28,6 +31,11 @@ os.environ.update(
     AIRFLOW__CORE__MIN_SERIALIZED_DAG_FETCH_INTERVAL="0",
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME}/airflow.db",
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the tests that wait for processes to start and to be killed: others use the CPU meanwhile."""
+    items.sort(key=lambda item: not WAITING_TESTS.intersection(item.path.parts))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -37,7 +37,7 @@ AIRFLOW_ALONE = (
     "tests/stack/test_cleared_upstream.py",
 )
 
-# Airflow's own deprecations are not ours to mend, on versions that get no fixes any more; ours stay errors.
+# Airflow's own deprecations cannot be fixed here, on versions that get no fixes any more; ours stay errors.
 WARNINGS = ("-o", "filterwarnings=default", "-W", "error:::airflow_claude_batch")
 
 

@@ -1,7 +1,7 @@
 """Reads the ``output_schema`` of a submission, and stores it beside the requests.
 
-The file in the submission's folder is there for whoever validates the answers later: the sensor, or the operator's task
-after the DAG file has changed.
+The file in the submission's folder is there for the process that validates the answers later. That may be the sensor,
+or the operator's task after the DAG file has changed.
 """
 
 from __future__ import annotations
