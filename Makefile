@@ -16,7 +16,7 @@ demo-stop: $(STAMP) ## stop a demo that KEEP=1 kept running
 	@$(BIN)/python -m demo stop
 
 test: $(STAMP) ## run the tests (ARGS go to pytest)
-	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 matrix: $(STAMP) ## run the tests on every supported Airflow: all on the oldest and newest (ONLY=3.1 selects, ARGS go to pytest)
 	@$(BIN)/python tests/matrix/run.py $(foreach version,$(ONLY),--only $(version)) $(ARGS)
@@ -72,7 +72,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  test -z "$$index" || test -n "$$UV_DEFAULT_INDEX$$UV_INDEX_URL" || export UV_DEFAULT_INDEX="$$index"; \
 	  test -z "$$cert" || export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$cert}"; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv && \
-	  $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e . --group dev || \
+	  $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e . --group dev || \
 	  { echo "Installing failed, as the lines above say. The first run needs a package index. Check the network or pip's settings."; exit 1; }
 	@touch $@
 

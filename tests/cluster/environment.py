@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,9 @@ def _recipe() -> str:
 
 def _uv(*arguments: str) -> None:
     uv = Path(sys.executable).with_name("uv")
-    done = subprocess.run([uv, *arguments, "--quiet"], cwd=ROOT, capture_output=True, text=True, check=False)
+    environ = {**os.environ, "UV_COMPILE_BYTECODE": "1"}  # the cluster starts Airflow many times
+    done = subprocess.run(
+        [uv, *arguments, "--quiet"], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise DemoError(f"Could not create {VENV}: `uv {' '.join(arguments[:2])}` failed.\n{done.stderr.strip()}")

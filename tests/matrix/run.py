@@ -244,7 +244,7 @@ def _uv(*arguments: str, what: str) -> str:
 
 def _environ() -> dict[str, str]:
     """Let uv find every Python that pyenv has: its shims answer only for the versions that are switched on."""
-    environ = dict(os.environ)
+    environ = {**os.environ, "UV_COMPILE_BYTECODE": "1"}  # the tests start Airflow many times
     if pyenv := shutil.which("pyenv"):
         listed = subprocess.run([pyenv, "versions", "--bare"], capture_output=True, text=True, check=False)
         environ["PYENV_VERSION"] = ":".join(reversed(listed.stdout.split()))
