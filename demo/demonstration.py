@@ -143,6 +143,8 @@ class Demonstration:
         with self._screen.progress("Reading the results"):
             results = Results.read(run.returned("read_options"), manifest)
         results.check()
+        if self._simulator:
+            self._screen.say("The simulator answers with the start of the prompt.")
         self._screen.rows(results.samples())
         self._screen.say(
             f"{len(results.rows)} of {len(results.messages)} options were answered, in the order of the messages."
@@ -154,10 +156,12 @@ class Demonstration:
         if summary := results.cost_summary():
             self._screen.say(summary + " Nothing was paid, because the API is simulated." * bool(self._simulator))
         self._screen.say("The files to look at:")
-        self._screen.say(f"  options, before and after  {run.returned('write_report')}")
-        self._screen.say(f"  results, a row per option  {manifest['results_path']}")
-        self._screen.say(f"  manifest of the run        {manifest['results_path'].rpartition('/')[0]}/manifest.json")
-        self._screen.say(f"  report of costs and times  {write_report(manifest, self._home)}")
+        self._screen.say(f"  page: each option before and after  {run.returned('write_report')}")
+        self._screen.say(f"  results, a row per option           {manifest['results_path']}")
+        self._screen.say(
+            f"  manifest of the run                 {manifest['results_path'].rpartition('/')[0]}/manifest.json"
+        )
+        self._screen.say(f"  report of costs and times           {write_report(manifest, self._home)}")
 
     def _shut_down(self, airflow: AirflowProcesses, *, keep: bool) -> None:
         if keep:

@@ -61,7 +61,9 @@ class Results:
         if bounds is None or usd is None:
             return None
         lower, expected, upper = (f"${bounds[name]:.4f}" for name in ("lower", "expected", "upper"))
-        return f"Cost by usage: ${usd:.4f}. Estimate before sending: {expected} (between {lower} and {upper})."
+        return (
+            f"Cost of the tokens used: ${usd:.4f}. Estimate before sending: {expected} (between {lower} and {upper})."
+        )
 
     def _usd(self) -> Decimal | None:
         usd = (self.manifest["cost"] or {}).get("usd")

@@ -103,7 +103,7 @@ def test_cost_is_shown_with_the_estimate() -> None:
     results("0.0123").check()
 
     assert results("0.0123").cost_summary() == (
-        "Cost by usage: $0.0123. Estimate before sending: $0.0200 (between $0.0100 and $0.0300)."
+        "Cost of the tokens used: $0.0123. Estimate before sending: $0.0200 (between $0.0100 and $0.0300)."
     )
 
 
