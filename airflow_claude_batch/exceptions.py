@@ -5,7 +5,7 @@ ClaudeBatchError
 │   ├── InvalidMessageError            one element of ``messages`` cannot be sent
 │   ├── OutputSchemaError              ``output_schema`` is not a schema that the API accepts
 │   └── CostLimitError                 the estimated cost is above ``max_cost``
-├── ConfigurationError (ValueError)  the connection or a setting is wrong: nothing was sent
+├── ConfigurationError (ValueError)  the connection or a setting is wrong: nothing was sent now
 ├── APIError                         a call to the API failed; see ``may_have_been_accepted``
 │   ├── APIConnectionError             no response: DNS failure, refused connection, reset, timeout
 │   ├── MalformedResponseError         a response that is not the API's: a proxy's HTML page, broken JSON
@@ -72,7 +72,8 @@ class CostLimitError(InputError):
 class ConfigurationError(ClaudeBatchError, ValueError):
     """The connection or a setting of the deployment is missing or wrong.
 
-    Nothing was sent and nothing is billed. A retry reads the connection and the settings again.
+    Nothing was sent now. Batches that were sent before are not affected. A retry reads the connection and the settings
+    again.
     """
 
 

@@ -34,14 +34,20 @@ def read_rows(source: Mapping[str, Any] | str, *, schema: Any = None) -> Iterato
         is read: small results need no shared storage.
     :param schema: a pydantic model, or any type that pydantic's ``TypeAdapter`` takes. Each ``output`` is given as an
         instance of it. Its own validators run now: only its JSON Schema was checked when the rows were landed.
-    :raises ResultsError: the file is missing, a row of it is damaged, or an output is not valid for the schema. It is
-        raised while iterating, after the rows before it.
+    :raises ResultsError: the source is None, the file is missing, a row of it is damaged, or an output is not valid for
+        the schema. It is raised while iterating, after the rows before it.
     """
     rows = _rows(source)
     return rows if schema is None else _with_instances(rows, schema)
 
 
-def _rows(source: Mapping[str, Any] | str) -> Iterator[Row]:
+def _rows(source: Mapping[str, Any] | str | None) -> Iterator[Row]:
+    if source is None:
+        raise ResultsError(
+            "read_rows got None instead of a manifest.",
+            "No row was read.",
+            "Check that the upstream task ran and returned its manifest.",
+        )
     if not isinstance(source, str) and source.get("responses") is not None:
         yield from _rows_of_manifest(source["responses"])
         return

@@ -28,7 +28,10 @@ def check_timeout(task_id: str, value: Any) -> None:
     :raises ConfigurationError: it is not.
     """
     if not isinstance(value, timedelta) or value <= timedelta():
-        raise ConfigurationError(f"{task_id}: timeout must be a timedelta above zero, not {_shown(value)}.")
+        raise ConfigurationError(
+            f"{task_id}: timeout must be a timedelta above zero, not {_shown(value)}.",
+            "Write timeout=timedelta(seconds=3600).",
+        )
 
 
 def check_repair_rounds(task_id: str, value: Any) -> None:

@@ -1,4 +1,7 @@
-"""Keep what a sensor learns from poke to poke. A module of its own: sensors import it when a DAG is parsed."""
+"""Keep what a sensor learns from poke to poke.
+
+It is its own module because sensors import it when a DAG is parsed, so it must stay light.
+"""
 
 from __future__ import annotations
 

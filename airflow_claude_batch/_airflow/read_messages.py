@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: What stands before this mark is written to the prompt cache for an hour, and read from there.
 CACHE_MARK: Final = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+#: The longest path that an error shows whole.
+SHOWN_CHARACTERS: Final = 45
 NOTHING_SENT: Final = "Nothing was sent."
 
 
@@ -90,6 +92,7 @@ def _defaults(options: SubmissionOptions, hook: Hook) -> Defaults:
         system=_with_cache_mark(system) if options.cache_system else system,
         params=_checked_params(options.request_params),
         output_format=schema.format if schema else None,
+        api_version=hook.get_config().api_version,
     )
 
 
@@ -126,6 +129,13 @@ def _int_of_digits(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
 
+def _path_or_text(value: str) -> str:
+    """Show the end of a path that is not one of a file of elements. A text is not shown: it may be a prompt."""
+    if not value.isascii() or not value.isprintable() or " " in value:
+        return "a text"
+    return repr(value if len(value) <= SHOWN_CHARACTERS else f"…{value[-SHOWN_CHARACTERS:]}")
+
+
 class _FileElements(Iterator[Any]):
     """The elements of a ``.jsonl`` or ``.jsonl.gz`` file, one a line.
 
@@ -135,9 +145,10 @@ class _FileElements(Iterator[Any]):
     def __init__(self, uri: str) -> None:
         if not uri.endswith((".jsonl", ".jsonl.gz")):
             raise InputError(
-                "messages is a string that is not the path of a .jsonl or .jsonl.gz file.",
+                f"messages must be a list or the path of a .jsonl or .jsonl.gz file, not {_path_or_text(uri)}.",
                 NOTHING_SENT,
-                "For a single prompt give a list of one. A template must give a list.",
+                "For one prompt: messages=['…']. For other formats, yield the elements from a function "
+                "(@task.claude_batch). A template must give a list.",
             )
         self.uri = uri
         self.line_number = 0

@@ -35,7 +35,7 @@ class HiddenValue:
 
 
 def unwrap(value: Any) -> Any:
-    """Return the value itself, hidden or not."""
+    """Return the value inside a HiddenValue, any other value as it is."""
     return value.value if isinstance(value, HiddenValue) else value
 
 

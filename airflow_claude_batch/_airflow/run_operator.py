@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from airflow_claude_batch.batch.money.pricing import PriceTable
     from airflow_claude_batch.batch.storage import Folder
 
+log = logging.getLogger(__name__)
+
 
 def run_submission(
     options: SubmissionOptions, run: TaskRun, *, event: Mapping[str, Any] | None = None
@@ -79,6 +82,7 @@ def _estimate(options: SubmissionOptions, run: TaskRun, scratch: Path) -> Manife
         ModelChecker(prices, estimate_client).check(estimate.models, timezone.utcnow(), first)
         limit, name = _max_cost(options)
         check_budget(estimate, limit, name=name)
+        log.info("dry_run=True: nothing was sent.")
         return summarize_dry_run(submission_id(run.ti), len(requests), estimate.to_manifest())
 
 

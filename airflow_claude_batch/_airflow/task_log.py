@@ -16,7 +16,7 @@ _COMPLETE: Final = frozenset({"end_turn", "stop_sequence", "tool_use"})
 
 #: Amounts of the manifest's ``cost`` to compare the bill with, by their names in the table.
 _COMPARED: Final = {
-    "expected before": "estimated_usd",
+    "estimated before sending": "estimated_usd",
     "without the batch discount": "without_batch_usd",
     "without the prompt cache": "without_cache_usd",
 }

@@ -246,8 +246,10 @@ def _remedy(request: HTTPRequest, status_code: int, error_class: type[APIStatusE
 
 
 def _money(effect: Effect, *, accepted: bool) -> str:
-    """Say what the failure means for money. Only a create call can cost any."""
-    if effect is not Effect.NOT_IDEMPOTENT:
+    """Say what the failure means for money. After a failed cancel call, the batch may go on and is billed."""
+    if effect is Effect.READ_ONLY:
+        return "This call sends nothing and costs nothing."
+    if effect is Effect.IDEMPOTENT:
         return ""
     if accepted:
         return "The message batch may have been created, and is then billed: look for it before sending again."

@@ -106,10 +106,14 @@ class Collection:
         open_ = tuple(id_ for id_ in self.batch_ids if id_ not in landed.union(batch.id for batch in ended))
         if open_ and self.clock() < self.deadline:
             oldest = min((batch.created_at for batch in batches if not batch.ended), default=None)
-            verb = "is" if len(open_) == 1 else "are"
-            reason = f"{quantity(len(open_), 'message batch')} {verb} in progress"
-            return WaitStep(open_, "all", self.deadline, reason, submitted_at=oldest)
+            return WaitStep(open_, "all", self.deadline, self._waiting_reason(open_), submitted_at=oldest)
         return self._land(ended, known, landed, open_)
+
+    def _waiting_reason(self, open_: tuple[str, ...]) -> str:
+        batches, is_one = quantity(len(open_), "message batch"), len(open_) == 1
+        if self.not_found:
+            return f"{batches} {'has' if is_one else 'have'} not ended or {'was' if is_one else 'were'} not found"
+        return f"{batches} {'is' if is_one else 'are'} in progress"
 
     def _wait_after_outage(self, error: Exception) -> WaitStep:
         if self.clock() >= self.deadline:

@@ -24,6 +24,8 @@ from airflow_claude_batch.exceptions import (
 
 #: How many failed rows a message names.
 _NAMED_ROWS = 5
+#: How requests end that are not billed.
+_UNBILLED = frozenset({Status.REFUSED, Status.ERRORED, Status.EXPIRED, Status.CANCELED})
 
 
 def evaluate_outcome(
@@ -52,7 +54,7 @@ def incomplete_error(
         f"{failed:,} of {quantity(manifest.request_count, 'request')} ended without an answer "
         f"(allow_failed permits {allowed:,}).",
         f"{counts}. The first: {'; '.join(_failed_rows(landing, _NAMED_ROWS))}.",
-        f"What was answered is billed and kept. All rows are in {manifest.results_path}.",
+        f"{_billed(landing, manifest)} All rows are in {manifest.results_path}.",
     ]
     if unrepaired:
         lines.append(f"No repair round was sent: {unrepaired}")
@@ -81,7 +83,7 @@ def refused_canary_error(landing: Landing) -> BatchIncompleteError | None:
         return None
     return BatchIncompleteError(
         "The request that was sent first (canary=True) was refused.",
-        f"{_failed_rows(landing, 1)[0]}.",
+        f"The request: {_failed_rows(landing, 1)[0]}.",
         "It is not billed. No other request was sent, since they would probably be refused too.",
         "Correct the parameters of the requests and clear the task.",
     )
@@ -138,6 +140,13 @@ def lost_batch_error(batch_id: str, reason: str) -> SubmissionUnknownError:
     )
 
 
+def _billed(landing: Landing, manifest: Manifest) -> str:
+    """Say what is billed. A request without a row may have been answered, and so may an earlier round have been."""
+    if _UNBILLED.issuperset(landing.statuses) and not any((manifest.usage or {}).values()):
+        return "No request was answered, so nothing was billed."
+    return "What was answered is billed and kept."
+
+
 def _remedies(landing: Landing) -> Iterator[str]:
     """Say which of the failed requests a clear sends again, and what the others need."""
     statuses = set(landing.statuses)
@@ -147,9 +156,7 @@ def _remedies(landing: Landing) -> Iterator[str]:
             "for nothing twice."
         )
     if Status.REFUSED in statuses:
-        yield (
-            "Refused requests need another input. A clear with reuse_answers=False sends, and pays, everything again."
-        )
+        yield "Change the refused requests, then clear the task: only changed requests are sent."
     if not statuses.isdisjoint({Status.INVALID_OUTPUT, Status.REPAIRABLE_OUTPUT}):
         yield "Answers that do not match the output schema are sent again, and paid again, with repair_invalid=True."
 
@@ -162,7 +169,7 @@ def _failed_rows(landing: Landing, most: int) -> list[str]:
 
 def _describe(row: Row) -> str:
     why = f" ({row.error.get('type')}: {row.error.get('message')})" if row.error else ""
-    return f"{row.key!r:.80} {row.status}{why:.200}"
+    return f"key {row.key!r:.80}: {row.status}{why:.200}"
 
 
 def _subject(batch_ids: Sequence[str]) -> str:

@@ -36,6 +36,7 @@ from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.recover.resolve import resolve_open_creates, unknown_create_error
 from airflow_claude_batch.batch.result_collector import ResultCollector, summarize_submission
 from airflow_claude_batch.batch.send.budget import EstimateClient
@@ -230,7 +231,9 @@ class Submission:
         if not self.ledger.open_parts:
             return None
         if self.policy.wait_for_completion:
-            return self._waits.for_open_batches("all", "message batches are in progress")
+            count = len(self.ledger.open_batch_ids)
+            reason = f"{quantity(count, 'message batch')} {'is' if count == 1 else 'are'} in progress"
+            return self._waits.for_open_batches("all", reason)
         manifest = self._summarize("in_progress")
         write_manifest(self.folder, manifest)
         return DoneStep(manifest)

@@ -38,6 +38,8 @@ _VARIABLES: Final = (
     "ANTHROPIC_IDENTITY_TOKEN_FILE. Profiles of Anthropic's SDK are not read."
 )
 _OR_SET: Final = f"Or set, in the environment of workers and triggerers: {_VARIABLES}"
+# A sensor reads the connection too, and then waits for a batch that runs and is billed.
+_NOTHING_SENT: Final = "Nothing was sent now. Batches that were sent before are not affected."
 _NO_CREDENTIAL: Final = "it holds no credential."
 _ADD_CREDENTIAL: Final = (
     "Put an API key into password; or auth_token, or federation_rule_id with organization_id and identity_token_file, "
@@ -118,8 +120,8 @@ def no_connection_error(conn_id: str, *remedies: str) -> ConfigurationError:
     :param remedies: lines to add to the remedy.
     """
     return ConfigurationError(
-        f"There is no connection {conn_id!r}, or Airflow could not look it up (it does not tell them apart).",
-        "Nothing was sent.",
+        f"There is no connection {conn_id!r}, or Airflow could not look it up (Airflow reports both in the same way).",
+        _NOTHING_SENT,
         f"Create it: airflow connections add {conn_id} --conn-type claude --conn-password <API key>",
         *remedies,
     )
@@ -128,7 +130,7 @@ def no_connection_error(conn_id: str, *remedies: str) -> ConfigurationError:
 def _about_connection(values: ConnectionValues, error: ConfigurationError) -> ConfigurationError:
     first, *others = str(error).split("\n")
     if values.exists:
-        return ConfigurationError(f"Connection {values.conn_id!r}: {_inner(first)}", "Nothing was sent.", *others)
+        return ConfigurationError(f"Connection {values.conn_id!r}: {_inner(first)}", _NOTHING_SENT, *others)
     if first != _NO_CREDENTIAL:
         others = [first[0].upper() + first[1:], *others]
     return no_connection_error(values.conn_id, *others)

@@ -58,7 +58,7 @@ def test_log_has_the_estimate_and_the_bill_as_tables(bench: Workbench, caplog: p
         "claude-haiku-5-5",
         "claude-opus-5-5",
         "all",
-        "expected before",
+        "estimated before sending",
         "without the batch discount",
         "without the prompt cache",
     ]
@@ -191,6 +191,14 @@ def test_model_catalogue_that_fails_stops_nothing(bench: Workbench, simulator: A
 
     assert ask(bench).states == {"ask": "success"}
     assert simulator.books()["calls"]["models"] == 1
+
+
+def test_dry_run_logs_that_nothing_was_sent(bench: Workbench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    ask(bench, dry_run=True)
+
+    assert logged(caplog, "dry_run=True") == ["dry_run=True: nothing was sent."]
 
 
 def test_dry_run_refuses_a_retired_model(bench: Workbench) -> None:

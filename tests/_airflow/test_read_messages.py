@@ -123,7 +123,9 @@ MANY = b"".join(b'"prompt %d"\n' % number for number in range(1000))
         ),
         pytest.param("m.jsonl.gz", damaged(gzip.compress(MANY)), ["breaks off after line"], id="gz damaged"),
         pytest.param("m.jsonl.gz", MANY, ["breaks off after line 0", "Not a gzipped file"], id="not gz"),
-        pytest.param("m.json", b"[]", ["not the path of a .jsonl or .jsonl.gz file"], id="another kind of file"),
+        pytest.param(
+            "m.json", b"[]", ["the path of a .jsonl or .jsonl.gz file, not '…", "m.json'."], id="another kind of file"
+        ),
     ],
 )
 def test_file_that_cannot_be_read_is_refused_with_the_line(
@@ -162,13 +164,19 @@ def test_uri_without_a_provider_is_refused_with_the_remedy(hook: ClaudeHook) -> 
             "messages is of type dict.\nNothing was sent.\nGive a list of elements (of one, for a single one)",
             id="one element",
         ),
-        pytest.param("a prompt", "For a single prompt give a list of one", id="one prompt"),
+        pytest.param("a prompt", "not a text.\nNothing was sent.\nFor one prompt: messages=['…'].", id="one prompt"),
+        pytest.param("ein…Prompt", "file, not a text.", id="one prompt without spaces"),
+        pytest.param("/d" * 40 + "/tickets.csv", "file, not '…" + "/d" * 20, id="a long path is cut at its start"),
+        pytest.param("/data/tickets.csv", ".jsonl.gz file, not '/data/tickets.csv'.", id="path of another format"),
         pytest.param(
             ["a", 7],
             "messages[1]: an element must be a string, a list or a mapping, not int",
             id="element of the wrong type",
         ),
-        pytest.param(["a", ""], "messages[1].messages[0]: the text is empty", id="empty prompt"),
+        pytest.param(["a", ""], "messages[1]: the text is empty", id="empty prompt"),
+        pytest.param(
+            ["a", {"prompt": "b", "temperature": 0}], "API version 2026-10-21 has no 'temperature'", id="field"
+        ),
         pytest.param(["a", {"prompt": "b", "max_tokens": True}], "messages[1]: 'max_tokens' must be", id="bool"),
         pytest.param(
             [{"key": "x", "prompt": "a"}, "b", {"key": "x", "prompt": "c"}],

@@ -122,11 +122,20 @@ def test_error_says_what_to_do(status, code, remedy):
     assert remedy in str(error_of(status, envelope("some_error", code=code)))
 
 
-def test_error_of_a_reading_call_does_not_mention_money():
+def test_error_of_a_reading_call_says_that_it_costs_nothing():
     text = str(error_of(500, envelope("api_error"), effect=Effect.READ_ONLY))
 
     assert LOOK not in text
     assert NOTHING not in text
+    assert "\nThis call sends nothing and costs nothing." in text
+
+
+def test_error_of_a_cancel_call_promises_nothing_about_money():
+    text = str(error_of(500, envelope("api_error"), effect=Effect.IDEMPOTENT))
+
+    assert LOOK not in text
+    assert NOTHING not in text
+    assert "costs nothing" not in text
 
 
 def test_error_of_the_edge_has_no_request_id():

@@ -264,7 +264,7 @@ def test_too_many_failures_are_permanent_because_a_sensor_sends_nothing(make: Ca
     assert isinstance(done.failure, BatchIncompleteError)
     assert done.permanent
     assert "1 of 2 requests ended without an answer" in str(done.failure)
-    assert "'a' expired" in str(done.failure)
+    assert "key 'a': expired" in str(done.failure)
     assert len(bench.rows) == 2
 
 
@@ -383,7 +383,9 @@ def test_single_404_is_polled_again(make: Callable[..., Bench]) -> None:
     bench.simulator.inject(Fault(do="not_found_blip", on="retrieve"))
     collection = bench.collection(batch)
 
-    assert isinstance(collection.advance(), WaitStep)
+    step = collection.advance()
+    assert isinstance(step, WaitStep)
+    assert step.reason == "1 message batch has not ended or was not found"
     assert set(collection.not_found) == {batch}
     assert isinstance(collection.advance(), DoneStep)
     assert collection.not_found == {}

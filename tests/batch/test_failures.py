@@ -123,9 +123,33 @@ def test_failure_says_how_many_why_and_where() -> None:
     assert failure is not None
     assert failure.startswith("3 of 4 requests ended without an answer (allow_failed permits 1).\n")
     assert "1 succeeded, 1 errored, 1 expired, 1 missing" in failure
-    assert "'r1' errored (invalid_request_error: because 1); 'r2' expired; None missing (missing" in failure
+    assert (
+        "key 'r1': errored (invalid_request_error: because 1); key 'r2': expired; key None: missing (missing" in failure
+    )
     assert "/r/results.jsonl" in failure
     assert "sends only requests that the API may still answer" in failure
+
+
+@pytest.mark.parametrize(
+    ("endings", "says"),
+    [
+        pytest.param([BAD, GONE, DOWN, "canceled"], "No request was answered, so nothing was billed.", id="no answer"),
+        pytest.param([OK, BAD], "What was answered is billed and kept.", id="one answer"),
+        pytest.param([BAD, OUT], "What was answered is billed and kept.", id="a missing row may be an answer"),
+    ],
+)
+def test_failure_says_what_is_billed(endings: list[str], says: str) -> None:
+    failure, _ = judged(*endings)
+
+    assert failure is not None
+    assert f"{says} All rows are in" in failure
+
+
+def test_failure_with_refused_requests_says_that_changed_ones_are_sent() -> None:
+    failure, _ = judged(BAD)
+
+    assert failure is not None
+    assert failure.endswith("Change the refused requests, then clear the task: only changed requests are sent.")
 
 
 def test_failure_of_many_names_the_first_few() -> None:
@@ -138,7 +162,7 @@ def test_failure_of_many_names_the_first_few() -> None:
 
 def test_refused_canary_gives_an_error_with_the_reason() -> None:
     with landed(BAD, OUT) as (landing, _):
-        assert "'r0' errored (invalid_request_error: because 0)" in str(refused_canary_error(landing))
+        assert "The request: key 'r0': errored (invalid_request_error: because 0)" in str(refused_canary_error(landing))
     for endings in ([OK, BAD], [GONE, OUT], [DOWN, OUT]):
         with landed(*endings) as (landing, _):
             assert refused_canary_error(landing) is None

@@ -82,7 +82,7 @@ def test_rounds_are_bounded_and_the_next_try_sends_the_rest(tmp_path: Path) -> N
     assert isinstance(done.failure, BatchIncompleteError)
     assert not done.permanent
     assert statuses(world)[3] == "expired"
-    assert "3 expired" in str(done.failure)
+    assert "key 3: expired" in str(done.failure)
 
     done = world.run(TEN, PARTS)
 

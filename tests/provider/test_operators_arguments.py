@@ -27,7 +27,11 @@ def sensor(**arguments: Any) -> MessageBatchSensor:
         pytest.param({"on_timeout": "stop"}, "on_timeout must be 'cancel' or 'leave', not 'stop'", id="on_timeout"),
         pytest.param({"on_lost": None}, "on_lost must be 'stop' or 'resend', not None", id="on_lost"),
         pytest.param({"results_format": "csv"}, "results_format must be 'jsonl' or 'parquet'", id="results_format"),
-        pytest.param({"timeout": 3600}, "timeout must be a timedelta above zero, not 3600", id="timeout of a number"),
+        pytest.param(
+            {"timeout": 3600},
+            "timeout must be a timedelta above zero, not 3600.\nWrite timeout=timedelta(seconds=3600).",
+            id="timeout of a number",
+        ),
         pytest.param({"timeout": timedelta()}, "timeout must be a timedelta above zero", id="timeout 0"),
         pytest.param({"timeout": timedelta(hours=-1)}, "timeout must be a timedelta above zero", id="timeout below 0"),
         pytest.param(

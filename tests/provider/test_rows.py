@@ -97,6 +97,7 @@ def test_output_that_is_no_instance_is_named_without_its_content(path: Path) -> 
 @pytest.mark.parametrize(
     ("source", "says"),
     [
+        pytest.param(None, r"got None instead of a manifest\.\nNo row was read\.\nCheck that the upstream", id="None"),
         pytest.param({"results_path": None}, r"has no results_path\.\nNothing is landed yet", id="no path"),
         pytest.param({}, "has no results_path", id="no manifest"),
         pytest.param("", "has no results_path", id="empty path"),

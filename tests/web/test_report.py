@@ -64,7 +64,7 @@ def test_the_page_sums_up_submissions_and_escapes_their_texts(root: Path, tmp_pa
     assert "<b>2</b>submissions" in page
     assert "<b>4</b>requests" in page
     assert "<b>$1.75</b>billed" in page
-    assert "<b>$0.60</b>expected before" in page
+    assert "<b>$0.60</b>estimated before sending" in page
     assert "<b>$6.00</b>without the batch discount" in page
     assert "<b>≥ $0.00</b>without the prompt cache" in page
     assert '<td>claude-opus-5-5</td><td class="n">4</td><td class="n">2,468</td>' in page

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from airflow_claude_batch.batch.input.element_errors import element_error, short_repr
+from airflow_claude_batch.batch.input.element_errors import (
+    SAMPLING_PARAMETERS,
+    VERSION_WITHOUT_SAMPLING,
+    element_error,
+    sampling_error,
+    short_repr,
+    type_name,
+)
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.money.prices import Feature, ModelPrice
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -22,9 +29,11 @@ EXTENDED_OUTPUT_BETA: Final = "output-300k-2026-03-24"
 ROLES: Final = ("user", "assistant", "system")
 #: Parameters that no model takes in a batch; batch-processing, 2026-10-08.
 NOT_IN_A_BATCH: Final = ("speed", "fallbacks")
-#: Parameters that do not exist in this API version and the later ones; api/versioning, 2026-10-21.
-SAMPLING_PARAMETERS: Final = ("temperature", "top_p", "top_k")
-VERSION_WITHOUT_SAMPLING: Final = "2026-10-21"
+#: Remedy for a conversation whose messages were given as elements, each of which is a request.
+_INNER_LIST: Final = (
+    "Each element is a request of its own: to send one conversation, put its messages into an inner list, "
+    "messages=[[…]]."
+)
 
 
 class RequestChecker:
@@ -86,7 +95,7 @@ def check_params(request: Request, *, api_version: str) -> None:
     _check_messages(request)
     # Same page.
     if not isinstance(params.get("system", ""), str | list):
-        problem = f"'system' must be a string or a list of content blocks, not {type(params['system']).__name__}."
+        problem = f"'system' must be a string or a list of content blocks, not {type_name(params['system'])}."
         raise _error(request, problem, "Convert the system prompt to a string.")
     _check_output_config(request)
     _check_batch_parameters(request)
@@ -111,7 +120,7 @@ def _check_messages(request: Request) -> None:
     messages = request.params.get("messages")
     remedy = "Give a list of messages: [{'role': 'user', 'content': …}]."
     if not isinstance(messages, list | tuple):
-        raise _error(request, f"'messages' must be a list, not {type(messages).__name__}.", remedy)
+        raise _error(request, f"'messages' must be a list, not {type_name(messages)}.", remedy)
     if not messages:
         raise _error(request, "'messages' is empty.", remedy)
     for position, message in enumerate(messages):
@@ -122,34 +131,43 @@ def _check_message(request: Request, message: Any, position: int) -> None:
     """Roles and content are those of SDK 2.12.0, types/message_param.py. The API refuses a text that is blank."""
 
     def error(problem: str, remedy: str) -> InvalidMessageError:
-        return _error(request, problem, remedy, inside=f".messages[{position}]")
+        return _error(request, problem, remedy, inside=_place(request, position))
 
     if not isinstance(message, Mapping):
-        problem = f"a message must be a mapping, not {type(message).__name__}."
+        problem = f"a message must be a mapping, not {type_name(message)}."
         raise error(problem, "Give a mapping with 'role' and 'content'.")
-    role = message.get("role")
+    if "role" not in message:
+        raise error("'role' is missing.", f"Give 'role', one of {', '.join(ROLES)}.")
+    role = message["role"]
     if not isinstance(role, str) or role not in ROLES:
         problem = f"'role' must be one of {', '.join(ROLES)}, not {short_repr(role, 40)}."
         raise error(problem, "Set 'role' to one of these.")
-    content = message.get("content")
+    if "content" not in message:
+        raise error("'content' is missing.", "Give 'content', a string or a list of content blocks.")
+    content = message["content"]
     if isinstance(content, str):
         if not content.strip():
             raise error("the text is empty.", "Give a text, or leave the element out.")
     elif isinstance(content, list):
         _check_blocks(request, content, position)
     else:
-        problem = f"'content' must be a string or a list of content blocks, not {type(content).__name__}."
+        problem = f"'content' must be a string or a list of content blocks, not {type_name(content)}."
         raise error(problem, "Convert the content to a string.")
+
+
+def _place(request: Request, position: int) -> str:
+    """Return where a message is inside of its element. A single message is the element itself."""
+    return "" if request.is_single_message else f".messages[{position}]"
 
 
 def _check_blocks(request: Request, blocks: list[Any], position: int) -> None:
     """Every content block is a mapping with a ``type``; SDK 2.12.0, types/content_block_param.py."""
     if not blocks:
-        place = f".messages[{position}]"
+        place = _place(request, position)
         raise _error(request, "'content' has no blocks.", "Give a text or at least one content block.", inside=place)
     for number, block in enumerate(blocks):
         if not isinstance(block, Mapping) or not isinstance(block.get("type"), str):
-            place = f".messages[{position}].content[{number}]"
+            place = f"{_place(request, position)}.content[{number}]"
             problem = "a content block must be a mapping with a 'type'."
             raise _error(request, problem, "Write texts as {'type': 'text', 'text': …}.", inside=place)
 
@@ -161,13 +179,14 @@ def _check_output_config(request: Request) -> None:
     if config is None:
         return
     if not isinstance(config, Mapping):
-        problem = f"'output_config' must be a mapping, not {type(config).__name__}."
+        problem = f"'output_config' must be a mapping, not {type_name(config)}."
         raise _error(request, problem, "Give a mapping such as {'effort': 'low'}.")
     if config.get("format") is None:
         return
     if params["messages"][-1]["role"] == "assistant":
         problem = "an output schema does not go with a conversation that ends with an assistant's turn."
-        raise _error(request, problem, "End the conversation with a user's turn, or leave output_schema out.")
+        remedy = "End the conversation with a user's turn, or leave output_schema out."
+        raise _error(request, problem, f"{remedy} {_INNER_LIST}" if request.is_single_message else remedy)
     if any(map(_asks_for_citations, _content_blocks(params["messages"]))):
         problem = "an output schema does not go with citations."
         raise _error(request, problem, "Leave out the citations or output_schema.")
@@ -197,10 +216,7 @@ def _check_sampling_parameters(request: Request, api_version: str) -> None:
     """The sampling parameters no longer exist; api/versioning, 2026-10-21."""
     for name in SAMPLING_PARAMETERS:
         if name in request.params:
-            remedy = (
-                f"Remove {name!r}. Or, for a model older than 4.7, set api_version to 2023-06-01 in the connection."
-            )
-            raise _error(request, f"API version {api_version} has no {name!r}.", remedy)
+            raise sampling_error(request.index, request.key, name, api_version)
 
 
 # ---------------------------------------------------------------- by model
@@ -218,7 +234,9 @@ def _check_features(request: Request, model: ModelPrice) -> None:
     """Each model refuses some features; about-claude/models/migration-guide, 2026-10-08."""
     for used in _used_features(request.params):
         if used.feature in model.refuses:
-            raise _error(request, f"{model.id} refuses {used.name}.", used.remedy)
+            shows_inner_list = used is _PREFILL and request.is_single_message
+            remedy = f"{used.remedy} {_INNER_LIST}" if shows_inner_list else used.remedy
+            raise _error(request, f"{model.id} refuses {used.name}.", remedy)
 
 
 def _used_features(params: dict[str, Any]) -> list[_UsedFeature]:

@@ -1,4 +1,4 @@
-"""custom_ids of our requests: ``<token>-<index>-<content hash>``.
+"""Make and read the custom_ids that this package gives to requests: ``<token>-<index>-<content hash>``.
 
 A result line names its custom_id only. The token tells which create call made the request, the index which request
 of the submission it was, and the hash whether that request still has the same content.

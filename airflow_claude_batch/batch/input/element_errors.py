@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from airflow_claude_batch.exceptions import InvalidMessageError
+
+#: Parameters that do not exist in this API version and the later ones; api/versioning, 2026-10-21.
+SAMPLING_PARAMETERS: Final = ("temperature", "top_p", "top_k")
+VERSION_WITHOUT_SAMPLING: Final = "2026-10-21"
 
 
 def element_error(index: int, key: Any, problem: str, remedy: str, *, inside: str = "") -> InvalidMessageError:
@@ -20,6 +24,17 @@ def element_name(index: int, key: Any) -> str:
     """Name an element for people: ``messages[3] (key 'a')``. A key that is only the position is left out."""
     is_position = isinstance(key, int) and key == index
     return f"messages[{index}]" if key is None or is_position else f"messages[{index}] (key {short_repr(key, 40)})"
+
+
+def sampling_error(index: int, key: Any, name: str, api_version: str) -> InvalidMessageError:
+    """Build the error about a sampling parameter under an API version that has none."""
+    remedy = f"Remove {name!r}. Or, for a model older than 4.7, set api_version to 2023-06-01 in the connection."
+    return element_error(index, key, f"API version {api_version} has no {name!r}.", remedy)
+
+
+def type_name(value: Any) -> str:
+    """Name the type of a value that has the wrong one. None is named as authors write it."""
+    return "None" if value is None else type(value).__name__
 
 
 def short_repr(value: Any, length: int = 80) -> str:

@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from airflow_claude_batch.batch.input.element_errors import element_error, short_repr
+from airflow_claude_batch.batch.input.element_errors import (
+    SAMPLING_PARAMETERS,
+    VERSION_WITHOUT_SAMPLING,
+    element_error,
+    sampling_error,
+    short_repr,
+    type_name,
+)
 from airflow_claude_batch.exceptions import InvalidMessageError
 
 #: Fields of a keyed element that override the operator's arguments of the same names.
@@ -26,6 +33,7 @@ class Defaults:
 
     :param params: further parameters of the Messages API.
     :param output_format: the ``output_config.format`` of every request that has none of its own.
+    :param api_version: the API version that the requests are sent under, None if it is not known yet.
     """
 
     model: str
@@ -33,6 +41,7 @@ class Defaults:
     system: str | list[Any] | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     output_format: Mapping[str, Any] | None = None
+    api_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +49,13 @@ class Request:
     """One Messages call to make: the user's key (any JSON value) and the params as they go on the wire.
 
     ``index`` is the element's position in ``messages``, and the key of an element that has none.
+    ``is_single_message`` is true if the element is itself one message, or its text.
     """
 
     index: int
     key: Any
     params: dict[str, Any]
+    is_single_message: bool = False
 
 
 def read_request(element: Any, index: int, defaults: Defaults) -> Request:
@@ -66,16 +77,18 @@ def read_request(element: Any, index: int, defaults: Defaults) -> Request:
 
 def _read_shape(element: Any, index: int, defaults: Defaults) -> Request:
     if isinstance(element, str):
-        return Request(index, index, _params([{"role": "user", "content": element}], defaults))
+        message = {"role": "user", "content": element}
+        return Request(index, index, _params([message], defaults), is_single_message=True)
     if isinstance(element, list | tuple):
         return Request(index, index, _params(list(element), defaults))
     if not isinstance(element, Mapping):
-        problem = f"an element must be a string, a list or a mapping, not {type(element).__name__}."
+        problem = f"an element must be a string, a list or a mapping, not {type_name(element)}."
         raise element_error(index, None, problem, f"Give {SHAPES}.")
     if "params" in element and "custom_id" in element:
         return _read_api_item(element, index, defaults)
     if "role" in element:
-        return Request(index, index, _params([_read_message(element, index)], defaults))
+        message = _read_message(element, index)
+        return Request(index, index, _params([message], defaults), is_single_message=True)
     return _read_keyed(element, index, defaults)
 
 
@@ -94,6 +107,8 @@ def _read_message(element: Mapping[str, Any], index: int) -> dict[str, Any]:
 def _read_keyed(element: Mapping[str, Any], index: int, defaults: Defaults) -> Request:
     unknown = [name for name in element if name not in ("key", "prompt", "messages", *OVERRIDES)]
     if unknown:
+        if unknown[0] in SAMPLING_PARAMETERS and (defaults.api_version or "") >= VERSION_WITHOUT_SAMPLING:
+            raise sampling_error(index, element.get("key"), unknown[0], str(defaults.api_version))
         problem = f"unknown field {short_repr(unknown[0], 40)}."
         raise _error(element, index, problem, f"Put fields of the Messages API under 'params'. Or give {SHAPES}.")
     if ("prompt" in element) == ("messages" in element):
@@ -124,14 +139,14 @@ def _read_api_item(element: Mapping[str, Any], index: int, defaults: Defaults) -
 def _read_prompt(element: Mapping[str, Any], index: int) -> list[Any]:
     prompt = element["prompt"]
     if not isinstance(prompt, str | list):
-        problem = f"'prompt' must be a string or a list of content blocks, not {type(prompt).__name__}."
+        problem = f"'prompt' must be a string or a list of content blocks, not {type_name(prompt)}."
         raise _error(element, index, problem, "Convert the prompt to a string.")
     return [{"role": "user", "content": prompt}]
 
 
 def _mapping(element: Mapping[str, Any], index: int, params: Any) -> Mapping[str, Any]:
     if not isinstance(params, Mapping):
-        problem = f"'params' must be a mapping, not {type(params).__name__}."
+        problem = f"'params' must be a mapping, not {type_name(params)}."
         raise _error(element, index, problem, "Give parameters of the Messages API by their names.")
     return params
 

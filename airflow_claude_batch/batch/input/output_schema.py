@@ -117,6 +117,11 @@ def _check(schema: dict[str, Any]) -> None:
         validator_for(schema, default=Draft202012Validator).check_schema(schema)
     except SchemaError as error:
         where = error.json_path.replace("$", "output_schema", 1)
+        if isinstance(error.instance, str) and list(error.schema_path)[-2:] == ["type", "anyOf"]:
+            raise OutputSchemaError(
+                f"{where}: {short_repr(error.instance, 40)} is not a JSON Schema type.",
+                "Use object, array, string, number, integer, boolean or null.",
+            ) from None
         problem = f"{where}: not a JSON Schema: {error.message:.200}."
         raise OutputSchemaError(problem, "Correct the schema there.") from error
     _check_references(schema)

@@ -7,7 +7,7 @@ from decimal import ROUND_UP, Decimal
 from math import floor
 from typing import Final
 
-from airflow_claude_batch.batch.money.amounts import rounded_usd
+from airflow_claude_batch.batch.money.amounts import exact_usd, rounded_usd
 from airflow_claude_batch.batch.money.cost import Cost
 from airflow_claude_batch.batch.money.estimate import Estimate
 from airflow_claude_batch.batch.quantity import quantity
@@ -36,7 +36,7 @@ def check_max_cost(
     if spent + most.usd <= max_cost:
         return
     raise CostLimitError(
-        f"{_how_much(estimate.requests, most, expected, spent)}, above {name}, ${rounded_usd(max_cost)}.",
+        f"{_how_much(estimate.requests, most, expected, spent, max_cost)}, above {name}, ${rounded_usd(max_cost)}.",
         "Nothing more was sent." if spent else "Nothing was sent.",
         "The upper bound assumes that every answer uses all of its max_tokens. What would fit: "
         + ", or ".join([*_what_fits(estimate, most, max_cost - spent), f"{name}={_rounded_up(spent + most.usd)}"])
@@ -44,8 +44,11 @@ def check_max_cost(
     )
 
 
-def _how_much(requests: int, most: Cost, expected: Cost, spent: Decimal) -> str:
-    upper = f"may cost up to ${rounded_usd(_rounded_up(most.usd))}"
+def _how_much(requests: int, most: Cost, expected: Cost, spent: Decimal, max_cost: Decimal) -> str:
+    upper_bound = rounded_usd(most.usd)
+    if upper_bound == rounded_usd(max_cost):
+        upper_bound = exact_usd(most.usd)
+    upper = f"may cost up to ${upper_bound}"
     if spent:
         return f"{quantity(requests, 'more request')} {upper} on top of the ${rounded_usd(spent)} billed already"
     return f"{quantity(requests, 'request')} {upper} (expected: ${rounded_usd(expected.usd)})"

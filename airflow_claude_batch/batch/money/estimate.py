@@ -118,6 +118,7 @@ class Estimate:
         return "\n".join([*lines, *self._remarks()])
 
     def _remarks(self) -> list[str]:
+        """Write the sentences below the table: how tokens were counted, and what the estimate leaves out."""
         remarks = [
             _how_counted(self.requests, self.measured),
             f"The expected output is {self.output_share:.0%} of max_tokens. The upper bound is all of it.",
@@ -167,7 +168,8 @@ def estimate_cost(
     sample = StratifiedSample(requests, max_calls=max_calls)
     counts, failure = count_sample(sample, client) if client else TokenCounts([])
     priced = [
-        _price(stratum, _tokens_per_byte(stratum, counts, table), output_share, table) for stratum in sample.strata
+        _estimate_stratum(stratum, _tokens_per_byte(stratum, counts, table), output_share, table)
+        for stratum in sample.strata
     ]
     unpriced = {
         stratum.key.model for stratum, part in zip(sample.strata, priced, strict=True) if part.upper.cost is None
@@ -221,9 +223,10 @@ def _tokens_per_byte(stratum: Stratum, counts: list[TokenCount], table: PriceTab
     return ThreePointEstimate(min(each) * (1 - margin), mean, max(each) * (1 + margin))
 
 
-def _price(
+def _estimate_stratum(
     stratum: Stratum, tokens_per_byte: ThreePointEstimate[Fraction], output_share: float, table: PriceTable
 ) -> ThreePointEstimate[_PricedStratum]:
+    """Estimate tokens and cost of one stratum: lower, expected, upper."""
     expected_output = max(stratum.requests, round(stratum.max_tokens * output_share))
     outputs = ThreePointEstimate(stratum.requests, expected_output, stratum.max_tokens)
     cache_hits = ThreePointEstimate(Fraction(1), EXPECTED_CACHE_HITS, Fraction(0))

@@ -110,7 +110,7 @@ def _log_search(part: Part, batch_ids: tuple[str, ...]) -> None:
     log.info(
         "A create call of %s, begun at %s, got no response. Message batches that it may have become: %s.",
         quantity(part.count, "request"),
-        part.intended_at,
+        f"{part.intended_at:%Y-%m-%d %H:%M:%S} UTC",
         ", ".join(batch_ids) or "none is listed yet",
     )
 

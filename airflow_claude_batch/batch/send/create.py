@@ -85,9 +85,8 @@ def send_slice(
             record.save(record.ledger.without_part(part))
         raise
     record.add_batch(part, batch)
-    log.info(
-        "Sent %s as message batch %s, which expires at %s.", quantity(part.count, "request"), batch.id, batch.expires_at
-    )
+    expiry = f", which expires at {batch.expires_at:%Y-%m-%d %H:%M:%S %Z}" if batch.expires_at else ""
+    log.info("Sent %s as message batch %s%s.", quantity(part.count, "request"), batch.id, expiry)
 
 
 def _write_intent(

@@ -36,6 +36,7 @@ class Poller:
             return result
 
     async def _call(self, call: Call) -> Response:
+        """Make one call. Return its error instead of raising it."""
         client = await self._client.get()
         try:
             match call:

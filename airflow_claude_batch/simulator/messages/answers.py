@@ -59,7 +59,7 @@ class AnswerWriter:
             "stop_sequence": None,
             "stop_details": None,
             **fields,
-            "usage": {**usage(params, fields["content"], cache_use), **fields.get("usage", {})},
+            "usage": {**count_usage(params, fields["content"], cache_use), **fields.get("usage", {})},
         }
 
     def _fields(self, params: Params, n: int) -> dict[str, Any]:
@@ -81,8 +81,8 @@ class AnswerWriter:
         return json.dumps(_instance(schema, params, n), ensure_ascii=False)
 
 
-def usage(params: Params, content: list[dict[str, Any]], cache_use: CacheUse) -> dict[str, Any]:
-    """Count the tokens of one row. ``input_tokens`` excludes what the cache read and wrote."""
+def count_usage(params: Params, content: list[dict[str, Any]], cache_use: CacheUse) -> dict[str, Any]:
+    """Count the tokens of one answer, as its ``usage``. ``input_tokens`` excludes what the cache read and wrote."""
     thinking = sum(tokens(len(block.get("thinking", ""))) for block in content)
     counted: dict[str, Any] = {
         "input_tokens": max(0, prompt_tokens(params) - cache_use.total),

@@ -1,4 +1,4 @@
-"""Outcomes: how one request of a batch ends."""
+"""Read a scripted outcome, and build the result that the simulated API gives for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts: their tokens, and the part of them that the prompt cache holds. Four characters count as one token."""
+"""Count the tokens of a prompt and simulate its prompt cache. Four characters count as one token."""
 
 from __future__ import annotations
 

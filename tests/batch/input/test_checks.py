@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from airflow_claude_batch.api import limits
-from airflow_claude_batch.batch.input.checks import check_params
+from airflow_claude_batch.batch.input.checks import RequestChecker, check_params
 from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
+from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.exceptions import InvalidMessageError
 
 DEFAULTS = Defaults(model="claude-haiku-5-5", max_tokens=100)
@@ -21,7 +22,8 @@ def read(element: Any, index: int = 3, defaults: Defaults = DEFAULTS) -> Request
 
 def checked(element: Any, *, api_version: str = limits.DEFAULT_API_VERSION, **defaults: Any) -> Request:
     """Read element number 3 and check it, as a submission does."""
-    request = read(element, defaults=Defaults(**{"model": "claude-haiku-5-5", "max_tokens": 100, **defaults}))
+    usual = {"model": "claude-haiku-5-5", "max_tokens": 100, "api_version": api_version}
+    request = read(element, defaults=Defaults(**{**usual, **defaults}))
     check_params(request, api_version=api_version)
     return request
 
@@ -30,7 +32,7 @@ def checked(element: Any, *, api_version: str = limits.DEFAULT_API_VERSION, **de
     ("element", "says"),
     [
         pytest.param(7, ["messages[3]: an element must be", "not int.", "a prompt (string)"], id="number"),
-        pytest.param(None, ["messages[3]: an element must be", "not NoneType."], id="None"),
+        pytest.param(None, ["messages[3]: an element must be", "not None."], id="None"),
         pytest.param(b"hi", ["messages[3]: an element must be", "not bytes."], id="bytes"),
         pytest.param({}, ["messages[3]: neither 'prompt' nor 'messages' is given."], id="empty mapping"),
         pytest.param({"key": "a"}, ["messages[3] (key 'a'): neither 'prompt' nor 'messages'"], id="key alone"),
@@ -48,14 +50,25 @@ def checked(element: Any, *, api_version: str = limits.DEFAULT_API_VERSION, **de
             id="message and key",
         ),
         pytest.param({**USER, "max_tokens": 5}, ["'max_tokens' cannot stand beside 'role'"], id="message and override"),
-        pytest.param("", ["messages[3].messages[0]", "text is empty"], id="empty prompt"),
+        pytest.param("", ["messages[3]: the text is empty."], id="empty prompt"),
         pytest.param(" \n\t", ["text is empty"], id="blank prompt"),
         pytest.param([], ["messages[3]: 'messages' is empty."], id="empty conversation"),
         pytest.param(
             [USER, "hi"], ["messages[3].messages[1]: a message must be a mapping", "not str"], id="text in conversation"
         ),
         pytest.param([{"role": "usr", "content": "a"}], ["'role' must be one of user, assistant", "'usr'"], id="role"),
-        pytest.param([{"role": "user"}], ["'content' must be a string or a list", "NoneType"], id="no content"),
+        pytest.param(
+            [{"role": "user"}],
+            ["messages[3].messages[0]: 'content' is missing.", "Give 'content', a string or a list of content blocks."],
+            id="no content",
+        ),
+        pytest.param([{"content": "a"}], ["messages[3].messages[0]: 'role' is missing.", "Give 'role'"], id="no role"),
+        pytest.param([{"role": "user", "content": None}], ["'content' must be a string", "not None."], id="None in it"),
+        pytest.param({"role": "user"}, ["messages[3]: 'content' is missing."], id="message without content"),
+        pytest.param({"role": "usr", "content": "a"}, ["messages[3]: 'role' must be one of"], id="role of a message"),
+        pytest.param(
+            {"role": "user", "content": ["b"]}, ["messages[3].content[0]: a content block must be"], id="its block"
+        ),
         pytest.param([{"role": "user", "content": []}], ["'content' has no blocks"], id="no blocks"),
         pytest.param(
             [{"role": "user", "content": [{"type": "text", "text": "a"}, "b"]}],
@@ -103,7 +116,35 @@ def test_element_that_the_api_would_refuse_is_refused_by_name(element: Any, says
     assert third.endswith(".")
 
 
-@pytest.mark.parametrize("name", ["temperature", "top_p", "top_k"])
+SAMPLING = ["temperature", "top_p", "top_k"]
+
+
+@pytest.mark.parametrize("name", SAMPLING)
+def test_sampling_parameter_as_a_field_is_refused_at_once_under_a_version_without_it(name: str) -> None:
+    with pytest.raises(InvalidMessageError, match=f"API version 2026-10-21 has no '{name}'"):
+        checked({"prompt": "a", name: 1}, api_version="2026-10-21")
+    with pytest.raises(InvalidMessageError, match=f"unknown field '{name}'.*\n.*\nPut fields .* under 'params'"):
+        checked({"prompt": "a", name: 1}, api_version="2023-06-01")
+
+
+@pytest.mark.parametrize(
+    ("element", "shows_inner_list"),
+    [({"role": "assistant", "content": "{"}, True), ([USER, {"role": "assistant", "content": "{"}], False)],
+    ids=["flat conversation", "conversation"],
+)
+@pytest.mark.parametrize("with_schema", [True, False], ids=["schema", "no schema"])
+def test_flat_conversation_gets_the_inner_list_as_remedy(
+    element: Any, shows_inner_list: bool, with_schema: bool
+) -> None:
+    schema = {"type": "json_schema", "schema": {"type": "string"}} if with_schema else None
+    request = read(element, defaults=Defaults(model="claude-haiku-5-5", max_tokens=100, output_format=schema))
+    with pytest.raises(InvalidMessageError, match="ends with an assistant's turn") as refusal:
+        RequestChecker(PriceTable.load(), api_version="2026-10-21", betas=()).check(request)
+
+    assert ("put its messages into an inner list, messages=[[…]]." in str(refusal.value)) is shows_inner_list
+
+
+@pytest.mark.parametrize("name", SAMPLING)
 def test_sampling_parameter_under_the_older_version_passes(name: str) -> None:
     checked({"prompt": "a", "params": {name: 1}}, api_version="2023-06-01")
 

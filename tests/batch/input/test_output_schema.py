@@ -325,7 +325,12 @@ REFUSED = [
         "output_schema: conditions (if, dependentSchemas) cannot be sent.",
         id="if",
     ),
-    pytest.param({"type": "text"}, "output_schema.type: not a JSON Schema", id="an unknown type"),
+    pytest.param(
+        {"type": "objekt"},
+        "output_schema.type: 'objekt' is not a JSON Schema type.\nUse object, array, string,",
+        id="an unknown type",
+    ),
+    pytest.param({"type": ["text"]}, "output_schema.type: not a JSON Schema", id="an unknown type of several"),
     pytest.param({"type": "string", "pattern": "("}, "output_schema.pattern: not a JSON Schema", id="a broken pattern"),
     pytest.param({"type": "string", "enum": {1, 2}}, "output_schema: not JSON", id="not JSON"),
     pytest.param(obj([], **{f"p{n}": TEXT for n in range(25)}), "25 properties are optional; .* 24", id="optional"),

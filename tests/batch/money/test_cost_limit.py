@@ -76,7 +76,7 @@ def test_cost_limit_error_has_the_cost_and_what_would_fit() -> None:
         check_max_cost(estimated(many(), Counter()), Decimal("2.50"))
 
     assert str(refusal.value) == (
-        "1,000 requests may cost up to $10.23 (expected: $2.70), above max_cost, $2.50.\n"
+        "1,000 requests may cost up to $10.22 (expected: $2.70), above max_cost, $2.50.\n"
         "Nothing was sent.\n"
         "The upper bound assumes that every answer uses all of its max_tokens. What would fit: max_tokens of 227 "
         "instead of 1,000, or about 244 requests of this kind, or max_cost=10.23."
@@ -97,6 +97,11 @@ def test_what_the_error_proposes_does_fit(change: Callable[[], list[Params]]) ->
 def test_mixed_max_tokens_get_a_share_proposed() -> None:
     with pytest.raises(CostLimitError, match="max_tokens at 21 % of what they are, or about 239 requests"):
         check_max_cost(estimated([*many(500), *many(500, max_tokens=500)], Counter()), Decimal("1.85"))
+
+
+def test_cost_just_above_the_limit_is_shown_with_all_its_digits() -> None:
+    with pytest.raises(CostLimitError, match=r"up to \$10\.225.* above max_cost, \$10\.22\.\n"):
+        check_max_cost(estimated(many(), Counter()), Decimal("10.22"))
 
 
 def test_prompt_that_alone_exceeds_the_limit_gets_no_max_tokens_proposed() -> None:
