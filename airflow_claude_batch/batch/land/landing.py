@@ -126,12 +126,18 @@ class Landing:
 
     def _keep(self, index: int | None, custom_id: str, batch_id: str, parsed: ParsedResult) -> bool:
         """Keep a result at its exact index if that is free, else at an equal request; False if there is none."""
-        if index is None or index in self._taken_by_moved:
+        if index is None or index in self._taken_by_moved or self._has_other_answer(index, custom_id, parsed.status):
             index = self._equal_index(custom_id, parsed.status)
         if index is None:
             return False
         self.rows.keep(index, batch_id, parsed)
         return True
+
+    def _has_other_answer(self, index: int, custom_id: str, status: Status) -> bool:
+        """Return whether a request that was sent twice has the other answer already: then this one is to spare."""
+        if status not in ANSWERED or self.statuses[index] not in ANSWERED:
+            return False
+        return self.rows.custom_id(index) != custom_id
 
     def _equal_index(self, custom_id: str, status: Status) -> int | None:
         """Choose among requests with the same content: one without an answer, and the same one when it comes again."""

@@ -34,6 +34,10 @@ class PaidAnswer(msgspec.Struct, frozen=True, gc=False):
     replaced: list[PaidAnswer] = []
 
 
+class _CustomId(msgspec.Struct, frozen=True, gc=False):
+    custom_id: str
+
+
 class RowTable:
     """Keeps the best row of each request, and the bill of all answers. Close it: the rows are in a temporary file.
 
@@ -94,6 +98,10 @@ class RowTable:
     def answer(self, index: int) -> PaidAnswer:
         """Return how the answer to an answered request ended, and what was paid for it."""
         return msgspec.json.decode(b"{" + self._bodies.get(index), type=PaidAnswer)
+
+    def custom_id(self, index: int) -> str:
+        """Return the custom_id of the result that a request's row was made of. There must be one."""
+        return msgspec.json.decode(b"{" + self._bodies.get(index), type=_CustomId).custom_id
 
     def model(self, index: int) -> str | None:
         """Return the model that answered a request, None if none did."""

@@ -279,6 +279,17 @@ def test_answer_whose_own_place_is_taken_by_one_that_has_moved_goes_to_an_equal_
         assert landing.bill.tokens.output == 2
 
 
+def test_request_that_was_answered_twice_gives_the_spare_answer_to_an_equal_one() -> None:
+    with requests_of("a", "a", "b") as requests, landing_of(requests) as landing:
+        landing.read_results("b1", [line(requests.custom_id(0, TOKEN), "first")])
+        for _ in range(2):  # a batch may be read again
+            landing.read_results("b2", [line(requests.custom_id(0, LATER), "spare")])
+        assert texts(landing) == ["first", "spare", None]
+        landing.read_results("b1", [line(requests.custom_id(0, TOKEN), "first")])
+        assert texts(landing) == ["first", "spare", None]
+        assert landing.bill.tokens.output == 2
+
+
 def test_open_end_of_a_moved_request_does_not_take_an_answer_s_place() -> None:
     with requests_of("x", "a", "a") as before, requests_of("a") as now, landing_of(now) as landing:
         landing.read_results("b", [line(before.custom_id(1, TOKEN), type_="expired"), *answers(before, 2)])
