@@ -12,8 +12,15 @@ import pytest
 
 pytest_plugins = ["airflow_fixtures"]
 
-#: Folders of tests that take minutes, most of them without using a CPU.
-WAITING_TESTS = frozenset({"stack", "crash"})
+#: Folders of tests that take minutes, in the order in which they begin: the first ones wait more than they compute.
+LONG_TESTS = ("stack", "crash")
+#: What files in memory may take of a machine without being missed there.
+MEMORY_DISK_BYTES = 4 << 30
+
+# Tests write and sync many small files. In memory that costs nothing; where there is no room, they are on the disk.
+if Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free > MEMORY_DISK_BYTES:
+    os.environ.setdefault("TMPDIR", "/dev/shm")
+    tempfile.tempdir = None  # read TMPDIR again
 
 HOME = Path(tempfile.mkdtemp(prefix="claude-batch-tests-"))
 # What the processes of a test run share is in the folder of the first of them, which ends last.
@@ -36,7 +43,8 @@ os.environ.update(
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the tests that wait for processes to start and to be killed: others use the CPU meanwhile."""
-    items.sort(key=lambda item: not WAITING_TESTS.intersection(item.path.parts))
+    order = {folder: place for place, folder in enumerate(LONG_TESTS)}
+    items.sort(key=lambda item: min((order[part] for part in item.path.parts if part in order), default=len(order)))
 
 
 @pytest.hookimpl(optionalhook=True)
