@@ -16,7 +16,7 @@ demo-stop: $(STAMP) ## stop a demo that KEEP=1 kept running
 	@$(BIN)/python -m demo stop
 
 test: $(STAMP) ## run the tests (ARGS go to pytest)
-	@$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 matrix: $(STAMP) ## run the tests on every supported Airflow: all on the oldest and newest (ONLY=3.1 selects, ARGS go to pytest)
 	@$(BIN)/python tests/matrix/run.py $(foreach version,$(ONLY),--only $(version)) $(ARGS)

@@ -30,12 +30,12 @@ KEY = "sk-ant-test-0123456789"
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
     from airflow.utils.db import initdb
-    from migrated_database import migrated
+    from migrated_database import migrated, template_for
 
     from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
 
     version = ".".join(map(str, AIRFLOW_VERSION))
-    migrated(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db", f"{sys.prefix} {version} initdb", initdb)
+    migrated(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db", template_for(f"{sys.prefix} {version} initdb"), initdb)
     if AIRFLOW_VERSION < (3, 1):
         _read_times_as_supervisors_do()
 
