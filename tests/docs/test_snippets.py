@@ -90,6 +90,8 @@ def test_python_snippet_runs(
     needed = NEEDS.search(snippet.remark)
     if needed and (3, int(needed[1])) > AIRFLOW_VERSION:
         pytest.skip(snippet.remark)
+    if AIRFLOW_VERSION < (3, 1) and "outlets=" in snippet.text:
+        pytest.skip("dag.test() of Airflow 3.0 keeps no DAG, and so no asset")
     text = snippet.text.replace("/data", str(in_data))
     above = [each.text for each in snippets(snippet.page, "python") if each.line < snippet.line and not each.remark]
     if snippet.remark.startswith("not run"):
