@@ -193,7 +193,7 @@ class AirflowApi:
         self._client.headers["authorization"] = f"Bearer {token}"
 
 
-def wait_for(check: Callable[[], T | None], *, seconds: float, what: str, pause_seconds: float = 0.25) -> T:
+def wait_for(check: Callable[[], T | None], *, seconds: float, what: str, pause_seconds: float = 0.5) -> T:
     """Call ``check`` until it returns something true, and return that. HTTP errors count as not yet.
 
     :param what: what is awaited, for the error message.

@@ -49,12 +49,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each worker a file at a time, but the tests of crashes one by one: a few of them take minutes."""
+    """Give each worker a file at a time. Tests of crashes go one by one, because a few of them take minutes.
+
+    The files that share an Airflow go to one worker, because each worker would start its own.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
+            if "shared_airflow/" in file:
+                return "shared_airflow"
             return nodeid if "crash/" in file else file
 
     return Scheduler(config, log)

@@ -1,7 +1,7 @@
 """Tasks that start or resume while an upstream task runs again: none fails for good, and none uses another's output.
 
 The tasks here begin at once (``trigger_rule="always"``), as they do on a real Airflow when somebody clears what is
-before them alone; ``tests/stack/test_cleared_upstream.py`` does that.
+before them alone; ``tests/stack/shared_airflow/test_cleared_upstream.py`` does that.
 """
 
 from __future__ import annotations

@@ -32,8 +32,9 @@ PATIENCE_SECONDS = 60.0
 def _forks() -> multiprocessing.context.ForkServerContext:
     """Return a fork server: a process without threads that has everything imported."""
     context = multiprocessing.get_context("forkserver")
-    # Modules that are missing are left out. httpx imports httpcore only when it opens its first transport.
-    context.set_forkserver_preload(["crash.attempt", "httpcore", "pytest", "s3fs", "aiobotocore.session"])
+    context.set_forkserver_preload(
+        ["pytest", "s3fs", "aiobotocore.session", "crash.warm_up"]
+    )  # missing ones are left out
     inherited = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # the one way to tell it where to import from
     try:

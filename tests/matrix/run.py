@@ -33,8 +33,8 @@ AIRFLOW_ALONE = (
     "tests/_airflow",
     "tests/provider",
     "tests/dags",
-    "tests/stack/test_ended_by_hand.py",
-    "tests/stack/test_cleared_upstream.py",
+    "tests/stack/shared_airflow/test_ended_by_hand.py",
+    "tests/stack/shared_airflow/test_cleared_upstream.py",
 )
 
 # Airflow's own deprecations cannot be fixed here, on versions that get no fixes any more; ours stay errors.

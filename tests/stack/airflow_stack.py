@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -99,23 +98,41 @@ def running_stack(folder: Path, venv: Path, **more_settings: str) -> Iterator[St
         yield stack
 
 
+@dataclass(frozen=True)
+class DagStack:
+    """An Airflow with the DAGs of several test files. Each DAG's connection is named as the DAG.
+
+    :param simulators: the simulator of each connection. Batches run until a test ends them.
+    """
+
+    airflow: AirflowProcesses
+    simulators: Mapping[str, SimulatorProcess]
+
+
 @contextmanager
-def running_dag(folder: Path, file: Path) -> Iterator[tuple[AirflowProcesses, SimulatorProcess]]:
-    """Run an Airflow with one DAG, named as its file, and the simulator of its connection."""
-    dags = folder / "dags"
+def running_dags(folder: Path, sources: Mapping[str, Callable[[SimulatorProcess], str]]) -> Iterator[DagStack]:
+    """Run an Airflow with these DAGs.
+
+    :param sources: by DAG id, a function that takes the DAG's simulator and returns the text of its file.
+    """
+    home, dags = folder / "home", folder / "dags"
     dags.mkdir()
-    shutil.copy(file, dags)
-    with AirflowProcesses(folder / "home", dags_folder=dags, venv=environment(), settings=SETTINGS) as airflow:
+    settings = {**SETTINGS, "PYTHONPATH": str(ROOT)}
+    with AirflowProcesses(home, dags_folder=dags, venv=environment(), settings=settings) as airflow:
         migrate(airflow)
+        simulators = {}
+        for dag_id, source in sources.items():
+            simulators[dag_id] = SimulatorProcess.start(home, name=dag_id, batch_seconds=UNTIL_ENDED)
+            airflow.supervise(simulators[dag_id].process)
+            # Written before the DAG processor starts, because it finds new files every few minutes only.
+            (dags / f"{dag_id}.py").write_text(source(simulators[dag_id]))
         airflow.start()
         airflow.wait_until_healthy()
-        airflow.wait_for_dag(file.stem)
-        simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_ENDED)
-        airflow.supervise(simulator.process)
-        airflow.api.put_connection(
-            {"connection_id": CONNECTION_ID, "conn_type": "claude", "host": simulator.url, "password": KEY}
-        )
-        yield airflow, simulator
+        for dag_id, simulator in simulators.items():
+            airflow.wait_for_dag(dag_id)
+            server = {"host": simulator.url, "password": KEY}
+            airflow.api.put_connection({"connection_id": dag_id, "conn_type": "claude", **server})
+        yield DagStack(airflow, simulators)
 
 
 def environment() -> Path:

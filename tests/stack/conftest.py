@@ -1,4 +1,4 @@
-"""Fixtures: a real Airflow and simulators in processes, stopped after the last test of the module."""
+"""Fixtures: a real Airflow and simulators in processes, stopped after the last test that uses them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from demo.simulator import SimulatorProcess
 
 
 @pytest.fixture(scope="module")
-def start_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Stack]]:
+def start_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Stack]]:
     """Start a stack with the Airflow of an environment. It is stopped after the module's last test."""
+
+    def start(venv: Path, **settings: str) -> Stack:
+        return running.enter_context(running_stack(tmp_path_factory.mktemp("stack"), venv, **settings))
+
     with ExitStack() as running:
-        yield lambda venv: running.enter_context(running_stack(tmp_path_factory.mktemp("stack"), venv))
+        yield start
 
 
 @pytest.fixture(scope="module")

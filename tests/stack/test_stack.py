@@ -1,12 +1,15 @@
 """The main example on real processes with faults, with its connection in Airflow's database."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow_stack import UNTIL_ENDED, Stack, environment
 from gateway import GATEWAY_KEY, Gateway
+from statsd_listener import StatsdListener
 
 from demo.airflow_api import wait_for
 from demo.simulator import KEY, SimulatorProcess
@@ -15,8 +18,42 @@ pytestmark = pytest.mark.stack
 
 
 @pytest.fixture(scope="module")
-def running(start_stack: Callable[[Path], Stack]) -> Stack:
-    return start_stack(environment())
+def statsd() -> Iterator[StatsdListener]:
+    listener = StatsdListener()
+    yield listener
+    listener.socket.close()
+
+
+@pytest.fixture(scope="module")
+def running(start_stack: Callable[..., Stack], statsd: StatsdListener) -> Stack:
+    return start_stack(environment(), **statsd.settings)
+
+
+@dataclass(frozen=True)
+class FirstRun:
+    """The first run of the stack, which nothing interrupts but two polls that fail.
+
+    :param known: the batches before it.
+    :param received: the metrics up to its end.
+    """
+
+    run_id: str
+    known: list[str]
+    received: Counter[str]
+
+
+@pytest.fixture(scope="module")
+def first_run(running: Stack, statsd: StatsdListener) -> FirstRun:
+    known = batch_ids(running.simulator)
+    run_id = running.trigger()
+    running.wait_for_task(run_id, "wait", "deferred")
+    running.simulator.inject(do="status", on="retrieve", status=500, times=2)
+    wait_for(
+        lambda: statsd.listen()["poll_errors,error=ServerError"] == 2, seconds=120, what="the failed polls' metric"
+    )
+    running.simulator.pace(0)
+    running.wait_for_success(run_id)
+    return FirstRun(run_id, known, Counter(statsd.listen()))
 
 
 @pytest.fixture
@@ -47,16 +84,24 @@ def assert_answered_and_paid_once(stack: Stack, run_id: str, known: list[str]) -
     assert stack.returned(run_id, "wait")["batch_ids"] == [batch["id"]]
 
 
-def test_deferred_wait_on_a_real_triggerer_answers_every_option(stack: Stack) -> None:
-    known = batch_ids(stack.simulator)
-    run_id = stack.trigger()
-    stack.wait_for_task(run_id, "wait", "deferred")
-
-    stack.simulator.pace(0)
-
-    assert_answered_and_paid_once(stack, run_id, known)
-    report = Path(stack.returned(run_id, "write_report").removeprefix("file://")).read_text()
+def test_deferred_wait_on_a_real_triggerer_answers_every_option(running: Stack, first_run: FirstRun) -> None:
+    assert_answered_and_paid_once(running, first_run.run_id, first_run.known)
+    report = Path(running.returned(first_run.run_id, "write_report").removeprefix("file://")).read_text()
     assert report.count("<tr><td>core.") > 50
+
+
+def test_metrics_of_workers_and_of_the_triggerer_arrive(
+    running: Stack, first_run: FirstRun, statsd: StatsdListener
+) -> None:
+    rows, received = running.wait_for_success(first_run.run_id), first_run.received
+
+    model = rows[0].model
+    assert received[f"requests,model={model}"] == received[f"rows,outcome=succeeded,model={model}"] == len(rows) > 200
+    assert received["submissions,status=in_progress"] == received["submissions,status=ended"] == 1
+    assert received[f"tokens,kind=output,model={model}"] == sum(row.usage["output_tokens"] for row in rows if row.usage)
+    assert received[f"cost_microusd,model={model}"] > 0
+    assert received["queue_time"] == received["turnaround"] == 1
+    assert statsd.invalid == []
 
 
 def test_triggerer_killed_while_it_waits_continues_after_its_restart(stack: Stack) -> None:

@@ -4,7 +4,9 @@ from airflow.sdk import DAG, Asset
 
 from airflow_claude_batch.operators import SendMessageBatchOperator
 
-with DAG("by_hand", schedule=None, default_args={"wait_for_completion": True, "poll_interval": 1, "retries": 0}):
+DEFAULT_ARGS = {"claude_conn_id": "by_hand", "wait_for_completion": True, "poll_interval": 1, "retries": 0}
+
+with DAG("by_hand", schedule=None, default_args=DEFAULT_ARGS):
     SendMessageBatchOperator(task_id="failed_in_worker", messages=["a"], deferrable=False)
     SendMessageBatchOperator(task_id="failed_when_deferred", messages=["a", "b"], deferrable=True)
     SendMessageBatchOperator(

@@ -1,10 +1,9 @@
 """Tasks are marked failed or cleared by hand on a real Airflow while their batches run."""
 
 from functools import partial
-from pathlib import Path
 
 import pytest
-from airflow_stack import RUN_SECONDS, running_dag
+from airflow_stack import RUN_SECONDS, DagStack
 
 from demo.airflow_api import wait_for
 from demo.airflow_processes import AirflowProcesses
@@ -32,12 +31,8 @@ def canceled(simulator: SimulatorProcess) -> list[int]:
     return sorted(batch["request_count"] for batch in simulator.books()["batches"] if batch["id"] in ids)
 
 
-def test_tasks_marked_failed_cancel_their_batches_and_a_cleared_task_keeps_its_batch(tmp_path: Path) -> None:
-    with running_dag(tmp_path, Path(__file__).with_name(f"{DAG_ID}.py")) as (airflow, simulator):
-        end_some_and_clear_another(airflow, simulator)
-
-
-def end_some_and_clear_another(airflow: AirflowProcesses, simulator: SimulatorProcess) -> None:
+def test_tasks_marked_failed_cancel_their_batches_and_a_cleared_task_keeps_its_batch(dag_stack: DagStack) -> None:
+    airflow, simulator = dag_stack.airflow, dag_stack.simulators[DAG_ID]
     airflow.api.trigger(DAG_ID, RUN_ID)
     waiting = {task_id: "running" if task_id.endswith("worker") else "deferred" for task_id in FAILED | CLEARED}
     wait_for(lambda: states(airflow) == waiting, seconds=RUN_SECONDS, what="every task to wait")

@@ -46,7 +46,9 @@ def fill_the_pool() -> None:
     wait_for(POOL_GATE)
 
 
-with DAG("cleared_upstream", schedule=None, default_args={"poll_interval": 1, "deferrable": True, "retries": 0}):
+DEFAULT_ARGS = {"claude_conn_id": "cleared_upstream", "poll_interval": 1, "deferrable": True, "retries": 0}
+
+with DAG("cleared_upstream", schedule=None, default_args=DEFAULT_ARGS):
     one = SlowWhenRepeated(task_id="send", messages=["a"])
     MessageBatchSensor(task_id="wait", batch=one.output)
 

@@ -1,11 +1,10 @@
 """Tasks are cleared alone on a real Airflow, while downstream tasks wait for their batches or are about to start."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow_stack import RUN_SECONDS, environment, running_dag
+from airflow_stack import RUN_SECONDS, DagStack, environment
 
 from demo.airflow_api import wait_for
 from demo.airflow_processes import AirflowProcesses, airflow_version
@@ -62,12 +61,10 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("cleared_upstream")
-    with running_dag(folder, Path(__file__).with_name(f"{DAG_ID}.py")) as (airflow, simulator):
-        airflow.api.put_pool("narrow", slots=1, include_deferred=True)
-        airflow.api.trigger(DAG_ID, RUN_ID)
-        yield World(airflow, simulator)
+def world(dag_stack: DagStack) -> World:
+    dag_stack.airflow.api.put_pool("narrow", slots=1, include_deferred=True)
+    dag_stack.airflow.api.trigger(DAG_ID, RUN_ID)
+    return World(dag_stack.airflow, dag_stack.simulators[DAG_ID])
 
 
 def test_sensors_wait_until_the_cleared_operators_are_done(world: World) -> None:
