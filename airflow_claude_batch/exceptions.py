@@ -111,8 +111,8 @@ class APIStatusError(APIError):
     ``may_have_been_accepted`` tells whether a create call can have cost money. A retry first looks for the batch.
 
     :param status_code: the HTTP status.
-    :param error_type: ``error.type`` of the body, such as ``rate_limit_error``. None if the body had none, which
-        means that something other than the API responded.
+    :param error_type: ``error.type`` of the body, such as ``rate_limit_error``. None unless the body certainly is the
+        API's error with this status. Then something other than the API may have responded, and nothing is proven.
     :param error_code: ``error.details.error_code``, the only stable code. Usually None.
     :param request_id: the id to give to Anthropic's support. None if something other than the API responded.
     :param retry_after: the seconds that the response asks to wait. None if it does not ask.

@@ -19,6 +19,7 @@ import msgspec
 from airflow_claude_batch.api import endpoints
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.endpoints import Call
+from airflow_claude_batch.api.evidence import may_resend
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest
 from airflow_claude_batch.api.limits import DEFAULT_LIST_LIMIT, LIST_LIMIT
 from airflow_claude_batch.api.line_splitter import LineSplitter
@@ -297,5 +298,9 @@ class AsyncClaudeClient:
 
 
 def _may_renew(config: ClientConfig, failed: CallFailed, request: HTTPRequest) -> bool:
-    """Tell whether the credential was refused and a new one may help. A call refused for that was not accepted."""
-    return isinstance(failed.error, AuthenticationError) and config.credentials.forget(request.headers)
+    """Tell whether the credential was refused and a new one may help.
+
+    The API's own 401 proves that a call was not accepted. A gateway's does not, so a create call is not sent again.
+    """
+    is_renewed = isinstance(failed.error, AuthenticationError) and config.credentials.forget(request.headers)
+    return is_renewed and may_resend(failed.failure, failed.effect)

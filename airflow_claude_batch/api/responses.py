@@ -17,6 +17,7 @@ from airflow_claude_batch.api.evidence import (
     NoResponse,
     Stage,
     may_have_been_accepted,
+    strict_error_type,
 )
 from airflow_claude_batch.api.headers import retry_after_seconds
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest, HTTPResponse
@@ -112,6 +113,7 @@ def error_response_failure(request: HTTPRequest, response: HTTPResponse) -> Call
         error_code=envelope.error_code,
         retry_after_seconds=retry_after_seconds(response.headers, now=response.server_time),
         should_retry={"true": True, "false": False}.get(response.headers.get("x-should-retry", "")),
+        error_type=strict_error_type(response.status_code, response.body),
     )
     accepted = may_have_been_accepted(failure, request.effect)
     error_class = _error_class(response.status_code, envelope)
@@ -123,7 +125,7 @@ def error_response_failure(request: HTTPRequest, response: HTTPResponse) -> Call
             _remedy(request, response.status_code, error_class, envelope),
         ),
         status_code=response.status_code,
-        error_type=envelope.type,
+        error_type=failure.error_type,
         error_code=envelope.error_code,
         request_id=request_id,
         retry_after=failure.retry_after_seconds,

@@ -208,16 +208,12 @@ def test_redirect_is_an_error_that_names_only_the_host(status):
     assert type(error) is exceptions.MalformedResponseError
     assert "a redirect to login.example." in str(error)
     assert "abc123" not in str(error)
-    assert error.may_have_been_accepted is False
+    assert error.may_have_been_accepted is True
 
 
 @pytest.mark.parametrize("location", [{}, {"location": "/elsewhere"}, {"location": "https://[bad"}], ids=str)
 def test_redirect_without_a_host_is_an_error(location):
     assert "an unnamed host" in str(error_of(302, b"", **location))
-
-
-def test_create_refused_with_303_may_have_been_accepted():
-    assert error_of(303).may_have_been_accepted is True
 
 
 def test_response_is_decoded_with_the_servers_time():
@@ -262,6 +258,17 @@ def test_should_retry_header_is_read(said, understood):
     assert error_response_failure(request(), HTTPResponse(500, headers, b"")).failure == ErrorResponse(
         500, should_retry=understood
     )
+
+
+def test_words_of_a_gateway_are_shown_but_prove_nothing():
+    error = error_of(403, b'{"error":{"type":"forbidden","message":"Blocked by policy 7"}}')
+
+    assert type(error) is exceptions.PermissionDeniedError
+    assert (error.error_type, error.may_have_been_accepted) == (None, True)
+    assert "responded with 403 forbidden." in str(error)
+    assert "Blocked by policy 7" in str(error)
+    assert LOOK in str(error)
+    assert "workspace and its permissions" in str(error)
 
 
 def test_retry_after_date_is_measured_on_the_servers_clock():

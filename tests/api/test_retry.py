@@ -12,7 +12,6 @@ from airflow_claude_batch.api.evidence import (
     InvalidResponse,
     NoResponse,
     Stage,
-    may_have_been_accepted,
     may_resend,
 )
 from airflow_claude_batch.api.headers import http_date, retry_after_seconds
@@ -23,57 +22,6 @@ NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 
 def rule(failure, *, effect=Effect.READ_ONLY, attempt=1, max_retries=4, dice=0.0):
     return decide(failure, effect=effect, attempt=attempt, max_retries=max_retries, rng=lambda: dice)
-
-
-# The table of money: which failed create may have made a batch nevertheless.
-@pytest.mark.parametrize(
-    ("failure", "accepted"),
-    [
-        pytest.param(NoResponse(Stage.CONNECTING), False, id="nothing left"),
-        pytest.param(NoResponse(Stage.UNTRUSTED), False, id="certificate not trusted"),
-        pytest.param(NoResponse(Stage.SENDING), True, id="a part left"),
-        pytest.param(NoResponse(Stage.WAITING), True, id="all of it left"),
-        pytest.param(InvalidResponse(), True, id="200 that is not the API's"),
-        *[
-            pytest.param(ErrorResponse(status), False, id=str(status))
-            for status in (
-                300,
-                301,
-                302,
-                307,
-                308,
-                400,
-                401,
-                402,
-                403,
-                404,
-                405,
-                407,
-                413,
-                415,
-                422,
-                425,
-                429,
-                431,
-                529,
-            )
-        ],
-        *[
-            pytest.param(ErrorResponse(status), True, id=str(status))
-            for status in (199, 303, 408, 409, 499, 500, 501, 502, 503, 504, 520, 522, 524, 528, 530, 599, 600)
-        ],
-        pytest.param(ErrorResponse(400, "request_body_timeout"), False, id="400 request_body_timeout"),
-    ],
-)
-def test_a_create_is_sent_again_only_if_it_cannot_have_been_accepted(failure, accepted):
-    assert may_have_been_accepted(failure, Effect.NOT_IDEMPOTENT) is accepted
-    assert may_have_been_accepted(failure, Effect.IDEMPOTENT) is accepted
-    assert may_have_been_accepted(failure, Effect.READ_ONLY) is False
-    assert may_resend(failure, Effect.NOT_IDEMPOTENT) is not accepted
-    assert may_resend(failure, Effect.IDEMPOTENT)
-    assert may_resend(failure, Effect.READ_ONLY)
-    if accepted:
-        assert isinstance(rule(failure, effect=Effect.NOT_IDEMPOTENT), GiveUp)
 
 
 # The table of time: what is worth another try, for a call that may be repeated.
@@ -113,9 +61,26 @@ def test_call_is_retried_only_if_that_may_help(failure, again):
     assert isinstance(rule(failure), Retry if again else GiveUp)
 
 
-def test_a_create_that_was_refused_for_overload_is_sent_again():
-    assert isinstance(rule(ErrorResponse(529), effect=Effect.NOT_IDEMPOTENT), Retry)
-    assert isinstance(rule(ErrorResponse(429, retry_after_seconds=2.0), effect=Effect.NOT_IDEMPOTENT), Retry)
+def test_a_create_that_the_api_refused_for_overload_is_sent_again():
+    overloaded = ErrorResponse(529, error_type="overloaded_error")
+    limited = ErrorResponse(429, retry_after_seconds=2.0, error_type="rate_limit_error")
+
+    assert isinstance(rule(overloaded, effect=Effect.NOT_IDEMPOTENT), Retry)
+    assert isinstance(rule(limited, effect=Effect.NOT_IDEMPOTENT), Retry)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(NoResponse(Stage.WAITING), id="no response"),
+        pytest.param(InvalidResponse(), id="200 that is not the API's"),
+        pytest.param(ErrorResponse(429, retry_after_seconds=2.0), id="429 of a gateway"),
+        pytest.param(ErrorResponse(529), id="529 of a gateway"),
+        pytest.param(ErrorResponse(500, should_retry=True, error_type="api_error"), id="500 that asks for a retry"),
+    ],
+)
+def test_a_create_that_may_have_been_accepted_is_not_sent_again(failure):
+    assert isinstance(rule(failure, effect=Effect.NOT_IDEMPOTENT), GiveUp)
 
 
 @pytest.mark.parametrize(("attempt", "again"), [(1, True), (4, True), (5, False), (6, False)])
@@ -171,6 +136,7 @@ failures = st.one_of(
         ),
         retry_after_seconds=st.none() | st.floats(min_value=0, max_value=1e12),
         should_retry=st.none() | st.booleans(),
+        error_type=st.sampled_from([None, "api_error", "overloaded_error", "rate_limit_error", "not_found_error"]),
     ),
 )
 
