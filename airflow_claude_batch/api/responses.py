@@ -79,6 +79,10 @@ _STAGE_REMEDIES: Final = {
 _CODE_REMEDIES: Final = {
     "claude_code_key_creator_not_member": "The key's creator has left the organization: make a new key.",
     "cmek_key_disabled": "The organization's own encryption key is disabled: enable it.",
+    "workspace_human_review_disabled": (
+        "The workspace has human review turned off, and message batches need it: use a key of another workspace, or "
+        "let an administrator turn it on."
+    ),
     "organization_on_hold": "The organization is on hold: its administrators have to write to Anthropic.",
 }
 

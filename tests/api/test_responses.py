@@ -115,6 +115,7 @@ def test_spend_limit_that_only_the_message_names_is_a_billing_error(message, exp
         (402, None, "Claude Console"),
         (400, "organization_on_hold", "on hold"),
         (400, "cmek_key_disabled", "encryption key"),
+        (400, "workspace_human_review_disabled", "use a key of another workspace"),
         (400, "claude_code_key_creator_not_member", "make a new key"),
     ],
 )

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from airflow_claude_batch.api.evidence import has_lasted
 from airflow_claude_batch.api.wire import BatchId, Timestamp, check_year
 
 VERSION = 1
@@ -81,6 +82,23 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.batch_id is not None and not self.landed
 
 
+class RepeatedAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An answer that is believed only if it lasts, such as a 404. It is stored, so that a deferral loses no count."""
+
+    #: The call and its object, such as ``results of msgbatch_…``.
+    call: str
+    #: When the answer came first, by the worker's clock, and how often it came since, without another one in between.
+    since: Timestamp
+    count: Count = 1
+
+    def has_lasted(self, now: datetime) -> bool:
+        """Return whether the answer came often and long enough to be believed.
+
+        :param now: the worker's clock.
+        """
+        return has_lasted(self.count, now - self.since)
+
+
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """State of a submission. Immutable: a change makes a new ledger, which is saved before anybody acts on it."""
 
@@ -109,6 +127,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: Timestamp | None = None
     #: Estimate made before the first create call, as the manifest shows it.
     estimate: dict[str, Any] | None = None
+    #: Answers to this attempt's calls that are not believed yet. Not stored while there are none.
+    repeated: tuple[RepeatedAnswer, ...] | msgspec.UnsetType = msgspec.UNSET
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -170,6 +190,29 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         """Move a batch from the parts to ``dropped``: no answers of it are expected any more."""
         parts = tuple(part for part in self.parts if part.batch_id != batch_id)
         return msgspec.structs.replace(self, parts=parts, dropped=(*self.dropped, batch_id))
+
+    def repeated_answer(self, call: str) -> RepeatedAnswer | None:
+        """Return how often the call got its answer that is not believed yet. None if it got another one last."""
+        return next((answer for answer in self.repeated or () if answer.call == call), None)
+
+    def with_repeated(self, call: str, now: datetime) -> Ledger:
+        """Count one more answer to the call that is believed only if it lasts.
+
+        :param now: the worker's clock.
+        """
+        known = self.repeated_answer(call)
+        count, since = (known.count + 1, min(known.since, now)) if known else (1, now)
+        answer = RepeatedAnswer(call=call, since=since, count=count)
+        return msgspec.structs.replace(self, repeated=(*self._repeated_others(call), answer))
+
+    def without_repeated(self, call: str) -> Ledger:
+        """Forget such answers to the call, because it got another one."""
+        if self.repeated_answer(call) is None:
+            return self
+        return msgspec.structs.replace(self, repeated=self._repeated_others(call) or msgspec.UNSET)
+
+    def _repeated_others(self, call: str) -> tuple[RepeatedAnswer, ...]:
+        return tuple(answer for answer in self.repeated or () if answer.call != call)
 
     def archive_landed(self) -> Ledger:
         """Keep only the batch ids of landed parts. Their rows tell the rest."""

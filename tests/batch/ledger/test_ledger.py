@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, new_token
+from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, RepeatedAnswer, new_token
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger, save_ledger
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.storage import LocalFolder
@@ -415,3 +415,28 @@ def test_claim_that_cannot_be_written_stops() -> None:
         SubmissionRecordError, match=r"could not be claimed .OSError: disk full.\.\nNothing was sent now"
     ):
         claim_ledger(Store(error=OSError("disk full")))
+
+
+def test_repeated_answer_is_counted_stored_and_forgotten():
+    ledger = Ledger(submission_id="s", input_digest="d", attempt="a", attempt_began_at=NOW)
+    once = ledger.with_repeated("results of msgbatch_1", NOW)
+    stored = msgspec.json.decode(msgspec.json.encode(once), type=Ledger)
+    thrice = stored.with_repeated("results of msgbatch_1", NOW + timedelta(minutes=1)).with_repeated(
+        "results of msgbatch_1", NOW + timedelta(minutes=2)
+    )
+    answer = thrice.repeated_answer("results of msgbatch_1")
+
+    assert answer == RepeatedAnswer(call="results of msgbatch_1", since=NOW, count=3)
+    assert not answer.has_lasted(NOW + timedelta(seconds=599))
+    assert answer.has_lasted(NOW + timedelta(seconds=600))
+    assert thrice.repeated_answer("results of msgbatch_2") is None
+    assert thrice.without_repeated("results of msgbatch_1") == ledger
+    assert b"repeated" not in msgspec.json.encode(ledger)
+
+
+def test_repeated_answer_does_not_last_because_a_clock_was_set_back():
+    ledger = Ledger(submission_id="s", input_digest="d", attempt="a", attempt_began_at=NOW)
+    earlier = NOW - timedelta(hours=1)
+    answer = ledger.with_repeated("x", NOW).with_repeated("x", earlier).with_repeated("x", earlier).repeated_answer("x")
+
+    assert not answer.has_lasted(earlier + timedelta(seconds=599))
