@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.money.amounts import rounded_usd
+from airflow_claude_batch.batch.quantity import quantity
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ _COMPARED: Final = {
 
 
 def log_manifest(manifest: Manifest) -> None:
-    """Log how many requests were sent or have ended, the bill, and the models without a price."""
+    """Log how many requests were sent or have ended, the bill, and what it leaves out."""
     if manifest.status == "in_progress":
         _log_progress(manifest)
     else:
@@ -35,6 +36,12 @@ def log_manifest(manifest: Manifest) -> None:
             "No price is known for %s, so the cost of its tokens is not in the bill. Add the price to the file that "
             "[claude_batch] prices_path names.",
             ", ".join(unpriced),
+        )
+    if unknown := (manifest.cost or {}).get("unknown_answers"):
+        log.warning(
+            "The usage of %s is in a form that this release does not know, so the cost is not in the bill. The rows "
+            "have the usage as the API sent it. Look up the cost in the Console, or upgrade this package.",
+            quantity(unknown, "answer"),
         )
 
 

@@ -199,11 +199,15 @@ class ResultLine(msgspec.Struct, frozen=True, gc=False):
     result: Result
 
 
+#: A billed number of tokens or calls. A negative one would lower a bill, so it is not one.
+_Billed = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class CacheCreation(msgspec.Struct, frozen=True, gc=False):
     """Tokens written to the prompt cache, by their time to live."""
 
-    ephemeral_5m_input_tokens: int = 0
-    ephemeral_1h_input_tokens: int = 0
+    ephemeral_5m_input_tokens: _Billed = 0
+    ephemeral_1h_input_tokens: _Billed = 0
 
 
 class OutputTokensDetails(msgspec.Struct, frozen=True, gc=False):
@@ -215,21 +219,31 @@ class OutputTokensDetails(msgspec.Struct, frozen=True, gc=False):
 class ServerToolUse(msgspec.Struct, frozen=True, gc=False):
     """Calls of tools that the API itself runs. Each call is billed."""
 
-    web_search_requests: int | None = None
-    web_fetch_requests: int | None = None
+    web_search_requests: _Billed | None = None
+    web_fetch_requests: _Billed | None = None
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The billed tokens of a message. ``input_tokens`` excludes tokens that the prompt cache read or wrote."""
+class BilledUsage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The fields of a usage that decide what it costs.
 
-    input_tokens: int
-    output_tokens: int
+    ``input_tokens`` excludes tokens that the prompt cache read or wrote. ``iterations`` is undecoded JSON, because its
+    entries have many forms. ``batch.money.iterations`` reads them.
+    """
+
+    input_tokens: _Billed
+    output_tokens: _Billed
     cache_creation: CacheCreation | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: _Billed | None = None
+    cache_read_input_tokens: _Billed | None = None
     inference_geo: str | None = None
-    output_tokens_details: OutputTokensDetails | None = None
     server_tool_use: ServerToolUse | None = None
+    iterations: Any = None
+
+
+class Usage(BilledUsage, frozen=True, kw_only=True, gc=False):
+    """The billed tokens of a message."""
+
+    output_tokens_details: OutputTokensDetails | None = None
     service_tier: str | None = None
     speed: str | None = None
 
@@ -275,6 +289,19 @@ def decode_error(raw: bytes | msgspec.Raw) -> ErrorEnvelope:
     return _decode(_ERROR, raw)
 
 
+def decode_usage(raw: bytes | msgspec.Raw) -> BilledUsage | None:
+    """Decode the usage of a message, None if what it bills is in a form that is not known.
+
+    A field that bills nothing may have any form.
+    """
+    for decoder in (_USAGE, _BILLED_USAGE):
+        try:
+            return decoder.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+    return None
+
+
 _NULL = msgspec.Raw(b"null")
 
 
@@ -284,6 +311,8 @@ def _unless_null(raw: msgspec.Raw) -> msgspec.Raw | None:
 
 _RESULT_LINE = msgspec.json.Decoder(ResultLine)
 _ERROR = msgspec.json.Decoder(ErrorEnvelope)
+_USAGE = msgspec.json.Decoder(Usage)
+_BILLED_USAGE = msgspec.json.Decoder(BilledUsage)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], data: bytes | bytearray | memoryview | msgspec.Raw) -> T:

@@ -81,9 +81,24 @@ class SubmissionSummary:
         return sum((Decimal(usd) for usd in parts if usd is not None), Decimal(0))
 
     @property
+    def is_cost_known(self) -> bool:
+        """Return whether ``usd`` is the whole bill."""
+        return all(part["usd"] is not None for part in self.manifest.by_model.values())
+
+    @property
+    def unknown_answers(self) -> int:
+        """The number of answers whose cost is unknown because of their usage."""
+        count = (self.manifest.cost or {}).get("unknown_answers")
+        return count if isinstance(count, int) else 0
+
+    @property
     def unpriced_models(self) -> list[str]:
         """The models whose price is unknown."""
-        return [model for model, part in self.manifest.by_model.items() if part["usd"] is None]
+        models = [model for model, part in self.manifest.by_model.items() if part["usd"] is None]
+        if not self.unknown_answers:
+            return models
+        listed = (self.manifest.cost or {}).get("unpriced_models") or ()
+        return [model for model in models if model in listed]
 
     @property
     def estimated_usd(self) -> Decimal | None:

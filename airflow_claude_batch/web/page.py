@@ -47,6 +47,7 @@ def render(submissions: Sequence[SubmissionSummary], *, root: str, now: datetime
             without_batch=totals.cost_field(submissions, "without_batch_usd"),
             without_cache=totals.cost_field(submissions, "without_cache_usd"),
             unpriced_models=totals.unpriced_models(submissions),
+            unknown_answers=totals.unknown_answers(submissions),
             outcomes=_outcomes_bar(submissions),
             by_model=totals.by_model(submissions),
             cost_by_day=_cost_by_day_chart(submissions),

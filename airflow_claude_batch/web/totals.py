@@ -45,7 +45,7 @@ def tokens(submissions: Iterable[SubmissionSummary]) -> Spending:
 def billed(submissions: Sequence[SubmissionSummary]) -> Amount:
     """Sum what the submissions cost."""
     usd = sum((submission.usd for submission in submissions), Decimal(0))
-    return Amount(usd, not any(submission.unpriced_models for submission in submissions))
+    return Amount(usd, all(submission.is_cost_known for submission in submissions))
 
 
 def cost_field(submissions: Sequence[SubmissionSummary], name: str) -> Amount:
@@ -58,6 +58,11 @@ def cost_field(submissions: Sequence[SubmissionSummary], name: str) -> Amount:
 def unpriced_models(submissions: Iterable[SubmissionSummary]) -> list[str]:
     """Return the models whose price is unknown, sorted."""
     return sorted({model for submission in submissions for model in submission.unpriced_models})
+
+
+def unknown_answers(submissions: Iterable[SubmissionSummary]) -> int:
+    """Count the answers whose cost is unknown because of their usage."""
+    return sum(submission.unknown_answers for submission in submissions)
 
 
 def outcomes(submissions: Iterable[SubmissionSummary]) -> Counter[str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -237,3 +238,40 @@ def test_results_are_values():
     assert bytes(result.message) == b"{}"
     with pytest.raises(AttributeError):
         result.type = "errored"
+
+
+# ---------------------------------------------------------------- usage in a new form
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_known"),
+    [
+        pytest.param({"service_tier": {"name": "batch"}}, True, id="tier is an object"),
+        pytest.param({"service_tier": 7, "speed": ["fast"], "output_tokens_details": "none"}, True, id="bill nothing"),
+        pytest.param({"output_tokens_details": {"thinking_tokens": 1.5}}, True, id="detail is a float"),
+        pytest.param({"cache_creation": None, "server_tool_use": None, "iterations": None}, True, id="nulls"),
+        pytest.param({"new_field": {"a": [1]}}, True, id="new field"),
+        pytest.param({"input_tokens": None}, False, id="null tokens"),
+        pytest.param({"input_tokens": 10.0}, False, id="float"),
+        pytest.param({"output_tokens": "10"}, False, id="text"),
+        pytest.param({"output_tokens": {"text": 10}}, False, id="object"),
+        pytest.param({"output_tokens": -1}, False, id="negative"),
+        pytest.param({"cache_read_input_tokens": -1}, False, id="negative cache"),
+        pytest.param({"cache_creation": {"ephemeral_1h_input_tokens": None}}, False, id="null in the cache"),
+        pytest.param({"cache_creation_input_tokens": [1]}, False, id="list"),
+        pytest.param({"server_tool_use": {"web_search_requests": "3"}}, False, id="searches as text"),
+        pytest.param({"inference_geo": {"region": "us"}}, False, id="geo is an object"),
+    ],
+)
+def test_usage_in_a_new_form_is_known_unless_what_is_billed_has_changed(fields: dict[str, Any], is_known: bool) -> None:
+    usage = wire.decode_usage(json.dumps({"input_tokens": 10, "output_tokens": 5, **fields}).encode())
+
+    assert (usage is not None) == is_known
+    assert usage is None or (usage.input_tokens, usage.output_tokens) == (10, 5)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"null", b"[]", b'"10"', b"7", b"{}", b'{"input_tokens":1}', b"{", b"\xff", b"[" * 10**5]
+)
+def test_usage_that_is_no_usage_is_not_known(raw: bytes) -> None:
+    assert wire.decode_usage(raw) is None

@@ -47,7 +47,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     #: Tokens of all answers, by the API's names.
     usage: dict[str, Any] | None = None
     #: US dollars as decimal digits: ``usd``, ``estimated_usd``, ``without_batch_usd``, ``without_cache_usd``. Those
-    #: that are not known are None. ``unpriced_models`` lists the models without a price.
+    #: that are not known are None. ``unpriced_models`` lists the models without a price. ``unknown_answers`` counts the
+    #: answers whose usage is in a form that is not known; it is left out if there are none.
     cost: dict[str, Any] | None = None
     #: ``counts``, ``usage`` and ``usd`` of each model's rows.
     by_model: dict[str, Any] = {}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Final
 
-from airflow_claude_batch.api.wire import Usage
+from airflow_claude_batch.api.wire import BilledUsage
 from airflow_claude_batch.batch.money.amounts import exact_usd
 from airflow_claude_batch.batch.money.cost import Cost, Tokens
 from airflow_claude_batch.batch.money.pricing import Charge, PriceTable, RateKey
@@ -28,18 +29,26 @@ class Bill:
         self._table = table
         self._sums: dict[RateKey, Tokens] = {}
         self._pending: dict[RateKey, list[Tokens]] = {}
+        self._unknown: Counter[str] = Counter()
 
-    def add_usage(self, usage: Usage, model: str, *, inference_geo: str | None = None) -> None:
-        """Add one answer by its usage and the model that its row names."""
+    def add_usage(self, usage: BilledUsage | None, model: str, *, inference_geo: str | None = None) -> None:
+        """Add one answer by its usage and the model that its row names. None: the usage could not be read."""
         self.add_charge(self._table.charge(usage, model, inference_geo=inference_geo))
 
     def add_charge(self, charge: Charge) -> None:
-        """Add one answer whose charge is known."""
+        """Add one answer by its charge."""
+        self._add(charge.key, charge.tokens)
+        for key, tokens in charge.iterations:
+            self._add(key, tokens)
+        if not charge.is_known:
+            self._unknown[charge.key[0]] += 1
+
+    def _add(self, key: RateKey, tokens: Tokens) -> None:
         try:
-            pending = self._pending[charge.key]
+            pending = self._pending[key]
         except KeyError:
-            pending = self._pending[charge.key] = []
-        pending.append(charge.tokens)
+            pending = self._pending[key] = []
+        pending.append(tokens)
         if len(pending) == _SUMMED_AT_ONCE:
             self._totals()
 
@@ -62,12 +71,15 @@ class Bill:
 
     @property
     def by_model(self) -> dict[str, Cost | None]:
-        """The cost of each model's answers, None for a model without a price."""
+        """The cost of each model's tokens. None if the model has no price, or the usage of an answer is not known.
+
+        A model that was only an advisor is here too.
+        """
         costs: dict[str, Cost | None] = {}
         for (model, geo, long_prompt), tokens in self._totals().items():
             part = self._table.token_cost(tokens, model, inference_geo=geo, long_prompt=long_prompt)
             costs[model] = part and (costs.get(model) or Cost()) + part
-        return costs
+        return {**costs, **dict.fromkeys(self._unknown)}
 
     @property
     def tokens_by_model(self) -> dict[str, Tokens]:
@@ -80,20 +92,30 @@ class Bill:
     @property
     def unpriced_models(self) -> list[str]:
         """The models without a price, sorted."""
-        return sorted(model for model, part in self.by_model.items() if part is None)
+        models = {model for model, _, _ in self._totals()}
+        return sorted(model for model in models if self._table.token_cost(_NO_TOKENS, model) is None)
+
+    @property
+    def unknown_answers(self) -> int:
+        """The number of answers whose usage is in a form that is not known, so that their cost is not known."""
+        return self._unknown.total()
 
     @property
     def cost(self) -> Cost | None:
-        """The cost of all answers, None if one of their models has no price."""
+        """The cost of all answers, None if the cost of one of them is not known."""
         parts = self.by_model.values()
         return None if None in parts else sum(filter(None, parts), Cost())
 
     def to_manifest(self) -> dict[str, Any]:
-        """Return the cost as JSON. Amounts are strings, or None if they are not known."""
+        """Return the cost as JSON. Amounts are strings, or None if they are not known.
+
+        ``unknown_answers`` is left out if it is zero.
+        """
         cost = self.cost
-        return {
+        amounts: dict[str, Any] = {
             "usd": cost and exact_usd(cost.usd),
             "without_batch_usd": cost and exact_usd(cost.without_batch),
             "without_cache_usd": cost and exact_usd(cost.without_cache),
             "unpriced_models": self.unpriced_models,
         }
+        return amounts | ({"unknown_answers": self.unknown_answers} if self._unknown else {})

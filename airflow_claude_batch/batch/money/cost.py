@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from airflow_claude_batch.api.wire import Usage
+from airflow_claude_batch.api.wire import BilledUsage
 
 
 class Tokens(NamedTuple):
@@ -26,7 +26,7 @@ class Tokens(NamedTuple):
     web_searches: int = 0
 
     @classmethod
-    def of(cls, usage: Usage) -> Tokens:
+    def of(cls, usage: BilledUsage) -> Tokens:
         """Count a usage. Cache writes that it does not break down have the API's default lifetime, 5 minutes."""
         written, tools, all_written = usage.cache_creation, usage.server_tool_use, usage.cache_creation_input_tokens
         five_minutes = written.ephemeral_5m_input_tokens if written else 0

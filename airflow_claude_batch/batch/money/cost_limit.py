@@ -64,6 +64,15 @@ def unpriced_error(models: Collection[str], name: str) -> CostLimitError:
     )
 
 
+def unknown_spending_error(answers: int, name: str) -> CostLimitError:
+    """Build the error about a limit that cannot be held because it is not known what earlier answers cost."""
+    return CostLimitError(
+        f"{name} cannot be held: what {quantity(answers, 'answer')} cost is not known.",
+        "Nothing more was sent. The answers are billed; their usage is in a form that this release does not know.",
+        "Look up the cost in the Console, then leave the limit out. Or upgrade this package.",
+    )
+
+
 def _rounded_up(amount: Decimal) -> Decimal:
     return amount.quantize(_CENT if amount >= _CENT else _MICRO, ROUND_UP)
 

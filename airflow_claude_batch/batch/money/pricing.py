@@ -1,6 +1,7 @@
 """Prices tokens in a message batch.
 
-A model without a price has no cost: its cost is None. It is never guessed, and it is never an error.
+A model without a price has no cost: its cost is None. It is never guessed, and it is never an error. The same holds for
+a usage in a form that is not known.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import Any
 
 import msgspec
 
-from airflow_claude_batch.api.wire import Usage
+from airflow_claude_batch.api.wire import BilledUsage
+from airflow_claude_batch.batch.money.amounts import exact_usd
 from airflow_claude_batch.batch.money.cost import Cost, Tokens
+from airflow_claude_batch.batch.money.iterations import Iteration, read_iterations
 from airflow_claude_batch.batch.money.prices import Lifecycle, ModelPrice, Terms, names_of, read_prices
 
 #: Selects the rates of an answer: the model's id (as the answer names it if the table does not have the model), the
@@ -25,12 +28,15 @@ class Charge(msgspec.Struct, frozen=True, gc=False):
     """The charge for one answer: its tokens, the key of their rates, and the sum.
 
     ``usd`` equals the sum of :meth:`PriceTable.usage_cost`, as :func:`~.amounts.exact_usd` writes it. It is None for a
-    model without a price.
+    model without a price, and if not everything is known that was billed (``is_known`` is False). ``iterations`` has
+    what is billed apart from the usage's own tokens: compaction and advisors.
     """
 
     key: RateKey
     tokens: Tokens
     usd: str | None
+    iterations: tuple[tuple[RateKey, Tokens], ...] = ()
+    is_known: bool = True
 
 
 class _TokenRates(msgspec.Struct, frozen=True):
@@ -98,26 +104,56 @@ class PriceTable:
         entry = self.lookup(model)
         return entry.max_tokens if entry else None
 
-    def usage_cost(self, usage: Usage, model: str, *, inference_geo: str | None = None) -> Cost | None:
-        """Price one answer. Return None if the model has no price.
+    def usage_cost(self, usage: BilledUsage | None, model: str, *, inference_geo: str | None = None) -> Cost | None:
+        """Price one answer. Return None if a model has no price, or the usage is in a form that is not known.
 
         :param inference_geo: as the request asked for; default: as the usage names it.
         """
-        entry, tokens = self.lookup(model), Tokens.of(usage)
-        long_prompt = entry is not None and entry.is_long(tokens.prompt)
+        iterations = None if usage is None else read_iterations(usage.iterations, model)
+        if usage is None or iterations is None:
+            return None
         geo = inference_geo or usage.inference_geo
-        return self.token_cost(tokens, model, inference_geo=geo, long_prompt=long_prompt)
+        costs = [self._run_cost(run, geo) for run in (Iteration(model, Tokens.of(usage)), *iterations)]
+        return None if None in costs else sum(filter(None, costs), Cost())
 
-    def charge(self, usage: Usage, model: str, *, inference_geo: str | None = None) -> Charge:
-        """Price one answer faster than :meth:`usage_cost`, without columns, for a bill."""
+    def _run_cost(self, run: Iteration, geo: str | None) -> Cost | None:
+        """Price one run of a model."""
+        entry = self.lookup(run.model)
+        long_prompt = entry is not None and entry.is_long(run.tokens.prompt)
+        return self.token_cost(run.tokens, run.model, inference_geo=geo, long_prompt=long_prompt)
+
+    def charge(self, usage: BilledUsage | None, model: str, *, inference_geo: str | None = None) -> Charge:
+        """Price one answer faster than :meth:`usage_cost`, without columns, for a bill.
+
+        :param usage: None if it is in a form that is not known: the charge has no tokens and no price then.
+        """
+        if usage is None:
+            return Charge(self._rates_of(model, inference_geo, 0).key, Tokens(), None, is_known=False)
         tokens, geo = Tokens.of(usage), inference_geo or usage.inference_geo
+        rates = self._rates_of(model, geo, tokens.prompt)
+        charge = Charge(rates.key, tokens, rates.usd(tokens))
+        return charge if usage.iterations is None else self._add_iterations(charge, usage.iterations, model, geo)
+
+    def _add_iterations(self, charge: Charge, iterations: Any, model: str, geo: str | None) -> Charge:
+        """Add the runs that are billed apart. Each run has its own prompt, which decides whether that is a long one."""
+        if (runs := read_iterations(iterations, model)) is None:
+            return msgspec.structs.replace(charge, usd=None, is_known=False)
+        rates = [self._rates_of(run.model, geo, run.tokens.prompt) for run in runs]
+        amounts = [charge.usd, *(rate.usd(run.tokens) for rate, run in zip(rates, runs, strict=True))]
+        known = [Decimal(amount) for amount in amounts if amount is not None]
+        usd = exact_usd(sum(known, Decimal(0))) if len(known) == len(amounts) else None
+        billed = tuple((rate.key, run.tokens) for rate, run in zip(rates, runs, strict=True))
+        return msgspec.structs.replace(charge, usd=usd, iterations=billed)
+
+    def _rates_of(self, model: str, geo: str | None, prompt_tokens: int) -> _TokenRates:
+        """Return the rates of one run of a model. They are computed once."""
         try:
             rates = self._rates[model, geo]
         except KeyError:
             rates = self._rates[model, geo] = self._token_rates(model, geo)
-        if rates.long_prompt is not None and tokens.prompt > rates.long_prompt[1]:
-            rates = rates.long_prompt[0]
-        return Charge(rates.key, tokens, rates.usd(tokens))
+        if rates.long_prompt is not None and prompt_tokens > rates.long_prompt[1]:
+            return rates.long_prompt[0]
+        return rates
 
     def _token_rates(self, model: str, geo: str | None, *, is_long: bool = False) -> _TokenRates:
         """Price one token of each column: a cost is linear in them."""

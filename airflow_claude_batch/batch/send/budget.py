@@ -12,7 +12,7 @@ import msgspec
 
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.money.bill import Bill
-from airflow_claude_batch.batch.money.cost_limit import check_max_cost, unpriced_error
+from airflow_claude_batch.batch.money.cost_limit import check_max_cost, unknown_spending_error, unpriced_error
 from airflow_claude_batch.batch.money.estimate import Estimate, estimate_cost
 from airflow_claude_batch.batch.money.models import ModelCatalogue
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -44,13 +44,16 @@ def check_budget(
     :param max_cost: limit in USD, None for no limit.
     :param name: setting that the limit comes from, for the message.
     :param bill: what the submission has cost so far.
-    :raises CostLimitError: the limit may be exceeded, or a model has no known price. Nothing was sent.
+    :raises CostLimitError: the limit may be exceeded, or a model's price or what is spent is not known. Nothing was
+        sent.
     """
     log.info("Estimated cost of the requests to send:\n%s", estimate.to_table())
     if max_cost is None:
         return
     if bill is not None and bill.unpriced_models:
         raise unpriced_error(bill.unpriced_models, name)
+    if bill is not None and bill.unknown_answers:
+        raise unknown_spending_error(bill.unknown_answers, name)
     spent = bill.cost if bill else None
     check_max_cost(estimate, max_cost, spent=spent.usd if spent else Decimal(0), name=name)
 
