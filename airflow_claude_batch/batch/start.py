@@ -13,6 +13,7 @@ from typing import IO
 import msgspec
 
 from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.input.earlier_requests import keep_earlier_requests
 from airflow_claude_batch.batch.input.output_schema import OutputSchema, write_schema
 from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
 from airflow_claude_batch.batch.land.manifest import landed_batch_ids
@@ -20,6 +21,7 @@ from airflow_claude_batch.batch.land.rows import RESULTS_FILE
 from airflow_claude_batch.batch.ledger.ledger import VERSION, AnswerUse, Ledger, Part, new_token
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger
 from airflow_claude_batch.batch.ledger.stores import LedgerStore
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import ConfigurationError, SubmissionRecordError
 
 log = logging.getLogger(__name__)
@@ -99,7 +101,11 @@ def begin_attempt(
         _check_writable(folder)
         claim_ledger(store)
         known = load_ledger(store)
-        ledger = _ledger_of_attempt(known, requests, folder, attempt, scratch, reuse_answers=reuse_answers)
+        reuses = reuse_answers or (known is not None and known.generation == attempt.generation)
+        kept = None
+        if known is not None and reuses and known.input_digest != requests.digest:
+            requests, kept = _compare_with_earlier(requests, path, folder, scratch)
+        ledger = _ledger_of_attempt(known, requests, folder, attempt, kept, reuse_answers=reuses)
         if output_schema is not None:
             write_schema(folder, output_schema)
         # Written even if it is there: it may be damaged, and the error for that says to begin a new attempt.
@@ -117,11 +123,15 @@ def _ledger_of_attempt(
     requests: RequestFile,
     folder: storage.Folder,
     attempt: Attempt,
-    scratch: Path,
+    kept: int | None,
     *,
     reuse_answers: bool,
 ) -> Ledger:
-    """Make the new attempt's ledger from the known one. Every batch in it is kept, or marked as discarded."""
+    """Make the new attempt's ledger from the known one. Every batch in it is kept, or marked as discarded.
+
+    :param kept: the number of requests that the previous input had too. None if that is not known.
+    :param reuse_answers: keep the answers of earlier attempts.
+    """
     ledger = Ledger(
         version=VERSION,
         submission_id=attempt.submission_id,
@@ -131,7 +141,7 @@ def _ledger_of_attempt(
         try_number=attempt.try_number,
         generation=attempt.generation,
     )
-    if not reuse_answers and (known is None or known.generation != attempt.generation):
+    if not reuse_answers:
         if _back_up_rows(folder, known):
             storage.write(folder, RESULTS_FILE, b"")
         return msgspec.structs.replace(ledger, parts=_unlanded_parts(known, AnswerUse.DISCARD))
@@ -141,8 +151,8 @@ def _ledger_of_attempt(
     if known.archived_batch_ids and not _has_rows(folder):
         known = _reopen_archived(known, attempt)
     if known.input_digest != requests.digest:
-        use = AnswerUse.PREVIOUS_INPUT if _shares_content(folder, requests, scratch) else AnswerUse.DISCARD
-        log.info("The input has changed since the last attempt. Answers to unchanged requests are kept.")
+        use = AnswerUse.DISCARD if kept == 0 else AnswerUse.PREVIOUS_INPUT
+        _log_changed_input(known, attempt, kept, len(requests))
         _back_up_rows(folder, known)
         return msgspec.structs.replace(
             ledger,
@@ -202,17 +212,51 @@ def _unlanded_parts(known: Ledger | None, answers: AnswerUse) -> tuple[Part, ...
     )
 
 
-def _shares_content(folder: storage.Folder, requests: RequestFile, scratch: Path) -> bool:
-    """Return whether the previous input has any request of this one. True if it cannot be read."""
-    path = storage.local_copy(folder, REQUESTS_FILE, scratch)
-    if path is None:
-        return True
+def _compare_with_earlier(
+    requests: RequestFile, path: Path, folder: storage.Folder, scratch: Path
+) -> tuple[RequestFile, int | None]:
+    """Compare the requests with the previous input.
+
+    :param path: the file of the requests. It is replaced if requests of the previous input are in it with their keys in
+        another order.
+    :return: the requests, and how many of them the previous input had. None if it cannot be read.
+    """
+    known_path = storage.local_copy(folder, REQUESTS_FILE, scratch)
+    if known_path is None:
+        return requests, None
     try:
-        with RequestFile(path, verify=False) as previous:
-            hashes = {previous.hash(index) for index in range(len(previous))}
+        earlier = RequestFile(known_path)
     except SubmissionRecordError:
-        return True
-    return any(requests.hash(index) in hashes for index in range(len(requests)))
+        return requests, None
+    with earlier:
+        rewritten = path.with_name(f"{new_token()}-{REQUESTS_FILE}")
+        if keep_earlier_requests(requests, earlier, rewritten):
+            requests.close()
+            rewritten.replace(path)
+            requests = RequestFile(path, verify=False)
+        hashes = {earlier.hash(index) for index in range(len(earlier))}
+    return requests, sum(requests.hash(index) in hashes for index in range(len(requests)))
+
+
+def _log_changed_input(known: Ledger, attempt: Attempt, kept: int | None, count: int) -> None:
+    """Say what a changed input costs. Warn if a retry has changed most of it: that pays for everything again."""
+    if kept is None:
+        log.info("The input has changed since the last attempt. Answers to unchanged requests are kept.")
+        return
+    if known.batch_ids and known.generation == attempt.generation and 2 * kept < count:
+        log.warning(
+            "%s of %s changed since the last try, although nobody cleared the task. %s sent and paid for again, and so "
+            "on each further try. A template that renders differently each time does this, such as now() or a random "
+            "value. Use values that stay the same for a run, such as {{ ts }} or {{ run_id }}.",
+            f"{count - kept:,}",
+            quantity(count, "request"),
+            "It is" if count - kept == 1 else "They are",
+        )
+    elif kept:
+        text = "The input has changed since the last attempt. %s of %s unchanged; answers to these are kept."
+        log.info(text, f"{kept:,}", f"{quantity(count, 'request')} {'is' if kept == 1 else 'are'}")
+    else:
+        log.info("The input has changed since the last attempt. No request is unchanged, so no answer is kept.")
 
 
 def _back_up_rows(folder: storage.Folder, known: Ledger | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -413,3 +414,112 @@ def test_unreadable_ledger_is_not_replaced_by_a_new_attempt(task: Task) -> None:
 
     with pytest.raises(SubmissionRecordError):
         resume_attempt(FolderLedgerStore(task.folder), task.folder, ATTEMPT, task.path)
+
+
+# ---------------------------------------------------------------- keys in another order, and changed requests
+
+
+def reordered(number: int) -> dict[str, Any]:
+    """Return one element, whose keys come in another order for an odd number of calls."""
+    schema = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "integer"}}}
+    block = {"type": "text", "text": f"question {number}"}
+    tool = {"name": "t", "description": "d", "input_schema": schema}
+    return {"key": number, "params": {"tools": [tool], "metadata": {"user_id": "u"}}, "prompt": [block]}
+
+
+def backwards(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: backwards(value[key]) for key in reversed(value)}
+    return [backwards(item) for item in value] if isinstance(value, list) else value
+
+
+FIVE = [reordered(number) for number in range(5)]
+
+
+@pytest.mark.parametrize("clear", [False, True], ids=["retry", "clear"])
+@pytest.mark.parametrize("ends_first", [False, True], ids=["in flight", "landed"])
+@pytest.mark.parametrize("deduplicate", [False, True], ids=["all", "deduplicated"])
+def test_input_with_its_keys_in_another_order_is_not_paid_for_again(
+    clear: bool, ends_first: bool, deduplicate: bool, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    with world.attempt(FIVE, Policy(), deduplicate=deduplicate) as submission:
+        submission.advance()
+        if ends_first:
+            world.finish(submission)
+
+    done = world.run([backwards(each) for each in FIVE], Policy(), clear=clear, deduplicate=deduplicate)
+
+    assert done.failure is None
+    assert [row["key"] for row in world.rows] == list(range(5))
+    assert world.billed == 5
+    assert len(world.simulator.books()["batches"]) == 1
+    assert "The input has changed" not in caplog.text
+
+
+def test_moved_and_changed_requests_among_reordered_ones_are_told_apart(world: World) -> None:
+    world.run(FIVE, Policy())
+
+    messages = [backwards(FIVE[number]) for number in (4, 0, 2)]
+    done = world.run([*messages, {"key": "new", "prompt": "question 9"}], Policy(), clear=True)
+
+    assert done.failure is None
+    assert [row["key"] for row in world.rows] == [4, 0, 2, "new"]
+    assert world.billed == 6
+
+
+def test_clear_that_discards_answers_sends_the_keys_in_their_new_order(world: World) -> None:
+    world.run(FIVE, Policy())
+
+    world.run([backwards(each) for each in FIVE], Policy(), clear=True, reuse_answers=False)
+
+    lines = (world.folder.path / "requests.jsonl").read_text().splitlines()
+    assert list(json.loads(lines[0])["params"]["tools"][0]["input_schema"]["properties"]) == ["b", "a"]
+    assert world.billed == 10
+
+
+@pytest.mark.parametrize(
+    ("changed", "clear", "warned", "says"),
+    [
+        pytest.param(5, False, True, "5 of 5 requests changed since the last try", id="all"),
+        pytest.param(3, False, True, "3 of 5 requests changed since the last try", id="most"),
+        pytest.param(2, False, False, "3 of 5 requests are unchanged; answers to these are kept", id="few"),
+        pytest.param(4, True, False, "1 of 5 requests is unchanged; answers to these are kept", id="cleared"),
+        pytest.param(5, True, False, "so no answer is kept", id="all, cleared"),
+    ],
+)
+def test_template_that_renders_differently_on_a_retry_is_warned_of(
+    changed: int, clear: bool, warned: bool, says: str, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    before = [f"question {number}" for number in range(5)]
+    after = [f"{text} at 10:00" if number < changed else text for number, text in enumerate(before)]
+    world.run(before, Policy())
+
+    world.run(after, Policy(), clear=clear)
+
+    assert says in caplog.text
+    assert any("now()" in each.message and each.levelname == "WARNING" for each in caplog.records) == warned
+    assert ("answers to these are kept" in caplog.text) == (changed < 5 and not warned)
+    assert world.billed == 5 + changed
+
+
+def test_changed_input_of_a_try_that_sent_nothing_is_not_warned_of(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    with world.attempt(["question 0"], Policy()):
+        pass  # ends before it sends
+
+    world.run(["question 1"], Policy())
+
+    assert "now()" not in caplog.text
+
+
+def test_requests_of_the_previous_input_that_are_damaged_are_no_obstacle(world: World) -> None:
+    with world.attempt(FIVE, Policy()) as submission:
+        submission.advance()
+    (world.folder.path / "requests.jsonl").write_text("{}")
+
+    done = world.run([*FIVE, "question 9"], Policy())
+
+    assert done.failure is None
+    assert world.billed == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -296,6 +297,70 @@ def test_an_answered_canary_is_followed_by_the_others(tmp_path: Path) -> None:
 
     assert done.failure is None
     assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [1, 9]
+
+
+FIRST_ONE_FAILS = ["errored:overloaded_error", "errored:api_error", "expired", "canceled"]
+
+
+@pytest.mark.parametrize("outcome", FIRST_ONE_FAILS)
+@pytest.mark.parametrize("policy", [Policy(canary=True), Policy(warm_cache=True)], ids=["canary", "warm_cache"])
+def test_one_request_goes_first_once_whatever_becomes_of_it(policy: Policy, outcome: str, tmp_path: Path) -> None:
+    """Every request fails each time: then one request in each batch would take as many days as there are requests."""
+    world = make_world(tmp_path, outcome=lambda *_: outcome)
+    policy = replace(policy, repair_rounds=1)
+
+    for _ in range(2):  # a retry sends again what failed
+        world.run(TEN, policy)
+    world.run(TEN, policy, clear=True)
+
+    sent = [batch["request_count"] for batch in world.simulator.books()["batches"]]
+    repaired = [] if outcome == "canceled" else [10]
+    assert sent == [1, 9, *repaired, 10, *repaired, 10, *repaired]
+
+
+@pytest.mark.parametrize("outcome", FIRST_ONE_FAILS)
+def test_others_that_are_split_follow_a_failed_canary_at_once(outcome: str, tmp_path: Path) -> None:
+    world = make_world(tmp_path, outcome=fails_first(1, outcome, 0))
+
+    done = world.run(TEN, Policy(canary=True, max_requests=4, repair_rounds=1))
+
+    sent = [batch["request_count"] for batch in world.simulator.books()["batches"]]
+    assert sent == [1, 4, 4, 1] + ([] if outcome == "canceled" else [1])
+    assert done.manifest.counts["succeeded"] == world.billed == (9 if outcome == "canceled" else 10)
+    assert len({batch["created_at"] for batch in world.simulator.books()["batches"][1:4]}) == 1
+
+
+def test_changed_input_sends_one_request_first_again(tmp_path: Path) -> None:
+    """What was wrong with the requests may be wrong still."""
+    world = make_world(tmp_path, outcome=lambda *_: "errored:api_error")
+    world.run(TEN, Policy(canary=True, repair_rounds=0))
+
+    world.run([f"{text}!" for text in TEN], Policy(canary=True, repair_rounds=0), clear=True)
+
+    assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [1, 9, 1, 9]
+
+
+def test_canary_in_flight_is_waited_for_by_the_next_try(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    with world.attempt(TEN, Policy(canary=True)) as submission:
+        submission.advance()
+
+    done = world.run(TEN, Policy(canary=True))
+
+    assert done.failure is None
+    assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [1, 9]
+
+
+def test_lost_canary_is_followed_by_the_others(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    policy = Policy(canary=True, on_lost="resend", repair_rounds=0)
+    with world.attempt(TEN, policy) as submission:
+        submission.advance()
+        submission.mark_lost(submission.open_batch_ids[0], "it is gone")
+
+        world.finish(submission)
+
+    assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [1, 10]
 
 
 def test_a_warmed_cache_is_read_by_the_others(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import IO, Final
 
 from airflow_claude_batch.api import limits
+from airflow_claude_batch.batch.input.canonical_json import hash_content
 from airflow_claude_batch.batch.input.custom_id import content_hash
 from airflow_claude_batch.batch.input.element_errors import element_error
 from airflow_claude_batch.batch.input.elements import Request
@@ -25,19 +26,21 @@ _KEY_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort
 def write_requests(requests: Iterable[Request], file: IO[bytes], *, deduplicate: bool = False) -> int:
     """Write the requests of a submission and return how many there are. Holds about 8 bytes a request.
 
-    :param deduplicate: write a request that equals an earlier one without its params: it is not sent.
+    :param deduplicate: write a request that equals an earlier one without its params: it is not sent. It has the hash
+        of that one, whatever the order of its keys. Holds about 250 bytes a request.
     :raises InvalidMessageError: a value is not JSON, a request is too large, or two elements have the same key.
     :raises InputError: there is no request.
     """
-    keys, written = _KeyHashes(), set[bytes]()
+    keys, hashes_by_content = _KeyHashes(), dict[bytes, bytes]()
     for request in requests:
         params = encode_params(request)
         key = _encode_key(request)
         keys.add(key)
         hash_ = content_hash(params)
-        if deduplicate:
-            params = b"null" if hash_ in written else params
-            written.add(hash_)
+        if deduplicate and (content := hash_content(params)) in hashes_by_content:
+            hash_, params = hashes_by_content[content], b"null"
+        elif deduplicate:
+            hashes_by_content[content] = hash_
         file.write(b'{"hash":"%b","key":%b,"params":%b}\n' % (hash_, key, params))
     if not keys.count:
         raise InputError("messages is empty.", "Nothing was sent.", "Skip the task when there is nothing to send.")

@@ -107,9 +107,16 @@ class RoundSender:
         return None
 
     def _sends_one_first(self) -> bool:
-        """Return whether one request goes alone: as a canary or to write the prompt cache."""
+        """Return whether one request goes alone, or is on its way: as a canary or to write the prompt cache.
+
+        One goes first, once for each input. Whatever became of it, the others follow: a request that was not answered
+        says nothing about them, and a refused canary has ended the task before.
+        """
         has_final_rows = any(status in FINAL for status in self.landing.statuses)
-        return (self.policy.canary or self.policy.warm_cache) and not has_final_rows
+        if not (self.policy.canary or self.policy.warm_cache) or has_final_rows:
+            return False
+        ledger = self.record.ledger
+        return ledger.created_at is None or [part.count for part in ledger.open_parts] == [1]
 
     def _wait_for_first_request(self) -> WaitStep:
         return self.waits.for_open_batches("all", "the first request was sent alone; the others follow its answer")

@@ -15,6 +15,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ import pytest
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.input.elements import Defaults, read_request
+from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
 from airflow_claude_batch.batch.input.output_schema import SCHEMA_FILE, read_schema, write_schema
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import write_requests
@@ -121,13 +122,17 @@ class StoppedSubmission:
         assert resumed is not None
         return resumed
 
-    def retry(self) -> tuple[LedgerRecord, RequestFile]:
-        """Begin the next attempt with the same input."""
+    def retry(self, *, reorders: bool = False) -> tuple[LedgerRecord, RequestFile]:
+        """Begin the next attempt with the same input.
+
+        :param reorders: give the keys of every object in another order.
+        """
+        read = map(in_reversed_order, requests(self.messages)) if reorders else requests(self.messages)
         return begin_attempt(
             self.store,
             self.folder,
             self._attempt(self.api["try_number"] + 1),
-            lambda file: write_requests(requests(self.messages), file, deduplicate=True),
+            lambda file: write_requests(read, file, deduplicate=True),
             self.path,
             reuse_answers=True,
             output_schema=SCHEMA,
@@ -169,6 +174,15 @@ class StoppedSubmission:
 
 def requests(messages: list[Any]) -> Iterator[Any]:
     return (read_request(message, index, DEFAULTS) for index, message in enumerate(messages))
+
+
+def in_reversed_order(value: Any) -> Any:
+    """Return the same request, or the same value, with the keys of every object in reversed order."""
+    if isinstance(value, Request):
+        return replace(value, params=in_reversed_order(value.params))
+    if isinstance(value, dict):
+        return {key: in_reversed_order(value[key]) for key in reversed(value)}
+    return [in_reversed_order(item) for item in value] if isinstance(value, list) else value
 
 
 def stored_ledger(stopped: StoppedSubmission) -> Ledger:
@@ -222,11 +236,11 @@ def test_stored_names_are_read_into_their_fields(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- going on
 
 
-@pytest.mark.parametrize("begun", ["resume", "retry"])
+@pytest.mark.parametrize("begun", ["resume", "retry", "reordered retry"])
 @pytest.mark.parametrize("name", CASES)
 def test_submission_of_an_earlier_release_is_finished_and_paid_for_once(begun: str, name: str, tmp_path: Path) -> None:
     stopped = StoppedSubmission(name, tmp_path)
-    record, requests = stopped.resume() if begun == "resume" else stopped.retry()
+    record, requests = stopped.resume() if begun == "resume" else stopped.retry(reorders=begun != "retry")
 
     done = stopped.finish(record, requests)
 
