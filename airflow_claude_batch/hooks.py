@@ -166,9 +166,12 @@ class ClaudeHook(BaseHook):
     def _get_settings(self) -> ConnectionSettings:
         """Look up the connection, read it and mask its secrets, all in the caller's thread."""
         if self._settings is None:
+            from airflow_claude_batch._airflow.settings import allow_connection_token_files
             from airflow_claude_batch.connection.settings import config_from_connection
 
-            settings = config_from_connection(self._look_up(), os.environ)
+            settings = config_from_connection(
+                self._look_up(), os.environ, allow_token_files=allow_connection_token_files()
+            )
             for secret in settings.secrets:
                 mask_secret(secret)
             for warning in settings.warnings:

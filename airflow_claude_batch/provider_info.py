@@ -110,6 +110,22 @@ _CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
         default=None,
         example="s3://aws_default@my-bucket/claude-batch",
     ),
+    "results_mode": _option(
+        "string",
+        "The octal mode of the files below results_path, if it is on a disk. They hold prompts and answers. Folders "
+        "get the same mode with the right to enter them. Set 0660 if workers run as several users of one group. "
+        "Existing folders are left as they are.\n",
+        default="0600",
+        example="0660",
+    ),
+    "allow_connection_token_files": _option(
+        "boolean",
+        "Let a connection name an identity token file even if it names a host, a proxy or certificates, too. Then "
+        "whoever may edit connections can have any file of a worker sent anywhere. Without this, such a file is read "
+        "for Anthropic's own host only, or for ANTHROPIC_BASE_URL.\n",
+        default="False",
+        example=None,
+    ),
     "poll_interval": _option(
         "float",
         "The longest time between two polls of a running message batch, in seconds, for tasks that set none.\n",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -13,6 +15,7 @@ import msgspec
 from airflow_claude_batch._airflow.compat import ObjectStoragePath
 from airflow_claude_batch._airflow.rendering import unwrap
 from airflow_claude_batch._airflow.results_folder import object_path
+from airflow_claude_batch.api.limits import MAX_BATCH_BYTES
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.checks import RequestChecker
 from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
@@ -30,6 +33,8 @@ CACHE_MARK: Final = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
 #: The longest path that an error shows whole.
 SHOWN_CHARACTERS: Final = 45
 NOTHING_SENT: Final = "Nothing was sent."
+#: Lines of files up to this length are read in memory.
+_LONG_LINE_BYTES: Final = 4 * 1024 * 1024
 
 
 def write_input(options: SubmissionOptions, hook: Hook, prices: PriceTable, file: IO[bytes]) -> int:
@@ -161,8 +166,9 @@ class _FileElements(Iterator[Any]):
         uri, path = self.uri, object_path(self.uri)
         try:
             with storage.buffered(path.fs.open(path.path, "rb")) as raw:
-                lines = gzip.GzipFile(fileobj=raw) if uri.endswith(".gz") else raw
-                for self.line_number, line in enumerate(lines, 1):
+                file = gzip.GzipFile(fileobj=raw) if uri.endswith(".gz") else raw
+                for line in self._lines(file):
+                    self.line_number += 1
                     if line.strip():
                         yield msgspec.json.decode(line)
         except FileNotFoundError:
@@ -183,3 +189,27 @@ class _FileElements(Iterator[Any]):
                 NOTHING_SENT,
                 "Write each element as JSON on a line of its own.",
             ) from None
+
+    def _lines(self, file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
+        for line in iter(partial(file.readline, _LONG_LINE_BYTES), b""):
+            is_whole = len(line) < _LONG_LINE_BYTES or line.endswith(b"\n")
+            yield line if is_whole else self._long_line(line, file)
+
+    def _long_line(self, beginning: bytes, file: IO[bytes] | gzip.GzipFile) -> bytes:
+        """Read the rest of a line by way of the disk: a small file can unpack to a line of any length.
+
+        :raises InvalidMessageError: the line is longer than any request.
+        """
+        with tempfile.TemporaryFile() as line:
+            part = beginning
+            while part:
+                line.write(part)
+                if line.tell() > MAX_BATCH_BYTES:
+                    raise InvalidMessageError(
+                        f"messages: line {self.line_number + 1} of {self.uri} has more than {MAX_BATCH_BYTES:,} bytes.",
+                        f"{NOTHING_SENT} A whole batch may have no more.",
+                        "Write each element on a line of its own, and pass large documents by reference (Files API).",
+                    )
+                part = b"" if part.endswith(b"\n") else file.readline(_LONG_LINE_BYTES)
+            line.seek(0)
+            return line.read()

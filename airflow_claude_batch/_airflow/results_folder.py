@@ -51,10 +51,10 @@ def folder_at(uri: str) -> Folder:
     from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
 
     if "://" not in uri:
-        return LocalFolder(Path(uri).expanduser())
+        return LocalFolder(Path(uri).expanduser(), mode=settings.results_mode())
     path = object_path(uri)
     if path.protocol in ("file", "local"):
-        return LocalFolder(Path(path.path))
+        return LocalFolder(Path(path.path), mode=settings.results_mode())
     return ObjectFolder(path.fs, path.path, uri=uri)
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from functools import partial
@@ -19,6 +20,8 @@ from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.exceptions import ConfigurationError
 
 SECTION: Final = "claude_batch"
+#: An octal mode in which the owner may read and write, and nobody may execute.
+_FILE_MODE: Final = re.compile(r"(0o)?0?6[0246][0246]", re.ASCII)
 MAX_COST: Final = f"[{SECTION}] max_cost_per_submission"
 
 
@@ -45,6 +48,26 @@ def max_cost_per_submission() -> Decimal | None:
 def max_inline_bytes() -> int:
     """Read ``max_inline_bytes``: up to this many bytes, rows travel in the manifest. Default: 49152 (48 KiB)."""
     return int(conf.getint(SECTION, "max_inline_bytes", fallback=48 * 1024))
+
+
+def results_mode() -> int:
+    """Read ``results_mode``: the mode of files below ``results_path`` on a disk. Default: 0o600, their owner only.
+
+    :raises ConfigurationError: it is not the mode of a file that its owner can read and write.
+    """
+    text = conf.get(SECTION, "results_mode", fallback=None) or "0600"
+    if not _FILE_MODE.fullmatch(text):
+        raise ConfigurationError(
+            f"[{SECTION}] results_mode is {text!r:.40}, which is not the mode of a file.",
+            "Nothing was sent.",
+            "Set 0600 for the owner alone, 0640 if its group may read, or 0660 if its group may write too.",
+        )
+    return int(text.removeprefix("0o"), 8)
+
+
+def allow_connection_token_files() -> bool:
+    """Read ``allow_connection_token_files``: see ``config_from_connection``. Default: False."""
+    return bool(conf.getboolean(SECTION, "allow_connection_token_files", fallback=False))
 
 
 def price_table() -> PriceTable:

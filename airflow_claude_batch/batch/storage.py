@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Size of the read and write buffers. Reading 100,000 rows one by one would spend most of its time in system calls.
 BUFFER_BYTES = 256 * 1024
+#: Prompts and answers are for the user alone that the worker runs as, unless the deployment says otherwise.
+PRIVATE_MODE = 0o600
 #: fsspec protocols of stores with atomic uploads: a file is there as a whole or not at all, and replaces the old one.
 ATOMIC_UPLOAD_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"})
 
@@ -124,10 +127,14 @@ class LocalFolder:
         folder = LocalFolder(Path("/data/claude/my_dag/run_1/label"))
         with folder.replace_file("results.jsonl") as file:
             file.writelines(rows)
+
+    :param mode: mode of the files that are written, whatever the umask. Folders that are created can also be entered
+        by all who may read the files. What exists keeps its mode, until a file is replaced.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, mode: int = PRIVATE_MODE) -> None:
         self.path = path
+        self._mode = mode
 
     def uri(self, name: str) -> str:
         return str(self.path / name)
@@ -146,10 +153,12 @@ class LocalFolder:
 
     @contextlib.contextmanager
     def replace_file(self, name: str) -> Iterator[IO[bytes]]:
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._make_folder(self.path)
         temporary = self.path / f".{name}.{uuid.uuid4().hex}.tmp"
         try:
-            with temporary.open("xb", buffering=BUFFER_BYTES) as file:
+            with _create_private(temporary) as file:
+                if self._mode != PRIVATE_MODE:
+                    os.fchmod(file.fileno(), self._mode)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -167,6 +176,22 @@ class LocalFolder:
     def remove_temporary_files(self, prefix: str) -> None:
         for temporary in self.path.glob(f".{prefix}*.tmp"):
             temporary.unlink(missing_ok=True)
+
+    def _make_folder(self, path: Path) -> None:
+        """Create a folder and those above it that are missing. ``Path.mkdir`` would let everybody into the latter."""
+        try:
+            path.mkdir(PRIVATE_MODE | stat.S_IXUSR)
+        except FileNotFoundError:
+            self._make_folder(path.parent)
+            return self._make_folder(path)
+        except OSError:  # some file systems refuse before they see that the folder exists
+            if path.is_dir():
+                return None
+            raise
+        if self._mode != PRIVATE_MODE:
+            # Who may read (0o444) may enter (0o111). The setgid bit comes from the folder above.
+            may_enter = (self._mode & 0o444) >> 2
+            path.chmod(self._mode | may_enter | (path.stat().st_mode & stat.S_ISGID))
 
     def _sync(self) -> None:
         """Make the rename durable: it is stored in the directory, not in the file."""
@@ -309,6 +334,12 @@ class GuardedFolder:
         self._folder.remove_temporary_files(prefix)
 
 
+def _create_private(path: Path) -> IO[bytes]:
+    """Create a file that only its owner can read, from its first moment on."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
+    return os.fdopen(descriptor, "wb", buffering=BUFFER_BYTES)
+
+
 def local_copy(folder: Folder, name: str, directory: Path) -> Path | None:
     """Return a local path of a file, so that it can be mapped into memory. None if there is no such file.
 
@@ -321,6 +352,6 @@ def local_copy(folder: Folder, name: str, directory: Path) -> Path | None:
     if file is None:
         return None
     copy = directory / f"{uuid.uuid4().hex}-{name}"
-    with file, copy.open("xb") as out:
+    with file, _create_private(copy) as out:
         shutil.copyfileobj(file, out, 1 << 20)
     return copy

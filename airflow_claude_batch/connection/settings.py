@@ -2,13 +2,14 @@
 
 Connections of type ``claude`` and of type ``anthropic`` (Apache's provider) are read alike.
 
-A credential from the environment is never sent to a host that a connection names. Otherwise anybody who may edit
-connections could have the deployment's own key sent anywhere.
+Whoever may edit connections must not reach the deployment's own secrets. So a connection that chooses where a call
+goes (host, proxy) or whom it trusts (verify, ca_file) needs a credential of its own. The environment's credential is
+not used for it, and no token file of the worker is read for it, unless the deployment allows that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -94,12 +95,16 @@ class EnvironmentToken(BearerToken):
     remedy: ClassVar[str] = "Check ANTHROPIC_AUTH_TOKEN in the environment of Airflow's workers and triggerers."
 
 
-def config_from_connection(values: ConnectionValues, environ: Mapping[str, str]) -> ConnectionSettings:
+def config_from_connection(
+    values: ConnectionValues, environ: Mapping[str, str], *, allow_token_files: bool = False
+) -> ConnectionSettings:
     """Read a connection. Whatever it does not set comes from the environment variables that Anthropic's SDK reads.
 
     :param environ: the base URL is ``ANTHROPIC_BASE_URL``. The credential is the first that is set of
         ``ANTHROPIC_API_KEY``, ``ANTHROPIC_AUTH_TOKEN``, and ``ANTHROPIC_FEDERATION_RULE_ID`` with
         ``ANTHROPIC_ORGANIZATION_ID`` and ``ANTHROPIC_IDENTITY_TOKEN_FILE`` or ``ANTHROPIC_IDENTITY_TOKEN``.
+    :param allow_token_files: the deployment's consent: a connection may name an identity token file even if it chooses
+        host, proxy or certificates.
     :raises ConfigurationError: the connection cannot be used. The first line names the connection and the field.
     """
     try:
@@ -109,7 +114,7 @@ def config_from_connection(values: ConnectionValues, environ: Mapping[str, str])
             host=extra.pop("host", values.host),
             password=(extra.pop("password", values.password) or "").strip() or None,
         )
-        return _Reader(merged, extra, _nonempty(environ)).settings(unknown)
+        return _Reader(merged, extra, _nonempty(environ), allow_token_files).settings(unknown)
     except ConfigurationError as error:
         raise _about_connection(values, error) from None
 
@@ -142,10 +147,48 @@ def _inner(sentence: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class _Choice:
+    """A field of a connection that chooses where a call goes or whom it trusts.
+
+    :param choice: what the connection does, after "it".
+    :param setting: the deployment's way to choose the same.
+    """
+
+    field: str
+    choice: str
+    setting: str
+
+
+_HOST: Final = _Choice("host", "names a host", "ANTHROPIC_BASE_URL")
+_PROXY: Final = _Choice("proxy", "names a proxy", "HTTPS_PROXY")
+_NO_VERIFICATION: Final = _Choice("verify", "turns the check of certificates off", "SSL_CERT_FILE")
+_CA_FILE: Final = _Choice("ca_file", "names certificates to trust", "SSL_CERT_FILE")
+
+
+def _needs_own_credential(chosen: Sequence[_Choice]) -> tuple[str, str]:
+    return (
+        "The environment's credential is not sent to a host that a connection names, nor through a proxy or past "
+        "certificates that it chooses.",
+        "Put the key into password (any text if the host needs none). To use the environment's credential, remove "
+        f"{_fields_of(chosen)}, and {_settings_of(chosen)}.",
+    )
+
+
+def _fields_of(chosen: Sequence[_Choice]) -> str:
+    return " and ".join(each.field for each in chosen)
+
+
+def _settings_of(chosen: Sequence[_Choice]) -> str:
+    names = " and ".join(dict.fromkeys(each.setting for each in chosen))
+    return f"set {names} in the environment of workers and triggerers"
+
+
+@dataclass(frozen=True, slots=True)
 class _Reader:
     values: ConnectionValues
     extra: Mapping[str, Any]
     environ: Mapping[str, str]
+    allow_token_files: bool
 
     def settings(self, unknown: tuple[str, ...]) -> ConnectionSettings:
         base_url = self._base_url()
@@ -192,16 +235,37 @@ class _Reader:
             return ApiKey(password, self._key_header())
         if extra.get("auth_token"):
             return BearerToken(extra["auth_token"])
-        is_trusted = base_url in (DEFAULT_BASE_URL, self.environ.get("ANTHROPIC_BASE_URL", "").rstrip("/"))
+        chosen = tuple(self._chosen_by_connection(base_url))
         if present:
-            return _identity(extra, self.environ if is_trusted else {}, base_url)
-        if not is_trusted:
-            raise ConfigurationError(
-                "it names a host but holds no credential.",
-                "Put the key into password (any text if the host needs none). The environment's credential is not sent "
-                "to a host that a connection names. To use it, leave host empty and set ANTHROPIC_BASE_URL.",
-            )
+            self._check_token_file(chosen)
+            return _identity(extra, {} if chosen else self.environ, base_url, chosen)
+        if chosen:
+            raise ConfigurationError(f"it {chosen[0].choice} but holds no credential.", *_needs_own_credential(chosen))
         return self._environment_credentials(base_url)
+
+    def _chosen_by_connection(self, base_url: str) -> Iterator[_Choice]:
+        """Yield what decides where the credential goes, or who can read it, and is not the deployment's choice."""
+        if base_url not in (DEFAULT_BASE_URL, self.environ.get("ANTHROPIC_BASE_URL", "").rstrip("/")):
+            yield _HOST
+        if self.extra.get("proxy"):
+            yield _PROXY
+        if not self.extra.get("verify", True):
+            yield _NO_VERIFICATION
+        if self.extra.get("ca_file"):
+            yield _CA_FILE
+
+    def _check_token_file(self, chosen: Sequence[_Choice]) -> None:
+        """Raise if a file that the connection names could be read by whoever edits connections.
+
+        :raises ConfigurationError: names what the connection chooses, and the remedies.
+        """
+        if chosen and self.extra.get("identity_token_file") and not self.allow_token_files:
+            raise ConfigurationError(
+                f"it {chosen[0].choice}, so its identity_token_file is not read.",
+                "Otherwise whoever may edit connections could have any file of a worker sent away.",
+                f"Remove {_fields_of(chosen)}, and {_settings_of(chosen)}. Or set [claude_batch] "
+                "allow_connection_token_files = True, if whoever may edit connections may read the workers' files.",
+            )
 
     def _environment_credentials(self, base_url: str) -> Credentials:
         if key := self.environ.get("ANTHROPIC_API_KEY"):
@@ -276,8 +340,13 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _identity(extra: Mapping[str, Any], environ: Mapping[str, str], base_url: str) -> WorkloadIdentity:
-    """Build a workload identity. Each value comes from the connection, or else from the environment."""
+def _identity(
+    extra: Mapping[str, Any], environ: Mapping[str, str], base_url: str, chosen: Sequence[_Choice] = ()
+) -> WorkloadIdentity:
+    """Build a workload identity. Each value comes from the connection, or else from the environment.
+
+    :param chosen: why the environment's values are not used, if they are not.
+    """
 
     def value_of(name: str) -> str | None:
         return extra.get(name) or environ.get(f"ANTHROPIC_{name.upper()}")
@@ -296,7 +365,11 @@ def _identity(extra: Mapping[str, Any], environ: Mapping[str, str], base_url: st
             f"the environment's workload identity lacks {names}.", "Set them for all workers and triggerers."
         )
     if missing:
-        raise ConfigurationError(f"its workload identity lacks {' and '.join(missing)}.", "Add them to extra.")
+        raise ConfigurationError(
+            f"its workload identity lacks {' and '.join(missing)}.",
+            *(f"The environment's are not used for a connection that {each.choice}." for each in chosen[:1]),
+            "Add them to extra.",
+        )
     return WorkloadIdentity(
         federation_rule_id=rule,
         organization_id=organization,

@@ -91,6 +91,44 @@ def test_large_object_is_streamed_once_in_constant_memory(name: str, hook: Claud
     assert peak < len(lines)
 
 
+@pytest.mark.parametrize("name", ["messages.jsonl", "messages.jsonl.gz"])
+def test_long_line_is_an_element_like_others(name: str, hook: ClaudeHook, tmp_path: Path) -> None:
+    long = "x" * 10_000_000
+    data = f'"a"\n"{long}"\n"b"'.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data, 1) if name.endswith("gz") else data)
+
+    assert prompts(sent(hook, str(tmp_path / name))) == ["a", long, "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "letter"),
+    [
+        pytest.param("messages.jsonl", b"x", id="text"),
+        pytest.param("messages.jsonl.gz", b"x", id="text, compressed"),
+        pytest.param("messages.jsonl.gz", b" ", id="blanks, compressed"),
+    ],
+)
+def test_line_longer_than_any_request_is_refused_in_little_memory(
+    name: str, letter: bytes, hook: ClaudeHook, tmp_path: Path
+) -> None:
+    piece = letter * 10_000_000
+    with (tmp_path / name).open("wb") as file:
+        packed = gzip.compress(piece, 1) if name.endswith("gz") else piece
+        file.write(gzip.compress(b'"a"\n') if name.endswith("gz") else b'"a"\n')
+        for _ in range(100 if name.endswith("gz") else 26):
+            file.write(packed)
+
+    tracemalloc.start()
+    with pytest.raises(InvalidMessageError) as caught:
+        sent(hook, str(tmp_path / name))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert f"line 2 of {tmp_path / name} has more than 250,000,000 bytes" in str(caught.value)
+    assert "Write each element on a line of its own" in str(caught.value)
+    assert peak < 30_000_000
+
+
 def damaged(data: bytes) -> bytes:
     """Return a gzip file with damaged content."""
     return data[:10] + b"\xff" * 20 + data[30:]

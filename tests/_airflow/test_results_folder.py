@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from airflow_claude_batch._airflow.results_folder import (
     submission_folder,
     submission_id,
 )
+from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
 from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.operators import SendMessageBatchOperator
@@ -125,6 +127,33 @@ def test_tilde_is_expanded() -> None:
 
     assert isinstance(folder, LocalFolder)
     assert folder.path == Path.home() / "batches"
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        pytest.param("", "600", id="empty"),
+        pytest.param("0600", "600", id="owner"),
+        pytest.param("660", "660", id="group"),
+        pytest.param("0o640", "640", id="group reads"),
+    ],
+)
+@pytest.mark.parametrize("form", ["{}", "file://{}"], ids=["path", "URI"])
+def test_files_on_a_disk_have_the_mode_that_the_deployment_sets(
+    setting: str, expected: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__RESULTS_MODE", setting)
+    storage.write(folder_at(form.format(tmp_path / "run")), "a.json", b"x")
+
+    assert f"{stat.S_IMODE((tmp_path / 'run' / 'a.json').stat().st_mode):o}" == expected
+
+
+@pytest.mark.parametrize("setting", ["group", "0400", "0700", "0661", "06600", "-0660", "0b110", "0600.5", "٠٦٠٠"])
+def test_mode_that_no_file_can_have_is_refused(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__RESULTS_MODE", setting)
+
+    with pytest.raises(ConfigurationError, match=r"results_mode is .*\nNothing was sent\.\nSet 0600"):
+        folder_at(str(tmp_path))
 
 
 # ---------------------------------------------------------------- which storage

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,84 @@ def test_file_and_its_directory_are_synced_before_it_counts_as_written(
     storage.write(LocalFolder(tmp_path), "a.json", b"whole")
 
     assert synced == ["file, before the rename", "directory, after the rename"]
+
+
+def modes(*paths: Path) -> list[str]:
+    return [f"{stat.S_IMODE(path.stat().st_mode):o}" for path in paths]
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077], ids="umask {:o}".format)
+def _umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("_umask")
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        pytest.param(None, ["700", "700", "600"], id="default"),
+        pytest.param(0o660, ["770", "770", "660"], id="group"),
+        pytest.param(0o640, ["750", "750", "640"], id="group reads"),
+        pytest.param(0o644, ["755", "755", "644"], id="all read"),
+    ],
+)
+def test_files_and_new_folders_are_for_those_alone_whom_the_mode_names(
+    tmp_path: Path, mode: int | None, expected: list[str]
+) -> None:
+    path = tmp_path / "dag" / "run"
+    folder = LocalFolder(path) if mode is None else LocalFolder(path, mode=mode)
+    for content in (b"first", b"last"):
+        with folder.replace_file("a.json") as file:
+            file.write(content)
+            (temporary,) = path.glob(".a.json.*.tmp")
+            assert modes(temporary) == expected[-1:]
+        assert modes(path.parent, path, path / "a.json") == expected
+
+
+@pytest.mark.usefixtures("_umask")
+def test_existing_folder_keeps_its_mode_and_what_an_earlier_version_wrote_is_read(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "old.json").write_bytes(b"old")
+    (tmp_path / "old.json").chmod(0o644)
+    folder = LocalFolder(tmp_path)
+
+    assert storage.read(folder, "old.json") == b"old"
+    storage.write(folder, "old.json", b"new")
+    assert modes(tmp_path, tmp_path / "old.json") == ["755", "600"]
+
+
+def test_new_folder_of_a_group_has_the_group_of_the_folder_above(tmp_path: Path) -> None:
+    tmp_path.chmod(0o2770)
+    storage.write(LocalFolder(tmp_path / "dag" / "run", mode=0o660), "a.json", b"x")
+
+    assert modes(tmp_path / "dag", tmp_path / "dag" / "run") == ["2770", "2770"]
+
+
+def test_local_copy_of_an_object_is_for_the_worker_alone(tmp_path: Path) -> None:
+    folder = object_folder()
+    storage.write(folder, "a.json", b"x")
+    path = storage.local_copy(folder, "a.json", tmp_path)
+
+    assert path is not None
+    assert modes(path) == ["600"]
+
+
+def test_folder_that_another_process_creates_at_the_same_time_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.mkdir
+
+    def mkdir(path: Path, *args: Any, **options: Any) -> None:
+        real(path, *args, **options)
+        if path.name == "dag":
+            real(path / "run")
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    storage.write(LocalFolder(tmp_path / "dag" / "run"), "a.json", b"x")
+
+    assert storage.read(LocalFolder(tmp_path / "dag" / "run"), "a.json") == b"x"
 
 
 def test_check_finds_a_folder_that_cannot_be_created(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from airflow_claude_batch.connection.settings import (
 from airflow_claude_batch.exceptions import ConfigurationError
 
 IDENTITY = {"federation_rule_id": "fdrl_1", "organization_id": "org-1", "identity_token_file": "/run/token"}
+IDENTITY_WITH_TOKEN = {"federation_rule_id": "fdrl_1", "organization_id": "org-1", "identity_token": "a.b.c"}
 IDENTITY_VARIABLES = {
     "ANTHROPIC_FEDERATION_RULE_ID": "fdrl_e",
     "ANTHROPIC_ORGANIZATION_ID": "org-e",
@@ -25,10 +26,14 @@ IDENTITY_VARIABLES = {
 
 
 def read(
-    environ: dict[str, str] | None = None, *, extra: dict[str, Any] | None = None, **fields: Any
+    environ: dict[str, str] | None = None,
+    *,
+    extra: dict[str, Any] | None = None,
+    allow_token_files: bool = False,
+    **fields: Any,
 ) -> ConnectionSettings:
     values = ConnectionValues(conn_id="c", extra=json.dumps(extra or {}), **fields)
-    return config_from_connection(values, environ or {})
+    return config_from_connection(values, environ or {}, allow_token_files=allow_token_files)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +123,93 @@ def test_identity_token_of_the_environment_never_goes_to_a_host_that_a_connectio
         read(IDENTITY_VARIABLES, extra=extra, host="https://elsewhere.example")
 
 
+#: What a connection may choose, and the deployment's way to choose the same.
+CHOICES = [
+    pytest.param({"host": "https://elsewhere.example"}, {}, "host", "ANTHROPIC_BASE_URL", id="host"),
+    pytest.param({"host": "https://api.anthropic.com/elsewhere"}, {}, "host", "ANTHROPIC_BASE_URL", id="path"),
+    pytest.param({"host": "api.anthropic.com", "port": 8443}, {}, "host", "ANTHROPIC_BASE_URL", id="port"),
+    pytest.param({"host": "http://localhost:8700"}, {}, "host", "ANTHROPIC_BASE_URL", id="own-machine"),
+    pytest.param(
+        {}, {"anthropic_client_kwargs": {"base_url": "https://x.example"}}, "host", "ANTHROPIC_BASE_URL", id="kwargs"
+    ),
+    pytest.param({}, {"proxy": "http://elsewhere.example:3128"}, "proxy", "HTTPS_PROXY", id="proxy"),
+    pytest.param({}, {"verify": False}, "verify", "SSL_CERT_FILE", id="no-verification"),
+    pytest.param({}, {"verify": "false"}, "verify", "SSL_CERT_FILE", id="no-verification-in-a-uri"),
+    pytest.param({}, {"ca_file": "/elsewhere/ca.pem"}, "ca_file", "SSL_CERT_FILE", id="authority"),
+]
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        pytest.param({"ANTHROPIC_API_KEY": "sk-e"}, id="key"),
+        pytest.param({"ANTHROPIC_AUTH_TOKEN": "t-e"}, id="token"),
+        pytest.param(IDENTITY_VARIABLES, id="identity"),
+        pytest.param({"ANTHROPIC_API_KEY": "sk-e", "ANTHROPIC_BASE_URL": "https://gw.corp"}, id="key-for-a-gateway"),
+    ],
+)
+@pytest.mark.parametrize(("fields", "extra", "field", "setting"), CHOICES)
+def test_credential_of_the_environment_never_goes_where_a_connection_chooses(
+    fields: dict[str, Any], extra: dict[str, Any], field: str, setting: str, environ: dict[str, str]
+) -> None:
+    with pytest.raises(ConfigurationError, match="but holds no credential") as caught:
+        read(environ, extra=extra, allow_token_files=True, **fields)
+    remedy = str(caught.value).splitlines()[-1]
+    assert f"remove {field}" in remedy
+    assert f"set {setting} in the environment" in remedy
+
+
+@pytest.mark.parametrize(("fields", "extra", "field", "setting"), CHOICES)
+def test_identity_token_of_the_environment_never_goes_where_a_connection_chooses(
+    fields: dict[str, Any], extra: dict[str, Any], field: str, setting: str
+) -> None:
+    identity = {"federation_rule_id": "fdrl_1", "organization_id": "org-1"}
+    for environ in (IDENTITY_VARIABLES, {"ANTHROPIC_IDENTITY_TOKEN": "a.b.c"}):
+        with pytest.raises(
+            ConfigurationError, match=r"(?s)lacks identity_token_file.*environment's are not used"
+        ) as caught:
+            read(environ, extra={**extra, **identity}, allow_token_files=True, **fields)
+        assert "a.b.c" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("fields", "extra", "field", "setting"), CHOICES)
+def test_token_file_that_a_connection_names_is_read_only_for_the_deployments_host(
+    fields: dict[str, Any], extra: dict[str, Any], field: str, setting: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="its identity_token_file is not read") as caught:
+        read(extra={**extra, **IDENTITY, "identity_token_file": "/etc/shadow"}, **fields)
+    assert f"Remove {field}, and set {setting} in the environment" in str(caught.value)
+    assert "allow_connection_token_files = True" in str(caught.value)
+    assert read(extra={**extra, **IDENTITY}, allow_token_files=True, **fields).config.credentials
+    assert read(extra=IDENTITY).config.credentials
+
+
+@pytest.mark.parametrize(("fields", "extra", "field", "setting"), CHOICES)
+@pytest.mark.parametrize(
+    ("password", "own"),
+    [
+        pytest.param("sk-1", {}, id="key"),
+        pytest.param(None, {"auth_token": "t-1"}, id="token"),
+        pytest.param(None, {**IDENTITY_WITH_TOKEN}, id="identity"),
+    ],
+)
+def test_credential_of_the_connection_goes_where_the_connection_chooses(
+    fields: dict[str, Any],
+    extra: dict[str, Any],
+    field: str,
+    setting: str,
+    password: str | None,
+    own: dict[str, str],
+) -> None:
+    config = read({"ANTHROPIC_API_KEY": "sk-e"}, extra={**extra, **own}, password=password, **fields).config
+    assert not isinstance(config.credentials, EnvironmentApiKey | EnvironmentToken)
+
+
+def test_proxy_and_certificates_of_the_environment_go_with_its_credential() -> None:
+    environ = {"ANTHROPIC_API_KEY": "sk-e", "HTTPS_PROXY": "http://proxy.corp:3128", "SSL_CERT_FILE": "/etc/ca.pem"}
+    assert read(environ, extra={"verify": True}).config.credentials == EnvironmentApiKey("sk-e")
+
+
 @pytest.mark.parametrize(
     ("environ", "host"),
     [
@@ -139,8 +231,18 @@ def test_identity_of_a_connection_takes_its_token_from_the_environment() -> None
     )
 
 
-def test_identity_exchanges_its_token_at_the_connections_host() -> None:
-    credentials = read(extra=IDENTITY, host="gw.corp").config.credentials
+@pytest.mark.parametrize(
+    ("extra", "environ", "consent"),
+    [
+        pytest.param(IDENTITY, {}, True, id="file-by-the-deployments-consent"),
+        pytest.param(IDENTITY, {"ANTHROPIC_BASE_URL": "https://gw.corp"}, False, id="file-at-the-deployments-host"),
+        pytest.param(IDENTITY_WITH_TOKEN, {}, False, id="token"),
+    ],
+)
+def test_identity_exchanges_its_token_at_the_connections_host(
+    extra: dict[str, str], environ: dict[str, str], consent: bool
+) -> None:
+    credentials = read(environ, extra=extra, host="gw.corp", allow_token_files=consent).config.credentials
     assert isinstance(credentials, WorkloadIdentity)
     assert credentials.base_url == "https://gw.corp"
 

@@ -69,6 +69,15 @@ def test_event_loop_reads_the_same_configuration(connect: Connect) -> None:
     assert asyncio.run(hook.get_async_config()) == connect(password=KEY).get_config()
 
 
+def test_deployment_may_allow_token_files_of_connections(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = {"federation_rule_id": "fdrl_1", "organization_id": "org-1", "identity_token_file": "/run/token"}
+    with pytest.raises(ConfigurationError, match="allow_connection_token_files"):
+        connect(extra=identity, host="gw.corp").get_config()
+
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__ALLOW_CONNECTION_TOKEN_FILES", "True")
+    assert connect(extra=identity, host="gw.corp").get_config().base_url == "https://gw.corp"
+
+
 def test_hook_reads_its_connection_once(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     hook = connect(password=KEY)
     config = hook.get_config()

@@ -92,6 +92,8 @@ def test_airflow_gives_the_provider_in_full(capsys: pytest.CaptureFixture[str]) 
     assert shown["name"] == "Claude Batch"
     assert set(shown["config"]["claude_batch"]["options"]) == {
         "results_path",
+        "results_mode",
+        "allow_connection_token_files",
         "poll_interval",
         "max_inline_bytes",
         "max_cost_per_submission",

@@ -12,6 +12,7 @@ from jsonschema.exceptions import ValidationError, relevance
 from jsonschema.validators import validator_for
 
 from airflow_claude_batch.batch.input.output_schema import OutputSchema, load_schema
+from airflow_claude_batch.batch.land.patterns import PatternMatcher, without_dialects
 from airflow_claude_batch.batch.storage import Folder
 
 #: ``error.type`` of the rows of invalid answers. A stored value.
@@ -47,7 +48,9 @@ class OutputValidator:
 
     def __init__(self, schema: OutputSchema) -> None:
         self._format = schema.format
-        self._validator = validator_for(schema.schema, default=Draft202012Validator)(schema.schema)
+        base = validator_for(schema.schema, default=Draft202012Validator)
+        bounded = PatternMatcher().validator_class(base, schema.schema)
+        self._validator = bounded(without_dialects(schema.schema))
 
     @classmethod
     def of(cls, folder: Folder) -> OutputValidator | None:
