@@ -15,6 +15,7 @@ from airflow_claude_batch._airflow.task_state import will_run_again
 from airflow_claude_batch._airflow.times import time_in_words
 from airflow_claude_batch.api.client import AsyncClaudeClient
 from airflow_claude_batch.api.limits import BATCH_LIFETIME
+from airflow_claude_batch.batch.storable_json import storable_names
 from airflow_claude_batch.batch.wait.registry import WATCHERS
 from airflow_claude_batch.batch.wait.schedule import PollErrorKind, WaitFor, classify_error
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
@@ -116,7 +117,8 @@ class MessageBatchTrigger(BaseTrigger):
             result = WaitResult.failed(text, error, {})
         self._finished = True
         self._log_result(result)
-        yield TriggerEvent(result.to_event())  # type: ignore[no-untyped-call]  # Airflow's
+        # An error quotes what a gateway said, and Airflow's database refuses some characters.
+        yield TriggerEvent(storable_names(result.to_event()))  # type: ignore[no-untyped-call]  # Airflow's
 
     async def on_kill(self) -> None:
         """Cancel the batches if a user ended the task and ``cancel_on_kill`` is set. Airflow 3.3+ calls it.

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from workbench import Run, Workbench
 
+from airflow_claude_batch._airflow import metrics
 from airflow_claude_batch._airflow.settings import price_table
 from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.operators import SendMessageBatchOperator
+from airflow_claude_batch.report import main
 from airflow_claude_batch.sensors import MessageBatchSensor
 from airflow_claude_batch.simulator import Fault
 
@@ -230,3 +232,71 @@ def test_deployment_cost_limit_that_is_not_an_amount_is_refused(
 
     assert f"max_cost_per_submission must be an amount of US dollars such as 12.50, not {value!r}" in run.error("ask")
     assert simulator.books()["batches"] == []
+
+
+ADVISED = {
+    "content": "yes",
+    "usage": {
+        "input_tokens": 10,
+        "output_tokens": 2,
+        "iterations": [
+            {"type": "message", "input_tokens": 10, "output_tokens": 2},
+            {"type": "compaction", "input_tokens": 90_000, "output_tokens": 100},
+            {"type": "advisor_message", "model": "claude-opus-5", "input_tokens": 1_000, "output_tokens": 200},
+        ],
+    },
+}
+UNKNOWN = {"content": "yes", "usage": {"input_tokens": 10, "output_tokens": 2, "iterations": [{"type": "reflection"}]}}
+
+
+@pytest.mark.parametrize("simulator", [{"answer": lambda params, n: ADVISED}], indirect=True)
+def test_compaction_and_advisor_are_in_rows_bill_metrics_and_report(
+    bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: dict[tuple[str, ...], int] = {}
+
+    class Stats:
+        @staticmethod
+        def incr(name: str, count: int = 1, *, tags: dict[str, str] | None = None) -> None:
+            counted[name, *(tags or {}).values()] = count
+
+        timing = incr
+
+    monkeypatch.setattr(metrics, "Stats", Stats)
+
+    manifest = ask(bench, messages=["Why?"], model="claude-haiku-5-5").xcom("ask")
+
+    by_haiku, by_opus = "0.004526", "0.005"  # 90,010 of 0.05 and 102 of 0.25; 1,000 of 2.50 and 200 of 12.50
+    assert manifest["responses"][0]["cost_usd"] == manifest["cost"]["usd"] == "0.009526"
+    assert manifest["responses"][0]["usage"]["iterations"] == ADVISED["usage"]["iterations"]  # type: ignore[index]
+    assert manifest["usage"]["input_tokens"] == 91_010
+    assert manifest["by_model"]["claude-opus-5"]["counts"] == {}
+    assert (by_haiku, by_opus) == tuple(
+        manifest["by_model"][name]["usd"] for name in ("claude-haiku-5-5", "claude-opus-5")
+    )
+    assert counted["claude_batch.cost_microusd", "claude-opus-5"] == 5_000
+    assert counted["claude_batch.tokens", "input", "claude-opus-5"] == 1_000
+    assert counted["claude_batch.rows", "succeeded", "claude-haiku-5-5"] == 1
+    page = tmp_path / "page.html"
+    main([str(Path(manifest["results_path"]).parent), "-o", str(page)])
+    assert '<td>claude-opus-5</td><td class="n">0</td><td class="n">1,000</td>' in page.read_text()
+
+
+@pytest.mark.parametrize("simulator", [{"answer": lambda params, n: UNKNOWN}], indirect=True)
+def test_iteration_of_an_unknown_type_makes_the_cost_unknown(
+    bench: Workbench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = ask(bench, messages=["Why?"], model="claude-haiku-5-5")
+
+    manifest = run.xcom("ask")
+    assert run.states == {"ask": "success"}
+    assert [manifest["responses"][0][name] for name in ("status", "text", "cost_usd")] == ["succeeded", "yes", None]
+    assert manifest["cost"]["usd"] is None
+    assert manifest["cost"]["unknown_answers"] == 1
+    assert "The usage of 1 answer is in a form that this release does not know" in caplog.text
+    assert "No price is known" not in caplog.text
+    page = tmp_path / "page.html"
+    main([str(Path(manifest["results_path"]).parent), "-o", str(page)])
+    assert "Answers whose usage is in a form that this release does not know: 1." in page.read_text()
+    assert "No price is known" not in page.read_text()
+    assert "<b>≥ $0.00" in page.read_text()

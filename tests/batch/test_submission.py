@@ -526,3 +526,34 @@ def test_outage_while_waiting_is_waited_for(tmp_path: Path) -> None:
 
     assert done.failure is None
     assert world.billed == 10
+
+
+@pytest.mark.parametrize(
+    ("iteration", "says"),
+    [
+        (
+            {"type": "compaction", "input_tokens": 1_000_000},
+            "on top of the $2.25 billed already, above max_cost, $1.00",
+        ),
+        (
+            {"type": "advisor_message", "model": "claude-opus-5", "input_tokens": 1_000_000},
+            "on top of the $22.50 billed already, above max_cost, $1.00",
+        ),
+        ({"type": "reflection", "input_tokens": 1}, "max_cost cannot be held: what 9 answers cost is not known"),
+        ({"type": "message", "input_tokens": 1_000_000}, None),
+    ],
+    ids=["compaction", "advisor", "unknown type", "in the usage already"],
+)
+def test_max_cost_counts_what_iterations_have_cost(
+    iteration: dict[str, Any], says: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    usage = {"iterations": [{"output_tokens": 0, **iteration}]}
+    world = make_world(
+        tmp_path, outcome=fails_first(1, "expired", 0), answer=lambda params, n: {"content": "yes", "usage": usage}
+    )
+
+    done = world.run(TEN, Policy(repair_rounds=1, max_cost=Decimal(1)))
+
+    assert len(world.simulator.books()["batches"]) == (2 if says is None else 1)
+    assert says is None or says in caplog.text
+    assert done.manifest.counts["succeeded"] == (10 if says is None else 9)

@@ -54,11 +54,29 @@ def running_services(logs: Path) -> Iterator[Services]:
         try:
             started.append(_start_redis(Path(folder), redis_port, logs))
             started.append(_start_postgres(Path(folder), postgres_port, logs))
-            database = f"postgresql+psycopg2://{_database_user()}@{HOST}:{postgres_port}/{DATABASE}"
+            database = f"postgresql+psycopg2://{database_user()}@{HOST}:{postgres_port}/{DATABASE}"
             yield Services(database, f"redis://{HOST}:{redis_port}/0")
         finally:
             stop(child.session for child in started)
             for child in started:
+                child.popen.wait()
+
+
+@contextmanager
+def running_postgres(logs: Path) -> Iterator[int]:
+    """Run a database server with an empty database until the end of the block. Yield its port.
+
+    :raises ServiceError: when it is missing, or does not start.
+    """
+    (port,) = free_ports(1)
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        child = None
+        try:
+            child = _start_postgres(Path(folder), port, logs)
+            yield port
+        finally:
+            if child is not None:
+                stop([child.session])
                 child.popen.wait()
 
 
@@ -123,7 +141,7 @@ def _start_postgres(folder: Path, port: int, logs: Path) -> ChildProcess:
     log = logs / "postgres.log"
     child = ChildProcess.start("postgres", [*_as_user(), *command], env=os.environ, cwd=data, log_path=log)
     _wait_for_port(child, port)
-    create = ["createdb", "-h", HOST, "-p", str(port), "-U", _database_user(), DATABASE]
+    create = ["createdb", "-h", HOST, "-p", str(port), "-U", database_user(), DATABASE]
     wait_for(lambda: _runs(create, cwd=data), seconds=START_SECONDS, what=f"PostgreSQL to respond (its log is {log})")
     return child
 
@@ -132,7 +150,8 @@ def _as_user() -> list[str]:
     return ["runuser", "-u", POSTGRES_USER, "--"] if os.geteuid() == 0 else []
 
 
-def _database_user() -> str:
+def database_user() -> str:
+    """Return the user that owns the databases."""
     return POSTGRES_USER if os.geteuid() == 0 else getpass.getuser()
 
 
@@ -168,3 +187,7 @@ def _wait_for_port(child: ChildProcess, port: int) -> None:
             return client.connect_ex((HOST, port)) == 0
 
     wait_for(open_, seconds=START_SECONDS, what=f"{child.name} to listen (its log is {child.log_path})")
+
+
+if __name__ == "__main__":
+    require("postgres")

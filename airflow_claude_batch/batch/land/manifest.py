@@ -9,6 +9,7 @@ import msgspec
 
 from airflow_claude_batch.api.wire import Timestamp
 from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.storable_json import storable_names
 from airflow_claude_batch.exceptions import SubmissionRecordError
 
 MANIFEST_FILE: Final = "manifest.json"
@@ -40,7 +41,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     results_path: str | None
     #: Number of answers by stop reason, invalid answers included. ``max_tokens`` and ``refusal`` deserve attention.
     stop_reasons: dict[str, int] = {}
-    #: The rows themselves if they are small, else None.
+    #: The rows themselves if they are small and Airflow's stores can hold them, else None.
     responses: list[Any] | None = None
     #: Batches whose answers are in the file with the rows, or are not wanted any more.
     landed_batch_ids: list[str] = []
@@ -60,9 +61,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int = SCHEMA_VERSION
 
     def to_xcom(self) -> dict[str, Any]:
-        """Return the manifest as a dict of JSON values."""
-        values: dict[str, Any] = msgspec.to_builtins(self)
-        return values
+        """Return the manifest as a dict of JSON values that every store of Airflow takes.
+
+        Names of models and stop reasons come from answers. They may hold what a store refuses.
+        """
+        values: dict[str, Any] = storable_names(msgspec.to_builtins(msgspec.structs.replace(self, responses=None)))
+        return {**values, "responses": self.responses}
 
 
 def read_manifest(value: Any) -> Manifest:

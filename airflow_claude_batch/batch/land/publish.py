@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -17,6 +17,7 @@ from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest, wr
 from airflow_claude_batch.batch.land.parquet import PARQUET_FILE, write_parquet
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
 from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.storable_json import MAX_LEVELS, is_storable
 from airflow_claude_batch.exceptions import ResultsError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def publish_final(
 
     :param complete: no batch is open any more, so that every request gets a row. Else only results so far are written.
     :param summarize: makes the manifest, given the path of the rows.
-    :returns: the manifest, with the rows in ``responses`` if they are small.
+    :returns: the manifest, with the rows in ``responses`` if they are small and Airflow's stores can hold them.
     :raises ResultsError: the storage refused, or rows that were read back differ. No batch was deleted.
     """
     missing = NO_RESULT if complete else None
@@ -61,8 +62,23 @@ def publish_final(
     _log_unused_cache(landing, policy)
     if size > policy.max_inline_bytes:
         return manifest
-    rows = [msgspec.json.decode(line) for line in landing.lines(missing=missing)]
-    return msgspec.structs.replace(manifest, responses=rows)
+    return msgspec.structs.replace(manifest, responses=_inline_rows(landing, path, missing=missing))
+
+
+def _inline_rows(landing: Landing, path: str, *, missing: str | None) -> list[Any] | None:
+    """Return the rows for XCom, None if a store of Airflow would refuse them or give back other ones."""
+    try:
+        rows = [msgspec.json.decode(line) for line in landing.lines(missing=missing)]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        rows = None
+    if rows is not None and all(is_storable(row, MAX_LEVELS - 2) for row in rows):
+        return rows
+    log.warning(
+        "The rows are not in the task's XCom (responses is null), because an answer holds what Airflow's database may "
+        "refuse, such as a NUL character. All rows are in %s.",
+        path,
+    )
+    return None
 
 
 def publish_rows(landing: Landing, folder: storage.Folder, *, missing: str | None) -> int:
