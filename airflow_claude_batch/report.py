@@ -8,8 +8,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import ConfigurationError
-from airflow_claude_batch.web.gather import gather
+from airflow_claude_batch.web.gather import gather_all
 from airflow_claude_batch.web.page import render
 
 
@@ -18,15 +19,18 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        submissions = gather(options.results_path)
-    except ConfigurationError as error:
+        found = gather_all(options.results_path)
+    except (ConfigurationError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    if not submissions:
+    if not (found.submissions or found.problems):
         print(f"There is no submission under {options.results_path}: no manifest.json was found.", file=sys.stderr)
         return 1
-    options.output.write_text(render(submissions, root=options.results_path, now=datetime.now(UTC)), encoding="utf-8")
-    print(f"Wrote {options.output} over {len(submissions)} submission{'s' if len(submissions) != 1 else ''}.")
+    page = render(found.submissions, root=options.results_path, now=datetime.now(UTC), problems=found.problems)
+    # Names of files may have bytes that are not text.
+    options.output.write_text(page, encoding="utf-8", errors="backslashreplace")
+    left_out = f"; {quantity(len(found.problems), 'problem')} listed in it" if found.problems else ""
+    print(f"Wrote {options.output} over {quantity(len(found.submissions), 'submission')}{left_out}.")
     return 0
 
 

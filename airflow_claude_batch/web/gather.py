@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Final
 
-import msgspec
-
-from airflow_claude_batch._airflow.results_folder import object_path
-from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest
+from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.exceptions import ClaudeBatchError
 from airflow_claude_batch.rows import read_rows
+from airflow_claude_batch.web.manifests import Problem, check_is_file, find_manifests, in_words
 
 log = logging.getLogger(__name__)
 
@@ -129,62 +128,61 @@ class SubmissionSummary:
     def turnaround(self) -> timedelta | None:
         """The time from the submission to its end; None before."""
         created_at, ended_at = self.manifest.created_at, self.manifest.ended_at
-        return ended_at - created_at if created_at and ended_at else None
+        return max(ended_at - created_at, timedelta(0)) if created_at and ended_at else None
 
     @property
     def sort_key(self) -> tuple[bool, datetime | None, str]:
         return self.manifest.created_at is None, self.manifest.created_at, self.name
 
 
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What stands below a folder.
+
+    :param submissions: the oldest first.
+    :param problems: manifests and rows that cannot be read.
+    """
+
+    submissions: Sequence[SubmissionSummary]
+    problems: Sequence[Problem]
+
+
 def gather(root: str) -> list[SubmissionSummary]:
-    """Return every submission below a folder, the oldest first.
-
-    Manifests and rows that cannot be read are named in the log and left out.
-
-    :param root: a results folder, or one submission's folder; a path or a URI.
-    :raises ConfigurationError: when no installed provider serves the URI.
+    """Return every submission below a folder, the oldest first. See :func:`gather_all`, which also returns problems.
 
     Example: ``render(gather("s3://aws_default@bucket/claude-batch"), root="…", now=datetime.now(UTC))``
     """
-    found = []
-    for name, manifest in _read_manifests(root):
-        submission = SubmissionSummary(name, manifest)
-        try:
-            _add_failures(submission)
-        except (ClaudeBatchError, OSError) as error:
-            log.warning("The report shows %s without its failed rows, because they cannot be read: %s", name, error)
-        found.append(submission)
-    return sorted(found, key=lambda submission: submission.sort_key)
+    return list(gather_all(root).submissions)
 
 
-def _read_manifests(root: str) -> Iterator[tuple[str, Manifest]]:
-    path = object_path(root)
-    base = path.path.rstrip("/")
-    for file_path in sorted(path.fs.find(base)):
-        folder, _, file_name = file_path.rpartition("/")
-        if file_name != MANIFEST_FILE:
+def gather_all(root: str) -> Gathered:
+    """Return every submission below a folder, and what cannot be read there. The latter is named in the log, too.
+
+    :param root: a results folder, or one submission's folder; a path or a URI.
+    :raises ConfigurationError: when no installed provider serves the URI.
+    :raises OSError: when the folder cannot be listed.
+    """
+    submissions, problems = [], []
+    for found in find_manifests(root):
+        if isinstance(found, Problem):
+            problems.append(found)
             continue
+        submission = SubmissionSummary(found.name, found.manifest)
+        submissions.append(submission)
         try:
-            with path.fs.open(file_path, "rb") as file:
-                manifest = msgspec.json.decode(file.read(), type=Manifest)
-        except (msgspec.MsgspecError, OSError) as error:
-            log.warning("The report leaves out %s, because it cannot be read: %s", file_path, error)
-            continue
-        yield _relative_name(folder, base), manifest
+            submission.failures += _failed_rows(submission, found.folder)
+        except (ClaudeBatchError, OSError, ValueError, ImportError) as error:
+            problems.append(Problem(found.name, f"Its rows without an answer cannot be read: {in_words(error)}"))
+    for problem in problems:
+        log.warning("The report is incomplete at %s. %s", problem.name, problem.reason)
+    return Gathered(sorted(submissions, key=lambda submission: submission.sort_key), problems)
 
 
-def _relative_name(folder: str, base: str) -> str:
-    """Return a folder's name below the base. Some file systems list paths without the leading slash."""
-    below = folder.removeprefix(base.lstrip("/")).removeprefix(base).strip("/")
-    return below or base.rpartition("/")[2]
-
-
-def _add_failures(submission: SubmissionSummary) -> None:
+def _failed_rows(submission: SubmissionSummary, folder: str) -> list[FailedRow]:
+    """Read the first rows without an answer from the file beside the manifest, wherever the folder was when written."""
     if submission.manifest.results_path is None or not submission.failed:
-        return
-    wanted = min(MAX_LISTED_FAILURES, submission.failed)
-    for row in read_rows(submission.manifest.results_path):
-        if row.status != "succeeded":
-            submission.failures.append(FailedRow.of(row))
-        if len(submission.failures) == wanted:
-            return
+        return []
+    uri = f"{folder.rstrip('/')}/{submission.manifest.results_path.rpartition('/')[2]}"
+    check_is_file(uri)
+    failed = (FailedRow.of(row) for row in read_rows(uri) if row.status != "succeeded")
+    return list(islice(failed, min(MAX_LISTED_FAILURES, submission.failed)))

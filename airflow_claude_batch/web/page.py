@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from airflow_claude_batch.batch.money.amounts import rounded_usd
 from airflow_claude_batch.web import totals
 from airflow_claude_batch.web.gather import SubmissionSummary
+from airflow_claude_batch.web.manifests import Problem
 from airflow_claude_batch.web.plots import CHART_WIDTH, BarChart, Segment, bar_chart, stacked_bar
 from airflow_claude_batch.web.totals import Amount
 
@@ -28,11 +30,14 @@ OUTCOME_COLORS: Final = {
 MAX_SLOWEST: Final = 10
 
 
-def render(submissions: Sequence[SubmissionSummary], *, root: str, now: datetime) -> str:
+def render(
+    submissions: Sequence[SubmissionSummary], *, root: str, now: datetime, problems: Sequence[Problem] = ()
+) -> str:
     """Return the report over submissions as HTML. Every value is escaped by the templates' autoescape.
 
     :param root: the folder of the report, as it is shown.
     :param now: the time of the report, UTC.
+    :param problems: what the report leaves out.
     """
     return (
         _environment()
@@ -53,10 +58,12 @@ def render(submissions: Sequence[SubmissionSummary], *, root: str, now: datetime
             cost_by_day=_cost_by_day_chart(submissions),
             slowest=_slowest_chart(submissions),
             failures=totals.failures(submissions),
+            problems=problems,
         )
     )
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("airflow_claude_batch.web"),
