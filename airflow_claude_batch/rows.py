@@ -5,17 +5,24 @@ from airflow_claude_batch.rows import Row, read_rows
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from airflow_claude_batch._airflow.results_folder import folder_of_file
+from airflow_claude_batch.batch.land.exact_output import exact_output, has_decimal
 from airflow_claude_batch.batch.land.parquet import read_parquet
-from airflow_claude_batch.batch.land.rows import Row
+from airflow_claude_batch.batch.land.rows import Row, Status
 from airflow_claude_batch.exceptions import ResultsError
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 __all__ = ["Row", "read_rows"]
+
+_INVALID_OUTPUT: Final = Status.INVALID_OUTPUT.word
 
 
 def read_rows(source: Mapping[str, Any] | str, *, schema: Any = None) -> Iterator[Row]:
@@ -33,9 +40,11 @@ def read_rows(source: Mapping[str, Any] | str, *, schema: Any = None) -> Iterato
         with the Airflow connection that the URI names. If the manifest holds the rows itself, in ``responses``, no file
         is read: small results need no shared storage.
     :param schema: a pydantic model, or any type that pydantic's ``TypeAdapter`` takes. Each ``output`` is given as an
-        instance of it. Its own validators run now: only its JSON Schema was checked when the rows were landed.
-    :raises ResultsError: the source is None, the file is missing, a row of it is damaged, or an output is not valid for
-        the schema. It is raised while iterating, after the rows before it.
+        instance of it, and decimals have the digits of the answer. Its own validators run now: only its JSON Schema was
+        checked when the rows were landed. A row whose output they refuse comes with the status ``invalid_output``, no
+        output, and the reason in ``error``. Its ``text`` is the answer.
+    :raises ResultsError: the source is None, the file is missing, or a row of it is damaged. It is raised while
+        iterating, after the rows before it.
     """
     rows = _rows(source)
     return rows if schema is None else _with_instances(rows, schema)
@@ -99,21 +108,43 @@ def _rows_of_manifest(responses: Iterable[Any]) -> Iterator[Row]:
 
 
 def _with_instances(rows: Iterator[Row], schema: Any) -> Iterator[Row]:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import TypeAdapter
 
     adapter = schema if isinstance(schema, TypeAdapter) else TypeAdapter(schema)
-    for row in rows:
-        if row.output is None:
-            yield row
-            continue
-        try:
-            # As JSON: types that JSON lacks, such as dates and tuples, are then read from their form in JSON.
-            output = adapter.validate_json(msgspec.json.encode(row.output))
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the whole output"
-            raise ResultsError(
-                f"Row {row.index} (key {row.key!r:.40}): its output is not valid for schema: {where}: {first['type']}.",
-                "Give read_rows the schema that the output was asked for with, or read the rows without one.",
-            ) from None
-        yield msgspec.structs.replace(row, output=output)
+    return (row if row.output is None else _with_instance(row, adapter) for row in rows)
+
+
+def _with_instance(row: Row, adapter: TypeAdapter[Any]) -> Row:
+    """Return a row with its output as an instance, or with the reason why there is none."""
+    try:
+        return msgspec.structs.replace(row, output=_instance(row, adapter))
+    except Exception as error:  # an author's validators may raise anything, and the other rows follow
+        return msgspec.structs.replace(row, status=_INVALID_OUTPUT, output=None, error=_describe(error))
+
+
+def _instance(row: Row, adapter: TypeAdapter[Any]) -> Any:
+    """Validate an output as JSON: types that JSON lacks, such as dates and tuples, are read from their form in JSON.
+
+    But pydantic reads the numbers of JSON as floats. If those are not enough, it gets decimals, as values or as texts.
+    """
+    from pydantic import ValidationError
+
+    exact = exact_output(row)
+    if has_decimal(exact):
+        with contextlib.suppress(ValidationError):
+            return adapter.validate_python(exact)
+        with contextlib.suppress(ValidationError):
+            return adapter.validate_json(msgspec.json.encode(exact))
+    return adapter.validate_json(msgspec.json.encode(row.output))
+
+
+def _describe(error: Exception) -> dict[str, Any]:
+    from pydantic import ValidationError
+
+    place: tuple[int | str, ...] = ()
+    why = type(error).__name__
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place, why = first["loc"], f"{first['type']}: {first['msg']}"
+    path = "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
+    return {"type": _INVALID_OUTPUT, "message": f"{path} is not valid for the schema of read_rows: {why}", "path": path}

@@ -22,7 +22,7 @@ from airflow_claude_batch.api.endpoints import Call
 from airflow_claude_batch.api.evidence import may_resend
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest
 from airflow_claude_batch.api.limits import DEFAULT_LIST_LIMIT, LIST_LIMIT
-from airflow_claude_batch.api.line_splitter import LineSplitter
+from airflow_claude_batch.api.line_splitter import MAX_SHORTENED_BYTES, LineSplitter
 from airflow_claude_batch.api.request_body import RequestBody
 from airflow_claude_batch.api.responses import read_response
 from airflow_claude_batch.api.retry import RetryState
@@ -203,7 +203,7 @@ class ClaudeClient:
         return self._read_lines(request, response)
 
     def _read_lines(self, request: HTTPRequest, response: httpx.Response) -> Iterator[bytes]:
-        splitter = LineSplitter()
+        splitter = LineSplitter(MAX_SHORTENED_BYTES)
         try:
             for chunk in self._transport.chunks(request, response):
                 yield from splitter.feed(chunk)

@@ -93,7 +93,8 @@ class ResultCollector:
 
     def _download(self, batch: MessageBatch) -> None:
         try:
-            download_results(self.client, batch, self.landing, sleep=self.sleep)
+            members = self.record.ledger.indices_of(batch.id)
+            download_results(self.client, batch, self.landing, sleep=self.sleep, members=members)
         except NotFoundError as error:
             self.mark_lost(batch.id, f"it has ended, but its results are gone: {error.summary}")
         else:
@@ -111,7 +112,8 @@ class ResultCollector:
         self._lacks_published_rows = False
         for batch_id in self.record.ledger.landed_batch_ids - complete:
             try:
-                download_results(self.client, self.client.retrieve_batch(batch_id), self.landing, sleep=self.sleep)
+                batch, members = self.client.retrieve_batch(batch_id), self.record.ledger.indices_of(batch_id)
+                download_results(self.client, batch, self.landing, sleep=self.sleep, members=members)
             except NotFoundError as error:
                 log.info("Message batch %s has no landed row, and the API has deleted it. %s", batch_id, error)
                 self.landing.batch_ids.add(batch_id)

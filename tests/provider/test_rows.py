@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import datetime
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
+from airflow_claude_batch.batch.land.parquet import write_parquet
 from airflow_claude_batch.batch.land.rows import Row
+from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import ResultsError
 from airflow_claude_batch.rows import read_rows
 
@@ -86,12 +91,55 @@ def test_outputs_are_given_as_instances_of_a_model(path: Path) -> None:
     assert [row.output for row in rows[1:]] == [None, None]
 
 
-def test_output_that_is_no_instance_is_named_without_its_content(path: Path) -> None:
-    path.write_text(json.dumps({**ROWS[0], "output": {"city": ["secret"]}}) + "\n")
+def test_row_whose_output_the_schema_refuses_comes_with_the_reason_and_the_others_follow(path: Path) -> None:
+    rows = [
+        {**ROWS[0], "index": number, "output": {"city": city}} for number, city in enumerate(["Ulm", ["x"], "Bonn"])
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    with pytest.raises(ResultsError, match=r"Row 0 \(key 'a'\): its output is not valid for schema: city: ") as error:
-        list(read_rows(str(path), schema=City))
-    assert "secret" not in str(error.value)
+    first, refused, last = read_rows(str(path), schema=City)
+
+    assert (first.output, last.output) == (City(city="Ulm"), City(city="Bonn"))
+    assert (refused.status, refused.output, refused.text) == ("invalid_output", None, ROWS[0]["text"])
+    assert refused.error is not None
+    assert refused.error["path"] == "$.city"
+    assert "$.city is not valid for the schema of read_rows: string_type: " in refused.error["message"]
+
+
+def test_validator_that_fails_hides_no_other_row(path: Path) -> None:
+    class Odd(City):
+        @field_validator("city")
+        @classmethod
+        def check(cls, city: str) -> str:
+            return {"Ulm": city}[city]
+
+    rows = [{**ROWS[0], "index": number, "output": {"city": city}} for number, city in enumerate(["Bonn", "Ulm"])]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    refused, last = read_rows(str(path), schema=Odd)
+
+    assert (refused.error or {})["message"].endswith("KeyError")
+    assert last.output.city == "Ulm"
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet", "responses"])
+def test_decimals_have_the_digits_of_the_answer(tmp_path: Path, suffix: str) -> None:
+    class Transfer(BaseModel):
+        model_config = {"strict": True}
+        amount: Decimal
+        fee: float
+        day: datetime.date
+
+    text = '{"amount": 100000000000000000.01, "fee": 0.1, "day": "2026-01-02"}'
+    row = {**ROWS[0], "text": text, "output": json.loads(text)}
+    line = msgspec.json.encode(msgspec.convert(row, Row)) + b"\n"
+    (tmp_path / "results.jsonl").write_bytes(line)
+    write_parquet(LocalFolder(tmp_path), [line])
+    source: Any = {"responses": [row]} if suffix == "responses" else str(tmp_path / f"results.{suffix}")
+
+    (read,) = read_rows(source, schema=Transfer)
+
+    assert read.output == Transfer(amount=Decimal("100000000000000000.01"), fee=0.1, day=datetime.date(2026, 1, 2))
 
 
 @pytest.mark.parametrize(

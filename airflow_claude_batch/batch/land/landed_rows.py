@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch.land.parse_result import ParsedResult, invalid_status
+from airflow_claude_batch.batch.land.row_errors import is_permanent
 from airflow_claude_batch.batch.land.row_table import PaidAnswer
-from airflow_claude_batch.batch.land.rows import PERMANENT_ERRORS, Row, Status
+from airflow_claude_batch.batch.land.rows import NULL, RawLine, Row, Status
 from airflow_claude_batch.batch.money.pricing import PriceTable
+
+#: Words of the statuses of answers.
+_ANSWERS: Final = frozenset({Status.SUCCEEDED.word, Status.INVALID_OUTPUT.word})
 
 
 class LandedRow(msgspec.Struct, frozen=True, gc=False):
-    """A landed row as the result that it was made of. ``replaced``: invalid answers that were paid for before."""
+    """A landed row as the result that it was made of.
+
+    ``replaced``: invalid answers that were paid for before. ``is_shortened``: not all of the answer was kept.
+    """
 
     custom_id: str
     batch_id: str
     parsed: ParsedResult
     replaced: list[PaidAnswer]
+    is_shortened: bool = False
 
     @property
     def batch_ids(self) -> set[str]:
@@ -35,9 +45,11 @@ class _Fields(msgspec.Struct, frozen=True, gc=False):
     batch_id: str | None = None
     model: str | None = None
     stop_reason: str | None = None
-    usage: wire.Usage | None = None
+    usage: msgspec.Raw = NULL
     error: wire.ErrorObject | None = None
+    cost_usd: str | None = None
     replaced: list[PaidAnswer] = []
+    raw: RawLine | None = None
 
 
 _row = msgspec.json.Decoder(Row)
@@ -58,17 +70,25 @@ def read_landed_row(line: bytes, prices: PriceTable) -> LandedRow | None:
     if not line.startswith(head):
         raise ValueError("the line does not begin with index and key")
     body = line[len(head) :].rstrip(b"\n")
-    charge = prices.charge(row.usage, row.model) if row.usage is not None and row.model is not None else None
-    parsed = ParsedResult(_status(row, prices), body, row.model, row.stop_reason, charge)
-    return LandedRow(row.custom_id, row.batch_id, parsed, row.replaced)
+    is_answer = row.status in _ANSWERS and row.model is not None and not _is_duplicate(row)
+    usage = wire.decode_usage(row.usage)
+    charge = prices.charge(usage, row.model) if is_answer and row.model is not None else None
+    parsed = ParsedResult(_status(row, usage, prices), body, row.model, row.stop_reason, charge)
+    left_out = row.raw is not None and row.raw.left_out > 0
+    return LandedRow(row.custom_id, row.batch_id, parsed, row.replaced, left_out)
 
 
-def _status(row: _Fields, prices: PriceTable) -> Status:
+def _is_duplicate(row: _Fields) -> bool:
+    """Tell whether the row shares the answer of an equal request, which is paid for once."""
+    return row.usage == NULL and row.cost_usd == "0"
+
+
+def _status(row: _Fields, usage: wire.BilledUsage | None, prices: PriceTable) -> Status:
     if row.status == "errored":
-        permanent = row.error is not None and row.error.type in PERMANENT_ERRORS
+        permanent = row.error is not None and is_permanent(row.error.type, row.error.message)
         return Status.REFUSED if permanent else Status.ERRORED
-    if row.status == Status.INVALID_OUTPUT.word and row.model is not None and row.usage is not None:
-        return invalid_status(row.stop_reason, row.usage, row.model, prices)
+    if row.status == Status.INVALID_OUTPUT.word and row.model is not None:
+        return invalid_status(row.stop_reason, usage, row.model, prices)
     if row.status.upper() not in Status.__members__:
         raise ValueError(f"the status {row.status!r} is not known")
     return Status[row.status.upper()]

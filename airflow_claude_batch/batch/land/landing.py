@@ -2,29 +2,67 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
 from airflow_claude_batch.api import wire
+from airflow_claude_batch.api.lenient_json import MAX_DEPTH, TOO_DEEP, is_too_deep
+from airflow_claude_batch.api.line_splitter import ShortenedLine, UnendedLine
 from airflow_claude_batch.batch.land.landed_rows import read_landed_row
 from airflow_claude_batch.batch.land.match_requests import RequestMatcher
-from airflow_claude_batch.batch.land.parse_result import ParsedResult, parse_result
+from airflow_claude_batch.batch.land.odd_lines import OddLine, read_odd_line, read_odd_lines, without_mark
+from airflow_claude_batch.batch.land.parse_result import ParsedResult, parse_result, unreadable_result
 from airflow_claude_batch.batch.land.row_table import PaidAnswer, RowTable
-from airflow_claude_batch.batch.land.rows import ANSWERED, RESULTS_FILE, Status, body_of_duplicate, body_of_missing
+from airflow_claude_batch.batch.land.rows import (
+    ANSWERED,
+    PAID,
+    RESULTS_FILE,
+    Status,
+    body_of_duplicate,
+    body_of_missing,
+)
 from airflow_claude_batch.batch.money.bill import Bill
 from airflow_claude_batch.batch.money.pricing import PriceTable
-from airflow_claude_batch.exceptions import ResultsError
+from airflow_claude_batch.exceptions import MalformedResponseError, ResultsError
+
+#: Lines that are put aside are in memory. A stream with more of them is not the API's.
+_MOST_ODD_BYTES: Final = 256 * 1024 * 1024
 
 
 @dataclass(slots=True)
 class DownloadSummary:
-    """What one result stream held: its rows, and the custom_ids that came twice or belong to no request."""
+    """What one result stream held: its rows, and the custom_ids that came twice or belong to no request.
+
+    :ivar altered: the number of rows that were read although they are not in the API's form.
+    :ivar custom_id: one of the custom_ids that were read, empty if there is none.
+    :ivar odd: lines that were not made into rows yet. Reading the stream again may give better ones. If it does not,
+        call :func:`~.place_odd_lines.keep_odd_lines`.
+    """
 
     rows: int = 0
     repeated: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    altered: int = 0
+    custom_id: str = ""
+    odd: list[OddLine] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One result stream while it is read."""
+
+    batch_id: str
+    summary: DownloadSummary
+    # Which requests came already: a byte each, but for duplicates sent by an earlier attempt, which share an index.
+    indices_seen: bytearray
+    ids_seen: set[str] = field(default_factory=set)
+    #: Numbered lines that are not results by themselves.
+    odd_lines: list[tuple[int, bytes]] = field(default_factory=list)
+    odd_bytes: int = 0
 
 
 class Landing:
@@ -48,6 +86,15 @@ class Landing:
         # Answers that are not at the request that their custom_id names, and the requests that have them.
         self._moved: dict[str, int] = {}
         self._taken_by_moved: set[int] = set()
+        self._has_duplicates = bool(matcher.duplicates)
+        #: Batches whose results were read, not restored.
+        self.read_batch_ids: set[str] = set()
+        #: Lines of result streams that belong to no request, by batch.
+        self.leftover: dict[str, list[OddLine]] = {}
+        #: Lines whose requests are known only when all batches have been read, with a token of their batch.
+        self.unplaced: dict[str, tuple[list[OddLine], str]] = {}
+        #: Batches some of whose answers are not kept as a whole.
+        self.shortened_batch_ids: set[str] = set()
 
     def __enter__(self) -> Landing:
         return self
@@ -87,44 +134,112 @@ class Landing:
             return
         self.batch_ids |= row.batch_ids
         index = self.matcher.exact_index(row.custom_id, row.batch_id)
-        if self._keep(index, row.custom_id, row.batch_id, row.parsed):
+        if self.keep(index, row.custom_id, row.batch_id, row.parsed):
             for answer in row.replaced:
-                self.bill.add_usage(answer.usage, answer.model)
+                if answer.model is not None:
+                    self.bill.add_usage(answer.usage, answer.model)
+        if row.is_shortened:
+            self.shortened_batch_ids.add(row.batch_id)
 
     def read_results(self, batch_id: str, lines: Iterable[bytes]) -> DownloadSummary:
-        """Read one batch's result stream, whose lines come in any order.
+        """Read one batch's result stream, whose lines come in any order. A line that is no result costs no other one.
 
-        :raises MalformedResponseError: a line is not a result. What came before it is kept.
+        :raises MalformedResponseError: the stream ends within a line, or it is not the API's. What came is kept.
         :raises ResultsError: the local disk refuses.
         """
         summary = DownloadSummary()
+        stream = _Stream(batch_id, summary, bytearray(len(self.matcher)))
         self.batch_ids.add(batch_id)
-        exact_index, has_duplicates = self.matcher.exact_index, bool(self.matcher.duplicates)
-        # Which requests came already: a byte each, but for duplicates sent by an earlier attempt, which share an index.
-        indices_seen, ids_seen = bytearray(len(self.matcher)), set[str]()
         for line in lines:
             summary.rows += 1
-            custom_id, parsed = self._parse(line, batch_id)
-            index = exact_index(custom_id, batch_id)
-            if index is None or has_duplicates:
-                is_repeated = custom_id in ids_seen
-                ids_seen.add(custom_id)
+            try:
+                custom_id, parsed = self._parse(line, batch_id)
+            except MalformedResponseError as error:
+                self._read_odd_line(stream, line, error)
             else:
-                is_repeated = bool(indices_seen[index])
-                indices_seen[index] = True
-            if is_repeated:
-                summary.repeated.append(custom_id)
-            elif not self._keep(index, custom_id, batch_id, parsed):
-                summary.unknown.append(custom_id)
+                self._take(stream, custom_id, parsed)
+                summary.custom_id = custom_id
+        self._finish_odd_lines(stream)
+        self.read_batch_ids.add(batch_id)
         self.rows.copy_to_duplicates(self.matcher.duplicates)
         return summary
 
     def _parse(self, line: bytes, batch_id: str) -> tuple[str, ParsedResult]:
-        result = wire.decode_result_line(line)
-        validator = self.matcher.validator(result.custom_id, batch_id)
-        return result.custom_id, parse_result(result, batch_id, self._prices, validator)
+        """Parse a line that is in the API's form.
 
-    def _keep(self, index: int | None, custom_id: str, batch_id: str, parsed: ParsedResult) -> bool:
+        :raises MalformedResponseError: it is not.
+        """
+        result = wire.decode_result_line(line)
+        if line.count(b"[") + line.count(b"{") > MAX_DEPTH and is_too_deep(line):
+            raise MalformedResponseError(f"The line has {TOO_DEEP}.")
+        validator = self.matcher.validator(result.custom_id, batch_id)
+        parsed = parse_result(result, batch_id, self._prices, validator)
+        if parsed.is_unreadable:
+            raise MalformedResponseError("The line has a message that is not in the API's form.")
+        return result.custom_id, parsed
+
+    def _take(self, stream: _Stream, custom_id: str, parsed: ParsedResult) -> None:
+        """Keep a result unless its custom_id came before in this stream. Then only an answer is better than none."""
+        index = self.matcher.exact_index(custom_id, stream.batch_id)
+        if index is None or self._has_duplicates:
+            is_repeated = custom_id in stream.ids_seen
+            stream.ids_seen.add(custom_id)
+        else:
+            is_repeated = bool(stream.indices_seen[index])
+        if index is not None:
+            stream.indices_seen[index] = True
+        if is_repeated:
+            stream.summary.repeated.append(custom_id)
+            if parsed.status in PAID and index is not None and self.statuses[index] not in PAID:
+                self.keep(index, custom_id, stream.batch_id, parsed)
+        elif not self.keep(index, custom_id, stream.batch_id, parsed):
+            stream.summary.unknown.append(custom_id)
+
+    def _read_odd_line(self, stream: _Stream, line: bytes, error: MalformedResponseError) -> None:
+        """Keep what a line says if it names its request and arrived undamaged. Else put it aside."""
+        if isinstance(line, ShortenedLine):
+            stream.summary.odd.append(OddLine.of_shortened(line))
+            return
+        if (unmarked := without_mark(line)) != line:
+            with contextlib.suppress(MalformedResponseError):
+                self._take(stream, *self._parse(unmarked, stream.batch_id))
+                return
+        odd = read_odd_line(line)
+        if odd.is_json and odd.custom_id is not None and not odd.may_be_damaged:
+            self._take(stream, odd.custom_id, self.parse_odd(odd, odd.custom_id, stream.batch_id))
+            stream.summary.altered += 1
+            stream.summary.custom_id = odd.custom_id
+            return
+        stream.odd_bytes += len(line)
+        if (isinstance(line, UnendedLine) and not odd.is_json) or stream.odd_bytes > _MOST_ODD_BYTES:
+            raise error
+        stream.odd_lines.append((stream.summary.rows, line))
+
+    def _finish_odd_lines(self, stream: _Stream) -> None:
+        """Read the lines that were put aside, now that those around them are known.
+
+        :raises MalformedResponseError: nothing in the stream is a result of this batch. A page of a proxy is no answer.
+        """
+        summary = stream.summary
+        odd_lines = read_odd_lines(stream.odd_lines)
+        summary.rows += len(odd_lines) - len(stream.odd_lines)
+        summary.odd += odd_lines
+        has_result = summary.custom_id or any(self._is_known(odd, stream.batch_id) for odd in summary.odd)
+        if summary.odd and not has_result:
+            raise MalformedResponseError(f"No line of the results is a result; the first: {summary.odd[0].reason}.")
+
+    def _is_known(self, odd: OddLine, batch_id: str) -> bool:
+        is_named = odd.custom_id is not None and self.matcher.has(odd.custom_id, batch_id)
+        return is_named or self.matcher.find_damaged(odd.raw) is not None
+
+    def parse_odd(self, odd: OddLine, custom_id: str, batch_id: str) -> ParsedResult:
+        """Turn an odd line into the row of the request with this custom_id."""
+        if odd.result is None:
+            return unreadable_result(odd.reason, batch_id, custom_id, odd.raw_line)
+        validator = self.matcher.validator(custom_id, batch_id)
+        return parse_result(wire.ResultLine(custom_id, odd.result), batch_id, self._prices, validator, odd.raw_line)
+
+    def keep(self, index: int | None, custom_id: str, batch_id: str, parsed: ParsedResult) -> bool:
         """Keep a result at its exact index if that is free, else at an equal request; False if there is none."""
         if index is None or index in self._taken_by_moved or self._has_other_answer(index, custom_id, parsed.status):
             index = self._equal_index(custom_id, parsed.status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: How many requests are searched for the mark. A mark that only later requests have is not meant for a shared prefix.
 _SEARCHED_REQUESTS: Final = 20
+#: One of our custom_ids, whose hash may be cut.
+_DAMAGED_ID: Final = re.compile(rb"\b([0-9a-f]{12})-([0-9]{1,10})-([A-Za-z0-9_-]{0,22})")
 
 
 class RequestMatcher(Protocol):
@@ -35,6 +38,18 @@ class RequestMatcher(Protocol):
 
         For an answer without an exact index, or if that request has another answer already.
         """
+
+    def has(self, custom_id: str, batch_id: str) -> bool:
+        """Tell whether the custom_id names a request."""
+
+    def find_damaged(self, raw: bytes) -> str | None:
+        """Return the custom_id of the request that the bytes of a damaged line name, None if they name none."""
+
+    def name_line(self) -> str | None:
+        """Return a custom_id for a line that names no request, None if each line belongs to a request."""
+
+    def custom_id(self, index: int, token: str) -> str:
+        """Return the custom_id under which the part with this token has sent a request."""
 
     @property
     def duplicates(self) -> Mapping[int, int]:
@@ -90,6 +105,24 @@ class SubmissionMatcher:
         first = bisect_left(order, ours.hash, key=hash_of)
         return order[first : bisect_right(order, ours.hash, first, key=hash_of)]
 
+    def has(self, custom_id: str, batch_id: str) -> bool:
+        return self.exact_index(custom_id, batch_id) is not None or bool(self.candidate_indices(custom_id))
+
+    def find_damaged(self, raw: bytes) -> str | None:
+        for found in _DAMAGED_ID.finditer(raw):
+            token, number, hash_ = (group.decode() for group in found.groups())
+            if (index := int(number)) < self._count:
+                custom_id = self._requests.custom_id(index, token)
+                if custom_id.startswith(f"{token}-{index}-{hash_}"):
+                    return custom_id
+        return None
+
+    def name_line(self) -> None:
+        """Return None: each line belongs to a request."""
+
+    def custom_id(self, index: int, token: str) -> str:
+        return self._requests.custom_id(index, token)
+
     def validator(self, custom_id: str, batch_id: str) -> OutputValidator | None:
         if self._validator is None:
             return None
@@ -125,6 +158,7 @@ class ExternalMatcher:
         self.duplicates: Mapping[int, int] = {}
         self._indices: dict[tuple[str, str], int] = {}
         self._keys: list[str] = []
+        self._unnamed = 0
 
     def __len__(self) -> int:
         return self._count
@@ -141,6 +175,21 @@ class ExternalMatcher:
 
     def candidate_indices(self, custom_id: str) -> Sequence[int]:
         return ()
+
+    def has(self, custom_id: str, batch_id: str) -> bool:
+        """Return True: what was sent elsewhere is not known here."""
+        return True
+
+    def find_damaged(self, raw: bytes) -> None:
+        """Return None: what was sent elsewhere is not known here."""
+
+    def name_line(self) -> str:
+        """Return a new name, so that the line gets a row of its own."""
+        self._unnamed += 1
+        return f"(unreadable line {self._unnamed})"
+
+    def custom_id(self, index: int, token: str) -> str:
+        return self._keys[index] if index < len(self._keys) else f"(request {index})"
 
     def keys(self) -> Iterator[bytes]:
         for index in range(self._count):

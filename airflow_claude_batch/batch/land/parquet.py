@@ -1,6 +1,6 @@
 """Write rows as a Parquet file, for queries. ``results.jsonl`` stays beside it.
 
-Scalars are columns. Fields that may have any shape (key, output, usage, error, message, replaced) are JSON text.
+Scalars are columns. Fields that may have any shape (key, output, usage, error, message, replaced, raw) are JSON text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BYTES_PER_GROUP: Final = 16_000_000  # of JSON: a single answer may have half a 
 _ROWS_READ: Final = 100  # Python objects in memory at once
 
 _TEXT: Final = ("status", "text", "stop_reason", "model", "cost_usd", "batch_id", "custom_id")
-_JSON: Final = ("key", "output", "usage", "error", "message", "replaced")
+_JSON: Final = ("key", "output", "usage", "error", "message", "replaced", "raw")
 
 
 def check_parquet_installed() -> None:
@@ -88,7 +88,7 @@ def _read(file: IO[bytes]) -> Iterator[Row]:
     groups = (parquet.read_row_group(number) for number in range(parquet.num_row_groups))
     for batch in itertools.chain.from_iterable(group.to_batches(_ROWS_READ) for group in groups):
         for record in batch.to_pylist():
-            values = {name: msgspec.json.decode(record[name]) for name in _JSON if record[name] is not None}
+            values = {name: msgspec.json.decode(record[name]) for name in _JSON if record.get(name) is not None}
             yield msgspec.convert({**record, **values}, Row)
 
 
@@ -131,6 +131,7 @@ class _RawRow(msgspec.Struct, frozen=True):
     custom_id: str | None
     message: msgspec.Raw
     replaced: msgspec.Raw = NULL
+    raw: msgspec.Raw = NULL
 
 
 def _record(row: _RawRow) -> dict[str, Any]:

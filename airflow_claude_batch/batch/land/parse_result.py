@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from airflow_claude_batch.api import wire
-from airflow_claude_batch.batch.land.rows import NULL, PERMANENT_ERRORS, RowBody, Status
+from airflow_claude_batch.batch.land.answer_text import join_texts, texts_to_validate
+from airflow_claude_batch.batch.land.row_errors import is_permanent, read_error
+from airflow_claude_batch.batch.land.rows import NULL, RawLine, RowBody, Status
 from airflow_claude_batch.batch.money.pricing import Charge, PriceTable
-from airflow_claude_batch.exceptions import MalformedResponseError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batch.land.validate_output import OutputValidator
@@ -19,6 +20,7 @@ CUT_OFF: Final = "max_tokens"
 #: Stop reasons with which the same request would end again.
 _FINAL_STOP_REASONS: Final = frozenset({"refusal", "model_context_window_exceeded", "pause_turn", "tool_use"})
 
+_UNANSWERED: Final = frozenset({"errored", "expired", "canceled"})
 _STATUS_BY_TYPE: Final = {"expired": Status.EXPIRED, "canceled": Status.CANCELED}
 
 
@@ -34,13 +36,18 @@ class ParsedResult(msgspec.Struct, frozen=True, gc=False):
     stop_reason: str | None = None
     charge: Charge | None = None
 
+    @property
+    def is_unreadable(self) -> bool:
+        """Tell whether there is an answer that could not be read."""
+        return self.model is None and self.status is Status.INVALID_OUTPUT
+
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The fields of a message that a row needs."""
 
     model: str
     content: list[wire.ContentBlock]
-    usage: msgspec.Raw
+    usage: msgspec.Raw = NULL
     stop_reason: str | None = None
 
 
@@ -96,40 +103,53 @@ class _KnownUsage(wire.Usage, frozen=True, kw_only=True, gc=False, forbid_unknow
 _known_message = msgspec.json.Decoder(_KnownMessage)
 _known_usage = msgspec.json.Decoder(_KnownUsage)
 _message = msgspec.json.Decoder(_Message)
-_usage = msgspec.json.Decoder(wire.Usage)
 _any_json = msgspec.json.Decoder()
 
 
 def parse_result(
-    line: wire.ResultLine, batch_id: str, prices: PriceTable, validator: OutputValidator | None = None
+    line: wire.ResultLine,
+    batch_id: str,
+    prices: PriceTable,
+    validator: OutputValidator | None = None,
+    raw: RawLine | None = None,
 ) -> ParsedResult:
     """Turn a result line into a row, whatever it holds. Never raises: the other lines of the batch must be read too.
 
-    * An unknown result type becomes ``errored``. It may be sent again.
+    * A result of an unknown type becomes ``errored``, and may be sent again. With a message it is an answer.
     * A succeeded result without a readable message was paid for. It becomes ``invalid_output``, with the raw message,
       and is not sent again.
     * So does an answer that the ``validator`` refuses.
+    * An answer whose usage cannot be read is an answer all the same. Its cost is not known.
+
+    :param raw: the line as it came, if it is not in the API's form.
     """
     result = line.result
-    if result.type == "succeeded":
+    kept = msgspec.UNSET if raw is None else raw
+    if result.type == "succeeded" or (result.type not in _UNANSWERED and result.message is not None):
         try:
-            return _succeeded(result.message or NULL, line.custom_id, batch_id, prices, validator)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            return _unreadable(result.message or NULL, line.custom_id, batch_id, error)
+            return _succeeded(result.message or NULL, line.custom_id, batch_id, prices, validator, kept)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return _unreadable(result.message or NULL, line.custom_id, batch_id, error, kept)
     if (status := _STATUS_BY_TYPE.get(result.type)) is not None:
-        body = RowBody(status=status.word, batch_id=batch_id, custom_id=line.custom_id)
+        body = RowBody(status=status.word, batch_id=batch_id, custom_id=line.custom_id, raw=kept)
         return ParsedResult(status, body.encode())
-    return _errored(result, line.custom_id, batch_id)
+    return _errored(result, line.custom_id, batch_id, kept)
 
 
 def _succeeded(
-    raw: msgspec.Raw, custom_id: str, batch_id: str, prices: PriceTable, validator: OutputValidator | None
+    raw: msgspec.Raw,
+    custom_id: str,
+    batch_id: str,
+    prices: PriceTable,
+    validator: OutputValidator | None,
+    kept: RawLine | msgspec.UnsetType,
 ) -> ParsedResult:
     message, usage = _read(raw)
     charge = prices.charge(usage, message.model)
-    texts = [block.text for block in message.content if block.type == "text" and block.text is not None]
-    text = "".join(texts) if texts else None
-    output, error = validator.read(text, message.stop_reason) if validator is not None else (None, None)
+    text = join_texts(message.content)
+    output, error = None, None
+    if validator is not None:
+        output, error = validator.read_first_valid(texts_to_validate(message.content), message.stop_reason)
     status = Status.SUCCEEDED if error is None else invalid_status(message.stop_reason, usage, message.model, prices)
     body = RowBody(
         status=status.word,
@@ -137,30 +157,33 @@ def _succeeded(
         output=output,
         stop_reason=message.stop_reason,
         model=message.model,
-        usage=message.usage,
+        usage=message.usage if usage is not None or bytes(message.usage).startswith(b"{") else NULL,
         cost_usd=charge.usd,
         error=error,
         batch_id=batch_id,
         custom_id=custom_id,
         message=raw,
+        raw=kept,
     )
     return ParsedResult(status, body.encode(), message.model, message.stop_reason, charge)
 
 
-def _read(raw: msgspec.Raw) -> tuple[_Message, wire.Usage]:
+def _read(raw: msgspec.Raw) -> tuple[_Message, wire.BilledUsage | None]:
     try:
         known = _known_message.decode(raw)
         return known, _known_usage.decode(known.usage)
     except msgspec.ValidationError:  # a field is new, or this is not a message
         message = _message.decode(raw)
         _any_json.decode(raw)
-        return message, _usage.decode(message.usage)
+        return message, wire.decode_usage(message.usage)
 
 
-def _unreadable(raw: msgspec.Raw, custom_id: str, batch_id: str, error: Exception) -> ParsedResult:
+def _unreadable(
+    raw: msgspec.Raw, custom_id: str, batch_id: str, error: Exception, kept: RawLine | msgspec.UnsetType
+) -> ParsedResult:
     try:
         message: dict[str, Any] | None = msgspec.json.decode(raw, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         message = None
     # The text of a UnicodeDecodeError quotes the answer.
     reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
@@ -173,42 +196,44 @@ def _unreadable(raw: msgspec.Raw, custom_id: str, batch_id: str, error: Exceptio
         error=why,
         batch_id=batch_id,
         custom_id=custom_id,
-        message=msgspec.Raw(msgspec.json.encode(message)),
+        message=NULL if message is None else raw,
+        raw=kept,
     )
     return ParsedResult(Status.INVALID_OUTPUT, body.encode())
 
 
-def invalid_status(stop_reason: str | None, usage: wire.Usage, model: str, prices: PriceTable) -> Status:
+def unreadable_result(reason: str, batch_id: str, custom_id: str, raw: RawLine | None = None) -> ParsedResult:
+    """Make the row of a request whose result came but cannot be read. It may have been paid for."""
+    error = {
+        "type": "unreadable_result",
+        "message": f"The result of the request cannot be read: {reason}. It may be billed and is not sent again.",
+    }
+    body = RowBody(
+        status=Status.INVALID_OUTPUT.word,
+        error=error,
+        batch_id=batch_id,
+        custom_id=custom_id,
+        raw=msgspec.UNSET if raw is None else raw,
+    )
+    return ParsedResult(Status.INVALID_OUTPUT, body.encode())
+
+
+def invalid_status(stop_reason: str | None, usage: wire.BilledUsage | None, model: str, prices: PriceTable) -> Status:
     """Decide whether a request with an invalid answer may be repaired by asking again."""
     may_improve = _may_improve(stop_reason, usage, model, prices)
     return Status.REPAIRABLE_OUTPUT if may_improve else Status.INVALID_OUTPUT
 
 
-def _may_improve(stop_reason: str | None, usage: wire.Usage, model: str, prices: PriceTable) -> bool:
+def _may_improve(stop_reason: str | None, usage: wire.BilledUsage | None, model: str, prices: PriceTable) -> bool:
     """Tell whether another answer may be valid. A truncated one may, if the model allows a longer answer."""
     if stop_reason != CUT_OFF:
         return stop_reason not in _FINAL_STOP_REASONS
     cap = prices.max_answer_tokens(model)
-    return cap is None or usage.output_tokens < cap
+    return cap is None or usage is None or usage.output_tokens < cap
 
 
-def _errored(result: wire.Result, custom_id: str, batch_id: str) -> ParsedResult:
-    error = _error(result)
-    status = Status.REFUSED if error["type"] in PERMANENT_ERRORS else Status.ERRORED
-    body = RowBody(status="errored", error=error, batch_id=batch_id, custom_id=custom_id)
+def _errored(result: wire.Result, custom_id: str, batch_id: str, kept: RawLine | msgspec.UnsetType) -> ParsedResult:
+    error = read_error(result)
+    status = Status.REFUSED if is_permanent(error["type"], error["message"]) else Status.ERRORED
+    body = RowBody(status="errored", error=error, batch_id=batch_id, custom_id=custom_id, raw=kept)
     return ParsedResult(status, body.encode())
-
-
-def _error(result: wire.Result) -> dict[str, Any]:
-    """Return the row's error. The API nests it twice: errored results carry a whole error response."""
-    if result.error is None:
-        return {"type": result.type, "message": f"The API sent a result of type {result.type!r} without an error."}
-    try:
-        envelope = wire.decode_error(result.error)
-    except MalformedResponseError as error:
-        return {"type": "unknown", "message": str(error)}
-    return {
-        "type": envelope.type or "unknown",
-        "message": envelope.message,
-        "request_id": envelope.request_id,
-    }

@@ -15,10 +15,12 @@ from airflow_claude_batch.batch.cancel import delete_batches
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest, write_manifest
 from airflow_claude_batch.batch.land.parquet import PARQUET_FILE, write_parquet
+from airflow_claude_batch.batch.land.place_odd_lines import UNREADABLE_FILE, place_lines
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
 from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.storable_json import MAX_LEVELS, is_storable
-from airflow_claude_batch.exceptions import ResultsError
+from airflow_claude_batch.exceptions import APIError, NotFoundError, ResultsError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
@@ -46,6 +48,8 @@ def publish_final(
     :raises ResultsError: the storage refused, or rows that were read back differ. No batch was deleted.
     """
     missing = NO_RESULT if complete else None
+    if complete:
+        place_lines(landing)
     size = publish_rows(landing, folder, missing=missing)
     path = folder.uri(RESULTS_FILE)
     if complete and policy.results_format == "parquet":
@@ -82,11 +86,14 @@ def _inline_rows(landing: Landing, path: str, *, missing: str | None) -> list[An
 
 
 def publish_rows(landing: Landing, folder: storage.Folder, *, missing: str | None) -> int:
-    """Replace ``results.jsonl`` as a whole and return its size in bytes.
+    """Replace ``results.jsonl`` as a whole and return its size in bytes. Lines that belong to no row go beside it.
 
     :param missing: as in :meth:`.Landing.lines`.
     :raises ResultsError: the storage refused. The rows that were there are untouched.
     """
+    if landing.leftover:
+        with writing_to(folder, UNREADABLE_FILE):
+            _add_leftover_lines(landing, folder)
     with writing_to(folder, RESULTS_FILE), folder.replace_file(RESULTS_FILE) as file:
         file.writelines(landing.lines(missing=missing))
         return file.tell()
@@ -120,14 +127,45 @@ def writing_to(folder: storage.Folder, name: str) -> Iterator[None]:
         ) from error
 
 
+def _add_leftover_lines(landing: Landing, folder: storage.Folder) -> None:
+    """Add lines of result streams that belong to no request, as they came, to those that were written before."""
+    known = (storage.read(folder, UNREADABLE_FILE) or b"").splitlines(keepends=True)
+    new = (
+        msgspec.json.encode({"batch_id": batch_id, **msgspec.to_builtins(odd.raw_line)}) + b"\n"
+        for batch_id, odd_lines in landing.leftover.items()
+        for odd in odd_lines
+    )
+    storage.write(folder, UNREADABLE_FILE, b"".join(dict.fromkeys((*known, *new))))
+
+
 def _delete(landing: Landing, folder: storage.Folder, client: ClaudeClient, manifest: Manifest) -> None:
-    """Delete the batches if every answer is landed and can be read back."""
+    """Delete the batches all of whose answers are landed and can be read back."""
     if count := manifest.counts["missing"]:
         text = "The message batches are not deleted, because the API had no result for %d of %d requests."
         log.warning(text, count, manifest.request_count)
         return
     verify_rows(landing, folder, missing=NO_RESULT)
-    delete_batches(client, manifest.batch_ids)
+    kept = landing.rows.answers_by_batch()
+    delete_batches(client, [id_ for id_ in manifest.batch_ids if _is_kept(id_, kept[id_], landing, client)])
+
+
+def _is_kept(batch_id: str, kept: int, landing: Landing, client: ClaudeClient) -> bool:
+    """Tell whether every answer of a batch is in the rows as a whole. The API's counts are compared with them."""
+    if batch_id in landing.shortened_batch_ids:
+        log.warning("Message batch %s is not deleted, because a line of its results is too long to be kept.", batch_id)
+        return False
+    try:
+        answered = client.retrieve_batch(batch_id).request_counts.succeeded
+    except NotFoundError:
+        return True  # to delete it again does nothing
+    except APIError as error:
+        log.warning("Message batch %s is not deleted, because its answers could not be counted. %s", batch_id, error)
+        return False
+    if kept < answered:
+        text = "Message batch %s is not deleted, because the rows have %d of its %s."
+        log.warning(text, batch_id, kept, quantity(answered, "answer"))
+        return False
+    return True
 
 
 def _log_unused_cache(landing: Landing, policy: Policy) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch.land.disk_sort import DiskSorter
 from airflow_claude_batch.batch.land.parse_result import ParsedResult
-from airflow_claude_batch.batch.land.rows import ANSWERED, FINAL, Status, body_with_replaced
+from airflow_claude_batch.batch.land.rows import ANSWERED, FINAL, NULL, PAID, Status, body_with_replaced
 from airflow_claude_batch.batch.money.bill import Bill
 from airflow_claude_batch.batch.money.pricing import PriceTable
 
@@ -25,13 +25,21 @@ _MOST_STOP_REASONS: Final = 254
 
 
 class PaidAnswer(msgspec.Struct, frozen=True, gc=False):
-    """The fields of a row that tell how an answer ended and what was paid for it."""
+    """The fields of a row that tell how an answer ended and what was paid for it.
+
+    ``model`` is None if the answer could not be read.
+    """
 
     batch_id: str
-    model: str
-    usage: wire.Usage
+    model: str | None = None
+    _usage: msgspec.Raw = msgspec.field(name="usage", default=NULL)
     stop_reason: str | None = None
     replaced: list[PaidAnswer] = []
+
+    @property
+    def usage(self) -> wire.BilledUsage | None:
+        """The billed tokens, None if they are in a form that is not known."""
+        return wire.decode_usage(self._usage)
 
 
 class _CustomId(msgspec.Struct, frozen=True, gc=False):
@@ -61,24 +69,44 @@ class RowTable:
     def keep(self, index: int, batch_id: str, parsed: ParsedResult) -> None:
         """Keep a result as the row of its request, unless the request has a better one.
 
-        An answer is better than none, and the first of two stays. An invalid answer that may be repaired is replaced
-        by the next one, which names it: both were paid for. The same batch may be read again: nothing counts twice.
+        An answer is better than none, and the first of two stays. An invalid answer is replaced by a valid one of
+        another batch, or by any if it may be repaired. The new row names the old one: both were paid for. The same
+        batch may be read again: nothing counts twice.
 
         :raises ResultsError: the local disk refuses.
         """
-        held, body, charge = self.statuses[index], parsed.body, parsed.charge
-        if held == _REPAIRABLE and charge is not None:
-            if batch_id in self._paid_batch_ids(index):
+        body, charge = parsed.body, parsed.charge
+        if held := self.statuses[index]:
+            if not self._is_better(index, held, parsed, batch_id):
                 return
-            body = body_with_replaced(body, self._bodies.get(index))
-        elif held and (held in ANSWERED or (held in FINAL and parsed.status not in ANSWERED)):
-            return
+            if held in PAID and not self._is_same_answer(index, batch_id):
+                body = body_with_replaced(body, self._bodies.get(index))
         self._bodies.put(index, body)
         self.statuses[index] = parsed.status
         self._stop_reasons[index] = 0 if charge is None else self._stop_reason_number(parsed.stop_reason or "none")
         self._models[index] = self._model_number(parsed.model)
         if charge is not None:
             self.bill.add_charge(charge)
+
+    def _is_better(self, index: int, held: int, parsed: ParsedResult, batch_id: str) -> bool:
+        """Tell whether a result takes the place of the row that its request has."""
+        if parsed.status not in PAID:
+            return held not in FINAL
+        if held not in PAID:
+            return True
+        if held in ANSWERED or (held != _REPAIRABLE and parsed.status not in ANSWERED):
+            return False
+        # The row of an answer that could not be read is replaced by that answer, once it can be.
+        return self._is_same_answer(index, batch_id) or batch_id not in self._paid_batch_ids(index)
+
+    def is_unreadable(self, index: int) -> bool:
+        """Tell whether the row of a request stands for an answer that could not be read."""
+        return self.statuses[index] == Status.INVALID_OUTPUT and self.answer(index).model is None
+
+    def _is_same_answer(self, index: int, batch_id: str) -> bool:
+        """Tell whether the row of a request stands for an answer of this batch that could not be read."""
+        answer = self.answer(index)
+        return answer.batch_id == batch_id and answer.model is None
 
     def copy_to_duplicates(self, duplicates: Mapping[int, int]) -> None:
         """Give each duplicate the status, stop reason and model of the request whose answer it shares."""
@@ -96,12 +124,21 @@ class RowTable:
         return iter(self._bodies)
 
     def answer(self, index: int) -> PaidAnswer:
-        """Return how the answer to an answered request ended, and what was paid for it."""
+        """Return how the answer of a row ended, and what was paid for it. There must be a row of a result."""
         return msgspec.json.decode(b"{" + self._bodies.get(index), type=PaidAnswer)
 
     def custom_id(self, index: int) -> str:
         """Return the custom_id of the result that a request's row was made of. There must be one."""
         return msgspec.json.decode(b"{" + self._bodies.get(index), type=_CustomId).custom_id
+
+    def answers_by_batch(self) -> Counter[str]:
+        """Count the answers of each batch that are in the rows. Slow: it reads every row."""
+        kept = Counter[str]()
+        for status, body in zip(self.statuses, self.bodies(), strict=True):
+            if body and status in PAID:
+                answer = msgspec.json.decode(b"{" + body, type=PaidAnswer)
+                kept.update([answer.batch_id, *(before.batch_id for before in answer.replaced)])
+        return kept
 
     def model(self, index: int) -> str | None:
         """Return the model that answered a request, None if none did."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from collections.abc import Iterable
+from decimal import Decimal
 from enum import IntEnum
 from typing import Any, Final
 
@@ -48,8 +50,8 @@ FINAL: Final = frozenset({Status.SUCCEEDED, Status.INVALID_OUTPUT, Status.REPAIR
 #: Has a valid answer.
 ANSWERED: Final = frozenset({Status.SUCCEEDED})
 
-#: Error types that the same request would meet again.
-PERMANENT_ERRORS: Final = frozenset({"invalid_request_error", "not_found_error"})
+#: Was answered, validly or not. Answers are billed.
+PAID: Final = frozenset({Status.SUCCEEDED, Status.INVALID_OUTPUT, Status.REPAIRABLE_OUTPUT})
 
 
 def count_statuses(statuses: Iterable[int]) -> dict[str, int]:
@@ -107,9 +109,33 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     #: Earlier answers to the same request that were invalid and paid for too, oldest first: rows without ``index``,
     #: ``key`` and ``message``. None if there are none.
     replaced: list[dict[str, Any]] | None = None
+    #: The result line as it came, if it was not in the API's form: ``reason``, and ``text`` or, if it is no text,
+    #: ``base64``. What could be read of it is in the other fields, with U+FFFD for what is no character. None for
+    #: ordinary results, which lose nothing.
+    raw: dict[str, Any] | None = None
 
 
 NULL: Final = msgspec.Raw(b"null")
+
+
+class RawLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A result line as it came: as text, or in base64 if it is no text.
+
+    ``left_out`` is the number of bytes that were too many to be kept.
+    """
+
+    reason: str
+    text: str | None = None
+    base64: str | None = None
+    left_out: int = 0
+
+    @classmethod
+    def of(cls, reason: str, line: bytes, left_out: int = 0) -> RawLine:
+        """Keep the bytes of a line."""
+        try:
+            return cls(reason=reason, text=line.decode(), left_out=left_out)
+        except UnicodeDecodeError:
+            return cls(reason=reason, base64=base64.b64encode(line).decode(), left_out=left_out)
 
 
 class RowBody(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -127,24 +153,27 @@ class RowBody(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     custom_id: str | None = None
     message: msgspec.Raw = NULL
     replaced: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    raw: RawLine | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def decode(cls, body: bytes) -> RowBody:
         """Read the bytes that :meth:`encode` has written."""
-        return msgspec.json.decode(b"{" + body, type=cls)
+        return _decoder.decode(b"{" + body)
 
     def encode(self) -> bytes:
         """Write the row as JSON, from ``"status":`` to the closing brace."""
         return _encoder.encode(self)[1:]
 
 
-_encoder = msgspec.json.Encoder()
+# Numbers of an output keep their digits.
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_decoder = msgspec.json.Decoder(RowBody, float_hook=Decimal)
 
 
 def body_of_duplicate(body: bytes) -> bytes:
     """Make the row of a request that was not sent because an earlier one equals it: same answer, no cost."""
     row = RowBody.decode(body)
-    return msgspec.structs.replace(row, usage=NULL, cost_usd="0", replaced=msgspec.UNSET).encode()
+    return msgspec.structs.replace(row, usage=NULL, cost_usd="0", replaced=msgspec.UNSET, raw=msgspec.UNSET).encode()
 
 
 def body_with_replaced(body: bytes, earlier: bytes) -> bytes:

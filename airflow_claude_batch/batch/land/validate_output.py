@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +13,7 @@ from jsonschema.exceptions import ValidationError, relevance
 from jsonschema.validators import validator_for
 
 from airflow_claude_batch.batch.input.output_schema import OutputSchema, load_schema
+from airflow_claude_batch.batch.land.exact_numbers import exact_class, exact_schema, read_exact, with_floats
 from airflow_claude_batch.batch.land.patterns import PatternMatcher, without_dialects
 from airflow_claude_batch.batch.storage import Folder
 
@@ -48,9 +50,9 @@ class OutputValidator:
 
     def __init__(self, schema: OutputSchema) -> None:
         self._format = schema.format
-        base = validator_for(schema.schema, default=Draft202012Validator)
+        base = exact_class(validator_for(schema.schema, default=Draft202012Validator))
         bounded = PatternMatcher().validator_class(base, schema.schema)
-        self._validator = bounded(without_dialects(schema.schema))
+        self._validator = bounded(without_dialects(exact_schema(schema.schema)))
 
     @classmethod
     def of(cls, folder: Folder) -> OutputValidator | None:
@@ -66,6 +68,15 @@ class OutputValidator:
         config = _params.decode(params).output_config
         return config is not None and config.format == self._format
 
+    def read_first_valid(self, texts: Sequence[str], stop_reason: str | None) -> tuple[Any, dict[str, Any] | None]:
+        """Return the first valid value of an answer's texts, else the reason why the last one is invalid."""
+        found = self.read(None, stop_reason) if not texts else (None, None)
+        for text in texts:
+            found = self.read(text, stop_reason)
+            if found[1] is None:
+                break
+        return found
+
     def read(self, text: str | None, stop_reason: str | None) -> tuple[Any, dict[str, Any] | None]:
         """Return the value of an answer's text and None, or None and the ``error`` of its row.
 
@@ -73,10 +84,10 @@ class OutputValidator:
         place. It quotes nothing of the answer, since it is logged.
         """
         try:
-            value = msgspec.json.decode(text or "")
-        except (msgspec.MsgspecError, RecursionError) as error:
+            value = read_exact(text or "")
+        except (ValueError, RecursionError) as error:
             return None, _not_json(f"{error}" if text else "there is no text", stop_reason)
-        if stop_reason in ("max_tokens", "model_context_window_exceeded") and isinstance(value, int | float):
+        if stop_reason in ("max_tokens", "model_context_window_exceeded") and isinstance(value, int | float | Decimal):
             return None, _not_json("a number may have lost digits", stop_reason)
         try:
             return self._validate(value)
@@ -91,11 +102,11 @@ class OutputValidator:
 
     def _validate(self, value: Any) -> tuple[Any, dict[str, Any] | None]:
         if self._validator.is_valid(value):
-            return value, None
+            return with_floats(value), None
         errors = list(self._validator.iter_errors(value))
         value = _correct_case(value, errors)
         if self._validator.is_valid(value):
-            return value, None
+            return with_floats(value), None
         error = _most_relevant(errors)
         return None, {"type": ERROR_TYPE, "message": _describe(error), "path": error.json_path}
 
@@ -129,7 +140,7 @@ def _describe(error: ValidationError) -> str:
     """Describe an error by what the schema wants, without the answer's values."""
     if error.validator == "required":
         return f"{error.json_path}: {error.message}"
-    wanted = json.dumps(error.validator_value, ensure_ascii=False)
+    wanted = json.dumps(error.validator_value, ensure_ascii=False, default=float)
     return f"{error.json_path} does not satisfy {error.validator}: {wanted:.{_QUOTED_CHARACTERS}}"
 
 

@@ -163,6 +163,11 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         """Every batch that was ever created for this submission."""
         return self.dropped + self.archived_batch_ids + tuple(part.batch_id for part in self.parts if part.batch_id)
 
+    def indices_of(self, batch_id: str) -> range:
+        """Return the indices between which a batch's requests are. Empty if they are not indices of this input."""
+        parts = (part for part in self.parts if part.batch_id == batch_id and part.answers == AnswerUse.CURRENT)
+        return next((range(part.first, part.last + 1) for part in parts), range(0))
+
     def with_part(self, part: Part) -> Ledger:
         """Add a part, or replace the one with the same token."""
         if any(other.token == part.token for other in self.parts):

@@ -24,6 +24,7 @@ def raise_token_limits(landing: Landing, requests: RequestFile, prices: PriceTab
         answer = landing.answer(index)
         if answer.stop_reason != CUT_OFF or index in requests.duplicates:
             continue
-        wanted = TOKEN_LIMIT_FACTOR * max(answer.usage.output_tokens, requests.max_tokens(index))
-        model_limit = prices.max_answer_tokens(answer.model)
+        used = answer.usage.output_tokens if answer.usage else 0
+        wanted = TOKEN_LIMIT_FACTOR * max(used, requests.max_tokens(index))
+        model_limit = prices.max_answer_tokens(answer.model or requests.model(index))
         requests.raise_max_tokens(index, wanted if model_limit is None else min(wanted, model_limit))

@@ -169,12 +169,22 @@ def test_stream_that_is_cut_and_read_again_counts_nobody_twice() -> None:
         assert landing.bill.tokens.output == 4
 
 
-def test_line_that_is_no_result_stops_the_reading_and_keeps_what_came_before() -> None:
+def test_line_that_is_no_result_is_put_aside_and_costs_no_other_line() -> None:
     with requests_of(*range(2)) as requests, landing_of(requests) as landing:
-        with pytest.raises(MalformedResponseError):
-            landing.read_results("b", [*answers(requests, 0), b"<html>"])
+        first, second = answers(requests, 0, 1)
+        summary = landing.read_results("b", [first, b"<html>", second])
 
-        assert texts(landing) == ["answer 0", None]
+        assert texts(landing) == ["answer 0", "answer 1"]
+        assert [odd.raw for odd in summary.odd] == [b"<html>"]
+
+
+def test_stream_without_any_result_is_not_the_api_s() -> None:
+    with requests_of(*range(2)) as requests, landing_of(requests) as landing:
+        for page in ([b"<html>"], [b'{"type":"error","error":{"type":"api_error","message":"no"}}']):
+            with pytest.raises(MalformedResponseError, match="No line of the results is a result"):
+                landing.read_results("b", page)
+
+        assert texts(landing) == [None, None]
 
 
 def test_rows_may_be_read_again_and_more_may_come_in_between() -> None:

@@ -100,8 +100,6 @@ def test_model_without_a_price_has_no_cost() -> None:
         pytest.param("hi", id="text"),
         pytest.param({}, id="empty"),
         pytest.param({**message(), "content": "hi"}, id="content of text"),
-        pytest.param({**message(), "usage": None}, id="no usage"),
-        pytest.param({**message(), "usage": {"input_tokens": "1"}}, id="usage of text"),
     ],
 )
 def test_succeeded_result_without_a_proper_message_is_kept_and_not_asked_for_again(sent: Any) -> None:
@@ -117,7 +115,37 @@ def test_succeeded_result_without_a_proper_message_is_kept_and_not_asked_for_aga
 
 
 def test_unreadable_message_is_kept_whole() -> None:
-    assert row(parse(message={**message(), "usage": None})).message == {**message(), "usage": None}
+    assert row(parse(message={**message(), "content": "hi"})).message == {**message(), "content": "hi"}
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        pytest.param(None, id="null"),
+        pytest.param("none", id="text"),
+        pytest.param([1], id="list"),
+        pytest.param({}, id="empty"),
+        pytest.param({"input_tokens": "1", "output_tokens": "2"}, id="numbers as text"),
+        pytest.param({"input_tokens": None, "output_tokens": None}, id="nulls"),
+        pytest.param({"input_tokens": 1.5, "output_tokens": 2}, id="fractions"),
+        pytest.param({"input_tokens": {"total": 1}, "output_tokens": {"total": 2}}, id="objects"),
+    ],
+)
+def test_answer_with_usage_in_a_new_form_is_kept_and_its_cost_is_not_known(usage: Any) -> None:
+    read = parse(message={**message(), "usage": usage})
+
+    assert read.status is Status.SUCCEEDED
+    landed = row(read)
+    assert (landed.text, landed.cost_usd, landed.error) == ("hi", None, None)
+    assert (landed.message or {})["usage"] == usage
+    assert landed.usage == (usage if isinstance(usage, dict) else None)
+
+
+def test_answer_without_usage_is_kept() -> None:
+    sent = message()
+    del sent["usage"]
+
+    assert row(parse(message=sent)).text == "hi"
 
 
 def test_message_that_is_not_utf_8_is_left_out_of_the_row() -> None:
@@ -189,7 +217,7 @@ def test_errored_result_is_final_only_if_the_same_request_would_meet_it_again(er
     [
         pytest.param("errored", {}, {"type": "errored", "message": "of type 'errored' without"}, id="no error"),
         pytest.param("errored", {"error": None}, {"type": "errored", "message": "without an error"}, id="null"),
-        pytest.param("errored", {"error": "why"}, {"type": "unknown", "message": "not the expected JSON"}, id="text"),
+        pytest.param("errored", {"error": "why"}, {"type": "unknown", "message": "why"}, id="text"),
         pytest.param("errored", {"error": {"type": "error"}}, {"type": "unknown", "message": "error"}, id="empty"),
         pytest.param("errored", {"error": {"error": {}}}, {"type": "unknown", "message": None}, id="nothing inside"),
         pytest.param("paused", {}, {"type": "paused", "message": "result of type 'paused'"}, id="type not known yet"),

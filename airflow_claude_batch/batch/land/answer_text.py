@@ -1,0 +1,33 @@
+"""Take the text out of an answer's content blocks.
+
+With server tools an answer has several text sections, between the calls of the tools and their results. Under an output
+schema each section begins anew and may be JSON of its own (structured-outputs page, 2026-10; the vendor's SDK parses
+block by block, lib/_parse). Within a section citations cut the text into several blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from airflow_claude_batch.api.wire import ContentBlock
+
+
+def join_texts(content: Sequence[ContentBlock]) -> str | None:
+    """Join the text blocks of an answer. None if it has none."""
+    texts = [block.text for block in content if block.type == "text" and block.text is not None]
+    return "".join(texts) if texts else None
+
+
+def texts_to_validate(content: Sequence[ContentBlock]) -> list[str]:
+    """Return the texts that may be the answer's value: the whole text, the last section, the last block."""
+    sections = [list(blocks) for is_text, blocks in groupby(content, _has_text) if is_text]
+    if not sections:
+        return []
+    last = sections[-1]
+    texts = (join_texts(content), join_texts(last), last[-1].text)
+    return list(dict.fromkeys(text for text in texts if text is not None))
+
+
+def _has_text(block: ContentBlock) -> bool:
+    return block.type == "text" and bool(block.text)
