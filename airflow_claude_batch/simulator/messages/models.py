@@ -170,7 +170,7 @@ MODELS: tuple[Model, ...] = (
     _model("mythos-preview", (5, 0), deprecated_at=_HAIKU_RELEASE),
     _model("opus-4-6", (4, 6), extended_output=True, cache_minimum=4_096),
     _model("sonnet-4-6", (4, 6), extended_output=True, max_tokens=64_000),
-    _dated("opus-4-5", (4, 5), "20251101", max_tokens=64_000, cache_minimum=4_096),
+    _dated("opus-4-5", (4, 5), "20251101", max_tokens=64_000, cache_minimum=4_096, **_retirement(2027, 1, 22)),
     _dated("haiku-4-5", (4, 5), "20251001", max_tokens=64_000, cache_minimum=4_096),
     _dated("sonnet-4-5", (4, 5), "20250929", max_tokens=64_000, **_retirement(2026, 11, 30)),
     _dated("opus-4-1", (4, 1), "20250805", max_tokens=32_000, **_retirement(2026, 8, 5)),
