@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
-from airflow_claude_batch._airflow.results_folder import object_path
+from airflow_claude_batch._airflow.results_folder import folder_at, object_path
 from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Count, Manifest
 
 if TYPE_CHECKING:
@@ -80,21 +81,24 @@ class _Summed(msgspec.Struct):
 def find_manifests(root: str) -> Iterator[FoundManifest | Problem]:
     """Yield each manifest below a folder, or why it cannot be read, in the order of their paths.
 
+    :param root: a folder, or a manifest itself.
     :raises ConfigurationError: no installed provider serves the URI.
     :raises OSError: the folder cannot be listed.
     """
+    parent, _, last = root.rpartition("/")
+    if last == MANIFEST_FILE:
+        root = parent or "."
     path = object_path(root)
     base = path.path.rstrip("/")
+    root = str(Path(path.path).absolute()) if _is_local(path) else root.rstrip("/")
     problems: list[OSError] = []
     for file_path in _list_manifests(path, base, problems):
         folder = _below(file_path.rpartition("/")[0], base)
-        name = folder or base.rpartition("/")[2]
+        name, uri = folder or base.rpartition("/")[2], f"{root}/{folder}".rstrip("/")
         try:
-            manifest = _decode(_read(path, file_path))
+            yield FoundManifest(name, uri, _decode(_read(uri)))
         except (ValueError, OSError, RecursionError) as error:
             yield Problem(name, f"Its {MANIFEST_FILE} cannot be read: {in_words(error)}")
-            continue
-        yield FoundManifest(name, f"{root.rstrip('/')}/{folder}" if folder else root, manifest)
     for problem in problems:
         yield Problem(_below(str(problem.filename), base), f"This folder cannot be listed: {in_words(problem)}")
 
@@ -106,8 +110,8 @@ def check_is_file(uri: str) -> None:
     :raises ValueError: it leads to something else.
     """
     path = object_path(uri)
-    if _is_local(path):
-        _check_is_file(path.path)
+    if _is_local(path) and not stat.S_ISREG(Path(path.path).stat().st_mode):
+        raise ValueError("it is not a file")
 
 
 def in_words(error: Exception) -> str:
@@ -122,21 +126,23 @@ def _is_local(path: ObjectStoragePath) -> bool:
     return path.protocol in ("file", "local", "")
 
 
-def _check_is_file(path: str) -> None:
-    if not stat.S_ISREG(Path(path).stat().st_mode):
-        raise ValueError("it is not a file")
-
-
 def _list_manifests(path: ObjectStoragePath, base: str, problems: list[OSError]) -> list[str]:
-    options: dict[str, Any] = {"withdirs": True, "on_error": problems.append} if _is_local(path) else {}
-    return sorted(found for found in path.fs.find(base, **options) if found.rpartition("/")[2] == MANIFEST_FILE)
+    """List whatever is named like a manifest. Links to other folders are not followed."""
+    if _is_local(path) and Path(base).is_dir():
+        walk = os.walk(base, onerror=problems.append)  # fsspec's find would leave such errors out
+        found = [f"{folder}/{MANIFEST_FILE}" for folder, *names in walk if any(MANIFEST_FILE in each for each in names)]
+    else:
+        found = [file for file in path.fs.find(base) if file.rpartition("/")[2] == MANIFEST_FILE]
+    return sorted(found)
 
 
-def _read(path: ObjectStoragePath, file_path: str) -> bytes:
-    if _is_local(path):
-        _check_is_file(file_path)
-    with path.fs.open(file_path, "rb") as file:
-        data: bytes = file.read(MAX_MANIFEST_BYTES + 1)
+def _read(folder: str) -> bytes:
+    check_is_file(f"{folder}/{MANIFEST_FILE}")
+    file = folder_at(folder).open(MANIFEST_FILE)
+    if file is None:
+        raise ValueError("it is not there any more")
+    with file:
+        data = file.read(MAX_MANIFEST_BYTES + 1)
     if len(data) > MAX_MANIFEST_BYTES:
         raise ValueError(f"it has more than {MAX_MANIFEST_BYTES:,} bytes")
     return data

@@ -206,6 +206,22 @@ def test_folder_that_links_to_one_above_it_is_not_followed(root: Path) -> None:
     assert "<b>1</b>submission<" in page(root)
 
 
+@pytest.mark.parametrize("name", ["", "/", "/manifest.json"], ids=["folder", "slash", "manifest"])
+def test_single_submission_makes_a_report(root: Path, name: str, tmp_path: Path) -> None:
+    assert main([f"{root}/dag/good/send{name}", "-o", str(tmp_path / "page.html")]) == 0
+
+    text = (tmp_path / "page.html").read_text()
+    assert "<td>send</td>" in text
+    assert "invalid_request_error: no" in text
+
+
+def test_folder_may_be_a_relative_path(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root.parent)
+    assert main(["results", "-o", "page.html"]) == 0
+
+    assert "invalid_request_error: no" in (root.parent / "page.html").read_text()
+
+
 def test_damaged_manifests_alone_make_a_report(tmp_path: Path) -> None:
     write(tmp_path / "results" / "dag" / "bad" / "send", "{")
 
