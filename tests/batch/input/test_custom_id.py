@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
+from batch.input.request_files import TOKEN, numbered, opened
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch.batch.input.custom_id import content_hash, parse_custom_id
-from airflow_claude_batch.batch.input.elements import Request
-from airflow_claude_batch.batch.input.request_file import RequestFile
-from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.ledger.ledger import new_token
-
-TOKEN = "0123456789ab"
-
-
-def numbered(*params: Any) -> list[Request]:
-    return [Request(index, index, value) for index, value in enumerate(params)]
-
-
-@contextmanager
-def opened(requests: list[Request], **options: Any) -> Iterator[RequestFile]:
-    """The requests written to a file and read again."""
-    with tempfile.NamedTemporaryFile() as file:
-        assert write_requests(iter(requests), file, **options) == len(requests)
-        file.flush()
-        with RequestFile(Path(file.name)) as read:
-            yield read
 
 
 @given(index=st.integers(0, 99_999_999), params=st.binary())

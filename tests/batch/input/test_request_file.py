@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from batch.input.request_files import JSON_VALUES, PARAMS, numbered, opened
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,30 +15,6 @@ from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import encode_params, write_requests
 from airflow_claude_batch.exceptions import SubmissionRecordError
-
-TOKEN = "0123456789ab"
-
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-JSON_VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
-)
-PARAMS = st.dictionaries(st.text(max_size=8), JSON_VALUES, max_size=4)
-
-
-def numbered(*params: Any) -> list[Request]:
-    return [Request(index, index, value) for index, value in enumerate(params)]
-
-
-@contextmanager
-def opened(requests: list[Request], **options: Any) -> Iterator[RequestFile]:
-    """The requests written to a file and read again."""
-    with tempfile.NamedTemporaryFile() as file:
-        assert write_requests(iter(requests), file, **options) == len(requests)
-        file.flush()
-        with RequestFile(Path(file.name)) as read:
-            yield read
 
 
 def canonical(value: Any) -> str:

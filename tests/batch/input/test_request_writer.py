@@ -9,8 +9,8 @@ from datetime import date
 from typing import Any
 
 import pytest
+from batch.input.request_files import PARAMS
 from hypothesis import given
-from hypothesis import strategies as st
 
 from airflow_claude_batch.api import limits
 from airflow_claude_batch.batch.input.elements import Request
@@ -67,14 +67,7 @@ def test_request_larger_than_a_batch_is_refused(monkeypatch: pytest.MonkeyPatch)
         encode_params(Request(0, 0, {"x": "a" * 1025}))
 
 
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=10,
-)
-
-
-@given(params=st.dictionaries(st.text(), JSON_VALUES, max_size=5))
+@given(params=PARAMS)
 def test_params_go_on_the_wire_as_they_are(params: dict[str, Any]) -> None:
     assert json.loads(encode_params(Request(0, 0, params))) == params
 

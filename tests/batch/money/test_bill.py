@@ -2,55 +2,17 @@
 
 from __future__ import annotations
 
+from batch.money.usages import MILLION, PRICED_MODELS, TABLE, USAGES, usage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_claude_batch.api.wire import CacheCreation, ServerToolUse, Usage
+from airflow_claude_batch.api.wire import Usage
 from airflow_claude_batch.batch.money.amounts import exact_usd
 from airflow_claude_batch.batch.money.bill import Bill
 from airflow_claude_batch.batch.money.cost import Cost, Tokens
-from airflow_claude_batch.batch.money.pricing import PriceTable
-
-TABLE = PriceTable.load()
-MILLION = 1_000_000
 
 
-def usage(
-    input_tokens: int = 0,
-    output_tokens: int = 0,
-    *,
-    five_minutes: int = 0,
-    one_hour: int = 0,
-    read: int = 0,
-    searches: int = 0,
-    geo: str | None = None,
-) -> Usage:
-    return Usage(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cache_creation=CacheCreation(five_minutes, one_hour),
-        cache_creation_input_tokens=five_minutes + one_hour,
-        cache_read_input_tokens=read,
-        inference_geo=geo,
-        server_tool_use=ServerToolUse(web_search_requests=searches),
-    )
-
-
-counts = st.integers(min_value=0, max_value=10**9)
-usages = st.builds(
-    usage,
-    counts,
-    counts,
-    five_minutes=counts,
-    one_hour=counts,
-    read=counts,
-    searches=st.integers(min_value=0, max_value=100),
-    geo=st.sampled_from([None, "us", "global", "not_available"]),
-)
-priced_models = st.sampled_from([name for name, entry in TABLE.models.items() if entry.rates])
-
-
-@given(st.lists(st.tuples(usages, priced_models), max_size=20))
+@given(st.lists(st.tuples(USAGES, PRICED_MODELS), max_size=20))
 def test_bill_is_the_sum_of_the_answers(answers: list[tuple[Usage, str]]) -> None:
     bill = Bill(TABLE)
     for answer, model in answers:

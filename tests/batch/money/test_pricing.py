@@ -4,37 +4,13 @@ from decimal import Decimal
 
 import msgspec
 import pytest
+from batch.money.usages import MILLION, PRICED_MODELS, TABLE, USAGES, usage
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_claude_batch.api.wire import CacheCreation, ServerToolUse, Usage
+from airflow_claude_batch.api.wire import CacheCreation, Usage
 from airflow_claude_batch.batch.money.amounts import exact_usd
 from airflow_claude_batch.batch.money.cost import Cost, Tokens
-from airflow_claude_batch.batch.money.pricing import PriceTable
-
-TABLE = PriceTable.load()
-MILLION = 1_000_000
-
-
-def usage(
-    input_tokens: int = 0,
-    output_tokens: int = 0,
-    *,
-    five_minutes: int = 0,
-    one_hour: int = 0,
-    read: int = 0,
-    searches: int = 0,
-    geo: str | None = None,
-) -> Usage:
-    return Usage(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cache_creation=CacheCreation(five_minutes, one_hour),
-        cache_creation_input_tokens=five_minutes + one_hour,
-        cache_read_input_tokens=read,
-        inference_geo=geo,
-        server_tool_use=ServerToolUse(web_search_requests=searches),
-    )
 
 
 def usd(answer: Usage, model: str, *, inference_geo: str | None = None) -> str:
@@ -145,21 +121,8 @@ def test_a_model_without_a_price_has_no_cost(model: str) -> None:
 
 # ---------------------------------------------------------------- many answers
 
-counts = st.integers(min_value=0, max_value=10**9)
-usages = st.builds(
-    usage,
-    counts,
-    counts,
-    five_minutes=counts,
-    one_hour=counts,
-    read=counts,
-    searches=st.integers(min_value=0, max_value=100),
-    geo=st.sampled_from([None, "us", "global", "not_available"]),
-)
-priced_models = st.sampled_from([name for name, entry in TABLE.models.items() if entry.rates])
 
-
-@given(usages, priced_models)
+@given(USAGES, PRICED_MODELS)
 def test_a_cost_is_never_negative_and_never_above_what_it_is_compared_with(answer: Usage, model: str) -> None:
     cost = TABLE.usage_cost(answer, model)
 
@@ -168,7 +131,7 @@ def test_a_cost_is_never_negative_and_never_above_what_it_is_compared_with(answe
     assert cost.usd <= cost.without_batch <= 2 * cost.usd
 
 
-@given(usages, usages, priced_models)
+@given(USAGES, USAGES, PRICED_MODELS)
 def test_price_is_additive(one: Usage, other: Usage, model: str) -> None:
     def price(*answers: Usage) -> Cost:
         cost = TABLE.token_cost(Tokens.total(map(Tokens.of, answers)), model)
@@ -178,7 +141,7 @@ def test_price_is_additive(one: Usage, other: Usage, model: str) -> None:
     assert price(one) + price(other) == price(one, other)
 
 
-@given(usages, st.sampled_from(sorted(TABLE.models)))
+@given(USAGES, st.sampled_from(sorted(TABLE.models)))
 @example(Usage(input_tokens=0, output_tokens=0), "claude-haiku-4-5-20251001")
 @example(Usage(input_tokens=2 * MILLION, output_tokens=0), "claude-haiku-4-5-20251001")  # a dollar
 @example(Usage(input_tokens=2 * MILLION - 1, output_tokens=0), "claude-haiku-4-5-20251001")
