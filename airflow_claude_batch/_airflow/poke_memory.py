@@ -15,10 +15,9 @@ class PokeMemory:
     """What a sensor remembers from poke to poke of one process. The sensor owns it.
 
     ``began_at`` is when this process began to poke. ``submission_id`` names what it waits for, None before the first
-    poke. ``not_found_since`` has, by batch id, when the API first denied the batch.
+    poke. Batches that could not be read are noted in the folder instead, for each poke may be a process of its own.
     """
 
     def __init__(self) -> None:
         self.began_at: datetime | None = None
         self.submission_id: str | None = None
-        self.not_found_since: dict[str, datetime] = {}

@@ -7,6 +7,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from airflow_claude_batch.batch.land.summary import summarize_dry_run
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.money.models import ModelChecker
-from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.policy import CANCEL_GRACE_PERIOD, Policy
 from airflow_claude_batch.batch.send.budget import check_budget, estimate_requests
 from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
 from airflow_claude_batch.batch.submission import Submission
@@ -153,6 +154,7 @@ def _policy(options: SubmissionOptions) -> Policy:
         wait_for_completion=options.wait_for_completion,
         timeout=options.timeout,
         on_timeout=options.on_timeout,
+        cancel_grace=min(CANCEL_GRACE_PERIOD, timedelta(seconds=settings.poll_interval(options.poll_interval))),
         repair_rounds=options.repair_rounds,
         repair_invalid=options.repair_invalid,
         allow_failed=options.allow_failed,

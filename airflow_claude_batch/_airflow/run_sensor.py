@@ -30,7 +30,6 @@ from airflow_claude_batch.batch.collection import Collection
 from airflow_claude_batch.batch.land.parquet import check_parquet_installed
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.steps import WaitStep
-from airflow_claude_batch.batch.wait.schedule import NOT_FOUND_CONFIRM_SECONDS
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.exceptions import BatchTimeoutError, InputError
 
@@ -113,23 +112,11 @@ def _poke(options: CollectionOptions, run: TaskRun, memory: PokeMemory, deadline
         memory.submission_id = collection.submission_id  # Airflow renders the batch once for each process
         step = collection.advance()
         if isinstance(step, WaitStep):
-            _mark_lost(options, run, memory, collection)
             if timezone.utcnow() < deadline - LAST_POKE_MARGIN:
                 return None
             collection.deadline = timezone.utcnow()
             step = collection.advance()
         return None if isinstance(step, WaitStep) else finish_task(step, run).to_xcom()
-
-
-def _mark_lost(options: CollectionOptions, run: TaskRun, memory: PokeMemory, collection: Collection) -> None:
-    """Mark the batches lost that the API has denied for long: a single 404 may be a blip."""
-    now, since = timezone.utcnow(), memory.not_found_since
-    for batch_id in since.keys() - collection.not_found.keys():
-        del since[batch_id]
-    for batch_id, reason in collection.not_found.items():
-        first = since.setdefault(batch_id, _first_poke(options, run) or now)
-        if now - first >= timedelta(seconds=NOT_FOUND_CONFIRM_SECONDS):
-            collection.mark_lost(batch_id, reason)
 
 
 def _first_poke(options: CollectionOptions, run: TaskRun) -> datetime | None:

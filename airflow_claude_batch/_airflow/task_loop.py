@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from airflow_claude_batch import exceptions
 from airflow_claude_batch._airflow import metrics, settings
@@ -15,7 +15,7 @@ from airflow_claude_batch._airflow.task_log import log_manifest
 from airflow_claude_batch._airflow.task_state import unfinished_upstream
 from airflow_claude_batch._airflow.times import time_in_words
 from airflow_claude_batch.batch.land.manifest import Manifest
-from airflow_claude_batch.batch.steps import CANCEL_GRACE_PERIOD, DoneStep, WaitStep
+from airflow_claude_batch.batch.steps import DoneStep, WaitStep
 from airflow_claude_batch.batch.wait.blocking import wait_for_batches
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.exceptions import ClaudeBatchError, InputError
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
 
 log = logging.getLogger(__name__)
+
+#: Airflow resumes a deferred task this long after the time at which its trigger should have fired: no triggerer runs.
+TRIGGER_GRACE_PERIOD: Final = timedelta(minutes=10)
 
 
 class Work(Protocol):
@@ -84,7 +87,7 @@ def defer(step: WaitStep, options: TaskOptions, run: TaskRun, kwargs: dict[str, 
         ),
         method_name="execute_complete",
         kwargs=kwargs or None,
-        timeout=max(step.until - timezone.utcnow(), timedelta()) + CANCEL_GRACE_PERIOD,
+        timeout=max(step.until - timezone.utcnow(), timedelta()) + TRIGGER_GRACE_PERIOD,
     )
 
 

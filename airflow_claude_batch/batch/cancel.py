@@ -3,34 +3,49 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
 
-from airflow_claude_batch.exceptions import APIError, BadRequestError, NotFoundError
+from airflow_claude_batch.api.evidence import Proof, proof_of
+from airflow_claude_batch.exceptions import APIError, APIStatusError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
 
 log = logging.getLogger(__name__)
 
+#: A 404 of a batch that exists, or a gateway's page, is often gone at the next call. Seconds before each further try.
+RETRY_PAUSES: Final = (1.0, 3.0)
 
-def cancel_batch(client: ClaudeClient, batch_id: str) -> None:
+
+def cancel_batch(client: ClaudeClient, batch_id: str, *, sleep: Callable[[float], None] = time.sleep) -> bool:
     """Cancel a batch. The API refuses that for a batch that has ended, which is no error here.
 
-    A failure is only logged, because the caller has more batches to cancel or a process to end.
+    A failure is only logged, because the caller has more batches to cancel or a process to end. A 404 is no proof that
+    the batch is gone, and a gateway's response is no proof of anything: both are tried again.
+
+    :return: whether the batch certainly runs no longer than its running requests.
     """
-    try:
-        client.cancel_batch(batch_id)
-    except (BadRequestError, NotFoundError):
-        log.info("Message batch %s ended before it could be canceled.", batch_id)
-    except APIError as error:
-        log.warning(
-            "Message batch %s could not be canceled. It runs for 24 hours at most, and what it answers is billed. %s",
-            batch_id,
-            error,
-        )
-    else:
+    error = _try_to_cancel(client, batch_id)
+    for pause in RETRY_PAUSES:
+        if not _may_be_passing(error):
+            break
+        sleep(pause)
+        error = _try_to_cancel(client, batch_id)
+    if error is None:
         log.warning("Canceled message batch %s. What it has answered is billed and will be landed.", batch_id)
+        return True
+    if proof_of(error) is Proof.REFUSED:
+        log.info("Message batch %s ended before it could be canceled.", batch_id)
+        return True
+    log.warning(
+        "Message batch %s could not be canceled. It runs for 24 hours at most, and what it answers is billed. Cancel "
+        "it in the Claude Console if its answers are not wanted. %s",
+        batch_id,
+        error,
+    )
+    return False
 
 
 def delete_batches(client: ClaudeClient, batch_ids: Iterable[str]) -> None:
@@ -41,11 +56,25 @@ def delete_batches(client: ClaudeClient, batch_ids: Iterable[str]) -> None:
     for batch_id in batch_ids:
         try:
             client.delete_batch(batch_id)
-        except NotFoundError:
-            log.info("Message batch %s was deleted before.", batch_id)
         except APIError as error:
+            if proof_of(error) is Proof.DOES_NOT_EXIST:
+                log.info("Message batch %s is not there: it was deleted before.", batch_id)
+                continue
             log.warning(
                 "Message batch %s could not be deleted. The API deletes its results after 29 days. %s", batch_id, error
             )
         else:
             log.info("Deleted message batch %s, whose rows are landed.", batch_id)
+
+
+def _try_to_cancel(client: ClaudeClient, batch_id: str) -> APIError | None:
+    try:
+        client.cancel_batch(batch_id)
+    except APIError as error:
+        return error
+    return None
+
+
+def _may_be_passing(error: APIError | None) -> bool:
+    """Return whether the response proves nothing yet. Without a response, the client has tried again by itself."""
+    return isinstance(error, APIStatusError) and proof_of(error) in (Proof.NOTHING, Proof.DOES_NOT_EXIST)

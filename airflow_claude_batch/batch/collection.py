@@ -5,29 +5,37 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.failures import collection_timeout_error, evaluate_outcome, unknown_batches_error
+from airflow_claude_batch.batch.failures import (
+    collection_timeout_error,
+    evaluate_outcome,
+    unknown_batches_error,
+    unread_results_error,
+)
 from airflow_claude_batch.batch.input.request_file import RequestFile
-from airflow_claude_batch.batch.land.download import download_results
+from airflow_claude_batch.batch.land.download import Outcome, download_results
+from airflow_claude_batch.batch.land.landed_rows import count_rows_by_batch
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest, load_manifest
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, RequestMatcher, SubmissionMatcher
 from airflow_claude_batch.batch.land.publish import publish_final
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
 from airflow_claude_batch.batch.land.summary import summarize
+from airflow_claude_batch.batch.land.unread import UnreadBatches, is_gone, load_unread, next_read_at, save_unread
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
+from airflow_claude_batch.batch.ledger.ledger import Trouble, UnreadBatch
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
-from airflow_claude_batch.batch.steps import OUTAGE_ERRORS, OUTAGE_RETRY_DELAY, DoneStep, WaitStep
-from airflow_claude_batch.exceptions import NotFoundError
+from airflow_claude_batch.batch.steps import OUTAGE_RETRY_DELAY, SHORTEST_PAUSE, DoneStep, WaitStep, is_outage
+from airflow_claude_batch.exceptions import APIError, BatchError, ResultsError, SubmissionUnknownError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
@@ -52,7 +60,6 @@ class Collection:
         the rows come in input order under the author's keys. None for batches made elsewhere: their rows come in order
         of arrival, with their custom_ids as keys.
     :param deadline: when to stop waiting.
-    :param not_found: batches that the API did not find at the last poll, with its message.
     """
 
     client: ClaudeClient
@@ -66,18 +73,26 @@ class Collection:
     clock: Callable[[], datetime]
     sleep: Callable[[float], None]
     observer: Observer = field(default_factory=NullObserver)
-    not_found: dict[str, str] = field(default_factory=dict)
+    _unread: UnreadBatches = field(init=False)
+    #: Batches without a row for every request, as the API's counts agree. They are not listed as landed: the operator
+    #: would send the requests without a row again.
+    _agreed: set[str] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self._unread = UnreadBatches((), clock=self.clock, deadline=self.deadline)
 
     def advance(self) -> WaitStep | DoneStep:
         """Poll what is not landed yet. Land everything when all has ended, or what has ended at the deadline.
 
         :raises BatchTimeoutError: the deadline has passed, and the batches cannot be polled.
-        :raises SubmissionUnknownError: the deadline has passed, and the API does not have the batches that are left.
+        :raises SubmissionUnknownError: the API has denied a batch for long, or at the deadline.
         :raises APIError: the API refuses.
         """
         try:
             step = self._next_step()
-        except OUTAGE_ERRORS as error:
+        except (APIError, ResultsError) as error:
+            if not is_outage(error):
+                raise
             step = self._wait_after_outage(error)
         if isinstance(step, DoneStep):
             return step
@@ -95,19 +110,68 @@ class Collection:
         """All batches. The API refuses to cancel those that have ended."""
         return tuple(self.batch_ids)
 
+    @property
+    def not_found(self) -> dict[str, str]:
+        """Batches that the API did not find at the last poll, with its message."""
+        return {batch.batch_id: batch.reason for batch in self._unread if batch.trouble == Trouble.NO_BATCH}
+
     def stop(self) -> None:
         """Do nothing: a collection never sends."""
 
     def _next_step(self) -> WaitStep | DoneStep:
-        known = self._load_manifest()
+        known, noted = self._load_manifest(), load_unread(self.folder)
+        self._unread = UnreadBatches(noted, clock=self.clock, deadline=self.deadline)
+        step: WaitStep | DoneStep | None = None
+        try:
+            step = self._poll_and_land(known)
+        except SubmissionUnknownError:
+            self._unread.clear()
+            raise
+        finally:
+            if isinstance(step, DoneStep):
+                self._unread.clear()  # a clear of the task looks at once
+            if tuple(self._unread) != noted:
+                save_unread(self.folder, self._unread)
+        return step
+
+    def _poll_and_land(self, known: Manifest | None) -> WaitStep | DoneStep:
         landed = frozenset(self._landed_batch_ids(known) if known else ()).intersection(self.batch_ids)
-        batches = [batch for id_ in self.batch_ids if id_ not in landed and (batch := self._poll(id_)) is not None]
+        polled = [self._unread.retrieve(self.client, id_) for id_ in self.batch_ids if id_ not in landed]
+        batches = [batch for batch in polled if batch is not None]
         ended = [batch for batch in batches if batch.ended]
         open_ = tuple(id_ for id_ in self.batch_ids if id_ not in landed.union(batch.id for batch in ended))
-        if open_ and self.clock() < self.deadline:
-            oldest = min((batch.created_at for batch in batches if not batch.ended), default=None)
-            return WaitStep(open_, "all", self.deadline, self._waiting_reason(open_), submitted_at=oldest)
-        return self._land(ended, known, landed, open_)
+        if gone := {
+            batch.batch_id: batch.reason for batch in self._unread if batch.batch_id in open_ and is_gone(batch)
+        }:
+            self._land(ended, known, landed, complete=False)
+            raise unknown_batches_error(gone)
+        if self.clock() < self.deadline:
+            if open_:
+                return self._wait_for(open_, batches)
+            if ended and not any(self._unread.is_due(batch.id) for batch in ended):
+                return self._wait_for_rows()
+        return self._land_and_evaluate(ended, known, landed, open_)
+
+    def _wait_for(self, open_: tuple[str, ...], batches: Sequence[MessageBatch]) -> WaitStep:
+        """Wait for batches that run. After a second 404 in a row, a timer decides when to look again."""
+        oldest = min((batch.created_at for batch in batches if not batch.ended), default=None)
+        timed = [batch for batch in self._unread if batch.batch_id in open_ and batch.polls > 1]
+        running = tuple(id_ for id_ in open_ if id_ not in {batch.batch_id for batch in timed})
+        return WaitStep(running, "all", self._next_reading(timed), self._waiting_reason(open_), submitted_at=oldest)
+
+    def _wait_for_rows(self) -> WaitStep:
+        unread = self._incomplete
+        ids = ", ".join(batch.batch_id for batch in unread)
+        return WaitStep((), "any", self._next_reading(unread), f"the results of {ids} are incomplete; read again later")
+
+    @property
+    def _incomplete(self) -> list[UnreadBatch]:
+        """Ended batches whose results could not be read whole."""
+        return [batch for batch in self._unread if batch.trouble != Trouble.NO_BATCH]
+
+    def _next_reading(self, unread: Sequence[UnreadBatch]) -> datetime:
+        soonest = min(map(next_read_at, unread), default=self.deadline)
+        return min(max(soonest, self.clock() + SHORTEST_PAUSE), self.deadline)
 
     def _waiting_reason(self, open_: tuple[str, ...]) -> str:
         batches, is_one = quantity(len(open_), "message batch"), len(open_) == 1
@@ -125,64 +189,112 @@ class Collection:
     def _load_manifest(self) -> Manifest | None:
         """Read what was landed before, by this task or another one.
 
-        Rows of batches made elsewhere count only if they are complete: a missing row does not tell its batch.
+        Rows of batches made elsewhere count only if they are of the same batches.
         """
         known = load_manifest(self.folder)
-        if known is None or self.requests is not None:
+        if known is None or self.requests is not None or set(known.batch_ids) == set(self.batch_ids):
             return known
-        return known if known.status == "ended" and set(known.landed_batch_ids) == set(self.batch_ids) else None
+        return None
 
     def _landed_batch_ids(self, known: Manifest) -> Sequence[str]:
         """Return the batches that need no download. If the file of rows is gone, all batches are downloaded."""
-        if (file := self.folder.open(RESULTS_FILE)) is not None:
-            file.close()
-            return known.landed_batch_ids
-        return known.landed_batch_ids if known.counts.get("missing") == known.request_count else ()
+        if (file := self.folder.open(RESULTS_FILE)) is None:
+            return known.landed_batch_ids if known.counts.get("missing") == known.request_count else ()
+        with file:
+            if self.requests is not None or known.status == "ended":
+                return known.landed_batch_ids
+            # A row of a batch made elsewhere may lack its custom_id. Then it cannot be taken over.
+            rows = count_rows_by_batch(file)
+        sizes = known.batch_request_counts or {}
+        return [id_ for id_ in known.landed_batch_ids if rows[id_] == sizes.get(id_)]
 
-    def _poll(self, batch_id: str) -> MessageBatch | None:
-        """Poll a batch. None if the API does not find it just now: a single 404 proves nothing."""
-        try:
-            batch = self.client.retrieve_batch(batch_id)
-        except NotFoundError as error:
-            log.warning("Message batch %s was not found just now; it is polled again. %s", batch_id, error)
-            self.not_found[batch_id] = error.summary
-            return None
-        self.not_found.pop(batch_id, None)
-        return batch
+    # ------------------------------------------------------------------ landing
+
+    def _land_and_evaluate(
+        self, ended: Sequence[MessageBatch], known: Manifest | None, landed: frozenset[str], open_: tuple[str, ...]
+    ) -> WaitStep | DoneStep:
+        """Land what has ended. While rows are missing and there is time, wait for them."""
+        manifest, error = self._land(ended, known, landed, complete=not open_)
+        if gone := {batch.batch_id: _gone_reason(batch) for batch in self._incomplete if is_gone(batch)}:
+            raise unknown_batches_error(gone)
+        if self._incomplete and self.clock() < self.deadline:
+            return self._wait_for_rows()
+        if denied := {id_: self.not_found[id_] for id_ in open_ if id_ in self.not_found}:
+            raise unknown_batches_error(denied)
+        if open_:
+            return DoneStep(manifest, collection_timeout_error(open_), permanent=False)
+        if self._incomplete:
+            return DoneStep(manifest, unread_results_error(self._incomplete), permanent=False)
+        # Permanent, because a retry of the sensor sends nothing. A clear of the operator would.
+        return DoneStep(manifest, error, permanent=True)
+
+    def _land(
+        self, ended: Sequence[MessageBatch], known: Manifest | None, landed: frozenset[str], *, complete: bool
+    ) -> tuple[Manifest, BatchError | None]:
+        """Read what has ended, and publish its rows.
+
+        :return: the manifest, and the error if more requests than allowed have no answer.
+        """
+        sizes = self._sizes(ended, known)
+        while True:
+            with self._open_matcher(sizes, known, ended) as matcher, Landing(matcher, prices=self.prices) as landing:
+                if known is not None and (file := self.folder.open(RESULTS_FILE)) is not None:
+                    with file:
+                        landing.restore(file)
+                rows = {batch.id: self._download(batch, landing, sizes.get(batch.id)) for batch in ended}
+                larger = {id_: count for id_, count in rows.items() if count > sizes.get(id_, 0)}
+                if self.requests is None and larger:
+                    sizes |= larger  # the counts were below the rows: begin anew, with room for every row
+                    continue
+                return self._publish(ended, known, landed, landing, sizes, complete=complete)
+
+    def _sizes(self, ended: Sequence[MessageBatch], known: Manifest | None) -> dict[str, int]:
+        """Return the number of requests in each batch: as its sender wrote it, else as the API counts them."""
+        sizes = dict(known.batch_request_counts or {}) if known is not None else {}
+        if self.requests is not None:
+            return sizes
+        for batch in ended:
+            sizes[batch.id] = max(sizes.get(batch.id, 0), batch.request_counts.total)
+        if (file := self.folder.open(RESULTS_FILE)) is not None:
+            with file:
+                rows = count_rows_by_batch(file)
+            sizes |= {id_: max(sizes.get(id_, 0), rows[id_]) for id_ in self.batch_ids if rows[id_]}
+        return sizes
 
     @contextlib.contextmanager
-    def _open_matcher(self, ended: Sequence[MessageBatch], known: Manifest | None) -> Iterator[RequestMatcher]:
+    def _open_matcher(
+        self, sizes: Mapping[str, int], known: Manifest | None, ended: Sequence[MessageBatch]
+    ) -> Iterator[RequestMatcher]:
         if self.requests is None:
-            landed = known.request_count if known and not ended else 0
-            yield ExternalMatcher(landed + sum(batch.request_counts.total for batch in ended))
+            is_landed = known is not None and not ended
+            yield ExternalMatcher(known.request_count if known is not None and is_landed else sum(sizes.values()))
             return
         with self.requests() as requests:
             yield SubmissionMatcher(requests, OutputValidator.of(self.folder))
 
-    def _land(
-        self, ended: Sequence[MessageBatch], known: Manifest | None, landed: frozenset[str], open_: tuple[str, ...]
-    ) -> DoneStep:
-        with self._open_matcher(ended, known) as matcher, Landing(matcher, prices=self.prices) as landing:
-            if known is not None and (file := self.folder.open(RESULTS_FILE)) is not None:
-                with file:
-                    landing.restore(file)
-            for batch in ended:
-                self._download(batch, landing)
-            manifest = publish_final(
-                landing,
-                self.folder,
-                self.policy,
-                self.client,
-                complete=not open_,
-                summarize=lambda path: self._summarize(landing, ended, known, landed, path, complete=not open_),
-            )
-            self._report_durations(ended)
-            if denied := {id_: self.not_found[id_] for id_ in open_ if id_ in self.not_found}:
-                raise unknown_batches_error(denied)
-            if open_:
-                return DoneStep(manifest, collection_timeout_error(open_), permanent=False)
-            # Permanent, because a retry of the sensor sends nothing. A clear of the operator would.
-            return DoneStep(manifest, evaluate_outcome(landing, self.policy, manifest)[0], permanent=True)
+    def _publish(
+        self,
+        ended: Sequence[MessageBatch],
+        known: Manifest | None,
+        landed: frozenset[str],
+        landing: Landing,
+        sizes: Mapping[str, int],
+        *,
+        complete: bool,
+    ) -> tuple[Manifest, BatchError | None]:
+        whole = [batch for batch in ended if batch.id not in self._unread]
+        complete = complete and len(whole) == len(ended)
+        listed = landed.union(batch.id for batch in whole if batch.id not in self._agreed)
+        manifest = publish_final(
+            landing,
+            self.folder,
+            self.policy,
+            self.client,
+            complete=complete,
+            summarize=lambda path: self._summarize(landing, ended, known, listed, sizes, path, complete=complete),
+        )
+        self._report_durations(whole)
+        return manifest, evaluate_outcome(landing, self.policy, manifest)[0]
 
     def _summarize(
         self,
@@ -190,6 +302,7 @@ class Collection:
         ended: Sequence[MessageBatch],
         known: Manifest | None,
         landed: frozenset[str],
+        sizes: Mapping[str, int],
         path: str,
         *,
         complete: bool,
@@ -201,22 +314,48 @@ class Collection:
             submission_id=self.submission_id,
             status="ended" if complete else "in_progress",
             batch_ids=self.batch_ids,
-            landed=landed.union(batch.id for batch in ended),
+            landed=landed,
             results_path=path,
             created_at=min(filter(None, created), default=None),
             ended_at=max(filter(None, ends), default=None),
             estimate=known.estimate if known else None,
+            sent={id_: sizes[id_] for id_ in self.batch_ids if id_ in sizes},
         )
 
-    def _download(self, batch: MessageBatch, landing: Landing) -> None:
-        try:
-            download_results(self.client, batch, landing, sleep=self.sleep)
-        except NotFoundError as error:
-            raise unknown_batches_error(
-                {batch.id: f"it has ended, but its results are gone: {error.summary}"}
-            ) from error
+    def _download(self, batch: MessageBatch, landing: Landing, size: int | None) -> int:
+        """Read the results of an ended batch, unless a pause lasts. Return the number of its rows.
+
+        :param size: number of its requests, None if only the API's counts tell.
+        """
+        if not self._unread.is_due(batch.id):
+            return 0
+        download = download_results(
+            self.client,
+            batch,
+            landing,
+            sleep=self.sleep,
+            sent=None if self.requests is None else size or self._most_requests(batch, landing),
+        )
+        if download.outcome is Outcome.NOT_FOUND:
+            self._unread.count_missing_results(batch, download.reason)
+        elif download.outcome is Outcome.PARTIAL:
+            self._unread.count_missing_rows(batch.id, download.rows, download.expected)
+        else:
+            self._unread.forget(batch.id)
+            if download.missing and self.requests is not None:
+                self._agreed.add(batch.id)
+        return download.rows
+
+    def _most_requests(self, batch: MessageBatch, landing: Landing) -> int | None:
+        """Bound the API's counts by what the submission has: no batch has more requests."""
+        most = len(landing.matcher) - len(landing.matcher.duplicates)
+        return most if batch.request_counts.total > most else None
 
     def _report_durations(self, ended: Sequence[MessageBatch]) -> None:
         for batch in ended:
             if batch.ended_at:
                 self.observer.batch_ended(batch.ended_at - batch.created_at)
+
+
+def _gone_reason(batch: UnreadBatch) -> str:
+    return f"it has ended, but its results are gone: {batch.reason}"

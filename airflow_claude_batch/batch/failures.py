@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Final
 
 import msgspec
 
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.rows import ANSWERED, FINAL, Row, Status
-from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.ledger.ledger import Ledger, Trouble, UnreadBatch
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import (
     BatchIncompleteError,
     BatchTimeoutError,
+    ResultsError,
     SubmissionUnknownError,
 )
 
@@ -61,19 +63,92 @@ def incomplete_error(
     return BatchIncompleteError(*lines, *_remedies(landing))
 
 
-def timeout_error(ledger: Ledger, policy: Policy) -> BatchTimeoutError:
-    """Build the error for a submission that did not end within its timeout."""
-    ids = ledger.open_batch_ids
-    if not ids:
-        state = "No message batch of it is running any more."
-    elif policy.on_timeout == "leave":
-        state = f"{_subject(ids)} still running and billed for what is answered: {', '.join(ids)}."
-    else:
-        state = f"{_subject(ids)} canceled but not ended yet, and billed for what is answered: {', '.join(ids)}."
+def timeout_error(ledger: Ledger, policy: Policy, *, outage: Exception | None = None) -> BatchTimeoutError:
+    """Build the error for a submission that did not end within its timeout.
+
+    :param outage: because of it, the state of the batches could not be found out at last.
+    """
+    unread = {batch.batch_id: batch for batch in ledger.unread}
+    open_ids = [batch_id for batch_id in ledger.open_batch_ids if batch_id not in unread]
+    lines = [f"The submission did not end within its timeout of {policy.timeout}."]
+    if outage is not None:
+        lines.append(f"The last error: {_one_line(outage)}.")
+    if not ledger.open_batch_ids and outage is None:
+        lines.append("No message batch of it is running any more. What was answered is landed.")
+    elif open_ids:
+        lines.append(_state(open_ids, policy, known=outage is None))
+    lines += [_unread_line(batch) for batch in unread.values() if batch.polls]
+    lines.append(
+        "Retry or clear the task: it lands what was answered since, and sends only requests without an answer."
+    )
+    if any(batch.trouble == Trouble.FEWER_ROWS and batch.polls for batch in unread.values()):
+        lines.append(UNREAD_REMEDY)
+    return BatchTimeoutError(*lines)
+
+
+def _state(ids: Sequence[str], policy: Policy, *, known: bool) -> str:
+    if not known:
+        return (
+            f"The state of {quantity(len(ids), 'message batch')} could not be found out: {', '.join(ids)}. What is "
+            "answered is billed. What was read is landed, and the API keeps the rest for 29 days."
+        )
+    if policy.on_timeout == "leave":
+        return (
+            f"{_subject(ids)} still running and billed for what is answered: {', '.join(ids)}. What was answered "
+            "is landed."
+        )
+    return (
+        f"{_subject(ids)} canceled but not ended yet, and billed for what is answered: {', '.join(ids)}. What was "
+        "answered is landed."
+    )
+
+
+#: What to do about results that stay incomplete.
+UNREAD_REMEDY: Final = (
+    "If the results stay incomplete, check what proxies between this worker and the API do to downloads. To send the "
+    "requests without a row again, and pay for those that were answered twice, set on_lost='resend' on the task that "
+    "sends them, and clear it."
+)
+
+
+def _unread_line(batch: UnreadBatch) -> str:
+    """Say which rows of a batch did not come, and what that means for money."""
+    if batch.trouble == Trouble.FEWER_ROWS:
+        missing = max(batch.expected - batch.rows, 0)
+        return (
+            f"Message batch {batch.batch_id} has ended, but only {batch.rows:,} of {quantity(batch.expected, 'row')} "
+            f"came in {quantity(batch.polls, 'reading')}. {missing:,} may be answered and paid for: the API keeps them "
+            "for 29 days. The rows that came are landed, and nothing was sent again."
+        )
+    what = "The results of message batch" if batch.trouble == Trouble.NO_RESULTS else "Message batch"
+    were = "were" if batch.trouble == Trouble.NO_RESULTS else "was"
+    return (
+        f"{what} {batch.batch_id} {were} not found in {quantity(batch.polls, 'poll')} ({_one_line(batch.reason)}). "
+        "What it answers is billed. Nothing was sent again."
+    )
+
+
+def unread_results_error(unread: Sequence[UnreadBatch]) -> BatchTimeoutError:
+    """Build the error for a sensor whose timeout has expired while rows were missing."""
     return BatchTimeoutError(
-        f"The submission did not end within its timeout of {policy.timeout}.",
-        f"{state} What was answered is landed.",
-        "Retry or clear the task: it lands what was answered since, and sends only requests without an answer.",
+        f"The sensor's timeout has expired, and the results of {quantity(len(unread), 'message batch')} did not come "
+        "whole.",
+        *map(_unread_line, unread),
+        "Clear the sensor to read them again at no cost.",
+        UNREAD_REMEDY,
+    )
+
+
+def unplaced_rows_error(batch_id: str, custom_ids: Sequence[str], rows: int) -> ResultsError:
+    """Build the error for results with a part's own token whose custom_id names no request of it."""
+    shown = ", ".join(repr(custom_id[:64]) for custom_id in custom_ids[:_NAMED_ROWS])
+    return ResultsError(
+        f"{quantity(len(custom_ids), 'row')} of {batch_id} cannot be assigned to requests of this task.",
+        f"Their custom_ids begin as this task has made them, but were changed on the way: {shown}.",
+        f"The answers are paid for and stay at the API for 29 days. {quantity(rows, 'row')} of the batch were "
+        "read, and those that name a request are landed. Nothing was sent again.",
+        "Let the gateway between this worker and the API pass custom_ids as they are, then clear the task: it reads "
+        "the results again at no cost.",
     )
 
 
@@ -121,7 +196,7 @@ def unknown_batches_error(reasons: Mapping[str, str]) -> SubmissionUnknownError:
     return SubmissionUnknownError(
         f"The API does not have {quantity(len(reasons), 'message batch')}, or not the results.",
         f"{denied}.",
-        f"No row of {'it' if len(reasons) == 1 else 'them'} was landed. A sensor sends nothing.",
+        "A sensor sends nothing. Rows that were landed before are kept.",
         "Check the ids, and that the connection's credential belongs to the workspace that created the batches. "
         "Batches that were deleted and results older than 29 days are gone.",
     )
@@ -150,7 +225,12 @@ def _billed(landing: Landing, manifest: Manifest) -> str:
 def _remedies(landing: Landing) -> Iterator[str]:
     """Say which of the failed requests a clear sends again, and what the others need."""
     statuses = set(landing.statuses)
-    if any(status not in FINAL for status in statuses):
+    if Status.NONE in statuses:
+        yield (
+            "Requests without a row are sent again, and paid again if they were answered, only with "
+            "on_lost='resend' on the task that sends them."
+        )
+    if any(status not in FINAL | {Status.NONE} for status in statuses):
         yield (
             "Retry or clear the task that sent them: it sends only requests that the API may still answer, and pays "
             "for nothing twice."

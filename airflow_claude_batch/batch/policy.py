@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Literal
+from typing import Final, Literal
 
 from airflow_claude_batch.api import limits
+
+#: Time that canceled batches get to end after the timeout. A canceled batch ends once its running requests have
+#: finished: 1 to 25 s were observed, nothing is promised. What they answer later is landed by a retry or a clear.
+CANCEL_GRACE_PERIOD: Final = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +21,7 @@ class Policy:
     :param wait_for_completion: wait for the batches and land their rows. Otherwise a sensor does both.
     :param timeout: time that one attempt may take.
     :param on_timeout: ``cancel`` the open batches at the timeout, or ``leave`` them running.
+    :param cancel_grace: time after the timeout in which canceled batches may end and are landed.
     :param repair_rounds: how many times the requests that ended without an answer are sent again.
     :param repair_invalid: send requests again whose answers do not match the output schema. Those answers are billed.
     :param allow_failed: how many requests may end without an answer: a count, or a share if it is a float.
@@ -35,6 +40,7 @@ class Policy:
     wait_for_completion: bool = True
     timeout: timedelta = timedelta(hours=25)
     on_timeout: Literal["cancel", "leave"] = "cancel"
+    cancel_grace: timedelta = CANCEL_GRACE_PERIOD
     repair_rounds: int = 1
     repair_invalid: bool = False
     allow_failed: float = 0

@@ -1,7 +1,8 @@
 """Collect the results of ended message batches and publish their rows.
 
-Invariant: a part is marked as landed in the ledger only after its rows and the manifest are in the folder. A crash in
-between costs a second download, never an answer.
+Invariants: A part is marked as landed in the ledger only after its rows and the manifest are in the folder. A crash in
+between costs a second download, never an answer. A part whose results could not be read whole stays open, so that none
+of its requests is sent again.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from typing import TYPE_CHECKING
 
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.land.download import download_results
+from airflow_claude_batch.batch.land.download import Download, Outcome, download_results
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest, counts_more_answers, write_manifest
 from airflow_claude_batch.batch.land.publish import publish_rows, writing_to
 from airflow_claude_batch.batch.land.rows import FINAL, RESULTS_FILE, count_statuses
 from airflow_claude_batch.batch.land.summary import summarize
-from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.land.unread import UnreadBatches, is_gone
+from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger, Part, Trouble, UnreadBatch
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.observer import Observer
-from airflow_claude_batch.exceptions import NotFoundError
+from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.exceptions import ResultsError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
@@ -36,8 +39,10 @@ class ResultCollector:
     """Moves results from the API into the submission's folder, during one ``advance()``.
 
     It remembers which batches were downloaded and whose rows are not published yet. That memory ends with the landing.
+    What could not be read whole is in the ledger, because a later process reads it again.
 
-    :param mark_lost: called with a batch id and the reason when an ended batch has no results any more.
+    :param mark_lost: called with a batch id and the reason when the API has said for long that a batch, or its results,
+        do not exist.
     """
 
     client: ClaudeClient
@@ -45,10 +50,21 @@ class ResultCollector:
     folder: storage.Folder
     landing: Landing
     observer: Observer
+    policy: Policy
+    clock: Callable[[], datetime]
     sleep: Callable[[float], None]
     mark_lost: Callable[[str, str], None]
+    #: Batches that the last ``collect()`` saw running, and that nobody has canceled.
+    running: set[str] = field(default_factory=set, init=False)
+    #: Downloads with rows under our token that name no request, by batch.
+    unplaced: dict[str, Download] = field(default_factory=dict, init=False)
     #: Downloaded batches whose rows are not published yet, with the time of their end.
     _unpublished: dict[str, datetime | None] = field(default_factory=dict, init=False)
+    #: Number of requests of these batches that have no row, and are not sent again.
+    _missing: dict[str, int] = field(default_factory=dict, init=False)
+    #: Batches that could not be read whole, as the ledger is to have them.
+    _unread: UnreadBatches = field(init=False)
+    _has_new_rows: bool = field(default=False, init=False)
     _lacks_published_rows: bool = field(default=False, init=False)
 
     def restore(self) -> None:
@@ -56,6 +72,7 @@ class ResultCollector:
 
         :raises ResultsError: the file is damaged.
         """
+        self._unread = self._noted()
         if (file := self.folder.open(RESULTS_FILE)) is not None:
             with file:
                 self.landing.restore(file)
@@ -64,41 +81,105 @@ class ResultCollector:
     def collect(self) -> None:
         """Download every open batch that has ended, and publish its rows.
 
+        :raises SubmissionUnknownError: a batch is gone, and ``on_lost`` is ``stop``.
         :raises ResultsError: a download stays incomplete, or the storage refuses the rows.
         """
-        for batch_id in self.record.ledger.open_batch_ids:
-            try:
-                batch = self.client.retrieve_batch(batch_id)
-            except NotFoundError as error:
-                # A single 404 proves nothing. Only the wait, which asks for ten minutes, calls ``mark_lost``.
-                log.warning("Message batch %s was not found just now; it is polled again. %s", batch_id, error)
-                continue
-            if batch.ended:
-                self._download(batch)
+        self._unread = self._noted()
+        self.running.clear()
+        failures: list[ResultsError] = []
+        for part in self.record.ledger.open_parts:
+            if part.batch_id and self._unread.is_due(part.batch_id):
+                try:
+                    self._collect_part(part, part.batch_id)
+                except ResultsError as error:  # the other batches do not suffer for it
+                    failures.append(error)
         self._download_missing_rows()
         self.publish()
+        self._mark_lost_batches()
+        if failures:
+            raise failures[0]
 
     def publish(self) -> None:
         """Write the downloaded rows, then the manifest, then the ledger. Only then are the parts landed."""
-        if not self._unpublished:
+        if not self._unpublished and not self._has_new_rows:
+            self._save_unread()
             return
         publish_rows(self.landing, self.folder, missing=None)
         last_end = max((at for at in self._unpublished.values() if at is not None), default=None)
-        landed = self.record.ledger.with_landed(self._unpublished, last_end)
+        landed = self.record.ledger.with_landed(self._unpublished, last_end, missing=self._missing)
+        landed = landed.with_unread(self._unread)
         self._report_durations()
         with writing_to(self.folder, MANIFEST_FILE):
             write_manifest(self.folder, summarize_submission(landed, self.landing, self.folder, "in_progress"))
         self.record.save(landed)
         self._unpublished.clear()
+        self._has_new_rows = False
 
-    def _download(self, batch: MessageBatch) -> None:
-        try:
-            members = self.record.ledger.indices_of(batch.id)
-            download_results(self.client, batch, self.landing, sleep=self.sleep, members=members)
-        except NotFoundError as error:
-            self.mark_lost(batch.id, f"it has ended, but its results are gone: {error.summary}")
+    @property
+    def unread_landed(self) -> tuple[UnreadBatch, ...]:
+        """Landed batches whose rows are missing from the folder and could not be read again yet."""
+        landed = self.record.ledger.landed_batch_ids
+        return tuple(batch for batch in self._unread if batch.batch_id in landed and not is_gone(batch))
+
+    def _noted(self) -> UnreadBatches:
+        ledger = self.record.ledger
+        began_at = ledger.attempt_began_at
+        return UnreadBatches(
+            ledger.unread, clock=self.clock, deadline=began_at + self.policy.timeout, began_at=began_at
+        )
+
+    def _collect_part(self, part: Part, batch_id: str) -> None:
+        if (batch := self._unread.retrieve(self.client, batch_id)) is None:
+            return
+        if batch.ended:
+            self._download(batch, part)
+        elif batch.cancel_initiated_at is None and batch.processing_status != "canceling":
+            self.running.add(batch_id)
+
+    def _download(self, batch: MessageBatch, part: Part | None) -> None:
+        """Read the results of an ended batch.
+
+        :param part: what was sent as this batch, None if the ledger does not know it any more.
+        """
+        is_current = part is not None and part.answers == AnswerUse.CURRENT
+        download = download_results(
+            self.client,
+            batch,
+            self.landing,
+            sleep=self.sleep,
+            sent=(part.count or None) if part else None,
+            token=part.token if part and is_current else None,
+            members=self.record.ledger.indices_of(batch.id),
+        )
+        if download.outcome is Outcome.NOT_FOUND:
+            self._unread.count_missing_results(batch, download.reason)
+        elif download.unplaced:
+            self._has_new_rows = True
+            self.unplaced[batch.id] = download
+        elif download.outcome is Outcome.PARTIAL and not self._may_resend_rest(batch.id):
+            self._keep_open(batch, download)
         else:
-            self._unpublished[batch.id] = batch.ended_at
+            self._unread.forget(batch.id)
+            self._unpublished[batch.id] = batch.ended_at if part else None
+            if download.missing and is_current and self.policy.on_lost == "stop":
+                self._missing[batch.id] = download.missing
+
+    def _may_resend_rest(self, batch_id: str) -> bool:
+        """Return whether the author agreed to send again what an attempt has waited for in vain."""
+        known = self._unread.get(batch_id)
+        if self.policy.on_lost == "stop" or known is None or not known.waited_out:
+            return False
+        log.warning(
+            "The results of %s are still incomplete after a whole attempt. The requests without a row are sent again, "
+            "because on_lost is 'resend'. Those that were answered are paid for twice.",
+            batch_id,
+        )
+        return True
+
+    def _keep_open(self, batch: MessageBatch, download: Download) -> None:
+        known = self._unread.get(batch.id)
+        self._has_new_rows |= known is None or download.rows > known.rows
+        self._unread.count_missing_rows(batch.id, download.rows, download.expected)
 
     def _download_missing_rows(self) -> None:
         """Before anything is sent again, download landed batches whose rows are missing from the folder.
@@ -106,19 +187,58 @@ class ResultCollector:
         Another process may have replaced the file by an older one. Those rows are paid for. If the manifest counts
         more answers than there are rows, every landed batch is read; otherwise only those without any row.
         """
+        landed = self.record.ledger.landed_batch_ids
         if all(status in FINAL for status in self.landing.statuses):
+            for batch_id in landed:
+                self._unread.forget(batch_id)
             return
-        complete = self._unpublished.keys() if self._lacks_published_rows else self.landing.batch_ids
+        self._note_lost_rows()
+        for batch_id in sorted(landed):
+            if batch_id not in self.landing.batch_ids or batch_id in self._unread:
+                self._download_landed(batch_id)
+
+    def _note_lost_rows(self) -> None:
+        """Write down that landed batches have to be read again, before the manifest stops telling so."""
+        if not self._lacks_published_rows:
+            return
         self._lacks_published_rows = False
-        for batch_id in self.record.ledger.landed_batch_ids - complete:
-            try:
-                batch, members = self.client.retrieve_batch(batch_id), self.record.ledger.indices_of(batch_id)
-                download_results(self.client, batch, self.landing, sleep=self.sleep, members=members)
-            except NotFoundError as error:
-                log.info("Message batch %s has no landed row, and the API has deleted it. %s", batch_id, error)
-                self.landing.batch_ids.add(batch_id)
-            else:
-                self._unpublished[batch_id] = None
+        for batch_id in self.record.ledger.landed_batch_ids - self._unpublished.keys():
+            if batch_id not in self._unread:
+                self._unread.note(batch_id)
+        self._save_unread()
+
+    def _download_landed(self, batch_id: str) -> None:
+        known = self._unread.get(batch_id)
+        if known is not None and is_gone(known):
+            log.warning(
+                "Message batch %s, whose rows are missing, is gone at the API. Its requests are sent again. %s",
+                batch_id,
+                known.reason,
+            )
+            self.landing.batch_ids.add(batch_id)
+            return
+        if not self._unread.is_due(batch_id):
+            return
+        if (batch := self._unread.retrieve(self.client, batch_id)) is not None:
+            part = next((part for part in self.record.ledger.parts if part.batch_id == batch_id), None)
+            self._download(batch, part)
+        elif batch_id in (self.record.ledger.deleted or ()):
+            log.info("Message batch %s has no landed row, and this task has deleted it at the API.", batch_id)
+            self.landing.batch_ids.add(batch_id)
+            self._unread.forget(batch_id)
+
+    def _save_unread(self) -> None:
+        noted = tuple(self._unread)
+        if noted != self.record.ledger.unread:
+            self.record.save(self.record.ledger.with_unread(noted))
+
+    def _mark_lost_batches(self) -> None:
+        """Believe what the API has said for long, after everything that came was published."""
+        for batch in self.record.ledger.unread:
+            if batch.batch_id in self.record.ledger.open_batch_ids and is_gone(batch):
+                what = "it has ended, but its results are gone" if batch.trouble == Trouble.NO_RESULTS else "not found"
+                self.mark_lost(batch.batch_id, f"{what}: {batch.reason}")
+                self._unread.forget(batch.batch_id)
 
     def _report_durations(self) -> None:
         for part in self.record.ledger.open_parts:
@@ -145,4 +265,5 @@ def summarize_submission(
         created_at=ledger.created_at,
         ended_at=ledger.ended_at,
         estimate=ledger.estimate,
+        sent={part.batch_id: part.count for part in ledger.parts if part.batch_id and part.count},
     )

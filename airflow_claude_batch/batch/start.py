@@ -151,6 +151,7 @@ def _ledger_of_attempt(
     if known.archived_batch_ids and not _has_rows(folder):
         known = _reopen_archived(known, attempt)
     if known.input_digest != requests.digest:
+        known = known.archive_landed(keep_missing=False)
         use = AnswerUse.DISCARD if kept == 0 else AnswerUse.PREVIOUS_INPUT
         _log_changed_input(known, attempt, kept, len(requests))
         _back_up_rows(folder, known)
@@ -159,6 +160,8 @@ def _ledger_of_attempt(
             parts=_unlanded_parts(known, use),
             archived_batch_ids=known.archived_batch_ids,
             dropped=known.dropped,
+            unread_batches=known.unread_batches,
+            deleted=known.deleted,
         )
     return msgspec.structs.replace(
         ledger,
@@ -167,6 +170,8 @@ def _ledger_of_attempt(
         dropped=known.dropped,
         created_at=known.created_at,
         ended_at=known.ended_at,
+        unread_batches=known.unread_batches,
+        deleted=known.deleted,
     )
 
 

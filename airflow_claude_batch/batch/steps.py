@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from airflow_claude_batch.api.evidence import Proof, proof_of
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.exceptions import (
     APIConnectionError,
+    APIError,
     BatchError,
     MalformedResponseError,
     OverloadedError,
@@ -20,10 +22,6 @@ from airflow_claude_batch.exceptions import (
     ResultsError,
     ServerError,
 )
-
-#: Time that canceled batches get to end after the timeout. A canceled batch ends once its running requests have
-#: finished: 1 to 25 s were observed, nothing is promised.
-CANCEL_GRACE_PERIOD = timedelta(minutes=10)
 
 #: Errors of an outage: the API, the network or the storage fails for a while. They prove nothing about the batches,
 #: so the task waits and tries again.
@@ -37,6 +35,13 @@ OUTAGE_ERRORS = (
 )
 #: Pause before the next try after an outage.
 OUTAGE_RETRY_DELAY = timedelta(seconds=60)
+#: No timer for another look at a batch is shorter, whatever the clocks say.
+SHORTEST_PAUSE = timedelta(seconds=5)
+
+
+def is_outage(error: APIError | ResultsError) -> bool:
+    """Return whether a failure proves nothing: of the API, the network or the storage, or a gateway's response."""
+    return isinstance(error, OUTAGE_ERRORS) or proof_of(error) is Proof.NOTHING
 
 
 @dataclass(frozen=True, slots=True)

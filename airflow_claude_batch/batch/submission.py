@@ -23,6 +23,7 @@ from airflow_claude_batch.batch.failures import (
     lost_batch_error,
     refused_canary_error,
     timeout_error,
+    unplaced_rows_error,
 )
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing
@@ -31,7 +32,7 @@ from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
 from airflow_claude_batch.batch.land.publish import publish_final
 from airflow_claude_batch.batch.land.rows import FINAL
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
-from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger
+from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger, Trouble
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import NullObserver, Observer
@@ -42,9 +43,9 @@ from airflow_claude_batch.batch.result_collector import ResultCollector, summari
 from airflow_claude_batch.batch.send.budget import EstimateClient
 from airflow_claude_batch.batch.send.round_sender import RoundSender
 from airflow_claude_batch.batch.send.rounds import Rounds
-from airflow_claude_batch.batch.steps import OUTAGE_ERRORS, OUTAGE_RETRY_DELAY, DoneStep, WaitStep
+from airflow_claude_batch.batch.steps import OUTAGE_RETRY_DELAY, DoneStep, WaitStep, is_outage
 from airflow_claude_batch.batch.wait_planner import WaitPlanner
-from airflow_claude_batch.exceptions import BatchError, ResultsError
+from airflow_claude_batch.exceptions import APIError, BatchError, BatchTimeoutError, ResultsError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
@@ -126,15 +127,11 @@ class Submission:
             self._collector.restore()
             try:
                 step = self._next_step()
-            except OUTAGE_ERRORS as error:
+            except (APIError, ResultsError) as error:
+                if not is_outage(error):
+                    raise
                 step = self._wait_after_outage(error)
-            if isinstance(step, DoneStep):
-                return step
-            try:
-                self._collector.publish()  # what was downloaded before an outage
-            except ResultsError as error:
-                step = self._wait_after_outage(error)
-            return self._waits.within_deadline(step)
+            return step if isinstance(step, DoneStep) else self._waits.within_deadline(step)
 
     def stop(self) -> None:
         """Send nothing more. Safe to call from a signal handler at any moment."""
@@ -143,7 +140,7 @@ class Submission:
     def cancel(self) -> None:
         """Ask the API to cancel every open batch."""
         for batch_id in self.open_batch_ids:
-            cancel_batch(self.client, batch_id)
+            cancel_batch(self.client, batch_id, sleep=self.sleep)
 
     def mark_lost(self, batch_id: str, reason: str) -> None:
         """Record that a batch of this submission is gone at the API. Its requests are sent again if the author agreed.
@@ -166,8 +163,10 @@ class Submission:
             self._resolve_open_creates,
             self._drop_discarded_batches,
             self._collector.collect,
+            self._finish_if_rows_name_no_request,
             self._finish_after_refused_canary,
             self._finish_after_timeout,
+            self._wait_for_landed_rows,
             self._sender.send_round,
             self._wait_for_open_batches,
             self._finish_unless_round_begins,
@@ -197,8 +196,14 @@ class Submission:
         """Cancel batches of an input that was replaced as a whole. Their answers are not used."""
         for part in self.ledger.open_parts:
             if part.answers == AnswerUse.DISCARD and part.batch_id:
-                cancel_batch(self.client, part.batch_id)
+                cancel_batch(self.client, part.batch_id, sleep=self.sleep)
                 self.record.save(self.ledger.without_batch(part.batch_id))
+
+    def _finish_if_rows_name_no_request(self) -> DoneStep | None:
+        """Stop if results came under our token that name no request: nobody can tell what is answered."""
+        for batch_id, download in self._collector.unplaced.items():
+            return self._finish(unplaced_rows_error(batch_id, download.unplaced, download.rows), permanent=True)
+        return None
 
     def _finish_after_refused_canary(self) -> DoneStep | None:
         if self.policy.canary and (error := refused_canary_error(self._landing)) is not None:
@@ -212,19 +217,40 @@ class Submission:
         has_work = bool(self.ledger.open_parts) or self._sender.has_unsent_requests
         if not (self.ledger.timed_out or has_work):
             return None
-        if self.policy.on_timeout == "cancel" and self.ledger.open_parts:
+        if self.policy.on_timeout == "cancel" and self._unended_batch_ids:
             self._cancel_after_timeout()
             if not self._waits.is_past_final_deadline:
                 return self._waits.for_open_batches("all", "batches that were canceled after the timeout are ending")
         answered = all(status in FINAL for status in self._landing.statuses)
-        return self._finish(None if answered else timeout_error(self.ledger, self.policy))
+        return self._finish(None if answered else self._timeout_error())
 
     def _cancel_after_timeout(self) -> None:
-        if self.ledger.timed_out:
+        """Cancel what runs. A batch that is still not canceling at the end was not reached before: try once more."""
+        was_asked = self.ledger.timed_out
+        if not was_asked:
+            log.warning("The timeout of %s has expired; the open message batches are canceled.", self.policy.timeout)
+            self.record.save(msgspec.structs.replace(self.ledger, timed_out=True, canceled_at=self.clock()))
+        elif not self._waits.is_past_final_deadline:
             return
-        log.warning("The timeout of %s has expired; the open message batches are canceled.", self.policy.timeout)
-        self.record.save(msgspec.structs.replace(self.ledger, timed_out=True))
-        self.cancel()
+        for batch_id in self._unended_batch_ids if not was_asked else self._collector.running:
+            cancel_batch(self.client, batch_id, sleep=self.sleep)
+
+    @property
+    def _unended_batch_ids(self) -> tuple[str, ...]:
+        """Open batches that may be running: all but those that have ended and could not be read whole."""
+        ended = {batch.batch_id for batch in self.ledger.unread if batch.trouble != Trouble.NO_BATCH}
+        return tuple(batch_id for batch_id in self.open_batch_ids if batch_id not in ended)
+
+    def _timeout_error(self) -> BatchTimeoutError:
+        """Build the error of the timeout, and note what an attempt has waited for in vain."""
+        unread = (msgspec.structs.replace(batch, waited_out=True) for batch in self.ledger.unread)
+        self.record.save(self.ledger.with_unread(unread))
+        return timeout_error(self.ledger, self.policy)
+
+    def _wait_for_landed_rows(self) -> WaitStep | None:
+        """Send nothing while rows that were paid for are missing from the folder and may be read again."""
+        unread = self._collector.unread_landed
+        return self._waits.for_landed_rows(unread) if unread else None
 
     def _wait_for_open_batches(self) -> WaitStep | DoneStep | None:
         """Wait for what was sent, or leave that to the sensor."""
@@ -246,7 +272,11 @@ class Submission:
     def _finish(self, failure: BatchError | None, *, permanent: bool = False) -> DoneStep:
         """Publish the rows and evaluate them. While batches are open, only requests with an outcome get a row."""
         complete = not self.ledger.open_parts
-        self.record.save(self.ledger.archive_landed())
+        ledger = self.ledger.archive_landed()
+        if complete and self.policy.delete_batches:
+            deleted = tuple(dict.fromkeys((*(ledger.deleted or ()), *ledger.batch_ids)))
+            ledger = msgspec.structs.replace(ledger, deleted=deleted)
+        self.record.save(ledger)
         manifest = publish_final(
             self._landing,
             self.folder,
@@ -266,14 +296,22 @@ class Submission:
         return summarize_submission(self.ledger, self._landing, self.folder, status, results_path)
 
     def _wait_after_outage(self, error: Exception) -> WaitStep:
-        """Wait and try again: an outage proves nothing. Without batches of ours, the task's own retries decide.
+        """Land what came before an outage, then wait and try again: it proves nothing.
+
+        Without batches of ours, the task's own retries decide.
 
         :raises BatchTimeoutError: the final deadline has passed.
         """
-        if not (self.ledger.parts or isinstance(error, ResultsError)):
+        if not (self.ledger.parts or self.ledger.unread or isinstance(error, ResultsError)):
             raise error
+        try:
+            self._collector.publish()
+        except ResultsError as storage_error:
+            error = storage_error
+        if self._waits.is_timed_out and self.policy.on_timeout == "cancel" and self._unended_batch_ids:
+            self._cancel_after_timeout()
         if self._waits.is_past_final_deadline:
-            raise timeout_error(self.ledger, self.policy) from error
+            raise timeout_error(self.ledger, self.policy, outage=error) from error
         log.warning("An outage stops the submission for now; it continues in %s. %s", OUTAGE_RETRY_DELAY, error)
         return self._waits.for_outage()
 
@@ -286,6 +324,8 @@ class Submission:
             folder=self.folder,
             landing=landing,
             observer=self.observer,
+            policy=self.policy,
+            clock=self.clock,
             sleep=self.sleep,
             mark_lost=self.mark_lost,
         )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.land.unread import is_gone, next_read_at
+from airflow_claude_batch.batch.ledger.ledger import Ledger, Trouble, UnreadBatch
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.recover.resolve import OpenCreate
-from airflow_claude_batch.batch.steps import CANCEL_GRACE_PERIOD, OUTAGE_RETRY_DELAY, WaitStep
+from airflow_claude_batch.batch.steps import OUTAGE_RETRY_DELAY, SHORTEST_PAUSE, WaitStep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class WaitPlanner:
 
     @property
     def final_deadline(self) -> datetime:
-        return self.timeout_at + CANCEL_GRACE_PERIOD
+        return (self._ledger.canceled_at or self.timeout_at) + self.policy.cancel_grace
 
     @property
     def next_deadline(self) -> datetime:
@@ -48,8 +49,21 @@ class WaitPlanner:
         return self.clock() >= self.final_deadline
 
     def for_open_batches(self, wait_for: Literal["all", "any"], reason: str) -> WaitStep:
-        """Wait for all (or any) of the open batches."""
-        return WaitStep(self._ledger.open_batch_ids, wait_for, self.next_deadline, reason)
+        """Wait for all (or any) of the open batches, but until the next reading for those that could not be read."""
+        ledger = self._ledger
+        timed = {batch.batch_id for batch in ledger.unread if _is_timed(batch)}
+        running = tuple(batch_id for batch_id in ledger.open_batch_ids if batch_id not in timed)
+        return WaitStep(running, wait_for, self._next_reading(timed), reason)
+
+    def for_landed_rows(self, unread: Sequence[UnreadBatch]) -> WaitStep:
+        """Wait until landed batches whose rows are missing from the folder can be read again."""
+        ids = [batch.batch_id for batch in unread]
+        reason = f"the rows of {', '.join(ids)} are missing and could not be read again yet"
+        return WaitStep((), "any", self._next_reading(ids), reason)
+
+    def _next_reading(self, batch_ids: Collection[str]) -> datetime:
+        times = (next_read_at(batch) for batch in self._ledger.unread if batch.batch_id in batch_ids)
+        return min(self.next_deadline, max(min(times, default=self.next_deadline), self.clock() + SHORTEST_PAUSE))
 
     def for_lost_create(self, create: OpenCreate) -> WaitStep:
         """Wait until a batch that may be ours has ended, or until the next search."""
@@ -85,3 +99,12 @@ class WaitPlanner:
     @property
     def _ledger(self) -> Ledger:
         return self.record.ledger
+
+
+def _is_timed(unread: UnreadBatch) -> bool:
+    """Return whether a timer decides when the batch is looked at again.
+
+    Not after a single 404 of a poll: the wait polls the batch, too. If the wait finds what the worker does not, a timer
+    keeps the two from calling each other without a pause.
+    """
+    return (unread.trouble != Trouble.NO_BATCH or unread.polls > 1) and not is_gone(unread)

@@ -39,10 +39,14 @@ Kind = Literal[
     "duplicate_row",
     "unknown_row",
     "missing_row",
+    "few_rows",
+    "changed_ids",
     "no_content_type",
     "no_trailing_newline",
     "gzip",
     "listing_lag",
+    "page",
+    "odd_counts",
     "stranger_row",  # the old name of unknown_row
 ]
 
@@ -56,17 +60,21 @@ REPLACES_RESPONSE = frozenset(
         "html",
         "malformed",
         "not_found_blip",
+        "page",
     }
 )
 _ONLY_ON: dict[str, tuple[str, ...]] = {
     "not_found_blip": ("retrieve", "cancel", "delete", "results"),
     "listing_lag": ("create",),
+    "odd_counts": ("retrieve", "list"),
     **dict.fromkeys(
         (
             "cut",
             "duplicate_row",
             "unknown_row",
             "missing_row",
+            "few_rows",
+            "changed_ids",
             "no_content_type",
             "no_trailing_newline",
             "gzip",
@@ -91,6 +99,18 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
         simulator.inject(Fault(do="cut", at=1_000), Fault(do="duplicate_row", skip=1))
 
+    The results hold three rows only, as far as HTTP can tell a whole stream, whatever the counts say::
+
+        simulator.inject(Fault(do="few_rows", on="results", rows=3, times=None))
+
+    A gateway answers a call with a page of its own, with this status, and the API never sees the call::
+
+        simulator.inject(Fault(do="page", on="results", status=200))
+
+    The batch seems to have other counts than it has::
+
+        simulator.inject(Fault(do="odd_counts", on="retrieve", counts={"succeeded": 40}))
+
     :param do: what goes wrong:
 
         - ``drop_before_accept``, ``drop_after_accept``: the connection closes without a response, before or
@@ -104,13 +124,17 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         - ``cut``: the results end early;
         - ``duplicate_row``, ``missing_row``, ``unknown_row``: the results contain a row twice, lack a row, or
           contain a row with a custom_id that was never sent;
+        - ``few_rows``: the results end after ``rows`` rows, complete as far as HTTP can tell;
+        - ``changed_ids``: the results' custom_ids were changed by a gateway, see ``ids``;
+        - ``page``: an HTML page with ``status``, and the call has no effect;
+        - ``odd_counts``: the batch's ``request_counts`` are ``counts``;
         - ``no_content_type``, ``no_trailing_newline``, ``gzip``: unusual but valid forms of the results.
 
     :param on: the operation that it happens to. "any": every operation that ``do`` makes sense for.
     :param times: number of calls that it happens to. None: every call until `Simulator.clear_faults`.
     :param skip: number of matching calls that pass first.
     :param match: only calls whose ``METHOD /path?query`` or body contains this text.
-    :param status: for ``status`` and ``status_after_accept``: the HTTP status.
+    :param status: for ``status``, ``status_after_accept`` and ``page``: the HTTP status.
     :param type: the ``error.type``. Default: the type that belongs to the status.
     :param message: the ``error.message``.
     :param code: the ``error.details.error_code``.
@@ -120,6 +144,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         clock until the new batch is listed.
     :param calls: for ``listing_lag``: number of list calls that do not show the new batch.
     :param at: for ``cut``: "mid_line", "line_end" (complete as far as HTTP can tell) or a number of bytes.
+    :param rows: for ``few_rows``: number of rows that the results hold.
+    :param ids: for ``changed_ids``: "lower" or "upper" case, or "cut" to 20 characters.
+    :param counts: for ``odd_counts``: the whole ``request_counts``. None: null.
     :param reset: for the drops and ``cut``: end with a TCP reset instead of an ordinary close.
     :raises ValueError: when the fault cannot happen as described.
     """
@@ -139,6 +166,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     calls: int | None = None
     at: Literal["mid_line", "line_end"] | int = "mid_line"
     reset: bool = False
+    rows: int = 0
+    ids: Literal["lower", "upper", "cut"] = "lower"
+    counts: dict[str, int | None] | None = None
 
     def __post_init__(self) -> None:
         # msgspec checks types only when it decodes. A misspelled fault in Python must not pass silently.

@@ -391,6 +391,46 @@ def test_single_404_is_polled_again(make: Callable[..., Bench]) -> None:
     assert collection.not_found == {}
 
 
+@pytest.mark.parametrize("on", ["results", "retrieve"])
+def test_404s_are_believed_when_they_last_even_if_each_poke_is_a_process(on: Any, make: Callable[..., Bench]) -> None:
+    bench = make(batch_seconds=0)
+    batch = bench.foreign("a")
+    bench.simulator.inject(Fault(do="not_found_blip", on=on, times=None))
+    began = bench.clock.now()
+    with pytest.raises(SubmissionUnknownError, match=rf"{batch} \("):
+        finish(bench, lambda: bench.collection(batch, minutes=600))
+
+    assert timedelta(minutes=10) <= bench.clock.now() - began <= timedelta(minutes=12)
+
+
+@pytest.mark.parametrize("on", ["results", "retrieve"])
+def test_one_404_long_after_another_is_not_believed(on: Any, make: Callable[..., Bench]) -> None:
+    bench = make(batch_seconds=0)
+    batch = bench.foreign("a")
+    running = bench.foreign("b")
+    bench.simulator.inject(Fault(do="not_found_blip", on=on, times=3, match=batch))
+    for seconds in (0, 1, 3600):
+        bench.simulator.advance(seconds)
+        step = bench.collection(batch, running, minutes=600).advance()
+        bench.simulator.inject(Fault(do="not_found_blip", on=on, times=1, match=batch))
+    assert step is not None
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 200])
+@pytest.mark.parametrize("on", ["results", "retrieve"])
+def test_pages_of_a_gateway_are_an_outage(on: Any, status: int, make: Callable[..., Bench]) -> None:
+    bench = make(batch_seconds=0)
+    batch = bench.foreign("a")
+    bench.simulator.inject(Fault(do="page", on=on, status=status, times=None))
+    for _ in range(20):
+        step = bench.collection(batch, minutes=600).advance()
+        assert isinstance(step, WaitStep)
+        bench.simulator.advance(100)
+    bench.simulator.clear_faults()
+
+    assert bench.land(batch).failure is None
+
+
 def test_batch_not_found_until_the_deadline_is_not_reported_as_running(make: Callable[..., Bench]) -> None:
     bench = make(batch_seconds=0)
     batch = bench.foreign("a")
@@ -447,18 +487,145 @@ def test_stream_that_is_always_cut_keeps_landed_rows_and_names_where_the_rest_is
     assert not (bench.path / "results.jsonl").exists()
 
 
-def test_missing_row_is_accepted_after_two_complete_downloads(
+def test_missing_row_is_accepted_when_the_counts_agree(
     make: Callable[..., Bench], caplog: pytest.LogCaptureFixture
 ) -> None:
     bench = make(batch_seconds=0, shuffle=False)
     batch = bench.own("a", "b", "c")
-    bench.simulator.inject(Fault(do="missing_row", on="results", times=None))
+    bench.simulator.inject(
+        Fault(do="missing_row", on="results", times=None), Fault(do="odd_counts", counts={"succeeded": 2}, times=None)
+    )
+    write_manifest(bench.folder, handed_over(bench, batch, 3))
     done = bench.land(batch, own=True, policy=Policy(allow_failed=1))
 
     assert bench.simulator.calls()["results"] == 2
     assert done.manifest.counts["missing"] == 1
     assert [row["index"] for row in bench.rows] == [0, 1, 2]
     assert "The API has no result for 1 of the 3 requests of " in caplog.text
+    # The operator would take the whole batch for landed, and send the request without a row again.
+    assert done.manifest.landed_batch_ids == []
+
+
+# ---------------------------------------------------------------- fewer rows than the API counts
+
+
+def handed_over(bench: Bench, batch: str, count: int) -> Manifest:
+    """Return the manifest that the operator leaves in the folder when it hands over to the sensor."""
+    return Manifest(
+        submission_id="s",
+        status="in_progress",
+        batch_ids=[batch],
+        request_count=count,
+        counts={"missing": count},
+        results_path=bench.folder.uri("results.jsonl"),
+        batch_request_counts={batch: count},
+    )
+
+
+def finish(bench: Bench, make_collection: Callable[[], Collection]) -> tuple[DoneStep, list[float]]:
+    """Advance until done, each time as another process would. Return the pauses, too."""
+    pauses = []
+    for _ in range(100):
+        step = make_collection().advance()
+        if isinstance(step, DoneStep):
+            return step, pauses
+        pauses.append((step.until - bench.clock.now()).total_seconds())
+        bench.simulator.advance(min(60.0, pauses[-1]) if step.batch_ids else pauses[-1])
+    raise AssertionError(f"not done: {step}")
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["the operator's", "foreign"])
+@pytest.mark.parametrize("rows", [0, 2])
+def test_rows_that_come_late_are_waited_for(own: bool, rows: int, make: Callable[..., Bench]) -> None:
+    bench = make(batch_seconds=0, shuffle=False)
+    batch = bench.own(*"abcd") if own else bench.foreign(*"abcd")
+    other = bench.foreign("x")
+    ids = (batch,) if own else (batch, other)
+    bench.simulator.inject(Fault(do="few_rows", on="results", rows=rows, times=9, match=batch))
+    deadline = bench.clock.now() + timedelta(hours=20)
+
+    def collection() -> Collection:
+        minutes = (deadline - bench.clock.now()) / timedelta(minutes=1)
+        return bench.collection(*ids, own=own, minutes=minutes)
+
+    step = collection().advance()
+    assert isinstance(step, WaitStep)
+    assert step.batch_ids == ()
+    assert batch in step.reason
+    assert len(bench.rows) == rows + len(ids) - 1
+    assert load_manifest(bench.folder).status == "in_progress"  # type: ignore[union-attr]
+    done, pauses = finish(bench, collection)
+
+    assert done.failure is None
+    assert done.manifest.counts["succeeded"] == len(bench.rows) == 3 + len(ids)
+    assert len(pauses) == 4
+    assert pauses == sorted(pauses)
+    if not own:
+        assert sum(f"{other}/results" in call for call in bench.simulator.calls()) <= 1
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["the operator's", "foreign"])
+def test_sensor_says_at_its_deadline_which_rows_did_not_come(own: bool, make: Callable[..., Bench]) -> None:
+    bench = make(batch_seconds=0, shuffle=False)
+    batch = bench.own(*"abcd") if own else bench.foreign(*"abcd")
+    bench.simulator.inject(Fault(do="few_rows", on="results", rows=3, times=None))
+    deadline = bench.clock.now() + timedelta(hours=2)
+    done, _ = finish(
+        bench,
+        lambda: bench.collection(batch, own=own, minutes=max(0, (deadline - bench.clock.now()) / timedelta(minutes=1))),
+    )
+
+    assert isinstance(done.failure, BatchTimeoutError)
+    assert not done.permanent
+    assert bench.clock.now() == deadline
+    assert f"Message batch {batch} has ended, but only 3 of 4 rows came in" in str(done.failure)
+    assert "on_lost='resend'" in str(done.failure)
+    assert done.manifest.status == "in_progress"
+    assert done.manifest.landed_batch_ids == []
+    assert len(bench.rows) == 3
+    bench.simulator.clear_faults()
+    assert bench.land(batch, own=own).manifest.counts["succeeded"] == 4
+
+
+def test_an_empty_stream_takes_no_landed_row_away(make: Callable[..., Bench]) -> None:
+    bench = make(batch_seconds=0, shuffle=False)
+    batch = bench.foreign(*"abcd")
+    bench.simulator.inject(
+        Fault(do="few_rows", on="results", rows=3, times=2), Fault(do="few_rows", on="results", times=None)
+    )
+    bench.collection(batch).advance()
+    bench.simulator.advance(60)
+    bench.collection(batch).advance()
+
+    assert len(bench.rows) == 3
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        pytest.param({}, id="empty"),
+        pytest.param({"succeeded": 0}, id="zero"),
+        pytest.param({"succeeded": 1}, id="below the rows"),
+    ],
+)
+@pytest.mark.parametrize("own", [True, False], ids=["the operator's", "foreign"])
+def test_counts_below_the_rows_lose_no_row(own: bool, counts: dict[str, Any], make: Callable[..., Bench]) -> None:
+    bench = make(batch_seconds=0)
+    batch = bench.own(*"abcd") if own else bench.foreign(*"abcd")
+    bench.simulator.inject(Fault(do="odd_counts", counts=counts, times=None))
+    done = bench.land(batch, own=own)
+
+    assert done.failure is None
+    assert done.manifest.request_count == len(bench.rows) == 4
+    assert bench.land(batch, own=own).manifest.counts["succeeded"] == 4
+
+
+def test_doubled_counts_of_the_operator_s_batch_change_nothing(make: Callable[..., Bench]) -> None:
+    bench = make(batch_seconds=0)
+    batch = bench.own(*"abcd")
+    bench.simulator.inject(Fault(do="odd_counts", counts={"succeeded": 8}, times=None))
+
+    assert bench.land(batch, own=True).failure is None
 
 
 def test_duplicate_and_foreign_rows_are_dropped_and_logged(
@@ -491,7 +658,10 @@ def test_batches_without_a_row_for_every_request_are_not_deleted(
 ) -> None:
     bench = make(batch_seconds=0, shuffle=False)
     batch = bench.own("a", "b", "c")
-    bench.simulator.inject(Fault(do="missing_row", on="results", times=None))
+    write_manifest(bench.folder, handed_over(bench, batch, 3))
+    bench.simulator.inject(
+        Fault(do="missing_row", on="results", times=None), Fault(do="odd_counts", counts={"succeeded": 2}, times=None)
+    )
     done = bench.land(batch, own=True, policy=Policy(delete_batches=True))
 
     assert done.manifest.counts["missing"] == 1

@@ -47,3 +47,8 @@ def parse_custom_id(custom_id: str) -> CustomId | None:
     if not index.isdigit():
         return None
     return CustomId(token, int(index), hash_.encode())
+
+
+def has_token(custom_id: str, token: str) -> bool:
+    """Return whether a custom_id begins with the token of a part, however a gateway has spelled it."""
+    return custom_id.strip()[: len(token)].lower() == token.lower()

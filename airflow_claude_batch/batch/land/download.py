@@ -1,16 +1,21 @@
-"""Download the results of one ended batch."""
+"""Download the results of one ended batch, and tell whether they were whole."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from airflow_claude_batch.api.evidence import Proof, proof_of
 from airflow_claude_batch.api.wire import MessageBatch
+from airflow_claude_batch.batch.input.custom_id import has_token
 from airflow_claude_batch.batch.land.landing import DownloadSummary, Landing
 from airflow_claude_batch.batch.land.place_odd_lines import UNREADABLE_FILE, keep_odd_lines
+from airflow_claude_batch.batch.land.row_counts import Completeness, RowCount, compare_rows, expected_rows
 from airflow_claude_batch.batch.quantity import quantity
-from airflow_claude_batch.exceptions import APIConnectionError, MalformedResponseError, ResultsError
+from airflow_claude_batch.exceptions import APIConnectionError, MalformedResponseError, NotFoundError, ResultsError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
@@ -22,9 +27,41 @@ TRIES: Final = 5
 PAUSE_SECONDS: Final = 2.0
 #: How often a stream is read whose unreadable lines differ from those of the try before.
 ODD_LINE_TRIES: Final = 3
+#: How often a 404 of the results is asked again at once.
+NOT_FOUND_TRIES: Final = 3
 #: custom_ids in one log line, and characters of each.
 _LOGGED_IDS: Final = 3
 _LOGGED_CHARACTERS: Final = 64
+
+
+class Outcome(Enum):
+    """How a download ended."""
+
+    WHOLE = "every request has a row"
+    AGREED = "rows are missing, and the API's counts agree that no answer is"
+    PARTIAL = "rows are missing that the API may still have"
+    NOT_FOUND = "the API does not find the results; believed only when it lasts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """What a download brought into the landing.
+
+    :param rows: rows of the batch that are in the landing now, or came in the last stream.
+    :param expected: rows that the batch must have.
+    :param reason: what the API said, if it did not find the results.
+    :param unplaced: custom_ids under the part's own token that name no request of it.
+    """
+
+    outcome: Outcome
+    rows: int = 0
+    expected: int = 0
+    reason: str = ""
+    unplaced: Sequence[str] = ()
+
+    @property
+    def missing(self) -> int:
+        return max(0, self.expected - self.rows)
 
 
 def download_results(
@@ -33,19 +70,24 @@ def download_results(
     landing: Landing,
     *,
     sleep: Callable[[float], None],
+    sent: int | None = None,
+    token: str | None = None,
     members: Sequence[int] | None = None,
-) -> DownloadSummary:
+) -> Download:
     """Read the results of an ended batch into the landing, and retry truncated downloads.
 
-    A truncated stream may come without any error, so its rows are compared with the batch's own request count. If two
-    complete streams have the same number of rows, that number is accepted: the API has no result for some requests.
-    Lines that cannot be read may have been damaged on the way, so that they are read again, too.
+    A truncated stream may come without any error. So its rows are compared with what was sent, and with the batch's own
+    counts. If two complete streams bring the same rows, it is not read again at once. Lines that cannot be read may
+    have been damaged on the way, so that they are read again, too.
 
+    :param sent: number of requests in the batch, None if that is not known.
+    :param token: begins every custom_id of the batch. None if it is not known, or if the input has changed since.
     :param members: the requests that may be in the batch, None if that is not known; see :func:`keep_odd_lines`.
     :raises ResultsError: every try was truncated, or the local disk refuses. The answers stay at the API.
-    :raises NotFoundError: the batch has no results (any more).
+    :raises APIError: the API refuses, or another failure of its response.
     """
-    expected, rows_before, problem, odd_before = batch.request_counts.total, -1, "", frozenset[bytes]()
+    expected, rows_before, problem = expected_rows(batch.request_counts, sent), -1, ""
+    odd_before = frozenset[bytes]()
     for number in range(TRIES):
         if number:
             pause = PAUSE_SECONDS * number
@@ -59,6 +101,13 @@ def download_results(
         try:
             with client.stream_results(batch.id) as lines:
                 summary = landing.read_results(batch.id, lines)
+        except NotFoundError as error:
+            if proof_of(error) is not Proof.DOES_NOT_EXIST:
+                raise
+            problem, rows_before = error.summary.rstrip("."), -1
+            if number + 1 >= NOT_FOUND_TRIES:
+                return Download(outcome=Outcome.NOT_FOUND, expected=expected, reason=error.summary)
+            continue
         except (APIConnectionError, MalformedResponseError) as error:
             problem, rows_before = error.summary.rstrip("."), -1
             continue
@@ -66,11 +115,18 @@ def download_results(
         if odd != odd_before and number + 1 < ODD_LINE_TRIES:
             problem, odd_before, rows_before = quantity(len(summary.odd), "unreadable line"), odd, -1
             continue
-        if summary.rows - len(summary.repeated) >= expected or summary.rows == rows_before:
-            keep_odd_lines(landing, batch.id, summary, members)
-            _log_anomalies(batch, summary)
-            return summary
-        problem, rows_before = f"{summary.rows} of {expected} rows", summary.rows
+        unplaced = [custom_id for custom_id in summary.unknown if token and has_token(custom_id, token)]
+        read = _count_rows(landing, batch.id, summary, expected)
+        completeness = compare_rows(read, batch.request_counts, sent)
+        if completeness is Completeness.PARTIAL and 0 < expected - read.rows <= len(summary.odd):
+            completeness = Completeness.WHOLE  # what is missing is in the odd lines
+        if completeness is Completeness.WHOLE or summary.rows == rows_before or number + 1 == TRIES:
+            if completeness is not Completeness.PARTIAL:
+                keep_odd_lines(landing, batch.id, summary, members)
+            _log_anomalies(batch, summary, read, expected)
+            outcome = Outcome[completeness.name]
+            return Download(outcome=outcome, rows=read.rows, expected=expected, unplaced=unplaced)
+        problem, rows_before = f"{read.rows} of {quantity(expected, 'row')}", summary.rows
     raise ResultsError(
         f"The results of {batch.id} were incomplete in each of {TRIES} downloads (last: {problem}).",
         "They stay at the API for 29 days from the batch's creation; a retry downloads them at no cost.",
@@ -78,14 +134,24 @@ def download_results(
     )
 
 
-def _log_anomalies(batch: MessageBatch, summary: DownloadSummary) -> None:
-    total = batch.request_counts.total
-    missing = total - (summary.rows - len(summary.repeated))
+def _count_rows(landing: Landing, batch_id: str, summary: DownloadSummary, expected: int) -> RowCount:
+    """Count the rows of the batch in this stream. If they are too few, count what earlier streams brought, too."""
+    strangers = sum(not landing.matcher.may_name(custom_id) for custom_id in summary.unknown)
+    in_stream = summary.rows - len(summary.repeated) - strangers
+    if in_stream >= max(expected, 1):
+        return RowCount(in_stream, in_stream)
+    rows, answers = landing.rows.count_of_batch(batch_id)
+    return RowCount(max(rows, in_stream), answers)
+
+
+def _log_anomalies(batch: MessageBatch, summary: DownloadSummary, read: RowCount, expected: int) -> None:
+    missing = expected - read.rows
     if missing > 0:
-        log.warning("The API has no result for %d of the %d requests of %s.", missing, total, batch.id)
+        text = "The API has no result for %d of the %d requests of %s. Its counts say %d succeeded."
+        log.warning(text, missing, expected, batch.id, batch.request_counts.succeeded)
     if summary.repeated:
         text = "The results of %s repeated %d of %d custom_ids; the first row of each was kept: %s"
-        log.warning(text, batch.id, len(summary.repeated), total, _first_ids(summary.repeated))
+        log.warning(text, batch.id, len(summary.repeated), expected, _first_ids(summary.repeated))
     if summary.altered:
         text = "%d of %d rows of %s are not in the API's form; each has what could be read, and its line in raw."
         log.warning(text, summary.altered, summary.rows, batch.id)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -81,6 +84,25 @@ def read_landed_row(line: bytes, prices: PriceTable) -> LandedRow | None:
 def _is_duplicate(row: _Fields) -> bool:
     """Tell whether the row shares the answer of an equal request, which is paid for once."""
     return row.usage == NULL and row.cost_usd == "0"
+
+
+class _Ids(msgspec.Struct, frozen=True, gc=False):
+    custom_id: str | None = None
+    batch_id: str | None = None
+
+
+_ids = msgspec.json.Decoder(_Ids)
+
+
+def count_rows_by_batch(lines: Iterable[bytes]) -> Counter[str]:
+    """Count the landed rows of each batch that name their request. A damaged line is not counted."""
+    counts: Counter[str] = Counter()
+    for line in lines:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            row = _ids.decode(line)
+            if row.batch_id is not None and row.custom_id is not None:
+                counts[row.batch_id] += 1
+    return counts
 
 
 def _status(row: _Fields, usage: wire.BilledUsage | None, prices: PriceTable) -> Status:

@@ -252,7 +252,7 @@ class Landing:
         """Return whether a request that was sent twice has the other answer already: then this one is to spare."""
         if status not in ANSWERED or self.statuses[index] not in ANSWERED:
             return False
-        return self.rows.custom_id(index) != custom_id
+        return self.rows.custom_id(index).lower() != custom_id.lower()
 
     def _equal_index(self, custom_id: str, status: Status) -> int | None:
         """Choose among requests with the same content: one without an answer, and the same one when it comes again."""

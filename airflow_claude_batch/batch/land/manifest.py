@@ -45,6 +45,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     responses: list[Any] | None = None
     #: Batches whose answers are in the file with the rows, or are not wanted any more.
     landed_batch_ids: list[str] = []
+    #: Number of requests in each batch, as far as they are known. In the file only, while batches are in progress.
+    batch_request_counts: dict[str, Count] | msgspec.UnsetType = msgspec.UNSET
     #: Tokens of all answers, by the API's names.
     usage: dict[str, Any] | None = None
     #: US dollars as decimal digits: ``usd``, ``estimated_usd``, ``without_batch_usd``, ``without_cache_usd``. Those
@@ -63,9 +65,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def to_xcom(self) -> dict[str, Any]:
         """Return the manifest as a dict of JSON values that every store of Airflow takes.
 
-        Names of models and stop reasons come from answers. They may hold what a store refuses.
+        Names of models and stop reasons come from answers. They may hold what a store refuses. What only the readers of
+        the file need is left out.
         """
-        values: dict[str, Any] = storable_names(msgspec.to_builtins(msgspec.structs.replace(self, responses=None)))
+        plain = msgspec.structs.replace(self, responses=None, batch_request_counts=msgspec.UNSET)
+        values: dict[str, Any] = storable_names(msgspec.to_builtins(plain))
         return {**values, "responses": self.responses}
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from airflow_claude_batch.batch.input.custom_id import parse_custom_id
+from airflow_claude_batch.batch.input.custom_id import CustomId, parse_custom_id
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.money.sampling import CACHE_MARK
 
@@ -50,6 +50,9 @@ class RequestMatcher(Protocol):
 
     def custom_id(self, index: int, token: str) -> str:
         """Return the custom_id under which the part with this token has sent a request."""
+
+    def may_name(self, custom_id: str) -> bool:
+        """Return whether a custom_id without a request may be a row of the batch, and not a stranger's."""
 
     @property
     def duplicates(self) -> Mapping[int, int]:
@@ -93,9 +96,14 @@ class SubmissionMatcher:
 
     def exact_index(self, custom_id: str, batch_id: str) -> int | None:
         ours = parse_custom_id(custom_id)
-        if ours is None or not self._requests.has_hash(ours.index, ours.hash):
+        if ours is None:
+            return None
+        if not self._requests.has_hash(ours.index, ours.hash) and not self._has_folded_hash(ours):
             return None
         return self.duplicates.get(ours.index, ours.index)
+
+    def may_name(self, custom_id: str) -> bool:
+        return parse_custom_id(custom_id) is not None
 
     def candidate_indices(self, custom_id: str) -> Sequence[int]:
         ours = parse_custom_id(custom_id)
@@ -103,7 +111,9 @@ class SubmissionMatcher:
             return ()
         order, hash_of = self._indices_by_hash, self._requests.hash
         first = bisect_left(order, ours.hash, key=hash_of)
-        return order[first : bisect_right(order, ours.hash, first, key=hash_of)]
+        if found := order[first : bisect_right(order, ours.hash, first, key=hash_of)]:
+            return found
+        return self._indices_by_folded_hash.get(ours.hash.lower(), ()) if _is_folded(ours.hash) else ()
 
     def has(self, custom_id: str, batch_id: str) -> bool:
         return self.exact_index(custom_id, batch_id) is not None or bool(self.candidate_indices(custom_id))
@@ -137,6 +147,18 @@ class SubmissionMatcher:
         searched = range(min(len(self), _SEARCHED_REQUESTS))
         return any(CACHE_MARK in self._requests.params(index) for index in searched)
 
+    def _has_folded_hash(self, ours: CustomId) -> bool:
+        """Return whether the hash is the request's but for its case, which a gateway may have changed."""
+        return ours.index < self._count and self._requests.hash(ours.index).lower() == ours.hash.lower()
+
+    @cached_property
+    def _indices_by_folded_hash(self) -> Mapping[bytes, Sequence[int]]:
+        """The requests that are sent, by their hash in lower case. Made when the first changed custom_id comes."""
+        found: dict[bytes, list[int]] = {}
+        for index in sorted(self._indices_by_hash):
+            found.setdefault(self._requests.hash(index).lower(), []).append(index)
+        return found
+
     @cached_property
     def _indices_by_hash(self) -> Sequence[int]:
         """The requests that are sent, sorted by content hash.
@@ -145,6 +167,11 @@ class SubmissionMatcher:
         """
         sent = (index for index in range(self._count) if index not in self.duplicates)
         return array("I", sorted(sent, key=self._requests.hash))
+
+
+def _is_folded(hash_: bytes) -> bool:
+    """Return whether a hash is in one case. By chance, one of ours in a million is."""
+    return hash_ in (hash_.lower(), hash_.upper())
 
 
 class ExternalMatcher:
@@ -172,6 +199,9 @@ class ExternalMatcher:
             index = self._indices[name] = len(self._keys)
             self._keys.append(custom_id)
         return index
+
+    def may_name(self, custom_id: str) -> bool:
+        return True
 
     def candidate_indices(self, custom_id: str) -> Sequence[int]:
         return ()

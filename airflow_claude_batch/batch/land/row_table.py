@@ -46,6 +46,11 @@ class _CustomId(msgspec.Struct, frozen=True, gc=False):
     custom_id: str
 
 
+class _BatchId(msgspec.Struct, frozen=True, gc=False):
+    batch_id: str | None = None
+    replaced: list[_BatchId] | None = None
+
+
 class RowTable:
     """Keeps the best row of each request, and the bill of all answers. Close it: the rows are in a temporary file.
 
@@ -139,6 +144,19 @@ class RowTable:
                 answer = msgspec.json.decode(b"{" + body, type=PaidAnswer)
                 kept.update([answer.batch_id, *(before.batch_id for before in answer.replaced)])
         return kept
+
+    def count_of_batch(self, batch_id: str) -> tuple[int, int]:
+        """Count the rows that came from a batch, and how many of them are answers. Slow: it reads every row."""
+        rows = answers = 0
+        for status, body in zip(self.statuses, self.bodies(), strict=True):
+            if not body:
+                continue
+            row = msgspec.json.decode(b"{" + body, type=_BatchId)
+            replaced = any(earlier.batch_id == batch_id for earlier in row.replaced or ())
+            if row.batch_id == batch_id or replaced:
+                rows += 1
+                answers += replaced or status in PAID
+        return rows, answers
 
     def model(self, index: int) -> str | None:
         """Return the model that answered a request, None if none did."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from airflow_claude_batch.batch.land.bill import bill_by_model
 from airflow_claude_batch.batch.land.landing import Landing
@@ -23,8 +25,12 @@ def summarize(
     created_at: datetime | None,
     ended_at: datetime | None,
     estimate: dict[str, Any] | None = None,
+    sent: Mapping[str, int] | None = None,
 ) -> Manifest:
-    """Make the manifest of a submission as it stands."""
+    """Make the manifest of a submission as it stands.
+
+    :param sent: number of requests in each batch, as far as they are known.
+    """
     return Manifest(
         submission_id=submission_id,
         status=status,
@@ -34,6 +40,7 @@ def summarize(
         stop_reasons=landing.rows.stop_reasons(),
         results_path=results_path,
         landed_batch_ids=[batch_id for batch_id in batch_ids if batch_id in landed],
+        batch_request_counts=dict(sent) if sent and status != "ended" else msgspec.UNSET,
         usage=landing.bill.tokens.to_manifest(),
         cost={**landing.bill.to_manifest(), "estimated_usd": _expected_usd(estimate)},
         by_model=bill_by_model(landing, complete=status == "ended"),

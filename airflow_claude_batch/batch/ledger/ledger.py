@@ -12,7 +12,7 @@ The ledger holds no requests and no answers: a few hundred bytes a part.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -36,6 +36,42 @@ class AnswerUse(StrEnum):
     PREVIOUS_INPUT = "moved"
     #: The answers are not used: the batch is canceled.
     DISCARD = "unwanted"
+
+
+class Trouble(StrEnum):
+    """Why the results of a message batch could not be read. The values are the stored ones."""
+
+    #: The API does not find the batch.
+    NO_BATCH = "no_batch"
+    #: The batch has ended, but the API does not find its results.
+    NO_RESULTS = "no_results"
+    #: Rows that the API counts were not in the results.
+    FEWER_ROWS = "fewer_rows"
+
+
+class UnreadBatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A message batch whose results could not be read whole, at the last poll and at all since ``since``."""
+
+    batch_id: BatchId
+    trouble: Trouble
+    #: The first and the last poll with this trouble, by the worker's clock.
+    since: Timestamp
+    last_at: Timestamp
+    #: Number of such polls. 0: the results are to be read at once.
+    polls: Count = 1
+    #: How long the trouble has lasted for certain. One long gap between two polls may be a wrong clock.
+    seconds: float = 0.0
+    #: What the API said.
+    reason: str = ""
+    #: Rows that came, and rows that should have come.
+    rows: Count = 0
+    expected: Count = 0
+    #: An attempt has waited for the rest until its timeout.
+    waited_out: bool = False
+
+    def __post_init__(self) -> None:
+        check_year(self.since)
+        check_year(self.last_at)
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -64,6 +100,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires_at: Timestamp | None = None
     #: The rows of the batch are in the published results.
     landed: bool = False
+    #: Number of requests without a row, although the rows are published. They are not sent again.
+    missing: Count = 0
     answers: AnswerUse = AnswerUse.CURRENT
 
     def __post_init__(self) -> None:
@@ -122,6 +160,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     dropped: tuple[BatchId, ...] = ()
     #: This attempt has passed its timeout and has asked the API to cancel the open batches.
     timed_out: bool = False
+    #: When it asked. Not stored before that.
+    canceled_at: Timestamp | msgspec.UnsetType = msgspec.UNSET
     #: Creation of the first batch and end of the last one, by the API's clock.
     created_at: Timestamp | None = None
     ended_at: Timestamp | None = None
@@ -129,6 +169,10 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     estimate: dict[str, Any] | None = None
     #: Answers to this attempt's calls that are not believed yet. Not stored while there are none.
     repeated: tuple[RepeatedAnswer, ...] | msgspec.UnsetType = msgspec.UNSET
+    #: Batches whose results could not be read whole so far. Not stored while there are none.
+    unread_batches: tuple[UnreadBatch, ...] | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="unread")
+    #: Batches that this submission has deleted at the API, or was about to. Not stored while there are none.
+    deleted: tuple[BatchId, ...] | msgspec.UnsetType = msgspec.UNSET
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -168,6 +212,15 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         parts = (part for part in self.parts if part.batch_id == batch_id and part.answers == AnswerUse.CURRENT)
         return next((range(part.first, part.last + 1) for part in parts), range(0))
 
+    @property
+    def unread(self) -> tuple[UnreadBatch, ...]:
+        """Batches whose results could not be read whole so far."""
+        return self.unread_batches or ()
+
+    def with_unread(self, batches: Iterable[UnreadBatch]) -> Ledger:
+        """Replace the batches whose results could not be read whole."""
+        return msgspec.structs.replace(self, unread_batches=tuple(batches) or msgspec.UNSET)
+
     def with_part(self, part: Part) -> Ledger:
         """Add a part, or replace the one with the same token."""
         if any(other.token == part.token for other in self.parts):
@@ -180,13 +233,20 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         """Remove an intent that did not become a batch."""
         return msgspec.structs.replace(self, parts=tuple(other for other in self.parts if other.token != part.token))
 
-    def with_landed(self, batch_ids: Collection[str], ended_at: datetime | None) -> Ledger:
+    def with_landed(
+        self, batch_ids: Collection[str], ended_at: datetime | None, *, missing: Mapping[str, int] | None = None
+    ) -> Ledger:
         """Mark the parts of these batches as landed.
 
         :param ended_at: when the last of them ended, None if unknown.
+        :param missing: number of requests without a row, by batch. They are not sent again.
         """
+        counts = missing or {}
         parts = tuple(
-            msgspec.structs.replace(part, landed=True) if part.batch_id in batch_ids else part for part in self.parts
+            msgspec.structs.replace(part, landed=True, missing=counts.get(part.batch_id or "", part.missing))
+            if part.batch_id in batch_ids
+            else part
+            for part in self.parts
         )
         last_end = max((at for at in (self.ended_at, ended_at) if at is not None), default=None)
         return msgspec.structs.replace(self, parts=parts, ended_at=last_end)
@@ -194,7 +254,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     def without_batch(self, batch_id: str) -> Ledger:
         """Move a batch from the parts to ``dropped``: no answers of it are expected any more."""
         parts = tuple(part for part in self.parts if part.batch_id != batch_id)
-        return msgspec.structs.replace(self, parts=parts, dropped=(*self.dropped, batch_id))
+        unread = (batch for batch in self.unread if batch.batch_id != batch_id)
+        return msgspec.structs.replace(self, parts=parts, dropped=(*self.dropped, batch_id)).with_unread(unread)
 
     def repeated_answer(self, call: str) -> RepeatedAnswer | None:
         """Return how often the call got its answer that is not believed yet. None if it got another one last."""
@@ -219,11 +280,18 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     def _repeated_others(self, call: str) -> tuple[RepeatedAnswer, ...]:
         return tuple(answer for answer in self.repeated or () if answer.call != call)
 
-    def archive_landed(self) -> Ledger:
-        """Keep only the batch ids of landed parts. Their rows tell the rest."""
-        landed = tuple(part.batch_id for part in self.parts if part.landed and part.batch_id)
-        others = tuple(part for part in self.parts if not part.landed)
-        return msgspec.structs.replace(self, parts=others, archived_batch_ids=self.archived_batch_ids + landed)
+    def archive_landed(self, *, keep_missing: bool = True) -> Ledger:
+        """Keep only the batch ids of landed parts. Their rows tell the rest.
+
+        :param keep_missing: keep the parts of which a row is missing. They tell which requests are not sent again.
+        """
+
+        def is_kept(part: Part) -> bool:
+            return not part.landed or (keep_missing and part.missing > 0)
+
+        landed = tuple(part.batch_id for part in self.parts if part.batch_id and not is_kept(part))
+        kept = tuple(part for part in self.parts if is_kept(part))
+        return msgspec.structs.replace(self, parts=kept, archived_batch_ids=self.archived_batch_ids + landed)
 
 
 def new_token() -> str:

@@ -49,7 +49,7 @@ def next_slice(ledger: Ledger, requests: RequestFile, statuses: Sequence[int], p
     eligible = repairable_statuses(policy) if ledger.round else REPAIRABLE | {Status.CANCELED}
     sizes = (
         ((index, requests.wire_size(index)) for index in run)
-        for run in _runs(statuses, eligible, _mark_sent(ledger, len(requests)), requests.duplicates)
+        for run in _runs(statuses, eligible, _mark_sent(ledger, statuses, policy), requests.duplicates)
     )
     slices = (
         request_slice
@@ -131,12 +131,20 @@ def is_in_current_round(part: Part, ledger: Ledger) -> bool:
     return part.attempt == ledger.attempt and part.round == ledger.round
 
 
-def _mark_sent(ledger: Ledger, request_count: int) -> bytearray:
-    """Return one byte a request: 1 if it is in an open part, or was sent in this round."""
-    sent = bytearray(request_count)
+def _mark_sent(ledger: Ledger, statuses: Sequence[int], policy: Policy) -> bytearray:
+    """Return one byte a request: 1 if it is in an open part, or was sent in this round.
+
+    Nor is a request sent again that was sent and got no row, unless the author agreed that it may be paid twice.
+    """
+    sent = bytearray(len(statuses))
     for part in ledger.parts:
-        if part.answers == AnswerUse.CURRENT and (is_in_current_round(part, ledger) or not part.landed):
+        if part.answers != AnswerUse.CURRENT:
+            continue
+        if is_in_current_round(part, ledger) or not part.landed:
             sent[part.first : part.last + 1] = b"\1" * (part.last + 1 - part.first)
+        elif part.missing and policy.on_lost == "stop":
+            for index in range(part.first, part.last + 1):
+                sent[index] |= statuses[index] == Status.NONE
     return sent
 
 

@@ -78,7 +78,11 @@ def result_body(lines: Iterable[bytes], faults: Mapping[str, Fault], *, rows: in
 
 
 def _with_row_faults(lines: Iterable[bytes], faults: Mapping[str, Fault]) -> Iterator[bytes]:
-    """Yield an unknown row first, drop the first line, repeat the first of the remaining lines."""
+    """Yield an unknown row first, drop the first line, repeat the first of the remaining lines, end early."""
+    if (few := faults.get("few_rows")) is not None:
+        lines = islice(lines, few.rows)
+    if (changed := faults.get("changed_ids")) is not None:
+        lines = (_with_changed_id(line, changed.ids) for line in lines)
     if "unknown_row" in faults:
         unknown = {"custom_id": new_id("unknown-"), "result": {"type": "expired"}}
         yield msgspec.json.encode(unknown)
@@ -89,6 +93,13 @@ def _with_row_faults(lines: Iterable[bytes], faults: Mapping[str, Fault]) -> Ite
         yield line
         if index == 0 and "duplicate_row" in faults:
             yield line
+
+
+def _with_changed_id(line: bytes, how: str) -> bytes:
+    row = msgspec.json.decode(line)
+    name = row["custom_id"]
+    row["custom_id"] = {"lower": name.lower(), "upper": name.upper()}.get(how, name[:20])
+    return msgspec.json.encode(row)
 
 
 def _chunks(lines: Iterable[bytes], *, final_newline: bool) -> Iterator[bytes]:

@@ -41,6 +41,7 @@ _RATE_LIMITED = ("create", "retrieve", "list", "cancel", "delete", "results")
 _RATE_HEADERS_ON = ("create", "retrieve", "results")
 _JSON_BODIES = ("create", "count_tokens")
 _BROKEN_JSON = b'{"id":"msgbatch_01'
+_GATEWAY_PAGE = b"<html><head><title>Gateway</title></head><body>\nplease wait\n</body></html>\n"
 _CHARSETS = ("utf-8", "utf8", "iso-8859-1", "latin-1", "us-ascii", "ascii")
 
 
@@ -113,6 +114,8 @@ class Routes:
                 raise _fault_error(fault)
             case "html":
                 return html_error_response()
+            case "page":
+                return Response(status=fault.status, headers={"content-type": "text/html"}, body=_GATEWAY_PAGE)
             case "not_found_blip":
                 raise APIError(404, f"Message Batch {arrival.subject} not found.")
         with suppress(APIError):
