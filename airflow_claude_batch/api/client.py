@@ -8,6 +8,7 @@ if it cannot have been accepted.** All other calls are retried freely.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ import msgspec
 
 from airflow_claude_batch.api import endpoints
 from airflow_claude_batch.api.config import ClientConfig
-from airflow_claude_batch.api.endpoints import Call
+from airflow_claude_batch.api.endpoints import QUICK_CALL_SECONDS, Call
 from airflow_claude_batch.api.evidence import may_resend
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest
 from airflow_claude_batch.api.limits import DEFAULT_LIST_LIMIT, LIST_LIMIT
@@ -26,6 +27,7 @@ from airflow_claude_batch.api.line_splitter import MAX_SHORTENED_BYTES, LineSpli
 from airflow_claude_batch.api.request_body import RequestBody
 from airflow_claude_batch.api.responses import read_response
 from airflow_claude_batch.api.retry import RetryState
+from airflow_claude_batch.api.time_limit import seconds_left
 from airflow_claude_batch.api.transport import AsyncTransport, Transport
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch, ModelInfo
 from airflow_claude_batch.exceptions import AuthenticationError
@@ -177,7 +179,7 @@ class ClaudeClient:
         return self._with_retries(call, send)
 
     def _with_retries(self, call: Call[Any], send: Callable[[HTTPRequest], R]) -> R:
-        state = RetryState(self._config.max_retries, self._clock, self._rng, call.deadline)
+        state = RetryState(self._config.max_retries, self._clock, self._rng, _last_attempt_at(call, self._clock))
         while True:
             try:
                 return self._with_renewed_credential(call, send)
@@ -272,7 +274,7 @@ class AsyncClaudeClient:
         return await self._call(endpoints.cancel_batch(batch_id))
 
     async def _call(self, call: Call[S]) -> S:
-        state = RetryState(self._config.max_retries, self._clock, self._rng, call.deadline)
+        state = RetryState(self._config.max_retries, self._clock, self._rng, _last_attempt_at(call, self._clock))
         while True:
             try:
                 return await self._with_renewed_credential(call)
@@ -295,6 +297,12 @@ class AsyncClaudeClient:
     async def _request(self, call: Call[Any]) -> HTTPRequest:
         headers = await self._config.credentials.aheaders(self._transport.send, self._clock)
         return call.request(self._config, headers)
+
+
+def _last_attempt_at(call: Call[Any], clock: Callable[[], float]) -> float:
+    """Return the time, on the clock, after which no attempt begins."""
+    seconds = min(seconds_left(), math.inf if call.is_slow else QUICK_CALL_SECONDS)
+    return min(call.deadline, clock() + seconds)
 
 
 def _may_renew(config: ClientConfig, failed: CallFailed, request: HTTPRequest) -> bool:

@@ -38,6 +38,12 @@ _NO_SUCH_PATH: Final = "Check the base URL, which is the connection's host: the 
 # a create call may take.
 QUICK_READ_TIMEOUT: Final = 60.0
 
+# Seconds after which no attempt of a call begins that responds at once, whatever its responses ask for.
+QUICK_CALL_SECONDS: Final = 600.0
+
+# The slowest upload that is waited for, in bytes per second: 3 Mbit/s.
+MIN_UPLOAD_RATE: Final = 375_000
+
 MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024  # a page of 1000 batches has about half a megabyte
 
 
@@ -50,6 +56,7 @@ class Call(Generic[T]):
     :param is_attributed: the call carries the user profile.
     :param is_slow: the call may take the whole configured read timeout.
     :param deadline: monotonic seconds; no attempt begins after it.
+    :param upload_seconds: how long sending the body may take. By default, what its size needs.
     :param write_timeout: seconds, if shorter than the configured write timeout.
     """
 
@@ -65,6 +72,7 @@ class Call(Generic[T]):
     is_slow: bool = False
     deadline: float = math.inf
     write_timeout: float = math.inf
+    upload_seconds: float | None = None
 
     def request(self, config: ClientConfig, credential_headers: Mapping[str, str]) -> HTTPRequest:
         """Build the request of one attempt."""
@@ -74,6 +82,7 @@ class Call(Generic[T]):
         if self.body is not None:
             headers["content-type"] = "application/json"
         query = f"?{urlencode(self.query)}" if self.query else ""
+        read_timeout = config.read_timeout if self.is_slow else min(config.read_timeout, QUICK_READ_TIMEOUT)
         return HTTPRequest(
             action=self.action,
             effect=self.effect,
@@ -81,12 +90,18 @@ class Call(Generic[T]):
             url=f"{config.base_url.rstrip('/')}{self.path}{query}",
             headers=headers,
             body=self.body,
-            read_timeout=config.read_timeout if self.is_slow else min(config.read_timeout, QUICK_READ_TIMEOUT),
+            read_timeout=read_timeout,
             write_timeout=min(config.write_timeout, self.write_timeout),
+            total_timeout=config.connect_timeout + self._upload_seconds() + read_timeout,
             credential_remedy=config.credentials.remedy,
             not_found_remedy=self._not_found_remedy(),
             max_response_bytes=MAX_RESPONSE_BYTES,
         )
+
+    def _upload_seconds(self) -> float:
+        if self.upload_seconds is not None:
+            return self.upload_seconds
+        return self.body.content_length / MIN_UPLOAD_RATE if self.body is not None else 0.0
 
     def _not_found_remedy(self) -> str:
         if self.path == _BATCHES:
@@ -116,6 +131,7 @@ def create_batch(
         is_slow=True,
         deadline=deadline,
         write_timeout=last_slice_seconds,
+        upload_seconds=seconds,
     )
 
 
@@ -204,7 +220,8 @@ def retrieve_model(model_id: str) -> Call[ModelInfo]:
 
 
 def _path_of(batch_id: str) -> str:
-    return f"{_BATCHES}/{check_batch_id(batch_id)}"
+    # A slash in an id must not begin another segment of the path.
+    return f"{_BATCHES}/{quote(check_batch_id(batch_id), safe=':=')}"
 
 
 def _checked(limit: int) -> int:

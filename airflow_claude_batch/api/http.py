@@ -34,6 +34,8 @@ class HTTPRequest:
     :param effect: what sending it twice does.
     :param read_timeout: seconds to wait for the next bytes of the response.
     :param write_timeout: seconds to wait until the next bytes of the body are sent.
+    :param total_timeout: seconds for the whole attempt, from connecting to the last byte. Of a streamed response, to
+        the end of its headers.
     :param credential_remedy: what to do if the credential is refused.
     :param not_found_remedy: what to do after a 404.
     :param max_response_bytes: a longer response is not the API's.
@@ -48,6 +50,7 @@ class HTTPRequest:
     body: RequestBody | None = field(default=None, repr=False)
     read_timeout: float
     write_timeout: float
+    total_timeout: float = 120.0
     credential_remedy: str
     not_found_remedy: str = ""
     max_response_bytes: int

@@ -11,6 +11,7 @@ from airflow_claude_batch.api.evidence import Stage
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest
 from airflow_claude_batch.api.request_body import UploadStopped
 from airflow_claude_batch.api.responses import no_response_failure
+from airflow_claude_batch.api.time_limit import TooSlow
 
 _NOT_SENT: Final = (
     httpx.ConnectError,
@@ -23,9 +24,11 @@ _NOT_ALL_SENT: Final = (httpx.WriteError, httpx.WriteTimeout, httpx.LocalProtoco
 
 
 def call_failure(request: HTTPRequest, error: Exception) -> CallFailed:
-    """Build the failure for an error of httpx, or for an upload that we stopped."""
+    """Build the failure for an error of httpx, or for an upload or a wait that we stopped."""
     if isinstance(error, UploadStopped):
         return no_response_failure(request, Stage.SENDING, str(error))
+    if isinstance(error, TooSlow):
+        return no_response_failure(request, Stage.WAITING, str(error))
     # The text of a LocalProtocolError may quote the request's headers.
     text = "" if isinstance(error, httpx.LocalProtocolError) else str(error)
     return no_response_failure(request, _stage(error), f"{type(error).__name__}: {text}".rstrip(": "))

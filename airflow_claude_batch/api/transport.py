@@ -2,14 +2,18 @@
 
 Redirects are not followed, because they would send the credential to another host. Without a proxy of its own, a
 client uses the environment's proxy.
+
+Every call ends within the ``total_timeout`` of its request, however slowly the other side sends. A download of results
+may take as long as it brings bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
@@ -18,12 +22,14 @@ import httpx
 
 from airflow_claude_batch.api.base_url import host_in, is_loopback
 from airflow_claude_batch.api.config import ClientConfig
+from airflow_claude_batch.api.evidence import Effect, Stage
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest, HTTPResponse
 from airflow_claude_batch.api.httpx_errors import call_failure
 from airflow_claude_batch.api.redaction import shorten
 from airflow_claude_batch.api.request_body import RequestBody, UploadStopped
-from airflow_claude_batch.api.responses import error_response_failure, invalid_response_failure
+from airflow_claude_batch.api.responses import error_response_failure, invalid_response_failure, no_response_failure
 from airflow_claude_batch.api.socket_options import SocketOptions
+from airflow_claude_batch.api.time_limit import ReadRate, TooSlow, seconds_left, time_limit
 from airflow_claude_batch.api.tls import ssl_context
 from airflow_claude_batch.exceptions import ConfigurationError
 
@@ -56,7 +62,7 @@ class Transport:
 
         :raises CallFailed: there is no response, or one that is too large to be the API's.
         """
-        with self._open(request) as response:
+        with _limit_of(request), self._open(request) as response:
             return self._read(request, response)
 
     @contextmanager
@@ -67,19 +73,28 @@ class Transport:
         """
         with self._open(request) as response:
             if not response.is_success:
-                raise error_response_failure(request, self._read(request, response))
+                with _limit_of(request):
+                    raise error_response_failure(request, self._read(request, response))
             yield response
 
     def chunks(self, request: HTTPRequest, response: httpx.Response) -> Iterator[bytes]:
         """Read the body chunk by chunk.
 
-        :raises CallFailed: the connection was lost.
+        :raises CallFailed: the connection was lost, or too few bytes come.
         """
         _check_encoding(request, response)
-        try:
-            yield from response.iter_bytes()
-        except httpx.HTTPError as error:
-            raise call_failure(request, error) from error
+        chunks, rate = response.iter_bytes(), ReadRate(request.read_timeout)
+        while True:
+            try:
+                with rate.applied():
+                    chunk = next(chunks, None)
+            except (httpx.HTTPError, TooSlow) as error:
+                raise call_failure(request, error) from error
+            if chunk is None:
+                return
+            if seconds_left() <= 0:
+                raise call_failure(request, TooSlow("the response was not complete in time"))
+            yield chunk
 
     def close(self) -> None:
         self._client.close()
@@ -87,10 +102,11 @@ class Transport:
     @contextmanager
     def _open(self, request: HTTPRequest) -> Iterator[httpx.Response]:
         body = _Body(request.body) if request.body is not None else None
-        prepared = _httpx_request(self._client, self._config, request, body, self._socket_options)
         try:
-            response = self._client.send(prepared, stream=True)
-        except (httpx.HTTPError, UploadStopped) as error:
+            with _limit_of(request):
+                prepared = _httpx_request(self._client, self._config, request, body, self._socket_options)
+                response = self._client.send(prepared, stream=True)
+        except (httpx.HTTPError, UploadStopped, TooSlow) as error:
             raise call_failure(request, error) from error
         self.calls_per_minute = _calls_per_minute(response) or self.calls_per_minute
         try:
@@ -135,8 +151,12 @@ class AsyncTransport:
 
         :raises CallFailed: there is no response, or one that is too large to be the API's.
         """
-        async with self._open(request) as response:
-            return await self._read(request, response)
+        seconds = min(request.total_timeout, _seconds_left(request))
+        try:
+            async with asyncio.timeout(seconds), self._open(request) as response:
+                return await self._read(request, response)
+        except TimeoutError as error:
+            raise call_failure(request, TooSlow(f"no complete response within {seconds:.0f} s")) from error
 
     async def aclose(self) -> None:
         if self._client:
@@ -234,6 +254,22 @@ class _ReceivedBody:
         return HTTPResponse(self._response.status_code, headers, bytes(self._body[: self._limit]))
 
 
+def _limit_of(request: HTTPRequest) -> AbstractContextManager[None]:
+    """Limit the time of one attempt. A create call has a deadline of its own: cut off, it may be billed unseen.
+
+    :raises CallFailed: no time is left for it. Nothing was sent.
+    """
+    _seconds_left(request)
+    return time_limit(request.total_timeout, shielded=request.effect is Effect.NOT_IDEMPOTENT)
+
+
+def _seconds_left(request: HTTPRequest) -> float:
+    left = seconds_left()
+    if left <= 0:
+        raise no_response_failure(request, Stage.CONNECTING, "no time is left for this call")
+    return math.inf if request.effect is Effect.NOT_IDEMPOTENT else left
+
+
 def _check_encoding(request: HTTPRequest, response: httpx.Response) -> None:
     """Accept gzip once and nothing else. One layer of gzip makes a thousand bytes of one byte, two make a million.
 
@@ -284,11 +320,12 @@ def _httpx_request(
     headers = dict(request.headers)
     if request.body is not None:
         headers["content-length"] = str(request.body.content_length)
+    left = max(0.001, seconds_left())
     timeout = httpx.Timeout(
-        connect=config.connect_timeout,
+        connect=min(config.connect_timeout, left),
         read=request.read_timeout,
-        write=request.write_timeout,
-        pool=config.read_timeout,
+        write=min(request.write_timeout, left),
+        pool=min(request.read_timeout, left),
     )
     try:
         return client.build_request(

@@ -1,16 +1,19 @@
 """The API's JSON objects as typed values.
 
 They are read tolerantly: unknown fields, statuses and result types pass, and only fields that every response has are
-required. Times are aware, in each of the API's notations (``Z``, or ``+00:00`` with microseconds).
+required. Times are aware, in each of the API's notations (``Z``, or ``+00:00`` with microseconds). A batch in another
+form than the API's is read through :mod:`~airflow_claude_batch.api.gateway_forms`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from airflow_claude_batch.api.gateway_forms import normal_batch, normal_counts, normal_status
 from airflow_claude_batch.api.limits import BATCH_ID_PATTERN
 from airflow_claude_batch.exceptions import MalformedResponseError
 
@@ -30,6 +33,9 @@ def check_year(at: datetime) -> None:
     """
     if not 2000 <= at.year < 3000:
         raise ValueError("the year is not between 2000 and 2999")
+
+
+_STATUSES = frozenset({"in_progress", "canceling", "ended"})
 
 
 class RequestCounts(msgspec.Struct, frozen=True, gc=False):
@@ -67,6 +73,8 @@ class MessageBatch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def __post_init__(self) -> None:
         check_year(self.created_at)
+        if self.processing_status not in _STATUSES:
+            msgspec.structs.force_setattr(self, "processing_status", normal_status(self.processing_status))
 
     @property
     def ended(self) -> bool:
@@ -75,13 +83,25 @@ class MessageBatch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class BatchPage(msgspec.Struct, frozen=True, kw_only=True):
-    """One page of a listing, newest batch first. ``server_time`` is explained at :class:`MessageBatch`."""
+    """One page of a listing, newest batch first. ``server_time`` is explained at :class:`MessageBatch`.
+
+    ``unreadable`` counts the entries that are no batch in any known form. ``data`` lacks them, so a page with such
+    entries does not prove that a batch is missing.
+    """
 
     data: list[MessageBatch]
     has_more: bool
     first_id: _Cursor | None = None
     last_id: _Cursor | None = None
     server_time: Timestamp | None = None
+    unreadable: int = 0
+
+
+class _LoosePage(msgspec.Struct):
+    data: list[Any]
+    has_more: bool
+    first_id: Any = None
+    last_id: Any = None
 
 
 class DeletedMessageBatch(msgspec.Struct, frozen=True):
@@ -260,7 +280,13 @@ def decode(data: bytes | msgspec.Raw, kind: type[T]) -> T:
 
     :raises MalformedResponseError: the data is not that. The message names the place, never the data.
     """
-    return _decode(msgspec.json.Decoder(kind), data)
+    try:
+        return _decode(msgspec.json.Decoder(kind), data)
+    except MalformedResponseError:
+        value = _decode_gateway_form(data, kind)
+        if value is None or not isinstance(value, kind):
+            raise
+        return value
 
 
 def with_server_time(value: T, server_time: datetime | None) -> T:
@@ -322,3 +348,53 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes | bytearray | memoryvi
         # A UnicodeDecodeError holds the data. So only its reason is shown, and it is not chained.
         reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
     raise MalformedResponseError(f"The response is not the expected JSON: {reason}.")
+
+
+def _decode_gateway_form(data: bytes | msgspec.Raw, kind: type[Any]) -> msgspec.Struct | None:
+    """Decode a batch, a page or counts in a form that is not the API's. None if they cannot be understood."""
+    read = _GATEWAY_READERS.get(kind)
+    try:
+        return read(msgspec.json.decode(data)) if read else None
+    except (ValueError, RecursionError):  # of msgspec, of UTF-8 and of times
+        return None
+
+
+def _read_batch(value: Any) -> MessageBatch:
+    return msgspec.convert(normal_batch(value), MessageBatch)
+
+
+def _read_counts(value: Any) -> RequestCounts:
+    return msgspec.convert(normal_counts(msgspec.convert(value, dict[str, Any])), RequestCounts)
+
+
+def _read_page(value: Any) -> BatchPage:
+    page = msgspec.convert(value, _LoosePage)
+    batches = [batch for entry in page.data if (batch := _batch_or_none(entry)) is not None]
+    return BatchPage(
+        data=batches,
+        has_more=page.has_more,
+        first_id=_cursor_or_none(page.first_id),
+        last_id=_cursor_or_none(page.last_id),
+        unreadable=len(page.data) - len(batches),
+    )
+
+
+def _batch_or_none(value: Any) -> MessageBatch | None:
+    try:
+        return _read_batch(value)
+    except ValueError:
+        return None
+
+
+def _cursor_or_none(value: Any) -> str | None:
+    try:
+        return msgspec.convert(value, _Cursor)
+    except ValueError:
+        return None
+
+
+_GATEWAY_READERS: dict[type[Any], Callable[[Any], msgspec.Struct]] = {
+    MessageBatch: _read_batch,
+    RequestCounts: _read_counts,
+    BatchPage: _read_page,
+}

@@ -140,6 +140,7 @@ class WorkloadIdentity:
             body=body,
             read_timeout=EXCHANGE_TIMEOUT,
             write_timeout=EXCHANGE_TIMEOUT,
+            total_timeout=EXCHANGE_TIMEOUT,
             credential_remedy=self.remedy,
             not_found_remedy="Check the base URL, which is the connection's host: it exchanges no tokens.",
             max_response_bytes=MAX_TOKEN_RESPONSE_BYTES,

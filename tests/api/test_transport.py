@@ -10,6 +10,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 
 import pytest
 from clients import BATCH, BATCH_ID, BODY, KEY, SyncClient, sync_only, with_clients
@@ -23,6 +24,7 @@ from airflow_claude_batch import exceptions
 from airflow_claude_batch.api.client import AsyncClaudeClient
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
+from airflow_claude_batch.api.time_limit import time_limit
 from airflow_claude_batch.api.transport import KEEPALIVE_SECONDS
 
 ANSWER = json.dumps(BATCH).encode()
@@ -541,3 +543,204 @@ def test_one_client_serves_many_threads():
             thread.join()
 
     assert found == [BATCH_ID] * 20
+
+
+def drip(connection, data, *, seconds=0.03):
+    """Send one byte at a time, much more often than any read timeout."""
+    for byte in data:
+        if connection.over.wait(seconds):
+            return
+        connection.socket.sendall(bytes([byte]))
+
+
+def serve_slow_headers(connection):
+    connection.request()
+    drip(connection, b"HTTP/1.1 200 OK\r\nx-filler: " + b"x" * 10_000)
+
+
+def serve_slow_body(connection):
+    connection.request()
+    connection.socket.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 10000\r\n\r\n")
+    drip(connection, b"{" + b" " * 10_000)
+
+
+def serve_slow_error(connection):
+    connection.request()
+    connection.socket.sendall(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 10000\r\n\r\n")
+    drip(connection, b"{" + b" " * 10_000)
+
+
+DRIPPING = pytest.mark.parametrize("serve", [serve_slow_headers, serve_slow_body], ids=["headers", "body"])
+QUICK = [
+    RETRIEVE,
+    pytest.param(lambda client: client.list_batches(), id="list"),
+    pytest.param(lambda client: client.cancel_batch(BATCH_ID), id="cancel"),
+]
+QUICK_SYNC = [
+    pytest.param(lambda client: client.delete_batch(BATCH_ID), id="delete"),
+    pytest.param(lambda client: client.count_tokens({"model": "m"}), id="count tokens"),
+    pytest.param(lambda client: client.list_models(), id="models"),
+    pytest.param(lambda client: client.retrieve_model("m"), id="model"),
+]
+
+
+@with_clients("call", both=QUICK, sync=QUICK_SYNC)
+@DRIPPING
+def test_a_response_that_drips_ends_at_the_total_deadline(client_class, serve, call):
+    began = time.monotonic()
+    with (
+        RawServer(serve) as server,
+        client_class(config(server.port, connect_timeout=0.2, read_timeout=0.2)) as client,
+        pytest.raises(exceptions.APIConnectionError, match="no response from"),
+    ):
+        call(client)
+    assert time.monotonic() - began < 1.5
+
+
+@DRIPPING
+def test_a_response_that_drips_over_tls_ends_at_the_total_deadline(client_class, tls, serve):
+    began = time.monotonic()
+    with (
+        RawServer(serve, context=tls) as server,
+        client_class(
+            config(server.port, "https", verify=False, connect_timeout=0.2, read_timeout=0.2), sleep=lambda _: None
+        ) as client,
+        pytest.raises(exceptions.APIConnectionError),
+    ):
+        client.retrieve_batch(BATCH_ID)
+    assert time.monotonic() - began < 1.5
+
+
+def test_an_error_page_that_drips_still_has_its_status(client_class):
+    began = time.monotonic()
+    with (
+        RawServer(serve_slow_error) as server,
+        client_class(config(server.port, connect_timeout=0.2, read_timeout=0.2)) as client,
+        pytest.raises((exceptions.ServerError, exceptions.APIConnectionError)),
+    ):
+        client.retrieve_batch(BATCH_ID)
+    assert time.monotonic() - began < 1.5
+
+
+@sync_only
+@DRIPPING
+def test_a_create_whose_response_drips_may_have_been_accepted(client_class, serve):
+    began = time.monotonic()
+    with (
+        RawServer(serve) as server,
+        client_class(config(server.port, connect_timeout=0.2, read_timeout=0.2, max_retries=4)) as client,
+        pytest.raises(exceptions.APIConnectionError) as caught,
+    ):
+        client.create_batch(BODY, deadline_seconds=0.4)
+    assert caught.value.may_have_been_accepted is True
+    assert len(server.connections) == 1
+    assert time.monotonic() - began < 2
+
+
+@sync_only
+def test_a_create_is_not_cut_off_by_the_limit_of_its_caller_but_does_not_begin_after_it(client_class):
+    def serve(connection):
+        while True:
+            connection.request()
+            connection.over.wait(0.3)
+            connection.respond("200 OK", ANSWER)
+
+    with RawServer(serve) as server, client_class(config(server.port)) as client:
+        with time_limit(0.1):
+            assert client.create_batch(BODY).id == BATCH_ID
+        with (
+            time_limit(0.0),
+            pytest.raises(exceptions.APIConnectionError, match="no time is left") as caught,
+        ):
+            client.create_batch(BODY)
+    assert caught.value.may_have_been_accepted is False
+
+
+def test_a_proxy_that_drips_ends_at_the_total_deadline(client_class):
+    def proxy(connection):
+        connection.head()
+        drip(connection, b"HTTP/1.1 200 OK\r\nx-filler: " + b"x" * 10_000)
+
+    began = time.monotonic()
+    with RawServer(proxy) as server:
+        through = config(
+            9,
+            "https",
+            proxy=f"http://127.0.0.1:{server.port}",
+            verify=False,
+            connect_timeout=0.2,
+            read_timeout=0.2,
+        )
+        with client_class(through) as client, pytest.raises(exceptions.APIConnectionError):
+            client.retrieve_batch(BATCH_ID)
+    assert time.monotonic() - began < 1.5
+
+
+@sync_only
+def test_a_limit_of_the_caller_bounds_all_attempts_of_a_call(client_class):
+    began = time.monotonic()
+    with (
+        RawServer(serve_slow_body) as server,
+        client_class(config(server.port, max_retries=4)) as client,
+        time_limit(0.3),
+        pytest.raises(exceptions.APIConnectionError),
+    ):
+        client.retrieve_batch(BATCH_ID)
+    assert time.monotonic() - began < 1.5
+
+
+@sync_only
+def test_results_that_drip_count_as_stalled(client_class):
+    def serve(connection):
+        connection.request()
+        connection.socket.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n" + b'{"a":1}\n')
+        drip(connection, b" " * 10_000)
+
+    began = time.monotonic()
+    with (
+        RawServer(serve) as server,
+        client_class(config(server.port, read_timeout=0.4)) as client,
+        client.stream_results(BATCH_ID) as lines,
+    ):
+        assert next(lines) == b'{"a":1}'
+        with pytest.raises(exceptions.APIConnectionError, match=r"only \d+ bytes arrived in \d s"):
+            next(lines)
+    assert time.monotonic() - began < 2
+
+
+@sync_only
+def test_results_take_as_long_as_they_bring_bytes(client_class):
+    row = b'{"a":"' + b"x" * 2000 + b'"}\n'
+
+    def serve(connection):
+        connection.request()
+        connection.socket.sendall(f"HTTP/1.1 200 OK\r\ncontent-length: {10 * len(row)}\r\n\r\n".encode())
+        for _ in range(10):
+            connection.over.wait(0.06)
+            connection.socket.sendall(row)
+
+    with (
+        RawServer(serve) as server,
+        client_class(config(server.port, read_timeout=0.2, connect_timeout=0.2)) as client,
+        client.stream_results(BATCH_ID) as lines,
+    ):
+        assert len(list(lines)) == 10
+
+
+@sync_only
+def test_results_end_at_the_limit_of_their_reader(client_class):
+    def serve(connection):
+        connection.request()
+        connection.socket.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+        drip(connection, b'{"a":1}\n' * 1000)
+
+    began = time.monotonic()
+    with (
+        RawServer(serve) as server,
+        client_class(config(server.port)) as client,
+        time_limit(0.4),
+        client.stream_results(BATCH_ID) as lines,
+        pytest.raises(exceptions.APIConnectionError),
+    ):
+        list(lines)
+    assert time.monotonic() - began < 1.5

@@ -74,6 +74,116 @@ def test_times_are_aware_in_every_form(text):
     assert batch.created_at == datetime(2026, 11, 22, 9, tzinfo=UTC)
 
 
+NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-11-22T09:00:00",
+        "2026-11-22 09:00:00",
+        "2026-11-22T09:00:00+0000",
+        "20261122T090000Z",
+        "Sun, 22 Nov 2026 09:00:00 GMT",
+        1795338000,
+        1795338000.0,
+        "1795338000",
+        1795338000_000,
+        1795338000_000_000,
+        1795338000_000_000_000,
+    ],
+    ids=repr,
+)
+def test_times_of_gateways_are_utc_in_every_form(value):
+    times = {"created_at": value, "ended_at": value}
+    batch = wire.decode(json.dumps(BATCH | times).encode(), wire.MessageBatch)
+
+    assert (batch.created_at, batch.ended_at) == (NINE, NINE)
+    assert batch.expires_at == datetime(2026, 11, 23, 9, 0, 0, 123456, UTC)
+
+
+def test_a_batch_without_a_creation_time_was_created_a_day_before_it_expires():
+    body = BATCH | {"created_at": None, "expires_at": "2026-11-23T09:00:00Z"}
+
+    assert wire.decode(json.dumps(body).encode(), wire.MessageBatch).created_at == NINE
+
+
+def test_an_optional_time_that_is_none_is_left_out():
+    body = BATCH | {"expires_at": "never", "ended_at": [], "archived_at": 1e300, "results_url": 7}
+    batch = wire.decode(json.dumps(body).encode(), wire.MessageBatch)
+
+    assert (batch.expires_at, batch.ended_at, batch.archived_at, batch.results_url) == (None,) * 4
+
+
+@pytest.mark.parametrize(
+    ("counts", "total"),
+    [
+        (None, 0),
+        ({}, 0),
+        ([], 0),
+        ("none", 0),
+        ({"processing": None, "succeeded": 20, "errored": None}, 20),
+        ({"succeeded": 20.0}, 20),
+        ({"succeeded": "20"}, 20),
+        ({"succeeded": True, "errored": "many", "expired": 0.5}, 0),
+    ],
+    ids=repr,
+)
+def test_counts_of_gateways_are_read_as_far_as_they_are_numbers(counts, total):
+    batch = wire.decode(json.dumps(BATCH | {"request_counts": counts}).encode(), wire.MessageBatch)
+
+    assert batch.request_counts.total == total
+    assert all(type(getattr(batch.request_counts, name)) is int for name in wire.RequestCounts.__struct_fields__)
+
+
+def test_a_batch_without_counts_is_read():
+    body = {name: value for name, value in BATCH.items() if name != "request_counts"}
+
+    assert wire.decode(json.dumps(body).encode(), wire.MessageBatch).request_counts.total == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "normal"),
+    [
+        ("Ended", "ended"),
+        ("ENDED", "ended"),
+        (" ended ", "ended"),
+        ("In_Progress", "in_progress"),
+        ("in-progress", "in_progress"),
+        ("inProgress", "in_progress"),
+        ("Cancelling", "canceling"),
+        ("Resting", "Resting"),
+    ],
+)
+def test_a_status_is_known_in_every_case(status, normal):
+    batch = wire.decode(json.dumps(BATCH | {"processing_status": status}).encode(), wire.MessageBatch)
+
+    assert (batch.processing_status, batch.ended) == (normal, normal == "ended")
+
+
+@pytest.mark.parametrize("batch_id", ["bW9kZWw=", "job:7", "projects/p/batches/7", "a.b+c"])
+def test_ids_of_gateways_are_read(batch_id):
+    assert wire.decode(json.dumps(BATCH | {"id": batch_id}).encode(), wire.MessageBatch).id == batch_id
+
+
+def test_an_odd_entry_of_a_page_is_counted_and_costs_no_other_entry():
+    odd = [None, 7, "text", [], {}, BATCH | {"id": "../x"}, BATCH | {"created_at": "never"}, {"type": "error"}]
+    naive = BATCH | {"id": "b:2", "created_at": "2026-11-22T09:00:00", "request_counts": None}
+    page = {"data": [odd[0], BATCH, *odd[1:], naive], "has_more": True, "first_id": 7, "last_id": "b:2"}
+    read = wire.decode(json.dumps(page).encode(), wire.BatchPage)
+
+    assert [batch.id for batch in read.data] == [BATCH["id"], "b:2"]
+    assert (read.unreadable, read.has_more, read.first_id, read.last_id) == (len(odd), True, None, "b:2")
+
+
+@pytest.mark.parametrize(
+    "page", [{"data": None, "has_more": False}, {"data": {}}, {"has_more": False}, [], {"data": []}]
+)
+def test_a_page_without_entries_or_without_an_end_is_malformed(page):
+    with pytest.raises(MalformedResponseError):
+        wire.decode(json.dumps(page).encode(), wire.BatchPage)
+
+
 def test_missing_counts_are_zero():
     assert wire.decode(b'{"succeeded":3}', wire.RequestCounts).total == 3
 
@@ -88,7 +198,10 @@ def test_missing_counts_are_zero():
         b'{"id":7}',
         b'{"id":"\xff"}',
         b"[" * 100_000,
-        json.dumps(BATCH | {"created_at": "2026-11-22T09:00:00"}).encode(),
+        json.dumps(BATCH | {"created_at": "this morning"}).encode(),
+        json.dumps(BATCH | {"created_at": None, "expires_at": None}).encode(),
+        json.dumps(BATCH | {"created_at": True}).encode(),
+        json.dumps(BATCH | {"processing_status": None}).encode(),
         json.dumps(BATCH | {"created_at": "9999-12-31T23:59:59Z"}).encode(),
         json.dumps(BATCH | {"created_at": "0001-01-01T00:00:00Z"}).encode(),
         json.dumps(BATCH | {"id": "../../v1/models"}).encode(),
@@ -104,7 +217,10 @@ def test_missing_counts_are_zero():
         "wrong type",
         "not utf-8",
         "too deep",
-        "time without zone",
+        "no time",
+        "no times at all",
+        "a boolean as time",
+        "no status",
         "year 9999",
         "year 1",
         "path",

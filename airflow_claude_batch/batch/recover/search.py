@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from airflow_claude_batch.api import limits
-from airflow_claude_batch.api.listing import check_moves, newer_edge, older_edge
+from airflow_claude_batch.api.listing import check_all_read, check_moves, newer_edge, older_edge
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch, decode_result_line
 from airflow_claude_batch.batch.ledger.ledger import Part
 from airflow_claude_batch.batch.recover.decide import Candidate
@@ -61,24 +61,24 @@ def read_first_custom_id(client: ClaudeClient, batch_id: str) -> str:
 
 
 def _pages_after(client: ClaudeClient, watermark: str) -> Iterator[BatchPage]:
-    page, seen = client.list_batches(before_id=watermark, limit=limits.LIST_LIMIT), {watermark}
+    page, seen = check_all_read(client.list_batches(before_id=watermark, limit=limits.LIST_LIMIT)), {watermark}
     yield page
     while page.has_more and page.data:
         edge = newer_edge(page)
         check_moves(edge, seen)
         seen.add(edge)
-        page = client.list_batches(before_id=edge, limit=limits.LIST_LIMIT)
+        page = check_all_read(client.list_batches(before_id=edge, limit=limits.LIST_LIMIT))
         yield page
 
 
 def _pages_back_to(client: ClaudeClient, watermark: str | None, watermark_at: datetime | None) -> Iterator[BatchPage]:
-    page, seen = client.list_batches(limit=limits.LIST_LIMIT), set[str]()
+    page, seen = check_all_read(client.list_batches(limit=limits.LIST_LIMIT)), set[str]()
     yield page
     while page.has_more and page.data and not _reaches(page, watermark, watermark_at):
         edge = older_edge(page)
         check_moves(edge, seen)
         seen.add(edge)
-        page = client.list_batches(after_id=edge, limit=limits.LIST_LIMIT)
+        page = check_all_read(client.list_batches(after_id=edge, limit=limits.LIST_LIMIT))
         yield page
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from airflow_claude_batch.api.listing import check_all_read
 from airflow_claude_batch.batch.input.create_body import CreateBody
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.rows import FINAL, Status
@@ -94,6 +95,10 @@ def _write_intent(
 ) -> Part:
     """Record what is about to be sent, and the newest batch of the workspace at this moment."""
     newest = client.list_batches(limit=1)
+    if newest.unreadable:  # an older watermark only makes a search longer
+        newest = client.list_batches()
+    if not newest.data:
+        check_all_read(newest)
     watermark = newest.data[0] if newest.data else None
     part = Part(
         token=new_token(),

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
+from airflow_claude_batch.api.time_limit import time_limit
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch
 from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.wait import log_messages, schedule
-from airflow_claude_batch.batch.wait.poll_round import Call, ListPage, PollResult, Response, poll_round
+from airflow_claude_batch.batch.wait.poll_round import Call, ListPage, PollResult, Response
 from airflow_claude_batch.batch.wait.schedule import WaitFor, utc_now
 from airflow_claude_batch.batch.wait.wait_result import BatchState, WaitResult
 from airflow_claude_batch.batch.wait.watch_list import WatchList, WatchListChanges
 from airflow_claude_batch.exceptions import APIError, ConfigurationError
 
 log = logging.getLogger(__name__)
+
+#: The time for the calls of a round that begins at the deadline, or just before it.
+MIN_POLL_SECONDS: Final = 15.0
 
 
 class BatchReader(Protocol):
@@ -37,6 +42,8 @@ def wait_for_batches(
     poll_interval: float = 60.0,
     until: datetime | None = None,
     created_at: datetime | None = None,
+    unconfirmed: Collection[str] = (),
+    reconnect: Callable[[], None] | None = None,
     connection: str = "",
     clock: Callable[[], datetime] = utc_now,
     sleep: Callable[[float], None] = time.sleep,
@@ -50,6 +57,10 @@ def wait_for_batches(
     :param poll_interval: the longest interval between two polls, in seconds. Young batches are polled more often.
     :param until: the deadline; None for none.
     :param created_at: when the oldest batch was created, if the caller knows. It saves calls at the beginning.
+    :param unconfirmed: those that an earlier wait reported as ended although they were not. They are not polled at
+        once, and only a call for such a batch alone is believed.
+    :param reconnect: reads the connection again and gives the client its settings. Called at growing intervals while
+        the API rejects the credential.
     :param connection: the connection's id, for messages.
     :param observer: counts failed polls.
 
@@ -58,13 +69,20 @@ def wait_for_batches(
         result = wait_for_batches(client, ["msgbatch_01AbCd"], until=datetime.now(UTC) + timedelta(hours=25))
         if result.status == "ended": ...
     """
-    watch_list, slept = WatchList(), 0.0
+    watch_list, slept, logged = WatchList(), 0.0, 0.0
     for batch_id in batch_ids:
-        watch_list.add(batch_id, poll_interval=poll_interval, created_at=created_at, now=slept)
+        watch_list.add(
+            batch_id,
+            poll_interval=poll_interval,
+            created_at=created_at,
+            now=slept,
+            is_unconfirmed=batch_id in unconfirmed,
+        )
     ended: dict[str, BatchState] = {}
     while True:
         if _is_poll_due(watch_list, slept):
-            result = _poll(client, watch_list, slept, observer or NullObserver())
+            with time_limit(_poll_seconds(until, clock())):
+                result = _poll(client, watch_list, slept, observer or NullObserver())
             changes = watch_list.finish_round(result, now=slept, calls_per_minute=client.calls_per_minute)
             _write(log_messages.outage_lines(changes, connection))
             ended |= _record(result, watch_list, slept, clock())
@@ -72,11 +90,16 @@ def wait_for_batches(
                 return WaitResult("ended", ended | _states(watch_list))
             if failure := _failure(changes, ended | _states(watch_list), connection):
                 return failure
+            if changes.reconnect and reconnect is not None:
+                reconnect()
         if schedule.is_due(until, clock()) or (until is None and not watch_list.batch_ids):
             return WaitResult("due", ended | _states(watch_list))
         pause = _pause(watch_list.next_poll_at(), slept, until, clock())
         sleep(pause)
         slept += pause
+        if slept - logged >= schedule.LOG_INTERVAL_SECONDS and watch_list.batch_ids and not watch_list.outage:
+            logged = slept
+            _write([_still_running(watch_list, clock())])
 
 
 def _is_poll_due(watch_list: WatchList, now: float) -> bool:
@@ -85,7 +108,7 @@ def _is_poll_due(watch_list: WatchList, now: float) -> bool:
 
 
 def _poll(client: BatchReader, watch_list: WatchList, now: float, observer: Observer) -> PollResult:
-    round_ = poll_round(watch_list.due(now), watched=watch_list.batch_ids, may_list=watch_list.may_list)
+    round_ = watch_list.begin_round(now)
     try:
         calls = next(round_)
         while True:
@@ -114,6 +137,16 @@ def _record(result: PollResult, watch_list: WatchList, now: float, wall: datetim
             ended[batch.id] = BatchState.of(batch)
             watch_list.remove(batch.id)
     return ended
+
+
+def _poll_seconds(until: datetime | None, now: datetime) -> float:
+    """Return how long the calls of a round may take: to the deadline, but long enough for a call that succeeds."""
+    return math.inf if until is None else max(MIN_POLL_SECONDS, (until - now).total_seconds())
+
+
+def _still_running(watch_list: WatchList, now: datetime) -> log_messages.LogLine:
+    created = (watch_list.created_at(batch_id) for batch_id in watch_list.batch_ids)
+    return log_messages.still_running(watch_list.batch_ids, min(filter(None, created), default=None), now)
 
 
 def _states(watch_list: WatchList) -> dict[str, BatchState]:

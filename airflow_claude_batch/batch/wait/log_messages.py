@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
 from typing import Final
 
 from pendulum import duration
 
 from airflow_claude_batch.api.wire import MessageBatch
-from airflow_claude_batch.batch.wait.schedule import NOT_FOUND_CONFIRM_SECONDS, PollError
+from airflow_claude_batch.batch.wait.schedule import (
+    NOT_FOUND_CONFIRM_SECONDS,
+    REFUSAL_CONFIRM_SECONDS,
+    PollError,
+    PollErrorKind,
+    classify_error,
+)
 from airflow_claude_batch.batch.wait.watch_list import WatchListChanges
 from airflow_claude_batch.exceptions import ClaudeBatchError
 
@@ -26,8 +33,33 @@ def in_words(seconds: float) -> str:
 
 def outage_began(error: PollError, conn_id: str) -> LogLine:
     """Return the line for the start of an outage. It is logged once."""
+    if classify_error(error) is PollErrorKind.UNAUTHORIZED:
+        return credential_rejected(error, conn_id)
     text = "The Claude API is unavailable (connection %r). The message batches keep running, and polling continues. %s"
     return logging.WARNING, text, (conn_id, error)
+
+
+def credential_rejected(error: Exception, conn_id: str) -> LogLine:
+    """Return the line for a credential that is rejected, or a connection that cannot be read. It is logged once."""
+    text = (
+        "Connection %r cannot be used now. The message batches keep running. The connection is read again at growing "
+        "intervals, and the wait fails only if that does not help for %s. %s"
+    )
+    return logging.WARNING, text, (conn_id, in_words(REFUSAL_CONFIRM_SECONDS), _without_secrets(error))
+
+
+def still_running(batch_ids: Collection[str], created_at: datetime | None, now: datetime) -> LogLine:
+    """Return the line that says once an hour that batches still run.
+
+    :param created_at: when the oldest of them was created, None if unknown.
+    """
+    is_one = len(batch_ids) == 1
+    subject = f"Message batch {next(iter(batch_ids))} is" if is_one else f"{len(batch_ids)} message batches are"
+    if created_at is None:
+        return logging.INFO, "%s not seen to have ended yet.", (subject,)
+    age = in_words((now - created_at).total_seconds())
+    text = "%s still in progress, %s after it was created." if is_one else "%s still in progress, the oldest for %s."
+    return logging.INFO, text, (subject, age)
 
 
 def outage_ended(seconds: float, conn_id: str) -> LogLine:
@@ -71,9 +103,9 @@ def denied(denials: Mapping[str, PollError], conn_id: str) -> str:
 
 
 def unauthorized(error: PollError, conn_id: str) -> str:
-    """Return the message for a credential that the API rejects."""
+    """Return the message for a credential that the API keeps rejecting, however often the connection is read."""
     return _lines(
-        f"Connection {conn_id!r} is rejected by the API, also after it was read again.",
+        f"Connection {conn_id!r} has been rejected by the API for {in_words(REFUSAL_CONFIRM_SECONDS)}.",
         error,
         _STILL_RUNNING,
         "Fix the connection, then clear the task: it resumes the same message batches.",

@@ -56,7 +56,9 @@ class PollResult:
     :param batches: the watched batches that the API showed, by id.
     :param denied: the error of each batch that the API does not know or refuses to show.
     :param error: the error that ended the round early, or None.
-    :param may_list: False once the listing was refused: some credentials may retrieve but not list.
+    :param may_list: False if the listing was refused: some credentials may retrieve but not list.
+    :param listed: whether a page of the listing was read.
+    :param list_error: the error of the listing, or None.
     :param calls: how many API calls the round made.
     """
 
@@ -64,15 +66,26 @@ class PollResult:
     denied: dict[str, PollError] = field(default_factory=dict)
     error: PollError | None = None
     may_list: bool = True
+    listed: bool = False
+    list_error: PollError | None = None
     calls: int = 0
 
 
-def poll_round(due: Mapping[str, datetime | None], *, watched: Collection[str], may_list: bool = True) -> PollRound:
+def poll_round(
+    due: Mapping[str, datetime | None],
+    *,
+    watched: Collection[str],
+    may_list: bool = True,
+    is_probe: bool = False,
+    unconfirmed: Collection[str] = (),
+) -> PollRound:
     """Poll the batches that are due.
 
     :param due: when each batch was created, None if unknown; the most urgent first.
     :param watched: all batches to look for. A page may also contain some that are not due yet.
-    :param may_list: False if the listing was refused before.
+    :param may_list: False if the listing failed a short time ago.
+    :param is_probe: the last round failed, so try a single call before several at once.
+    :param unconfirmed: batches whose end is believed only from a call for them alone, not from a listing.
 
     Example, as the blocking wait drives it::
 
@@ -86,14 +99,14 @@ def poll_round(due: Mapping[str, datetime | None], *, watched: Collection[str], 
     """
     result = PollResult(may_list=may_list)
     if may_list and len(due) > 1:
-        yield from _read_listing(due, watched, result)
+        yield from _read_listing(due, watched, unconfirmed, result)
     remaining = [batch_id for batch_id in due if batch_id not in result.batches]
-    yield from _retrieve(remaining[:MAX_RETRIEVES_PER_ROUND], result)
+    yield from _retrieve(remaining[:MAX_RETRIEVES_PER_ROUND], result, 1 if is_probe else CONCURRENT_RETRIEVES)
     return result
 
 
 def _read_listing(
-    due: Mapping[str, datetime | None], watched: Collection[str], result: PollResult
+    due: Mapping[str, datetime | None], watched: Collection[str], unconfirmed: Collection[str], result: PollResult
 ) -> Generator[list[Call], list[Response], None]:
     oldest = _oldest(due.values())
     limit = min(LIST_LIMIT, max(DEFAULT_LIST_LIMIT, 2 * len(watched)))
@@ -104,9 +117,11 @@ def _read_listing(
         if not isinstance(page, BatchPage):
             _record_refused_page(page, cursor, result)
             return
-        result.batches.update((batch.id, batch) for batch in page.data if batch.id in watched)
+        result.listed = True
+        believed = [batch for batch in page.data if not (batch.ended and batch.id in unconfirmed)]
+        result.batches.update((batch.id, batch) for batch in believed if batch.id in watched)
         before = len(remaining)
-        remaining.difference_update(batch.id for batch in page.data)
+        remaining.difference_update(batch.id for batch in believed)
         poor_pages += before - len(remaining) < min(MIN_MATCHES_PER_PAGE, before)
         if len(remaining) <= max(1, poor_pages * MIN_MATCHES_PER_PAGE) or _is_last(page, oldest):
             return
@@ -128,28 +143,48 @@ def _is_last(page: BatchPage, oldest: datetime | None) -> bool:
 
 def _record_refused_page(error: Response, cursor: str | None, result: PollResult) -> None:
     """Go on with single calls if the listing is refused: their responses show what is wrong, if anything is."""
-    if isinstance(error, PollError) and classify_error(error) is PollErrorKind.OUTAGE:
+    if not isinstance(error, PollError):
+        return
+    result.list_error = error
+    if classify_error(error) is PollErrorKind.OUTAGE:
         result.error = error
     elif cursor is None:
         result.may_list = False
 
 
-def _retrieve(batch_ids: list[str], result: PollResult) -> Generator[list[Call], list[Response], None]:
-    for start in range(0, len(batch_ids), CONCURRENT_RETRIEVES):
-        if result.error:
-            return
-        chunk = batch_ids[start : start + CONCURRENT_RETRIEVES]
+def _retrieve(
+    batch_ids: list[str], result: PollResult, first_calls: int
+) -> Generator[list[Call], list[Response], None]:
+    refused: dict[str, PollError] = {}
+    start, count = 0, first_calls
+    while start < len(batch_ids) and not result.error:
+        chunk = batch_ids[start : start + count]
         responses = yield [Retrieve(batch_id) for batch_id in chunk]
         result.calls += len(chunk)
         for batch_id, response in zip(chunk, responses, strict=True):
-            _record_response(batch_id, response, result)
+            _record_response(batch_id, response, result, refused)
+        start, count = start + len(chunk), CONCURRENT_RETRIEVES
+        if refused and not _was_let_in(result):
+            break
+    if refused and _was_let_in(result):
+        result.denied.update(refused)
+    elif refused and not result.error:
+        result.error = next(iter(refused.values()))
 
 
-def _record_response(batch_id: str, response: Response, result: PollResult) -> None:
+def _was_let_in(result: PollResult) -> bool:
+    """Tell whether the credential was accepted in this round. Then a refusal concerns its batch alone."""
+    return result.listed or bool(result.batches)
+
+
+def _record_response(batch_id: str, response: Response, result: PollResult, refused: dict[str, PollError]) -> None:
     if isinstance(response, MessageBatch):
         result.batches[batch_id] = response
     elif isinstance(response, PollError):
-        if classify_error(response) is PollErrorKind.DENIED:
-            result.denied[batch_id] = response
-        else:
-            result.error = response
+        match classify_error(response):
+            case PollErrorKind.DENIED:
+                result.denied[batch_id] = response
+            case PollErrorKind.UNAUTHORIZED:
+                refused[batch_id] = response
+            case PollErrorKind.OUTAGE:
+                result.error = response

@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from airflow_claude_batch.batch.observer import NullObserver, Observer
-from airflow_claude_batch.batch.wait.poll_round import Call, ListPage, PollResult, Response, Retrieve, poll_round
+from airflow_claude_batch.batch.wait.poll_round import Call, ListPage, PollResult, Response, Retrieve
 from airflow_claude_batch.batch.wait.shared_client import SharedClient
 from airflow_claude_batch.batch.wait.watch_list import WatchList
 from airflow_claude_batch.exceptions import APIConnectionError, APIError, ConfigurationError
@@ -26,7 +26,7 @@ class Poller:
 
     async def poll(self, watch_list: WatchList, *, now: float) -> PollResult:
         """Run one poll round. The calls of each step run concurrently."""
-        round_ = poll_round(watch_list.due(now), watched=watch_list.batch_ids, may_list=watch_list.may_list)
+        round_ = watch_list.begin_round(now)
         try:
             calls = next(round_)
             while True:
@@ -37,13 +37,13 @@ class Poller:
 
     async def _call(self, call: Call) -> Response:
         """Make one call. Return its error instead of raising it."""
-        client = await self._client.get()
         try:
-            match call:
-                case Retrieve(batch_id):
-                    return await client.retrieve_batch(batch_id)
-                case ListPage(limit, after_id):
-                    return await client.list_batches(limit=limit, after_id=after_id)
+            async with self._client.use() as client:
+                match call:
+                    case Retrieve(batch_id):
+                        return await client.retrieve_batch(batch_id)
+                    case ListPage(limit, after_id):
+                        return await client.list_batches(limit=limit, after_id=after_id)
         except (APIError, ConfigurationError) as error:
             self._observer.poll_failed(error)
             return error

@@ -11,15 +11,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
-from airflow_claude_batch.exceptions import (
-    APIError,
-    APIStatusError,
-    AuthenticationError,
-    BadRequestError,
-    ConfigurationError,
-    NotFoundError,
-    PermissionDeniedError,
-)
+from airflow_claude_batch.api.evidence import LASTING, Proof, has_lasted, proof_of
+from airflow_claude_batch.exceptions import APIError, AuthenticationError, ConfigurationError, PermissionDeniedError
 
 WaitFor = Literal["all", "any"]
 PollError = APIError | ConfigurationError
@@ -32,10 +25,18 @@ MIN_INTERVAL_SECONDS: Final = 1.0
 INTERVAL_SHARE_OF_AGE: Final = 1 / 12
 #: The upper limit of ``retry-after``: a single response may be a mistake.
 MAX_RETRY_AFTER_SECONDS: Final = 900.0
-#: How often, and for how long, the API must say that a batch does not exist until it counts as lost. Single 404s for
-#: batches that exist were reported from production, so neither one nor a few within a minute are proof.
-NOT_FOUND_CONFIRM_POLLS: Final = 3
-NOT_FOUND_CONFIRM_SECONDS: Final = 600.0
+#: For how long the API must say that a batch does not exist until it counts as lost. Single 404s for batches that
+#: exist were reported from production, so neither one nor a few within a minute are proof.
+NOT_FOUND_CONFIRM_SECONDS: Final = LASTING.total_seconds()
+#: For how long the API must reject the credential, or Airflow fail to read the connection, until the waits fail. A key
+#: that is rotated is rejected for seconds or minutes; a secrets back end restarts as slowly.
+REFUSAL_CONFIRM_SECONDS: Final = LASTING.total_seconds()
+LONGEST_REFUSAL_PAUSE_SECONDS: Final = 60.0
+#: The pauses of the listing after it failed where single calls did not.
+FIRST_LISTING_PAUSE_SECONDS: Final = 15.0
+LONGEST_LISTING_PAUSE_SECONDS: Final = 900.0
+#: How often a task's log says that its batches still run.
+LOG_INTERVAL_SECONDS: Final = 3600.0
 #: The smallest documented rate limit (Start tier, 2026-10-08), used until a response's headers name the real one.
 DEFAULT_CALLS_PER_MINUTE: Final = 1000
 #: The share of the rate limit that polling may use. Sending and downloading need the rest.
@@ -47,30 +48,46 @@ class PollErrorKind(enum.Enum):
 
     OUTAGE = "the API is unavailable; its message batches keep running"
     DENIED = "the API does not know this batch or will not show it; believed only after NOT_FOUND_CONFIRM_SECONDS"
-    UNAUTHORIZED = "the API rejects the credential; a person must fix it, unless it was already replaced"
+    UNAUTHORIZED = "the API rejects the credential; believed only after REFUSAL_CONFIRM_SECONDS"
 
 
 def classify_error(error: PollError) -> PollErrorKind:
-    """Classify the error of a failed poll.
+    """Classify the error of a failed poll by what it proves.
 
-    A response without the API's own ``error.type`` comes from a proxy or load balancer and says nothing about the
-    batch. A 401 is believed from any sender, because no proxy will let us through later by itself. A spending limit
-    counts as an outage: the batch ends all the same.
+    A page of a proxy or load balancer proves nothing, whatever its status: it is an outage. So is a spending limit: the
+    batch ends all the same.
     """
-    if isinstance(error, AuthenticationError | ConfigurationError):
+    if isinstance(error, ConfigurationError):
         return PollErrorKind.UNAUTHORIZED
-    if not isinstance(error, APIStatusError) or error.error_type is None:
-        return PollErrorKind.OUTAGE
-    if isinstance(error, PermissionDeniedError):
-        return PollErrorKind.UNAUTHORIZED
-    if isinstance(error, NotFoundError | BadRequestError):
+    proof = proof_of(error)
+    if proof in (Proof.DOES_NOT_EXIST, Proof.REFUSED):
         return PollErrorKind.DENIED
+    if proof is Proof.NOT_ACCEPTED and isinstance(error, AuthenticationError | PermissionDeniedError):
+        return PollErrorKind.UNAUTHORIZED
     return PollErrorKind.OUTAGE
 
 
 def is_not_found_confirmed(polls: int, seconds: float) -> bool:
     """Return True once a batch was not found in enough consecutive polls over a long enough time."""
-    return polls >= NOT_FOUND_CONFIRM_POLLS and seconds >= NOT_FOUND_CONFIRM_SECONDS
+    return has_lasted(polls, timedelta(seconds=seconds))
+
+
+def is_refusal_confirmed(tries: int, seconds: float) -> bool:
+    """Return True once a credential was rejected, or a connection unreadable, often and long enough to be believed."""
+    return has_lasted(tries, timedelta(seconds=seconds))
+
+
+def refusal_pause(tries: int) -> float:
+    """Return the seconds until a rejected credential, or an unreadable connection, is tried again.
+
+    The first time is at once: the key may have been rotated long ago. Then the pauses grow from 5 s to a minute.
+    """
+    return 0.0 if tries <= 1 else backoff(tries - 1, retry_after=None, poll_interval=LONGEST_REFUSAL_PAUSE_SECONDS)
+
+
+def listing_pause(failures: int) -> float:
+    """Return the seconds without listing calls after this many failed ones in a row (at least 1)."""
+    return min(LONGEST_LISTING_PAUSE_SECONDS, FIRST_LISTING_PAUSE_SECONDS * 2.0 ** min(failures - 1, 16))
 
 
 def not_found_ids(denials: Mapping[str, PollError]) -> tuple[str, ...]:
@@ -78,11 +95,7 @@ def not_found_ids(denials: Mapping[str, PollError]) -> tuple[str, ...]:
 
     Requests of a lost batch may be paid for again, so no other refusal may ever count as a loss.
     """
-    return tuple(
-        batch_id
-        for batch_id, error in denials.items()
-        if isinstance(error, NotFoundError) and error.error_type == "not_found_error"
-    )
+    return tuple(batch_id for batch_id, error in denials.items() if proof_of(error) is Proof.DOES_NOT_EXIST)
 
 
 def interval(age_seconds: float, *, poll_interval: float) -> float:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch
@@ -30,49 +32,104 @@ class BatchClient(Protocol):
 Connect = Callable[[], Awaitable[BatchClient]]
 
 
+@dataclass(slots=True, eq=False)
+class _Lease:
+    """One client and its running calls. A retired client is closed once the last of them has ended."""
+
+    client: BatchClient
+    calls: int = 0
+    retired: bool = False
+    closed: bool = False
+
+    async def retire(self) -> None:
+        self.retired = True
+        await self.close_if_unused()
+
+    async def close_if_unused(self) -> None:
+        if self.retired and not self.calls and not self.closed:
+            self.closed = True
+            await self.client.aclose()
+
+
 class SharedClient:
-    """Shared async client: one per event loop and connection. It connects when first used, and again after a close."""
+    """Shared async client: one per event loop and connection. It connects when first used, and again after a close.
+
+    A client that is replaced or closed while calls run is closed after the last of them, and exactly once::
+
+        async with shared.use() as client:
+            batch = await client.retrieve_batch("msgbatch_01AbCd")
+    """
 
     def __init__(self, conn_id: str, connect: Connect) -> None:
         self._conn_id = conn_id
         self._connect = connect
         self._loop = asyncio.get_running_loop()
-        self._client: BatchClient | None = None
+        self._lease: _Lease | None = None
+        self._closes = 0
         self._connected_at = 0.0
         self._lock = asyncio.Lock()
 
     @property
     def calls_per_minute(self) -> int | None:
         """The rate limit that the API last reported, or None."""
-        return self._client.calls_per_minute if self._client else None
+        return self._lease.client.calls_per_minute if self._lease else None
 
     @property
     def is_stale(self) -> bool:
         """True once the connection was read long enough ago to read it again."""
         return self._loop.time() - self._connected_at > RECONNECT_SECONDS
 
-    async def get(self) -> BatchClient:
-        """Return the client. Connects first if there is none."""
-        async with self._lock:
-            if self._client is None:
-                self._client = await self._open()
-            return self._client
-
-    async def reconnect(self) -> None:
-        """Read the connection again and replace the client. Keeps the old client if that fails."""
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[BatchClient]:
+        """Lend the client for the calls of this block. Connects first if there is none."""
+        lease = await self._get()
+        lease.calls += 1
         try:
-            client = await self._open()
+            yield lease.client
+        finally:
+            lease.calls -= 1
+            await lease.close_if_unused()
+
+    async def connect(self) -> None:
+        """Connect if there is no client yet."""
+        async with self.use():
+            pass
+
+    async def reconnect(self) -> bool:
+        """Read the connection again and replace the client. Keeps the old client, and returns false, if that fails."""
+        try:
+            lease = await self._open()
         except Exception as error:  # a custom secrets backend may raise anything
             log.warning("Could not read connection %r again, so its old settings stay in use: %s", self._conn_id, error)
-            return
-        await self.close()
-        self._client = client
+            return False
+        if lease.retired:
+            await lease.close_if_unused()
+        else:
+            await self._replace(lease)
+        return True
 
     async def close(self) -> None:
-        client, self._client = self._client, None
-        if client:
-            await client.aclose()
+        """Close the client, once its running calls have ended. A client that is being opened now is closed too."""
+        self._closes += 1
+        await self._replace(None)
 
-    async def _open(self) -> BatchClient:
-        self._connected_at = self._loop.time()
-        return await self._connect()
+    async def _get(self) -> _Lease:
+        async with self._lock:
+            if self._lease is None:
+                lease = await self._open()
+                if lease.retired or self._lease is not None:
+                    lease.retired = True  # it serves its caller alone, who closes it
+                    return lease
+                self._lease = lease
+            return self._lease
+
+    async def _open(self) -> _Lease:
+        """Connect. A client is born retired if everything was closed meanwhile."""
+        self._connected_at, closes = self._loop.time(), self._closes
+        client = await self._connect()
+        return _Lease(client, retired=self._closes != closes)
+
+    async def _replace(self, lease: _Lease | None) -> None:
+        old, self._lease = self._lease, lease
+        if old is not None:
+            await old.retire()

@@ -29,6 +29,7 @@ class Waiter:
     :param ended: those of its batches that have ended.
     :param open_ids: those that have not.
     :param timer: fires at ``until``.
+    :param hourly: fires once an hour, for the log.
     """
 
     future: asyncio.Future[WaitResult]
@@ -40,6 +41,7 @@ class Waiter:
     ended: dict[str, BatchState] = field(default_factory=dict)
     open_ids: set[str] = field(default_factory=set)
     timer: asyncio.TimerHandle | None = None
+    hourly: asyncio.TimerHandle | None = None
 
     @property
     def is_satisfied(self) -> bool:
@@ -84,8 +86,8 @@ class Waiters:
     def remove(self, waiter: Waiter) -> list[str]:
         """Remove a waiter; return the batches that nobody waits for any more."""
         self._all.discard(waiter)
-        if waiter.timer:
-            waiter.timer.cancel()
+        for timer in filter(None, (waiter.timer, waiter.hourly)):
+            timer.cancel()
         return [batch_id for batch_id in waiter.open_ids if self.detach(waiter, batch_id)]
 
     def detach(self, waiter: Waiter, batch_id: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.wait import schedule
-from airflow_claude_batch.batch.wait.poll_round import PollResult
+from airflow_claude_batch.batch.wait.poll_round import PollResult, PollRound, poll_round
 from airflow_claude_batch.batch.wait.schedule import PollError, PollErrorKind
 from airflow_claude_batch.exceptions import APIStatusError
 
@@ -27,6 +27,7 @@ class WatchedBatch:
 
     :param created_at: as the API reports it. Before the first poll an estimate of ours, or None.
     :param last_seen: the batch as the last successful poll showed it.
+    :param is_unconfirmed: an earlier wait reported its end too early, so a listing is not enough to believe it.
     :param not_found_since: when the first of the polls failed that have not found the batch since.
     """
 
@@ -36,6 +37,7 @@ class WatchedBatch:
     due_at: float
     interval: float = 0.0
     last_seen: MessageBatch | None = None
+    is_unconfirmed: bool = False
     not_found_since: float | None = None
     not_found_polls: int = 0
 
@@ -47,7 +49,7 @@ class WatchListChanges:
     :param confirmed_denials: batches that the API has denied for so long that it is believed, with its last response.
     :param outage_began: the error, when a second round in a row failed. A single failure is not worth a log line.
     :param outage_ended: how long the outage lasted, in seconds, in the first round after it.
-    :param unauthorized: the error, when the API rejected the credential twice, the second time a fresh one.
+    :param unauthorized: the error, when the API has rejected the credential for so long that it is believed.
     :param reconnect: read the connection again before the next poll.
     :param reconnect_if_stale: read it again unless that was done recently: somebody may have fixed it meanwhile.
     """
@@ -72,31 +74,71 @@ class WatchList:
         self.not_before = 0.0
         self._failures = 0
         self._failing_since = 0.0
-        self._unauthorized = False
+        self._refusals = 0
+        self._refused_since = 0.0
+        self._list_failures = 0
+        self._list_again_at = 0.0
+        self._may_blame_listing = False
         self.outage: PollError | None = None
-        self.may_list = True
 
     @property
     def batch_ids(self) -> KeysView[str]:
         return self._watched.keys()
 
-    def add(self, batch_id: str, *, poll_interval: float, created_at: datetime | None, now: float) -> None:
-        """Watch a batch. If it is watched already, the shorter poll interval wins."""
+    @property
+    def is_failing(self) -> bool:
+        """True if the last round failed: a single call shows whether the API is available again."""
+        return self._failures > 0 or self._refusals > 0
+
+    @property
+    def unconfirmed_ids(self) -> set[str]:
+        """The batches whose end is believed only from a call for them alone."""
+        return {watched.batch_id for watched in self._watched.values() if watched.is_unconfirmed}
+
+    def may_list(self, now: float) -> bool:
+        """Return False while the listing pauses, because it failed where single calls did not."""
+        return not self._may_blame_listing and now >= self._list_again_at
+
+    def list_again(self) -> None:
+        """End the pause of the listing: the connection was read again."""
+        self._list_failures, self._list_again_at = 0, 0.0
+
+    def add(
+        self,
+        batch_id: str,
+        *,
+        poll_interval: float,
+        created_at: datetime | None,
+        now: float,
+        is_unconfirmed: bool = False,
+    ) -> None:
+        """Watch a batch. If it is watched already, the shorter poll interval wins.
+
+        :param is_unconfirmed: an earlier wait reported its end, but the API did not confirm it. So it is not polled at
+            once, and no longer believed to have ended because a listing says so.
+        """
+        pause = schedule.interval(0.0, poll_interval=poll_interval) if is_unconfirmed else 0.0
         watched = self._watched.get(batch_id)
         if watched is None:
-            self._watched[batch_id] = WatchedBatch(batch_id, poll_interval, created_at, due_at=now)
+            self._watched[batch_id] = watched = WatchedBatch(batch_id, poll_interval, created_at, due_at=now + pause)
         else:
             watched.poll_interval = min(watched.poll_interval, poll_interval)
             watched.due_at = min(watched.due_at, now + poll_interval)
+        watched.is_unconfirmed |= is_unconfirmed
 
     def remove(self, batch_id: str) -> None:
         self._watched.pop(batch_id, None)
         if not self._watched:
-            self._unauthorized = False
+            self._refusals = 0
 
     def last_seen(self, batch_id: str) -> MessageBatch | None:
         watched = self._watched.get(batch_id)
         return watched.last_seen if watched else None
+
+    def created_at(self, batch_id: str) -> datetime | None:
+        """Return when a batch was created, as far as that is known."""
+        watched = self._watched.get(batch_id)
+        return watched.created_at if watched else None
 
     def next_poll_at(self) -> float | None:
         """Return when the next round should begin, or None if nothing is watched."""
@@ -111,6 +153,16 @@ class WatchList:
         """
         due = [w for w in self._watched.values() if w.due_at - now <= w.interval * COALESCE_SHARE_OF_INTERVAL]
         return {w.batch_id: w.created_at for w in sorted(due, key=lambda w: w.due_at)}
+
+    def begin_round(self, now: float) -> PollRound:
+        """Begin a poll round of the batches that are due."""
+        return poll_round(
+            self.due(now),
+            watched=self.batch_ids,
+            may_list=self.may_list(now),
+            is_probe=self.is_failing,
+            unconfirmed=self.unconfirmed_ids,
+        )
 
     def update_batches(
         self, batches: Iterable[MessageBatch], *, now: float, wall: datetime, jitter: float = 0.0
@@ -143,7 +195,7 @@ class WatchList:
         changes = WatchListChanges()
         for batch_id, error in result.denied.items():
             self._record_denial(batch_id, error, changes, now)
-        self.may_list = result.may_list
+        self._record_listing(result, now)
         shortest = min((w.poll_interval for w in self._watched.values()), default=schedule.BASE_INTERVAL_SECONDS)
         pause = schedule.interval(0.0, poll_interval=shortest) * (1.0 - COALESCE_SHARE_OF_INTERVAL)
         by_rate_limit = schedule.rate_limit_interval(result.calls, calls_per_minute=calls_per_minute)
@@ -172,21 +224,42 @@ class WatchList:
     def _record_success(self, changes: WatchListChanges, now: float) -> None:
         if self.outage is not None:
             changes.outage_ended = now - self._failing_since
-        self.outage, self._failures, self._unauthorized = None, 0, False
+        self.outage, self._failures, self._refusals = None, 0, 0
 
     def _record_unauthorized(self, error: PollError, changes: WatchListChanges, now: float) -> None:
-        """Poll once more with a fresh credential: the old one may have been rotated or have expired."""
-        if self._unauthorized:
+        """Poll again with a fresh credential, at growing intervals: the old one may have been rotated or expired."""
+        self._refusals += 1
+        if self._refusals == 1:
+            self._refused_since = now
+        self._record_failure(error, changes, now)
+        if schedule.is_refusal_confirmed(self._refusals, now - self._refused_since):
             changes.unauthorized = error
-        self._unauthorized = changes.reconnect = True
-        self.not_before = now
+        self.not_before = now + schedule.refusal_pause(self._refusals)
+        changes.reconnect = True
 
-    def _record_outage(self, error: PollError, changes: WatchListChanges, now: float, poll_interval: float) -> None:
+    def _record_failure(self, error: PollError, changes: WatchListChanges, now: float) -> None:
         self._failures += 1
         if self._failures == 1:
             self._failing_since = now
         elif self.outage is None:
             self.outage = changes.outage_began = error
+
+    def _record_listing(self, result: PollResult, now: float) -> None:
+        """Pause the listing if it failed where single calls did not, at first for one round only.
+
+        An outage fails the listing too. So after one, the next round tells by a single call which of both it is.
+        """
+        was_suspect, self._may_blame_listing = self._may_blame_listing, False
+        if result.list_error is not None and result.error is not None:
+            self._may_blame_listing = True
+        elif result.list_error is not None or (was_suspect and result.error is None):
+            self._list_failures += 1
+            self._list_again_at = now + schedule.listing_pause(self._list_failures)
+        elif result.listed:
+            self._list_failures = 0
+
+    def _record_outage(self, error: PollError, changes: WatchListChanges, now: float, poll_interval: float) -> None:
+        self._record_failure(error, changes, now)
         retry_after = error.retry_after if isinstance(error, APIStatusError) else None
         delay = schedule.backoff(self._failures, retry_after=retry_after, poll_interval=poll_interval)
         self.not_before = max(self.not_before, now + delay)

@@ -20,7 +20,7 @@ from typing import Final
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.observer import Observer
-from airflow_claude_batch.batch.wait import log_messages
+from airflow_claude_batch.batch.wait import log_messages, schedule
 from airflow_claude_batch.batch.wait.poll_round import PollResult
 from airflow_claude_batch.batch.wait.poller import Poller
 from airflow_claude_batch.batch.wait.schedule import WaitFor, utc_now
@@ -28,14 +28,12 @@ from airflow_claude_batch.batch.wait.shared_client import Connect, SharedClient
 from airflow_claude_batch.batch.wait.wait_result import BatchState, WaitResult
 from airflow_claude_batch.batch.wait.waiters import Waiter, Waiters, WriteLog, yield_to_event_loop
 from airflow_claude_batch.batch.wait.watch_list import WatchList, WatchListChanges
+from airflow_claude_batch.exceptions import AuthenticationError, PermissionDeniedError
 
 log = logging.getLogger(__name__)
 
 #: How long the watcher keeps its client open for the next waiter.
 IDLE_TIMEOUT_SECONDS: Final = 30.0
-#: Reading a connection may fail while Airflow's own services are busy, so it is tried this often before it is an error.
-CONNECT_ATTEMPTS: Final = 3
-CONNECT_RETRY_SECONDS: Final = 20.0
 #: After recording this many batches of a round, some 4 ms, other coroutines get their turn on the event loop.
 BATCHES_PER_TURN: Final = 1000
 #: Longer timers are split, because the wall clock may be set meanwhile.
@@ -85,6 +83,8 @@ class Watcher:
         self._waiters = Waiters()
         self._watch_list = WatchList()
         self._sleeping_until = 0.0
+        self._connect_failures = 0
+        self._connect_failing_since = 0.0
         self._task: asyncio.Task[None] | None = None
 
     async def wait(
@@ -95,6 +95,7 @@ class Watcher:
         poll_interval: float = 60.0,
         until: datetime | None = None,
         created_at: datetime | None = None,
+        unconfirmed: Collection[str] = (),
         write_log: WriteLog = log.log,
     ) -> WaitResult:
         """Wait until all (or any) of the batches have ended, or until ``until``.
@@ -103,6 +104,8 @@ class Watcher:
         :param poll_interval: the longest interval between two polls, in seconds. Young batches are polled more often.
         :param until: the deadline; None for none.
         :param created_at: when the oldest batch was created, if the caller knows. It saves calls at the beginning.
+        :param unconfirmed: those that an earlier wait reported as ended although they were not. They are not polled at
+            once, and only a call for such a batch alone is believed.
         :param write_log: takes a level, a text and its arguments. It is called in the caller's context.
         :raises InputError: when an element of ``batch_ids`` is not a batch id.
         """
@@ -114,7 +117,7 @@ class Watcher:
             write_log,
             contextvars.copy_context(),
         )
-        self._add(waiter, poll_interval, created_at)
+        self._add(waiter, poll_interval, created_at, unconfirmed)
         try:
             return await waiter.future
         finally:
@@ -124,27 +127,43 @@ class Watcher:
         """Connect ahead of the first poll. An error is reported by the poll itself."""
         self._start()
         with suppress(Exception):
-            await self._client.get()
+            await self._client.connect()
 
     async def cancel(self, batch_id: str) -> MessageBatch:
         """Cancel a batch with the watcher's client.
 
+        The connection is read again if the API rejects its credential: the next call may be accepted.
+
         :raises APIError: when the API refuses, or is unavailable.
         """
         self._start()
-        client = await self._client.get()
-        return await client.cancel_batch(batch_id)
+        try:
+            async with self._client.use() as client:
+                return await client.cancel_batch(batch_id)
+        except (AuthenticationError, PermissionDeniedError):
+            await self._client.reconnect()
+            raise
 
     # ------------------------------------------------------------------ waiters
 
-    def _add(self, waiter: Waiter, poll_interval: float, created_at: datetime | None) -> None:
+    def _add(
+        self, waiter: Waiter, poll_interval: float, created_at: datetime | None, unconfirmed: Collection[str]
+    ) -> None:
         self._waiters.add(waiter)
         now = self.loop.time()
         for batch_id in waiter.batch_ids:
-            self._watch_list.add(batch_id, poll_interval=poll_interval, created_at=created_at, now=now)
+            self._watch_list.add(
+                batch_id,
+                poll_interval=poll_interval,
+                created_at=created_at,
+                now=now,
+                is_unconfirmed=batch_id in unconfirmed,
+            )
         if waiter.until is None and not waiter.batch_ids:
             waiter.finish(WaitResult("due"))
         self._set_timer(waiter)
+        if waiter.batch_ids:
+            self._log_hourly(waiter, first=True)
         if self._watch_list.outage:
             waiter.log(log_messages.outage_began(self._watch_list.outage, self.conn_id))
         self._start()
@@ -167,6 +186,16 @@ class Watcher:
             waiter.timer = self.loop.call_later(
                 min(remaining, MAX_TIMER_SECONDS), self._set_timer, waiter, context=waiter.context
             )
+
+    def _log_hourly(self, waiter: Waiter, *, first: bool = False) -> None:
+        """Say that the waiter's batches still run, except in an outage, whose own line has said so."""
+        if not (first or self._watch_list.outage):
+            created = (self._watch_list.created_at(batch_id) for batch_id in waiter.open_ids)
+            oldest = min(filter(None, created), default=None)
+            waiter.log(log_messages.still_running(waiter.open_ids, oldest, self._clock()))
+        waiter.hourly = self.loop.call_later(
+            schedule.LOG_INTERVAL_SECONDS, self._log_hourly, waiter, context=waiter.context
+        )
 
     # ------------------------------------------------------------------ the polling loop
 
@@ -205,18 +234,31 @@ class Watcher:
             await self._poll()
 
     async def _connect(self) -> bool:
-        """Connect if necessary; return False if that failed and every waiter was notified."""
-        for attempts_left in reversed(range(CONNECT_ATTEMPTS)):
-            try:
-                await self._client.get()
-                return True
-            except Exception as error:  # a custom secrets backend may raise anything
-                log.warning("Could not read connection %r.", self.conn_id, exc_info=True)
-                if attempts_left:
-                    await asyncio.sleep(CONNECT_RETRY_SECONDS)
-                else:
-                    await self._fail_all(log_messages.unreadable(error, self.conn_id), error)
-        return False
+        """Connect if necessary; return False if that failed. It is tried again, for a while, at growing intervals."""
+        try:
+            await self._client.connect()
+        except Exception as error:  # a custom secrets backend may raise anything
+            log.warning("Could not read connection %r.", self.conn_id, exc_info=True)
+            await self._record_failed_connect(error)
+            return False
+        self._connect_failures = 0
+        return True
+
+    async def _record_failed_connect(self, error: Exception) -> None:
+        now = self.loop.time()
+        self._connect_failures += 1
+        if self._connect_failures == 1:
+            self._connect_failing_since = now
+        elif self._connect_failures == 2:
+            await self._waiters.log(log_messages.credential_rejected(error, self.conn_id))
+        if schedule.is_refusal_confirmed(self._connect_failures, now - self._connect_failing_since):
+            self._connect_failures = 0
+            await self._fail_all(log_messages.unreadable(error, self.conn_id), error)
+        else:
+            pause = schedule.backoff(
+                self._connect_failures, retry_after=None, poll_interval=schedule.LONGEST_REFUSAL_PAUSE_SECONDS
+            )
+            self._watch_list.not_before = now + pause
 
     async def _sleep(self, seconds: float | None) -> None:
         """Sleep until the time is up, or a waiter comes that cannot wait so long, or the last one leaves."""
@@ -240,9 +282,9 @@ class Watcher:
             await self._waiters.log(line)
         await self._record(result)
         await self._notify_of_errors(changes)
-        if changes.reconnect or (changes.reconnect_if_stale and self._client.is_stale):
-            await self._client.reconnect()
-            self._watch_list.may_list = True
+        is_wanted = changes.reconnect or (changes.reconnect_if_stale and self._client.is_stale)
+        if is_wanted and await self._client.reconnect():
+            self._watch_list.list_again()
 
     async def _record(self, result: PollResult) -> None:
         """Record the batches of a round and notify those who wait for them."""
