@@ -77,7 +77,9 @@ class ClaudeClient:
         rng: Callable[[], float] = random.random,
     ) -> None:
         self._config = config
+        self._given_transport = transport
         self._transport = Transport(config, transport)
+        self._replaced: list[Transport] = []
         self._sleep = sleep
         self._clock = clock
         self._rng = rng
@@ -90,7 +92,19 @@ class ClaudeClient:
 
     def close(self) -> None:
         """Close the connections."""
-        self._transport.close()
+        for transport in (*self._replaced, self._transport):
+            transport.close()
+
+    def reconfigure(self, config: ClientConfig) -> None:
+        """Use another configuration from the next call on, for example a rotated key. Running calls are not affected.
+
+        :raises ConfigurationError: the certificates or the proxy cannot be used. Then the old configuration stays.
+        """
+        if config == self._config:
+            return
+        transport = Transport(config, self._given_transport)
+        self._replaced.append(self._transport)
+        self._transport, self._config = transport, config
 
     @property
     def calls_per_minute(self) -> int | None:

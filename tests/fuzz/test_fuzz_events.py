@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_claude_batch import triggers
 from airflow_claude_batch._airflow.task_loop import apply_wait_result
+from airflow_claude_batch.api import evidence
 from airflow_claude_batch.batch.wait.wait_result import BatchState, WaitResult
 from airflow_claude_batch.exceptions import BatchError, ClaudeBatchError
 from airflow_claude_batch.triggers import MessageBatchTrigger
@@ -101,9 +103,8 @@ def test_trigger_with_any_arguments_fires_exactly_once(data: st.DataObject) -> N
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triggers, "STARTUP_DELAY_SECONDS", 0.0)
-    from airflow_claude_batch.batch.wait import watcher
-
-    monkeypatch.setattr(watcher, "CONNECT_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(evidence, "LASTING", timedelta(0))
+    monkeypatch.setattr(evidence, "LASTING_POLLS", 1)
 
 
 def test_batch_error_is_one_of_our_errors() -> None:

@@ -21,9 +21,9 @@ from waiting_world import BODY
 
 from airflow_claude_batch import triggers
 from airflow_claude_batch._airflow.compat import ON_KILL_SUPPORTED
+from airflow_claude_batch.api import evidence
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
-from airflow_claude_batch.batch.wait import watcher
 from airflow_claude_batch.batch.wait.registry import WATCHERS
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.simulator import Fault, Simulator
@@ -241,6 +241,14 @@ def test_triggers_on_event_loops_of_their_own_leave_no_watcher_behind(batch_ids:
         assert len(WATCHERS) == 0
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Believe at once what is believed only if it lasts: these tests run in real time."""
+    monkeypatch.setattr(evidence, "LASTING", timedelta(0))
+    monkeypatch.setattr(evidence, "LASTING_POLLS", 1)
+
+
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_rejected_credential_names_connection_and_remedy_but_no_secret(
     simulator: Simulator, batch_ids: Callable[[int], list[str]], status: int
@@ -274,10 +282,8 @@ def test_a_key_rotated_in_the_connection_is_used(
     assert simulator.calls()["retrieve"] == 2
 
 
-def test_a_missing_connection_ends_the_wait_and_is_named(
-    batch_ids: Callable[[int], list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watcher, "CONNECT_RETRY_SECONDS", 0.01)
+@pytest.mark.usefixtures("impatient")
+def test_a_missing_connection_ends_the_wait_and_is_named(batch_ids: Callable[[int], list[str]]) -> None:
     waiting = MessageBatchTrigger("no_such_connection", batch_ids=batch_ids(1))
     [event] = fire(waiting)
     assert (event["status"], event["error_type"]) == ("error", "ConfigurationError")

@@ -33,7 +33,7 @@ Connect = Callable[[], Awaitable[BatchClient]]
 
 
 @dataclass(slots=True, eq=False)
-class _Lease:
+class _OpenClient:
     """One client and its running calls. A retired client is closed once the last of them has ended."""
 
     client: BatchClient
@@ -64,7 +64,7 @@ class SharedClient:
         self._conn_id = conn_id
         self._connect = connect
         self._loop = asyncio.get_running_loop()
-        self._lease: _Lease | None = None
+        self._client: _OpenClient | None = None
         self._closes = 0
         self._connected_at = 0.0
         self._lock = asyncio.Lock()
@@ -72,7 +72,7 @@ class SharedClient:
     @property
     def calls_per_minute(self) -> int | None:
         """The rate limit that the API last reported, or None."""
-        return self._lease.client.calls_per_minute if self._lease else None
+        return self._client.client.calls_per_minute if self._client else None
 
     @property
     def is_stale(self) -> bool:
@@ -82,13 +82,13 @@ class SharedClient:
     @asynccontextmanager
     async def use(self) -> AsyncIterator[BatchClient]:
         """Lend the client for the calls of this block. Connects first if there is none."""
-        lease = await self._get()
-        lease.calls += 1
+        opened = await self._get()
+        opened.calls += 1
         try:
-            yield lease.client
+            yield opened.client
         finally:
-            lease.calls -= 1
-            await lease.close_if_unused()
+            opened.calls -= 1
+            await opened.close_if_unused()
 
     async def connect(self) -> None:
         """Connect if there is no client yet."""
@@ -98,14 +98,14 @@ class SharedClient:
     async def reconnect(self) -> bool:
         """Read the connection again and replace the client. Keeps the old client, and returns false, if that fails."""
         try:
-            lease = await self._open()
+            opened = await self._open()
         except Exception as error:  # a custom secrets backend may raise anything
             log.warning("Could not read connection %r again, so its old settings stay in use: %s", self._conn_id, error)
             return False
-        if lease.retired:
-            await lease.close_if_unused()
+        if opened.retired:
+            await opened.close_if_unused()
         else:
-            await self._replace(lease)
+            await self._replace(opened)
         return True
 
     async def close(self) -> None:
@@ -113,23 +113,23 @@ class SharedClient:
         self._closes += 1
         await self._replace(None)
 
-    async def _get(self) -> _Lease:
+    async def _get(self) -> _OpenClient:
         async with self._lock:
-            if self._lease is None:
-                lease = await self._open()
-                if lease.retired or self._lease is not None:
-                    lease.retired = True  # it serves its caller alone, who closes it
-                    return lease
-                self._lease = lease
-            return self._lease
+            if self._client is None:
+                opened = await self._open()
+                if opened.retired or self._client is not None:
+                    opened.retired = True  # it serves its caller alone, who closes it
+                    return opened
+                self._client = opened
+            return self._client
 
-    async def _open(self) -> _Lease:
+    async def _open(self) -> _OpenClient:
         """Connect. A client is born retired if everything was closed meanwhile."""
         self._connected_at, closes = self._loop.time(), self._closes
         client = await self._connect()
-        return _Lease(client, retired=self._closes != closes)
+        return _OpenClient(client, retired=self._closes != closes)
 
-    async def _replace(self, lease: _Lease | None) -> None:
-        old, self._lease = self._lease, lease
+    async def _replace(self, opened: _OpenClient | None) -> None:
+        old, self._client = self._client, opened
         if old is not None:
             await old.retire()

@@ -85,6 +85,7 @@ class Watcher:
         self._sleeping_until = 0.0
         self._connect_failures = 0
         self._connect_failing_since = 0.0
+        self._connect_error: Exception | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def wait(
@@ -166,6 +167,8 @@ class Watcher:
             self._log_hourly(waiter, first=True)
         if self._watch_list.outage:
             waiter.log(log_messages.outage_began(self._watch_list.outage, self.conn_id))
+        elif self._connect_error:
+            waiter.log(log_messages.credential_rejected(self._connect_error, self.conn_id))
         self._start()
         if self._sleeping_until > max(now, self._watch_list.not_before):
             self._waiters_changed.set()
@@ -193,8 +196,9 @@ class Watcher:
             created = (self._watch_list.created_at(batch_id) for batch_id in waiter.open_ids)
             oldest = min(filter(None, created), default=None)
             waiter.log(log_messages.still_running(waiter.open_ids, oldest, self._clock()))
+        # In the watcher's context: entering the waiter's, to write the line, must be possible.
         waiter.hourly = self.loop.call_later(
-            schedule.LOG_INTERVAL_SECONDS, self._log_hourly, waiter, context=waiter.context
+            schedule.LOG_INTERVAL_SECONDS, self._log_hourly, waiter, context=contextvars.Context()
         )
 
     # ------------------------------------------------------------------ the polling loop
@@ -241,7 +245,7 @@ class Watcher:
             log.warning("Could not read connection %r.", self.conn_id, exc_info=True)
             await self._record_failed_connect(error)
             return False
-        self._connect_failures = 0
+        self._connect_failures, self._connect_error = 0, None
         return True
 
     async def _record_failed_connect(self, error: Exception) -> None:
@@ -249,10 +253,11 @@ class Watcher:
         self._connect_failures += 1
         if self._connect_failures == 1:
             self._connect_failing_since = now
-        elif self._connect_failures == 2:
+        elif self._connect_error is None:
+            self._connect_error = error
             await self._waiters.log(log_messages.credential_rejected(error, self.conn_id))
         if schedule.is_refusal_confirmed(self._connect_failures, now - self._connect_failing_since):
-            self._connect_failures = 0
+            self._connect_failures, self._connect_error = 0, None
             await self._fail_all(log_messages.unreadable(error, self.conn_id), error)
         else:
             pause = schedule.backoff(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -120,14 +121,55 @@ def test_an_outage_of_an_hour_is_survived_and_logged_twice(make_world, caplog, k
     assert re.search(r"has ended after [1-9][\w ]+: 1 succeeded\.", ended)
 
 
-def test_a_rejected_credential_ends_the_wait_after_a_second_try(make_world):
+def test_a_rejected_credential_ends_the_wait_after_ten_minutes(make_world):
     world = make_world(batch_seconds=60)
     [batch_id] = world.create()
     world.simulator.inject(Fault(do="status", status=401, times=None))
-    result = world.wait([batch_id])
+    read_again = []
+    result = world.wait([batch_id], reconnect=lambda: read_again.append(world.now))
     assert (result.status, result.error_type) == ("error", "AuthenticationError")
     assert "Connection 'claude_x'" in result.error
-    assert world.simulator.calls()["retrieve"] == 2
+    assert 600 <= world.now <= 670
+    assert world.simulator.calls()["retrieve"] <= 16
+    assert read_again[:6] == [0, 0, 5, 15, 35, 75]
+
+
+def test_a_connection_that_was_read_again_ends_a_rejection(make_world):
+    world = make_world(batch_seconds=60, keys={"sk-test": "wrkspc_1"})
+    [batch_id] = world.create()
+    good = world.client._config
+    world.client.reconfigure(replace(good, credentials=ApiKey("sk-old")))
+
+    def reconnect():
+        if world.now >= 30:
+            world.client.reconfigure(good)
+
+    assert world.wait([batch_id], reconnect=reconnect).status == "ended"
+    assert world.now <= 100
+
+
+def test_a_batch_that_an_earlier_wait_took_for_ended_is_not_polled_at_once_and_never_believed_from_a_listing(
+    make_world,
+):
+    world = make_world(batch_seconds=300)
+    first, second = world.create(2)
+    result = world.wait([first, second], wait_for="any", seconds=9, unconfirmed=[first, second])
+    assert result.status == "due"
+    assert world.simulator.calls()["retrieve"] + world.simulator.calls()["list"] == 0
+    assert world.wait([first, second], unconfirmed=[first, second]).status == "ended"
+    assert world.simulator.calls()["retrieve"] >= 2
+
+
+def test_the_log_says_once_an_hour_that_a_batch_still_runs(make_world, caplog):
+    world = make_world(batch_seconds=3.5 * 3600)
+    [batch_id] = world.create()
+    with caplog.at_level(logging.INFO, "airflow_claude_batch.batch.wait.blocking"):
+        assert world.wait([batch_id]).status == "ended"
+    lines = [record.getMessage() for record in caplog.records if "still in progress" in record.getMessage()]
+    assert len(lines) == 3
+    assert re.fullmatch(
+        rf"Message batch {batch_id} is still in progress, 1 hour( [\w ]+)? after it was created\.", lines[0]
+    )
 
 
 def test_a_batch_denied_for_ten_minutes_is_lost(make_world):

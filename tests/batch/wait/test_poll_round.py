@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +29,8 @@ class Workspace:
         ]
         self.unlisted: set[str] = set()
         self.list_error: Exception | None = None
+        self.errors: dict[str, Exception] = {}
+        self.listed_as_ended: set[str] = set()
         self.error: Exception | None = None
         self.lists = self.retrieves = 0
 
@@ -44,19 +47,22 @@ class Workspace:
         listed = [batch for batch in reversed(self.batches) if batch.id not in self.unlisted]
         ids = [batch.id for batch in listed]
         begin = ids.index(call.after_id) + 1 if call.after_id else 0
-        data = listed[begin : begin + call.limit]
+        data = [
+            msgspec.structs.replace(batch, processing_status="ended") if batch.id in self.listed_as_ended else batch
+            for batch in listed[begin : begin + call.limit]
+        ]
         more = begin + call.limit < len(listed)
         return BatchPage(data=data, has_more=more, last_id=data[-1].id if data else None)
 
     def _one(self, batch_id):
         self.retrieves += 1
-        if self.error:
-            return self.error
+        if error := self.error or self.errors.get(batch_id):
+            return error
         found = [batch for batch in self.batches if batch.id == batch_id]
         return found[0] if found else NotFoundError("no", status_code=404, error_type="not_found_error")
 
-    def poll(self, due, watched=None, *, may_list=True) -> PollResult:
-        round_ = poll_round(due, watched=watched or due.keys(), may_list=may_list)
+    def poll(self, due, watched=None, **options) -> PollResult:
+        round_ = poll_round(due, watched=watched or due.keys(), **options)
         try:
             calls = next(round_)
             while True:
@@ -139,6 +145,41 @@ def test_a_refused_listing_is_remembered_and_not_called_again():
     assert (len(result.batches), result.may_list, result.error) == (30, False, None)
     again = workspace.poll(due, may_list=result.may_list)
     assert (len(again.batches), again.may_list, workspace.lists) == (30, False, 1)
+
+
+def test_after_a_failed_round_a_single_call_goes_first():
+    workspace = Workspace(50)
+    due = {batch.id: None for batch in workspace.batches}
+    workspace.error = ServerError("no", status_code=503, error_type="api_error")
+    assert workspace.poll(due, may_list=False, is_probe=True).error is workspace.error
+    assert workspace.retrieves == 1
+    workspace.error = None
+    assert len(workspace.poll(due, may_list=False, is_probe=True).batches) == 50
+
+
+@pytest.mark.parametrize("may_list", [True, False], ids=["listed", "single calls"])
+def test_a_refusal_of_one_batch_concerns_that_batch_alone(may_list):
+    workspace = Workspace(30)
+    workspace.errors["msgbatch_3"] = PermissionDeniedError("no", status_code=403, error_type="permission_error")
+    workspace.unlisted = {"msgbatch_3"}
+    result = workspace.poll({batch.id: None for batch in workspace.batches}, may_list=may_list)
+    assert (len(result.batches), list(result.denied), result.error) == (29, ["msgbatch_3"], None)
+
+
+def test_a_refusal_of_every_batch_ends_the_round_after_one_group():
+    workspace = Workspace(30)
+    refusal = PermissionDeniedError("no", status_code=403, error_type="permission_error")
+    workspace.errors = {batch.id: refusal for batch in workspace.batches}
+    result = workspace.poll({batch.id: None for batch in workspace.batches}, may_list=False)
+    assert (result.error, result.denied, workspace.retrieves) == (refusal, {}, 8)
+
+
+def test_an_end_is_not_believed_from_a_listing_where_an_earlier_one_was_wrong():
+    workspace = Workspace(30)
+    workspace.listed_as_ended = {"msgbatch_1", "msgbatch_2"}
+    result = workspace.poll({batch.id: None for batch in workspace.batches}, unconfirmed={"msgbatch_1"})
+    assert {batch.id for batch in result.batches.values() if batch.ended} == {"msgbatch_2"}
+    assert (len(result.batches), workspace.lists, workspace.retrieves) == (30, 1, 1)
 
 
 @settings(max_examples=60, deadline=None)

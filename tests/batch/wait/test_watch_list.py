@@ -133,11 +133,65 @@ def test_a_round_of_many_calls_is_followed_by_a_longer_pause():
     assert watch_list.next_poll_at() == 60.0
 
 
-def test_a_rejected_credential_is_polled_with_once_more_after_a_reconnect():
+def test_a_rejected_credential_is_tried_again_at_growing_intervals_and_believed_after_ten_minutes():
     watch_list = watch_list_of()
     first = watch_list.finish_round(PollResult(error=REJECTED), now=10.0)
     assert (first.reconnect, first.unauthorized, watch_list.next_poll_at()) == (True, None, 10.0)
-    assert watch_list.finish_round(PollResult(error=REJECTED), now=11.0).unauthorized is REJECTED
+    times, changes = [], first
+    while changes.unauthorized is None:
+        times.append(watch_list.next_poll_at())
+        changes = watch_list.finish_round(PollResult(error=REJECTED), now=times[-1])
+        assert changes.reconnect
+    assert times[:7] == [10, 15, 25, 45, 85, 145, 205]
+    assert (changes.unauthorized, times[-1] - 10) == (REJECTED, pytest.approx(600, abs=60))
+
+
+def test_two_rejections_ten_minutes_apart_are_not_enough():
+    watch_list = watch_list_of()
+    watch_list.finish_round(PollResult(error=REJECTED), now=0.0)
+    assert watch_list.finish_round(PollResult(error=REJECTED), now=900.0).unauthorized is None
+    assert watch_list.finish_round(PollResult(error=REJECTED), now=905.0).unauthorized is REJECTED
+
+
+def test_a_listing_refused_where_single_calls_are_not_pauses_ever_longer_and_is_tried_again():
+    watch_list = watch_list_of("msgbatch_1", "msgbatch_2")
+    assert watch_list.may_list(0.0)
+    pauses, now = [], 0.0
+    for _ in range(9):
+        watch_list.finish_round(PollResult(list_error=REJECTED), now=now)
+        pauses.append(next(s for s in range(1, 2000) if watch_list.may_list(now + s)))
+        now += pauses[-1]
+    assert pauses == [15, 30, 60, 120, 240, 480, 900, 900, 900]
+    watch_list.finish_round(PollResult(listed=True), now=now)
+    watch_list.finish_round(PollResult(list_error=REJECTED), now=now)
+    assert watch_list.may_list(now + 15)
+
+
+def test_a_listing_that_fails_alone_is_left_out_of_the_next_round_and_then_pauses():
+    watch_list = watch_list_of("msgbatch_1", "msgbatch_2")
+    watch_list.finish_round(PollResult(error=DOWN, list_error=DOWN), now=0.0)
+    assert not watch_list.may_list(5.0)
+    assert watch_list.is_failing
+    watch_list.finish_round(PollResult(), now=5.0)
+    assert not watch_list.is_failing
+    assert (watch_list.may_list(10.0), watch_list.may_list(20.0)) == (False, True)
+
+
+def test_in_an_outage_of_everything_the_listing_is_not_blamed():
+    watch_list = watch_list_of("msgbatch_1", "msgbatch_2")
+    watch_list.finish_round(PollResult(error=DOWN, list_error=DOWN), now=0.0)
+    watch_list.finish_round(PollResult(error=DOWN), now=5.0)
+    assert watch_list.may_list(5.0)
+
+
+def test_an_unconfirmed_batch_is_not_due_at_once():
+    watch_list = WatchList()
+    watch_list.add("msgbatch_1", poll_interval=60.0, created_at=None, now=5.0, is_unconfirmed=True)
+    assert watch_list.next_poll_at() == 15.0
+    assert watch_list.unconfirmed_ids == {"msgbatch_1"}
+    watch_list.add("msgbatch_1", poll_interval=2.0, created_at=None, now=5.0)
+    assert watch_list.next_poll_at() == 7.0
+    assert watch_list.unconfirmed_ids == {"msgbatch_1"}
 
 
 def test_a_success_between_two_rejections_resets_the_count():

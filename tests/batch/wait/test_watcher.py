@@ -10,6 +10,7 @@ from waiting_world import World
 
 from airflow_claude_batch.api.client import AsyncClaudeClient
 from airflow_claude_batch.api.wire import MessageBatch
+from airflow_claude_batch.batch.wait.shared_client import SharedClient
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.batch.wait.watcher import Watcher
 from airflow_claude_batch.exceptions import InputError
@@ -286,7 +287,43 @@ def test_a_refused_listing_leaves_single_calls():
             return await world.watcher().wait(batch_ids)
 
         assert world.run(main).status == "ended"
-        assert world.simulator.calls()["list"] == 1
+        assert world.simulator.calls()["list"] <= 4
+
+
+def test_a_listing_that_was_refused_once_is_used_again():
+    with World(batch_seconds=600) as world:
+        batch_ids = world.create(300)
+        world.simulator.inject(Fault(do="status", status=401, on="list"))
+
+        async def main() -> list[WaitResult]:
+            watcher = world.watcher()
+            return await asyncio.gather(*(watcher.wait([b], poll_interval=30) for b in batch_ids))
+
+        assert {result.status for result in world.run(main)} == {"ended"}
+        assert world.now <= 640
+        assert world.simulator.calls()["retrieve"] <= 2 * 64
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault(do="malformed", on="list", times=None), id="no JSON"),
+        pytest.param(Fault(do="status", status=503, on="list", times=None), id="503"),
+        pytest.param(Fault(do="html", on="list", times=None), id="HTML"),
+        pytest.param(Fault(do="slow", on="list", times=None, seconds=300), id="silence"),
+    ],
+)
+def test_a_listing_that_always_fails_blinds_nobody(fault):
+    with World(batch_seconds=120) as world:
+        batch_ids = world.create(40)
+        world.simulator.inject(fault)
+
+        async def main() -> list[WaitResult]:
+            watcher = world.watcher()
+            return await asyncio.gather(*(watcher.wait([b], poll_interval=30) for b in batch_ids))
+
+        assert {result.status for result in world.run(main)} == {"ended"}
+        assert world.now <= 400
 
 
 def test_a_rotated_key_is_read_from_the_connection_and_waiting_goes_on():
@@ -308,7 +345,27 @@ def test_a_rotated_key_is_read_from_the_connection_and_waiting_goes_on():
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_rejected_credential_ends_every_wait_after_the_connection_was_read_again(status):
+@pytest.mark.parametrize("seconds", [5, 60, 570])
+def test_a_credential_that_is_rejected_for_a_while_is_waited_out(status, seconds):
+    with World(batch_seconds=60) as world:
+        batch_ids = world.create(30)
+        world.simulator.inject(Fault(do="status", status=status, times=None))
+        world.loop.call_later(seconds, world.simulator.clear_faults)
+
+        async def main() -> list[WaitResult]:
+            watcher = world.watcher()
+            return await asyncio.gather(*(watcher.wait([b], write_log=world.log_of("it")) for b in batch_ids))
+
+        assert {result.status for result in world.run(main)} == {"ended"}
+        assert world.now <= seconds + 130
+        assert 2 <= world.connects <= 16
+        assert world.closed == world.connects - 1
+        warned = [line for line in world.lines["it"] if "cannot be used now" in line]
+        assert len(warned) == len(batch_ids)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_rejected_credential_ends_every_wait_after_ten_minutes(status):
     with World(batch_seconds=3600) as world:
         batch_ids = world.create(3)
         world.simulator.inject(Fault(do="status", status=status, times=None))
@@ -322,12 +379,35 @@ def test_a_rejected_credential_ends_every_wait_after_the_connection_was_read_aga
         assert results[0].error_type == {401: "AuthenticationError", 403: "PermissionDeniedError"}[status]
         assert "Connection 'claude_default'" in results[0].error
         assert "sk-test" not in str(results)
-        assert world.connects >= 2
-        assert world.now < 5
+        assert world.connects >= 5
+        assert 600 <= world.now <= 670
         assert world.simulator.calls()["cancel"] == 0
 
 
-def test_a_connection_that_cannot_be_read_is_retried_and_then_reported():
+def test_a_connection_that_cannot_be_read_for_a_while_is_waited_out():
+    with World(batch_seconds=60) as world:
+        batch_ids = world.create(30)
+
+        async def connect() -> AsyncClaudeClient:
+            if world.now < 500:
+                raise RuntimeError("the secrets back end is gone: pass/word")
+            return await world.connect()
+
+        async def main() -> list[WaitResult]:
+            watcher = Watcher("claude_default", connect, clock=world.clock.now)
+            early = [watcher.wait([b], write_log=world.log_of(b)) for b in batch_ids[:20]]
+            early_waits = asyncio.gather(*early)
+            await asyncio.sleep(400)
+            late = asyncio.gather(*(watcher.wait([b], write_log=world.log_of(b)) for b in batch_ids[20:]))
+            return [*await early_waits, *await late]
+
+        assert {result.status for result in world.run(main)} == {"ended"}
+        assert world.now <= 560
+        assert all("cannot be used now" in lines[0] for lines in world.lines.values())
+        assert "pass/word" not in str(world.lines)
+
+
+def test_a_connection_that_stays_unreadable_is_reported_after_ten_minutes():
     with World() as world:
         [batch_id] = world.create()
 
@@ -342,7 +422,8 @@ def test_a_connection_that_cannot_be_read_is_retried_and_then_reported():
         assert (result.status, result.error_type) == ("error", "RuntimeError")
         assert "Connection 'claude_default' cannot be read: RuntimeError, see the triggerer's log." in result.error
         assert "pass/word" not in str(result)
-        assert world.connects == 3
+        assert 600 <= world.now <= 670
+        assert 10 <= world.connects <= 16
 
 
 def test_a_corrected_host_is_used_during_an_outage():
@@ -567,3 +648,90 @@ def test_a_canceled_watcher_restarts_for_its_waiters():
 
         assert world.run(main).status == "ended"
         assert world.connects == 2
+
+
+def test_the_log_says_once_an_hour_that_batches_still_run():
+    with World(batch_seconds=3.5 * 3600) as world:
+        first, second = world.create(2)
+
+        async def main() -> None:
+            watcher = world.watcher()
+            await asyncio.gather(
+                watcher.wait([first], write_log=world.log_of("one")),
+                watcher.wait([first, second], write_log=world.log_of("two")),
+            )
+
+        world.run(main)
+    one = [line for line in world.lines["one"] if "still in progress" in line]
+    two = [line for line in world.lines["two"] if "still in progress" in line]
+    assert one == [f"Message batch {first} is still in progress, {n} after it was created." for n in HOURS]
+    assert two == [f"2 message batches are still in progress, the oldest for {n}." for n in HOURS]
+
+
+HOURS = ("1 hour", "2 hours", "3 hours")
+
+
+def test_a_client_that_is_replaced_while_calls_run_is_closed_after_them_and_once():
+    with World(batch_seconds=3600, latency_seconds=5) as world:
+        batch_ids = world.create(3)
+
+        async def main() -> None:
+            shared = SharedClient("claude_default", world.connect)
+
+            async def call(batch_id: str) -> None:
+                async with shared.use() as client:
+                    assert (await client.retrieve_batch(batch_id)).id == batch_id
+
+            calls = [asyncio.ensure_future(call(batch_id)) for batch_id in batch_ids]
+            await asyncio.sleep(1)
+            await asyncio.gather(shared.reconnect(), shared.reconnect(), shared.reconnect())
+            assert (world.connects, world.closed) == (4, 2)
+            await asyncio.gather(*calls)
+            assert world.closed == 3
+            await asyncio.gather(shared.close(), shared.close())
+            assert world.closed == 4
+
+        world.run(main)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.5])
+def test_a_client_opened_while_everything_closes_is_not_left_open(seconds):
+    with World(batch_seconds=3600) as world:
+        [batch_id] = world.create()
+
+        async def slow() -> AsyncClaudeClient:
+            await asyncio.sleep(1)
+            return await world.connect()
+
+        async def main() -> None:
+            shared = SharedClient("claude_default", slow)
+            using = asyncio.ensure_future(use(shared))
+            renewing = asyncio.ensure_future(shared.reconnect())
+            await asyncio.sleep(seconds)
+            await shared.close()
+            await asyncio.gather(using, renewing)
+            await shared.close()
+
+        async def use(shared: SharedClient) -> None:
+            async with shared.use() as client:
+                await client.retrieve_batch(batch_id)
+
+        world.run(main)
+        assert world.connects == world.closed == 2
+
+
+def test_a_batch_that_was_taken_for_ended_is_polled_alone_and_not_at_once():
+    with World(batch_seconds=300) as world:
+        batch_ids = world.create(30)
+
+        async def main() -> tuple[WaitResult, float]:
+            watcher = world.watcher()
+            others = [asyncio.ensure_future(watcher.wait([b])) for b in batch_ids[1:]]
+            await asyncio.sleep(0)
+            result = await watcher.wait(batch_ids[:1], unconfirmed=batch_ids[:1])
+            await asyncio.gather(*others)
+            return result, world.now
+
+        result, _ = world.run(main)
+        assert result.status == "ended"
+        assert world.simulator.calls()["retrieve"] >= 1
