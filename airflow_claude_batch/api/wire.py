@@ -373,8 +373,8 @@ def _read_page(value: Any) -> BatchPage:
     return BatchPage(
         data=batches,
         has_more=page.has_more,
-        first_id=_cursor_or_none(page.first_id),
-        last_id=_cursor_or_none(page.last_id),
+        first_id=_cursor(page.first_id, page.data[:1]),
+        last_id=_cursor(page.last_id, page.data[-1:]),
         unreadable=len(page.data) - len(batches),
     )
 
@@ -386,11 +386,19 @@ def _batch_or_none(value: Any) -> MessageBatch | None:
         return None
 
 
-def _cursor_or_none(value: Any) -> str | None:
-    try:
-        return msgspec.convert(value, _Cursor)
-    except ValueError:
+def _cursor(value: Any, at_edge: list[Any]) -> str | None:
+    """Return a cursor, or None if it names an entry that cannot be read. Then the next entry's id replaces it."""
+    if any(isinstance(entry, dict) and entry.get("id") == value for entry in at_edge) and not _is_cursor(value):
         return None
+    return msgspec.convert(value, _Cursor | None)
+
+
+def _is_cursor(value: Any) -> bool:
+    try:
+        msgspec.convert(value, _Cursor)
+    except ValueError:
+        return False
+    return True
 
 
 _GATEWAY_READERS: dict[type[Any], Callable[[Any], msgspec.Struct]] = {

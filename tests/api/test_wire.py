@@ -169,7 +169,7 @@ def test_ids_of_gateways_are_read(batch_id):
 def test_an_odd_entry_of_a_page_is_counted_and_costs_no_other_entry():
     odd = [None, 7, "text", [], {}, BATCH | {"id": "../x"}, BATCH | {"created_at": "never"}, {"type": "error"}]
     naive = BATCH | {"id": "b:2", "created_at": "2026-11-22T09:00:00", "request_counts": None}
-    page = {"data": [odd[0], BATCH, *odd[1:], naive], "has_more": True, "first_id": 7, "last_id": "b:2"}
+    page = {"data": [odd[0], BATCH, *odd[1:], naive], "has_more": True, "first_id": None, "last_id": "b:2"}
     read = wire.decode(json.dumps(page).encode(), wire.BatchPage)
 
     assert [batch.id for batch in read.data] == [BATCH["id"], "b:2"]
@@ -182,6 +182,16 @@ def test_an_odd_entry_of_a_page_is_counted_and_costs_no_other_entry():
 def test_a_page_without_entries_or_without_an_end_is_malformed(page):
     with pytest.raises(MalformedResponseError):
         wire.decode(json.dumps(page).encode(), wire.BatchPage)
+
+
+def test_a_cursor_of_an_odd_entry_is_left_out_and_any_other_odd_cursor_is_malformed():
+    odd = BATCH | {"id": "a b"}
+    page = {"data": [odd, BATCH, odd], "has_more": True, "first_id": "a b", "last_id": "a b"}
+    read = wire.decode(json.dumps(page).encode(), wire.BatchPage)
+
+    assert (read.first_id, read.last_id, read.unreadable) == (None, None, 2)
+    with pytest.raises(MalformedResponseError):
+        wire.decode(json.dumps(page | {"first_id": "../models"}).encode(), wire.BatchPage)
 
 
 def test_missing_counts_are_zero():
