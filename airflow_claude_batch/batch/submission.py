@@ -206,9 +206,12 @@ class Submission:
         return None
 
     def _finish_after_refused_canary(self) -> DoneStep | None:
-        if self.policy.canary and (error := refused_canary_error(self._landing)) is not None:
-            return self._finish(error, permanent=True)
-        return None
+        if not self.policy.canary or self.ledger.open_parts:
+            return None
+        error = refused_canary_error(self._landing)
+        if error is None or len(self._landing.answered_indices()) > 1:  # the others were sent after an unanswered one
+            return None
+        return self._finish(error, permanent=True)
 
     def _finish_after_timeout(self) -> WaitStep | DoneStep | None:
         """After the timeout, cancel what is open if the author wants that, and land what was answered."""

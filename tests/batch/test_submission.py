@@ -330,6 +330,21 @@ def test_others_that_are_split_follow_a_failed_canary_at_once(outcome: str, tmp_
     assert len({batch["created_at"] for batch in world.simulator.books()["batches"][1:4]}) == 1
 
 
+def test_requests_that_are_refused_after_an_unanswered_canary_are_no_refused_canary(tmp_path: Path) -> None:
+    """The error would say that no other request was sent."""
+    first, rest = fails_first(1, "expired", 0), fails_first(9, "errored:invalid_request_error", *range(1, 10))
+    world = make_world(
+        tmp_path,
+        outcome=lambda *request: first(*request) if request[1]["messages"][0]["content"] == TEN[0] else rest(*request),
+    )
+
+    done = world.run(TEN, Policy(canary=True, max_requests=4, repair_rounds=1, allow_failed=9))
+
+    assert done.failure is None
+    assert done.manifest.counts["succeeded"] == 1
+    assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [1, 4, 4, 1, 1]
+
+
 def test_changed_input_sends_one_request_first_again(tmp_path: Path) -> None:
     """What was wrong with the requests may be wrong still."""
     world = make_world(tmp_path, outcome=lambda *_: "errored:api_error")

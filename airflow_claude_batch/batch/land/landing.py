@@ -268,6 +268,11 @@ class Landing:
             self._taken_by_moved.add(index)
         return index
 
+    def answered_indices(self) -> list[int]:
+        """Return the requests that have a result, without those that share the answer of another one."""
+        duplicates = self.matcher.duplicates
+        return [index for index, status in enumerate(self.statuses) if status and index not in duplicates]
+
     def repairable(self) -> Iterator[int]:
         """Yield the requests whose answers are invalid while another answer may be valid."""
         return (index for index, status in enumerate(self.statuses) if status == Status.REPAIRABLE_OUTPUT)
