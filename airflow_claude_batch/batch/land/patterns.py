@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _LINEAR_STEPS: Final = 200_000_000
 _BACKTRACKING_STEPS: Final = 20_000_000
 #: Searches of one pattern that take longer than the first are slow. Together they may take the second.
-_SLOW_SECONDS: Final = 0.05
+_SLOW_SECONDS: Final = 0.01
 _SLOW_SECONDS_TOGETHER: Final = 30.0
 _LOGGED_CHARACTERS: Final = 80
 
