@@ -370,6 +370,8 @@ def _read_counts(value: Any) -> RequestCounts:
 def _read_page(value: Any) -> BatchPage:
     page = msgspec.convert(value, _LoosePage)
     batches = [batch for entry in page.data if (batch := _batch_or_none(entry)) is not None]
+    if page.data and not batches:
+        raise ValueError("no entry of the page can be read")
     return BatchPage(
         data=batches,
         has_more=page.has_more,

@@ -13,7 +13,6 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from airflow_claude_batch.api.listing import check_all_read
 from airflow_claude_batch.batch.input.create_body import CreateBody
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.rows import FINAL, Status
@@ -23,7 +22,7 @@ from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.recover.decide import create_timeout
 from airflow_claude_batch.batch.send.splitting import Slice, split
-from airflow_claude_batch.exceptions import APIConnectionError, APIError
+from airflow_claude_batch.exceptions import APIConnectionError, APIError, MalformedResponseError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
@@ -94,11 +93,10 @@ def _write_intent(
     request_slice: Slice, record: LedgerRecord, client: ClaudeClient, *, clock: Callable[[], datetime]
 ) -> Part:
     """Record what is about to be sent, and the newest batch of the workspace at this moment."""
-    newest = client.list_batches(limit=1)
-    if newest.unreadable:  # an older watermark only makes a search longer
+    try:
+        newest = client.list_batches(limit=1)
+    except MalformedResponseError:  # if it is an odd batch of others, an older one will do: the search is only longer
         newest = client.list_batches()
-    if not newest.data:
-        check_all_read(newest)
     watermark = newest.data[0] if newest.data else None
     part = Part(
         token=new_token(),
