@@ -22,7 +22,8 @@ class ClaudeHook(BaseHook):
 
     The connection has the type ``claude``, or ``anthropic`` (Apache's provider). Its password is the API key, its host
     the base URL, and its extra has the other settings; see the connection's form. If the connection has no credential,
-    Anthropic's environment variables are used, such as ``ANTHROPIC_API_KEY``. The default connection need not exist.
+    Anthropic's environment variables are used, such as ``ANTHROPIC_API_KEY``, unless the connection names a host, a
+    proxy or certificates. The default connection need not exist.
 
     :param claude_conn_id: the id of the connection.
 
