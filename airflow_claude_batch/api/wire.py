@@ -219,8 +219,8 @@ class ResultLine(msgspec.Struct, frozen=True, gc=False):
     result: Result
 
 
-#: A billed number of tokens or calls. A negative one would lower a bill, so it is not one.
-_Billed = Annotated[int, msgspec.Meta(ge=0)]
+#: A billed number of tokens or calls. A negative one would lower a bill, and no answer has 2**53 tokens.
+_Billed = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class CacheCreation(msgspec.Struct, frozen=True, gc=False):

@@ -382,6 +382,7 @@ def test_results_are_values():
         pytest.param({"output_tokens": "10"}, False, id="text"),
         pytest.param({"output_tokens": {"text": 10}}, False, id="object"),
         pytest.param({"output_tokens": -1}, False, id="negative"),
+        pytest.param({"output_tokens": 10**17}, False, id="out of range"),
         pytest.param({"cache_read_input_tokens": -1}, False, id="negative cache"),
         pytest.param({"cache_creation": {"ephemeral_1h_input_tokens": None}}, False, id="null in the cache"),
         pytest.param({"cache_creation_input_tokens": [1]}, False, id="list"),

@@ -1,4 +1,4 @@
-"""The bundled simulator in a process, with failing requests and batches of random duration.
+"""The bundled simulator in a process, with failing requests, odd answers and batches of random duration.
 
 A prompt says how often its request fails before it succeeds (``fails 2 times``).
 """
@@ -13,6 +13,7 @@ from typing import Any
 from cluster.workload import FAILING_REQUEST
 
 from airflow_claude_batch.simulator import Simulator
+from airflow_claude_batch.simulator.messages.answers import default_answer
 
 FAILURES = ("expired", "errored:overloaded_error", "errored:api_error", "canceled")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -24,6 +25,11 @@ def outcome(_: str, params: dict[str, Any], attempt: int) -> str | None:
     if failures is None or attempt > int(failures[1]):
         return None
     return FAILURES[len(content) % len(FAILURES)]
+
+
+def answer(params: dict[str, Any], n: int) -> str:
+    """Write the usual answer. Every third one holds a NUL, which PostgreSQL refuses in an XCom."""
+    return default_answer(params, n) + ("\0" if n % 3 == 1 else "")
 
 
 def main() -> None:
@@ -38,6 +44,7 @@ def main() -> None:
     simulator = Simulator(
         batch_seconds=lambda _: rng.uniform(options.batch_seconds / 4, options.batch_seconds),
         outcome=outcome,
+        answer=answer,
         queue_limit=options.queue_limit,
         cancel_seconds=2,
     )
