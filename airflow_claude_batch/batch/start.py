@@ -246,7 +246,10 @@ def _compare_with_earlier(
 def _log_changed_input(known: Ledger, attempt: Attempt, kept: int | None, count: int) -> None:
     """Say what a changed input costs. Warn if a retry has changed most of it: that pays for everything again."""
     if kept is None:
-        log.info("The input has changed since the last attempt. Answers to unchanged requests are kept.")
+        log.info(
+            "The input has changed since the last attempt, whose requests cannot be read. Answers to requests that are "
+            "still asked are kept, if there are any."
+        )
         return
     if known.batch_ids and known.generation == attempt.generation and 2 * kept < count:
         log.warning(
