@@ -132,6 +132,14 @@ _CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
         default="60",
         example=None,
     ),
+    "lost_create_grace": _option(
+        "float",
+        "Seconds to search for the message batch of a create call that got no response, before its requests are sent "
+        "again. If empty, 3600, and more for connections with a read timeout above 600. A shorter time risks that a "
+        "batch which becomes visible late is paid for twice.\n",
+        default=None,
+        example="7200",
+    ),
     "max_inline_bytes": _option(
         "integer",
         "The manifest, which goes to XCom, contains the rows themselves if they fit into this many bytes. Otherwise it "

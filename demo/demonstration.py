@@ -23,7 +23,10 @@ DEFAULT_PORT = 8080
 BATCH_SECONDS = 20  # long enough to see the sensor deferred
 SIMULATED_RUN_SECONDS = 300
 SETTINGS = {"AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "10"}
-SIMULATED_SETTINGS = SETTINGS | {"AIRFLOW__CLAUDE_BATCH__POLL_INTERVAL": "10"}
+SIMULATED_SETTINGS = SETTINGS | {
+    "AIRFLOW__CLAUDE_BATCH__POLL_INTERVAL": "10",
+    "AIRFLOW__CLAUDE_BATCH__LOST_CREATE_GRACE": "60",  # the simulator lists a batch at once
+}
 LIVE_RUN_SECONDS = 26 * 3600  # a batch ends within 24 h, and the sensor waits for 25
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -116,7 +116,7 @@ class ModelWorkspace:
         cursor = before_id or after_id
         if cursor is not None and cursor not in ids:
             if self.unknown_cursor == "error":
-                raise BadRequestError(f"Invalid cursor {cursor}", status_code=400)
+                raise BadRequestError(f"Invalid cursor {cursor}", status_code=400, error_type="invalid_request_error")
             return self._page([], more=False)
         before = newest_first[: ids.index(before_id)] if before_id else newest_first
         matching = before[ids.index(after_id) + 1 :] if after_id else before
@@ -133,13 +133,15 @@ class ModelWorkspace:
         self.calls.append("results")
         batch = self._get(batch_id)
         if batch.ended_at is None or batch.archived:
-            raise NotFoundError(f"{batch_id} has no results", status_code=404)
+            raise NotFoundError(f"{batch_id} has no results", status_code=404, error_type="not_found_error")
         yield (
             msgspec.json.encode({"custom_id": f"{batch.owner}-{n}-{'h' * 22}", "result": {"type": "expired"}})
             for n in range(batch.count)
         )
 
-    def create_batch(self, body: Any, *, deadline_seconds: float) -> MessageBatch:
+    def create_batch(
+        self, body: Any, *, deadline_seconds: float, may_send_again: Callable[[], bool] = lambda: True
+    ) -> MessageBatch:
         """Do what ``next_outcome`` says, once.
 
         * ``answered``: accepted.
@@ -162,7 +164,7 @@ class ModelWorkspace:
         if next_outcome.startswith("killed"):
             raise Killed
         if next_outcome == "refused":
-            raise OverloadedError("overloaded", status_code=529)
+            raise OverloadedError("overloaded", status_code=529, error_type="overloaded_error")
         if next_outcome != "answered":
             raise APIConnectionError("no answer", may_have_been_accepted=True)
         return self._wire(batch)
@@ -170,7 +172,7 @@ class ModelWorkspace:
     def _get(self, batch_id: str) -> ModelBatch:
         found = [batch for batch in self.batches if batch.id == batch_id and not batch.deleted]
         if not found:
-            raise NotFoundError(f"{batch_id} not found", status_code=404)
+            raise NotFoundError(f"{batch_id} not found", status_code=404, error_type="not_found_error")
         return found[0]
 
     def _page(self, batches: list[ModelBatch], *, more: bool) -> BatchPage:

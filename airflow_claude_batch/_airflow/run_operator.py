@@ -117,7 +117,7 @@ def _open(options: SubmissionOptions, run: TaskRun, scratch: Path, *, resuming: 
             record=record,
             folder=folder,
             requests=requests,
-            policy=_policy(options),
+            policy=_policy(options, run.hook.get_config().read_timeout),
             prices=prices,
             clock=timezone.utcnow,
             sleep=time.sleep,
@@ -148,7 +148,7 @@ def _ledger_store(run: TaskRun, folder: Folder) -> LedgerStore:
     return FolderLedgerStore(folder) if accessor is None else StateLedgerStore(accessor, folder)
 
 
-def _policy(options: SubmissionOptions) -> Policy:
+def _policy(options: SubmissionOptions, read_timeout: float) -> Policy:
     limit, limit_name = _max_cost(options)
     return Policy(
         wait_for_completion=options.wait_for_completion,
@@ -166,6 +166,7 @@ def _policy(options: SubmissionOptions) -> Policy:
         warm_cache=options.warm_cache,
         delete_batches=options.delete_batches,
         results_format=options.results_format,
+        lost_create_grace=settings.lost_create_grace(read_timeout),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,11 @@ from airflow_claude_batch._airflow.check_arguments import parse_usd
 from airflow_claude_batch._airflow.compat import conf
 from airflow_claude_batch.batch.money.prices import merge
 from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.policy import lost_create_grace as lost_create_grace_of
 from airflow_claude_batch.exceptions import ConfigurationError
 
 SECTION: Final = "claude_batch"
+_DAY_SECONDS: Final = 86_400
 #: An octal mode in which the owner may read and write, and nobody may execute.
 _FILE_MODE: Final = re.compile(r"(0o)?0?6[0246][0246]", re.ASCII)
 MAX_COST: Final = f"[{SECTION}] max_cost_per_submission"
@@ -43,6 +46,28 @@ def max_cost_per_submission() -> Decimal | None:
     """
     value = conf.get(SECTION, "max_cost_per_submission", fallback=None)
     return parse_usd(MAX_COST, value) if value else None
+
+
+def lost_create_grace(read_timeout: float) -> timedelta:
+    """Read ``lost_create_grace``: seconds to search for the batch of a create call without a response. Default: 3600.
+
+    :param read_timeout: the connection's, in seconds. A long one makes the default longer.
+    :raises ConfigurationError: it is not a number of seconds.
+    """
+    text = conf.get(SECTION, "lost_create_grace", fallback=None)
+    if not text:
+        return lost_create_grace_of(read_timeout)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _DAY_SECONDS:
+        raise ConfigurationError(
+            f"[{SECTION}] lost_create_grace is {text!r}, which is not a number of seconds up to a day.",
+            "Nothing was sent.",
+            "Leave it empty, or give seconds such as 3600.",
+        )
+    return timedelta(seconds=seconds)
 
 
 def max_inline_bytes() -> int:

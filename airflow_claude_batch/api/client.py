@@ -20,7 +20,7 @@ import msgspec
 from airflow_claude_batch.api import endpoints
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.endpoints import QUICK_CALL_SECONDS, Call
-from airflow_claude_batch.api.evidence import may_resend
+from airflow_claude_batch.api.evidence import ErrorResponse, may_resend
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest
 from airflow_claude_batch.api.limits import DEFAULT_LIST_LIMIT, LIST_LIMIT
 from airflow_claude_batch.api.line_splitter import MAX_SHORTENED_BYTES, LineSplitter
@@ -111,8 +111,17 @@ class ClaudeClient:
         """The account's limit of calls to the batch endpoints, from the last response. None if none named it."""
         return self._transport.calls_per_minute
 
+    @property
+    def base_url(self) -> str:
+        """The URL of the API, without a path of its own."""
+        return self._config.base_url
+
     def create_batch(
-        self, body: RequestBody | bytes, *, deadline_seconds: float = CREATE_DEADLINE_SECONDS
+        self,
+        body: RequestBody | bytes,
+        *,
+        deadline_seconds: float = CREATE_DEADLINE_SECONDS,
+        may_send_again: Callable[[], bool] = lambda: True,
     ) -> MessageBatch:
         """Create a message batch.
 
@@ -120,12 +129,15 @@ class ClaudeClient:
         :param deadline_seconds: after this time no attempt begins and an upload under way stops. The kernel drops
             bytes that are then unconfirmed for ``write_timeout``. So a lost create call can arrive only within a
             bounded time.
+        :param may_send_again: asked before each further attempt after a response, because a look at the listing is
+            cheap: an API that is overloaded may have created the batch that it refused. If not, the refusal is raised.
         :raises APIError: check ``may_have_been_accepted`` before sending the same again.
         """
         return self._call(
             endpoints.create_batch(
                 body, seconds=deadline_seconds, write_timeout=self._config.write_timeout, clock=self._clock
-            )
+            ),
+            may_send_again,
         )
 
     def retrieve_batch(self, batch_id: str) -> MessageBatch:
@@ -186,20 +198,24 @@ class ClaudeClient:
         """
         return self._call(endpoints.retrieve_model(model_id))
 
-    def _call(self, call: Call[S]) -> S:
+    def _call(self, call: Call[S], may_send_again: Callable[[], bool] = lambda: True) -> S:
         def send(request: HTTPRequest) -> S:
             return read_response(request, self._transport.send(request), call.response_type)
 
-        return self._with_retries(call, send)
+        return self._with_retries(call, send, may_send_again)
 
-    def _with_retries(self, call: Call[Any], send: Callable[[HTTPRequest], R]) -> R:
+    def _with_retries(
+        self, call: Call[Any], send: Callable[[HTTPRequest], R], may_send_again: Callable[[], bool] = lambda: True
+    ) -> R:
         state = RetryState(self._config.max_retries, self._clock, self._rng, _last_attempt_at(call, self._clock))
         while True:
             try:
                 return self._with_renewed_credential(call, send)
             except CallFailed as failed:
-                pause = state.pause_after(failed)
+                pause, failure, error = state.pause_after(failed), failed.failure, failed.error
             self._sleep(pause)
+            if isinstance(failure, ErrorResponse) and not may_send_again():
+                raise error
 
     def _with_renewed_credential(self, call: Call[Any], send: Callable[[HTTPRequest], R]) -> R:
         request = self._request(call)

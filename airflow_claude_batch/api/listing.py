@@ -29,17 +29,3 @@ def check_moves(cursor: str, passed: Collection[str]) -> None:
             "The listing of message batches repeats a page, so it would never end.",
             "Check whether a proxy or gateway removes the query from URLs.",
         )
-
-
-def check_all_read(page: BatchPage) -> BatchPage:
-    """Return the page if every entry of it could be read. An unreadable one may be the batch that is looked for.
-
-    :raises MalformedResponseError: an entry could not be read.
-    """
-    if page.unreadable:
-        raise MalformedResponseError(
-            f"The listing of message batches has {page.unreadable} entries that cannot be read.",
-            "Nothing follows from such a listing, so nothing is sent.",
-            "Check whether a proxy or gateway changes the responses of the API.",
-        )
-    return page

@@ -12,6 +12,18 @@ from airflow_claude_batch.api import limits
 #: Time that canceled batches get to end after the timeout. A canceled batch ends once its running requests have
 #: finished: 1 to 25 s were observed, nothing is promised. What they answer later is landed by a retry or a clear.
 CANCEL_GRACE_PERIOD: Final = timedelta(seconds=60)
+#: Time in which the batch of a create call without a response may still appear in the listing. It counts from the
+#: moment when the call must have been sent. No wait that is known is longer:
+#:
+#: * the API may take 600 s to answer a create call: Anthropic's clients wait that long, and so does this one;
+#: * a gateway waits as long for the API, and some send a call once more after that: twice 600 s;
+#: * a proxy may hold back an upload until it has the whole, as long as its own timeouts permit, commonly 60 to 600 s;
+#: * the listing may show a batch minutes after its creation.
+#:
+#: All of them in a row take less than an hour. Waiting costs time once in a while, sending too early costs a batch.
+LOST_CREATE_GRACE: Final = timedelta(hours=1)
+#: The read timeout that ``LOST_CREATE_GRACE`` takes into account, in seconds. A longer one is added twice.
+USUAL_READ_TIMEOUT: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +47,7 @@ class Policy:
     :param warm_cache: send one request first, so that it writes the prompt cache for the others.
     :param delete_batches: delete the batches at the API once their rows are landed.
     :param results_format: file format of the final rows.
+    :param lost_create_grace: time in which the batch of a create call without a response may still appear.
     """
 
     wait_for_completion: bool = True
@@ -54,9 +67,18 @@ class Policy:
     warm_cache: bool = False
     delete_batches: bool = False
     results_format: Literal["jsonl", "parquet"] = "jsonl"
+    lost_create_grace: timedelta = LOST_CREATE_GRACE
 
     def allowed_failures(self, request_count: int) -> int:
         """Return how many requests may end without an answer: an integer is a count, a float is a share."""
         if isinstance(self.allow_failed, int):
             return self.allow_failed
         return int(Decimal(repr(self.allow_failed)) * request_count)  # as written: 0.29 of 100 is 29, in floats 28
+
+
+def lost_create_grace(read_timeout: float) -> timedelta:
+    """Return the grace for a client that waits this long for a response, in seconds.
+
+    Whoever sets a longer timeout expects slower answers, of the API and of a gateway that waits for the API.
+    """
+    return LOST_CREATE_GRACE + 2 * timedelta(seconds=max(0.0, read_timeout - USUAL_READ_TIMEOUT))

@@ -38,6 +38,7 @@ from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
+from airflow_claude_batch.batch.recover.peeked import PEEKED
 from airflow_claude_batch.batch.recover.resolve import resolve_open_creates, unknown_create_error
 from airflow_claude_batch.batch.result_collector import ResultCollector, summarize_submission
 from airflow_claude_batch.batch.send.budget import EstimateClient
@@ -185,6 +186,8 @@ class Submission:
             clock=self.clock,
             deadline=self._waits.timeout_at,
             observer=self.observer,
+            api=self.client.base_url,
+            peeked=PEEKED,
         )
         if create is None:
             return None

@@ -176,6 +176,7 @@ def environment(home: Path, url: str) -> dict[str, str]:
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CLAUDE_BATCH__LOST_CREATE_GRACE": "120",  # the simulator lists a batch at once
         "AIRFLOW_CONN_CLAUDE_DEFAULT": connection("claude"),
         "AIRFLOW_CONN_ANTHROPIC_DEFAULT": connection("anthropic"),
         "AIRFLOW_CONN_PYDANTICAI_DEFAULT": connection("pydanticai"),

@@ -95,6 +95,7 @@ def test_airflow_gives_the_provider_in_full(capsys: pytest.CaptureFixture[str]) 
         "results_mode",
         "allow_connection_token_files",
         "poll_interval",
+        "lost_create_grace",
         "max_inline_bytes",
         "max_cost_per_submission",
         "prices_path",

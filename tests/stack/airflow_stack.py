@@ -27,6 +27,8 @@ UNTIL_ENDED = 3600.0
 
 SETTINGS = {
     "AIRFLOW__CLAUDE_BATCH__POLL_INTERVAL": "1",
+    # The simulator lists a batch at once, so a worker that died before its create call need not be searched for long.
+    "AIRFLOW__CLAUDE_BATCH__LOST_CREATE_GRACE": "20",
     "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
     # Time until a dead process is noticed. The defaults are minutes.
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import msgspec
 
 from airflow_claude_batch.api.evidence import has_lasted
-from airflow_claude_batch.api.wire import BatchId, Timestamp, check_year
+from airflow_claude_batch.api.wire import BatchId, MessageBatch, Timestamp, check_year
 
 VERSION = 1
 
@@ -91,9 +91,22 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     round: Count
     #: When the intent was written, by the API's clock if the API sent it.
     intended_at: Timestamp
+    #: The same moment by the worker's clock. None in parts of earlier releases, or if the API did not send its clock.
+    intended_at_worker: Timestamp | None = None
     #: Newest batch of the workspace at that time, and its creation time. None in an empty workspace.
     watermark: BatchId | None = None
     watermark_at: Timestamp | None = None
+    #: Batches created just before the watermark, which were listed too. So they are not the part's.
+    listed_before: tuple[BatchId, ...] = ()
+    #: Entries of that listing which could not be read.
+    unreadable_before: Count = 0
+    #: The API itself refused the create call, so its batch is only looked for once.
+    refused: bool = False
+    #: Batches that the part may have become, and those whose results turned out to be somebody else's.
+    candidates: tuple[BatchId, ...] = ()
+    foreign: tuple[BatchId, ...] = ()
+    #: The search has taken so long that batches which are no candidates yet cannot be the part's.
+    has_all_candidates: bool = False
     #: None while the part is an intent.
     batch_id: BatchId | None = None
     created_at: Timestamp | None = None
@@ -108,6 +121,21 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if not self.first <= self.last or self.count > self.last - self.first + 1:
             raise ValueError("a part counts more requests than lie between its first and its last")
         check_year(self.intended_at)
+
+    def with_batch(self, batch: MessageBatch) -> Part:
+        """Return the part with its batch, without what only the search for it needs."""
+        return msgspec.structs.replace(
+            self,
+            batch_id=batch.id,
+            created_at=batch.created_at,
+            expires_at=batch.expires_at,
+            listed_before=(),
+            unreadable_before=0,
+            refused=False,
+            candidates=(),
+            foreign=(),
+            has_all_candidates=False,
+        )
 
     @property
     def is_intent(self) -> bool:

@@ -54,10 +54,7 @@ class LedgerRecord:
 
     def add_batch(self, part: Part, batch: MessageBatch) -> None:
         """Record which message batch a part became. Must come right after the create call's response."""
-        sent = msgspec.structs.replace(
-            part, batch_id=batch.id, created_at=batch.created_at, expires_at=batch.expires_at
-        )
-        ledger = self.ledger.with_part(sent)
+        ledger = self.ledger.with_part(part.with_batch(batch))
         first_create = min(at for at in (ledger.created_at, batch.created_at) if at is not None)
         self.save(msgspec.structs.replace(ledger, created_at=first_create))
 

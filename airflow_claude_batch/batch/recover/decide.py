@@ -1,11 +1,11 @@
 """Decide what happened to a create call whose response was lost. Pure functions.
 
 The API has no idempotency key and does not list custom_ids. So the search works with what the API does give: the
-batches created since the watermark, how many requests each has, and, once one has ended, its first result line.
+batches created since the watermark, how many requests each has, and, once one has ended, its first result lines.
 
 Invariant: no blind re-send. ``Send`` is returned only when no batch that may be ours exists, and when it is too late
-for one to appear. While a batch that may be ours runs, the decision is to wait rather than to pay again. Ages are
-computed from the API's own clock, because a wrong clock of the worker must not make an open create call look old.
+for one to appear, by both clocks. While a batch that may be ours runs, the decision is to wait rather than to pay
+again. What cannot be trusted, such as a clock, a count or a listing, makes the search longer, never shorter.
 """
 
 from __future__ import annotations
@@ -13,31 +13,44 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 
+from airflow_claude_batch.batch.input.custom_id import has_token
 from airflow_claude_batch.batch.ledger.ledger import Part
+from airflow_claude_batch.batch.policy import LOST_CREATE_GRACE
+from airflow_claude_batch.batch.recover.clocks import CLOCK_TOLERANCE, Moment, elapsed_since_intent, latest_intent
 
 #: Time that every create call may take. The client aborts the upload when the create timeout expires.
 BASE_CREATE_TIMEOUT = timedelta(seconds=60)
 #: Slower uploads than this (4 Mbit/s) are aborted and sent again.
 MIN_UPLOAD_BYTES_PER_SECOND = 500_000
-#: Time until an accepted batch must be listed: the last bytes of an aborted upload (a write timeout), and the delay of
-#: the listing (none was observed).
-VISIBILITY_DELAY = timedelta(seconds=120)
-#: Time after all that in which a batch may still be ours, because a proxy may hold back a whole upload. Later batches
-#: are somebody else's. A busy workspace creates those faster than they end, so the search must not wait for them.
+#: Batches that are created this long after the grace are somebody else's. A busy workspace creates batches faster than
+#: they end, so the search must not wait for them.
 MAX_PROXY_DELAY = timedelta(hours=1)
-#: Pause between two searches while no candidate exists. In Airflow each search may be a deferral.
+#: Pauses between two searches: they grow with the time that has passed. In Airflow each search may be a deferral.
 SEARCH_INTERVAL = timedelta(seconds=30)
+LONGEST_SEARCH_INTERVAL = timedelta(minutes=5)
 #: The API sends its clock in whole seconds.
 CLOCK_RESOLUTION = timedelta(seconds=1)
+
+
+class Trust(Enum):
+    """How far a listing can be trusted to have every batch since the watermark."""
+
+    WHOLE = "it reaches back to the watermark"
+    UNPROVEN = "it is empty although there was a watermark, which may have been deleted"
+    CONTRADICTED = "it lacks batches that exist: a cache or a slow node of the API"
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A batch created since the watermark.
 
-    :param first_custom_id: custom_id of its first result line. None until it was read, empty if the results are gone
-        (deleted or archived).
+    :param first_custom_id: custom_id of its first readable result line. None until it was read, empty if the results
+        are gone (deleted or archived) and have been for long enough.
+    :param is_unreadable: its results could not be read just now.
+    :param succeeded: how many of its requests were answered.
+    :param is_listed_newer: the API lists it as newer than the watermark, whatever its ``created_at`` says.
     """
 
     batch_id: str
@@ -45,33 +58,40 @@ class Candidate:
     ended: bool
     created_at: datetime
     first_custom_id: str | None = None
+    is_unreadable: bool = False
+    succeeded: int = 0
+    is_listed_newer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """The create call was accepted, and this batch is the part: its custom_ids begin with the part's token."""
+    """The create call was accepted, and this batch is the part: its custom_ids begin with the part's token.
+
+    :param copies: other batches of the same create call: something on the way has sent its body more than once.
+    """
 
     batch_id: str
+    copies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """These batches have ended and may be ours. Read the first result line of each, then decide again."""
+    """These batches have ended and may be ours. Read the first result lines of each, then decide again."""
 
     batch_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LookAgain:
-    """It cannot be decided yet. Search again when one of these batches has ended, or at ``until``.
+    """It cannot be decided yet. Search again when one of these batches has ended, or after a pause.
 
     A running batch hides its custom_ids. Without any candidate, an accepted batch may only be listed later.
 
-    :param until: by the API's clock. None if only the end of a batch helps.
+    :param pause: until the next search. None if only the end of a batch helps.
     """
 
     batch_ids: tuple[str, ...]
-    until: datetime | None
+    pause: timedelta | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,43 +117,95 @@ def create_timeout(size: int) -> timedelta:
     return BASE_CREATE_TIMEOUT + timedelta(seconds=size / MIN_UPLOAD_BYTES_PER_SECOND)
 
 
-def acceptance_deadline(part: Part) -> datetime:
-    """Return when an intent without a listed batch counts as not accepted, by the API's clock."""
-    return part.intended_at + create_timeout(part.size) + VISIBILITY_DELAY
+def search_time(part: Part, grace: timedelta) -> timedelta:
+    """Return how long after its intent a create call's batch may still appear."""
+    return timedelta() if part.refused else create_timeout(part.size) + grace
 
 
-def decide(part: Part, listing: Sequence[Candidate], *, known: Collection[str], now: datetime) -> Decision:
+def is_too_late(part: Part, now: Moment, grace: timedelta, trust: Trust) -> bool:
+    """Return whether so much time has passed that a batch which is not listed yet cannot be the part's.
+
+    Without the API's clock, or with a listing that may have lost the batch, twice the time must pass.
+    """
+    if trust is Trust.CONTRADICTED:
+        return False
+    is_sure = now.api is not None and trust is Trust.WHOLE
+    return elapsed_since_intent(part, now) >= search_time(part, grace) * (1 if is_sure else 2)
+
+
+def decide(
+    part: Part,
+    listing: Sequence[Candidate],
+    *,
+    known: Collection[str],
+    now: Moment,
+    grace: timedelta = LOST_CREATE_GRACE,
+    trust: Trust = Trust.WHOLE,
+) -> Decision:
     """Decide about an intent, given every batch created since its watermark.
 
-    In this order: adopt a batch with our token, read what has ended, wait for what runs, wait until a batch would be
-    listed, stop if unreadable batches are left. Only then send.
+    In this order: adopt a batch with our token, read what has ended, wait for what runs or cannot be read now, wait
+    until a batch would be listed, stop if unreadable batches are left. Only then send.
 
     :param known: batches that the ledger records for other parts. They are never candidates.
-    :param now: the API's clock at the time of the listing.
+    :param now: the time of the listing.
     """
-    candidates = [
-        batch
-        for batch in listing
-        if batch.request_count == part.count and batch.batch_id not in known and _is_in_time_window(batch, part)
-    ]
-    for batch in candidates:
-        if batch.first_custom_id and batch.first_custom_id.startswith(f"{part.token}-"):
-            return Adopt(batch.batch_id)
-    if unread := _ids(batch for batch in candidates if batch.ended and batch.first_custom_id is None):
+    candidates = possible_batches(part, listing, known=known, grace=grace)
+    if ours := [
+        batch for batch in candidates if batch.first_custom_id and has_token(batch.first_custom_id, part.token)
+    ]:
+        best = max(ours, key=lambda batch: (batch.succeeded, -batch.created_at.timestamp()))
+        return Adopt(best.batch_id, _ids(batch for batch in ours if batch is not best))
+    if unread := _ids(b for b in candidates if b.ended and b.first_custom_id is None and not b.is_unreadable):
         return Peek(unread)
-    if running := _ids(batch for batch in candidates if not batch.ended):
-        return LookAgain(running, until=None)
-    if now < acceptance_deadline(part):
-        return LookAgain((), until=min(now + SEARCH_INTERVAL, acceptance_deadline(part) + CLOCK_RESOLUTION))
-    if unreadable := _ids(batch for batch in candidates if batch.first_custom_id == ""):
-        return Stop(unreadable)
+    has_unreadable = any(batch.is_unreadable for batch in candidates)
+    pause = _pause(part, now, grace) if has_unreadable or not is_too_late(part, now, grace, trust) else None
+    if running := _ids(batch for batch in candidates if not batch.ended and not batch.first_custom_id):
+        return LookAgain(running, pause)
+    if pause is not None:
+        return LookAgain((), pause)
+    if gone := _ids(batch for batch in candidates if batch.first_custom_id == ""):
+        return Stop(gone)
     return Send()
 
 
-def _is_in_time_window(batch: Candidate, part: Part) -> bool:
-    if batch.created_at > acceptance_deadline(part) + MAX_PROXY_DELAY:
+def possible_batches(
+    part: Part, listing: Sequence[Candidate], *, known: Collection[str], grace: timedelta
+) -> list[Candidate]:
+    """Return the batches that the part may have become, by what is known without their results."""
+    others = {*known, *part.foreign, *part.listed_before}
+    return [
+        batch
+        for batch in listing
+        if batch.batch_id not in others
+        and (batch.batch_id in part.candidates or not part.has_all_candidates)
+        and _may_have_count(batch, part)
+        and _is_in_time_window(batch, part, grace)
+    ]
+
+
+def oldest_creation(watermark_at: datetime) -> datetime:
+    """Return how early a batch may claim to be created that was created after the watermark: nodes' clocks differ."""
+    return watermark_at - CLOCK_TOLERANCE
+
+
+def _may_have_count(batch: Candidate, part: Part) -> bool:
+    """Tell whether the batch's count may be the part's. Gateways send none, or count what runs and what has ended."""
+    return batch.request_count in (0, part.count, 2 * part.count)
+
+
+def _is_in_time_window(batch: Candidate, part: Part, grace: timedelta) -> bool:
+    latest = latest_intent(part)
+    if latest is not None and batch.created_at > latest + create_timeout(part.size) + grace + MAX_PROXY_DELAY:
         return False
-    return part.watermark_at is None or batch.created_at >= part.watermark_at
+    return batch.is_listed_newer or part.watermark_at is None or batch.created_at >= oldest_creation(part.watermark_at)
+
+
+def _pause(part: Part, now: Moment, grace: timedelta) -> timedelta:
+    elapsed = elapsed_since_intent(part, now)
+    pause = min(max(abs(elapsed) / 4, SEARCH_INTERVAL), LONGEST_SEARCH_INTERVAL)
+    left = search_time(part, grace) - elapsed
+    return min(pause, left + CLOCK_RESOLUTION) if left > timedelta() else pause
 
 
 def _ids(batches: Iterable[Candidate]) -> tuple[str, ...]:

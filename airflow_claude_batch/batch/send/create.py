@@ -13,21 +13,36 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from airflow_claude_batch.api.limits import DEFAULT_LIST_LIMIT
+from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.input.create_body import CreateBody
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.rows import FINAL, Status
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger, Part, new_token
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
-from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.policy import LOST_CREATE_GRACE, Policy
 from airflow_claude_batch.batch.quantity import quantity
-from airflow_claude_batch.batch.recover.decide import create_timeout
+from airflow_claude_batch.batch.recover.decide import create_timeout, oldest_creation, possible_batches
+from airflow_claude_batch.batch.recover.resolve import LIST
+from airflow_claude_batch.batch.recover.search import list_batches_since
 from airflow_claude_batch.batch.send.splitting import Slice, split
-from airflow_claude_batch.exceptions import APIConnectionError, APIError, MalformedResponseError
+from airflow_claude_batch.exceptions import (
+    APIConnectionError,
+    APIError,
+    MalformedResponseError,
+    OverloadedError,
+    RateLimitError,
+)
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
 
 log = logging.getLogger(__name__)
+
+#: In an empty workspace only clocks tell what is old. A batch that claims to be a day older than the call is.
+MAX_CLOCK_ERROR = timedelta(days=1)
 
 #: Statuses that a repair round sends again. Canceled requests wait for a later attempt: somebody wanted them stopped.
 REPAIRABLE = frozenset({Status.NONE, Status.ERRORED, Status.EXPIRED})
@@ -66,24 +81,36 @@ def send_slice(
     client: ClaudeClient,
     *,
     clock: Callable[[], datetime],
+    grace: timedelta = LOST_CREATE_GRACE,
 ) -> None:
     """Create one message batch, and record its intent before and its id after the call.
 
     The call is aborted ``create_timeout`` after its intent. Recovery counts a later arrival as not accepted.
 
-    :raises APIError: if ``may_have_been_accepted``, the intent stays in the ledger and must be resolved. Otherwise
-        nothing was accepted and the intent is removed.
+    :param grace: time in which the batch of a call without a response may still appear.
+    :raises APIError: if ``may_have_been_accepted``, the intent stays in the ledger and must be resolved. It also stays
+        if the API refused the call for now: a look at the listing is cheap. Otherwise nothing was accepted, and the
+        intent is removed.
     """
     began = clock()
     part = _write_intent(request_slice, record, client, clock=clock)
     body = CreateBody(requests, request_slice.indices, part.token)
     try:
         time_left = _time_left(part, clock() - began)
-        batch = client.create_batch(body, deadline_seconds=time_left.total_seconds())
+        batch = client.create_batch(
+            body,
+            deadline_seconds=time_left.total_seconds(),
+            may_send_again=lambda: not _may_exist(part, record, client, clock=clock, grace=grace),
+        )
+    except (RateLimitError, OverloadedError) as error:
+        if not error.may_have_been_accepted:
+            record.save(record.ledger.with_part(msgspec.structs.replace(part, refused=True)))
+        raise
     except APIError as error:
         if not error.may_have_been_accepted:
             record.save(record.ledger.without_part(part))
         raise
+    _check_created(batch, part, record.ledger)
     record.add_batch(part, batch)
     expiry = f", which expires at {batch.expires_at:%Y-%m-%d %H:%M:%S %Z}" if batch.expires_at else ""
     log.info("Sent %s as message batch %s%s.", quantity(part.count, "request"), batch.id, expiry)
@@ -92,11 +119,10 @@ def send_slice(
 def _write_intent(
     request_slice: Slice, record: LedgerRecord, client: ClaudeClient, *, clock: Callable[[], datetime]
 ) -> Part:
-    """Record what is about to be sent, and the newest batch of the workspace at this moment."""
-    try:
-        newest = client.list_batches(limit=1)
-    except MalformedResponseError:  # if it is an odd batch of others, an older one will do: the search is only longer
-        newest = client.list_batches()
+    """Record what is about to be sent, and the newest batches of the workspace at this moment."""
+    # Several, so that an odd one does not matter: an older watermark only makes a search longer.
+    newest = client.list_batches(limit=DEFAULT_LIST_LIMIT)
+    now = clock()
     watermark = newest.data[0] if newest.data else None
     part = Part(
         token=new_token(),
@@ -106,12 +132,59 @@ def _write_intent(
         size=request_slice.size,
         attempt=record.ledger.attempt,
         round=record.ledger.round,
-        intended_at=newest.server_time or clock(),
+        intended_at=newest.server_time or now,
+        intended_at_worker=now if newest.server_time else None,
         watermark=watermark.id if watermark else None,
         watermark_at=watermark.created_at if watermark else None,
+        listed_before=_listed_before(newest.data),
+        unreadable_before=newest.unreadable,
     )
-    record.save(record.ledger.with_part(part))
+    record.save(record.ledger.without_repeated(LIST).with_part(part))
     return part
+
+
+def _listed_before(newest: Sequence[MessageBatch]) -> tuple[str, ...]:
+    """Return the batches that a search for a newer one would see too, because their creation times are so near."""
+    return tuple(batch.id for batch in newest[1:] if batch.created_at >= oldest_creation(newest[0].created_at))
+
+
+def _may_exist(
+    part: Part, record: LedgerRecord, client: ClaudeClient, *, clock: Callable[[], datetime], grace: timedelta
+) -> bool:
+    """Return whether a batch is listed that may be the part's, or the listing cannot be read."""
+    try:
+        listing = list_batches_since(client, part, clock=clock)
+    except APIError:
+        return True
+    return bool(possible_batches(part, listing.batches, known=record.ledger.batch_ids, grace=grace))
+
+
+def _check_created(batch: MessageBatch, part: Part, ledger: Ledger) -> None:
+    """Check that a response to the create call names a batch that can be the part's.
+
+    :raises MalformedResponseError: it names another one, so the part's own must be searched for.
+    """
+    if batch.id in ledger.batch_ids or batch.id in (part.watermark, *part.listed_before):
+        problem = "which existed before the call"
+    elif batch.request_counts.total != part.count:
+        problem = f"which has {quantity(batch.request_counts.total, 'request')} instead of {part.count}"
+    elif batch.created_at < _earliest_creation(part):
+        problem = f"which was created at {batch.created_at:%Y-%m-%d %H:%M:%S} UTC, before the call"
+    else:
+        return
+    raise MalformedResponseError(
+        f"The response to a create call names message batch {batch.id}, {problem}.",
+        "The message batch of the call may have been created, and is then billed: it is looked for.",
+        "Check what proxies or gateways on the way to the API do to POST requests.",
+        may_have_been_accepted=True,
+    )
+
+
+def _earliest_creation(part: Part) -> datetime:
+    """Return how early the part's batch may claim to be created."""
+    if part.watermark_at is not None:
+        return oldest_creation(part.watermark_at)
+    return min(part.intended_at, part.intended_at_worker or part.intended_at) - MAX_CLOCK_ERROR
 
 
 def _time_left(part: Part, elapsed: timedelta) -> timedelta:

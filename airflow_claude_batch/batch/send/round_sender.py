@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from airflow_claude_batch.api.evidence import Proof, proof_of
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.rows import FINAL
@@ -18,18 +19,32 @@ from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import Observer
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
+from airflow_claude_batch.batch.recover.resolve import LIST, unproven_create_error
 from airflow_claude_batch.batch.send.create import next_slice, send_slice
 from airflow_claude_batch.batch.send.longer_answers import raise_token_limits
 from airflow_claude_batch.batch.send.rounds import Rounds
 from airflow_claude_batch.batch.send.splitting import Slice
 from airflow_claude_batch.batch.steps import WaitStep
 from airflow_claude_batch.batch.wait_planner import WaitPlanner
-from airflow_claude_batch.exceptions import APIError, OverloadedError, RateLimitError, SubmissionError
+from airflow_claude_batch.exceptions import (
+    APIConnectionError,
+    APIError,
+    MalformedResponseError,
+    OverloadedError,
+    RateLimitError,
+    RequestTooLargeError,
+    ServerError,
+    SubmissionError,
+)
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
 
 log = logging.getLogger(__name__)
+
+#: How often something on the way may refuse create calls, with a search after each, until a person must look.
+_REFUSALS = 2
+_CREATE = "create a message batch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,22 +104,74 @@ class RoundSender:
                 "Batches that it sent before are in its ledger.",
                 "Clear the task to continue from here.",
             )
+        grace = self.policy.lost_create_grace
         try:
-            send_slice(request_slice, self.record, self.requests, self.client, clock=self.clock)
-            self.observer.batch_created(self.rounds.models.count(request_slice.indices, self.requests.model))
-        except (RateLimitError, OverloadedError) as error:
-            log.info("The API accepts no more requests now; the rest is sent later. %s", error)
-            return self.waits.for_queue_space(error.retry_after)
+            send_slice(request_slice, self.record, self.requests, self.client, clock=self.clock, grace=grace)
         except APIError as error:
-            if not error.may_have_been_accepted:
-                raise
-            log.warning(
-                "A create call of %s got no response. Its batch is searched for before anything is sent again. %s",
-                quantity(len(request_slice.indices), "request"),
-                error,
-            )
-            return self.resolve_open_creates()
+            if error.may_have_been_accepted:
+                return self._search_after(error, len(request_slice.indices))
+            if isinstance(error, RateLimitError | OverloadedError):
+                log.info("The API accepts no more requests now; the rest is sent later. %s", error)
+                return self.resolve_open_creates() or self.waits.for_queue_space(error.retry_after)
+            return self._wait_for_listing(error)
+        self._forget_unproven_refusals()
+        self.observer.batch_created(self.rounds.models.count(request_slice.indices, self.requests.model))
         return None
+
+    def _search_after(self, error: APIError, request_count: int) -> WaitStep | None:
+        """Search for the batch of a create call whose response proves nothing.
+
+        :raises APIError: no batch is listed, and another create call would get the same response.
+        :raises SubmissionUnknownError: the same.
+        """
+        log.warning(
+            "A create call of %s got no response that proves anything. Its batch is searched for before anything is "
+            "sent again. %s",
+            quantity(request_count, "request"),
+            error,
+        )
+        wait = self.resolve_open_creates()
+        if wait is not None and not wait.batch_ids and self._is_repeated_refusal(error):
+            if isinstance(error, MalformedResponseError):
+                raise unproven_create_error(request_count, error) from error
+            raise error
+        return wait
+
+    def _is_repeated_refusal(self, error: APIError) -> bool:
+        """Return whether something on the way refuses create calls, so that only a person can help.
+
+        A wait does not make a body smaller. Any other refusal may have been of the moment when it comes first.
+        """
+        if isinstance(error, RequestTooLargeError):
+            return True
+        if isinstance(error, APIConnectionError | ServerError | RateLimitError | OverloadedError):
+            return False
+        self.record.save(self.record.ledger.with_repeated(_CREATE, self.clock()))
+        answer = self.record.ledger.repeated_answer(_CREATE)
+        return answer is not None and answer.count >= _REFUSALS
+
+    def _forget_unproven_refusals(self) -> None:
+        if self.record.ledger.repeated_answer(_CREATE) is not None:
+            self.record.save(self.record.ledger.without_repeated(_CREATE))
+
+    def _wait_for_listing(self, error: APIError) -> WaitStep:
+        """Wait after an error of the listing before a create call, unless it is sure to last. Nothing was sent.
+
+        :raises APIError: it is, or no batch of this submission exists, so that a retry of the task is as good.
+        """
+        match proof_of(error):
+            case Proof.DOES_NOT_EXIST if not self.record.ledger.intents:
+                now = self.clock()
+                self.record.save(self.record.ledger.with_repeated(LIST, now))
+                answer = self.record.ledger.repeated_answer(LIST)
+                if answer is not None and answer.has_lasted(now):
+                    raise error
+            case Proof.NOTHING if self.record.ledger.parts:
+                pass
+            case _:
+                raise error
+        log.warning("The message batches could not be listed just now, so nothing is sent yet. %s", error)
+        return self.waits.for_outage()
 
     def _sends_one_first(self) -> bool:
         """Return whether one request goes alone, or is on its way: as a canary or to write the prompt cache.

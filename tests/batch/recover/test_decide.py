@@ -18,21 +18,24 @@ from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, new_token
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, load_ledger, save_ledger
 from airflow_claude_batch.batch.observer import NullObserver
-from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.policy import LOST_CREATE_GRACE, Policy
+from airflow_claude_batch.batch.recover.clocks import CLOCK_TOLERANCE, Moment
 from airflow_claude_batch.batch.recover.decide import (
+    LONGEST_SEARCH_INTERVAL,
     MAX_PROXY_DELAY,
     MIN_UPLOAD_BYTES_PER_SECOND,
     SEARCH_INTERVAL,
-    VISIBILITY_DELAY,
     Adopt,
     Candidate,
     LookAgain,
     Peek,
     Send,
     Stop,
-    acceptance_deadline,
+    Trust,
     create_timeout,
     decide,
+    is_too_late,
+    search_time,
 )
 from airflow_claude_batch.batch.recover.resolve import resolve_open_creates
 from airflow_claude_batch.batch.send.create import send_slice
@@ -59,54 +62,74 @@ PART = Part(
     watermark_at=START - HOUR,
 )
 EARLY = START + 30 * SECOND
-LATE = acceptance_deadline(PART)
+LATE = START + create_timeout(PART.size) + LOST_CREATE_GRACE
+AFTER_GRACE = LOST_CREATE_GRACE + MAX_PROXY_DELAY + create_timeout(PART.size)
 
 
-def batch(id_: str = "b", *, count: int = 3, ended: bool = False, first: str | None = None, at=EARLY) -> Candidate:
-    return Candidate(id_, count, ended, at, first)
+def batch(
+    id_: str = "b", *, count: int = 3, ended: bool = False, first: str | None = None, at=EARLY, **more
+) -> Candidate:
+    return Candidate(id_, count, ended, at, first, **more)
+
+
+def both(at, *, worker=timedelta(), api=timedelta()) -> Moment:
+    return Moment(at + worker, at + api)
+
+
+AGAIN = LookAgain((), SEARCH_INTERVAL)
 
 
 @pytest.mark.parametrize(
     ("listing", "now", "expected"),
     [
-        pytest.param([], EARLY, LookAgain((), EARLY + SEARCH_INTERVAL), id="no batch yet: search again soon"),
-        pytest.param(
-            [], LATE - SECOND, LookAgain((), LATE + SECOND), id="no batch, shortly before the deadline: one more search"
-        ),
-        pytest.param(
-            [],
-            LATE - HALF,
-            LookAgain((), LATE + SECOND),
-            id="no batch, just before the deadline: not before the clock moves",
-        ),
-        pytest.param([], LATE, Send(), id="no batch after the deadline: not accepted"),
-        pytest.param([batch()], EARLY, LookAgain(("b",), None), id="a running batch may be ours"),
-        pytest.param(
-            [batch()], LATE, LookAgain(("b",), None), id="running after the deadline: wait rather than pay again"
-        ),
+        pytest.param([], EARLY, AGAIN, id="no batch yet: search again soon"),
+        pytest.param([], LATE - SECOND, LookAgain((), 2 * SECOND), id="no batch, shortly before the end: one more"),
+        pytest.param([], LATE - HALF, LookAgain((), HALF + SECOND), id="no batch: not before the clock moves"),
+        pytest.param([], LATE, Send(), id="no batch after the grace: not accepted"),
+        pytest.param([batch()], EARLY, LookAgain(("b",), SEARCH_INTERVAL), id="a running batch may be ours"),
+        pytest.param([batch()], LATE, LookAgain(("b",), None), id="running after the grace: wait, do not pay again"),
         pytest.param([batch(ended=True)], EARLY, Peek(("b",)), id="ended: read its first line"),
-        pytest.param([batch(ended=True)], LATE, Peek(("b",)), id="ended, after the deadline: still read it"),
+        pytest.param([batch(ended=True)], LATE, Peek(("b",)), id="ended, after the grace: still read it"),
         pytest.param([batch(ended=True, first=OURS)], EARLY, Adopt("b"), id="our token: ours"),
         pytest.param([batch(first=OURS)], EARLY, Adopt("b"), id="our token in a batch that runs: ours"),
+        pytest.param([batch(ended=True, first=OURS.upper())], EARLY, Adopt("b"), id="our token in capitals"),
         pytest.param(
-            [batch(ended=True, first="x-0-y")], EARLY, LookAgain((), EARLY + SEARCH_INTERVAL), id="another token"
+            [batch(ended=True, first=f"org1/{OURS.replace('-', '_')}")], EARLY, Adopt("b"), id="our token in a new form"
         ),
-        pytest.param([batch(ended=True, first="x-0-y")], LATE, Send(), id="another token, after the deadline"),
+        pytest.param([batch(ended=True, first="x-0-y")], EARLY, AGAIN, id="another token"),
+        pytest.param([batch(ended=True, first="x-0-y")], LATE, Send(), id="another token, after the grace"),
+        pytest.param([batch(ended=True, first="")], EARLY, AGAIN, id="results are gone: not yet"),
+        pytest.param([batch(ended=True, first="")], LATE, Stop(("b",)), id="results are gone after the grace: stop"),
         pytest.param(
-            [batch(ended=True, first=TOKEN + "0-0-y")], LATE, Send(), id="a longer token that begins with ours"
+            [batch(ended=True, is_unreadable=True)],
+            LATE,
+            LookAgain((), LONGEST_SEARCH_INTERVAL),
+            id="unreadable just now: not gone, however late",
         ),
-        pytest.param(
-            [batch(ended=True, first="")], EARLY, LookAgain((), EARLY + SEARCH_INTERVAL), id="unreadable: not yet"
-        ),
-        pytest.param([batch(ended=True, first="")], LATE, Stop(("b",)), id="unreadable after the deadline: stop"),
         pytest.param([batch(count=4)], LATE, Send(), id="another request count: not ours"),
+        pytest.param([batch(count=0)], LATE, LookAgain(("b",), None), id="no count: may be ours"),
+        pytest.param([batch(count=6)], LATE, LookAgain(("b",), None), id="doubled count: may be ours"),
         pytest.param([batch("known")], LATE, Send(), id="recorded for another part"),
+        pytest.param([batch("before")], LATE, Send(), id="listed before the call"),
+        pytest.param([batch("foreign")], LATE, Send(), id="read before, and somebody else's"),
         pytest.param([batch(at=START - 2 * HOUR)], LATE, Send(), id="older than the watermark"),
         pytest.param([batch(at=START - HOUR)], LATE, LookAgain(("b",), None), id="as old as the watermark"),
         pytest.param(
-            [batch(at=LATE + MAX_PROXY_DELAY)], LATE + DAY, LookAgain(("b",), None), id="created as late as possible"
+            [batch(at=START - HOUR - CLOCK_TOLERANCE)],
+            LATE,
+            LookAgain(("b",), None),
+            id="a little older than the watermark: nodes' clocks differ",
         ),
-        pytest.param([batch(at=LATE + MAX_PROXY_DELAY + SECOND)], LATE + DAY, Send(), id="created too late to be ours"),
+        pytest.param(
+            [batch(at=START - 2 * HOUR, is_listed_newer=True)],
+            LATE,
+            LookAgain(("b",), None),
+            id="listed as newer than the watermark: a node's clock is slow",
+        ),
+        pytest.param(
+            [batch(at=START + AFTER_GRACE)], LATE + DAY, LookAgain(("b",), None), id="created as late as possible"
+        ),
+        pytest.param([batch(at=START + AFTER_GRACE + SECOND)], LATE + DAY, Send(), id="created too late to be ours"),
         pytest.param(
             [batch("c"), batch("b", ended=True)], EARLY, Peek(("b",)), id="read what has ended before waiting"
         ),
@@ -114,26 +137,99 @@ def batch(id_: str = "b", *, count: int = 3, ended: bool = False, first: str | N
             [batch("c", ended=True), batch("b", ended=True, first=OURS)], EARLY, Adopt("b"), id="found: read no other"
         ),
         pytest.param(
+            [batch("c", ended=True, first=OURS, succeeded=1), batch("b", ended=True, first=OURS, succeeded=3)],
+            EARLY,
+            Adopt("b", ("c",)),
+            id="found twice: keep the one with more answers",
+        ),
+        pytest.param(
+            [batch("c", first=OURS, at=EARLY + SECOND), batch("b", first=OURS)],
+            EARLY,
+            Adopt("b", ("c",)),
+            id="found twice with as many answers: keep the older one",
+        ),
+        pytest.param(
             [batch("d"), batch("c"), batch("b", ended=True, first="")],
             LATE,
             LookAgain(("d", "c"), None),
-            id="wait for running ones before stopping because of an unreadable one",
+            id="wait for running ones before stopping because of one whose results are gone",
         ),
     ],
 )
 def test_decision_follows_from_the_listing(listing, now, expected):
-    assert decide(PART, listing, known=["known"], now=now) == expected
+    part = msgspec.structs.replace(
+        PART, intended_at_worker=START, listed_before=("before",), candidates=("b",), foreign=("foreign",)
+    )
+    assert decide(part, listing, known=["known"], now=both(now)) == expected
+
+
+@pytest.mark.parametrize(
+    ("now", "trust", "decided"),
+    [
+        pytest.param(both(LATE), Trust.WHOLE, True, id="both clocks agree"),
+        pytest.param(both(LATE, worker=-SECOND), Trust.WHOLE, False, id="not by the worker's clock"),
+        pytest.param(both(LATE, worker=-5 * HOUR), Trust.WHOLE, False, id="the worker's clock was set back"),
+        pytest.param(both(LATE, api=-SECOND), Trust.WHOLE, False, id="not by the API's clock"),
+        pytest.param(both(EARLY, api=5 * HOUR), Trust.WHOLE, False, id="one node of the API is hours ahead"),
+        pytest.param(both(EARLY, worker=5 * HOUR), Trust.WHOLE, False, id="the worker's clock was set forward"),
+        pytest.param(Moment(LATE + DAY, START), Trust.WHOLE, False, id="a gateway repeats an old Date for ever"),
+        pytest.param(Moment(LATE, None), Trust.WHOLE, False, id="no Date: one clock is not enough"),
+        pytest.param(Moment(LATE + (LATE - START), None), Trust.WHOLE, True, id="no Date: twice the time"),
+        pytest.param(both(LATE), Trust.UNPROVEN, False, id="an empty listing is not enough"),
+        pytest.param(both(LATE + (LATE - START)), Trust.UNPROVEN, True, id="an empty listing for twice the time"),
+        pytest.param(both(LATE + 100 * DAY), Trust.CONTRADICTED, False, id="a listing that lacks batches: never"),
+    ],
+)
+def test_create_counts_as_not_accepted_only_by_both_clocks_and_a_whole_listing(now, trust, decided):
+    part = msgspec.structs.replace(PART, intended_at_worker=START)
+    decision = decide(part, [], known=[], now=now, trust=trust)
+
+    assert (decision == Send()) is decided
+    assert is_too_late(part, now, LOST_CREATE_GRACE, trust) is decided
+    if not decided:
+        assert isinstance(decision, LookAgain)
+        assert SECOND <= decision.pause <= LONGEST_SEARCH_INTERVAL
+
+
+@pytest.mark.parametrize("offset", [-5 * HOUR, -61 * SECOND, 61 * SECOND, 5 * HOUR], ids=str)
+def test_batch_is_never_too_new_if_the_clocks_contradicted_at_the_intent(offset):
+    part = msgspec.structs.replace(PART, intended_at_worker=START + offset)
+    newer = batch(at=START + 10 * AFTER_GRACE)
+
+    assert decide(part, [newer], known=[], now=both(LATE + DAY + abs(offset))) == LookAgain(("b",), None)
+    assert decide(PART, [newer], known=[], now=both(LATE + DAY)) == LookAgain(("b",), None), "an old ledger"
+
+
+def test_batch_that_appears_after_all_others_were_found_is_not_ours():
+    part = msgspec.structs.replace(PART, candidates=("b",), has_all_candidates=True)
+
+    assert decide(part, [batch("c"), batch("b")], known=[], now=both(LATE)) == LookAgain(("b",), None)
+    assert decide(part, [batch("c"), batch("b", ended=True, first="x")], known=[], now=both(LATE)) == Send()
+
+
+def test_refused_create_is_only_looked_for_once():
+    part = msgspec.structs.replace(PART, refused=True)
+
+    assert decide(part, [], known=[], now=both(EARLY)) == Send()
+    assert decide(part, [batch()], known=[], now=both(EARLY)) == LookAgain(("b",), None)
+    assert decide(part, [], known=[], now=both(EARLY), trust=Trust.CONTRADICTED) == AGAIN
 
 
 def test_without_a_watermark_every_batch_is_a_candidate():
     part = msgspec.structs.replace(PART, watermark=None, watermark_at=None)
-    assert decide(part, [batch(at=START - HOUR)], known=[], now=LATE) == LookAgain(("b",), None)
+    assert decide(part, [batch(at=START - HOUR)], known=[], now=both(LATE)) == LookAgain(("b",), None)
 
 
-def test_acceptance_deadline_grows_with_the_upload():
+def test_search_lasts_longer_for_a_larger_upload():
     larger = msgspec.structs.replace(PART, size=PART.size + 100 * MIN_UPLOAD_BYTES_PER_SECOND)
-    assert acceptance_deadline(larger) - acceptance_deadline(PART) == 100 * SECOND
-    assert acceptance_deadline(PART) == START + create_timeout(PART.size) + VISIBILITY_DELAY
+    assert search_time(larger, HOUR) - search_time(PART, HOUR) == 100 * SECOND
+    assert search_time(PART, HOUR) == create_timeout(PART.size) + HOUR
+
+
+def test_pauses_between_searches_grow():
+    pauses = [decide(PART, [], known=[], now=both(START + n * 60 * SECOND)).pause for n in (0, 2, 4, 10, 30)]
+
+    assert pauses == [SEARCH_INTERVAL, SEARCH_INTERVAL, 60 * SECOND, 150 * SECOND, LONGEST_SEARCH_INTERVAL]
 
 
 # ---------------------------------------------------------------- the decision in random histories
@@ -142,8 +238,8 @@ _OUTCOMES = ("answered", "refused", "lost", "dropped", "killed before", "killed 
 _PROCESS_PAUSES = st.sampled_from([0, 0, 0, 5, 61, 200, 3600]).map(lambda seconds: timedelta(seconds=seconds))
 _STEPS = st.sampled_from([1, 9, 10, 60, 119, 180, 600, 3600, 12 * 3600]).map(lambda seconds: timedelta(seconds=seconds))
 _SIZES = st.sampled_from([2, 2, 2, 1, 3])
-#: How late an upload may be accepted. The API sends its clock in whole seconds, so not all of VISIBILITY_DELAY.
-_LATE_ACCEPTANCES = st.sampled_from([0, 30, 118])
+#: How late an upload may be accepted. The API sends its clock in whole seconds, so not all of the grace.
+_LATE_ACCEPTANCES = st.sampled_from([0, 30, 118, 1800, 3598])
 
 
 def _requests() -> RequestFile:
@@ -177,7 +273,7 @@ class LostCreates(RuleBasedStateMachine):
         for count in before:
             self.workspace.add("somebody", count)
         self.workspace.late_acceptance = timedelta(seconds=late_acceptance)
-        self.workspace.listing_delay = VISIBILITY_DELAY - 2 * SECOND - self.workspace.late_acceptance
+        self.workspace.listing_delay = LOST_CREATE_GRACE - 2 * SECOND - self.workspace.late_acceptance
         self.skew = timedelta(seconds=skew)
         self.policy = Policy(on_lost=on_lost)
         self.gone = False
