@@ -202,8 +202,8 @@ class MessageBatchTrigger(BaseTrigger):
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._cancel_with_retries(batch_id)
-        except (BadRequestError, NotFoundError) as error:
-            self.log.warning("Message batch %s needs no canceling: it has ended or does not exist. %s", batch_id, error)
+        except BadRequestError as error:
+            self.log.warning("Message batch %s needs no canceling: it has ended. %s", batch_id, error)
         except Exception:
             self.log.exception(
                 "Could not cancel message batch %s. It keeps running for 24 hours at most and is billed for what it "
@@ -222,7 +222,8 @@ class MessageBatchTrigger(BaseTrigger):
             try:
                 await self._watcher().cancel(batch_id)
             except APIError as error:
-                if classify_error(error) is not PollErrorKind.OUTAGE:
+                # A 404 may be a blip of a batch that runs: only a refusal in the API's own words ends the tries.
+                if classify_error(error) is not PollErrorKind.OUTAGE and not isinstance(error, NotFoundError):
                     raise
                 self.log.warning(
                     "Could not cancel message batch %s yet, trying again in %.0f s: %s",

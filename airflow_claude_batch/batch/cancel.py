@@ -48,11 +48,14 @@ def cancel_batch(client: ClaudeClient, batch_id: str, *, sleep: Callable[[float]
     return False
 
 
-def delete_batches(client: ClaudeClient, batch_ids: Iterable[str]) -> None:
+def delete_batches(client: ClaudeClient, batch_ids: Iterable[str]) -> list[str]:
     """Delete batches whose rows are landed, together with their results. The API would keep the results for 29 days.
 
     A batch that cannot be deleted is named in the log.
+
+    :return: the batches that were deleted now.
     """
+    deleted = []
     for batch_id in batch_ids:
         try:
             client.delete_batch(batch_id)
@@ -65,6 +68,8 @@ def delete_batches(client: ClaudeClient, batch_ids: Iterable[str]) -> None:
             )
         else:
             log.info("Deleted message batch %s, whose rows are landed.", batch_id)
+            deleted.append(batch_id)
+    return deleted
 
 
 def _try_to_cancel(client: ClaudeClient, batch_id: str) -> APIError | None:

@@ -347,9 +347,9 @@ class Collection:
         return download.rows
 
     def _most_requests(self, batch: MessageBatch, landing: Landing) -> int | None:
-        """Bound the API's counts by what the submission has: no batch has more requests."""
+        """Bound the API's counts by what the submission has: no batch has more requests, and a single one has all."""
         most = len(landing.matcher) - len(landing.matcher.duplicates)
-        return most if batch.request_counts.total > most else None
+        return most if batch.request_counts.total > most or len(self.batch_ids) == 1 else None
 
     def _report_durations(self, ended: Sequence[MessageBatch]) -> None:
         for batch in ended:

@@ -119,7 +119,11 @@ class ResultCollector:
     def unread_landed(self) -> tuple[UnreadBatch, ...]:
         """Landed batches whose rows are missing from the folder and could not be read again yet."""
         landed = self.record.ledger.landed_batch_ids
-        return tuple(batch for batch in self._unread if batch.batch_id in landed and not is_gone(batch))
+        return tuple(
+            batch
+            for batch in self._unread
+            if batch.batch_id in landed and not (is_gone(batch) and self.policy.on_lost == "resend")
+        )
 
     def _noted(self) -> UnreadBatches:
         ledger = self.record.ledger
@@ -209,9 +213,10 @@ class ResultCollector:
 
     def _download_landed(self, batch_id: str) -> None:
         known = self._unread.get(batch_id)
-        if known is not None and is_gone(known):
+        if known is not None and is_gone(known) and self.policy.on_lost == "resend":
             log.warning(
-                "Message batch %s, whose rows are missing, is gone at the API. Its requests are sent again. %s",
+                "Message batch %s, whose rows are missing from the folder, is gone at the API. Its requests are sent "
+                "and paid for again, because on_lost is 'resend'. %s",
                 batch_id,
                 known.reason,
             )
@@ -235,10 +240,11 @@ class ResultCollector:
     def _mark_lost_batches(self) -> None:
         """Believe what the API has said for long, after everything that came was published."""
         for batch in self.record.ledger.unread:
-            if batch.batch_id in self.record.ledger.open_batch_ids and is_gone(batch):
+            if is_gone(batch):
                 what = "it has ended, but its results are gone" if batch.trouble == Trouble.NO_RESULTS else "not found"
                 self.mark_lost(batch.batch_id, f"{what}: {batch.reason}")
-                self._unread.forget(batch.batch_id)
+                if batch.batch_id in self.record.ledger.dropped:
+                    self._unread.forget(batch.batch_id)
 
     def _report_durations(self) -> None:
         for part in self.record.ledger.open_parts:

@@ -9,7 +9,7 @@ make the next call.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -149,10 +149,13 @@ class Submission:
         :param reason: how that was found out.
         :raises SubmissionUnknownError: ``on_lost`` is ``stop``.
         """
-        if batch_id not in self.open_batch_ids:
+        is_open = batch_id in self.open_batch_ids
+        if not is_open and all(batch.batch_id != batch_id for batch in self.ledger.unread):
             return  # an old event: the batch was landed or dropped since
         if self.policy.on_lost == "stop":
             raise lost_batch_error(batch_id, reason)
+        if not is_open:
+            return  # its rows are missing from the folder, and its requests are sent again
         log.warning("Message batch %s is lost; its unanswered requests are sent again. %s", batch_id, reason)
         self.record.save(self.ledger.without_batch(batch_id))
 
@@ -278,11 +281,7 @@ class Submission:
     def _finish(self, failure: BatchError | None, *, permanent: bool = False) -> DoneStep:
         """Publish the rows and evaluate them. While batches are open, only requests with an outcome get a row."""
         complete = not self.ledger.open_parts
-        ledger = self.ledger.archive_landed()
-        if complete and self.policy.delete_batches:
-            deleted = tuple(dict.fromkeys((*(ledger.deleted or ()), *ledger.batch_ids)))
-            ledger = msgspec.structs.replace(ledger, deleted=deleted)
-        self.record.save(ledger)
+        self.record.save(self.ledger.archive_landed())
         manifest = publish_final(
             self._landing,
             self.folder,
@@ -290,6 +289,7 @@ class Submission:
             self.client,
             complete=complete,
             summarize=lambda path: self._summarize("ended" if complete else "in_progress", path),
+            on_deleted=self._note_deleted,
         )
         if failure is not None:
             return DoneStep(manifest, failure, permanent=permanent)
@@ -297,6 +297,12 @@ class Submission:
             self._landing, self.policy, manifest, unrepaired=self._rounds.skipped_because
         )
         return DoneStep(manifest, error, permanent=is_permanent)
+
+    def _note_deleted(self, batch_ids: Sequence[str]) -> None:
+        """Note which batches are gone because this task has deleted them."""
+        if batch_ids:
+            deleted = (*(self.ledger.deleted or ()), *batch_ids)
+            self.record.save(msgspec.structs.replace(self.ledger, deleted=deleted))
 
     def _summarize(self, status: str, results_path: str | None = None) -> Manifest:
         return summarize_submission(self.ledger, self._landing, self.folder, status, results_path)

@@ -77,8 +77,8 @@ class WaitPlanner:
         :param retry_after: seconds that the API asked to wait, None if it did not say.
         """
         reason = "the API's queue is full"
-        if self._ledger.open_parts:
-            return self.for_open_batches("any", reason)
+        if (step := self.for_open_batches("any", reason)).batch_ids:
+            return step
         pause = max(timedelta(seconds=retry_after or 0), OUTAGE_RETRY_DELAY)
         return WaitStep((), "any", self.clock() + pause, reason)
 

@@ -177,6 +177,47 @@ def test_outage_between_lost_rows_does_not_hide_the_rest(tmp_path: Path) -> None
     assert world.billed == 10
 
 
+@pytest.mark.parametrize("on_lost", ["stop", "resend"])
+def test_missing_rows_of_a_batch_that_is_gone_are_paid_again_only_with_on_lost(
+    on_lost: Literal["stop", "resend"], tmp_path: Path
+) -> None:
+    world = make_world(tmp_path, batch_seconds=0)
+    policy = Policy(on_lost=on_lost)
+    world.run(["A"], policy)
+    world.run(["B"], policy)
+    world.simulator.inject(Fault(do="not_found_blip", on="retrieve", times=None, match=_batch_id(world, 0)))
+    if on_lost == "stop":
+        with pytest.raises(SubmissionUnknownError, match=r"What it answered is billed\. Nothing was sent again"):
+            world.run(["A", "B"], policy)
+        assert world.billed == 2
+    else:
+        assert world.run(["A", "B"], policy).failure is None
+        assert world.billed == 3
+
+
+def _batch_id(world: World, number: int) -> str:
+    batch_id: str = world.simulator.books()["batches"][number]["id"]
+    return batch_id
+
+
+def test_a_batch_that_was_not_deleted_is_searched_although_the_task_deletes(tmp_path: Path) -> None:
+    """The task deletes only what is whole. A 404 of another batch proves no more than any other."""
+    world = make_world(tmp_path, batch_seconds=0, shuffle=False)
+    world.simulator.inject(
+        Fault(do="odd_counts", counts={"succeeded": 1}, times=None), Fault(do="few_rows", on="results", rows=1)
+    )
+    world.simulator.inject(Fault(do="few_rows", on="results", rows=1))
+    policy = Policy(delete_batches=True, allow_failed=1)
+    world.run(["A", "B"], policy)
+    assert not world.simulator.books()["batches"][0]["deleted"]
+    world.simulator.clear_faults()
+    (world.folder.path / "results.jsonl").write_bytes(b"")
+    world.simulator.inject(Fault(do="not_found_blip", on="retrieve"))
+    world.run(["A", "B"], policy)
+
+    assert world.billed == 2
+
+
 def test_batches_that_the_task_has_deleted_need_no_search(tmp_path: Path) -> None:
     world = make_world(tmp_path, batch_seconds=0)
     policy = Policy(delete_batches=True)
@@ -374,6 +415,17 @@ def test_one_batch_that_cannot_be_read_keeps_no_other_from_being_landed(tmp_path
         assert isinstance(advance(world, submission, 100), WaitStep)
 
         assert answered(world) >= 5
+
+
+def test_full_queue_is_tried_again_while_results_are_incomplete(tmp_path: Path) -> None:
+    world = make_world(tmp_path, shuffle=False, queue_limit=5)
+    with world.attempt(TEN, Policy(max_requests=5)) as submission:
+        assert isinstance(advance(world, submission), WaitStep)
+        world.simulator.inject(Fault(do="few_rows", on="results", rows=2, times=None, match=_batch_id(world, 0)))
+        step = advance(world, submission, 100)
+
+    assert isinstance(step, WaitStep)
+    assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [5, 5]
 
 
 # ---------------------------------------------------------------- custom_ids that a gateway has changed

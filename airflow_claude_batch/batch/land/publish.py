@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -39,11 +39,13 @@ def publish_final(
     *,
     complete: bool,
     summarize: Callable[[str], Manifest],
+    on_deleted: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> Manifest:
     """Publish the rows, then the manifest. Delete the batches after that, if the policy says so.
 
     :param complete: no batch is open any more, so that every request gets a row. Else only results so far are written.
     :param summarize: makes the manifest, given the path of the rows.
+    :param on_deleted: takes the batches that were deleted.
     :returns: the manifest, with the rows in ``responses`` if they are small and Airflow's stores can hold them.
     :raises ResultsError: the storage refused, or rows that were read back differ. No batch was deleted.
     """
@@ -62,7 +64,7 @@ def publish_final(
     if not complete:
         return manifest
     if policy.delete_batches:
-        _delete(landing, folder, client, manifest)
+        on_deleted(_delete(landing, folder, client, manifest))
     _log_unused_cache(landing, policy)
     if size > policy.max_inline_bytes:
         return manifest
@@ -138,15 +140,15 @@ def _add_leftover_lines(landing: Landing, folder: storage.Folder) -> None:
     storage.write(folder, UNREADABLE_FILE, b"".join(dict.fromkeys((*known, *new))))
 
 
-def _delete(landing: Landing, folder: storage.Folder, client: ClaudeClient, manifest: Manifest) -> None:
-    """Delete the batches all of whose answers are landed and can be read back."""
+def _delete(landing: Landing, folder: storage.Folder, client: ClaudeClient, manifest: Manifest) -> list[str]:
+    """Delete the batches all of whose answers are landed and can be read back. Return those that were deleted."""
     if count := manifest.counts["missing"]:
         text = "The message batches are not deleted, because the API had no result for %d of %d requests."
         log.warning(text, count, manifest.request_count)
-        return
+        return []
     verify_rows(landing, folder, missing=NO_RESULT)
     kept = landing.rows.answers_by_batch()
-    delete_batches(client, [id_ for id_ in manifest.batch_ids if _is_kept(id_, kept[id_], landing, client)])
+    return delete_batches(client, [id_ for id_ in manifest.batch_ids if _is_kept(id_, kept[id_], landing, client)])
 
 
 def _is_kept(batch_id: str, kept: int, landing: Landing, client: ClaudeClient) -> bool:

@@ -199,7 +199,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     repeated: tuple[RepeatedAnswer, ...] | msgspec.UnsetType = msgspec.UNSET
     #: Batches whose results could not be read whole so far. Not stored while there are none.
     unread_batches: tuple[UnreadBatch, ...] | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="unread")
-    #: Batches that this submission has deleted at the API, or was about to. Not stored while there are none.
+    #: Batches that this task has deleted at the API. Not stored while there are none.
     deleted: tuple[BatchId, ...] | msgspec.UnsetType = msgspec.UNSET
     version: int = VERSION
 
