@@ -15,7 +15,13 @@ from airflow_claude_batch.batch.land.landing import DownloadSummary, Landing
 from airflow_claude_batch.batch.land.place_odd_lines import UNREADABLE_FILE, keep_odd_lines
 from airflow_claude_batch.batch.land.row_counts import Completeness, RowCount, compare_rows, expected_rows
 from airflow_claude_batch.batch.quantity import quantity
-from airflow_claude_batch.exceptions import APIConnectionError, MalformedResponseError, NotFoundError, ResultsError
+from airflow_claude_batch.exceptions import (
+    APIConnectionError,
+    APIError,
+    MalformedResponseError,
+    NotFoundError,
+    ResultsError,
+)
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
@@ -86,52 +92,87 @@ def download_results(
     :raises ResultsError: every try was truncated, or the local disk refuses. The answers stay at the API.
     :raises APIError: the API refuses, or another failure of its response.
     """
-    expected, rows_before, problem = expected_rows(batch.request_counts, sent), -1, ""
-    odd_before = frozenset[bytes]()
+    reader = _Reader(client, batch, landing, sent, token, members)
     for number in range(TRIES):
         if number:
             pause = PAUSE_SECONDS * number
-            log.warning(
-                "The download of the results of %s was incomplete (%s); trying again in %.0f s.",
-                batch.id,
-                problem,
-                pause,
-            )
+            text = "The download of the results of %s was incomplete (%s); trying again in %.0f s."
+            log.warning(text, batch.id, reader.problem, pause)
             sleep(pause)
-        try:
-            with client.stream_results(batch.id) as lines:
-                summary = landing.read_results(batch.id, lines)
-        except NotFoundError as error:
-            if proof_of(error) is not Proof.DOES_NOT_EXIST:
-                raise
-            problem, rows_before = error.summary.rstrip("."), -1
-            if number + 1 >= NOT_FOUND_TRIES:
-                return Download(outcome=Outcome.NOT_FOUND, expected=expected, reason=error.summary)
-            continue
-        except (APIConnectionError, MalformedResponseError) as error:
-            problem, rows_before = error.summary.rstrip("."), -1
-            continue
-        odd = frozenset(line.raw for line in summary.odd)
-        if odd != odd_before and number + 1 < ODD_LINE_TRIES:
-            problem, odd_before, rows_before = quantity(len(summary.odd), "unreadable line"), odd, -1
-            continue
-        unplaced = [custom_id for custom_id in summary.unknown if token and has_token(custom_id, token)]
-        read = _count_rows(landing, batch.id, summary, expected)
-        completeness = compare_rows(read, batch.request_counts, sent)
-        if completeness is Completeness.PARTIAL and 0 < expected - read.rows <= len(summary.odd):
-            completeness = Completeness.WHOLE  # what is missing is in the odd lines
-        if completeness is Completeness.WHOLE or summary.rows == rows_before or number + 1 == TRIES:
-            if completeness is not Completeness.PARTIAL:
-                keep_odd_lines(landing, batch.id, summary, members)
-            _log_anomalies(batch, summary, read, expected)
-            outcome = Outcome[completeness.name]
-            return Download(outcome=outcome, rows=read.rows, expected=expected, unplaced=unplaced)
-        problem, rows_before = f"{read.rows} of {quantity(expected, 'row')}", summary.rows
+        if (download := reader.read(number)) is not None:
+            return download
     raise ResultsError(
-        f"The results of {batch.id} were incomplete in each of {TRIES} downloads (last: {problem}).",
+        f"The results of {batch.id} were incomplete in each of {TRIES} downloads (last: {reader.problem}).",
         "They stay at the API for 29 days from the batch's creation; a retry downloads them at no cost.",
         "Clear the task later. If it fails again, check what proxies between this worker and the API do to downloads.",
     )
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads one batch's results, try after try. ``problem`` says what was wrong with the last one."""
+
+    client: ClaudeClient
+    batch: MessageBatch
+    landing: Landing
+    sent: int | None
+    token: str | None
+    members: Sequence[int] | None
+    problem: str = ""
+    _rows_before: int = -1
+    _odd_before: frozenset[bytes] = frozenset()
+
+    def read(self, number: int) -> Download | None:
+        """Read the stream once. Return None if it is to be read again at once.
+
+        :param number: of this try, from 0.
+        """
+        try:
+            with self.client.stream_results(self.batch.id) as lines:
+                summary = self.landing.read_results(self.batch.id, lines)
+        except NotFoundError as error:
+            if proof_of(error) is not Proof.DOES_NOT_EXIST:
+                raise
+            self._fail(error)
+            if number + 1 < NOT_FOUND_TRIES:
+                return None
+            return Download(outcome=Outcome.NOT_FOUND, expected=self._expected, reason=error.summary)
+        except (APIConnectionError, MalformedResponseError) as error:
+            self._fail(error)
+            return None
+        odd = frozenset(line.raw for line in summary.odd)
+        if odd != self._odd_before and number + 1 < ODD_LINE_TRIES:
+            self.problem, self._odd_before, self._rows_before = quantity(len(odd), "unreadable line"), odd, -1
+            return None
+        return self._judge(summary, is_last=number + 1 == TRIES)
+
+    @property
+    def _expected(self) -> int:
+        return expected_rows(self.batch.request_counts, self.sent)
+
+    def _fail(self, error: APIError) -> None:
+        self.problem, self._rows_before = error.summary.rstrip("."), -1
+
+    def _judge(self, summary: DownloadSummary, *, is_last: bool) -> Download | None:
+        """Compare a complete stream with what was sent, with the API's counts, and with the stream before."""
+        expected = self._expected
+        read = _count_rows(self.landing, self.batch.id, summary, expected)
+        completeness = compare_rows(read, self.batch.request_counts, self.sent)
+        if completeness is Completeness.PARTIAL and 0 < expected - read.rows <= len(summary.odd):
+            completeness = Completeness.WHOLE  # what is missing is in the odd lines
+        if completeness is not Completeness.WHOLE and summary.rows != self._rows_before and not is_last:
+            self.problem, self._rows_before = f"{read.rows} of {quantity(expected, 'row')}", summary.rows
+            return None
+        if completeness is not Completeness.PARTIAL:
+            keep_odd_lines(self.landing, self.batch.id, summary, self.members)
+        _log_anomalies(self.batch, summary, read, expected)
+        token = self.token
+        return Download(
+            outcome=Outcome[completeness.name],
+            rows=read.rows,
+            expected=expected,
+            unplaced=[custom_id for custom_id in summary.unknown if token and has_token(custom_id, token)],
+        )
 
 
 def _count_rows(landing: Landing, batch_id: str, summary: DownloadSummary, expected: int) -> RowCount:
