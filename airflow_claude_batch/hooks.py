@@ -103,6 +103,14 @@ class ClaudeHook(BaseHook):
         """
         return self._get_settings().config
 
+    def read_config_again(self) -> ClientConfig:
+        """Read the connection again, and return the client's configuration: a key may have been rotated.
+
+        :raises ConfigurationError: the connection is missing or cannot be used.
+        """
+        self._settings = None
+        return self.get_config()
+
     async def get_async_config(self) -> ClientConfig:
         """Return the client's configuration, from an event loop; see :meth:`get_config`."""
         return (await supervisor_call(self._get_settings)).config

@@ -14,13 +14,14 @@ from airflow_claude_batch._airflow.supervisor import supervisor_call
 from airflow_claude_batch._airflow.task_state import will_run_again
 from airflow_claude_batch._airflow.times import time_in_words
 from airflow_claude_batch.api.client import AsyncClaudeClient
+from airflow_claude_batch.api.evidence import Proof, proof_of
 from airflow_claude_batch.api.limits import BATCH_LIFETIME
 from airflow_claude_batch.batch.storable_json import storable_names
 from airflow_claude_batch.batch.wait.registry import WATCHERS
-from airflow_claude_batch.batch.wait.schedule import PollErrorKind, WaitFor, classify_error
+from airflow_claude_batch.batch.wait.schedule import WaitFor
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.batch.wait.watcher import Watcher
-from airflow_claude_batch.exceptions import APIError, BadRequestError, ClaudeBatchError, NotFoundError
+from airflow_claude_batch.exceptions import APIError, BadRequestError, ClaudeBatchError
 from airflow_claude_batch.hooks import ClaudeHook
 
 #: With the LocalExecutor, a task whose trigger fires 3 to 6 s after it deferred may be marked failed: the scheduler
@@ -52,6 +53,8 @@ class MessageBatchTrigger(BaseTrigger):
     :param until: the deadline, ISO 8601 with an offset. None: no deadline.
     :param cancel_on_kill: cancel the batches when a user ends the deferred task.
     :param submitted_at: when the oldest batch was submitted, ISO 8601. It saves API calls.
+    :param unconfirmed_batch_ids: those that an earlier wait reported as ended although they were not. They are polled
+        one by one, and not at once.
 
     Example, in an operator::
 
@@ -74,6 +77,7 @@ class MessageBatchTrigger(BaseTrigger):
         until: str | None = None,
         cancel_on_kill: bool = False,
         submitted_at: str | None = None,
+        unconfirmed_batch_ids: list[str] | None = None,
         **_ignored: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
@@ -85,10 +89,12 @@ class MessageBatchTrigger(BaseTrigger):
         self.until = until
         self.cancel_on_kill = cancel_on_kill
         self.submitted_at = submitted_at
+        self.unconfirmed_batch_ids = list(unconfirmed_batch_ids or ())
         self._finished = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the keyword arguments for Airflow's database."""
+        rare = {"unconfirmed_batch_ids": self.unconfirmed_batch_ids} if self.unconfirmed_batch_ids else {}
         return (
             "airflow_claude_batch.triggers.MessageBatchTrigger",
             {
@@ -100,6 +106,7 @@ class MessageBatchTrigger(BaseTrigger):
                 "until": self.until,
                 "cancel_on_kill": self.cancel_on_kill,
                 "submitted_at": self.submitted_at,
+                **rare,
             },
         )
 
@@ -141,6 +148,7 @@ class MessageBatchTrigger(BaseTrigger):
             poll_interval=self.poll_interval,
             until=_parse_time(self.until),
             created_at=_parse_time(self.submitted_at),
+            unconfirmed=self.unconfirmed_batch_ids,
             write_log=self.log.log,
         )
 
@@ -218,12 +226,13 @@ class MessageBatchTrigger(BaseTrigger):
             )
 
     async def _cancel_with_retries(self, batch_id: str) -> None:
+        """Cancel a batch, and try again whatever fails. Only a refusal in the API's own words ends that."""
         while True:
             try:
                 await self._watcher().cancel(batch_id)
             except APIError as error:
-                # A 404 may be a blip of a batch that runs: only a refusal in the API's own words ends the tries.
-                if classify_error(error) is not PollErrorKind.OUTAGE and not isinstance(error, NotFoundError):
+                # A 404 may be a blip of a batch that runs, and a 401 that of a key that is rotated.
+                if proof_of(error) is Proof.REFUSED:
                     raise
                 self.log.warning(
                     "Could not cancel message batch %s yet, trying again in %.0f s: %s",

@@ -63,9 +63,10 @@ def run_submission(
             return manifest.to_xcom()
         with _open(options, run, Path(scratch), resuming=event is not None) as submission:
             run.set_running_work(RunningWork(submission, run.hook.get_config(), partial(will_run_again, run.ti)))
-            if event is not None:
-                apply_wait_result(WaitResult.from_event(event), submission, options.task_id)
-            return run_until_done(submission, options, run).to_xcom()
+            waited = None if event is None else WaitResult.from_event(event)
+            if waited is not None:
+                apply_wait_result(waited, submission, options.task_id)
+            return run_until_done(submission, options, run, waited=waited).to_xcom()
 
 
 def _estimate(options: SubmissionOptions, run: TaskRun, scratch: Path) -> Manifest:

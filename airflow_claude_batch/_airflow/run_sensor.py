@@ -61,10 +61,11 @@ def run_collection(
     with fail_on_input_error(run.ti):
         try:
             with _open(options, run, deadline, submission_id) as collection:
-                if event is not None:
-                    apply_wait_result(WaitResult.from_event(event), collection, options.task_id)
+                waited = None if event is None else WaitResult.from_event(event)
+                if waited is not None:
+                    apply_wait_result(waited, collection, options.task_id)
                 kwargs["submission_id"] = collection.submission_id
-                return run_until_done(collection, options, run, **kwargs).to_xcom()
+                return run_until_done(collection, options, run, waited=waited, **kwargs).to_xcom()
         except InputError as error:
             _wait_for_upstream(options, run, error, deadline, kwargs)
             raise

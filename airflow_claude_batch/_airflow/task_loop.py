@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from airflow_claude_batch import exceptions
@@ -42,9 +43,12 @@ class Work(Protocol):
     def mark_lost(self, batch_id: str, reason: str) -> None: ...
 
 
-def run_until_done(work: Work, options: TaskOptions, run: TaskRun, **kwargs: Any) -> Manifest:
+def run_until_done(
+    work: Work, options: TaskOptions, run: TaskRun, *, waited: WaitResult | None = None, **kwargs: Any
+) -> Manifest:
     """Advance until done. A deferrable task leaves by the exception that defers it.
 
+    :param waited: the result of the wait from which the task resumes.
     :param kwargs: arguments for ``execute_complete`` when the task resumes.
     """
     while True:
@@ -52,26 +56,51 @@ def run_until_done(work: Work, options: TaskOptions, run: TaskRun, **kwargs: Any
         if isinstance(step, DoneStep):
             return finish_task(step, run)
         log.info("Waiting until %s at the latest: %s.", time_in_words(step.until), step.reason)
+        unconfirmed = _unconfirmed_ids(step, waited)
         if options.deferrable:
-            defer(step, options, run, kwargs)
-        result = wait_for_batches(
+            defer(step, options, run, kwargs, unconfirmed)
+        waited = wait_for_batches(
             work.client,
             step.batch_ids,
             wait_for=step.wait_for,
             poll_interval=settings.poll_interval(options.poll_interval),
             until=step.until,
             created_at=step.submitted_at,
+            unconfirmed=unconfirmed,
+            reconnect=partial(_read_connection_again, work, run),
             connection=options.claude_conn_id,
             observer=metrics.StatsObserver(),
         )
-        apply_wait_result(result, work, options.task_id)
+        apply_wait_result(waited, work, options.task_id)
+        if step.read_connection:
+            _read_connection_again(work, run)
 
 
-def defer(step: WaitStep, options: TaskOptions, run: TaskRun, kwargs: dict[str, Any]) -> NoReturn:
+def _unconfirmed_ids(step: WaitStep, waited: WaitResult | None) -> list[str]:
+    """Return the batches that the last wait reported as ended, but that are still to be waited for.
+
+    A listing that differs from the batches themselves must not make a task wait and resume without a pause.
+    """
+    reported = waited.batches if waited else {}
+    return [id_ for id_ in step.batch_ids if id_ in reported and reported[id_].processing_status == "ended"]
+
+
+def _read_connection_again(work: Work, run: TaskRun) -> None:
+    """Give the client the settings that the connection has now: the key may have been rotated."""
+    try:
+        work.client.reconfigure(run.hook.read_config_again())
+    except Exception as error:  # a custom secrets back end may raise anything
+        log.warning("The connection could not be read again, so its old settings stay in use: %s", error)
+
+
+def defer(
+    step: WaitStep, options: TaskOptions, run: TaskRun, kwargs: dict[str, Any], unconfirmed: Sequence[str] = ()
+) -> NoReturn:
     """Leave the worker; the trigger's event brings the task back.
 
     Airflow's own timeout is only a fallback: the trigger fires at ``until`` by itself.
 
+    :param unconfirmed: batches that an earlier wait reported as ended although they were not.
     :raises TaskDeferred: always, as ``BaseOperator.defer`` does.
     """
     raise TaskDeferred(
@@ -84,6 +113,7 @@ def defer(step: WaitStep, options: TaskOptions, run: TaskRun, kwargs: dict[str, 
             until=step.until.isoformat(),
             cancel_on_kill=options.cancel_on_kill,
             submitted_at=step.submitted_at.isoformat() if step.submitted_at else None,
+            unconfirmed_batch_ids=list(unconfirmed),
         ),
         method_name="execute_complete",
         kwargs=kwargs or None,

@@ -15,9 +15,11 @@ from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.exceptions import (
     APIConnectionError,
     APIError,
+    AuthenticationError,
     BatchError,
     MalformedResponseError,
     OverloadedError,
+    PermissionDeniedError,
     RateLimitError,
     ResultsError,
     ServerError,
@@ -44,6 +46,12 @@ def is_outage(error: APIError | ResultsError) -> bool:
     return isinstance(error, OUTAGE_ERRORS) or proof_of(error) is Proof.NOTHING
 
 
+def is_refusal(error: APIError | ResultsError) -> bool:
+    """Return whether the API rejects the credential. While a key is rotated that lasts for seconds or minutes."""
+    is_about_credential = isinstance(error, AuthenticationError | PermissionDeniedError)
+    return is_about_credential and proof_of(error) is Proof.NOT_ACCEPTED
+
+
 @dataclass(frozen=True, slots=True)
 class WaitStep:
     """Call ``advance()`` again when all (or any) of these batches have ended, or at ``until``, whichever is first.
@@ -56,6 +64,7 @@ class WaitStep:
     :param reason: why to wait, for the log.
     :param open_batch_ids: every batch that still runs, waited for or not. They are canceled when the task is killed.
     :param submitted_at: creation time of the oldest open batch, None if unknown.
+    :param read_connection: read the connection again before the next call: the API rejected its credential.
     """
 
     batch_ids: tuple[str, ...]
@@ -64,6 +73,7 @@ class WaitStep:
     reason: str
     open_batch_ids: tuple[str, ...] = ()
     submitted_at: datetime | None = None
+    read_connection: bool = False
 
 
 @dataclass(frozen=True, slots=True)

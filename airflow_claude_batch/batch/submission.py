@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -44,7 +44,7 @@ from airflow_claude_batch.batch.result_collector import ResultCollector, summari
 from airflow_claude_batch.batch.send.budget import EstimateClient
 from airflow_claude_batch.batch.send.round_sender import RoundSender
 from airflow_claude_batch.batch.send.rounds import Rounds
-from airflow_claude_batch.batch.steps import OUTAGE_RETRY_DELAY, DoneStep, WaitStep, is_outage
+from airflow_claude_batch.batch.steps import OUTAGE_RETRY_DELAY, DoneStep, WaitStep, is_outage, is_refusal
 from airflow_claude_batch.batch.wait_planner import WaitPlanner
 from airflow_claude_batch.exceptions import APIError, BatchError, BatchTimeoutError, ResultsError
 
@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
 
 log = logging.getLogger(__name__)
+
+#: Names the refusals of the credential among the ledger's answers that are believed only if they last.
+_CREDENTIAL: Final = "credential"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -129,9 +132,14 @@ class Submission:
             try:
                 step = self._next_step()
             except (APIError, ResultsError) as error:
-                if not is_outage(error):
+                if is_refusal(error):
+                    step = self._wait_after_refusal(error)
+                elif is_outage(error):
+                    step = self._wait_after_outage(error)
+                else:
                     raise
-                step = self._wait_after_outage(error)
+            else:
+                self._forget_refusals()
             return step if isinstance(step, DoneStep) else self._waits.within_deadline(step)
 
     def stop(self) -> None:
@@ -326,6 +334,25 @@ class Submission:
             raise timeout_error(self.ledger, self.policy, outage=error) from error
         log.warning("An outage stops the submission for now; it continues in %s. %s", OUTAGE_RETRY_DELAY, error)
         return self._waits.for_outage()
+
+    def _wait_after_refusal(self, error: Exception) -> WaitStep:
+        """Wait for a credential that the API accepts, as long as a 404 would be waited out.
+
+        :raises Exception: the error itself, if nothing was sent yet, or if the refusal has lasted.
+        """
+        if not (self.ledger.parts or self.ledger.unread):
+            raise error
+        now = self.clock()
+        self.record.save(self.ledger.with_repeated(_CREDENTIAL, now))
+        refusals = self.ledger.repeated_answer(_CREDENTIAL)
+        if refusals is not None and refusals.has_lasted(now):
+            raise error
+        self._wait_after_outage(error)
+        return self._waits.for_refusal()
+
+    def _forget_refusals(self) -> None:
+        if self.ledger.repeated_answer(_CREDENTIAL) is not None:
+            self.record.save(self.ledger.without_repeated(_CREDENTIAL))
 
     def _use(self, landing: Landing) -> None:
         """Build what collects into this landing and what sends according to it."""

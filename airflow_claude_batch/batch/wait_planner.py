@@ -86,6 +86,11 @@ class WaitPlanner:
         """Wait a minute for the API, the network or the storage to come back."""
         return WaitStep((), "any", self.clock() + OUTAGE_RETRY_DELAY, "the API or the storage cannot be reached")
 
+    def for_refusal(self) -> WaitStep:
+        """Wait a minute for a credential that the API accepts."""
+        until = self.clock() + OUTAGE_RETRY_DELAY
+        return WaitStep((), "any", until, "the API rejects the connection's credential", read_connection=True)
+
     def within_deadline(self, step: WaitStep) -> WaitStep:
         """Bound a wait by the next deadline, and add what the caller must know about the open batches."""
         created = [part.created_at for part in self._ledger.open_parts if part.created_at]

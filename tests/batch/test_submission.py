@@ -18,6 +18,7 @@ from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.steps import WaitStep
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import (
+    AuthenticationError,
     BatchIncompleteError,
     BatchTimeoutError,
     CostLimitError,
@@ -572,3 +573,57 @@ def test_max_cost_counts_what_iterations_have_cost(
     assert len(world.simulator.books()["batches"]) == (2 if says is None else 1)
     assert says is None or says in caplog.text
     assert done.manifest.counts["succeeded"] == (10 if says is None else 9)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("operation", ["retrieve", "results", "any"])
+def test_refused_credential_is_waited_out_once_a_batch_runs(status: int, operation: Any, tmp_path: Path) -> None:
+    world = make_world(tmp_path, batch_seconds=90)
+    with world.attempt(TEN, Policy()) as submission:
+        submission.advance()
+        world.simulator.inject(Fault(do="status", status=status, on=operation, times=None))
+        for _ in range(5):
+            step = submission.advance()
+            assert isinstance(step, WaitStep)
+            world.clock.advance(100)
+        world.simulator.clear_faults()
+        done = world.finish(submission)
+
+    assert done.failure is None
+    assert len(world.rows) == 10
+    assert world.billed == 10
+    assert submission.ledger.repeated_answer("credential") is None
+
+
+def test_refused_credential_is_believed_after_ten_minutes_across_resumptions_and_a_retry_begins_anew(
+    tmp_path: Path,
+) -> None:
+    world = make_world(tmp_path, batch_seconds=90)
+    with world.attempt(TEN, Policy()) as submission:
+        submission.advance()
+        world.simulator.inject(Fault(do="status", status=401, times=None))
+        began = world.clock.now()
+
+        def refused_forever() -> None:
+            while True:
+                step = submission.advance()
+                assert isinstance(step, WaitStep)
+                assert (step.batch_ids, step.read_connection) == ((), True)
+                world.clock.advance(60)
+
+        with pytest.raises(AuthenticationError):
+            refused_forever()
+        assert timedelta(minutes=10) <= world.clock.now() - began <= timedelta(minutes=11)
+    with world.attempt(TEN, Policy()) as submission:
+        assert isinstance(submission.advance(), WaitStep)
+        world.simulator.clear_faults()
+        assert world.finish(submission).failure is None
+    assert world.billed == 10
+
+
+def test_refused_credential_of_the_first_contact_fails_at_once(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.simulator.inject(Fault(do="status", status=401, times=None))
+    with world.attempt(TEN, Policy()) as submission, pytest.raises(AuthenticationError):
+        submission.advance()
+    assert world.billed == 0

@@ -11,6 +11,7 @@ import pytest
 from airflow_fixtures import KEY
 from workbench import Workbench
 
+from airflow_claude_batch.api import evidence
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.simulator import Fault
 
@@ -155,9 +156,26 @@ def test_transient_faults_are_overcome_in_one_try(
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["working", "deferred"])
 @pytest.mark.parametrize("simulator", [{"batch_seconds": 1.0}], indirect=True, ids=["running"])
-def test_credential_refused_while_waiting_ends_the_wait_not_the_batch(
+def test_credential_refused_for_a_moment_while_a_batch_runs_is_waited_out(
     deferrable: bool, bench: Workbench, claude_default: str, simulator: Any
 ) -> None:
+    simulator.inject(Fault(do="status", on="retrieve", status=401, times=1))
+    with bench.dag("rotated") as dag:
+        ask(deferrable=deferrable, retries=0, poll_interval=0.2)
+    run = bench.run(dag)
+
+    assert run.states == {"ask": "success"}
+    assert simulator.calls()["create"] == 1
+    assert simulator.books()["billed_requests"] == 3
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["working", "deferred"])
+@pytest.mark.parametrize("simulator", [{"batch_seconds": 1.0}], indirect=True, ids=["running"])
+def test_credential_refused_while_waiting_ends_the_wait_not_the_batch(
+    deferrable: bool, bench: Workbench, claude_default: str, simulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "LASTING", timedelta(0))  # instead of ten minutes of real time
+    monkeypatch.setattr(evidence, "LASTING_POLLS", 1)
     simulator.inject(Fault(do="status", on="retrieve", status=401, times=None))
     with bench.dag("refused_later") as dag:
         ask(deferrable=deferrable, retries=1, retry_delay=timedelta(0), poll_interval=0.2)

@@ -466,6 +466,26 @@ def test_a_failed_cancel_call_is_retried(simulator, batch_ids, supervised, kill,
     assert simulator.calls()["cancel"] == 3
 
 
+@pytest.mark.parametrize("status", [401, 403, 404], ids=str)
+def test_a_cancel_call_that_is_refused_for_a_moment_is_retried(
+    simulator, batch_ids, supervised, kill, monkeypatch, status
+) -> None:
+    monkeypatch.setattr(triggers, "CANCEL_RETRY_SECONDS", 0.01)
+    simulator.pace(3600)
+    ids = batch_ids(1)
+    supervised({"a_task": "failed"})
+    simulator.inject(Fault(do="status", status=status, on="cancel", times=2))
+    kill(deferred(ids, cancel_on_kill=True))
+    assert simulator.calls()["cancel"] == 3
+    assert simulator.books()["batches"][0]["processing_status"] != "in_progress"
+
+
+def test_batches_taken_for_ended_are_stored_only_if_there_are_any() -> None:
+    stored = trigger(["msgbatch_1"], unconfirmed_batch_ids=["msgbatch_1"]).serialize()[1]
+    assert stored["unconfirmed_batch_ids"] == ["msgbatch_1"]
+    assert "unconfirmed_batch_ids" not in trigger(["msgbatch_1"]).serialize()[1]
+
+
 def test_a_cancel_that_fails_is_logged_with_what_still_bills(
     simulator, batch_ids, supervised, kill, monkeypatch, logged
 ) -> None:
