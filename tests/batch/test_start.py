@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from submission_world import World
 
 from airflow_claude_batch.batch import storage
@@ -523,3 +525,30 @@ def test_requests_of_the_previous_input_that_are_damaged_are_no_obstacle(world: 
 
     assert done.failure is None
     assert world.billed == 6
+
+
+inputs = st.lists(st.tuples(st.permutations(range(4)), st.integers(1, 4), st.booleans(), st.booleans()), max_size=4)
+
+
+@settings(max_examples=15, deadline=None)
+@given(inputs, st.booleans())
+def test_only_new_content_is_paid_for_whatever_order_it_comes_in(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[list[int], int, bool, bool]], deduplicate: bool
+) -> None:
+    """A run asks some of four requests, in some order, with the keys of their objects in some order."""
+    clock = ManualClock(NOW)
+    world = World(tmp_path_factory.mktemp("world"), Simulator(clock=clock, batch_seconds=60), clock)
+    answered, expected = set[int](), 0
+
+    for order, count, is_reordered, clear in runs:
+        asked = order[:count]
+        messages = [backwards(reordered(number)) if is_reordered else reordered(number) for number in asked]
+        world.run(messages, Policy(), clear=clear, deduplicate=deduplicate)
+        expected += len(set(asked) - answered)
+        answered = set(asked)
+
+        assert [row["key"] for row in world.rows] == asked
+        assert [row["status"] for row in world.rows] == ["succeeded"] * count
+        assert all(f"question {row['key']}" in row["text"] for row in world.rows)
+    # Answers to what was left out for a while may still be found: the API keeps them.
+    assert len({number for order, count, *_ in runs for number in order[:count]}) <= world.billed <= expected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from simulated import MODEL, jwt, request, requests
@@ -28,6 +28,16 @@ def sdk(simulator: Simulator) -> Iterator[anthropic.Anthropic]:
 @pytest.fixture
 def simulator(clock: ManualClock) -> Simulator:
     return Simulator(clock=clock, batch_seconds=60)
+
+
+def test_the_sdk_knows_no_other_type_of_iteration_than_those_that_are_billed() -> None:
+    """Another one makes the cost of an answer unknown until ``batch.money.iterations`` reads it."""
+    item = pytest.importorskip("anthropic.types.beta.beta_iterations_usage").BetaIterationsUsageItem
+    variants = get_args(get_args(item)[0])
+
+    types = {get_args(variant.model_fields["type"].annotation)[0] for variant in variants}
+
+    assert types == {"message", "fallback_message", "compaction", "advisor_message"}
 
 
 def test_a_batch_behaves_as_the_sdk_expects(sdk: anthropic.Anthropic, clock: ManualClock) -> None:

@@ -37,20 +37,22 @@ class Bill:
 
     def add_charge(self, charge: Charge) -> None:
         """Add one answer by its charge."""
-        self._add(charge.key, charge.tokens)
-        for key, tokens in charge.iterations:
-            self._add(key, tokens)
-        if not charge.is_known:
-            self._unknown[charge.key[0]] += 1
-
-    def _add(self, key: RateKey, tokens: Tokens) -> None:
         try:
-            pending = self._pending[key]
+            pending = self._pending[charge.key]
         except KeyError:
-            pending = self._pending[key] = []
-        pending.append(tokens)
+            pending = self._pending[charge.key] = []
+        pending.append(charge.tokens)
         if len(pending) == _SUMMED_AT_ONCE:
             self._totals()
+        if charge.iterations or not charge.is_known:
+            self._add_odd(charge)
+
+    def _add_odd(self, charge: Charge) -> None:
+        """Add what only few charges have."""
+        for key, tokens in charge.iterations:
+            self._pending.setdefault(key, []).append(tokens)
+        if not charge.is_known:
+            self._unknown[charge.key[0]] += 1
 
     def _totals(self) -> dict[RateKey, Tokens]:
         """Sum up everything. To sum a thousand at once is faster than one by one."""
