@@ -5,6 +5,7 @@ A float has 17 digits. As floats 0.07 is no multiple of 0.01, and 1.000000000000
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -14,8 +15,12 @@ import msgspec
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
-from airflow_claude_batch.api.lenient_json import LONE_SURROGATE, is_too_deep, read_object
+from airflow_claude_batch.api.lenient_json import LONE_SURROGATE, MAX_DEPTH, is_too_deep, read_object
 
+#: Keywords that compare numbers.
+_COMPARING: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "enum", "const")
+#: A float has the digits of every number of this length without an exponent.
+_EXACT_CHARACTERS: Final = 15
 #: Numbers with more digits or a larger exponent are read as floats: exact arithmetic with them would take too long.
 _MOST_CHARACTERS: Final = 1000
 _LARGEST_EXPONENT: Final = 400
@@ -23,7 +28,7 @@ _extend: Any = extend  # jsonschema gives it no types
 
 
 def read_exact(text: str) -> Any:
-    """Read JSON. Numbers with a fraction or an exponent become decimals with the digits that they have.
+    """Read JSON. A number that is not exactly what its float says becomes a decimal with the digits that it has.
 
     :raises ValueError: the text is not JSON, or no reader of the rows could read it again.
     """
@@ -33,36 +38,18 @@ def read_exact(text: str) -> Any:
         value = _without_lone_surrogates(text)
         if value is None:
             raise ValueError(str(error)) from None
-    if is_too_deep(text.encode()):
+    if text.count("[") + text.count("{") > MAX_DEPTH and is_too_deep(text.encode()):
         raise ValueError("objects or lists are too deep inside each other")
     return value
 
 
 def exact_class(base: Any) -> Any:
-    """Return jsonschema's class for values that :func:`read_exact` has read and a schema of :func:`exact_schema`."""
+    """Return jsonschema's class for values that :func:`read_exact` has read."""
     types = base.TYPE_CHECKER.redefine(
-        "integer", lambda _, value: _is_whole(value) or base.TYPE_CHECKER.is_type(value, "integer")
+        "integer", lambda _, value: base.TYPE_CHECKER.is_type(value, "integer") or _is_whole(value)
     )
-    return _extend(base, {"multipleOf": _multiple_of}, type_checker=types)
-
-
-def exact_schema(schema: Any) -> Any:
-    """Copy a schema with the numbers that its author wrote."""
-    if isinstance(schema, float):
-        return Decimal(repr(schema))
-    if isinstance(schema, dict):
-        return {name: exact_schema(inner) for name, inner in schema.items()}
-    return [exact_schema(inner) for inner in schema] if isinstance(schema, list | tuple) else schema
-
-
-def with_floats(value: Any) -> Any:
-    """Return a value with floats in place of the decimals that are exactly what a float's digits say."""
-    if isinstance(value, Decimal):
-        number = float(value)
-        return number if Decimal(repr(number)) == value else value
-    if isinstance(value, dict):
-        return {name: with_floats(inner) for name, inner in value.items()}
-    return [with_floats(inner) for inner in value] if isinstance(value, list) else value
+    keywords = {name: _exactly(base.VALIDATORS[name]) for name in _COMPARING if name in base.VALIDATORS}
+    return _extend(base, {**keywords, "multipleOf": _multiple_of}, type_checker=types)
 
 
 def _without_lone_surrogates(text: str) -> Any:
@@ -71,11 +58,32 @@ def _without_lone_surrogates(text: str) -> Any:
     return _decoder.decode(found.json) if found is not None and found.problems == {LONE_SURROGATE} else None
 
 
-def _decimal(digits: str) -> Decimal | float:
-    if float(digits) in (float("inf"), float("-inf")):
+def _number(digits: str) -> Decimal | float:
+    number = float(digits)
+    if math.isinf(number):
         raise ValueError("Number out of range")
+    if len(digits) <= _EXACT_CHARACTERS and "e" not in digits and "E" not in digits:
+        return number
     value = Decimal(digits)
-    return value if len(digits) <= _MOST_CHARACTERS and abs(value.adjusted()) <= _LARGEST_EXPONENT else float(digits)
+    if len(digits) > _MOST_CHARACTERS or abs(value.adjusted()) > _LARGEST_EXPONENT:
+        return number
+    return number if Decimal(repr(number)) == value else value
+
+
+def _exact(value: Any) -> Any:
+    """Return decimals in place of floats."""
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    if isinstance(value, dict):
+        return {name: _exact(inner) for name, inner in value.items()}
+    return [_exact(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _exactly(original: Any) -> Any:
+    def keyword(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+        yield from original(validator, _exact(value), _exact(instance), schema) or ()
+
+    return keyword
 
 
 def _is_whole(value: Any) -> bool:
@@ -83,8 +91,10 @@ def _is_whole(value: Any) -> bool:
 
 
 def _multiple_of(validator: Any, factor: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-    if validator.is_type(instance, "number") and (Fraction(instance) / Fraction(factor)).denominator != 1:
+    if validator.is_type(instance, "number") and (
+        (Fraction(_exact(instance)) / Fraction(_exact(factor))).denominator != 1
+    ):
         yield ValidationError(f"not a multiple of {factor}")
 
 
-_decoder = msgspec.json.Decoder(float_hook=_decimal)
+_decoder = msgspec.json.Decoder(float_hook=_number)

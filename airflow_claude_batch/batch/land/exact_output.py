@@ -9,7 +9,7 @@ import msgspec
 
 from airflow_claude_batch.api.wire import ContentBlock
 from airflow_claude_batch.batch.land.answer_text import texts_to_validate
-from airflow_claude_batch.batch.land.exact_numbers import read_exact, with_floats
+from airflow_claude_batch.batch.land.exact_numbers import read_exact
 from airflow_claude_batch.batch.land.rows import Row
 
 _DIFFERENT: Final = object()
@@ -56,7 +56,7 @@ def _exact(value: Any, output: Any) -> Any:
     if isinstance(value, Decimal):
         if not isinstance(output, int | float) or float(value) != output:
             return _DIFFERENT
-        return with_floats(value)
+        return value
     if isinstance(value, dict) and isinstance(output, dict) and value.keys() == output.keys():
         pairs = {name: _exact(inner, output[name]) for name, inner in value.items()}
         return _DIFFERENT if any(inner is _DIFFERENT for inner in pairs.values()) else pairs

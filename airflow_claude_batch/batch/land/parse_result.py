@@ -149,7 +149,9 @@ def _succeeded(
     text = join_texts(message.content)
     output, error = None, None
     if validator is not None:
-        output, error = validator.read_first_valid(texts_to_validate(message.content), message.stop_reason)
+        output, error = validator.read(text, message.stop_reason)
+        if error is not None and len(message.content) > 1:
+            output, error = validator.read_first_valid(texts_to_validate(message.content), message.stop_reason)
     status = Status.SUCCEEDED if error is None else invalid_status(message.stop_reason, usage, message.model, prices)
     body = RowBody(
         status=status.word,

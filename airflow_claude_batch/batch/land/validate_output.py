@@ -13,7 +13,7 @@ from jsonschema.exceptions import ValidationError, relevance
 from jsonschema.validators import validator_for
 
 from airflow_claude_batch.batch.input.output_schema import OutputSchema, load_schema
-from airflow_claude_batch.batch.land.exact_numbers import exact_class, exact_schema, read_exact, with_floats
+from airflow_claude_batch.batch.land.exact_numbers import exact_class, read_exact
 from airflow_claude_batch.batch.land.patterns import PatternMatcher, without_dialects
 from airflow_claude_batch.batch.storage import Folder
 
@@ -52,7 +52,7 @@ class OutputValidator:
         self._format = schema.format
         base = exact_class(validator_for(schema.schema, default=Draft202012Validator))
         bounded = PatternMatcher().validator_class(base, schema.schema)
-        self._validator = bounded(without_dialects(exact_schema(schema.schema)))
+        self._validator = bounded(without_dialects(schema.schema))
 
     @classmethod
     def of(cls, folder: Folder) -> OutputValidator | None:
@@ -102,11 +102,11 @@ class OutputValidator:
 
     def _validate(self, value: Any) -> tuple[Any, dict[str, Any] | None]:
         if self._validator.is_valid(value):
-            return with_floats(value), None
+            return value, None
         errors = list(self._validator.iter_errors(value))
         value = _correct_case(value, errors)
         if self._validator.is_valid(value):
-            return with_floats(value), None
+            return value, None
         error = _most_relevant(errors)
         return None, {"type": ERROR_TYPE, "message": _describe(error), "path": error.json_path}
 
@@ -140,7 +140,7 @@ def _describe(error: ValidationError) -> str:
     """Describe an error by what the schema wants, without the answer's values."""
     if error.validator == "required":
         return f"{error.json_path}: {error.message}"
-    wanted = json.dumps(error.validator_value, ensure_ascii=False, default=float)
+    wanted = json.dumps(error.validator_value, ensure_ascii=False)
     return f"{error.json_path} does not satisfy {error.validator}: {wanted:.{_QUOTED_CHARACTERS}}"
 
 

@@ -71,7 +71,7 @@ def test_amount_of_a_model_is_validated_by_its_digits() -> None:
 
 
 def test_row_has_the_digits_of_the_answer() -> None:
-    text = '{"a":100000000000000000.01,"b":[1.10,1E-400],"c":123456789012345678901234567890}'
+    text = '{"a":100000000000000000.01,"b":[1.1,0.1000000000000000000001],"c":123456789012345678901234567890}'
     body = RowBody(status="succeeded", output=read_exact(text))
 
     for encoded in (body.encode(), RowBody.decode(body.encode()).encode()):
