@@ -291,7 +291,9 @@ class Collection:
             self.policy,
             self.client,
             complete=complete,
-            summarize=lambda path: self._summarize(landing, ended, known, listed, sizes, path, complete=complete),
+            summarize=lambda path: self._summarize(
+                landing, ended, known, listed.difference(landing.unplaced), sizes, path, complete=complete
+            ),
         )
         self._report_durations(whole)
         return manifest, evaluate_outcome(landing, self.policy, manifest)[0]

@@ -41,6 +41,7 @@ Kind = Literal[
     "missing_row",
     "few_rows",
     "changed_ids",
+    "odd_row",
     "no_content_type",
     "no_trailing_newline",
     "gzip",
@@ -48,6 +49,22 @@ Kind = Literal[
     "page",
     "odd_counts",
     "stranger_row",  # the old name of unknown_row
+]
+
+OddForm = Literal[
+    "lone_surrogate",
+    "nan",
+    "huge_number",
+    "not_utf8",
+    "line_end_in_text",
+    "deep",
+    "no_custom_id",
+    "no_result",
+    "odd_usage",
+    "cut_row",
+    "error_object",
+    "html",
+    "errored_before",
 ]
 
 # These replace the whole response, so one call gets at most one of them. The others combine.
@@ -75,6 +92,7 @@ _ONLY_ON: dict[str, tuple[str, ...]] = {
             "missing_row",
             "few_rows",
             "changed_ids",
+            "odd_row",
             "no_content_type",
             "no_trailing_newline",
             "gzip",
@@ -103,6 +121,10 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
         simulator.inject(Fault(do="few_rows", on="results", rows=3, times=None))
 
+    The answer to the batch's first request ends with half a surrogate pair, in every download::
+
+        simulator.inject(Fault(do="odd_row", form="lone_surrogate", times=None))
+
     A gateway answers a call with a page of its own, with this status, and the API never sees the call::
 
         simulator.inject(Fault(do="page", on="results", status=200))
@@ -126,6 +148,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
           contain a row with a custom_id that was never sent;
         - ``few_rows``: the results end after ``rows`` rows, complete as far as HTTP can tell;
         - ``changed_ids``: the results' custom_ids were changed by a gateway, see ``ids``;
+        - ``odd_row``: the row of the batch's first request is not in the API's form, see ``form``;
         - ``page``: an HTML page with ``status``, and the call has no effect;
         - ``odd_counts``: the batch's ``request_counts`` are ``counts``;
         - ``no_content_type``, ``no_trailing_newline``, ``gzip``: unusual but valid forms of the results.
@@ -146,6 +169,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     :param at: for ``cut``: "mid_line", "line_end" (complete as far as HTTP can tell) or a number of bytes.
     :param rows: for ``few_rows``: number of rows that the results hold.
     :param ids: for ``changed_ids``: "lower" or "upper" case, or "cut" to 20 characters.
+    :param form: for ``odd_row``: "lone_surrogate", "nan", "huge_number", "not_utf8", "line_end_in_text", "deep",
+        "no_custom_id", "no_result", "odd_usage", "cut_row", "error_object", "html", or "errored_before", which puts a
+        row with an error before the row.
     :param counts: for ``odd_counts``: the whole ``request_counts``. None: null.
     :param reset: for the drops and ``cut``: end with a TCP reset instead of an ordinary close.
     :raises ValueError: when the fault cannot happen as described.
@@ -168,6 +194,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     reset: bool = False
     rows: int = 0
     ids: Literal["lower", "upper", "cut"] = "lower"
+    form: OddForm = "lone_surrogate"
     counts: dict[str, int | None] | None = None
 
     def __post_init__(self) -> None:

@@ -141,7 +141,7 @@ class _Reader:
             self._fail(error)
             return None
         odd = frozenset(line.raw for line in summary.odd)
-        if odd != self._odd_before and number + 1 < ODD_LINE_TRIES:
+        if odd and odd != self._odd_before and number + 1 < ODD_LINE_TRIES:
             self.problem, self._odd_before, self._rows_before = quantity(len(odd), "unreadable line"), odd, -1
             return None
         return self._judge(summary, is_last=number + 1 == TRIES)
@@ -163,8 +163,9 @@ class _Reader:
         if completeness is not Completeness.WHOLE and summary.rows != self._rows_before and not is_last:
             self.problem, self._rows_before = f"{read.rows} of {quantity(expected, 'row')}", summary.rows
             return None
-        if completeness is not Completeness.PARTIAL:
-            keep_odd_lines(self.landing, self.batch.id, summary, self.members)
+        # While rows are missing, an odd line that names no request may belong to any of them.
+        members = None if completeness is Completeness.PARTIAL else self.members
+        keep_odd_lines(self.landing, self.batch.id, summary, members)
         _log_anomalies(self.batch, summary, read, expected)
         token = self.token
         return Download(

@@ -12,6 +12,7 @@ import msgspec
 
 from airflow_claude_batch.simulator.batches.batch import Batch
 from airflow_claude_batch.simulator.batches.create_body import BatchRequest
+from airflow_claude_batch.simulator.batches.odd_rows import odd_row
 from airflow_claude_batch.simulator.faults import Fault
 from airflow_claude_batch.simulator.http.exchange import ConnectionDropped
 from airflow_claude_batch.simulator.ids import new_id
@@ -43,10 +44,13 @@ def result_row(batch: Batch, position: int, request: BatchRequest, answers: Answ
     return {"custom_id": request.custom_id, "result": {"type": "succeeded", "message": message}}
 
 
-def result_lines(batch: Batch, *, answers: AnswerWriter, rng: random.Random | None) -> Iterator[bytes]:
+def result_lines(
+    batch: Batch, *, answers: AnswerWriter, rng: random.Random | None, odd: Fault | None = None
+) -> Iterator[bytes]:
     """Yield every row as a line without its newline.
 
     :param rng: decides the order. None: the order of the requests.
+    :param odd: changes the row of the first request.
     """
     requests = batch.requests.items()
     positions = list(range(len(requests)))
@@ -54,7 +58,8 @@ def result_lines(batch: Batch, *, answers: AnswerWriter, rng: random.Random | No
         rng.shuffle(positions)
     encode = msgspec.json.Encoder().encode
     for position in positions:
-        yield encode(result_row(batch, position, requests[position], answers))
+        line = encode(result_row(batch, position, requests[position], answers))
+        yield line if odd is None or position else odd_row(line, odd.form)
 
 
 def result_body(lines: Iterable[bytes], faults: Mapping[str, Fault], *, rows: int) -> Iterator[bytes]:

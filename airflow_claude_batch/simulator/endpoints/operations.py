@@ -129,7 +129,7 @@ class Operations:
         batch.downloads += 1
         seed = f"{self._settings.seed}:{batch.number}:{batch.downloads}"
         rng = random.Random(seed) if self._settings.shuffle else None
-        lines = result_lines(batch, answers=self._answers, rng=rng)
+        lines = result_lines(batch, answers=self._answers, rng=rng, odd=call.faults.get("odd_row"))
         headers = {
             "content-type": "application/x-jsonl",
             "content-disposition": f"attachment; filename*=utf-8''{batch.id}_results.jsonl",
