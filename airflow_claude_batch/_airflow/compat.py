@@ -74,6 +74,7 @@ __all__ = [
     "AIRFLOW_VERSION",
     "ON_KILL_SUPPORTED",
     "START_FROM_TRIGGER_SUPPORTED",
+    "TASK_BREADCRUMBS_SUPPORTED",
     "TASK_STATE_STORE_SUPPORTED",
     "AirflowException",
     "AirflowFailException",
@@ -99,9 +100,11 @@ __all__ = [
     "TaskInstance",
     "TaskInstanceKey",
     "TriggerEvent",
+    "clear_mark",
     "conf",
     "default_deferrable",
     "determine_kwargs",
+    "heartbeat_timeout",
     "mask_secret",
     "task_decorator_factory",
     "timezone",
@@ -111,6 +114,8 @@ __all__ = [
 ON_KILL_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
 #: True if the scheduler can defer a task itself and renders the trigger's arguments. 3.1 and 3.2 start a worker.
 START_FROM_TRIGGER_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
+#: True if a worker can ask how long the finished tasks of its run took.
+TASK_BREADCRUMBS_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 2)
 #: True if ``context["task_state_store"]`` exists. It survives retries, which an XCom does not.
 TASK_STATE_STORE_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
 
@@ -147,7 +152,7 @@ class TaskInstanceKey(Protocol):
 class TaskInstance(TaskInstanceKey, Protocol):
     """The attributes of ``context["ti"]`` that this package uses.
 
-    ``max_tries`` grows with every clear, not with retries. ``start_date`` is that of the current process.
+    ``max_tries`` grows with most clears, not with retries. ``start_date`` is that of the current process.
     """
 
     @property
@@ -161,9 +166,28 @@ class TaskInstance(TaskInstanceKey, Protocol):
     def get_first_reschedule_date(self, context: Context) -> datetime | None: ...
 
 
+def clear_mark(context: Context) -> str | None:
+    """Return a text that changes with every clear of the task instance, but not with a retry. None if there is none.
+
+    From 3.2 on, a clear gives each task instance a new trace context, with or without tracing. Before, tracing renews
+    it for a retry as well. There a clear of a finished run counts the run's ``clear_number`` up. Nothing in a finished
+    run is retried, so a task instance that runs after it was cleared.
+    """
+    if AIRFLOW_VERSION >= (3, 2):
+        trace = (getattr(context["ti"], "context_carrier", None) or {}).get("traceparent")
+        return f"traceparent {trace}" if trace else None
+    number = getattr(context["dag_run"], "clear_number", None)
+    return None if number is None else f"clear_number {number}"
+
+
 def default_deferrable() -> bool:
     """Return ``[operators] default_deferrable``: True if tasks defer whose author did not decide. Default: False."""
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+
+
+def heartbeat_timeout() -> float:
+    """Return the seconds without a heartbeat after which the scheduler fails a running task. Default: 300."""
+    return float(conf.getfloat("scheduler", "task_instance_heartbeat_timeout", fallback=300.0))
 
 
 def __getattr__(name: str) -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from airflow_claude_batch._airflow.supervisor import UninterruptedCalls
 from airflow_claude_batch.api.client import ClaudeClient
 from airflow_claude_batch.batch.cancel import cancel_batch
 
@@ -33,27 +34,32 @@ class Killable(Protocol):
 class RunningWork:
     """The work that a worker does for a task, and how to reach the API for it.
 
-    :param will_run_again: returns True if the task instance continues, in this try or another. Raises if Airflow
-        cannot be asked.
+    :param will_run_again: returns True if another try will use the batches, False if a user ended the task. Raises if
+        that cannot be told.
+    :param calls: the main thread's calls to the supervisor, which a signal must not interrupt.
     """
 
     work: Killable
     config: ClientConfig
     will_run_again: Callable[[], bool]
+    calls: UninterruptedCalls = field(default_factory=UninterruptedCalls)
 
     def kill(self, *, cancel: bool) -> None:
         """Stop sending. Cancel the running batches if ``cancel``, and if a user ended the task.
 
         Airflow ends a task's process in the same way when its heartbeats get no response, when the machine shuts down,
-        and when another try replaces one that hung. Then the next try waits for the batches.
+        when another try replaces one that hung, and when a worker wakes up whose task the scheduler has failed. Then
+        the next try or a clear uses the batches.
 
         Airflow calls this in a signal handler, in the middle of whatever the task does, and the task continues
         afterwards. So the task must send nothing more, and the cancellation has a client and a thread of its own:
         the interrupted code may hold the locks of both.
         """
         self.work.stop()
-        if not cancel:
-            return
+        if cancel:
+            self.calls.run_after(self._cancel_in_thread)
+
+    def _cancel_in_thread(self) -> None:
         thread = threading.Thread(target=self._cancel, name="cancel-on-kill", daemon=True)
         thread.start()
         thread.join(CANCEL_TIMEOUT_SECONDS)
@@ -79,7 +85,9 @@ class RunningWork:
             wanted = self.will_run_again()
         except Exception as error:
             log.warning(
-                "Could not look up whether a user ended this task (%r), so these message batches keep running: %s.",
+                "Cannot tell whether a user ended this task (%s: %s). So these message batches keep running, for 24 "
+                "hours at most, and are billed: %s. A retry or a clear of the task uses their answers.",
+                type(error).__name__,
                 error,
                 batches,
             )

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from airflow_claude_batch._airflow import settings
 from airflow_claude_batch._airflow.check_arguments import parse_usd
-from airflow_claude_batch._airflow.compat import timezone
+from airflow_claude_batch._airflow.compat import clear_mark, timezone
 from airflow_claude_batch._airflow.metrics import StatsObserver
 from airflow_claude_batch._airflow.on_kill import RunningWork
 from airflow_claude_batch._airflow.read_messages import output_schema, write_input
@@ -25,7 +25,8 @@ from airflow_claude_batch._airflow.task_loop import (
     fail_on_input_error,
     run_until_done,
 )
-from airflow_claude_batch._airflow.task_state import check_upstream_complete, will_run_again
+from airflow_claude_batch._airflow.task_state import check_upstream_complete
+from airflow_claude_batch._airflow.user_end import UserEndCheck
 from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.parquet import check_parquet_installed
@@ -38,9 +39,9 @@ from airflow_claude_batch.batch.send.budget import check_budget, estimate_reques
 from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
 from airflow_claude_batch.batch.submission import Submission
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
+from airflow_claude_batch.exceptions import SubmissionTakenOverError
 
 if TYPE_CHECKING:
-    from airflow_claude_batch._airflow.compat import TaskInstance
     from airflow_claude_batch._airflow.options import SubmissionOptions
     from airflow_claude_batch._airflow.task_run import TaskRun
     from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -61,12 +62,36 @@ def run_submission(
             manifest = _estimate(options, run, Path(scratch))
             run.record_manifest(manifest, run.context)
             return manifest.to_xcom()
-        with _open(options, run, Path(scratch), resuming=event is not None) as submission:
-            run.set_running_work(RunningWork(submission, run.hook.get_config(), partial(will_run_again, run.ti)))
+        check = UserEndCheck.of(run.ti)
+        if options.cancel_on_kill:
+            check.confirm_running()
+        with _open(options, run, Path(scratch), check, resuming=event is not None) as submission:
+            will_use = partial(_will_use, check, submission)
+            run.set_running_work(RunningWork(submission, run.hook.get_config(), will_use, check.calls))
             waited = None if event is None else WaitResult.from_event(event)
             if waited is not None:
                 apply_wait_result(waited, submission, options.task_id)
-            return run_until_done(submission, options, run, waited=waited).to_xcom()
+            return run_until_done(submission, options, run, waited=waited, sleep=_sleep(options, check)).to_xcom()
+
+
+def _sleep(options: SubmissionOptions, check: UserEndCheck) -> Callable[[float], None]:
+    """Return the function to sleep with. Airflow is asked for the task's state only if ``on_kill`` needs it."""
+    return check.sleep if options.cancel_on_kill else time.sleep
+
+
+def _will_use(check: UserEndCheck, submission: Submission) -> bool:
+    """Return True if another try will use the submission's batches, or has taken it over already.
+
+    :raises UnknownEndError: it cannot be told who ended the task.
+    :raises SubmissionRecordError: the ledger cannot be read.
+    """
+    if check.will_run_again():
+        return True
+    try:
+        submission.record.check_ownership()
+    except SubmissionTakenOverError:
+        return True
+    return False
 
 
 def _estimate(options: SubmissionOptions, run: TaskRun, scratch: Path) -> Manifest:
@@ -89,13 +114,17 @@ def _estimate(options: SubmissionOptions, run: TaskRun, scratch: Path) -> Manife
 
 
 @contextlib.contextmanager
-def _open(options: SubmissionOptions, run: TaskRun, scratch: Path, *, resuming: bool) -> Iterator[Submission]:
+def _open(
+    options: SubmissionOptions, run: TaskRun, scratch: Path, check: UserEndCheck, *, resuming: bool
+) -> Iterator[Submission]:
     folder = submission_folder(options.results_path, run.ti)
     store = _ledger_store(run, folder)
+    if options.cancel_on_kill:
+        store = _UninterruptedStore(store, check)
     if options.results_format == "parquet":
         check_parquet_installed()
     prices = settings.price_table()
-    attempt = _attempt(run.ti)
+    attempt = _attempt(run)
     observer = StatsObserver()
     opened = resume_attempt(store, folder, attempt, scratch) if resuming else None
     if opened is None:
@@ -121,7 +150,7 @@ def _open(options: SubmissionOptions, run: TaskRun, scratch: Path, *, resuming: 
             policy=_policy(options, run.hook.get_config().read_timeout),
             prices=prices,
             clock=timezone.utcnow,
-            sleep=time.sleep,
+            sleep=_sleep(options, check),
             estimate_client=estimate_client,
             observer=observer,
         )
@@ -134,14 +163,40 @@ def _write(options: SubmissionOptions, run: TaskRun, prices: PriceTable, file: I
     return count
 
 
-def _attempt(ti: TaskInstance) -> Attempt:
-    """Identify this attempt. A clear raises ``max_tries`` (to the tries so far plus the retries), a retry does not."""
+def _attempt(run: TaskRun) -> Attempt:
+    """Identify this attempt.
+
+    A clear raises ``max_tries`` to the tries so far plus the retries. That gives the old number again if the author has
+    lowered ``retries`` since, and a running task's number may stay. So the attempt has a mark of the clear, too.
+    """
     return Attempt(
-        submission_id=submission_id(ti),
-        try_number=ti.try_number,
-        generation=ti.max_tries,
+        submission_id=submission_id(run.ti),
+        try_number=run.ti.try_number,
+        generation=run.ti.max_tries,
         now=timezone.utcnow(),
+        clear_mark=clear_mark(run.context),
     )
+
+
+class _UninterruptedStore:
+    """Store whose calls a kill does not interrupt. Each save asks for the task's state: sending may take minutes."""
+
+    def __init__(self, store: LedgerStore, check: UserEndCheck) -> None:
+        self._store = store
+        self._check = check
+
+    def claim(self) -> None:
+        with self._check.calls.running():
+            self._store.claim()
+
+    def load(self) -> bytes | None:
+        with self._check.calls.running():
+            return self._store.load()
+
+    def save(self, data: bytes) -> None:
+        with self._check.calls.running():
+            self._store.save(data)
+        self._check.confirm_running()
 
 
 def _ledger_store(run: TaskRun, folder: Folder) -> LedgerStore:

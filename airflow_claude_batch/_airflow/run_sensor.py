@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,8 +23,9 @@ from airflow_claude_batch._airflow.task_loop import (
     finish_task,
     run_until_done,
 )
-from airflow_claude_batch._airflow.task_state import check_upstream_complete, unfinished_upstream, will_run_again
+from airflow_claude_batch._airflow.task_state import check_upstream_complete, unfinished_upstream
 from airflow_claude_batch._airflow.times import time_in_words
+from airflow_claude_batch._airflow.user_end import UserEndCheck
 from airflow_claude_batch.batch.collection import Collection
 from airflow_claude_batch.batch.land.parquet import check_parquet_installed
 from airflow_claude_batch.batch.policy import Policy
@@ -65,7 +65,7 @@ def run_collection(
                 if waited is not None:
                     apply_wait_result(waited, collection, options.task_id)
                 kwargs["submission_id"] = collection.submission_id
-                return run_until_done(collection, options, run, waited=waited, **kwargs).to_xcom()
+                return run_until_done(collection, options, run, kwargs, waited=waited).to_xcom()
         except InputError as error:
             _wait_for_upstream(options, run, error, deadline, kwargs)
             raise
@@ -138,6 +138,9 @@ def _open(
             check_same_submission(batches, submission_id)
         if options.results_format == "parquet":
             check_parquet_installed()
+        check = UserEndCheck.of(run.ti)
+        if options.cancel_on_kill:
+            check.confirm_running()  # a sensor that pokes comes here for each poke
         collection = Collection(
             client=stack.enter_context(run.hook.get_conn()),
             submission_id=batches.submission_id,
@@ -153,8 +156,8 @@ def _open(
             prices=settings.price_table(),
             deadline=deadline,
             clock=timezone.utcnow,
-            sleep=time.sleep,
+            sleep=check.sleep if options.cancel_on_kill else time.sleep,
             observer=StatsObserver(),
         )
-        run.set_running_work(RunningWork(collection, run.hook.get_config(), partial(will_run_again, run.ti)))
+        run.set_running_work(RunningWork(collection, run.hook.get_config(), check.will_run_again, check.calls))
         yield collection

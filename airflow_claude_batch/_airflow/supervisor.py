@@ -1,9 +1,10 @@
-"""Call Airflow's supervisor from an event loop, without harm to the triggerer."""
+"""Call Airflow's supervisor from an event loop, without harm to the triggerer; or from a task that may be killed."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -43,3 +44,41 @@ async def supervisor_call(function: Callable[P, T], /, *args: P.args, **kwargs: 
     call = asyncio.ensure_future(sync_to_async(function)(*args, **kwargs))
     RUNNING_CALLS.add(call)
     return await asyncio.shield(call)
+
+
+class UninterruptedCalls:
+    """Calls to the supervisor from a task's main thread. What a signal handler wants to ask comes after them.
+
+    The supervisor answers one question after the other. A signal handler interrupts the thread that waits for an
+    answer, so a question from the handler would get none.
+
+    Example::
+
+        calls = UninterruptedCalls()
+        with calls.running():
+            RuntimeTaskInstance.get_task_states(...)
+        calls.run_after(cancel)  # in the signal handler
+    """
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._postponed: Callable[[], None] | None = None
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Postpone what a signal handler wants to do until the block has ended."""
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if self._depth == 0 and (function := self._postponed) is not None:
+                self._postponed = None
+                function()
+
+    def run_after(self, function: Callable[[], None]) -> None:
+        """Run the function now, or after the call that the main thread is waiting for."""
+        if self._depth:
+            self._postponed = function
+        else:
+            function()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
@@ -44,11 +45,18 @@ class Work(Protocol):
 
 
 def run_until_done(
-    work: Work, options: TaskOptions, run: TaskRun, *, waited: WaitResult | None = None, **kwargs: Any
+    work: Work,
+    options: TaskOptions,
+    run: TaskRun,
+    kwargs: dict[str, Any] | None = None,
+    *,
+    waited: WaitResult | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Manifest:
     """Advance until done. A deferrable task leaves by the exception that defers it.
 
     :param waited: the result of the wait from which the task resumes.
+    :param sleep: pause between two polls, in seconds.
     :param kwargs: arguments for ``execute_complete`` when the task resumes.
     """
     while True:
@@ -58,7 +66,7 @@ def run_until_done(
         log.info("Waiting until %s at the latest: %s.", time_in_words(step.until), step.reason)
         unconfirmed = _unconfirmed_ids(step, waited)
         if options.deferrable:
-            defer(step, options, run, kwargs, unconfirmed)
+            defer(step, options, run, kwargs or {}, unconfirmed)
         waited = wait_for_batches(
             work.client,
             step.batch_ids,
@@ -69,6 +77,7 @@ def run_until_done(
             unconfirmed=unconfirmed,
             reconnect=partial(_read_connection_again, work, run),
             connection=options.claude_conn_id,
+            sleep=sleep,
             observer=metrics.StatsObserver(),
         )
         apply_wait_result(waited, work, options.task_id)

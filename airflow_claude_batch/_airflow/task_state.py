@@ -9,6 +9,7 @@ Every function here raises what the supervisor's client raises when the state ca
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_claude_batch.exceptions import InputError
@@ -24,16 +25,35 @@ UNFINISHED_STATES: Final = frozenset(
 EAGER_RULES: Final = frozenset({"always", "one_success", "one_failed", "one_done"})
 
 
-def will_run_again(ti: TaskInstanceKey) -> bool:
-    """Return True if the task instance runs or will run again; False if it has finished or was removed."""
+def state_of(ti: TaskInstanceKey) -> str | None:
+    """Return the state of the task instance, ``removed`` if there is none. None is a state: it was just cleared."""
     from airflow_claude_batch._airflow.compat import RuntimeTaskInstance
 
     states = RuntimeTaskInstance.get_task_states(
         dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
     )
     key = f"{ti.task_id}_{ti.map_index}" if _is_mapped(ti) else ti.task_id
-    of_run = states.get(ti.run_id, {})
-    return key in of_run and of_run[key] in UNFINISHED_STATES
+    state: str | None = states.get(ti.run_id, {}).get(key, "removed")
+    return state
+
+
+def will_run_again(ti: TaskInstanceKey) -> bool:
+    """Return True if the task instance runs or will run again; False if it has finished or was removed."""
+    return state_of(ti) in UNFINISHED_STATES
+
+
+def ended_at(ti: TaskInstance) -> datetime | None:
+    """Return when the task instance ended, by the clock of Airflow's servers. None if it is not known (before 3.2)."""
+    from airflow_claude_batch._airflow.compat import TASK_BREADCRUMBS_SUPPORTED, RuntimeTaskInstance
+
+    if not TASK_BREADCRUMBS_SUPPORTED:
+        return None
+    map_index = ti.map_index if _is_mapped(ti) else -1
+    for finished in RuntimeTaskInstance.get_task_breadcrumbs(ti.dag_id, ti.run_id):
+        if finished["task_id"] == ti.task_id and finished["map_index"] == map_index:
+            seconds = finished["duration"]
+            return None if seconds is None else ti.start_date + timedelta(seconds=seconds)
+    return None
 
 
 def unfinished_upstream(ti: TaskInstance) -> list[str]:

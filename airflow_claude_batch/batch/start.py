@@ -36,14 +36,25 @@ class Attempt:
 
     :param submission_id: names the task instance; the same for all of its tries.
     :param try_number: Airflow's number of the try.
-    :param generation: number that grows with every clear of the task, but not with its retries.
+    :param generation: number that grows with most clears of the task, but not with its retries.
     :param now: when the attempt begins. Its timeout counts from here.
+    :param clear_mark: text that changes with every clear, but not with a retry. None if this Airflow has none.
     """
 
     submission_id: str
     try_number: int
     generation: int
     now: datetime
+    clear_mark: str | None = None
+
+    def follows_clear(self, known: Ledger) -> bool:
+        """Return True if the task was cleared since the known attempt. If that is not certain, it was a retry.
+
+        A retry that counts as a clear would pay for everything again.
+        """
+        if known.generation != self.generation:
+            return True
+        return None not in (known.clear_mark, self.clear_mark) and known.clear_mark != self.clear_mark
 
 
 def resume_attempt(
@@ -101,7 +112,7 @@ def begin_attempt(
         _check_writable(folder)
         claim_ledger(store)
         known = load_ledger(store)
-        reuses = reuse_answers or (known is not None and known.generation == attempt.generation)
+        reuses = reuse_answers or (known is not None and not attempt.follows_clear(known))
         kept = None
         if known is not None and reuses and known.input_digest != requests.digest:
             requests, kept = _compare_with_earlier(requests, path, folder, scratch)
@@ -140,6 +151,7 @@ def _ledger_of_attempt(
         attempt_began_at=attempt.now,
         try_number=attempt.try_number,
         generation=attempt.generation,
+        clear_mark=attempt.clear_mark,
     )
     if not reuse_answers:
         if _back_up_rows(folder, known):
@@ -251,7 +263,7 @@ def _log_changed_input(known: Ledger, attempt: Attempt, kept: int | None, count:
             "still asked are kept, if there are any."
         )
         return
-    if known.batch_ids and known.generation == attempt.generation and 2 * kept < count:
+    if known.batch_ids and not attempt.follows_clear(known) and 2 * kept < count:
         log.warning(
             "%s of %s changed since the last try, although nobody cleared the task. %s sent and paid for again, and so "
             "on each further try. A template that renders differently each time does this, such as now() or a random "

@@ -177,8 +177,10 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     attempt_began_at: Timestamp
     #: Airflow's try number of this attempt. It tells a resumed try from a new one.
     try_number: int = 1
-    #: Number that grows with every clear of the task, but not with its retries.
+    #: Number that grows with most clears of the task, but not with its retries.
     generation: int = 0
+    #: Text that changes with every clear, but not with a retry. None if this Airflow has none.
+    clear_mark: str | None = None
     #: Current round of this attempt: 0, then one more for each repair round.
     round: int = 0
     parts: tuple[Part, ...] = ()

@@ -8,6 +8,8 @@ DEFAULT_ARGS = {"claude_conn_id": "by_hand", "wait_for_completion": True, "poll_
 
 with DAG("by_hand", schedule=None, default_args=DEFAULT_ARGS):
     SendMessageBatchOperator(task_id="failed_in_worker", messages=["a"], deferrable=False)
+    SendMessageBatchOperator(task_id="stopped_in_worker", messages=["a"] * 4, deferrable=False)
+    SendMessageBatchOperator(task_id="supervisor_stopped", messages=["a"] * 5, deferrable=False)
     SendMessageBatchOperator(task_id="failed_when_deferred", messages=["a", "b"], deferrable=True)
     SendMessageBatchOperator(
         task_id="cleared_when_deferred", messages=["a", "b", "c"], deferrable=True, outlets=[Asset("claude://cleared")]

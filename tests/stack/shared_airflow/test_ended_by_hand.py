@@ -1,6 +1,9 @@
-"""Tasks are marked failed or cleared by hand on a real Airflow while their batches run."""
+"""Tasks are ended on a real Airflow while their batches run: by a user, or because their workers stood still."""
 
+import os
+import signal
 from functools import partial
+from pathlib import Path
 
 import pytest
 from airflow_stack import RUN_SECONDS, DagStack
@@ -13,6 +16,7 @@ pytestmark = pytest.mark.stack
 
 DAG_ID, RUN_ID = "by_hand", "run"
 FAILED, CLEARED = {"failed_in_worker": 1, "failed_when_deferred": 2}, {"cleared_when_deferred": 3}
+STOPPED = {"stopped_in_worker": 4, "supervisor_stopped": 5}
 
 
 def states(airflow: AirflowProcesses) -> dict[str, str]:
@@ -25,34 +29,73 @@ def is_watched(airflow: AirflowProcesses, task_id: str) -> bool:
     return any("Waiting for all of these message batches" in line for line in lines)
 
 
+def has_succeeded(airflow: AirflowProcesses, task_id: str) -> bool:
+    return states(airflow)[task_id] == "success"
+
+
 def canceled(simulator: SimulatorProcess) -> list[int]:
     """Return the numbers of requests of the canceled batches."""
     ids = simulator.canceled_batch_ids()
     return sorted(batch["request_count"] for batch in simulator.books()["batches"] if batch["id"] in ids)
 
 
+def pid_of(airflow: AirflowProcesses, task_id: str) -> int:
+    return next(int(ti["pid"]) for ti in airflow.api.task_instances(DAG_ID, RUN_ID) if ti["task_id"] == task_id)
+
+
+def parent_of(pid: int) -> int:
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(status["PPid"])
+
+
+def let_workers_stand_still(airflow: AirflowProcesses, pids: list[int]) -> None:
+    """Stop processes until the scheduler has failed their tasks, which sent no heartbeat, and let them continue."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for(
+            lambda: {states(airflow)[task_id] for task_id in STOPPED} == {"failed"},
+            seconds=RUN_SECONDS,
+            what="the tasks to be failed by the scheduler",
+        )
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
 def test_tasks_marked_failed_cancel_their_batches_and_a_cleared_task_keeps_its_batch(dag_stack: DagStack) -> None:
     airflow, simulator = dag_stack.airflow, dag_stack.simulators[DAG_ID]
     airflow.api.trigger(DAG_ID, RUN_ID)
-    waiting = {task_id: "running" if task_id.endswith("worker") else "deferred" for task_id in FAILED | CLEARED}
+    waiting = {id_: "deferred" if id_.endswith("deferred") else "running" for id_ in FAILED | STOPPED | CLEARED}
     wait_for(lambda: states(airflow) == waiting, seconds=RUN_SECONDS, what="every task to wait")
-    wait_for(lambda: len(simulator.books()["batches"]) == 3, seconds=RUN_SECONDS, what="every batch to be created")
+    wait_for(lambda: len(simulator.books()["batches"]) == 5, seconds=RUN_SECONDS, what="every batch to be created")
     # Airflow deletes a trigger that no triggerer has started yet. Nothing would cancel its batch then.
     for task_id, state in waiting.items():
         if state == "deferred":
             wait_for(partial(is_watched, airflow, task_id), seconds=RUN_SECONDS, what=f"the trigger of {task_id}")
 
+    workers = {task_id: pid_of(airflow, task_id) for task_id in STOPPED}
+    supervisors = [parent_of(pid) for pid in workers.values()]
+    let_workers_stand_still(airflow, [*supervisors, workers["stopped_in_worker"]])
+    wait_for(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers.values()),
+        seconds=RUN_SECONDS,
+        what="the workers that stood still to be ended",
+    )
+    assert canceled(simulator) == []
+
     for task_id in FAILED:
         airflow.api.mark(DAG_ID, RUN_ID, task_id, "failed")
-    airflow.api.clear(DAG_ID, RUN_ID, *CLEARED)
+    airflow.api.clear(DAG_ID, RUN_ID, *CLEARED, *STOPPED)
 
     expected = sorted(FAILED.values())
     wait_for(lambda: canceled(simulator) == expected, seconds=RUN_SECONDS, what="the failed tasks to be canceled")
     simulator.pace(0)
-    (cleared,) = CLEARED
-    wait_for(lambda: states(airflow)[cleared] == "success", seconds=RUN_SECONDS, what=f"{cleared} to succeed")
+    for task_id, count in (CLEARED | STOPPED).items():
+        wait_for(partial(has_succeeded, airflow, task_id), seconds=RUN_SECONDS, what=f"{task_id} to succeed")
+        assert airflow.api.returned(DAG_ID, RUN_ID, task_id)["counts"]["succeeded"] == count
     assert canceled(simulator) == expected
-    assert len(simulator.books()["batches"]) == 3
-    assert airflow.api.returned(DAG_ID, RUN_ID, cleared)["counts"]["succeeded"] == CLEARED[cleared]
+    assert len(simulator.books()["batches"]) == 5
+    (cleared,) = CLEARED
     (extra,) = airflow.api.asset_extras(DAG_ID)
     assert extra["counts"]["succeeded"] == CLEARED[cleared]
