@@ -171,10 +171,11 @@ def clear_mark(context: Context) -> str | None:
 
     From 3.2 on, a clear gives each task instance a new trace context, with or without tracing. Before, tracing renews
     it for a retry as well. There a clear of a finished run counts the run's ``clear_number`` up. Nothing in a finished
-    run is retried, so a task instance that runs after it was cleared.
+    run is retried, so a task instance that runs after it was cleared. ``dag.test()`` has no trace context.
     """
-    if AIRFLOW_VERSION >= (3, 2):
-        trace = (getattr(context["ti"], "context_carrier", None) or {}).get("traceparent")
+    ti = context["ti"]
+    if AIRFLOW_VERSION >= (3, 2) and "context_carrier" in ti.model_fields_set:  # type: ignore[attr-defined]  # pydantic's
+        trace = (ti.context_carrier or {}).get("traceparent")  # type: ignore[attr-defined]  # 3.2 and newer
         return f"traceparent {trace}" if trace else None
     number = getattr(context["dag_run"], "clear_number", None)
     return None if number is None else f"clear_number {number}"

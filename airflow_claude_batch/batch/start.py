@@ -38,7 +38,8 @@ class Attempt:
     :param try_number: Airflow's number of the try.
     :param generation: number that grows with most clears of the task, but not with its retries.
     :param now: when the attempt begins. Its timeout counts from here.
-    :param clear_mark: text that changes with every clear, but not with a retry. None if this Airflow has none.
+    :param clear_mark: what changes with every clear, but not with a retry: its kind, a space and its value. None if
+        this Airflow has none.
     """
 
     submission_id: str
@@ -54,7 +55,11 @@ class Attempt:
         """
         if known.generation != self.generation:
             return True
-        return None not in (known.clear_mark, self.clear_mark) and known.clear_mark != self.clear_mark
+        if known.clear_mark is None or self.clear_mark is None:
+            return False
+        kind, _, mark = self.clear_mark.partition(" ")
+        known_kind, _, known_mark = known.clear_mark.partition(" ")
+        return kind == known_kind and mark != known_mark
 
 
 def resume_attempt(

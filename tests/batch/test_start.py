@@ -283,6 +283,42 @@ def test_retry_without_reuse_continues(task: Task) -> None:
         assert record.ledger.parts == (OPEN,)
 
 
+@pytest.mark.parametrize(
+    ("known", "generation", "clear_mark", "is_clear"),
+    [
+        pytest.param((2, "traceparent 00-a"), 2, "traceparent 00-a", False, id="retry"),
+        pytest.param((2, None), 2, None, False, id="retry, without marks"),
+        pytest.param((2, "traceparent 00-a"), 5, "traceparent 00-b", True, id="clear"),
+        pytest.param((2, None), 5, None, True, id="clear, without marks"),
+        pytest.param((2, "traceparent 00-a"), 2, "traceparent 00-b", True, id="clear, as many tries as before"),
+        pytest.param((2, "clear_number 0"), 2, "clear_number 1", True, id="clear of the run before 3.2"),
+        pytest.param((2, None), 2, "traceparent 00-b", False, id="retry after an upgrade of the package"),
+        pytest.param((2, "traceparent 00-a"), 2, None, False, id="retry after a downgrade of Airflow"),
+        pytest.param((2, "clear_number 0"), 2, "traceparent 00-b", False, id="retry after an upgrade of Airflow"),
+    ],
+)
+def test_clear_is_told_from_a_retry_by_what_airflow_changes(
+    known: tuple[int, str | None], generation: int, clear_mark: str | None, is_clear: bool, task: Task
+) -> None:
+    with task.begin("a") as (record, _):
+        ledger = msgspec.structs.replace(record.ledger, generation=known[0], clear_mark=known[1])
+    attempt = Attempt(submission_id="s", try_number=2, generation=generation, now=LATER, clear_mark=clear_mark)
+
+    assert attempt.follows_clear(ledger) == is_clear
+
+
+def test_ledger_keeps_the_mark_of_the_clear(task: Task) -> None:
+    attempt = Attempt(submission_id="s", try_number=1, generation=0, now=LATER, clear_mark="traceparent 00-a")
+    write = lambda file: write_requests([Request(0, 0, {"content": "a"})], file)  # noqa: E731  # short, and used once
+    record, requests = begin_attempt(task.store, task.folder, attempt, write, task.path, reuse_answers=True)
+    requests.close()
+
+    assert record.ledger.clear_mark == "traceparent 00-a"
+    known = load_ledger(FolderLedgerStore(task.folder))
+    assert known is not None
+    assert known.clear_mark == "traceparent 00-a"
+
+
 def test_empty_rows_are_not_backed_up(task: Task) -> None:
     task.ended("a")
     task.write("results.jsonl", b"")

@@ -320,6 +320,22 @@ def test_retry_sends_and_pays_for_unanswered_requests_only(
 # ---------------------------------------------------------------- clearing
 
 
+def test_clear_after_retries_were_lowered_is_no_retry(bench: Workbench, claude_default: str, simulator: Any) -> None:
+    """Airflow sets ``max_tries`` to the tries so far plus the retries: the same number as before."""
+
+    def dag(retries: int) -> Any:
+        with bench.dag("lowered") as dag:
+            ask(messages=["a"], reuse_answers=False, retries=retries)
+        return dag
+
+    run = bench.run(dag(1))
+    run = run.again(dag(0), "ask")
+
+    assert run.states == {"ask": "success"}
+    assert run.run.get_task_instance("ask").max_tries == 1
+    assert simulator.books()["billed_requests"] == 2
+
+
 @SCRIPTED
 def test_clear_pays_for_new_requests_only(bench: Workbench, claude_default: str, simulator: Any) -> None:
     def dag(*messages: str, **arguments: Any) -> Any:

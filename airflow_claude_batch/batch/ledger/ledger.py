@@ -179,7 +179,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     try_number: int = 1
     #: Number that grows with most clears of the task, but not with its retries.
     generation: int = 0
-    #: Text that changes with every clear, but not with a retry. None if this Airflow has none.
+    #: What changes with every clear, but not with a retry: kind, space, value. None if this Airflow has none.
     clear_mark: str | None = None
     #: Current round of this attempt: 0, then one more for each repair round.
     round: int = 0
