@@ -16,6 +16,7 @@ from airflow_claude_batch._airflow.check_arguments import (
     check_output_schema,
     check_poll_interval,
     check_repair_rounds,
+    check_results_path,
     check_timeout,
     parse_usd,
 )
@@ -336,6 +337,8 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         check_timeout(self.task_id, self.timeout)
         check_repair_rounds(self.task_id, self.repair_rounds)
         check_poll_interval(self.task_id, self.poll_interval)
+        if isinstance(self.results_path, str) and self.results_path and not has_templates(self.results_path):
+            check_results_path(f"{self.task_id}: results_path", self.results_path)
         check_output_schema(self.task_id, self.output_schema)
         if self.max_cost is not None:
             parse_usd(f"{self.task_id}: max_cost", self.max_cost)

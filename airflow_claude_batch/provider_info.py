@@ -110,6 +110,14 @@ _CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
         default=None,
         example="s3://aws_default@my-bucket/claude-batch",
     ),
+    "require_shared_results": _option(
+        "boolean",
+        "Send nothing while results_path is not set and the executor may run tasks on several machines: these do not "
+        "share the default folder under AIRFLOW_HOME. Before Airflow 3.3 the record of what was sent is there, and a "
+        "retry without it pays again.\n",
+        default="False",
+        example="True",
+    ),
     "results_mode": _option(
         "string",
         "The octal mode of the files below results_path, if it is on a disk. They hold prompts and answers. Folders "

@@ -7,7 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_claude_batch._airflow.check_arguments import check_allow_failed, check_choice, check_poll_interval
+from airflow_claude_batch._airflow.check_arguments import (
+    check_allow_failed,
+    check_choice,
+    check_poll_interval,
+    check_results_path,
+)
 from airflow_claude_batch._airflow.compat import (
     START_FROM_TRIGGER_SUPPORTED,
     AirflowFailException,
@@ -125,6 +130,8 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         check_choice(self.task_id, "results_format", results_format, ("jsonl", "parquet"))
         check_allow_failed(self.task_id, allow_failed)
         check_poll_interval(self.task_id, poll_interval)
+        if isinstance(results_path, str) and results_path and not has_templates(results_path):
+            check_results_path(f"{self.task_id}: results_path", results_path)
         if start_from_trigger:
             self.start_trigger_args = _start_trigger_args(self)
             self.start_from_trigger = True

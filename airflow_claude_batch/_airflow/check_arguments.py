@@ -5,11 +5,47 @@ It imports nothing heavy: a DAG file is parsed every few seconds.
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 from airflow_claude_batch.exceptions import ConfigurationError, OutputSchemaError
+
+_PATH_REMEDY = "Give an absolute path that all workers share, or a URI such as s3://aws_default@my-bucket/claude-batch."
+#: A scheme, as RFC 3986 defines it, and what follows the colon.
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
+#: Schemes of a path on the worker's own disk, and of object stores, where a bucket must come first.
+_LOCAL_SCHEMES = ("file", "local")
+_BUCKET_SCHEMES = ("s3", "s3a", "gs", "gcs")
+
+
+def check_results_path(name: str, value: Any) -> None:
+    """Check that ``results_path`` names the same place for every process, whatever its working directory.
+
+    :param name: of the argument or setting, for the error.
+    :raises ConfigurationError: it is relative, a Windows path, or a URI with a mistake.
+    """
+    if reason := _wrong_path(value):
+        raise ConfigurationError(f"{name} is {_shown(value)}: {reason}.", "Nothing was sent or landed.", _PATH_REMEDY)
+
+
+def _wrong_path(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return "it is not a text"
+    if re.match(r"[A-Za-z]:[\\/]|\\\\", value):
+        return "workers do not run on Windows"
+    uri = _URI.fullmatch(value)
+    if uri is None:
+        return None if value.startswith(("/", "~")) else "it is a relative path, another place for each process"
+    scheme, rest = uri[1].lower(), uri[2]
+    if not rest.startswith("//"):
+        return f"after {uri[1]}: there must be //"
+    if scheme in _LOCAL_SCHEMES and not rest.startswith("///"):
+        return f"after {uri[1]}:// there must be an absolute path, as in {uri[1]}:///data"
+    if scheme in _BUCKET_SCHEMES and not rest[2:].partition("/")[0].rpartition("@")[2]:
+        return f"after {uri[1]}:// there must be a bucket"
+    return None
 
 
 def check_choice(task_id: str, name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -104,7 +104,9 @@ __all__ = [
     "conf",
     "default_deferrable",
     "determine_kwargs",
+    "executors",
     "heartbeat_timeout",
+    "loop_iteration",
     "mask_secret",
     "task_decorator_factory",
     "timezone",
@@ -181,9 +183,27 @@ def clear_mark(context: Context) -> str | None:
     return None if number is None else f"clear_number {number}"
 
 
+def loop_iteration(context: Context) -> str | None:
+    """Return a name for the iteration of the task group's loop that the task instance belongs to (Airflow 3.4).
+
+    All iterations have ``map_index`` -1. A region is one execution of a loop; a nested loop has one for each outer
+    iteration. None outside of loops.
+    """
+    loop: Any = context.get("loop")
+    if loop is None:
+        return None
+    region = getattr(context["ti"], "region_id", None)
+    return f"loop-{loop.index}" if region is None else f"loop-{loop.index}-{region.hex}"
+
+
 def default_deferrable() -> bool:
     """Return ``[operators] default_deferrable``: True if tasks defer whose author did not decide. Default: False."""
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+
+
+def executors() -> str:
+    """Return ``[core] executor``: one or several names or class paths. Default: LocalExecutor."""
+    return str(conf.get("core", "executor", fallback="LocalExecutor"))
 
 
 def heartbeat_timeout() -> float:

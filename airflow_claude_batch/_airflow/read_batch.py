@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_claude_batch._airflow.compat import AirflowSkipException
-from airflow_claude_batch._airflow.results_folder import folder_of_file, submission_folder, submission_id
+from airflow_claude_batch._airflow.results_folder import check_below_roots, folder_of_file
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
@@ -16,7 +16,7 @@ from airflow_claude_batch.batch.land.manifest import DRY_RUN, read_manifest
 from airflow_claude_batch.exceptions import InputError, SubmissionRecordError
 
 if TYPE_CHECKING:
-    from airflow_claude_batch._airflow.compat import TaskInstanceKey
+    from airflow_claude_batch._airflow.task_run import TaskRun
 
 NOTHING_LANDED: Final = "Nothing was landed. The API keeps the answers for 29 days."
 GIVE_OUTPUT: Final = "Give the operator's output."
@@ -35,19 +35,19 @@ class SensedBatches:
     request_count: int | None
 
 
-def read_batch(value: Any, results_path: str | None, ti: TaskInstanceKey) -> SensedBatches:
+def read_batch(value: Any, results_path: str | None, run: TaskRun) -> SensedBatches:
     """Read the sensor's ``batch``. Batches that are not the operator's get the sensor's own folder.
 
-    :raises InputError: it is neither an operator's output nor batch ids.
+    :raises InputError: it is neither an operator's output nor batch ids, or its folder is not below a results_path.
     :raises AirflowSkipException: the operator's run was dry.
     """
     if isinstance(value, Mapping):
-        return _read_manifest(value)
+        return _read_manifest(value, results_path)
     ids = [value] if isinstance(value, str) else value
     if not isinstance(ids, Sequence) or not ids or not all(isinstance(id_, str) for id_ in ids):
         raise InputError(f"batch is {_described(value)}.", "Nothing was landed.", _remedy(value))
     unique = dict.fromkeys(check_batch_id(id_) for id_ in ids)
-    return SensedBatches(tuple(unique), submission_id(ti), submission_folder(results_path, ti), request_count=None)
+    return SensedBatches(tuple(unique), run.submission_id, run.submission_folder(results_path), request_count=None)
 
 
 def check_same_submission(batches: SensedBatches, expected_id: str) -> None:
@@ -94,7 +94,7 @@ def requests_reader(batches: SensedBatches, scratch: Path) -> Callable[[], Reque
     return read
 
 
-def _read_manifest(value: Mapping[str, Any]) -> SensedBatches:
+def _read_manifest(value: Mapping[str, Any], results_path: str | None) -> SensedBatches:
     try:
         manifest = read_manifest(value)
     except ValueError as error:
@@ -106,6 +106,7 @@ def _read_manifest(value: Mapping[str, Any]) -> SensedBatches:
     if manifest.results_path is None:
         raise InputError("batch is a manifest without results_path.", "Nothing was landed.", GIVE_OUTPUT)
     folder, _ = folder_of_file(manifest.results_path)
+    check_below_roots(folder, results_path)
     ids = [check_batch_id(id_) for id_ in manifest.batch_ids]
     return SensedBatches(ids, manifest.submission_id, folder, manifest.request_count)
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from airflow_claude_batch._airflow import settings
+from airflow_claude_batch._airflow.check_arguments import check_results_path
 from airflow_claude_batch._airflow.compat import ObjectStoragePath
-from airflow_claude_batch.exceptions import ConfigurationError
+from airflow_claude_batch.exceptions import ConfigurationError, InputError
 
 if TYPE_CHECKING:
     from airflow_claude_batch._airflow.compat import TaskInstanceKey
@@ -23,24 +24,76 @@ _MAX_NAME_BYTES = 255
 
 
 def results_root(results_path: str | None) -> str:
-    """Return the folder above all submissions: the task's, else the deployment's, else one under AIRFLOW_HOME."""
-    configured = results_path or settings.results_path()
+    """Return the folder above all submissions: the task's, else the deployment's, else one under AIRFLOW_HOME.
+
+    :raises ConfigurationError: it is not the same place for every process.
+    """
+    if results_path:
+        check_results_path("results_path", results_path)
+        return results_path
+    if configured := settings.results_path():
+        check_results_path("[claude_batch] results_path", configured)
+        return configured
     home = os.path.expandvars(os.environ.get("AIRFLOW_HOME", "~/airflow"))  # as Airflow itself finds it
-    return configured or str(Path(home).expanduser() / "claude_batch")
+    check_results_path("AIRFLOW_HOME", home)
+    return str(Path(home).expanduser() / "claude_batch")
 
 
-def submission_folder(results_path: str | None, ti: TaskInstanceKey) -> Folder:
-    """Return a task instance's folder, the same for each try: ``<root>/<dag_id>/<run_id>/<task_id>[/<map_index>]``."""
+def is_default_root(results_path: str | None) -> bool:
+    """Return True if neither the task nor the deployment names the folder above all submissions."""
+    return not (results_path or settings.results_path())
+
+
+def submission_folder(results_path: str | None, ti: TaskInstanceKey, loop: str | None = None) -> Folder:
+    """Return a task instance's folder, the same for each try.
+
+    It is ``<root>/<dag_id>/<run_id>/<task_id>[/<map_index>][/<loop>]``.
+
+    :param loop: the iteration of a loop that the task instance belongs to, from :func:`.compat.loop_iteration`.
+    :raises ConfigurationError: ``results_path`` cannot be right, or no installed provider serves it.
+    """
     names = [ti.dag_id, ti.run_id, ti.task_id]
     if ti.map_index is not None and ti.map_index >= 0:
         names.append(str(ti.map_index))
+    if loop is not None:
+        names.append(loop)
     return folder_at("/".join([results_root(results_path).rstrip("/"), *map(_path_segment, names)]))
 
 
-def submission_id(ti: TaskInstanceKey) -> str:
-    """Return the submission's id: the same for each try of a task instance, and unique to the task instance."""
-    name = "\0".join((ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index)))
+def submission_id(ti: TaskInstanceKey, loop: str | None = None) -> str:
+    """Return the submission's id: the same for each try of a task instance, and unique to the task instance.
+
+    :param loop: as in :func:`submission_folder`.
+    """
+    name = "\0".join((ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index), *([] if loop is None else [loop])))
     return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def check_below_roots(folder: Folder, results_path: str | None) -> None:
+    """Check that a folder that came by XCom is below the task's or the deployment's ``results_path``.
+
+    Whoever can write an XCom could have answers landed anywhere else.
+
+    :raises InputError: it is not.
+    """
+    roots = dict.fromkeys((results_root(results_path), results_root(None)))
+    if not any(_is_below(folder, folder_at(root)) for root in roots):
+        raise InputError(
+            f"batch names the folder {folder.uri('')}, which is not below {' or '.join(roots)}.",
+            "Nothing was landed. The API keeps the answers for 29 days.",
+            "If the operator has another results_path, give the sensor the same: results_path=….",
+        )
+
+
+def _is_below(folder: Folder, root: Folder) -> bool:
+    from airflow_claude_batch.batch.storage import LocalFolder
+
+    if isinstance(folder, LocalFolder) and isinstance(root, LocalFolder):
+        path, above = folder.path.resolve(), root.path.resolve()  # without .. and symbolic links
+        return path != above and path.is_relative_to(above)
+    name, above_name = folder.uri("").rstrip("/"), root.uri("").rstrip("/")
+    segments = name.removeprefix(above_name).split("/")
+    return name.startswith(f"{above_name}/") and not {"", ".", ".."}.intersection(segments[1:])
 
 
 def folder_at(uri: str) -> Folder:
@@ -77,8 +130,8 @@ def object_path(uri: str) -> ObjectStoragePath:
 
 def folder_of_file(uri: str) -> tuple[Folder, str]:
     """Split the path or URI of a file into its folder and its name."""
-    parent, _, name = uri.rpartition("/")
-    return folder_at(parent or "."), name
+    parent, slash, name = uri.rpartition("/")
+    return folder_at(parent or slash or "."), name
 
 
 def _path_segment(name: str) -> str:

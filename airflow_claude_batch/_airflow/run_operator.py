@@ -19,7 +19,7 @@ from airflow_claude_batch._airflow.compat import clear_mark, timezone
 from airflow_claude_batch._airflow.metrics import StatsObserver
 from airflow_claude_batch._airflow.on_kill import RunningWork
 from airflow_claude_batch._airflow.read_messages import output_schema, write_input
-from airflow_claude_batch._airflow.results_folder import submission_folder, submission_id
+from airflow_claude_batch._airflow.shared_results import check_results_shared
 from airflow_claude_batch._airflow.task_loop import (
     apply_wait_result,
     fail_on_input_error,
@@ -110,14 +110,14 @@ def _estimate(options: SubmissionOptions, run: TaskRun, scratch: Path) -> Manife
         limit, name = _max_cost(options)
         check_budget(estimate, limit, name=name)
         log.info("dry_run=True: nothing was sent.")
-        return summarize_dry_run(submission_id(run.ti), len(requests), estimate.to_manifest())
+        return summarize_dry_run(run.submission_id, len(requests), estimate.to_manifest())
 
 
 @contextlib.contextmanager
 def _open(
     options: SubmissionOptions, run: TaskRun, scratch: Path, check: UserEndCheck, *, resuming: bool
 ) -> Iterator[Submission]:
-    folder = submission_folder(options.results_path, run.ti)
+    folder = run.submission_folder(options.results_path)
     store = _ledger_store(run, folder)
     if options.cancel_on_kill:
         store = _UninterruptedStore(store, check)
@@ -128,6 +128,7 @@ def _open(
     observer = StatsObserver()
     opened = resume_attempt(store, folder, attempt, scratch) if resuming else None
     if opened is None:
+        check_results_shared(options.results_path)
         opened = begin_attempt(
             store,
             folder,
@@ -170,7 +171,7 @@ def _attempt(run: TaskRun) -> Attempt:
     lowered ``retries`` since, and a running task's number may stay. So the attempt has a mark of the clear, too.
     """
     return Attempt(
-        submission_id=submission_id(run.ti),
+        submission_id=run.submission_id,
         try_number=run.ti.try_number,
         generation=run.ti.max_tries,
         now=timezone.utcnow(),

@@ -21,9 +21,10 @@ from airflow_claude_batch._airflow.task_loop import (
     defer,
     fail_on_input_error,
     finish_task,
+    look_for_unfinished_upstream,
     run_until_done,
 )
-from airflow_claude_batch._airflow.task_state import check_upstream_complete, unfinished_upstream
+from airflow_claude_batch._airflow.task_state import check_upstream_complete
 from airflow_claude_batch._airflow.times import time_in_words
 from airflow_claude_batch._airflow.user_end import UserEndCheck
 from airflow_claude_batch.batch.collection import Collection
@@ -78,7 +79,7 @@ def _wait_for_upstream(
 
     :raises BatchTimeoutError: the deadline has passed.
     """
-    names = unfinished_upstream(run.ti)
+    names = look_for_unfinished_upstream(run.ti)
     if not names:
         return
     reason = _not_finished(names)
@@ -102,7 +103,7 @@ def poke(options: CollectionOptions, run: TaskRun, memory: PokeMemory, *, timeou
             return _poke(options, run, memory, began_at + timeout)
         except InputError as error:
             # Airflow renders the batch of a rescheduled sensor again for the next poke.
-            if not options.reschedule or not (names := unfinished_upstream(run.ti)):
+            if not options.reschedule or not (names := look_for_unfinished_upstream(run.ti)):
                 raise
             log.info("Poking again later: %s. %s", _not_finished(names), error)
             return None
@@ -131,7 +132,7 @@ def _open(
 ) -> Iterator[Collection]:
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claude-batch-")))
-        batches = read_batch(options.batch, options.results_path, run.ti)
+        batches = read_batch(options.batch, options.results_path, run)
         if submission_id is None:
             check_upstream_complete(run.ti)
         else:

@@ -90,6 +90,11 @@ def results_mode() -> int:
     return int(text.removeprefix("0o"), 8)
 
 
+def require_shared_results() -> bool:
+    """Read ``require_shared_results``: refuse the default results folder unless one machine runs all tasks."""
+    return bool(conf.getboolean(SECTION, "require_shared_results", fallback=False))
+
+
 def allow_connection_token_files() -> bool:
     """Read ``allow_connection_token_files``: see ``config_from_connection``. Default: False."""
     return bool(conf.getboolean(SECTION, "allow_connection_token_files", fallback=False))

@@ -171,7 +171,7 @@ def fail_on_input_error(ti: TaskInstance) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if names := unfinished_upstream(ti):
+        if names := look_for_unfinished_upstream(ti):
             log.warning(
                 "These upstream tasks have not finished: %s. If the error comes from that, a retry helps, or a clear "
                 "once they have finished.",
@@ -179,3 +179,12 @@ def fail_on_input_error(ti: TaskInstance) -> Iterator[None]:
             )
             raise
         raise AirflowFailException(f"{ti.task_id}: {error}") from error.__cause__
+
+
+def look_for_unfinished_upstream(ti: TaskInstance) -> list[str]:
+    """Return the unfinished upstream tasks, none if Airflow cannot be asked. The error of the input is shown then."""
+    try:
+        return unfinished_upstream(ti)
+    except Exception as error:  # the supervisor's client raises many types
+        log.warning("Could not check whether upstream tasks have finished (%s: %s).", type(error).__name__, error)
+        return []

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from airflow_claude_batch._airflow.compat import loop_iteration
+from airflow_claude_batch._airflow.results_folder import submission_folder, submission_id
+
 if TYPE_CHECKING:
     from airflow_claude_batch._airflow.compat import BaseTrigger, Context, TaskInstance
     from airflow_claude_batch._airflow.on_kill import RunningWork
     from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
     from airflow_claude_batch.batch.land.manifest import Manifest
+    from airflow_claude_batch.batch.storage import Folder
 
 
 class Hook(Protocol):
@@ -58,3 +62,14 @@ class TaskRun:
     @property
     def ti(self) -> TaskInstance:
         return self.context["ti"]
+
+    @property
+    def submission_id(self) -> str:
+        return submission_id(self.ti, loop_iteration(self.context))
+
+    def submission_folder(self, results_path: str | None) -> Folder:
+        """Return the task instance's own folder.
+
+        :raises ConfigurationError: ``results_path`` cannot be right, or no installed provider serves it.
+        """
+        return submission_folder(results_path, self.ti, loop_iteration(self.context))

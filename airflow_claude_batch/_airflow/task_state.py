@@ -9,7 +9,7 @@ Every function here raises what the supervisor's client raises when the state ca
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_claude_batch.exceptions import InputError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 UNFINISHED_STATES: Final = frozenset(
     {"scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule", "restarting", None}
 )
+#: The longest time that the report of a start to Airflow's servers is taken to last.
+_LONGEST_REPORT: Final = timedelta(minutes=1)
 #: Trigger rules by which a task may begin before all upstream tasks have finished.
 EAGER_RULES: Final = frozenset({"always", "one_success", "one_failed", "one_done"})
 
@@ -52,8 +54,19 @@ def ended_at(ti: TaskInstance) -> datetime | None:
     for finished in RuntimeTaskInstance.get_task_breadcrumbs(ti.dag_id, ti.run_id):
         if finished["task_id"] == ti.task_id and finished["map_index"] == map_index:
             seconds = finished["duration"]
-            return None if seconds is None else ti.start_date + timedelta(seconds=seconds)
+            return None if seconds is None else _started_at(ti) + timedelta(seconds=seconds)
     return None
+
+
+def _started_at(ti: TaskInstance) -> datetime:
+    """Return the start that Airflow's servers have noted: before ``ti.start_date``, by the time that noting it took.
+
+    The supervisor makes the task's process right before it reports the start.
+    """
+    from psutil import Process
+
+    created = datetime.fromtimestamp(Process().create_time(), UTC)
+    return min(max(created, ti.start_date - _LONGEST_REPORT), ti.start_date)
 
 
 def unfinished_upstream(ti: TaskInstance) -> list[str]:

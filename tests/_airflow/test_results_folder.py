@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import stat
 from collections.abc import Iterator
@@ -17,16 +18,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from workbench import Workbench
 
+from airflow_claude_batch._airflow.compat import TASK_STATE_STORE_SUPPORTED
 from airflow_claude_batch._airflow.results_folder import (
+    check_below_roots,
     folder_at,
     folder_of_file,
     results_root,
     submission_folder,
     submission_id,
 )
+from airflow_claude_batch._airflow.shared_results import check_results_shared, other_machines
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
-from airflow_claude_batch.exceptions import ConfigurationError
+from airflow_claude_batch.exceptions import ConfigurationError, InputError
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
 from airflow_claude_batch.sensors import MessageBatchSensor
@@ -104,6 +108,20 @@ def test_folder_of_ids_in_another_script_can_be_created(tmp_path: Path) -> None:
         folder.check_writable()
 
     assert len({folder.uri("") for folder in folders}) == 2
+
+
+def test_iterations_of_a_loop_have_submissions_and_folders_of_their_own(tmp_path: Path) -> None:
+    """In Airflow 3.4 their map index is -1."""
+    loops = [None, "loop-0-aa", "loop-1-aa", "loop-0-bb"]
+
+    assert len({submission_id(TaskInstance(), loop) for loop in loops}) == 4
+    folders = [submission_folder(str(tmp_path), TaskInstance(), loop).uri("").rstrip("/") for loop in loops]
+    assert [folder.removeprefix(folders[0]) for folder in folders] == ["", "/loop-0-aa", "/loop-1-aa", "/loop-0-bb"]
+
+
+def test_identity_outside_of_loops_is_that_of_earlier_versions() -> None:
+    assert submission_id(TaskInstance()) == "3aa9dd29d4d60675"
+    assert submission_id(TaskInstance(map_index=3)) == "939612933c8d0d8a"
 
 
 def test_submission_is_the_same_for_every_try() -> None:
@@ -185,6 +203,195 @@ def test_folder_of_a_file_is_its_parent() -> None:
     assert folder_of_file("/data/x/results.jsonl")[1] == "results.jsonl"
     assert folder_of_file("/data/x/results.jsonl")[0].uri("b") == "/data/x/b"
     assert folder_of_file("results.jsonl")[0].uri("b") == "b"
+    assert folder_of_file("/x.jsonl")[0].uri("b") == "/b"
+    assert folder_of_file("../x.jsonl")[0].uri("b") == "../b"
+
+
+# ---------------------------------------------------------------- paths that cannot be right
+
+WRONG_PATHS = {
+    "data/batches": "relative path",
+    "./batches": "relative path",
+    "..": "relative path",
+    "$HOME/batches": "relative path",
+    "None": "relative path",
+    " /data": "relative path",
+    "s3:/typo": "after s3: there must be //",
+    "s3:bucket/batches": "after s3: there must be //",
+    "S3:/typo": "after S3: there must be //",
+    "file:relative": "after file: there must be //",
+    "file:/data": "after file: there must be //",
+    "file://relative/x": "after file:// there must be an absolute path",
+    "local://relative": "after local:// there must be an absolute path",
+    "s3:///batches": "after s3:// there must be a bucket",
+    "s3://aws_default@/batches": "after s3:// there must be a bucket",
+    "gs://": "after gs:// there must be a bucket",
+    "C:\\data": "Windows",
+    "C:/data": "Windows",
+    "c:data": "after c: there must be //",
+    "\\\\server\\share": "Windows",
+}
+
+
+@pytest.mark.parametrize(("path", "reason"), WRONG_PATHS.items(), ids=WRONG_PATHS)
+def test_path_that_cannot_be_right_is_refused(path: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(reason)) as refused:
+        results_root(path)
+    assert "Give an absolute path that all workers share, or a URI" in str(refused.value)
+
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__RESULTS_PATH", path.replace("$HOME", "home"))
+    with pytest.raises(ConfigurationError, match=r"^\[claude_batch\] results_path is "):
+        results_root(None)
+
+
+@pytest.mark.parametrize("path", WRONG_PATHS)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: SendMessageBatchOperator(task_id="ask", messages=["a"], results_path=path),
+        lambda path: MessageBatchSensor(task_id="ask", batch="msgbatch_1", results_path=path),
+    ],
+    ids=["operator", "sensor"],
+)
+def test_path_that_cannot_be_right_is_refused_when_the_dag_is_parsed(make: Any, path: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^ask: results_path is "):
+        make(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/data",
+        "~/data",
+        "~",
+        "/",
+        "/data/a:b",
+        "file:///data",
+        "s3://aws_default@bucket",
+        "S3://bucket/x",
+        "abfss://container@account/x",
+        "memory://x",
+        "hdfs:///x",
+        "{{ var.value.results }}",
+    ],
+)
+def test_other_paths_are_taken(path: str) -> None:
+    SendMessageBatchOperator(task_id="ask", messages=["a"], results_path=path)
+    if "{" not in path:
+        assert results_root(path) == path
+
+
+def test_relative_home_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_HOME", "airflow")
+
+    with pytest.raises(ConfigurationError, match=r"^AIRFLOW_HOME is 'airflow': it is a relative path"):
+        results_root(None)
+
+
+# ---------------------------------------------------------------- folders that came by XCom
+
+
+@pytest.mark.parametrize(
+    ("folder", "is_accepted"),
+    [
+        pytest.param("{home}/claude_batch/dag/run/task", True, id="deployment's"),
+        pytest.param("{home}/mine/dag/run/task", True, id="sensor's own"),
+        pytest.param("file://{home}/mine/dag/run/task", True, id="as a URI"),
+        pytest.param("{home}/claude_batch", False, id="the root itself"),
+        pytest.param("{home}/other/dag/run/task", False, id="elsewhere"),
+        pytest.param("{home}/claude_batch_2/dag/run/task", False, id="name that begins with the root's"),
+        pytest.param("{home}/mine/../other/dag", False, id="climbing"),
+        pytest.param("{home}/mine/link/dag", False, id="through a symbolic link"),
+        pytest.param("{home}/link_to_mine/dag", True, id="symbolic link into it"),
+        pytest.param("dag/run/task", False, id="relative"),
+        pytest.param("memory://bucket/dag/run/task", False, id="another store"),
+    ],
+)
+def test_only_folders_below_a_results_path_are_accepted(
+    folder: str, is_accepted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: MemoryFileSystem
+) -> None:
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    monkeypatch.delenv("AIRFLOW__CLAUDE_BATCH__RESULTS_PATH", raising=False)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "link").symlink_to(tmp_path / "other")
+    (tmp_path / "link_to_mine").symlink_to(tmp_path / "mine")
+
+    expected = contextlib.nullcontext() if is_accepted else pytest.raises(InputError, match="which is not below")
+    with expected:
+        check_below_roots(folder_at(folder.format(home=tmp_path)), str(tmp_path / "mine"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "is_accepted"),
+    [
+        pytest.param("memory://bucket/batches/dag/run/task", True, id="below"),
+        pytest.param("memory://bucket/batches", False, id="the root itself"),
+        pytest.param("memory://bucket/batches2/dag", False, id="name that begins with the root's"),
+        pytest.param("memory://bucket/batches/../other", False, id="climbing"),
+        pytest.param("memory://bucket/batches//dag", False, id="empty segment"),
+        pytest.param("/bucket/batches/dag", False, id="disk"),
+    ],
+)
+def test_only_objects_below_a_results_path_are_accepted(
+    folder: str, is_accepted: bool, memory: MemoryFileSystem
+) -> None:
+    expected = contextlib.nullcontext() if is_accepted else pytest.raises(InputError, match="which is not below")
+    with expected:
+        check_below_roots(folder_at(folder), "memory://bucket/batches/")
+
+
+# ---------------------------------------------------------------- folders that workers share
+
+
+@pytest.mark.parametrize(
+    ("configured", "names"),
+    [
+        ("LocalExecutor", []),
+        ("SequentialExecutor", []),
+        ("airflow.executors.local_executor.LocalExecutor", []),
+        ("local:LocalExecutor", []),
+        ("CeleryExecutor", ["CeleryExecutor"]),
+        ("LocalExecutor, CeleryExecutor", ["CeleryExecutor"]),
+        ("LocalExecutor,far:my_company.executors.FarExecutor", ["FarExecutor"]),
+        ("LocalExecutor;team1=CeleryExecutor;team2=KubernetesExecutor", ["CeleryExecutor", "KubernetesExecutor"]),
+    ],
+)
+def test_executors_that_run_on_other_machines(configured: str, names: list[str]) -> None:
+    assert other_machines(configured) == names
+
+
+def test_pods_of_the_kubernetes_executor_are_configured_as_if_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_IS_K8S_EXECUTOR_POD", "True")
+
+    assert other_machines("LocalExecutor") == ["KubernetesExecutor"]
+
+
+@pytest.mark.parametrize(
+    ("executor", "results_path", "required", "is_refused", "is_warned"),
+    [
+        pytest.param("CeleryExecutor", None, False, False, True, id="warning"),
+        pytest.param("CeleryExecutor", None, True, True, False, id="refused"),
+        pytest.param("CeleryExecutor", "/data", True, False, False, id="folder named by the task"),
+        pytest.param("LocalExecutor", None, True, False, False, id="one machine"),
+    ],
+)
+def test_default_folder_is_warned_of_or_refused_if_workers_may_not_share_it(
+    executor: str,
+    results_path: str | None,
+    required: bool,
+    is_refused: bool,
+    is_warned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__REQUIRE_SHARED_RESULTS", str(required))
+    monkeypatch.delenv("AIRFLOW__CLAUDE_BATCH__RESULTS_PATH", raising=False)
+
+    with pytest.raises(ConfigurationError, match="Nothing was sent") if is_refused else contextlib.nullcontext():
+        check_results_shared(results_path)
+    # From 3.3 on, the ledger is in Airflow's database.
+    assert ("pay for everything again" in caplog.text) == (is_warned and not TASK_STATE_STORE_SUPPORTED)
 
 
 def test_scheme_without_a_provider_is_refused_with_the_remedy() -> None:
@@ -210,7 +417,7 @@ def test_submissions_are_stored_in_an_object_store(
             root = {"results_path": "memory://bucket/batches"}
             ask = SendMessageBatchOperator(task_id="ask", messages=list(messages), wait_for_completion=True, **root)
             sent = SendMessageBatchOperator(task_id="send", messages=list(messages), **root)
-            MessageBatchSensor(task_id="wait", batch=sent.output, deferrable=False)
+            MessageBatchSensor(task_id="wait", batch=sent.output, deferrable=False, **root)
             MessageBatchSensor(task_id="foreign", batch=ids(sent.output), deferrable=False, **root)
             ask >> sent
         return dag
