@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +18,8 @@ from airflow_claude_batch.exceptions import InputError, SubmissionRecordError
 
 if TYPE_CHECKING:
     from airflow_claude_batch._airflow.task_run import TaskRun
+
+log = logging.getLogger(__name__)
 
 NOTHING_LANDED: Final = "Nothing was landed. The API keeps the answers for 29 days."
 GIVE_OUTPUT: Final = "Give the operator's output."
@@ -42,7 +45,7 @@ def read_batch(value: Any, results_path: str | None, run: TaskRun) -> SensedBatc
     :raises AirflowSkipException: the operator's run was dry.
     """
     if isinstance(value, Mapping):
-        return _read_manifest(value, results_path)
+        return _read_manifest(value, results_path, run)
     ids = [value] if isinstance(value, str) else value
     if not isinstance(ids, Sequence) or not ids or not all(isinstance(id_, str) for id_ in ids):
         raise InputError(f"batch is {_described(value)}.", "Nothing was landed.", _remedy(value))
@@ -94,7 +97,7 @@ def requests_reader(batches: SensedBatches, scratch: Path) -> Callable[[], Reque
     return read
 
 
-def _read_manifest(value: Mapping[str, Any], results_path: str | None) -> SensedBatches:
+def _read_manifest(value: Mapping[str, Any], results_path: str | None, run: TaskRun) -> SensedBatches:
     try:
         manifest = read_manifest(value)
     except ValueError as error:
@@ -106,9 +109,22 @@ def _read_manifest(value: Mapping[str, Any], results_path: str | None) -> Sensed
     if manifest.results_path is None:
         raise InputError("batch is a manifest without results_path.", "Nothing was landed.", GIVE_OUTPUT)
     folder, _ = folder_of_file(manifest.results_path)
-    check_below_roots(folder, results_path)
+    check_below_roots(folder, (results_path, *_results_paths_upstream(run)))
     ids = [check_batch_id(id_) for id_ in manifest.batch_ids]
     return SensedBatches(ids, manifest.submission_id, folder, manifest.request_count)
+
+
+def _results_paths_upstream(run: TaskRun) -> Iterator[str]:
+    """Yield what the author of the DAG wrote as ``results_path`` of the operators upstream. It came by no XCom."""
+    task = run.ti.task
+    for upstream in task.get_flat_relatives(upstream=True):
+        own: Any = getattr(upstream, "partial_kwargs", {}).get("results_path", getattr(upstream, "results_path", None))
+        if not isinstance(own, str) or not own:
+            continue
+        try:
+            yield str(task.render_template(own, run.context))
+        except Exception as error:  # a template may raise anything
+            log.debug("results_path of %s cannot be rendered here: %r", upstream.task_id, error)
 
 
 def _described(value: Any) -> str:

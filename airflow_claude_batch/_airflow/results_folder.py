@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -69,19 +70,19 @@ def submission_id(ti: TaskInstanceKey, loop: str | None = None) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
-def check_below_roots(folder: Folder, results_path: str | None) -> None:
-    """Check that a folder that came by XCom is below the task's or the deployment's ``results_path``.
+def check_below_roots(folder: Folder, results_paths: Iterable[str | None]) -> None:
+    """Check that a folder that came by XCom is below the deployment's ``results_path``, or one of an author's.
 
     Whoever can write an XCom could have answers landed anywhere else.
 
     :raises InputError: it is not.
     """
-    roots = dict.fromkeys((results_root(results_path), results_root(None)))
+    roots = list(dict.fromkeys(map(results_root, (*results_paths, None))))
     if not any(_is_below(folder, folder_at(root)) for root in roots):
         raise InputError(
-            f"batch names the folder {folder.uri('')}, which is not below {' or '.join(roots)}.",
-            "Nothing was landed. The API keeps the answers for 29 days.",
-            "If the operator has another results_path, give the sensor the same: results_path=….",
+            f"batch names a folder that is not below the results_path: {folder.uri('')}.",
+            f"Nothing was landed. The API keeps the answers for 29 days. The folder may be below {' or '.join(roots)}.",
+            "If an operator has sent it with another results_path, give the sensor the same one.",
         )
 
 

@@ -316,9 +316,9 @@ def test_only_folders_below_a_results_path_are_accepted(
     (tmp_path / "mine" / "link").symlink_to(tmp_path / "other")
     (tmp_path / "link_to_mine").symlink_to(tmp_path / "mine")
 
-    expected = contextlib.nullcontext() if is_accepted else pytest.raises(InputError, match="which is not below")
+    expected = contextlib.nullcontext() if is_accepted else pytest.raises(InputError, match="not below the results")
     with expected:
-        check_below_roots(folder_at(folder.format(home=tmp_path)), str(tmp_path / "mine"))
+        check_below_roots(folder_at(folder.format(home=tmp_path)), [str(tmp_path / "mine"), None])
 
 
 @pytest.mark.parametrize(
@@ -335,9 +335,58 @@ def test_only_folders_below_a_results_path_are_accepted(
 def test_only_objects_below_a_results_path_are_accepted(
     folder: str, is_accepted: bool, memory: MemoryFileSystem
 ) -> None:
-    expected = contextlib.nullcontext() if is_accepted else pytest.raises(InputError, match="which is not below")
+    expected = contextlib.nullcontext() if is_accepted else pytest.raises(InputError, match="not below the results")
     with expected:
-        check_below_roots(folder_at(folder), "memory://bucket/batches/")
+        check_below_roots(folder_at(folder), ["memory://bucket/batches/"])
+
+
+@pytest.mark.airflow
+@pytest.mark.parametrize(
+    ("of_operator", "of_sensor", "is_accepted"),
+    [
+        pytest.param({}, {}, True, id="deployment's"),
+        pytest.param({"results_path": "{mine}/{{{{ dag.dag_id }}}}"}, {}, True, id="upstream operator's"),
+        pytest.param(None, {"results_path": "{mine}"}, True, id="sensor's own"),
+        pytest.param(None, {}, False, id="nobody's"),
+    ],
+)
+def test_sensor_lands_only_below_a_results_path_that_an_author_gave(
+    of_operator: dict[str, str] | None,
+    of_sensor: dict[str, str],
+    is_accepted: bool,
+    bench: Workbench,
+    claude_default: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without an operator, the manifest comes from a task that could have written anything."""
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    mine = tmp_path / "mine"
+
+    def arguments(given: dict[str, str]) -> Any:
+        return {"results_path": None} | {name: path.format(mine=mine) for name, path in given.items()}
+
+    with bench.dag("sent") as dag:
+        SendMessageBatchOperator(task_id="send", messages=["a"], results_path=str(mine))
+    sent = bench.run(dag)
+
+    @task
+    def forged() -> Any:
+        return sent.xcom("send")
+
+    with bench.dag("sensed") as dag:
+        if of_operator is None:
+            batch = forged()
+        else:
+            batch = SendMessageBatchOperator(task_id="send", messages=["a"], **arguments(of_operator)).output
+        MessageBatchSensor(task_id="wait", batch=batch, deferrable=False, **arguments(of_sensor))
+    run = bench.run(dag)
+
+    assert run.states["wait"] == ("success" if is_accepted else "failed")
+    if not is_accepted:
+        assert "batch names a folder that is not below the results_path" in run.error("wait")
+        assert "give the sensor the same one" in run.error("wait")
+        assert not sent.folder("send").joinpath("results.jsonl").exists()
 
 
 # ---------------------------------------------------------------- folders that workers share
@@ -417,7 +466,7 @@ def test_submissions_are_stored_in_an_object_store(
             root = {"results_path": "memory://bucket/batches"}
             ask = SendMessageBatchOperator(task_id="ask", messages=list(messages), wait_for_completion=True, **root)
             sent = SendMessageBatchOperator(task_id="send", messages=list(messages), **root)
-            MessageBatchSensor(task_id="wait", batch=sent.output, deferrable=False, **root)
+            MessageBatchSensor(task_id="wait", batch=sent.output, deferrable=False)
             MessageBatchSensor(task_id="foreign", batch=ids(sent.output), deferrable=False, **root)
             ask >> sent
         return dag
