@@ -55,7 +55,7 @@ class Attempt:
         """
         if known.generation != self.generation:
             return True
-        if known.clear_mark is None or self.clear_mark is None:
+        if known.clear_mark is msgspec.UNSET or self.clear_mark is None:
             return False
         kind, _, mark = self.clear_mark.partition(" ")
         known_kind, _, known_mark = known.clear_mark.partition(" ")
@@ -156,7 +156,7 @@ def _ledger_of_attempt(
         attempt_began_at=attempt.now,
         try_number=attempt.try_number,
         generation=attempt.generation,
-        clear_mark=attempt.clear_mark,
+        clear_mark=attempt.clear_mark or msgspec.UNSET,
     )
     if not reuse_answers:
         if _back_up_rows(folder, known):

@@ -301,7 +301,7 @@ def test_clear_is_told_from_a_retry_by_what_airflow_changes(
     known: tuple[int, str | None], generation: int, clear_mark: str | None, is_clear: bool, task: Task
 ) -> None:
     with task.begin("a") as (record, _):
-        ledger = msgspec.structs.replace(record.ledger, generation=known[0], clear_mark=known[1])
+        ledger = msgspec.structs.replace(record.ledger, generation=known[0], clear_mark=known[1] or msgspec.UNSET)
     attempt = Attempt(submission_id="s", try_number=2, generation=generation, now=LATER, clear_mark=clear_mark)
 
     assert attempt.follows_clear(ledger) == is_clear

@@ -94,6 +94,7 @@ def test_airflow_gives_the_provider_in_full(capsys: pytest.CaptureFixture[str]) 
         "results_path",
         "results_mode",
         "allow_connection_token_files",
+        "require_shared_results",
         "poll_interval",
         "lost_create_grace",
         "max_inline_bytes",

@@ -179,8 +179,6 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     try_number: int = 1
     #: Number that grows with most clears of the task, but not with its retries.
     generation: int = 0
-    #: What changes with every clear, but not with a retry: kind, space, value. None if this Airflow has none.
-    clear_mark: str | None = None
     #: Current round of this attempt: 0, then one more for each repair round.
     round: int = 0
     parts: tuple[Part, ...] = ()
@@ -197,6 +195,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: Timestamp | None = None
     #: Estimate made before the first create call, as the manifest shows it.
     estimate: dict[str, Any] | None = None
+    #: What changes with every clear, but not with a retry: kind, space, value. Some versions of Airflow have none.
+    clear_mark: str | msgspec.UnsetType = msgspec.UNSET
     #: Answers to this attempt's calls that are not believed yet. Not stored while there are none.
     repeated: tuple[RepeatedAnswer, ...] | msgspec.UnsetType = msgspec.UNSET
     #: Batches whose results could not be read whole so far. Not stored while there are none.
