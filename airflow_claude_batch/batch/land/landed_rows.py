@@ -13,7 +13,7 @@ from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch.land.parse_result import ParsedResult, invalid_status
 from airflow_claude_batch.batch.land.row_errors import is_permanent
 from airflow_claude_batch.batch.land.row_table import PaidAnswer
-from airflow_claude_batch.batch.land.rows import NULL, RawLine, Row, Status
+from airflow_claude_batch.batch.land.rows import NULL, RawLine, Row, Status, body_with_cost
 from airflow_claude_batch.batch.money.pricing import PriceTable
 
 #: Words of the statuses of answers.
@@ -76,6 +76,8 @@ def read_landed_row(line: bytes, prices: PriceTable) -> LandedRow | None:
     is_answer = row.status in _ANSWERS and row.model is not None and not _is_duplicate(row)
     usage = wire.decode_usage(row.usage)
     charge = prices.charge(usage, row.model) if is_answer and row.model is not None else None
+    if charge is not None and usage is not None and usage.iterations is not None and charge.usd != row.cost_usd:
+        body = body_with_cost(body, charge.usd)  # earlier releases left out what iterations cost
     parsed = ParsedResult(_status(row, usage, prices), body, row.model, row.stop_reason, charge)
     left_out = row.raw is not None and row.raw.left_out > 0
     return LandedRow(row.custom_id, row.batch_id, parsed, row.replaced, left_out)

@@ -176,6 +176,11 @@ def body_of_duplicate(body: bytes) -> bytes:
     return msgspec.structs.replace(row, usage=NULL, cost_usd="0", replaced=msgspec.UNSET, raw=msgspec.UNSET).encode()
 
 
+def body_with_cost(body: bytes, cost_usd: str | None) -> bytes:
+    """Replace the cost of a row."""
+    return msgspec.structs.replace(RowBody.decode(body), cost_usd=cost_usd).encode()
+
+
 def body_with_replaced(body: bytes, earlier: bytes) -> bytes:
     """Add an earlier row, which was paid for too, to the ``replaced`` answers of the row that takes its place."""
     row, old = map(RowBody.decode, (body, earlier))

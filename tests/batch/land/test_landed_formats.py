@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.land.landed_rows import read_landed_row
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import load_manifest
 from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
@@ -104,3 +105,36 @@ def test_rows_are_written_as_parquet_as_before(tmp_path: Path) -> None:
     write_parquet(LocalFolder(tmp_path), (DATA / "results.jsonl").read_bytes().splitlines(keepends=True))
 
     check(list(read_rows(str(tmp_path / "results.parquet"))))
+
+
+COMPACTED = (
+    b'{"index":0,"key":"a","status":"succeeded","text":"A","output":{"n":1.10},"stop_reason":"end_turn",'
+    b'"model":"claude-opus-5","usage":{"input_tokens": 23000, "output_tokens": 1000, "iterations": [{"type": '
+    b'"compaction", "input_tokens": 180000, "output_tokens": 3500}]},"cost_usd":"0.07","error":null,'
+    b'"batch_id":"msgbatch_1","custom_id":"0123456789ab-0-NUSsBbDaisNY5qsAMyUgrg",'
+    b'"message":{"model": "claude-opus-5"}}\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("iterations", "usd"),
+    [
+        pytest.param(
+            b'[{"type": "compaction", "input_tokens": 180000, "output_tokens": 3500}]', b'"0.56375"', id="known"
+        ),
+        pytest.param(b'[{"type": "reflection"}]', b"null", id="unknown"),
+        pytest.param(b"[]", b'"0.07"', id="none"),
+    ],
+)
+def test_row_whose_iterations_an_earlier_release_left_out_gets_its_cost(iterations: bytes, usd: bytes) -> None:
+    compaction = b'[{"type": "compaction", "input_tokens": 180000, "output_tokens": 3500}]'
+    line = COMPACTED.replace(compaction, iterations)
+
+    row = read_landed_row(line, PriceTable.load())
+
+    assert row is not None
+    assert row.parsed.charge is not None
+    assert (row.parsed.charge.usd or "null").encode() in usd
+    assert b'{"index":0,"key":"a",' + row.parsed.body + b"\n" == line.replace(
+        b'"cost_usd":"0.07"', b'"cost_usd":' + usd
+    )
