@@ -48,6 +48,10 @@ Kind = Literal[
     "listing_lag",
     "page",
     "odd_counts",
+    "wrong_batch",
+    "create_twice",
+    "cached_listing",
+    "odd_date",
     "stranger_row",  # the old name of unknown_row
 ]
 
@@ -78,12 +82,16 @@ REPLACES_RESPONSE = frozenset(
         "malformed",
         "not_found_blip",
         "page",
+        "wrong_batch",
     }
 )
 _ONLY_ON: dict[str, tuple[str, ...]] = {
     "not_found_blip": ("retrieve", "cancel", "delete", "results"),
     "listing_lag": ("create",),
     "odd_counts": ("retrieve", "list"),
+    "wrong_batch": ("create",),
+    "create_twice": ("create",),
+    "cached_listing": ("list",),
     **dict.fromkeys(
         (
             "cut",
@@ -129,6 +137,18 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
         simulator.inject(Fault(do="page", on="results", status=200))
 
+    It answers so although the API has accepted the call::
+
+        simulator.inject(Fault(do="page", on="create", status=403, page="empty", accepted=True))
+
+    A proxy sends a create call twice, and the response to both is lost::
+
+        simulator.inject(Fault(do="create_twice", on="create"), Fault(do="drop_after_accept", on="create"))
+
+    A gateway leaves out the ``Date`` header, or its clock is five hours slow::
+
+        simulator.inject(Fault(do="odd_date", times=None), Fault(do="odd_date", seconds=-18_000, times=None))
+
     The batch seems to have other counts than it has::
 
         simulator.inject(Fault(do="odd_counts", on="retrieve", counts={"succeeded": 40}))
@@ -149,7 +169,11 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         - ``few_rows``: the results end after ``rows`` rows, complete as far as HTTP can tell;
         - ``changed_ids``: the results' custom_ids were changed by a gateway, see ``ids``;
         - ``odd_row``: the row of the batch's first request is not in the API's form, see ``form``;
-        - ``page``: an HTML page with ``status``, and the call has no effect;
+        - ``page``: a page of a gateway with ``status``, see ``page``. Without ``accepted`` the call has no effect;
+        - ``wrong_batch``: the call takes effect, and the response is the workspace's oldest batch;
+        - ``create_twice``: the call makes two batches, and the response is the second;
+        - ``cached_listing``: a list call gets the response of the first list call that this fault happened to;
+        - ``odd_date``: the ``Date`` header is missing or wrong, see ``seconds``;
         - ``odd_counts``: the batch's ``request_counts`` are ``counts``;
         - ``no_content_type``, ``no_trailing_newline``, ``gzip``: unusual but valid forms of the results.
 
@@ -164,9 +188,11 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     :param retry_after: the ``retry-after`` header, in seconds or as an HTTP date. None: no header.
     :param retry_after_ms: the ``retry-after-ms`` header, in milliseconds.
     :param seconds: for ``slow``: real seconds until the response. For ``listing_lag``: seconds on the simulator's
-        clock until the new batch is listed.
+        clock until the new batch is listed. For ``odd_date``: seconds added to the header. None: no header.
     :param calls: for ``listing_lag``: number of list calls that do not show the new batch.
     :param at: for ``cut``: "mid_line", "line_end" (complete as far as HTTP can tell) or a number of bytes.
+    :param page: for ``page``: "html", "empty" or "json", which is no error envelope of the API.
+    :param accepted: for ``page``: the call takes effect first.
     :param rows: for ``few_rows``: number of rows that the results hold.
     :param ids: for ``changed_ids``: "lower" or "upper" case, or "cut" to 20 characters.
     :param form: for ``odd_row``: "lone_surrogate", "nan", "huge_number", "not_utf8", "line_end_in_text", "deep",
@@ -192,6 +218,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     calls: int | None = None
     at: Literal["mid_line", "line_end"] | int = "mid_line"
     reset: bool = False
+    page: Literal["html", "empty", "json"] = "html"
+    accepted: bool = False
     rows: int = 0
     ids: Literal["lower", "upper", "cut"] = "lower"
     form: OddForm = "lone_surrogate"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -166,7 +166,9 @@ class Simulator:
             return self._control.handle(request)
         response = self._outage.response() or self._routes.handle(request)
         response.delay_seconds += self._latency_seconds
-        response.headers["date"] = format_datetime(self.clock.now(), usegmt=True)
+        if response.date_offset_seconds is not None:
+            date = self.clock.now() + timedelta(seconds=response.date_offset_seconds)
+            response.headers["date"] = format_datetime(date, usegmt=True)
         return response
 
     def inject(self, *faults: Fault) -> None:

@@ -282,10 +282,9 @@ def unknown_create_error(part: Part, batch_ids: tuple[str, ...] = ()) -> Submiss
 
 
 def unproven_create_error(request_count: int, error: APIError) -> SubmissionUnknownError:
-    """Build the error for create calls that get, again and again, a response that is not the API's."""
+    """Build the error for create calls that something on the way to the API refuses, again and again."""
     return SubmissionUnknownError(
         f"It is unknown whether the API accepted a create call of {quantity(request_count, 'request')}.",
-        "Its response is not the API's, nor was that of the call before. No batch is listed. Nothing was sent again.",
-        str(error),
-        "Retry the task once that is mended: it searches first.",
+        f"The response is not the API's, and no batch is listed yet. {error}",
+        "Mend that, and retry the task: it searches for the batch first, and sends nothing again before.",
     )

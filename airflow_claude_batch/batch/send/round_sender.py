@@ -29,7 +29,6 @@ from airflow_claude_batch.batch.wait_planner import WaitPlanner
 from airflow_claude_batch.exceptions import (
     APIConnectionError,
     APIError,
-    MalformedResponseError,
     OverloadedError,
     RateLimitError,
     RequestTooLargeError,
@@ -121,8 +120,7 @@ class RoundSender:
     def _search_after(self, error: APIError, request_count: int) -> WaitStep | None:
         """Search for the batch of a create call whose response proves nothing.
 
-        :raises APIError: no batch is listed, and another create call would get the same response.
-        :raises SubmissionUnknownError: the same.
+        :raises SubmissionUnknownError: no batch is listed, and another create call would get the same response.
         """
         log.warning(
             "A create call of %s got no response that proves anything. Its batch is searched for before anything is "
@@ -132,9 +130,7 @@ class RoundSender:
         )
         wait = self.resolve_open_creates()
         if wait is not None and not wait.batch_ids and self._is_repeated_refusal(error):
-            if isinstance(error, MalformedResponseError):
-                raise unproven_create_error(request_count, error) from error
-            raise error
+            raise unproven_create_error(request_count, error) from error
         return wait
 
     def _is_repeated_refusal(self, error: APIError) -> bool:

@@ -64,6 +64,7 @@ class Operations:
             "results": self._results,
             "count_tokens": self._count_tokens,
             "models": self._models,
+            "oldest": self._oldest,
         }
 
     def token(self, request: Request) -> Response:
@@ -71,7 +72,16 @@ class Operations:
         return json_response(self._credentials.exchange(bytes(request.body or b"")))
 
     def _create(self, call: Call) -> Response:
-        return json_response(self._to_json(self._batches.create(self._read_create(call)), call))
+        new = self._read_create(call)
+        batch = self._batches.create(new)
+        if "create_twice" in call.faults:
+            batch = self._batches.create(new)
+        return json_response(self._to_json(batch, call))
+
+    def _oldest(self, call: Call) -> Response:
+        """Respond with the oldest batch of the workspace, which is not an operation of the API."""
+        batches = (batch for batch in self._batches.all_batches() if batch.workspace == call.workspace)
+        return json_response(self._to_json(next(batches), call))
 
     def _read_create(self, call: Call) -> NewBatch:
         """Read and check a create call. This takes time with a large body, so no lock is held yet."""

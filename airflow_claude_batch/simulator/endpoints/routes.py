@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airflow_claude_batch.simulator.clock import Clock
 from airflow_claude_batch.simulator.endpoints.betas import KNOWN_BETAS
@@ -41,7 +41,11 @@ _RATE_LIMITED = ("create", "retrieve", "list", "cancel", "delete", "results")
 _RATE_HEADERS_ON = ("create", "retrieve", "results")
 _JSON_BODIES = ("create", "count_tokens")
 _BROKEN_JSON = b'{"id":"msgbatch_01'
-_GATEWAY_PAGE = b"<html><head><title>Gateway</title></head><body>\nplease wait\n</body></html>\n"
+_GATEWAY_PAGES = {
+    "html": ("text/html", b"<html><head><title>Gateway</title></head><body>\nplease wait\n</body></html>\n"),
+    "empty": ("text/plain", b""),
+    "json": ("application/json", b'{"error":{"code":"E17","message":"please wait"}}'),
+}
 _CHARSETS = ("utf-8", "utf8", "iso-8859-1", "latin-1", "us-ascii", "ascii")
 
 
@@ -68,6 +72,7 @@ class Routes:
     ) -> None:
         self.calls: Counter[str] = Counter()
         self._calls_lock = threading.Lock()
+        self._cached_listings: dict[Fault, Response] = {}
         self._clock = clock
         self._credentials = credentials
         self._operations = operations
@@ -102,7 +107,16 @@ class Routes:
             response = error.response(request_id)
         if "slow" in faults:
             response.delay_seconds += faults["slow"].seconds or 0.0
+        if (cached := faults.get("cached_listing")) is not None:
+            response = self._cached(cached, response)
+        if (odd_date := faults.get("odd_date")) is not None:
+            response.date_offset_seconds = odd_date.seconds
         return response
+
+    def _cached(self, fault: Fault, response: Response) -> Response:
+        """Return a copy of the first response that the fault happened to."""
+        first = self._cached_listings.setdefault(fault, response)
+        return Response(status=first.status, headers=dict(first.headers), body=first.body)
 
     def _perform_with_fault(self, arrival: _Arrival) -> Response:
         """Replace the response by that of the fault, before or after the call takes effect."""
@@ -114,8 +128,8 @@ class Routes:
                 raise _fault_error(fault)
             case "html":
                 return html_error_response()
-            case "page":
-                return Response(status=fault.status, headers={"content-type": "text/html"}, body=_GATEWAY_PAGE)
+            case "page" if not fault.accepted:
+                return _gateway_page(fault)
             case "not_found_blip":
                 raise APIError(404, f"Message Batch {arrival.subject} not found.")
         with suppress(APIError):
@@ -125,6 +139,10 @@ class Routes:
                 raise ConnectionDropped(reset=fault.reset)
             case "status_after_accept":
                 raise _fault_error(fault)
+            case "page":
+                return _gateway_page(fault)
+            case "wrong_batch":
+                return self._perform(_oldest_batch(arrival))
             case _:
                 return Response(headers={"content-type": "application/json"}, body=_BROKEN_JSON)
 
@@ -216,6 +234,16 @@ def _charset(content_type: str) -> str:
     if charset not in _CHARSETS:
         raise APIError(400, f"Unsupported charset '{charset}'.", code="unsupported_charset")
     return charset
+
+
+def _oldest_batch(arrival: _Arrival) -> _Arrival:
+    """Return the call that asks for the oldest batch of the workspace."""
+    return replace(arrival, operation="oldest", faults={})
+
+
+def _gateway_page(fault: Fault) -> Response:
+    content_type, body = _GATEWAY_PAGES[fault.page]
+    return Response(status=fault.status, headers={"content-type": content_type}, body=body)
 
 
 def _fault_error(fault: Fault) -> APIError:

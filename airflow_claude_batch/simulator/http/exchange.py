@@ -43,12 +43,14 @@ class Response:
 
     :param body: the whole body, or chunks that are generated while they are sent (without Content-Length).
     :param delay_seconds: real seconds to wait before sending.
+    :param date_offset_seconds: seconds that the ``Date`` header differs from the clock. None: no such header.
     """
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | Iterator[bytes] = b""
     delay_seconds: float = 0.0
+    date_offset_seconds: float | None = 0.0
 
 
 Handler = Callable[[Request], Response]
