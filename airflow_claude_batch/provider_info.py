@@ -79,6 +79,19 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "How often a failed call is sent again. Default: 4. A call that could be billed twice is never sent again.",
         minimum=0,
     ),
+    "max_batch_bytes": _field(
+        "Max batch bytes",
+        "integer",
+        "The largest body of a create call in bytes, for gateways that accept less than the API. More are sent as "
+        "several message batches.",
+        minimum=4096,
+    ),
+    "max_batch_requests": _field(
+        "Max batch requests",
+        "integer",
+        "How many requests one message batch may have, for gateways that accept fewer than the API.",
+        minimum=1,
+    ),
 }
 
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
@@ -147,6 +160,20 @@ _CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
         "batch which becomes visible late is paid for twice.\n",
         default=None,
         example="7200",
+    ),
+    "max_batch_bytes": _option(
+        "integer",
+        "The largest body of a create call in bytes, for gateways that accept less than the API's 250,000,000. More "
+        "are sent as several message batches. The connection's own max_batch_bytes can only be lower.\n",
+        default=None,
+        example="10000000",
+    ),
+    "max_batch_requests": _option(
+        "integer",
+        "How many requests one message batch may have, for gateways that accept fewer than the API's 100,000. The "
+        "connection's own max_batch_requests can only be lower.\n",
+        default=None,
+        example="10000",
     ),
     "max_inline_bytes": _option(
         "integer",

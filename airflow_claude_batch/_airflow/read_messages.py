@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from airflow_claude_batch._airflow import settings
 from airflow_claude_batch._airflow.compat import ObjectStoragePath
 from airflow_claude_batch._airflow.rendering import unwrap
 from airflow_claude_batch._airflow.results_folder import object_path
@@ -42,7 +43,8 @@ def write_input(options: SubmissionOptions, hook: Hook, prices: PriceTable, file
 
     :raises InputError: an element cannot be sent; names it and the remedy.
     """
-    return write_requests(_requests(options, hook, prices), file, deduplicate=options.deduplicate)
+    max_bytes, _ = settings.batch_limits(hook.get_config())
+    return write_requests(_requests(options, hook, prices), file, deduplicate=options.deduplicate, max_bytes=max_bytes)
 
 
 def output_schema(options: SubmissionOptions) -> OutputSchema | None:

@@ -44,6 +44,7 @@ from airflow_claude_batch.exceptions import SubmissionTakenOverError
 if TYPE_CHECKING:
     from airflow_claude_batch._airflow.options import SubmissionOptions
     from airflow_claude_batch._airflow.task_run import TaskRun
+    from airflow_claude_batch.api.config import ClientConfig
     from airflow_claude_batch.batch.money.pricing import PriceTable
     from airflow_claude_batch.batch.storage import Folder
 
@@ -148,7 +149,7 @@ def _open(
             record=record,
             folder=folder,
             requests=requests,
-            policy=_policy(options, run.hook.get_config().read_timeout),
+            policy=_policy(options, run.hook.get_config()),
             prices=prices,
             clock=timezone.utcnow,
             sleep=_sleep(options, check),
@@ -205,8 +206,9 @@ def _ledger_store(run: TaskRun, folder: Folder) -> LedgerStore:
     return FolderLedgerStore(folder) if accessor is None else StateLedgerStore(accessor, folder)
 
 
-def _policy(options: SubmissionOptions, read_timeout: float) -> Policy:
+def _policy(options: SubmissionOptions, config: ClientConfig) -> Policy:
     limit, limit_name = _max_cost(options)
+    max_bytes, max_requests = settings.batch_limits(config)
     return Policy(
         wait_for_completion=options.wait_for_completion,
         timeout=options.timeout,
@@ -216,6 +218,8 @@ def _policy(options: SubmissionOptions, read_timeout: float) -> Policy:
         repair_invalid=options.repair_invalid,
         allow_failed=options.allow_failed,
         on_lost=options.on_lost,
+        max_requests=max_requests,
+        max_bytes=max_bytes,
         max_inline_bytes=settings.max_inline_bytes(),
         max_cost=limit,
         max_cost_name=limit_name,
@@ -223,7 +227,7 @@ def _policy(options: SubmissionOptions, read_timeout: float) -> Policy:
         warm_cache=options.warm_cache,
         delete_batches=options.delete_batches,
         results_format=options.results_format,
-        lost_create_grace=settings.lost_create_grace(read_timeout),
+        lost_create_grace=settings.lost_create_grace(config.read_timeout),
     )
 
 

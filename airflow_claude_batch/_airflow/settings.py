@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
@@ -16,6 +17,8 @@ from typing import Any, Final
 
 from airflow_claude_batch._airflow.check_arguments import parse_usd
 from airflow_claude_batch._airflow.compat import conf
+from airflow_claude_batch.api.config import MIN_BATCH_BYTES, ClientConfig
+from airflow_claude_batch.api.limits import MAX_BATCH_BYTES, MAX_REQUESTS
 from airflow_claude_batch.batch.money.prices import merge
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import lost_create_grace as lost_create_grace_of
@@ -68,6 +71,33 @@ def lost_create_grace(read_timeout: float) -> timedelta:
             "Leave it empty, or give seconds such as 3600.",
         )
     return timedelta(seconds=seconds)
+
+
+def batch_limits(config: ClientConfig) -> tuple[int, int]:
+    """Return how many bytes and how many requests one create call may carry. The lowest of all limits wins.
+
+    The API's are the highest. ``max_batch_bytes`` and ``max_batch_requests``, of this section and of the connection,
+    lower them for gateways. Both default to None, the API's limit.
+
+    :raises ConfigurationError: an option is no whole number, or too low for a single request.
+    """
+    return (
+        min(MAX_BATCH_BYTES, config.max_batch_bytes, _limit("max_batch_bytes", at_least=MIN_BATCH_BYTES)),
+        min(MAX_REQUESTS, config.max_batch_requests, _limit("max_batch_requests", at_least=1)),
+    )
+
+
+def _limit(option: str, *, at_least: int) -> int:
+    text = conf.get(SECTION, option, fallback=None)
+    if not text:
+        return sys.maxsize
+    if not text.strip().isdecimal() or int(text) < at_least:
+        raise ConfigurationError(
+            f"[{SECTION}] {option} is {text!r:.40}, which is not a whole number of at least {at_least:,}.",
+            "Nothing was sent.",
+            "Leave it empty for the API's own limit, or give a number that the gateway accepts.",
+        )
+    return int(text)
 
 
 def max_inline_bytes() -> int:

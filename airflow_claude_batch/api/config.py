@@ -9,9 +9,11 @@ from typing import Final
 
 from airflow_claude_batch.api.base_url import check_base_url
 from airflow_claude_batch.api.credentials import Credentials
-from airflow_claude_batch.api.limits import DEFAULT_API_VERSION, DEFAULT_BASE_URL
+from airflow_claude_batch.api.limits import DEFAULT_API_VERSION, DEFAULT_BASE_URL, MAX_BATCH_BYTES, MAX_REQUESTS
 from airflow_claude_batch.exceptions import ConfigurationError
 
+#: The lowest limit of a create call's body that leaves room for a request.
+MIN_BATCH_BYTES: Final = 4096
 LONGEST_TIMEOUT_SECONDS: Final = 86_400  # a day; socket options cannot hold much more
 
 #: The longest timeout of calls that somebody waits for: a connection test, token counts, the model catalogue.
@@ -57,6 +59,8 @@ class ClientConfig:
     :param write_timeout: seconds to wait until the next bytes of a body are sent, and then until the other side's
         kernel has confirmed them.
     :param max_retries: how often a call is sent again, if that cannot do or bill anything twice.
+    :param max_batch_bytes: the largest body of a create call, for callers that split requests into batches.
+    :param max_batch_requests: how many requests one batch may have, for the same callers.
     :raises ConfigurationError: a value cannot be used.
 
     .. code-block:: python
@@ -79,6 +83,8 @@ class ClientConfig:
     read_timeout: float = 600.0
     write_timeout: float = 30.0
     max_retries: int = 4
+    max_batch_bytes: int = MAX_BATCH_BYTES
+    max_batch_requests: int = MAX_REQUESTS
 
     def __post_init__(self) -> None:
         check_base_url(self.base_url)
@@ -120,6 +126,10 @@ class ClientConfig:
             raise ConfigurationError(f"The timeouts must be above 0 and at most {LONGEST_TIMEOUT_SECONDS:,} seconds.")
         if self.max_retries < 0:
             raise ConfigurationError("max_retries must be 0 or more.")
+        if self.max_batch_bytes < MIN_BATCH_BYTES or self.max_batch_requests < 1:
+            raise ConfigurationError(
+                f"max_batch_bytes must be at least {MIN_BATCH_BYTES:,}, and max_batch_requests at least 1."
+            )
 
     def _check_headers(self) -> None:
         profile = {"anthropic-user-profile-id": self.user_profile_id or ""}

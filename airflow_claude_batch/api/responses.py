@@ -62,8 +62,17 @@ _BILLING_REMEDY: Final = (
     "that a monthly limit ends with the month."
 )
 
+# Of a server that does not speak HTTP/1.1: RFC 9110 for 426 and 505, and AWS's load balancers for 464.
+_HTTP_2_ONLY: Final = (
+    "Put a gateway or load balancer that accepts HTTP/1.1 on the connection's host: this one seems to accept only "
+    "another protocol, such as HTTP/2. Also check whether the URL should begin with https."
+)
+
 _STATUS_REMEDIES: Final = {
     403: "Check the credential's workspace and its permissions: it is valid but may not do this.",
+    426: _HTTP_2_ONLY,
+    464: _HTTP_2_ONLY,
+    505: _HTTP_2_ONLY,
     407: "Put the proxy's user name and password into the connection's proxy URL.",
     413: (
         f"Send fewer requests at once. The API's limit is {MAX_BATCH_BYTES:,} bytes for one message batch, and a proxy "
@@ -75,6 +84,14 @@ _STAGE_REMEDIES: Final = {
     Stage.CONNECTING: "Check the connection's host, and that this machine reaches it: network, firewall, proxy.",
     Stage.UNTRUSTED: "Check the connection's host, and name the CA file of your proxy or gateway in the connection.",
 }
+
+# Of a proxy that refuses the tunnel (CONNECT) to the host.
+_PROXY_REMEDY: Final = (
+    "Let the proxy allow tunnels (CONNECT) to the connection's host, or change the connection's proxy."
+)
+_PROXY_REMEDIES: Final = {407: "Put the proxy's credentials into the connection's proxy URL: http://user:…@host:port."}
+# How TLS and HTTP/1.1 show a server that speaks another protocol.
+_NO_HTTP_1: Final = ("NO_APPLICATION_PROTOCOL", "illegal request line", "illegal status line")
 
 _CODE_REMEDIES: Final = {
     "claude_code_key_creator_not_member": "The key's creator has left the organization: make a new key.",
@@ -145,15 +162,26 @@ def invalid_response_failure(request: HTTPRequest, reason: str) -> CallFailed:
 
 
 def no_response_failure(request: HTTPRequest, stage: Stage, reason: str) -> CallFailed:
-    """Build the failure for a call to which no response arrived, or only part of one."""
+    """Build the failure for a call to which no response arrived, or only part of one.
+
+    :param reason: the text of the network's error. It decides which remedy fits.
+    """
     failure = NoResponse(stage)
     accepted = may_have_been_accepted(failure, request.effect)
     lines = _lines(
         f"Could not {request.action}: no response from {request.host} ({shorten(reason, 300)}).",
         _money(request.effect, accepted=accepted),
-        _STAGE_REMEDIES.get(stage, ""),
+        _network_remedy(stage, reason),
     )
     return CallFailed(failure, APIConnectionError(*lines, may_have_been_accepted=accepted), request.effect)
+
+
+def _network_remedy(stage: Stage, reason: str) -> str:
+    if stage is Stage.CONNECTING and (refused := re.search(r"ProxyError: (\d{3})\b", reason)):
+        return _PROXY_REMEDIES.get(int(refused[1]), _PROXY_REMEDY)
+    if any(words in reason for words in _NO_HTTP_1):
+        return _HTTP_2_ONLY
+    return _STAGE_REMEDIES.get(stage, "")
 
 
 def _redirect_failure(request: HTTPRequest, response: HTTPResponse) -> CallFailed:

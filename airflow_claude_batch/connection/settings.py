@@ -33,6 +33,8 @@ _CONFIG_FIELDS: Final = (
     "read_timeout",
     "write_timeout",
     "max_retries",
+    "max_batch_bytes",
+    "max_batch_requests",
 )
 _VARIABLES: Final = (
     "ANTHROPIC_API_KEY; ANTHROPIC_AUTH_TOKEN; or ANTHROPIC_FEDERATION_RULE_ID with ANTHROPIC_ORGANIZATION_ID and "

@@ -488,6 +488,7 @@ def test_proxy_that_refuses_has_created_nothing(client_class, call):
         with client_class(through) as client, pytest.raises(exceptions.APIConnectionError, match="407") as caught:
             call(client)
 
+    assert "Put the proxy's credentials into the connection's proxy URL" in str(caught.value)
     assert caught.value.may_have_been_accepted is False
     assert "password" not in str(caught.value)
 
@@ -744,3 +745,50 @@ def test_results_end_at_the_limit_of_their_reader(client_class):
     ):
         list(lines)
     assert time.monotonic() - began < 1.5
+
+
+def test_a_tunnel_that_the_proxy_forbids_is_named(client_class):
+    with RawServer(lambda proxy: (proxy.head(), proxy.respond("403 Forbidden"))) as server:
+        through = config(9, "https", proxy=f"http://127.0.0.1:{server.port}", verify=False)
+        with client_class(through) as client, pytest.raises(exceptions.APIConnectionError) as caught:
+            client.retrieve_batch(BATCH_ID)
+    assert "Let the proxy allow tunnels (CONNECT)" in str(caught.value)
+
+
+#: The SETTINGS frame with which every HTTP/2 server begins.
+SETTINGS = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64"
+
+
+@with_clients("call", both=[RETRIEVE], sync=[CREATE])
+@pytest.mark.parametrize(
+    "serve",
+    [
+        pytest.param(lambda c: (c.request(), c.socket.sendall(SETTINGS), c.over.wait(5)), id="frames"),
+        pytest.param(lambda c: (c.request(), c.socket.sendall(SETTINGS)), id="frames, then the end"),
+        pytest.param(lambda c: (c.request(), c.respond("464 Incompatible")), id="464"),
+        pytest.param(lambda c: (c.request(), c.respond("505 HTTP Version Not Supported")), id="505"),
+        pytest.param(lambda c: (c.request(), c.respond("426 Upgrade Required", b"", "upgrade: h2c")), id="426"),
+    ],
+)
+def test_a_server_that_speaks_only_http_2_is_named(client_class, serve, call):
+    with (
+        RawServer(serve) as server,
+        client_class(config(server.port, read_timeout=1.0)) as client,
+        pytest.raises(exceptions.APIError) as caught,
+    ):
+        call(client)
+    assert "accepts HTTP/1.1" in str(caught.value)
+
+
+def test_a_server_that_offers_only_http_2_in_tls_is_named(client_class, certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    context.set_alpn_protocols(["h2"])
+    serve = lambda c: (c.request(), c.socket.sendall(SETTINGS), c.over.wait(5))  # noqa: E731  (one server)
+    with (
+        RawServer(serve, context=context) as server,
+        client_class(config(server.port, "https", verify=False, read_timeout=1.0)) as client,
+        pytest.raises(exceptions.APIError) as caught,
+    ):
+        client.retrieve_batch(BATCH_ID)
+    assert "accepts HTTP/1.1" in str(caught.value)

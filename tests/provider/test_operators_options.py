@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from airflow_fixtures import KEY
 from workbench import Workbench
 
+from airflow_claude_batch._airflow import settings
+from airflow_claude_batch.api.config import ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
+from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
 from airflow_claude_batch.sensors import MessageBatchSensor
@@ -109,3 +115,54 @@ def test_clear_after_deleting_batches_pays_for_nothing(bench: Workbench, claude_
     assert run.states == {"ask": "success"}
     assert [row.status for row in read_rows(run.xcom("ask"))] == ["succeeded"] * 20
     assert sizes(simulator) == [20]
+
+
+@pytest.mark.parametrize(
+    ("options", "extra", "expected"),
+    [
+        pytest.param({"max_batch_requests": "4"}, {"max_batch_requests": "5"}, [4, 4, 2], id="requests"),
+        pytest.param({"max_batch_bytes": "9000"}, {"max_batch_bytes": 4096}, [3, 3, 3, 1], id="bytes"),
+    ],
+)
+def test_batches_keep_within_the_lowest_limit_of_a_gateway(
+    options: dict[str, str],
+    extra: dict[str, Any],
+    expected: list[int],
+    bench: Workbench,
+    claude_default: str,
+    simulator_url: str,
+    simulator: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in options.items():
+        monkeypatch.setenv(f"AIRFLOW__CLAUDE_BATCH__{name.upper()}", value)
+    fields = {"conn_type": "claude", "password": KEY, "host": simulator_url, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_CLAUDE_DEFAULT", json.dumps(fields))
+    with bench.dag("limited") as dag:
+        ask(messages=["x" * 1000] * 10, deferrable=False, poll_interval=0.2)
+    run = bench.run(dag)
+
+    assert run.states == {"ask": "success"}
+    assert sizes(simulator) == expected
+
+
+CONFIG = ClientConfig(credentials=ApiKey("sk-test"), max_batch_requests=50)
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [(None, (250_000_000, 50)), ("", (250_000_000, 50)), ("4096", (4096, 50)), ("300000000", (250_000_000, 50))],
+)
+def test_lowest_limit_of_a_batch_wins(
+    option: str | None, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if option is not None:
+        monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__MAX_BATCH_BYTES", option)
+    assert settings.batch_limits(CONFIG) == expected
+
+
+@pytest.mark.parametrize("value", ["many", "0", "-1", "1.5", "100"])
+def test_limit_of_a_batch_that_is_no_number_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__MAX_BATCH_BYTES", value)
+    with pytest.raises(ConfigurationError, match=r"\[claude_batch\] max_batch_bytes is"):
+        settings.batch_limits(CONFIG)

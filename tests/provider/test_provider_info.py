@@ -97,6 +97,8 @@ def test_airflow_gives_the_provider_in_full(capsys: pytest.CaptureFixture[str]) 
         "require_shared_results",
         "poll_interval",
         "lost_create_grace",
+        "max_batch_bytes",
+        "max_batch_requests",
         "max_inline_bytes",
         "max_cost_per_submission",
         "prices_path",

@@ -23,17 +23,20 @@ _PARAMS_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, s
 _KEY_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
 
 
-def write_requests(requests: Iterable[Request], file: IO[bytes], *, deduplicate: bool = False) -> int:
+def write_requests(
+    requests: Iterable[Request], file: IO[bytes], *, deduplicate: bool = False, max_bytes: int | None = None
+) -> int:
     """Write the requests of a submission and return how many there are. Holds about 8 bytes a request.
 
     :param deduplicate: write a request that equals an earlier one without its params: it is not sent. It has the hash
         of that one, whatever the order of its keys. Holds about 250 bytes a request.
+    :param max_bytes: largest body of one create call, if that is less than the API's limit.
     :raises InvalidMessageError: a value is not JSON, a request is too large, or two elements have the same key.
     :raises InputError: there is no request.
     """
     keys, hashes_by_content = _KeyHashes(), dict[bytes, bytes]()
     for request in requests:
-        params = encode_params(request)
+        params = encode_params(request, max_bytes)
         key = _encode_key(request)
         keys.add(key)
         hash_ = content_hash(params)
@@ -48,7 +51,7 @@ def write_requests(requests: Iterable[Request], file: IO[bytes], *, deduplicate:
     return keys.count
 
 
-def encode_params(request: Request) -> bytes:
+def encode_params(request: Request, max_bytes: int | None = None) -> bytes:
     """Encode the params as they go on the wire. The content hash is made from these bytes.
 
     :raises InvalidMessageError: a value is not JSON, or the request alone is larger than a batch may be.
@@ -58,12 +61,14 @@ def encode_params(request: Request) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         # The chain would show the prompt: a UnicodeEncodeError carries it.
         raise element_error(request.index, request.key, *explain(request.params, "params", error)) from None
-    if len(data) > limits.MAX_BATCH_BYTES - 1024:  # room for the custom_id and the rest of the body
+    most = min(limits.MAX_BATCH_BYTES, max_bytes or limits.MAX_BATCH_BYTES)
+    if len(data) > most - 1024:  # room for the custom_id and the rest of the body
+        or_raise = "" if most == limits.MAX_BATCH_BYTES else " Or raise max_batch_bytes, if the gateway accepts more."
         raise element_error(
             request.index,
             request.key,
-            f"the request has {len(data):,} bytes, and a whole batch may have {limits.MAX_BATCH_BYTES:,}.",
-            "Shorten it, or pass large documents by reference (Files API).",
+            f"the request has {len(data):,} bytes, and a whole batch may have {most:,}.",
+            f"Shorten it, or pass large documents by reference (Files API).{or_raise}",
         )
     return data
 

@@ -118,3 +118,9 @@ def test_key_that_is_not_json_is_refused(key: Any) -> None:
         InvalidMessageError, match=r"messages\[3\]: the key cannot be written as JSON.*\n.*\nUse a string"
     ):
         write_requests(iter([Request(3, key, {})]), io.BytesIO())
+
+
+def test_a_request_above_the_limit_of_a_gateway_is_refused_with_the_setting():
+    encode_params(Request(0, 0, {"x": "a" * 3000}), 4096)
+    with pytest.raises(InvalidMessageError, match=r"a whole batch may have 4,096\.(?s:.*)max_batch_bytes"):
+        encode_params(Request(0, 0, {"x": "a" * 3100}), 4096)
