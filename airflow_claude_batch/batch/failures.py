@@ -26,6 +26,8 @@ from airflow_claude_batch.exceptions import (
 
 #: How many failed rows a message names.
 _NAMED_ROWS = 5
+#: How many rows of invalid answers are searched for unreadable ones.
+_SEARCHED_ROWS = 1000
 #: How requests end that are not billed.
 _UNBILLED = frozenset({Status.REFUSED, Status.ERRORED, Status.EXPIRED, Status.CANCELED})
 
@@ -237,8 +239,22 @@ def _remedies(landing: Landing) -> Iterator[str]:
         )
     if Status.REFUSED in statuses:
         yield "Change the refused requests, then clear the task: only changed requests are sent."
-    if not statuses.isdisjoint({Status.INVALID_OUTPUT, Status.REPAIRABLE_OUTPUT}):
+    unreadable = (landing.rows.is_unreadable(index) for index in _invalid(landing))
+    found = set(islice(unreadable, _SEARCHED_ROWS))
+    if Status.REPAIRABLE_OUTPUT in statuses or False in found:
         yield "Answers that do not match the output schema are sent again, and paid again, with repair_invalid=True."
+    if True in found:
+        yield (
+            "Results that cannot be read may be answers that were paid for, so they are not sent again. Their rows "
+            "have the lines as they came, in raw. reuse_answers=False and a clear of the task pay for all answers again."
+        )
+
+
+def _invalid(landing: Landing) -> Iterator[int]:
+    """Yield the requests whose results are invalid, and would be so again."""
+    for index, status in enumerate(landing.statuses):
+        if status == Status.INVALID_OUTPUT and index not in landing.matcher.duplicates:
+            yield index
 
 
 def _failed_rows(landing: Landing, most: int) -> list[str]:

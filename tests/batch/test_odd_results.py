@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from submission_world import TEN, World, make_world
+from submission_world import TEN, World, fails_first, make_world
 
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.rows import read_rows
@@ -107,3 +107,35 @@ def test_answers_that_belong_to_no_request_any_more_keep_their_batch(world: Worl
     world.run([*TEN[:9], "another"], Policy(delete_batches=True), clear=True)
 
     assert [batch["deleted"] for batch in world.simulator.books()["batches"]] == [False, True]
+
+
+def test_unreadable_result_says_in_the_error_what_becomes_of_it(world: World) -> None:
+    world.simulator.inject(Fault(do="odd_row", form="cut_row", times=None))
+
+    done = world.run(TEN, Policy())
+
+    assert "Results that cannot be read may be answers that were paid for, so they are not sent" in str(done.failure)
+    assert "output schema" not in str(done.failure)
+    assert done.permanent
+
+
+@pytest.mark.parametrize(
+    ("words", "sent_again"),
+    [
+        pytest.param("Your credit balance is too low to access the Anthropic API.", True, id="no credit"),
+        pytest.param("Unable to download the file. Please verify the URL and try again.", True, id="no file"),
+        pytest.param("messages: Field required", False, id="refused for good"),
+    ],
+)
+def test_clear_sends_again_what_was_refused_for_a_reason_that_passes(
+    tmp_path: Path, words: str, sent_again: bool
+) -> None:
+    world = make_world(tmp_path, outcome=fails_first(1, f"errored:invalid_request_error:{words}", 3, 7))
+
+    first = world.run(TEN, Policy(repair_rounds=0))
+    second = world.run(TEN, Policy(repair_rounds=0), clear=True)
+
+    assert first.manifest.counts["errored"] == 2
+    assert first.permanent is not sent_again
+    assert second.manifest.counts["succeeded"] == (10 if sent_again else 8)
+    assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == ([10, 2] if sent_again else [10])
