@@ -24,7 +24,7 @@ class UnendedLine(bytes):
 
 
 class ShortenedLine(bytes):
-    """The beginning and the end of a line that was too long to be kept.
+    """The beginning and the end of a line that was too long to be kept, with a line end between them.
 
     :ivar left_out: the number of bytes between them.
     """
@@ -70,7 +70,7 @@ class LineSplitter:
         line = b"".join(self._pieces)
         if self._head:
             left_out = self._length - len(self._head) - len(line)
-            line = ShortenedLine(self._head + line)
+            line = ShortenedLine(self._head + b"\n" + line)  # with a line end in it, it is no JSON
             line.left_out = left_out
         self._pieces.clear()
         self._length, self._head = 0, b""

@@ -246,7 +246,7 @@ def _remedies(landing: Landing) -> Iterator[str]:
     if True in found:
         yield (
             "Results that cannot be read may be answers that were paid for, so they are not sent again. Their rows "
-            "have the lines as they came, in raw. reuse_answers=False and a clear of the task pay for all answers again."
+            "have the lines as they came, in raw. With reuse_answers=False a clear pays for all answers again."
         )
 
 
