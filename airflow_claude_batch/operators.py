@@ -134,7 +134,8 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
     **Storage**
 
     :param results_path: (templated) the folder or URI above all submissions. Files are in
-        ``<results_path>/<dag_id>/<run_id>/<task_id>[/<map_index>]/``. All workers must reach it. Default:
+        ``<results_path>/<dag_id>/<run_id>/<task_id>[/<map_index>]/``. All workers must reach it, so it is an absolute
+        path or a URI. Default:
         ``[claude_batch] results_path``, else ``claude_batch`` under AIRFLOW_HOME.
     :param results_format: ``jsonl`` (the default), or ``parquet`` for a ``results.parquet`` too, which the manifest
         then names. Parquet needs the extra ``parquet``. In two tasks it is the sensor's argument.

@@ -16,7 +16,9 @@ import pytest
 from airflow.sdk import task, task_group
 from workbench import Workbench
 
-from airflow_claude_batch._airflow.compat import TaskDeferred
+from airflow_claude_batch._airflow.compat import AirflowFailException, TaskDeferred
+from airflow_claude_batch._airflow.task_loop import fail_on_input_error
+from airflow_claude_batch.exceptions import InputError
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
 from airflow_claude_batch.sensors import MessageBatchSensor
@@ -227,3 +229,20 @@ def test_poking_sensor_continues_while_upstream_runs_again(
 
     assert set(run.states.values()) == {"success"}
     assert [len(run.xcom("wait", index)["responses"]) for index in (0, 1)] == [1, 2]
+
+
+class OutOfReach:
+    """A task instance whose upstream tasks Airflow cannot be asked about."""
+
+    task_id = "ask"
+
+    @property
+    def task(self) -> Any:
+        raise ConnectionError("API server error")
+
+
+def test_error_of_the_input_is_final_even_if_upstream_tasks_cannot_be_checked(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(AirflowFailException, match="ask: messages is empty"), fail_on_input_error(OutOfReach()):  # type: ignore[arg-type]  # has what is used
+        raise InputError("messages is empty.")
+
+    assert "Could not check whether upstream tasks have finished (ConnectionError: API server error)." in caplog.text

@@ -52,6 +52,7 @@ class Environment:
     :param resolution: how the index is to be resolved.
     :param tests: what it runs when no tests are named.
     :param more: further packages that belong to the scene.
+    :param preview: a release that is not final. It runs only if its version is named: what fails is for people to read.
     """
 
     airflow: str
@@ -59,6 +60,7 @@ class Environment:
     resolution: tuple[str, ...]
     tests: tuple[str, ...] = AIRFLOW_ALONE
     more: tuple[str, ...] = ()
+    preview: bool = False
 
     @property
     def version(self) -> str:
@@ -76,6 +78,9 @@ class Environment:
 OLDEST = ("--exclude-newer", "2025-09-10")
 NEWEST = ("-c", CONSTRAINTS.name)
 
+#: uv takes a release that is not final only if it is named.
+PREVIEW_PACKAGES = ("apache-airflow-core==3.4.0b2", "apache-airflow-task-sdk==1.4.0b2")
+
 ENVIRONMENTS = (
     # Airflow 3.0 draws a connection's form only if wtforms is there.
     Environment("3.0.6", OLDEST_PYTHON, OLDEST, ALL, more=("wtforms",)),
@@ -85,6 +90,7 @@ ENVIRONMENTS = (
     Environment("3.3.2", OLDEST_PYTHON, NEWEST, ALL),
     Environment("3.3.2", "3.12", NEWEST, ALL),
     Environment("3.3.2", "3.13", NEWEST),
+    Environment("3.4.0b2", OLDEST_PYTHON, (), more=PREVIEW_PACKAGES, preview=True),
 )
 
 
@@ -127,6 +133,8 @@ def main() -> int:
 def _is_wanted(environment: Environment, begins: Sequence[str]) -> bool:
     """Whether it is one of these; where one of these is a whole version, that one alone is meant."""
     versions = [each.version for each in ENVIRONMENTS]
+    if environment.preview and environment.version not in begins:
+        return False
     return any(
         environment.version == begin if begin in versions else environment.version.startswith(begin) for begin in begins
     )
