@@ -87,7 +87,8 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
     **Storage**
 
     :param results_path: (templated) the folder or URI above all submissions, for batches that are not the operator's,
-        and for an operator's output that was sent with the same one elsewhere. All workers must reach it. Default: ``[claude_batch] results_path``, else ``claude_batch`` under AIRFLOW_HOME.
+        and for the output of an operator in another DAG that has the same one. An absolute path or a URI that all
+        workers reach. Default: ``[claude_batch] results_path``, else ``claude_batch`` under AIRFLOW_HOME.
     :param results_format: ``jsonl`` (the default), or ``parquet`` for a ``results.parquet`` too, which the manifest
         then names. Parquet needs the extra ``parquet``.
     :param delete_batches: delete the batches at the API once all their rows are landed. Default: False; the API
