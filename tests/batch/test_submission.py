@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -344,6 +344,21 @@ def test_requests_that_are_refused_after_an_unanswered_canary_are_no_refused_can
     assert done.failure is None
     assert done.manifest.counts["succeeded"] == 1
     assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [1, 4, 4, 1, 1]
+
+
+def test_batches_of_one_request_after_a_failed_canary_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    world = make_world(
+        tmp_path,
+        outcome=lambda *_: "expired",
+        queue_limit=2,
+        batch_seconds=lambda batch: 90 if batch.number != 1 else 900,
+    )
+
+    world.run(TEN[:5], Policy(canary=True, max_requests=1, repair_rounds=0, allow_failed=5))
+
+    times = [batch["created_at"] for batch in world.simulator.books()["batches"]]
+    assert times == sorted(times)
+    assert datetime.fromisoformat(times[-1]) - datetime.fromisoformat(times[1]) < timedelta(seconds=900)
 
 
 def test_changed_input_sends_one_request_first_again(tmp_path: Path) -> None:

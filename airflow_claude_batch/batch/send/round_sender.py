@@ -179,7 +179,7 @@ class RoundSender:
         if not (self.policy.canary or self.policy.warm_cache) or has_final_rows:
             return False
         ledger = self.record.ledger
-        return ledger.created_at is None or [part.count for part in ledger.open_parts] == [1]
+        return ledger.created_at is None or [(part.count, part.is_open) for part in ledger.parts] == [(1, True)]
 
     def _wait_for_first_request(self) -> WaitStep:
         return self.waits.for_open_batches("all", "the first request was sent alone; the others follow its answer")
