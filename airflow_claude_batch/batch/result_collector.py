@@ -85,6 +85,7 @@ class ResultCollector:
         :raises ResultsError: a download stays incomplete, or the storage refuses the rows.
         """
         self._unread = self._noted()
+        self._note_lost_rows()
         self.running.clear()
         failures: list[ResultsError] = []
         for part in self.record.ledger.open_parts:
@@ -151,7 +152,7 @@ class ResultCollector:
             batch,
             self.landing,
             sleep=self.sleep,
-            sent=(part.count or None) if part else None,
+            sent=self.record.ledger.request_count(batch.id),
             token=part.token if part and is_current else None,
             members=self.record.ledger.indices_of(batch.id),
         )
@@ -196,17 +197,16 @@ class ResultCollector:
             for batch_id in landed:
                 self._unread.forget(batch_id)
             return
-        self._note_lost_rows()
         for batch_id in sorted(landed):
             if batch_id not in self.landing.batch_ids or batch_id in self._unread:
                 self._download_landed(batch_id)
 
     def _note_lost_rows(self) -> None:
-        """Write down that landed batches have to be read again, before the manifest stops telling so."""
+        """Write down that landed batches have to be read again, before a new manifest stops telling so."""
         if not self._lacks_published_rows:
             return
         self._lacks_published_rows = False
-        for batch_id in self.record.ledger.landed_batch_ids - self._unpublished.keys():
+        for batch_id in self.record.ledger.landed_batch_ids:
             if batch_id not in self._unread:
                 self._unread.note(batch_id)
         self._save_unread()
@@ -271,5 +271,5 @@ def summarize_submission(
         created_at=ledger.created_at,
         ended_at=ledger.ended_at,
         estimate=ledger.estimate,
-        sent={part.batch_id: part.count for part in ledger.parts if part.batch_id and part.count},
+        sent={id_: count for id_ in ledger.batch_ids if (count := ledger.request_count(id_))},
     )

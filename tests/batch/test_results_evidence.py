@@ -164,6 +164,25 @@ def test_lost_rows_are_read_again_before_anything_is_sent(
     assert answered(world) == 10
 
 
+def test_outage_of_an_open_batch_does_not_hide_that_landed_rows_are_lost(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    policy = Policy(max_requests=3)
+    with world.attempt(TEN, policy) as submission:
+        advance(world, submission)
+        second, third = submission.open_batch_ids[1:3]
+        world.simulator.inject(Fault(do="status", on="retrieve", status=500, match=second))
+        advance(world, submission, 100)
+        assert answered(world) == 3
+        (world.folder.path / "results.jsonl").write_bytes(b"")
+        # Another batch is landed before the next outage, and the manifest is written anew.
+        world.simulator.inject(Fault(do="status", on="retrieve", status=500, match=third))
+        advance(world, submission, 60)
+        done = world.finish(submission)
+
+    assert done.failure is None
+    assert world.billed == 10
+
+
 def test_outage_between_lost_rows_does_not_hide_the_rest(tmp_path: Path) -> None:
     world = make_world(tmp_path, batch_seconds=0)
     policy = Policy(max_requests=3)

@@ -159,8 +159,10 @@ class UnreadBatches:
             self._count(batch_id, Trouble.NO_BATCH, reason=error.summary)
             return None
         known = self._by_id.get(batch_id)
-        if not batch.ended or (known is not None and known.trouble == Trouble.NO_BATCH):
+        if not batch.ended:
             self.forget(batch_id)
+        elif known is not None and known.trouble == Trouble.NO_BATCH:
+            self.note(batch_id)  # it may be the only trace that rows of a landed batch are missing
         return batch
 
     def count_missing_results(self, batch: MessageBatch, reason: str) -> None:

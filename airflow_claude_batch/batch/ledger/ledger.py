@@ -201,6 +201,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     repeated: tuple[RepeatedAnswer, ...] | msgspec.UnsetType = msgspec.UNSET
     #: Batches whose results could not be read whole so far. Not stored while there are none.
     unread_batches: tuple[UnreadBatch, ...] | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="unread")
+    #: Number of requests in archived batches. Not stored while there are none.
+    archived_counts: dict[BatchId, Count] | msgspec.UnsetType = msgspec.UNSET
     #: Batches that this task has deleted at the API. Not stored while there are none.
     deleted: tuple[BatchId, ...] | msgspec.UnsetType = msgspec.UNSET
     version: int = VERSION
@@ -236,6 +238,11 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     def batch_ids(self) -> tuple[str, ...]:
         """Every batch that was ever created for this submission."""
         return self.dropped + self.archived_batch_ids + tuple(part.batch_id for part in self.parts if part.batch_id)
+
+    def request_count(self, batch_id: str) -> int | None:
+        """Return how many requests a batch has, None if that is not known."""
+        parts = (part.count for part in self.parts if part.batch_id == batch_id and part.count)
+        return next(parts, None) or (self.archived_counts or {}).get(batch_id)
 
     def indices_of(self, batch_id: str) -> range:
         """Return the indices between which a batch's requests are. Empty if they are not indices of this input."""
@@ -319,9 +326,14 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         def is_kept(part: Part) -> bool:
             return not part.landed or (keep_missing and part.missing > 0)
 
-        landed = tuple(part.batch_id for part in self.parts if part.batch_id and not is_kept(part))
-        kept = tuple(part for part in self.parts if is_kept(part))
-        return msgspec.structs.replace(self, parts=kept, archived_batch_ids=self.archived_batch_ids + landed)
+        landed = {part.batch_id: part.count for part in self.parts if part.batch_id and not is_kept(part)}
+        counts = {id_: count for id_, count in landed.items() if count}
+        return msgspec.structs.replace(
+            self,
+            parts=tuple(part for part in self.parts if is_kept(part)),
+            archived_batch_ids=(*self.archived_batch_ids, *landed),
+            archived_counts={**(self.archived_counts or {}), **counts} or msgspec.UNSET,
+        )
 
 
 def new_token() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from airflow_claude_batch.api import limits
 from airflow_claude_batch.api.evidence import Proof, proof_of
 from airflow_claude_batch.api.listing import check_moves, older_edge
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch, decode_result_line
+from airflow_claude_batch.batch.input.custom_id import parse_custom_id
 from airflow_claude_batch.batch.ledger.ledger import Part
 from airflow_claude_batch.batch.recover.clocks import Moment
 from airflow_claude_batch.batch.recover.decide import Candidate, Trust, oldest_creation
@@ -86,18 +88,21 @@ def candidate_of(batch: MessageBatch, *, is_listed_newer: bool = False) -> Candi
 
 
 def read_first_custom_id(client: ClaudeClient, batch_id: str) -> str | None:
-    """Return the custom_id of an ended batch's first result line that has one. None if there is no such line.
+    """Return the first custom_id in an ended batch's results that this package has made, else the first at all.
+
+    A row of a stranger may come first. None if no line names its custom_id.
 
     :raises APIError: the results cannot be read.
     """
+    first = None
     with client.stream_results(batch_id) as lines:
         for line in itertools.islice(lines, _PEEKED_LINES):
-            try:
-                if custom_id := decode_result_line(line).custom_id:
+            with contextlib.suppress(MalformedResponseError):
+                custom_id = decode_result_line(line).custom_id
+                if parse_custom_id(custom_id) is not None:
                     return custom_id
-            except MalformedResponseError:
-                continue
-    return None
+                first = first or custom_id or None
+    return first
 
 
 def _pages(client: ClaudeClient, part: Part, now: datetime) -> Iterator[BatchPage]:
