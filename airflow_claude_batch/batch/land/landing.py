@@ -157,7 +157,7 @@ class Landing:
             except MalformedResponseError as error:
                 self._read_odd_line(stream, line, error)
             else:
-                self._take(stream, custom_id, parsed)
+                self._take(stream, line, custom_id, parsed)
                 summary.custom_id = custom_id
         self._finish_odd_lines(stream)
         self.read_batch_ids.add(batch_id)
@@ -178,7 +178,7 @@ class Landing:
             raise MalformedResponseError("The line has a message that is not in the API's form.")
         return result.custom_id, parsed
 
-    def _take(self, stream: _Stream, custom_id: str, parsed: ParsedResult) -> None:
+    def _take(self, stream: _Stream, line: bytes, custom_id: str, parsed: ParsedResult) -> None:
         """Keep a result unless its custom_id came before in this stream. Then only an answer is better than none."""
         index = self.matcher.exact_index(custom_id, stream.batch_id)
         if index is None or self._has_duplicates:
@@ -190,10 +190,19 @@ class Landing:
             stream.indices_seen[index] = True
         if is_repeated:
             stream.summary.repeated.append(custom_id)
-            if parsed.status in PAID and index is not None and self.statuses[index] not in PAID:
-                self.keep(index, custom_id, stream.batch_id, parsed)
+            if parsed.status in PAID:
+                self._keep_repeated(stream.batch_id, line, index, custom_id, parsed)
         elif not self.keep(index, custom_id, stream.batch_id, parsed):
             stream.summary.unknown.append(custom_id)
+
+    def _keep_repeated(
+        self, batch_id: str, line: bytes, index: int | None, custom_id: str, parsed: ParsedResult
+    ) -> None:
+        """Keep an answer whose custom_id came before with an error. A second answer goes beside the rows."""
+        if index is None or self.statuses[index] not in PAID:
+            self.keep(index, custom_id, batch_id, parsed)
+        elif self.rows.body(index) != parsed.body:
+            self.leftover.setdefault(batch_id, []).append(OddLine(line, "it is a second answer", custom_id))
 
     def _read_odd_line(self, stream: _Stream, line: bytes, error: MalformedResponseError) -> None:
         """Keep what a line says if it names its request and arrived undamaged. Else put it aside."""
@@ -202,11 +211,11 @@ class Landing:
             return
         if (unmarked := without_mark(line)) != line:
             with contextlib.suppress(MalformedResponseError):
-                self._take(stream, *self._parse(unmarked, stream.batch_id))
+                self._take(stream, line, *self._parse(unmarked, stream.batch_id))
                 return
         odd = read_odd_line(line)
         if odd.is_json and odd.custom_id is not None and not odd.may_be_damaged:
-            self._take(stream, odd.custom_id, self.parse_odd(odd, odd.custom_id, stream.batch_id))
+            self._take(stream, line, odd.custom_id, self.parse_odd(odd, odd.custom_id, stream.batch_id))
             stream.summary.altered += 1
             stream.summary.custom_id = odd.custom_id
             return

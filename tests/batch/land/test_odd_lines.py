@@ -345,3 +345,15 @@ def test_paid_answer_wins_over_an_error_under_the_same_custom_id(paid_first: boo
 
         assert row.status == ("invalid_output" if odd else "succeeded")
         assert len(summary.repeated) == 1
+
+
+def test_second_answer_under_the_same_custom_id_is_kept_beside_the_rows(tmp_path: Path) -> None:
+    with landing_of(1) as (landing, lines):
+        other = lines[0].replace(b"answer 0", b"another")
+        for _ in range(2):
+            land(landing, [lines[0], lines[0], other])
+        publish_rows(landing, LocalFolder(tmp_path), missing=None)
+
+        assert [row.text for row in rows(landing)] == ["answer 0"]
+    (kept,) = [json.loads(line) for line in (tmp_path / UNREADABLE_FILE).read_bytes().splitlines()]
+    assert kept["text"].encode() == other
