@@ -234,6 +234,7 @@ class Collection:
         """Read what has ended, and publish its rows.
 
         :return: the manifest, and the error if more requests than allowed have no answer.
+        :raises ResultsError: a download was incomplete in each try. The other batches are landed.
         """
         sizes = self._sizes(ended, known)
         while True:
@@ -241,12 +242,33 @@ class Collection:
                 if known is not None and (file := self.folder.open(RESULTS_FILE)) is not None:
                     with file:
                         landing.restore(file)
-                rows = {batch.id: self._download(batch, landing, sizes.get(batch.id)) for batch in ended}
+                rows, failed = self._read(ended, landing, sizes)
                 larger = {id_: count for id_, count in rows.items() if count > sizes.get(id_, 0)}
                 if self.requests is None and larger:
                     sizes |= larger  # the counts were below the rows: begin anew, with room for every row
                     continue
-                return self._publish(ended, known, landed, landing, sizes, complete=complete)
+                read = [batch for batch in ended if batch.id not in failed]
+                if read or not failed:
+                    published = self._publish(read, known, landed, landing, sizes, complete=complete and not failed)
+                for error in failed.values():
+                    raise error
+                return published
+
+    def _read(
+        self, ended: Sequence[MessageBatch], landing: Landing, sizes: Mapping[str, int]
+    ) -> tuple[dict[str, int], dict[str, ResultsError]]:
+        """Read the results of all batches. One that cannot be read whole costs no other one.
+
+        :return: the number of rows of each batch, and the errors of those that could not be read whole.
+        """
+        rows: dict[str, int] = {}
+        failed: dict[str, ResultsError] = {}
+        for batch in ended:
+            try:
+                rows[batch.id] = self._download(batch, landing, sizes.get(batch.id))
+            except ResultsError as error:
+                failed[batch.id] = error
+        return rows, failed
 
     def _sizes(self, ended: Sequence[MessageBatch], known: Manifest | None) -> dict[str, int]:
         """Return the number of requests in each batch: as its sender wrote it, else as the API counts them."""

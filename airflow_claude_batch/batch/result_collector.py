@@ -88,12 +88,14 @@ class ResultCollector:
         self._note_lost_rows()
         self.running.clear()
         failures: list[ResultsError] = []
+        rows_before = self._row_count
         for part in self.record.ledger.open_parts:
             if part.batch_id and self._unread.is_due(part.batch_id):
                 try:
                     self._collect_part(part, part.batch_id)
                 except ResultsError as error:  # the other batches do not suffer for it
                     failures.append(error)
+        self._has_new_rows |= self._row_count > rows_before  # of a stream that is cut each time, too
         self._download_missing_rows()
         self.publish()
         self._mark_lost_batches()
@@ -132,6 +134,10 @@ class ResultCollector:
         return UnreadBatches(
             ledger.unread, clock=self.clock, deadline=began_at + self.policy.timeout, began_at=began_at
         )
+
+    @property
+    def _row_count(self) -> int:
+        return len(self.landing.statuses) - self.landing.statuses.count(0)
 
     def _collect_part(self, part: Part, batch_id: str) -> None:
         if (batch := self._unread.retrieve(self.client, batch_id)) is None:

@@ -699,3 +699,16 @@ def test_stopping_a_collection_changes_nothing(make: Callable[..., Bench]) -> No
     assert collection.open_batch_ids == (batch,)
     assert isinstance(collection.advance(), WaitStep)
     assert bench.simulator.calls()["create"] == 1
+
+
+def test_batch_whose_results_are_always_cut_costs_no_other_batch(make: Callable[..., Bench]) -> None:
+    bench = make(batch_seconds=0)
+    first, second = bench.foreign(*"ab"), bench.foreign(*"cd")
+    bench.simulator.inject(Fault(do="cut", on="results", at="mid_line", match=second, times=None))
+
+    with pytest.raises(BatchTimeoutError, match="incomplete in each of 5 downloads"):
+        bench.collection(first, second, minutes=0).advance()
+    assert {row["key"] for row in bench.rows} >= {"a", "b"}
+
+    bench.simulator.clear_faults()
+    assert bench.land(first, second).manifest.counts["succeeded"] == 4

@@ -139,3 +139,19 @@ def test_clear_sends_again_what_was_refused_for_a_reason_that_passes(
     assert first.permanent is not sent_again
     assert second.manifest.counts["succeeded"] == (10 if sent_again else 8)
     assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == ([10, 2] if sent_again else [10])
+
+
+def test_rows_before_the_place_at_which_a_stream_is_always_cut_are_landed(world: World) -> None:
+    world.simulator.inject(Fault(do="cut", at="mid_line", times=None))
+    with world.attempt(TEN, Policy()) as submission:
+        for _ in range(3):
+            submission.advance()
+            world.clock.advance(100)
+        landed = [row["status"] for row in world.rows]
+        world.simulator.clear_faults()
+        done = world.finish(submission)
+
+    assert 5 <= len(landed) <= 10
+    assert set(landed) == {"succeeded"}
+    assert done.failure is None
+    assert world.simulator.books()["billed_requests"] == 10
