@@ -65,6 +65,8 @@ class ModelWorkspace:
     :param page: largest number of batches on a page of the listing.
     :param unknown_cursor: response to a deleted cursor: ``error`` or ``empty``.
     :param sends_date: whether responses have a Date header.
+    :param date_offset: how far that header is off.
+    :param node_offset: how far the clock is off that sets ``created_at`` of new batches.
     """
 
     now: datetime = START
@@ -76,6 +78,8 @@ class ModelWorkspace:
     page: int = 1000
     unknown_cursor: str = "error"
     sends_date: bool = True
+    date_offset: timedelta = timedelta()
+    node_offset: timedelta = timedelta()
     calls: list[str] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -85,7 +89,8 @@ class ModelWorkspace:
         self, owner: str, count: int, *, indices: tuple[int, ...] = (), listing_delay: timedelta = timedelta()
     ) -> ModelBatch:
         number = next(self._numbers)
-        batch = ModelBatch(f"msgbatch_{number:04d}", owner, count, indices, self.now, self.now + listing_delay)
+        created_at = self.now + self.node_offset
+        batch = ModelBatch(f"msgbatch_{number:04d}", owner, count, indices, created_at, self.now + listing_delay)
         self.batches.append(batch)
         return batch
 
@@ -178,7 +183,7 @@ class ModelWorkspace:
     def _page(self, batches: list[ModelBatch], *, more: bool) -> BatchPage:
         data = [self._wire(batch) for batch in batches]
         # The Date header has whole seconds.
-        now = self.now.replace(microsecond=0) if self.sends_date else None
+        now = (self.now + self.date_offset).replace(microsecond=0) if self.sends_date else None
         return BatchPage(
             data=data,
             has_more=more,

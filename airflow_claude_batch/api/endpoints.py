@@ -81,6 +81,8 @@ class Call(Generic[T]):
             headers["anthropic-user-profile-id"] = config.user_profile_id
         if self.body is not None:
             headers["content-type"] = "application/json"
+        if self.method == "GET":
+            headers["cache-control"] = "no-cache"  # an old listing or status of a cache on the way proves nothing
         query = f"?{urlencode(self.query)}" if self.query else ""
         read_timeout = config.read_timeout if self.is_slow else min(config.read_timeout, QUICK_READ_TIMEOUT)
         return HTTPRequest(

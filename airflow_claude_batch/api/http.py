@@ -21,6 +21,7 @@ _PUBLIC_HEADERS: Final = frozenset(
         "anthropic-user-profile-id",
         "anthropic-version",
         "anthropic-workspace-id",
+        "cache-control",
         "content-type",
     }
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.simulator import Simulator
 
 MINUTES = 60
+#: The simulator lists a batch at once, or 20 s later. A shorter search needs fewer processes.
+GRACE = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,7 @@ class Scenario:
     """
 
     letters: str = "abc"
-    policy: Policy = field(default_factory=lambda: Policy(max_requests=3))
+    policy: Policy = field(default_factory=lambda: Policy(max_requests=3, lost_create_grace=GRACE))
     simulator_options: Mapping[str, Any] = field(default_factory=dict)
     afterwards: Callable[[Task], None] | None = None
     prompts: Prompts | None = None
@@ -83,9 +86,13 @@ SCENARIOS = {
     "one part": Scenario(),
     "three parts": Scenario(letters="abcdefg"),
     "repair": Scenario(
-        letters="axcode", simulator_options={"outcome": _second_time_lucky}, policy=Policy(max_requests=4)
+        letters="axcode",
+        simulator_options={"outcome": _second_time_lucky},
+        policy=Policy(max_requests=4, lost_create_grace=GRACE),
     ),
-    "queue full": Scenario(letters="abcd", policy=Policy(max_requests=2), simulator_options={"queue_limit": 3}),
+    "queue full": Scenario(
+        letters="abcd", policy=Policy(max_requests=2, lost_create_grace=GRACE), simulator_options={"queue_limit": 3}
+    ),
     "cleared": Scenario(letters="abcd", afterwards=_clear),
     "cleared with other input": Scenario(letters="abcd", afterwards=_clear_with_other_input, dropped=prompts("a")),
     "killed by hand": Scenario(

@@ -34,6 +34,16 @@ FAULTS = (
     lambda: Fault(do="cut", on="results", at="line_end"),
     lambda: Fault(do="duplicate_row", on="results"),
     lambda: Fault(do="listing_lag", on="create", seconds=20),
+    lambda: Fault(do="page", on="create", status=403, accepted=True),
+    lambda: Fault(do="page", on="create", status=429, page="json", accepted=True),
+    lambda: Fault(do="page", on="create", status=400, page="empty"),
+    lambda: Fault(do="status_after_accept", on="create", status=529),
+    lambda: Fault(do="page", on="list", status=404, times=2),
+    lambda: Fault(do="status", on="list", status=404),
+    lambda: Fault(do="status", on="results", status=404),
+    lambda: Fault(do="odd_date", on="any", times=6),
+    lambda: Fault(do="odd_date", on="any", seconds=-18_000, times=6),
+    lambda: Fault(do="odd_counts", on="list", counts={}, times=3),
 )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -304,3 +306,58 @@ class TestOutages:
     def test_an_unknown_outage_is_refused(self, simulator: Simulator) -> None:
         with pytest.raises(ValueError, match="no outage 'status:200'"):
             simulator.outage("status:200")
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+@pytest.mark.parametrize(("page", "begins"), [("html", "<html>"), ("empty", ""), ("json", '{"error"')])
+def test_page_of_a_gateway_may_hide_a_batch(
+    api: Api, simulator: Simulator, page: Any, begins: str, accepted: bool
+) -> None:
+    simulator.inject(Fault(on="create", do="page", status=451, page=page, accepted=accepted))
+    response = api.create(request())
+
+    assert response.status_code == 451
+    assert response.text.startswith(begins)
+    assert batches(simulator) == accepted
+
+
+def test_wrong_batch_names_the_oldest_one(api: Api, simulator: Simulator) -> None:
+    oldest = api.created()
+    simulator.inject(Fault(on="create", do="wrong_batch"))
+
+    assert api.create(request()).json()["id"] == oldest
+    assert batches(simulator) == 2
+
+
+def test_one_call_makes_two_batches(api: Api, simulator: Simulator) -> None:
+    simulator.inject(Fault(on="create", do="create_twice"))
+    answered = api.create(request()).json()["id"]
+
+    assert api.list().json()["data"][0]["id"] == answered
+    assert batches(simulator) == 2
+
+
+def test_cached_listing_stays_as_it_was(api: Api, simulator: Simulator) -> None:
+    simulator.inject(Fault(on="list", do="cached_listing", times=None))
+    first = api.created()
+    before = api.list().json()
+    api.created()
+
+    assert [batch["id"] for batch in before["data"]] == [first]
+    assert api.list().json() == before
+    simulator.clear_faults()
+    assert len(api.list().json()["data"]) == 2
+
+
+@pytest.mark.parametrize(("seconds", "hours"), [(None, None), (-18_000, -5), (18_000, 5)])
+def test_date_header_is_missing_or_off(
+    api: Api, simulator: Simulator, seconds: float | None, hours: int | None
+) -> None:
+    simulator.inject(Fault(on="list", do="odd_date", seconds=seconds))
+    odd, right = api.list().headers.get("date"), parsedate_to_datetime(api.list().headers["date"])
+
+    if hours is None:
+        assert odd is None
+    else:
+        assert timedelta(hours=hours) - timedelta(minutes=1) < parsedate_to_datetime(odd) - right
+        assert parsedate_to_datetime(odd) - right < timedelta(hours=hours) + timedelta(minutes=1)

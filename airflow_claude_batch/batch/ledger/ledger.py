@@ -102,6 +102,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unreadable_before: Count = 0
     #: The API itself refused the create call, so its batch is only looked for once.
     refused: bool = False
+    #: The API's clock at the first search, if it was not known when the intent was written.
+    searched_since: Timestamp | None = None
     #: Batches that the part may have become, and those whose results turned out to be somebody else's.
     candidates: tuple[BatchId, ...] = ()
     foreign: tuple[BatchId, ...] = ()
@@ -132,6 +134,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             listed_before=(),
             unreadable_before=0,
             refused=False,
+            searched_since=None,
             candidates=(),
             foreign=(),
             has_all_candidates=False,

@@ -32,7 +32,10 @@ class Moment:
 def elapsed_since_intent(part: Part, now: Moment) -> timedelta:
     """Return how much time has certainly passed since the intent was written. Negative if a clock was set back."""
     by_worker = now.worker - (part.intended_at_worker or part.intended_at)
-    return by_worker if now.api is None else min(by_worker, now.api - part.intended_at)
+    if now.api is None:
+        return by_worker
+    since = part.intended_at if part.intended_at_worker else part.searched_since
+    return min(by_worker, now.api - since if since else timedelta())
 
 
 def latest_intent(part: Part) -> datetime | None:

@@ -174,6 +174,7 @@ class _Resolver:
         is_whole = len(candidates) <= _STORED_BATCHES and is_too_late(part, listing.now, grace, listing.trust)
         return msgspec.structs.replace(
             part,
+            searched_since=part.searched_since or (None if part.intended_at_worker else listing.now.api),
             candidates=candidates[:_STORED_BATCHES],
             foreign=(*part.foreign, *foreign)[-_STORED_BATCHES:],
             has_all_candidates=part.has_all_candidates or is_whole,

@@ -58,6 +58,7 @@ PART = Part(
     attempt="a",
     round=0,
     intended_at=START,
+    intended_at_worker=START,
     watermark="msgbatch_w",
     watermark_at=START - HOUR,
 )
@@ -157,9 +158,7 @@ AGAIN = LookAgain((), SEARCH_INTERVAL)
     ],
 )
 def test_decision_follows_from_the_listing(listing, now, expected):
-    part = msgspec.structs.replace(
-        PART, intended_at_worker=START, listed_before=("before",), candidates=("b",), foreign=("foreign",)
-    )
+    part = msgspec.structs.replace(PART, listed_before=("before",), candidates=("b",), foreign=("foreign",))
     assert decide(part, listing, known=["known"], now=both(now)) == expected
 
 
@@ -181,7 +180,7 @@ def test_decision_follows_from_the_listing(listing, now, expected):
     ],
 )
 def test_create_counts_as_not_accepted_only_by_both_clocks_and_a_whole_listing(now, trust, decided):
-    part = msgspec.structs.replace(PART, intended_at_worker=START)
+    part = PART
     decision = decide(part, [], known=[], now=now, trust=trust)
 
     assert (decision == Send()) is decided
@@ -197,7 +196,17 @@ def test_batch_is_never_too_new_if_the_clocks_contradicted_at_the_intent(offset)
     newer = batch(at=START + 10 * AFTER_GRACE)
 
     assert decide(part, [newer], known=[], now=both(LATE + DAY + abs(offset))) == LookAgain(("b",), None)
-    assert decide(PART, [newer], known=[], now=both(LATE + DAY)) == LookAgain(("b",), None), "an old ledger"
+
+
+def test_without_the_apis_clock_at_the_intent_its_time_counts_from_the_first_search():
+    part = msgspec.structs.replace(PART, intended_at_worker=None)
+    searched = msgspec.structs.replace(part, searched_since=START + 30 * SECOND)
+    newer = batch(at=START + 10 * AFTER_GRACE)
+
+    assert decide(part, [], known=[], now=both(LATE + DAY)) == AGAIN
+    assert isinstance(decide(searched, [], known=[], now=both(LATE + 29 * SECOND)), LookAgain)
+    assert decide(searched, [], known=[], now=both(LATE + 30 * SECOND)) == Send()
+    assert decide(searched, [newer], known=[], now=both(LATE + DAY)) == LookAgain(("b",), None)
 
 
 def test_batch_that_appears_after_all_others_were_found_is_not_ours():
@@ -421,11 +430,44 @@ class LostCreates(RuleBasedStateMachine):
         batch.archived = True
 
 
-LostCreates.TestCase.settings = settings(
-    max_examples=300,
+class LostCreatesWithWrongClocks(LostCreates):
+    """The same while one of the two clocks cannot be trusted: which one, nobody knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrong: str | None = None
+
+    @rule(
+        wrong=st.sampled_from(["worker", "api"]),
+        seconds=st.sampled_from([0, 5, -61, 3600, -7200, 7200, 18_000]),
+        sends_date=st.booleans(),
+    )
+    def a_clock_is_set(self, wrong, seconds, sends_date):
+        offset, self.wrong = seconds * SECOND, self.wrong or wrong
+        if self.wrong == "worker":
+            self.skew = offset
+        else:
+            self.workspace.date_offset, self.workspace.sends_date = offset, sends_date
+
+    @rule(seconds=st.sampled_from([0, -30, 30]))
+    def another_node_of_the_api_answers(self, seconds):
+        self.workspace.node_offset = seconds * SECOND
+
+    def teardown(self):
+        if self.wrong == "worker":
+            self.skew = timedelta()
+        self.workspace.date_offset, self.workspace.sends_date = timedelta(), True
+        super().teardown()
+
+
+_SETTINGS = settings(
+    max_examples=200,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking such histories takes minutes
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+LostCreates.TestCase.settings = _SETTINGS
+LostCreatesWithWrongClocks.TestCase.settings = settings(_SETTINGS, max_examples=30)
 TestLostCreates = LostCreates.TestCase
+TestLostCreatesWithWrongClocks = LostCreatesWithWrongClocks.TestCase

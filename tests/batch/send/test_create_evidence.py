@@ -156,6 +156,15 @@ def test_response_that_names_an_older_batch_is_not_believed(earlier: int, tmp_pa
     assert [row["status"] for row in other_world.rows] == ["succeeded"] * 10
 
 
+def test_response_that_names_a_batch_of_the_same_submission_is_not_believed(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.simulator.inject(Fault(do="wrong_batch", on="create", skip=1))
+
+    assert run_tries(world, Policy(timeout=20 * HOUR, max_requests=5)) == []
+    check_billed_once(world)
+    assert world.simulator.calls()["create"] == 2
+
+
 @pytest.mark.parametrize(
     "dates",
     [
