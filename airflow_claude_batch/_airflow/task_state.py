@@ -9,6 +9,7 @@ Every function here raises what the supervisor's client raises when the state ca
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,12 +51,22 @@ def ended_at(ti: TaskInstance) -> datetime | None:
 
     if not TASK_BREADCRUMBS_SUPPORTED:
         return None
-    map_index = ti.map_index if _is_mapped(ti) else -1
     for finished in RuntimeTaskInstance.get_task_breadcrumbs(ti.dag_id, ti.run_id):
-        if finished["task_id"] == ti.task_id and finished["map_index"] == map_index:
+        if _is_of(ti, finished):
             seconds = finished["duration"]
             return None if seconds is None else _started_at(ti) + timedelta(seconds=seconds)
     return None
+
+
+def _is_of(ti: TaskInstance, finished: Mapping[str, Any]) -> bool:
+    """Return True if Airflow's entry is the task instance's. From 3.4 on, it names the iteration of a loop."""
+    ids = (finished["task_id"], finished["map_index"])
+    if ids != (ti.task_id, ti.map_index if _is_mapped(ti) else -1):
+        return False
+    coordinates = [
+        (finished[name], getattr(ti, name, None)) for name in ("region_id", "region_index") if name in finished
+    ]
+    return all(str(ours) == str(theirs) for theirs, ours in coordinates)
 
 
 def _started_at(ti: TaskInstance) -> datetime:

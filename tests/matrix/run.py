@@ -34,6 +34,7 @@ AIRFLOW_ALONE = (
     "tests/provider",
     "tests/dags",
     "tests/stack/shared_airflow/test_ended_by_hand.py",
+    "tests/stack/shared_airflow/test_clear_or_retry.py",
     "tests/stack/shared_airflow/test_cleared_upstream.py",
 )
 

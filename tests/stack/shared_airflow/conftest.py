@@ -19,7 +19,7 @@ def dag_file(dag_id: str) -> Callable[[SimulatorProcess], str]:
 
 @pytest.fixture(scope="package")
 def dag_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagStack]:
-    sources = {dag_id: dag_file(dag_id) for dag_id in ("by_hand", "cleared_upstream")}
+    sources = {dag_id: dag_file(dag_id) for dag_id in ("by_hand", "clear_or_retry", "cleared_upstream")}
     if worker_free_dag.is_supported():
         sources[worker_free_dag.DAG_ID] = worker_free_dag.source
     with running_dags(tmp_path_factory.mktemp("dag_stack"), sources) as stack:

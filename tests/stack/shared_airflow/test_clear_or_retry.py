@@ -1,0 +1,33 @@
+"""``reuse_answers=False`` on a real Airflow: a clear starts anew, a retry does not, even after a clear of another task."""
+
+import pytest
+from airflow_stack import RUN_SECONDS, DagStack
+
+from demo.airflow_api import wait_for
+
+pytestmark = pytest.mark.stack
+
+DAG_ID, RUN_ID = "clear_or_retry", "run"
+
+
+def test_clear_without_reuse_starts_anew_and_a_retry_continues(dag_stack: DagStack) -> None:
+    airflow, simulator = dag_stack.airflow, dag_stack.simulators[DAG_ID]
+
+    def wait_for_states(**expected: str) -> None:
+        def found() -> bool:
+            airflow.check()
+            return {ti["task_id"]: ti["state"] for ti in airflow.api.task_instances(DAG_ID, RUN_ID)} == expected
+
+        wait_for(found, seconds=RUN_SECONDS, what=f"the tasks to be {expected}")
+
+    airflow.api.trigger(DAG_ID, RUN_ID)
+    wait_for_states(ask="up_for_retry", beside="success")
+    airflow.api.clear(DAG_ID, RUN_ID, "beside")
+    simulator.pace(0)
+    wait_for_states(ask="success", beside="success")
+    assert len(simulator.books()["batches"]) == simulator.books()["billed_requests"] == 1
+
+    airflow.api.clear(DAG_ID, RUN_ID, "ask")
+    wait_for(lambda: len(simulator.books()["batches"]) == 2, seconds=RUN_SECONDS, what="a new batch after the clear")
+    wait_for_states(ask="success", beside="success")
+    assert simulator.books()["billed_requests"] == 2
