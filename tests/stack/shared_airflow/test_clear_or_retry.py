@@ -1,4 +1,4 @@
-"""``reuse_answers=False`` on a real Airflow: a clear starts anew, a retry does not, even if another task was cleared."""
+"""``reuse_answers=False`` on a real Airflow: a clear starts anew. A retry goes on, even if another task was cleared."""
 
 import pytest
 from airflow_stack import RUN_SECONDS, DagStack
