@@ -22,11 +22,13 @@ from airflow_claude_batch._airflow.task_loop import (
     fail_on_input_error,
     finish_task,
     look_for_unfinished_upstream,
+    read_connection_again,
     run_until_done,
 )
 from airflow_claude_batch._airflow.task_state import check_upstream_complete
 from airflow_claude_batch._airflow.times import time_in_words
 from airflow_claude_batch._airflow.user_end import UserEndCheck
+from airflow_claude_batch.api.evidence import has_lasted
 from airflow_claude_batch.batch.collection import Collection
 from airflow_claude_batch.batch.land.parquet import check_parquet_installed
 from airflow_claude_batch.batch.policy import Policy
@@ -61,7 +63,7 @@ def run_collection(
     kwargs = {"deadline": deadline.isoformat(), "submission_id": submission_id}
     with fail_on_input_error(run.ti):
         try:
-            with _open(options, run, deadline, submission_id) as collection:
+            with _open(options, run, deadline, submission_id, in_contact=event is not None) as collection:
                 waited = None if event is None else WaitResult.from_event(event)
                 if waited is not None:
                     apply_wait_result(waited, collection, options.task_id)
@@ -97,10 +99,12 @@ def _not_finished(names: list[str]) -> str:
 
 def poke(options: CollectionOptions, run: TaskRun, memory: PokeMemory, *, timeout: timedelta) -> dict[str, Any] | None:
     """Poll once. Return the manifest, or None while the batches run or cannot be polled."""
-    began_at = _first_poke(options, run) or memory.began_at or timezone.utcnow()
+    first_poke = _first_poke(options, run)
+    began_at = first_poke or memory.began_at or timezone.utcnow()
+    in_contact = first_poke is not None or memory.submission_id is not None
     with fail_on_input_error(run.ti):
         try:
-            return _poke(options, run, memory, began_at + timeout)
+            return _poke(options, run, memory, began_at + timeout, in_contact=in_contact)
         except InputError as error:
             # Airflow renders the batch of a rescheduled sensor again for the next poke.
             if not options.reschedule or not (names := look_for_unfinished_upstream(run.ti)):
@@ -109,16 +113,32 @@ def poke(options: CollectionOptions, run: TaskRun, memory: PokeMemory, *, timeou
             return None
 
 
-def _poke(options: CollectionOptions, run: TaskRun, memory: PokeMemory, deadline: datetime) -> dict[str, Any] | None:
-    with _open(options, run, deadline, memory.submission_id) as collection:
+def _poke(
+    options: CollectionOptions, run: TaskRun, memory: PokeMemory, deadline: datetime, *, in_contact: bool
+) -> dict[str, Any] | None:
+    with _open(options, run, deadline, memory.submission_id, in_contact=in_contact) as collection:
         memory.submission_id = collection.submission_id  # Airflow renders the batch once for each process
         step = collection.advance()
+        _check_refusal(collection, run, memory)
         if isinstance(step, WaitStep):
             if timezone.utcnow() < deadline - LAST_POKE_MARGIN:
                 return None
             collection.deadline = timezone.utcnow()
             step = collection.advance()
         return None if isinstance(step, WaitStep) else finish_task(step, run).to_xcom()
+
+
+def _check_refusal(collection: Collection, run: TaskRun, memory: PokeMemory) -> None:
+    """Raise if the API has rejected the credential for so long that it is believed. Read the connection again."""
+    if collection.refusal is None:
+        memory.refusals, memory.refused_at = 0, None
+        return
+    now = timezone.utcnow()
+    memory.refusals += 1
+    memory.refused_at = memory.refused_at or now
+    if has_lasted(memory.refusals, now - memory.refused_at):
+        raise collection.refusal
+    read_connection_again(collection, run)
 
 
 def _first_poke(options: CollectionOptions, run: TaskRun) -> datetime | None:
@@ -128,7 +148,7 @@ def _first_poke(options: CollectionOptions, run: TaskRun) -> datetime | None:
 
 @contextlib.contextmanager
 def _open(
-    options: CollectionOptions, run: TaskRun, deadline: datetime, submission_id: str | None
+    options: CollectionOptions, run: TaskRun, deadline: datetime, submission_id: str | None, *, in_contact: bool
 ) -> Iterator[Collection]:
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claude-batch-")))
@@ -159,6 +179,7 @@ def _open(
             clock=timezone.utcnow,
             sleep=check.sleep if options.cancel_on_kill else time.sleep,
             observer=StatsObserver(),
+            in_contact=in_contact,
         )
         run.set_running_work(RunningWork(collection, run.hook.get_config(), check.will_run_again, check.calls))
         yield collection

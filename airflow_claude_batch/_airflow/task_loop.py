@@ -75,14 +75,14 @@ def run_until_done(
             until=step.until,
             created_at=step.submitted_at,
             unconfirmed=unconfirmed,
-            reconnect=partial(_read_connection_again, work, run),
+            reconnect=partial(read_connection_again, work, run),
             connection=options.claude_conn_id,
             sleep=sleep,
             observer=metrics.StatsObserver(),
         )
         apply_wait_result(waited, work, options.task_id)
         if step.read_connection:
-            _read_connection_again(work, run)
+            read_connection_again(work, run)
 
 
 def _unconfirmed_ids(step: WaitStep, waited: WaitResult | None) -> list[str]:
@@ -94,7 +94,7 @@ def _unconfirmed_ids(step: WaitStep, waited: WaitResult | None) -> list[str]:
     return [id_ for id_ in step.batch_ids if id_ in reported and reported[id_].processing_status == "ended"]
 
 
-def _read_connection_again(work: Work, run: TaskRun) -> None:
+def read_connection_again(work: Work, run: TaskRun) -> None:
     """Give the client the settings that the connection has now: the key may have been rotated."""
     try:
         work.client.reconfigure(run.hook.read_config_again())

@@ -45,9 +45,13 @@ COUNT_TOKENS_FIELDS: Final = frozenset(
     }
 )
 
-# Ids look like msgbatch_01AbCd…, and "the format may change" (SDK, message_batch.py). Gateways make ids of their own,
-# with "=", ":" or "/". So words of a URL's path pass, without "." or ".." between slashes: those name another path.
-BATCH_ID_PATTERN: Final = r"^(?=.{1,256}\Z)(?!(?:.*/)?\.{1,2}(?:/|\Z))[A-Za-z0-9_.:=+-]+(?:/[A-Za-z0-9_.:=+-]+)*\Z"
+# Ids look like msgbatch_01AbCd…, and "the format may change" (SDK, message_batch.py). So any URL-safe word passes. Ids
+# of gateways pass too: longer words of a URL's path with "=", ":", "/", "." or "+", but without "." or ".." between
+# slashes. Those name another path, as a short word with a slash may do.
+_GATEWAY_ID: Final = (
+    r"(?=[^=:/.+]*[=:/.+])(?=.{8,256}\Z)(?!(?:.*/)?\.{1,2}(?:/|\Z))[A-Za-z0-9_.:=+-]+(?:/[A-Za-z0-9_.:=+-]+)*"
+)
+BATCH_ID_PATTERN: Final = rf"^(?:[A-Za-z0-9_-]{{1,128}}|{_GATEWAY_ID})\Z"
 _BATCH_ID: Final = re.compile(BATCH_ID_PATTERN)
 
 

@@ -7,6 +7,7 @@ form than the API's is read through :mod:`~airflow_claude_batch.api.gateway_form
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
@@ -347,6 +348,7 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes | bytearray | memoryvi
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         # A UnicodeDecodeError holds the data. So only its reason is shown, and it is not chained.
         reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
+        reason = re.sub(r"matching regex '.*'", "that can be an id", reason)
     raise MalformedResponseError(f"The response is not the expected JSON: {reason}.")
 
 

@@ -34,7 +34,14 @@ from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
-from airflow_claude_batch.batch.steps import OUTAGE_RETRY_DELAY, SHORTEST_PAUSE, DoneStep, WaitStep, is_outage
+from airflow_claude_batch.batch.steps import (
+    OUTAGE_RETRY_DELAY,
+    SHORTEST_PAUSE,
+    DoneStep,
+    WaitStep,
+    is_outage,
+    is_refusal,
+)
 from airflow_claude_batch.exceptions import APIError, BatchError, ResultsError, SubmissionUnknownError
 
 if TYPE_CHECKING:
@@ -60,6 +67,7 @@ class Collection:
         the rows come in input order under the author's keys. None for batches made elsewhere: their rows come in order
         of arrival, with their custom_ids as keys.
     :param deadline: when to stop waiting.
+    :param in_contact: an earlier look reached the API. Then a refused credential is waited out: a key may be rotated.
     """
 
     client: ClaudeClient
@@ -73,6 +81,8 @@ class Collection:
     clock: Callable[[], datetime]
     sleep: Callable[[float], None]
     observer: Observer = field(default_factory=NullObserver)
+    in_contact: bool = False
+    refusal: APIError | None = field(default=None, init=False)
     _unread: UnreadBatches = field(init=False)
     #: Batches without a row for every request, as the API's counts agree. They are not listed as landed: the operator
     #: would send the requests without a row again.
@@ -90,10 +100,17 @@ class Collection:
         """
         try:
             step = self._next_step()
-        except (APIError, ResultsError) as error:
-            if not is_outage(error):
+        except APIError as error:
+            if is_refusal(error) and self.in_contact:
+                step = self._wait_after_refusal(error)
+            elif is_outage(error):
+                step = self._wait_after_outage(error)
+            else:
                 raise
+        except ResultsError as error:
             step = self._wait_after_outage(error)
+        else:
+            self.in_contact, self.refusal = True, None
         if isinstance(step, DoneStep):
             return step
         return dataclasses.replace(step, open_batch_ids=self.open_batch_ids)
@@ -185,6 +202,15 @@ class Collection:
         log.warning("An outage stops the collection for now; it continues in %s. %s", OUTAGE_RETRY_DELAY, error)
         until = min(self.clock() + OUTAGE_RETRY_DELAY, self.deadline)
         return WaitStep((), "any", until, "the API or the storage cannot be reached")
+
+    def _wait_after_refusal(self, error: APIError) -> WaitStep:
+        """Wait for the batches once more: the wait reads the connection again, and fails if the refusal lasts."""
+        self.refusal = error
+        if self.clock() >= self.deadline:
+            raise collection_timeout_error(self.batch_ids, error) from error
+        log.warning("The API rejects the connection's credential. The batches go on, and are waited for. %s", error)
+        reason = "the API rejects the connection's credential"
+        return WaitStep(tuple(self.batch_ids), "all", self.deadline, reason, read_connection=True)
 
     def _load_manifest(self) -> Manifest | None:
         """Read what was landed before, by this task or another one.

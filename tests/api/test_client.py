@@ -245,8 +245,8 @@ def test_calls_per_minute_is_the_last_limit_that_a_response_named(client_of):
     "call",
     both=[
         pytest.param(lambda c: c.retrieve_batch("../models"), id="retrieve"),
-        pytest.param(lambda c: c.cancel_batch("a/../b"), id="cancel"),
-        pytest.param(lambda c: c.list_batches(before_id="a/../b"), id="before_id"),
+        pytest.param(lambda c: c.cancel_batch("a/b"), id="cancel"),
+        pytest.param(lambda c: c.list_batches(before_id="a/b"), id="before_id"),
         pytest.param(lambda c: c.list_batches(after_id=""), id="after_id"),
         pytest.param(lambda c: c.list_batches(before_id="a", after_id="b"), id="both cursors"),
         pytest.param(lambda c: c.list_batches(limit=0), id="empty page"),

@@ -10,51 +10,41 @@ from airflow_claude_batch.api import endpoints, limits
 from airflow_claude_batch.exceptions import InputError
 
 
+@pytest.mark.parametrize("batch_id", ["msgbatch_01AbCdEfGhJkLmNpQrStUvWx", "batch-2", "a", "A" * 128])
+def test_url_safe_word_is_a_batch_id(batch_id):
+    assert limits.check_batch_id(batch_id) == batch_id
+
+
 @pytest.mark.parametrize(
     "batch_id",
-    [
-        "msgbatch_01AbCdEfGhJkLmNpQrStUvWx",
-        "batch-2",
-        "a",
-        "A" * 256,
-        "bW9kZWw=",
-        "arn:aws:job/01",
-        "projects/p/batches/7",
-        "batch.v1.7",
-    ],
+    ["bW9kZWxfYmF0Y2g=", "arn:aws:job/01", "projects/p/batches/7", "batch.v1.7", "a" * 255 + "=", "msgbatch_01:AbCd"],
 )
-def test_word_of_a_path_is_a_batch_id(batch_id):
+def test_id_in_the_form_of_a_gateway_is_a_batch_id(batch_id):
     assert limits.check_batch_id(batch_id) == batch_id
 
 
 @pytest.mark.parametrize(
     "batch_id",
     [
-        "",
-        ".",
-        "..",
-        "../models",
-        "a/../models",
-        "a/..",
-        "./a",
-        "a/.",
-        "/a",
-        "a/",
-        "a//b",
-        "a?b",
-        "a#b",
-        "a b",
-        "a,b",
-        "a%2fb",
-        "msgbatch_1\n",
-        "a\x00",
-        "ä",
-        "A" * 257,
-        "a\\b",
-        "a@b",
-        None,
-        7,
-        b"a",
+        *(
+            "",
+            "a/b",
+            "..",
+            "../models",
+            "a?b",
+            "a#b",
+            "a b",
+            "a%2fb",
+            "msgbatch_1\n",
+            "ä",
+            "A" * 129,
+            "a\\b",
+            None,
+            7,
+            b"a",
+        ),
+        *(".", "batches/../models", "batches/..", "./batches", "batches/.", "/batches", "batches/", "batches//7"),
+        *("batches,7,8,9", "batches\x00:7", "batches@host:7", "a" * 256 + "=", None, 7, b"a"),
     ],
     ids=repr,
 )

@@ -161,19 +161,19 @@ def test_a_status_is_known_in_every_case(status, normal):
     assert (batch.processing_status, batch.ended) == (normal, normal == "ended")
 
 
-@pytest.mark.parametrize("batch_id", ["bW9kZWw=", "job:7", "projects/p/batches/7", "a.b+c"])
+@pytest.mark.parametrize("batch_id", ["bW9kZWxfYmF0Y2g=", "batch:07", "projects/p/batches/7", "batch.b+c"])
 def test_ids_of_gateways_are_read(batch_id):
     assert wire.decode(json.dumps(BATCH | {"id": batch_id}).encode(), wire.MessageBatch).id == batch_id
 
 
 def test_an_odd_entry_of_a_page_is_counted_and_costs_no_other_entry():
     odd = [None, 7, "text", [], {}, BATCH | {"id": "../x"}, BATCH | {"created_at": "never"}, {"type": "error"}]
-    naive = BATCH | {"id": "b:2", "created_at": "2026-11-22T09:00:00", "request_counts": None}
-    page = {"data": [odd[0], BATCH, *odd[1:], naive], "has_more": True, "first_id": None, "last_id": "b:2"}
+    naive = BATCH | {"id": "batch:02", "created_at": "2026-11-22T09:00:00", "request_counts": None}
+    page = {"data": [odd[0], BATCH, *odd[1:], naive], "has_more": True, "first_id": None, "last_id": "batch:02"}
     read = wire.decode(json.dumps(page).encode(), wire.BatchPage)
 
-    assert [batch.id for batch in read.data] == [BATCH["id"], "b:2"]
-    assert (read.unreadable, read.has_more, read.first_id, read.last_id) == (len(odd), True, None, "b:2")
+    assert [batch.id for batch in read.data] == [BATCH["id"], "batch:02"]
+    assert (read.unreadable, read.has_more, read.first_id, read.last_id) == (len(odd), True, None, "batch:02")
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,38 @@ def test_outage_at_the_deadline_fails_without_reporting_a_loss(make: Callable[..
         bench.collection(batch, minutes=0).advance()
 
 
+@pytest.mark.parametrize("operation", ["retrieve", "results"])
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credential_is_waited_out_after_the_first_contact(
+    operation: Any, status: int, make: Callable[..., Bench]
+) -> None:
+    bench = make(batch_seconds=0)
+    batch = bench.foreign("a")
+    bench.simulator.inject(Fault(do="status", on=operation, status=status))
+    collection = bench.collection(batch)
+    collection.in_contact = True
+
+    step = collection.advance()
+
+    assert isinstance(step, WaitStep)
+    assert (step.batch_ids, step.read_connection, step.open_batch_ids) == ((batch,), True, (batch,))
+    assert collection.refusal is not None
+    assert isinstance(collection.advance(), DoneStep)
+    assert collection.refusal is None
+    assert len(bench.rows) == 1
+
+
+def test_refused_credential_at_the_deadline_fails_without_reporting_a_loss(make: Callable[..., Bench]) -> None:
+    bench = make(batch_seconds=0)
+    batch = bench.foreign("a")
+    bench.simulator.inject(Fault(do="status", on="retrieve", status=401))
+    collection = bench.collection(batch, minutes=0)
+    collection.in_contact = True
+
+    with pytest.raises(BatchTimeoutError, match=r"(?s)could not be found out.*401"):
+        collection.advance()
+
+
 def test_refused_credential_is_no_outage(make: Callable[..., Bench]) -> None:
     bench = make()
     batch = bench.foreign("a")
