@@ -137,58 +137,60 @@ class APIStatusError(APIError):
 
 
 class BadRequestError(APIStatusError):
-    """400, 409 or another 4xx: the API refused the request itself.
+    """400, 409 or another 4xx: the request itself was refused.
 
-    Nothing was accepted, except perhaps with a 409. A retry of the same request fails the same way.
+    Nothing was accepted, unless ``may_have_been_accepted``. A retry of the same request fails the same way.
     """
 
 
 class AuthenticationError(APIStatusError):
     """401: the credential is missing, wrong or expired.
 
-    Nothing was accepted. A retry succeeds once the credential in the connection is valid.
+    Nothing was accepted, if the API itself says so. A retry succeeds once the credential in the connection is valid.
     """
 
 
 class BillingError(APIStatusError):
     """402, or a spend limit: credit is missing or a limit is reached.
 
-    Nothing was accepted. A retry fails until somebody adds credit, raises the limit or the next month begins.
+    Nothing was accepted, if the API itself says so. A retry fails until somebody adds credit, raises the limit or
+    the next month begins.
     """
 
 
 class PermissionDeniedError(APIStatusError):
     """403: the credential is valid but lacks the permission for this call.
 
-    Nothing was accepted. A retry succeeds once the credential has the permission.
+    Nothing was accepted, if the API itself says so. A retry succeeds once the credential has the permission.
     """
 
 
 class NotFoundError(APIStatusError):
     """404: the credential's workspace has no such object, or the host has no such path.
 
-    Nothing was accepted. One 404 does not prove that a batch is gone, so a retry asks again.
+    Nothing was accepted, if the API itself says so. One 404 does not prove that a batch is gone, so a retry asks again.
     """
 
 
 class RequestTooLargeError(APIStatusError):
     """413: the body is larger than the API or a proxy permits.
 
-    Nothing was accepted. A retry fails the same way unless fewer requests are sent at once.
+    Nothing was accepted, if the API itself says so. A retry fails the same way unless fewer requests are sent at once.
     """
 
 
 class RateLimitError(APIStatusError):
     """429: too many calls, or too many requests in the processing queue.
 
-    Nothing was accepted. A retry succeeds once the limit has room again, see ``retry_after``.
+    Nothing was accepted, if the API itself says so. A retry succeeds once the limit has room again, see
+    ``retry_after``.
     """
 
 
 class OverloadedError(APIStatusError):
     """529: the whole service is overloaded.
 
-    Nothing was accepted. A retry succeeds once the overload has passed.
+    Nothing was accepted, if the API itself says so. A retry succeeds once the overload has passed.
     """
 
 

@@ -38,6 +38,7 @@ from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
+from airflow_claude_batch.batch.recover.copies import find_copies
 from airflow_claude_batch.batch.recover.peeked import PEEKED
 from airflow_claude_batch.batch.recover.resolve import resolve_open_creates, unknown_create_error
 from airflow_claude_batch.batch.result_collector import ResultCollector, summarize_submission
@@ -282,7 +283,17 @@ class Submission:
         return DoneStep(manifest)
 
     def _finish_unless_round_begins(self) -> DoneStep | None:
+        if self._rounds.repairable_count(self._landing.statuses) and self._find_copies():
+            return None  # what they answered need not be sent again
         return None if self._rounds.begin_repair_round(self._landing.statuses) else self._finish(None)
+
+    def _find_copies(self) -> bool:
+        """Look for second batches of create calls that lack answers. Return whether there are any to collect."""
+        for part in self.ledger.parts:
+            is_lacking = any(status not in FINAL for status in self._landing.statuses[part.first : part.last + 1])
+            if part.landed and part.answers == AnswerUse.CURRENT and is_lacking:
+                find_copies(self.record, self.client, part, clock=self.clock, api=self.client.base_url, peeked=PEEKED)
+        return bool(self.ledger.open_parts)
 
     # ------------------------------------------------------------------ the end, and outages
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from airflow_claude_batch.batch.recover.search import read_first_custom_id
+
+if TYPE_CHECKING:
+    from airflow_claude_batch.api.client import ClaudeClient
 
 #: Remembered batches of a process. Each takes about 200 bytes.
 _CAPACITY: Final = 10_000
@@ -33,6 +38,16 @@ class PeekedBatches:
         """
         with self._lock:
             return self._custom_ids.get((api, batch_id, created_at))
+
+    def read(self, client: ClaudeClient, api: str, batch_id: str, created_at: datetime) -> str | None:
+        """Return the first custom_id of an ended batch, and read it if that was not done yet. None if it has none.
+
+        :raises APIError: the results cannot be read.
+        """
+        custom_id = self.get(api, batch_id, created_at) or read_first_custom_id(client, batch_id)
+        if custom_id:
+            self.add(api, batch_id, created_at, custom_id)
+        return custom_id
 
     def add(self, api: str, batch_id: str, created_at: datetime, custom_id: str) -> None:
         """Remember the first custom_id of a batch."""

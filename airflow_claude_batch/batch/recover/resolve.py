@@ -206,15 +206,12 @@ class _Resolver:
 
         A failure of this one batch must not keep the others from being found.
         """
-        if custom_id := self.peeked.get(self.api, batch.batch_id, batch.created_at):
-            return dataclasses.replace(batch, first_custom_id=custom_id)
-        call, error = f"results of {batch.batch_id}", None
+        call, custom_id, error = f"results of {batch.batch_id}", None, None
         try:
-            custom_id = search.read_first_custom_id(self.client, batch.batch_id)
+            custom_id = self.peeked.read(self.client, self.api, batch.batch_id, batch.created_at)
         except APIError as failed:
             error = failed
         if custom_id:
-            self.peeked.add(self.api, batch.batch_id, batch.created_at, custom_id)
             self._save(self.record.ledger.without_repeated(call))
             return dataclasses.replace(batch, first_custom_id=custom_id)
         if self._is_gone(call, error):

@@ -65,11 +65,17 @@ class Rounds:
             return False
         return True
 
+    def repairable_count(self, statuses: Sequence[int]) -> int:
+        """Count the requests that another repair round would send again. 0 if no round is left."""
+        if self.skipped_because or self.record.ledger.round >= self.policy.repair_rounds:
+            return 0
+        repairable = repairable_statuses(self.policy)
+        return sum(status in repairable for status in statuses)
+
     def begin_repair_round(self, statuses: Sequence[int]) -> bool:
         """Begin a repair round if one is left and there is something to send again. Return whether it began."""
-        ledger, repairable = self.record.ledger, repairable_statuses(self.policy)
-        count = sum(status in repairable for status in statuses)
-        if self.skipped_because or ledger.round >= self.policy.repair_rounds or not count:
+        ledger, count = self.record.ledger, self.repairable_count(statuses)
+        if not count:
             return False
         self.record.save(msgspec.structs.replace(ledger.archive_landed(), round=ledger.round + 1))
         log.info("Repair round %d sends %s again.", ledger.round + 1, quantity(count, "request"))

@@ -252,6 +252,35 @@ def test_body_that_was_sent_twice_keeps_one_batch_and_says_so(tmp_path: Path, ca
     assert "Turn its retries of POST requests off" in caplog.text
 
 
+@pytest.mark.parametrize("lost", [True, False], ids=["response lost", "response of the second"])
+def test_answers_of_a_copy_are_landed_instead_of_sending_their_requests_again(lost: bool, tmp_path: Path) -> None:
+    """The batch that is kept lacks answers, and the other one has them."""
+    ended: list[int] = []
+
+    def outcome(custom_id: str, params: dict[str, Any], attempt: int) -> str:
+        number = int(params["messages"][-1]["content"].split()[-1])
+        return "expired" if number in (2, 7) and ended and ended[-1] == 1 else "succeeded"
+
+    def seconds(batch: Any) -> float:
+        return 60
+
+    world = make_world(tmp_path, batch_seconds=seconds, outcome=outcome)
+    faults = [Fault(do="create_twice", on="create")]
+    world.simulator.inject(*faults, *([Fault(do="drop_after_accept", on="create")] if lost else []))
+    with world.attempt(TEN, LONG) as submission:
+        submission.advance()
+        first, second = (batch["id"] for batch in world.simulator.books()["batches"])
+        world.simulator.end(first)
+        ended.append(1)
+        world.simulator.end(second)
+        done = world.finish(submission)
+
+    assert done.failure is None
+    assert [row["status"] for row in world.rows] == ["succeeded"] * 10
+    assert world.simulator.calls()["create"] == 1
+    assert set(done.manifest.batch_ids) == {first, second}
+
+
 @pytest.mark.parametrize("on_lost", ["stop", "resend"])
 def test_404s_of_a_peek_are_not_believed_until_they_last(on_lost: Any, tmp_path: Path) -> None:
     world = make_world(tmp_path, batch_seconds=0)
