@@ -642,3 +642,23 @@ def test_refused_credential_of_the_first_contact_fails_at_once(tmp_path: Path) -
     with world.attempt(TEN, Policy()) as submission, pytest.raises(AuthenticationError):
         submission.advance()
     assert world.billed == 0
+
+
+@pytest.mark.parametrize("clear", [False, True], ids=["repair round", "clear"])
+def test_max_cost_cannot_be_held_after_an_answer_that_cannot_be_read(
+    clear: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody knows its cost. So nothing more is sent."""
+    world = make_world(
+        tmp_path, outcome=fails_first(1, "expired", 0), answer=lambda params, n: {"stop_reason": 7} if n == 1 else "yes"
+    )
+
+    done = world.run(TEN, Policy(repair_rounds=0 if clear else 1, max_cost=Decimal(1), allow_failed=2))
+
+    assert done.manifest.counts["invalid_output"] == 1
+    if clear:
+        with pytest.raises(CostLimitError, match="what 1 answer cost is not known"):
+            world.run(TEN, Policy(max_cost=Decimal(1)), clear=True)
+    else:
+        assert "what 1 answer cost is not known" in caplog.text
+    assert len(world.simulator.books()["batches"]) == 1

@@ -136,7 +136,9 @@ class Landing:
         index = self.matcher.exact_index(row.custom_id, row.batch_id)
         if self.keep(index, row.custom_id, row.batch_id, row.parsed):
             for answer in row.replaced:
-                if answer.model is not None:
+                if answer.model is None:
+                    self.bill.unreadable_answers += 1
+                else:
                     self.bill.add_usage(answer.usage, answer.model)
         if row.is_shortened:
             self.shortened_batch_ids.add(row.batch_id)
@@ -214,7 +216,8 @@ class Landing:
                 self._take(stream, line, *self._parse(unmarked, stream.batch_id))
                 return
         odd = read_odd_line(line)
-        if odd.is_json and odd.custom_id is not None and not odd.may_be_damaged:
+        is_whole = odd.is_json and not odd.may_be_damaged
+        if is_whole and odd.custom_id is not None and self.matcher.may_name(odd.custom_id):
             self._take(stream, line, odd.custom_id, self.parse_odd(odd, odd.custom_id, stream.batch_id))
             stream.summary.altered += 1
             stream.summary.custom_id = odd.custom_id

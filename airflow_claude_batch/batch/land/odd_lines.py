@@ -75,6 +75,7 @@ class _LooseResult(msgspec.Struct, gc=False):
     error: msgspec.Raw = NULL
 
 
+_KNOWN_TYPES: Final = frozenset({"succeeded", "errored", "expired", "canceled"})
 _loose_line = msgspec.json.Decoder(_LooseLine)
 _loose_result = msgspec.json.Decoder(_LooseResult)
 
@@ -129,7 +130,7 @@ def _parts(text: bytes) -> Iterator[OddLine]:
         if text[place] in _BLANKS:
             place += 1
         elif (value := read_object(text, place)) is not None:
-            yield _odd_object(text[place : value.end], value)
+            yield _odd_object(text[place : value.end], value, is_part=True)
             place = value.end
         else:
             end = _next_place(text, place)
@@ -146,10 +147,17 @@ def _next_place(text: bytes, place: int) -> int:
     return beginning.start() if beginning else end
 
 
-def _odd_object(raw: bytes, value: LenientObject) -> OddLine:
+def _odd_object(raw: bytes, value: LenientObject, *, is_part: bool = False) -> OddLine:
+    """Read an object.
+
+    :param is_part: the line holds more than the object. So it may be damaged, and a result of an unknown type with
+        nothing in it may be what is left of an answer.
+    """
     loose = _loose_line.decode(value.json)
     custom_id = loose.custom_id if isinstance(loose.custom_id, str) and loose.custom_id else None
     result = _result(loose.result)
+    if result is not None and (is_part or value.may_be_damaged) and _may_have_lost_an_answer(result):
+        result = None
     problems = sorted(value.problems)
     if result is None:
         problems.append("no result in the API's form")
@@ -157,6 +165,10 @@ def _odd_object(raw: bytes, value: LenientObject) -> OddLine:
         problems.append("no custom_id")
     reason = f"it has {', '.join(problems)}" if problems else "it is not in the API's form"
     return OddLine(raw, reason, custom_id, result, value.may_be_damaged, is_json=True)
+
+
+def _may_have_lost_an_answer(result: wire.Result) -> bool:
+    return result.type not in _KNOWN_TYPES and result.message is None and result.error is None
 
 
 def _result(raw: msgspec.Raw) -> wire.Result | None:

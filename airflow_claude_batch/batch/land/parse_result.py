@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -116,6 +117,7 @@ def parse_result(
     """Turn a result line into a row, whatever it holds. Never raises: the other lines of the batch must be read too.
 
     * A result of an unknown type becomes ``errored``, and may be sent again. With a message it is an answer.
+    * A result of type errored, expired or canceled that has a message and no error is an answer, too.
     * A succeeded result without a readable message was paid for. It becomes ``invalid_output``, with the raw message,
       and is not sent again.
     * So does an answer that the ``validator`` refuses.
@@ -130,6 +132,9 @@ def parse_result(
             return _succeeded(result.message or NULL, line.custom_id, batch_id, prices, validator, kept)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return _unreadable(result.message or NULL, line.custom_id, batch_id, error, kept)
+    if result.message is not None and result.error is None:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return _succeeded(result.message, line.custom_id, batch_id, prices, validator, kept)
     if (status := _STATUS_BY_TYPE.get(result.type)) is not None:
         body = RowBody(status=status.word, batch_id=batch_id, custom_id=line.custom_id, raw=kept)
         return ParsedResult(status, body.encode())
@@ -187,6 +192,7 @@ def _unreadable(
         message: dict[str, Any] | None = msgspec.json.decode(raw, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         message = None
+    text = None if message is None else _loose_text(message.get("content"))
     # The text of a UnicodeDecodeError quotes the answer.
     reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
     why = {
@@ -195,6 +201,7 @@ def _unreadable(
     }
     body = RowBody(
         status=Status.INVALID_OUTPUT.word,
+        text=text,
         error=why,
         batch_id=batch_id,
         custom_id=custom_id,
@@ -202,6 +209,16 @@ def _unreadable(
         raw=kept,
     )
     return ParsedResult(Status.INVALID_OUTPUT, body.encode())
+
+
+def _loose_text(content: Any) -> str | None:
+    """Join whatever texts there are in a content that is not in the API's form."""
+    if isinstance(content, str):
+        return content
+    blocks = content if isinstance(content, list) else [content]
+    texts = [block.get("text") if isinstance(block, dict) else block for block in blocks]
+    found = [text for text in texts if isinstance(text, str)]
+    return "".join(found) if found else None
 
 
 def unreadable_result(reason: str, batch_id: str, custom_id: str, raw: RawLine | None = None) -> ParsedResult:

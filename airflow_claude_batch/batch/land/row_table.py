@@ -84,7 +84,9 @@ class RowTable:
         if held := self.statuses[index]:
             if not self._is_better(index, held, parsed, batch_id):
                 return
-            if held in PAID and not self._is_same_answer(index, batch_id):
+            if held in PAID and self._is_same_answer(index, batch_id):
+                self.bill.unreadable_answers -= 1
+            elif held in PAID:
                 body = body_with_replaced(body, self._bodies.get(index))
         self._bodies.put(index, body)
         self.statuses[index] = parsed.status
@@ -92,6 +94,8 @@ class RowTable:
         self._models[index] = self._model_number(parsed.model)
         if charge is not None:
             self.bill.add_charge(charge)
+        elif parsed.is_unreadable:
+            self.bill.unreadable_answers += 1
 
     def _is_better(self, index: int, held: int, parsed: ParsedResult, batch_id: str) -> bool:
         """Tell whether a result takes the place of the row that its request has."""

@@ -30,6 +30,8 @@ class Bill:
         self._sums: dict[RateKey, Tokens] = {}
         self._pending: dict[RateKey, list[Tokens]] = {}
         self._unknown: Counter[str] = Counter()
+        #: The number of answers that cannot be read. They may be billed, and their cost is in no sum.
+        self.unreadable_answers = 0
 
     def add_usage(self, usage: BilledUsage | None, model: str, *, inference_geo: str | None = None) -> None:
         """Add one answer by its usage and the model that its row names. None: the usage could not be read."""

@@ -68,7 +68,7 @@ def unknown_spending_error(answers: int, name: str) -> CostLimitError:
     """Build the error about a limit that cannot be held because it is not known what earlier answers cost."""
     return CostLimitError(
         f"{name} cannot be held: what {quantity(answers, 'answer')} cost is not known.",
-        "Nothing more was sent. The answers are billed; their usage is in a form that this release does not know.",
+        "Nothing more was sent. The answers may be billed; they, or their usage, are in a form that is not known.",
         "Look up the cost in the Console, then leave the limit out. Or upgrade this package.",
     )
 

@@ -52,8 +52,8 @@ def check_budget(
         return
     if bill is not None and bill.unpriced_models:
         raise unpriced_error(bill.unpriced_models, name)
-    if bill is not None and bill.unknown_answers:
-        raise unknown_spending_error(bill.unknown_answers, name)
+    if bill is not None and (unknown := bill.unknown_answers + bill.unreadable_answers):
+        raise unknown_spending_error(unknown, name)
     spent = bill.cost if bill else None
     check_max_cost(estimate, max_cost, spent=spent.usd if spent else Decimal(0), name=name)
 

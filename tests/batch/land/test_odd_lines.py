@@ -120,6 +120,15 @@ READABLE = [
     pytest.param(lambda line: b'{"custom_id": null' + line[line.index(b', "result"') :], "answer 1", id="null id"),
     pytest.param(lambda line: b'{"custom_id": 7' + line[line.index(b', "result"') :], "answer 1", id="number id"),
     pytest.param(lambda line: b"{" + line[line.index(b'"result"') :], "answer 1", id="no id"),
+    pytest.param(lambda line: b'{"custom_id": NaN' + line[line.index(b', "result"') :], "answer 1", id="NaN for an id"),
+    pytest.param(
+        lambda line: b'{"custom_id": 1e999' + line[line.index(b', "result"') :], "answer 1", id="id out of range"
+    ),
+    pytest.param(
+        lambda line: b'{"custom_id": "\\ud83d"' + line[line.index(b', "result"') :],
+        "answer 1",
+        id="half a pair as an id",
+    ),
     pytest.param(lambda line: b"data: " + line, "answer 1", id="a word before it"),
 ]
 #: Lines that come through as they are.
@@ -151,6 +160,9 @@ UNREADABLE = [
         id="a list for a message",
     ),
     pytest.param(lambda line: b"[" * 50_000, id="brackets without end"),
+    pytest.param(
+        lambda line: line[: line.index(b', "result"')] + b', "result": {"type": "suc\xff"}}', id="damaged in its type"
+    ),
     pytest.param(lambda line: b"null", id="null"),
     pytest.param(lambda line: b"17", id="a number"),
 ]
@@ -192,6 +204,15 @@ def test_line_that_cannot_be_read_becomes_the_row_of_its_request(damage: Callabl
         assert found[place].status == "invalid_output"
         assert raw_of(found[place]) == odd
         assert found[place].error is not None
+        assert all(status in FINAL for status in landing.statuses)
+
+
+def test_line_that_is_cut_in_its_type_may_have_been_an_answer() -> None:
+    with landing_of(3) as (landing, lines):
+        land(landing, [lines[0], lines[1][: lines[1].index(b"eeded")] + b'"}}}', lines[2]])
+        found = rows(landing)
+
+        assert [row.status for row in found] == ["succeeded", "invalid_output", "succeeded"]
         assert all(status in FINAL for status in landing.statuses)
 
 

@@ -114,6 +114,38 @@ def test_succeeded_result_without_a_proper_message_is_kept_and_not_asked_for_aga
     assert "answered and billed" in landed.error["message"]
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param({"content": "hi"}, "hi", id="content of text"),
+        pytest.param({"content": ["h", "i"]}, "hi", id="texts for blocks"),
+        pytest.param({"content": [{"text": "h"}, None, {"type": 7, "text": "i"}]}, "hi", id="blocks without a type"),
+        pytest.param({"content": {"type": "text", "text": "hi"}}, "hi", id="one block"),
+        pytest.param({"content": [{"type": "text", "text": 5}]}, None, id="no text"),
+        pytest.param({"model": None, "content": [text("hi")]}, "hi", id="no model"),
+        pytest.param({"stop_reason": {}, "content": [text("hi")]}, "hi", id="odd stop reason"),
+    ],
+)
+def test_unreadable_message_gives_the_texts_that_are_in_it(change: dict[str, Any], expected: str | None) -> None:
+    landed = row(parse(message={**message(), **change}))
+
+    assert (landed.status, landed.text) == ("invalid_output", expected)
+
+
+@pytest.mark.parametrize("type_", ["errored", "expired", "canceled", "paused", "Succeeded"])
+def test_message_of_a_result_that_has_no_error_is_an_answer(type_: str) -> None:
+    read = parse(type_, message=message(text("hi")))
+
+    assert read.status is Status.SUCCEEDED
+    assert row(read).text == "hi"
+    assert read.charge is not None
+
+
+@pytest.mark.parametrize("sent", [{}, "expired", [], {"content": []}])
+def test_expired_result_with_something_else_for_a_message_has_no_answer(sent: Any) -> None:
+    assert parse("expired", message=sent).status is Status.EXPIRED
+
+
 def test_unreadable_message_is_kept_whole() -> None:
     assert row(parse(message={**message(), "content": "hi"})).message == {**message(), "content": "hi"}
 
