@@ -4,7 +4,8 @@ Connections of type ``claude`` and of type ``anthropic`` (Apache's provider) are
 
 Whoever may edit connections must not reach the deployment's own secrets. So a connection that chooses where a call
 goes (host, proxy) or whom it trusts (verify, ca_file) needs a credential of its own. The environment's credential is
-not used for it, and no token file of the worker is read for it, unless the deployment allows that.
+not used for it, and no token file of the worker is read for it, unless the deployment allows that. The same holds for
+headers where the deployment has a gateway: many gateways take the destination from a header.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ class _Choice:
     """A field of a connection that chooses where a call goes or whom it trusts.
 
     :param choice: what the connection does, after "it".
-    :param setting: the deployment's way to choose the same.
+    :param setting: the deployment's way to choose the same, empty if there is none.
     """
 
     field: str
@@ -165,14 +166,15 @@ _HOST: Final = _Choice("host", "names a host", "ANTHROPIC_BASE_URL")
 _PROXY: Final = _Choice("proxy", "names a proxy", "HTTPS_PROXY")
 _NO_VERIFICATION: Final = _Choice("verify", "turns the check of certificates off", "SSL_CERT_FILE")
 _CA_FILE: Final = _Choice("ca_file", "names certificates to trust", "SSL_CERT_FILE")
+_HEADERS: Final = _Choice("headers", "adds headers, which may tell a gateway where to go,", "")
 
 
 def _needs_own_credential(chosen: Sequence[_Choice]) -> tuple[str, str]:
     return (
         "The environment's credential is not sent to a host that a connection names, nor through a proxy or past "
-        "certificates that it chooses.",
+        "certificates that it chooses, nor to a gateway with headers of a connection.",
         "Put the key into password (any text if the host needs none). To use the environment's credential, remove "
-        f"{_fields_of(chosen)}, and {_settings_of(chosen)}.",
+        f"{_fields_of(chosen)}{_settings_of(chosen)}.",
     )
 
 
@@ -181,8 +183,8 @@ def _fields_of(chosen: Sequence[_Choice]) -> str:
 
 
 def _settings_of(chosen: Sequence[_Choice]) -> str:
-    names = " and ".join(dict.fromkeys(each.setting for each in chosen))
-    return f"set {names} in the environment of workers and triggerers"
+    names = " and ".join(dict.fromkeys(each.setting for each in chosen if each.setting))
+    return f", and set {names} in the environment of workers and triggerers" if names else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +251,8 @@ class _Reader:
         """Yield what decides where the credential goes, or who can read it, and is not the deployment's choice."""
         if base_url not in (DEFAULT_BASE_URL, self.environ.get("ANTHROPIC_BASE_URL", "").rstrip("/")):
             yield _HOST
+        elif base_url != DEFAULT_BASE_URL and self.extra.get("headers"):
+            yield _HEADERS
         if self.extra.get("proxy"):
             yield _PROXY
         if not self.extra.get("verify", True):
@@ -265,7 +269,7 @@ class _Reader:
             raise ConfigurationError(
                 f"it {chosen[0].choice}, so its identity_token_file is not read.",
                 "Otherwise whoever may edit connections could have any file of a worker sent away.",
-                f"Remove {_fields_of(chosen)}, and {_settings_of(chosen)}. Or set [claude_batch] "
+                f"Remove {_fields_of(chosen)}{_settings_of(chosen)}. Or set [claude_batch] "
                 "allow_connection_token_files = True, if whoever may edit connections may read the workers' files.",
             )
 

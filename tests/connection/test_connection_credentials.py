@@ -159,6 +159,30 @@ def test_credential_of_the_environment_never_goes_where_a_connection_chooses(
     assert f"set {setting} in the environment" in remedy
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pytest.param({"headers": {"x-portkey-custom-host": "https://x.example"}}, id="headers"),
+        pytest.param(
+            {"anthropic_client_kwargs": {"default_headers": {"Target-URL": "https://x.example"}}}, id="kwargs"
+        ),
+    ],
+)
+def test_credential_of_the_environment_never_goes_to_a_gateway_with_headers_of_a_connection(
+    extra: dict[str, Any],
+) -> None:
+    gateway = {"ANTHROPIC_API_KEY": "sk-e", "ANTHROPIC_BASE_URL": "https://gw.corp"}
+    with pytest.raises(ConfigurationError, match="but holds no credential") as caught:
+        read(gateway, extra=extra)
+    assert str(caught.value).endswith("To use the environment's credential, remove headers.")
+    identity = {"federation_rule_id": "f", "organization_id": "o", "identity_token_file": "/etc/shadow"}
+    with pytest.raises(ConfigurationError, match="so its identity_token_file is not read"):
+        read(gateway, extra=extra | identity)
+
+    assert read(gateway, extra=extra, password="sk-1").config.base_url == "https://gw.corp"
+    assert read({"ANTHROPIC_API_KEY": "sk-e"}, extra=extra).config.extra_headers  # Anthropic's API goes nowhere else
+
+
 @pytest.mark.parametrize(("fields", "extra", "field", "setting"), CHOICES)
 def test_identity_token_of_the_environment_never_goes_where_a_connection_chooses(
     fields: dict[str, Any], extra: dict[str, Any], field: str, setting: str
