@@ -21,13 +21,8 @@ def join_texts(content: Sequence[ContentBlock]) -> str | None:
 
 def texts_to_validate(content: Sequence[ContentBlock]) -> list[str]:
     """Return the texts that may be the answer's value: the whole text, the last section, the last block."""
-    sections = [list(blocks) for is_text, blocks in groupby(content, _has_text) if is_text]
-    if not sections:
-        return []
-    last = sections[-1]
-    texts = (join_texts(content), join_texts(last), last[-1].text)
+    sections = (list(blocks) for type_, blocks in groupby(content, lambda block: block.type) if type_ == "text")
+    last = next((blocks for blocks in reversed([*sections]) if (join_texts(blocks) or "").strip()), [])
+    blocks = (block.text for block in reversed(last) if block.text and block.text.strip())
+    texts = (join_texts(content), join_texts(last), next(blocks, None))
     return list(dict.fromkeys(text for text in texts if text is not None))
-
-
-def _has_text(block: ContentBlock) -> bool:
-    return block.type == "text" and bool(block.text)
