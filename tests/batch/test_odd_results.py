@@ -155,3 +155,21 @@ def test_rows_before_the_place_at_which_a_stream_is_always_cut_are_landed(world:
     assert set(landed) == {"succeeded"}
     assert done.failure is None
     assert world.simulator.books()["billed_requests"] == 10
+
+
+@pytest.mark.parametrize("form", ["cut_row", "html"])
+def test_odd_line_does_not_stand_for_a_row_that_is_still_to_come(tmp_path: Path, form: str) -> None:
+    world = make_world(tmp_path, shuffle=False)
+    odd = Fault(do="odd_row", form=form, times=None)  # type: ignore[arg-type]  # one of them
+    world.simulator.inject(odd, Fault(do="few_rows", on="results", rows=9, times=None))
+    with world.attempt(TEN, Policy(allow_failed=1)) as submission:
+        for _ in range(5):
+            submission.advance()
+            world.clock.advance(100)
+        assert submission.open_batch_ids
+        world.simulator.clear_faults()
+        done = world.finish(submission)
+
+    assert done.failure is None
+    assert done.manifest.counts["succeeded"] == 10
+    assert world.simulator.books()["billed_requests"] == 10

@@ -158,8 +158,6 @@ class _Reader:
         expected = self._expected
         read = _count_rows(self.landing, self.batch.id, summary, expected)
         completeness = compare_rows(read, self.batch.request_counts, self.sent)
-        if completeness is Completeness.PARTIAL and 0 < expected - read.rows <= len(summary.odd):
-            completeness = Completeness.WHOLE  # what is missing is in the odd lines
         if completeness is not Completeness.WHOLE and summary.rows != self._rows_before and not is_last:
             self.problem, self._rows_before = f"{read.rows} of {quantity(expected, 'row')}", summary.rows
             return None
