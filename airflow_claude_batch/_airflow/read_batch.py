@@ -109,8 +109,13 @@ def _read_manifest(value: Mapping[str, Any], results_path: str | None, run: Task
     if manifest.results_path is None:
         raise InputError("batch is a manifest without results_path.", "Nothing was landed.", GIVE_OUTPUT)
     folder, _ = folder_of_file(manifest.results_path)
-    check_below_roots(folder, (results_path, *_results_paths_upstream(run)))
     ids = [check_batch_id(id_) for id_ in manifest.batch_ids]
+    try:
+        check_below_roots(folder, (results_path, *_results_paths_upstream(run)))
+    except InputError:
+        if isinstance(folder, storage.LocalFolder) and not (folder.path / REQUESTS_FILE).is_file():
+            raise _no_requests_error(folder) from None  # whatever its place, it is not on this worker's disk
+        raise
     return SensedBatches(ids, manifest.submission_id, folder, manifest.request_count)
 
 
