@@ -19,6 +19,7 @@ from airflow_claude_batch.api.limits import DEFAULT_LIST_LIMIT, LIST_LIMIT
 from airflow_claude_batch.api.listing import older_edge
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch
 from airflow_claude_batch.batch.wait.schedule import PollError, PollErrorKind, classify_error
+from airflow_claude_batch.exceptions import MalformedResponseError
 
 #: A page with fewer of our batches than this costs more, in bytes and decoding, than retrieving them.
 MIN_MATCHES_PER_PAGE: Final = 10
@@ -59,6 +60,7 @@ class PollResult:
     :param may_list: False if the listing was refused: some credentials may retrieve but not list.
     :param listed: whether a page of the listing was read.
     :param list_error: the error of the listing, or None.
+    :param retrieved: the batches that were retrieved, not read from the listing.
     :param calls: how many API calls the round made.
     """
 
@@ -68,6 +70,7 @@ class PollResult:
     may_list: bool = True
     listed: bool = False
     list_error: PollError | None = None
+    retrieved: set[str] = field(default_factory=set)
     calls: int = 0
 
 
@@ -78,6 +81,7 @@ def poll_round(
     may_list: bool = True,
     is_probe: bool = False,
     unconfirmed: Collection[str] = (),
+    check: str | None = None,
 ) -> PollRound:
     """Poll the batches that are due.
 
@@ -86,6 +90,7 @@ def poll_round(
     :param may_list: False if the listing failed a short time ago.
     :param is_probe: the last round failed, so try a single call before several at once.
     :param unconfirmed: batches whose end is believed only from a call for them alone, not from a listing.
+    :param check: a batch to retrieve although it is listed, to find out whether the listing is out of date.
 
     Example, as the blocking wait drives it::
 
@@ -100,6 +105,8 @@ def poll_round(
     result = PollResult(may_list=may_list)
     if may_list and len(due) > 1:
         yield from _read_listing(due, watched, unconfirmed, result)
+        if check in result.batches and not result.error:
+            yield from _check_listing(check, result)
     remaining = [batch_id for batch_id in due if batch_id not in result.batches]
     yield from _retrieve(remaining[:MAX_RETRIEVES_PER_ROUND], result, 1 if is_probe else CONCURRENT_RETRIEVES)
     return result
@@ -126,6 +133,20 @@ def _read_listing(
         if len(remaining) <= max(1, poor_pages * MIN_MATCHES_PER_PAGE) or _is_last(page, oldest):
             return
         cursor, limit = older_edge(page), min(LIST_LIMIT, 2 * limit)
+
+
+def _check_listing(batch_id: str, result: PollResult) -> Generator[list[Call], list[Response], None]:
+    """Retrieve a listed batch. If it has ended and the listing does not say so, forget what the listing says."""
+    listed = result.batches[batch_id]
+    [response] = yield [Retrieve(batch_id)]
+    result.calls += 1
+    result.retrieved.add(batch_id)
+    if not isinstance(response, MessageBatch):
+        return
+    if response.ended and not listed.ended:
+        result.list_error = MalformedResponseError("The listing of message batches is out of date: a cache gave it.")
+        result.batches.clear()
+    result.batches[batch_id] = response
 
 
 def _oldest(created: Iterable[datetime | None]) -> datetime | None:
@@ -178,6 +199,7 @@ def _was_let_in(result: PollResult) -> bool:
 
 
 def _record_response(batch_id: str, response: Response, result: PollResult, refused: dict[str, PollError]) -> None:
+    result.retrieved.add(batch_id)
     if isinstance(response, MessageBatch):
         result.batches[batch_id] = response
     elif isinstance(response, PollError):

@@ -35,6 +35,8 @@ LONGEST_REFUSAL_PAUSE_SECONDS: Final = 60.0
 #: The pauses of the listing after it failed where single calls did not.
 FIRST_LISTING_PAUSE_SECONDS: Final = 15.0
 LONGEST_LISTING_PAUSE_SECONDS: Final = 900.0
+#: A batch that only the listing has shown for this long is retrieved by itself: a gateway may cache the listing.
+LISTING_CHECK_SECONDS: Final = 600.0
 #: How often a task's log says that its batches still run.
 LOG_INTERVAL_SECONDS: Final = 3600.0
 #: The smallest documented rate limit (Start tier, 2026-10-08), used until a response's headers name the real one.

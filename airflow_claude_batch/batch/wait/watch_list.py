@@ -27,6 +27,7 @@ class WatchedBatch:
 
     :param created_at: as the API reports it. Before the first poll an estimate of ours, or None.
     :param last_seen: the batch as the last successful poll showed it.
+    :param retrieved_at: when it was last retrieved by itself, or added.
     :param is_unconfirmed: an earlier wait reported its end too early, so a listing is not enough to believe it.
     :param not_found_since: when the first of the polls failed that have not found the batch since.
     """
@@ -36,6 +37,7 @@ class WatchedBatch:
     created_at: datetime | None
     due_at: float
     interval: float = 0.0
+    retrieved_at: float = 0.0
     last_seen: MessageBatch | None = None
     is_unconfirmed: bool = False
     not_found_since: float | None = None
@@ -120,7 +122,8 @@ class WatchList:
         pause = schedule.interval(0.0, poll_interval=poll_interval) if is_unconfirmed else 0.0
         watched = self._watched.get(batch_id)
         if watched is None:
-            self._watched[batch_id] = watched = WatchedBatch(batch_id, poll_interval, created_at, due_at=now + pause)
+            watched = WatchedBatch(batch_id, poll_interval, created_at, due_at=now + pause, retrieved_at=now)
+            self._watched[batch_id] = watched
         else:
             watched.poll_interval = min(watched.poll_interval, poll_interval)
             watched.due_at = min(watched.due_at, now + poll_interval)
@@ -156,13 +159,21 @@ class WatchList:
 
     def begin_round(self, now: float) -> PollRound:
         """Begin a poll round of the batches that are due."""
+        due = self.due(now)
         return poll_round(
-            self.due(now),
+            due,
             watched=self.batch_ids,
             may_list=self.may_list(now),
             is_probe=self.is_failing,
             unconfirmed=self.unconfirmed_ids,
+            check=self._unchecked(due, now),
         )
+
+    def _unchecked(self, due: Iterable[str], now: float) -> str | None:
+        """Return the batch that only the listing has shown for longest, if that is long enough to check the listing."""
+        oldest = min((self._watched[batch_id] for batch_id in due), key=lambda w: w.retrieved_at, default=None)
+        is_old = oldest is not None and now - oldest.retrieved_at >= schedule.LISTING_CHECK_SECONDS
+        return oldest.batch_id if oldest is not None and is_old else None
 
     def update_batches(
         self, batches: Iterable[MessageBatch], *, now: float, wall: datetime, jitter: float = 0.0
@@ -196,6 +207,8 @@ class WatchList:
         for batch_id, error in result.denied.items():
             self._record_denial(batch_id, error, changes, now)
         self._record_listing(result, now)
+        for batch_id in result.retrieved & self._watched.keys():
+            self._watched[batch_id].retrieved_at = now
         shortest = min((w.poll_interval for w in self._watched.values()), default=schedule.BASE_INTERVAL_SECONDS)
         pause = schedule.interval(0.0, poll_interval=shortest) * (1.0 - COALESCE_SHARE_OF_INTERVAL)
         by_rate_limit = schedule.rate_limit_interval(result.calls, calls_per_minute=calls_per_minute)

@@ -31,6 +31,7 @@ class Workspace:
         self.list_error: Exception | None = None
         self.errors: dict[str, Exception] = {}
         self.listed_as_ended: set[str] = set()
+        self.retrieved_as_ended: set[str] = set()
         self.error: Exception | None = None
         self.lists = self.retrieves = 0
 
@@ -59,6 +60,8 @@ class Workspace:
         if error := self.error or self.errors.get(batch_id):
             return error
         found = [batch for batch in self.batches if batch.id == batch_id]
+        if batch_id in self.retrieved_as_ended:
+            return msgspec.structs.replace(found[0], processing_status="ended")
         return found[0] if found else NotFoundError("no", status_code=404, error_type="not_found_error")
 
     def poll(self, due, watched=None, **options) -> PollResult:
@@ -180,6 +183,19 @@ def test_an_end_is_not_believed_from_a_listing_where_an_earlier_one_was_wrong():
     result = workspace.poll({batch.id: None for batch in workspace.batches}, unconfirmed={"msgbatch_1"})
     assert {batch.id for batch in result.batches.values() if batch.ended} == {"msgbatch_2"}
     assert (len(result.batches), workspace.lists, workspace.retrieves) == (30, 1, 1)
+
+
+@pytest.mark.parametrize("stale", [True, False])
+def test_a_listing_is_checked_with_one_call_and_not_believed_if_it_is_out_of_date(stale):
+    workspace = Workspace(30)
+    workspace.listed_as_ended = set()
+    workspace.retrieved_as_ended = {batch.id for batch in workspace.batches} if stale else set()
+    result = workspace.poll({batch.id: None for batch in workspace.batches}, check="msgbatch_7")
+    assert len(result.batches) == 30
+    assert all(batch.ended is stale for batch in result.batches.values())
+    assert (workspace.lists, workspace.retrieves) == (1, 30 if stale else 1)
+    assert (result.list_error is not None) is stale
+    assert "msgbatch_7" in result.retrieved
 
 
 @settings(max_examples=60, deadline=None)

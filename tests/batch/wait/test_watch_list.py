@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_claude_batch.api.wire import MessageBatch, RequestCounts
-from airflow_claude_batch.batch.wait.poll_round import PollResult
+from airflow_claude_batch.batch.wait.poll_round import ListPage, PollResult
 from airflow_claude_batch.batch.wait.watch_list import WatchList
 from airflow_claude_batch.exceptions import AuthenticationError, NotFoundError, RateLimitError, ServerError
 
@@ -182,6 +182,23 @@ def test_in_an_outage_of_everything_the_listing_is_not_blamed():
     watch_list.finish_round(PollResult(error=DOWN, list_error=DOWN), now=0.0)
     watch_list.finish_round(PollResult(error=DOWN), now=5.0)
     assert watch_list.may_list(5.0)
+
+
+def test_a_batch_that_only_the_listing_shows_is_checked_every_ten_minutes():
+    watch_list = watch_list_of("msgbatch_1", "msgbatch_2")
+    now, checks = 0.0, []
+    for _ in range(60):
+        now += 60.0
+        calls = next(watch_list.begin_round(now))
+        assert calls == [ListPage(limit=20)]
+        check = watch_list._unchecked(watch_list.due(now), now)
+        if check:
+            checks.append((now, check))
+        result = PollResult(listed=True, retrieved={check} if check else set())
+        watch_list.finish_round(result, now=now)
+        watch_list.update_batches([batch("msgbatch_1"), batch("msgbatch_2")], now=now, wall=WALL)
+    assert len(checks) == 11
+    assert checks[:4] == [(600, "msgbatch_1"), (660, "msgbatch_2"), (1200, "msgbatch_1"), (1260, "msgbatch_2")]
 
 
 def test_an_unconfirmed_batch_is_not_due_at_once():
