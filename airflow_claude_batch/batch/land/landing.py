@@ -241,8 +241,9 @@ class Landing:
             raise MalformedResponseError(f"No line of the results is a result; the first: {summary.odd[0].reason}.")
 
     def _is_known(self, odd: OddLine, batch_id: str) -> bool:
+        """Tell whether an odd line certainly is a result: it names one of the requests, or has a result in it."""
         is_named = odd.custom_id is not None and self.matcher.has(odd.custom_id, batch_id)
-        return is_named or self.matcher.find_damaged(odd.raw) is not None
+        return is_named or odd.result is not None or self.matcher.find_damaged(odd.raw) is not None
 
     def parse_odd(self, odd: OddLine, custom_id: str, batch_id: str) -> ParsedResult:
         """Turn an odd line into the row of the request with this custom_id."""

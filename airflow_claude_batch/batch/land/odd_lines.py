@@ -19,6 +19,8 @@ _BLANKS: Final = b" \t\r\n"
 _CUSTOM_ID: Final = re.compile(rb'"custom_id"\s*:\s*"([^"\\\x00-\x1f]{1,256})"')
 #: The beginning of a result in the middle of a line: the line end before it was lost.
 _BEGINNING: Final = re.compile(rb'\{\s*"custom_id"')
+#: What may stand before, between and behind results: blanks, and the marks of a list.
+_SEPARATORS: Final = re.compile(rb"(?<=\})[\s,\]]+|[\s,\[]+(?=\{)|\s+")
 #: Consecutive lines are read as one text up to this size, because a line end may stand unescaped in a string.
 _MOST_JOINED_BYTES: Final = 16 * 1024 * 1024
 
@@ -127,8 +129,8 @@ def _parts(text: bytes) -> Iterator[OddLine]:
     """Cut a text into the results in it and the pieces that are none."""
     place = 0
     while place < len(text):
-        if text[place] in _BLANKS:
-            place += 1
+        if (between := _SEPARATORS.match(text, place)) is not None:
+            place = between.end()
         elif (value := read_object(text, place)) is not None:
             yield _odd_object(text[place : value.end], value, is_part=True)
             place = value.end

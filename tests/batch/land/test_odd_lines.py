@@ -378,3 +378,35 @@ def test_second_answer_under_the_same_custom_id_is_kept_beside_the_rows(tmp_path
         assert [row.text for row in rows(landing)] == ["answer 0"]
     (kept,) = [json.loads(line) for line in (tmp_path / UNREADABLE_FILE).read_bytes().splitlines()]
     assert kept["text"].encode() == other
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_results_in_a_list_are_rows(indent: int | None) -> None:
+    with landing_of(3) as (landing, lines):
+        text = json.dumps([json.loads(line) for line in lines], indent=indent).encode()
+        summary = land(landing, text.split(b"\n"))
+
+        assert [row.text for row in rows(landing)] == ["answer 0", "answer 1", "answer 2"]
+        assert summary.rows == 3
+
+
+def test_custom_ids_under_another_name_are_found() -> None:
+    with landing_of(3) as (landing, lines):
+        land(landing, [line.replace(b'"custom_id"', b'"CustomId"') for line in lines])
+
+        assert [row.text for row in rows(landing)] == ["answer 0", "answer 1", "answer 2"]
+
+
+def test_only_result_of_a_batch_is_its_row_although_it_has_no_custom_id() -> None:
+    with landing_of(1) as (landing, lines):
+        land(landing, [b"{" + lines[0][lines[0].index(b'"result"') :]])
+
+        assert [row.text for row in rows(landing)] == ["answer 0"]
+
+
+def test_results_that_all_lack_their_custom_ids_are_kept_and_not_sent_again() -> None:
+    with landing_of(3) as (landing, lines):
+        land(landing, [b"{" + line[line.index(b'"result"') :] for line in lines])
+
+        assert [row.status for row in rows(landing)] == ["invalid_output"] * 3
+        assert len(landing.leftover[BATCH]) == 3
