@@ -32,6 +32,7 @@ SHORT = Plan(
         "freeze triggerer": 1,
         "drop create after": 2,
         "error create after": 1,
+        "gateway's page after create": 1,
         "refuse create": 1,
         "drop calls": 3,
         "cut results": 2,
@@ -59,6 +60,9 @@ FULL = Plan(
         "drop create before": 3,
         "drop create after": 8,
         "error create after": 4,
+        "gateway's page after create": 3,
+        "refuse create after": 2,
+        "listing not found for a moment": 2,
         "refuse create": 6,
         "drop calls": 12,
         "cut results": 8,
@@ -76,6 +80,9 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
     "drop create before": [{"do": "drop_before_accept", "on": "create"}],
     "drop create after": [{"do": "drop_after_accept", "on": "create", "reset": True}],
     "error create after": [{"do": "status_after_accept", "on": "create", "status": 500}],
+    "gateway's page after create": [{"do": "page", "on": "create", "status": 403, "accepted": True}],
+    "refuse create after": [{"do": "status_after_accept", "on": "create", "status": 529}],
+    "listing not found for a moment": [{"do": "status", "on": "list", "status": 404, "times": 2}],
     "refuse create": [{"do": "status", "on": "create", "status": 529, "times": 4}],
     "drop calls": [
         {"do": "drop_before_accept", "on": operation, "times": 3, "reset": reset}

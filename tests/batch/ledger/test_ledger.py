@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_claude_batch.api.wire import MessageBatch, RequestCounts
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, RepeatedAnswer, new_token
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger, save_ledger
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, StateLedgerStore
@@ -440,3 +441,44 @@ def test_repeated_answer_does_not_last_because_a_clock_was_set_back():
     answer = ledger.with_repeated("x", NOW).with_repeated("x", earlier).with_repeated("x", earlier).repeated_answer("x")
 
     assert not answer.has_lasted(earlier + timedelta(seconds=599))
+
+
+def test_part_as_this_release_stores_a_search_is_read():
+    stored = b"""{"token":"0123456789ab","first":0,"last":2,"count":3,"size":900,"attempt":"a","round":0,
+        "intended_at":"2026-11-22T09:00:00Z","intended_at_worker":"2026-11-22T09:00:01.500000Z","watermark":"msgbatch_w",
+        "watermark_at":"2026-11-22T08:00:00Z","listed_before":["msgbatch_v"],"unreadable_before":1,"refused":true,
+        "searched_since":"2026-11-22T09:00:30Z","candidates":["msgbatch_x"],"foreign":["msgbatch_y"],
+        "has_all_candidates":true}"""
+    part = msgspec.json.decode(stored, type=Part)
+
+    assert msgspec.json.decode(msgspec.json.encode(part)) == msgspec.json.decode(stored)
+    assert part.is_intent
+    assert (part.candidates, part.foreign, part.listed_before) == (("msgbatch_x",), ("msgbatch_y",), ("msgbatch_v",))
+
+
+def test_part_with_its_batch_stores_nothing_of_the_search():
+    batch = MessageBatch(
+        id="msgbatch_x", processing_status="in_progress", request_counts=RequestCounts(processing=3), created_at=NOW
+    )
+    searched = Part(
+        token="0123456789ab",
+        first=0,
+        last=2,
+        count=3,
+        size=900,
+        attempt="a",
+        round=0,
+        intended_at=NOW,
+        listed_before=("msgbatch_v",),
+        unreadable_before=1,
+        refused=True,
+        searched_since=NOW,
+        candidates=("msgbatch_x",),
+        foreign=("msgbatch_y",),
+        has_all_candidates=True,
+    )
+    fields = set(msgspec.json.decode(msgspec.json.encode(searched.with_batch(batch))))
+
+    assert fields == {
+        "token", "first", "last", "count", "size", "attempt", "round", "intended_at", "batch_id", "created_at",
+    }  # fmt: skip
