@@ -6,6 +6,7 @@ seed chooses the faults. Ids are random, so that it does not always end in the s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from datetime import timedelta
@@ -14,6 +15,12 @@ from typing import Any
 
 import pytest
 
+from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
+from airflow_claude_batch.batch.collection import Collection
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.land.manifest import load_manifest
+from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.steps import DoneStep
 from airflow_claude_batch.exceptions import APIError, BatchError, SubmissionError
@@ -116,5 +123,56 @@ def test_each_request_is_billed_once_and_ends_as_one_row(seed: int, tmp_path: Pa
     world = make_world(tmp_path, batch_seconds=rng.choice([0, 90, 4000]), shuffle=rng.random() < 0.5)
     play(world, rng)
 
+    assert world.billed == 10
+    assert [(row["index"], row["status"]) for row in world.rows] == [(index, "succeeded") for index in range(10)]
+
+
+def play_with_sensor(world: World, rng: random.Random) -> DoneStep:
+    """Let the operator send and a sensor land, with faults. Then clear both, at last without any fault."""
+    policy = Policy(wait_for_completion=False, max_requests=rng.choice([3, 5, 10]))
+    for faults in (5, 5, 3, 0):
+        world.simulator.clear_faults()
+        world.simulator.inject(*(strange_fault(rng) for _ in range(faults)))
+        with contextlib.suppress(APIError, BatchError, SubmissionError), world.attempt(TEN, policy) as submission:
+            world.finish(submission, most=2000)
+        if load_manifest(world.folder) is None:
+            continue  # the operator has failed before it handed over
+        with contextlib.suppress(APIError, BatchError, SubmissionError):
+            done = sense(world, rng, hours=rng.choice([1, 30]))
+    return done
+
+
+def sense(world: World, rng: random.Random, *, hours: int) -> DoneStep:
+    """Land the batches as a sensor does, each poke in a process of its own."""
+    manifest, deadline = load_manifest(world.folder), world.clock.now() + timedelta(hours=hours)
+    assert manifest is not None
+    config = ClientConfig(credentials=ApiKey("sk-test"), base_url="http://127.0.0.1:1", max_retries=0)
+    for _ in range(2000):
+        with ClaudeClient(config, transport=world.simulator.transport(), sleep=lambda _: None) as client:
+            step = Collection(
+                client=client,
+                submission_id="s",
+                batch_ids=manifest.batch_ids,
+                folder=world.folder,
+                requests=lambda: RequestFile(world.folder.path / "requests.jsonl"),
+                policy=Policy(),
+                prices=PriceTable.load(),
+                deadline=deadline,
+                clock=world.clock.now,
+                sleep=lambda _: None,
+            ).advance()
+        if isinstance(step, DoneStep):
+            return step
+        world.clock.advance(rng.choice([1, 60, 600]))
+    raise AssertionError(f"not done: {step}")
+
+
+@pytest.mark.parametrize("seed", range(SEEDS // 2))
+def test_a_sensor_lands_each_answer_and_nothing_is_sent_again(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    world = make_world(tmp_path, batch_seconds=rng.choice([0, 90, 4000]), shuffle=rng.random() < 0.5)
+    done = play_with_sensor(world, rng)
+
+    assert done.failure is None
     assert world.billed == 10
     assert [(row["index"], row["status"]) for row in world.rows] == [(index, "succeeded") for index in range(10)]
