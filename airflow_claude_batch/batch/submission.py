@@ -275,12 +275,19 @@ class Submission:
         if not self.ledger.open_parts:
             return None
         if self.policy.wait_for_completion:
-            count = len(self.ledger.open_batch_ids)
-            reason = f"{quantity(count, 'message batch')} {'is' if count == 1 else 'are'} in progress"
-            return self._waits.for_open_batches("all", reason)
+            return self._waits.for_open_batches("all", self._waiting_reason())
         manifest = self._summarize("in_progress")
         write_manifest(self.folder, manifest)
         return DoneStep(manifest)
+
+    def _waiting_reason(self) -> str:
+        running, incomplete = len(self._unended_batch_ids), len(self.open_batch_ids) - len(self._unended_batch_ids)
+        reasons = []
+        if running:
+            reasons.append(f"{quantity(running, 'message batch')} {'is' if running == 1 else 'are'} in progress")
+        if incomplete:
+            reasons.append(f"the results of {quantity(incomplete, 'message batch')} are incomplete")
+        return ", and ".join(reasons)
 
     def _finish_unless_round_begins(self) -> DoneStep | None:
         if self._rounds.repairable_count(self._landing.statuses) and self._find_copies():

@@ -288,6 +288,7 @@ def test_what_came_is_landed_at_once_and_read_again_with_growing_pauses(tmp_path
             step = submission.advance()
             assert isinstance(step, WaitStep)
             assert step.batch_ids == ()
+            assert step.reason == "the results of 1 message batch are incomplete"
             assert answered(world) == 6
             pauses.append((step.until - world.clock.now()).total_seconds())
             world.clock.advance(pauses[-1])
