@@ -12,7 +12,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import msgspec
@@ -20,14 +20,14 @@ import msgspec
 from airflow_claude_batch.api import endpoints
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.endpoints import QUICK_CALL_SECONDS, Call
-from airflow_claude_batch.api.evidence import ErrorResponse, may_resend
+from airflow_claude_batch.api.evidence import Effect, ErrorResponse, may_resend
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest
 from airflow_claude_batch.api.limits import DEFAULT_LIST_LIMIT, LIST_LIMIT
 from airflow_claude_batch.api.line_splitter import MAX_SHORTENED_BYTES, LineSplitter
 from airflow_claude_batch.api.request_body import RequestBody
 from airflow_claude_batch.api.responses import read_response
 from airflow_claude_batch.api.retry import RetryState
-from airflow_claude_batch.api.time_limit import seconds_left
+from airflow_claude_batch.api.time_limit import call_seconds, seconds_left, time_limit
 from airflow_claude_batch.api.transport import AsyncTransport, Transport
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch, ModelInfo
 from airflow_claude_batch.exceptions import AuthenticationError
@@ -207,6 +207,12 @@ class ClaudeClient:
     def _with_retries(
         self, call: Call[Any], send: Callable[[HTTPRequest], R], may_send_again: Callable[[], bool] = lambda: True
     ) -> R:
+        # A create call has a deadline of its own: cut off by another, it would be billed unseen.
+        is_limited = call.effect is not Effect.NOT_IDEMPOTENT
+        with time_limit(call_seconds()) if is_limited else nullcontext():
+            return self._try(call, send, may_send_again)
+
+    def _try(self, call: Call[Any], send: Callable[[HTTPRequest], R], may_send_again: Callable[[], bool]) -> R:
         state = RetryState(self._config.max_retries, self._clock, self._rng, _last_attempt_at(call, self._clock))
         while True:
             try:

@@ -16,6 +16,10 @@ from typing import Any, Final
 #: Results that arrive more slowly than this count as a stalled download. A modem of 1993 was faster.
 MIN_BYTES_PER_SECOND: Final = 1024
 
+#: What a call may take whose caller has less time left: long enough for one that succeeds, with retries.
+MIN_CALL_SECONDS: Final = 30.0
+
+_calls_end_at: ContextVar[float] = ContextVar("calls_end_at", default=math.inf)  # on time.monotonic
 _ends_at: ContextVar[float] = ContextVar("ends_at", default=math.inf)  # on time.monotonic
 _rate: ContextVar[ReadRate | None] = ContextVar("rate", default=None)
 
@@ -41,6 +45,24 @@ def time_limit(seconds: float, *, shielded: bool = False) -> Iterator[None]:
         yield
     finally:
         _ends_at.reset(token)
+
+
+@contextmanager
+def calls_until(seconds: float) -> Iterator[None]:
+    """Let each call in this block end this long from now, or within :data:`MIN_CALL_SECONDS` if less is left.
+
+    Create calls and the bodies of results are not cut off: they have bounds of their own.
+    """
+    token = _calls_end_at.set(min(time.monotonic() + seconds, _calls_end_at.get()))
+    try:
+        yield
+    finally:
+        _calls_end_at.reset(token)
+
+
+def call_seconds() -> float:
+    """Return how long a call that begins now may take with all of its retries."""
+    return max(MIN_CALL_SECONDS, _calls_end_at.get() - time.monotonic())
 
 
 def seconds_left() -> float:

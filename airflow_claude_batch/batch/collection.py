@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from airflow_claude_batch.api.time_limit import calls_until
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.failures import (
@@ -99,7 +100,8 @@ class Collection:
         :raises APIError: the API refuses.
         """
         try:
-            step = self._next_step()
+            with calls_until((self.deadline - self.clock()).total_seconds()):
+                step = self._next_step()
         except APIError as error:
             if is_refusal(error) and self.in_contact:
                 step = self._wait_after_refusal(error)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from airflow_claude_batch.api.time_limit import calls_until
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.cancel import cancel_batch
 from airflow_claude_batch.batch.failures import (
@@ -127,7 +128,8 @@ class Submission:
         :raises APIError: the API refuses, or cannot be reached and no batch of this submission exists.
         """
         matcher = SubmissionMatcher(self.requests, OutputValidator.of(self.folder))
-        with Landing(matcher, prices=self.prices) as landing:
+        seconds = (self._waits.next_deadline - self.clock()).total_seconds()
+        with Landing(matcher, prices=self.prices) as landing, calls_until(seconds):
             self._use(landing)
             self._collector.restore()
             try:

@@ -24,8 +24,9 @@ from airflow_claude_batch import exceptions
 from airflow_claude_batch.api.client import AsyncClaudeClient
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
-from airflow_claude_batch.api.time_limit import time_limit
+from airflow_claude_batch.api.time_limit import calls_until, time_limit
 from airflow_claude_batch.api.transport import KEEPALIVE_SECONDS
+from airflow_claude_batch.api.workload_identity import WorkloadIdentity
 
 ANSWER = json.dumps(BATCH).encode()
 
@@ -792,3 +793,50 @@ def test_a_server_that_offers_only_http_2_in_tls_is_named(client_class, certific
     ):
         client.retrieve_batch(BATCH_ID)
     assert "accepts HTTP/1.1" in str(caught.value)
+
+
+@sync_only
+def test_calls_end_with_the_time_of_their_caller_but_results_and_create_calls_do_not(client_class, monkeypatch):
+    monkeypatch.setattr("airflow_claude_batch.api.time_limit.MIN_CALL_SECONDS", 0.3)
+    row = b'{"a":"' + b"x" * 2000 + b'"}\n'
+
+    def serve(connection):
+        head, _ = connection.request()
+        if "/results" in head:
+            connection.socket.sendall(f"HTTP/1.1 200 OK\r\ncontent-length: {8 * len(row)}\r\n\r\n".encode())
+            for _ in range(8):
+                connection.over.wait(0.08)
+                connection.socket.sendall(row)
+        elif head.startswith("POST"):
+            connection.over.wait(0.5)
+            connection.respond("200 OK", ANSWER)
+        else:
+            connection.socket.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 10000\r\n\r\n")
+            drip(connection, b" " * 10_000)
+
+    with RawServer(serve) as server, client_class(config(server.port, max_retries=4)) as client, calls_until(0.0):
+        with client.stream_results(BATCH_ID) as lines:
+            assert len(list(lines)) == 8
+        assert client.create_batch(BODY).id == BATCH_ID
+        began = time.monotonic()
+        with pytest.raises(exceptions.APIConnectionError):
+            client.retrieve_batch(BATCH_ID)
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_token_exchange_that_drips_ends_at_its_deadline(client_class, monkeypatch):
+    monkeypatch.setattr("airflow_claude_batch.api.workload_identity.EXCHANGE_TIMEOUT", 0.3)
+    began = time.monotonic()
+    with RawServer(serve_slow_body) as server:
+        identity = WorkloadIdentity(
+            federation_rule_id="f",
+            organization_id="o",
+            identity_token="eyJ.eyJ.sig",
+            base_url=f"http://127.0.0.1:{server.port}",
+        )
+        with (
+            client_class(config(server.port, credentials=identity)) as client,
+            pytest.raises(exceptions.APIConnectionError, match="exchange the identity token"),
+        ):
+            client.retrieve_batch(BATCH_ID)
+    assert time.monotonic() - began < 1.5
