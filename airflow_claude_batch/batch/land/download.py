@@ -193,12 +193,15 @@ def _log_anomalies(batch: MessageBatch, summary: DownloadSummary, read: RowCount
         text = "The results of %s repeated %d of %d custom_ids; the first row of each was kept: %s"
         log.warning(text, batch.id, len(summary.repeated), expected, _first_ids(summary.repeated))
     if summary.altered:
-        text = "%d of %d rows of %s are not in the API's form; each has what could be read, and its line in raw."
-        log.warning(text, summary.altered, summary.rows, batch.id)
+        text = "In the results of %s, %d of %d rows came in another form than the API's. What could be read is landed, "
+        text += "and raw has the line as it came."
+        log.warning(text, batch.id, summary.altered, summary.rows)
     if summary.odd:
-        text = "%s of the results of %s could not be read, also not when they were read again; the first: %s. They are "
-        text += "kept as raw in the rows, or in %s, and are not sent again."
-        log.warning(text, quantity(len(summary.odd), "line"), batch.id, summary.odd[0].reason, UNREADABLE_FILE)
+        text = (
+            "In the results of %s, %s came damaged or without a request, the second time too; the first: %s. What came "
+        )
+        text += "is kept in raw of the rows, or in %s. Nothing of it is sent again."
+        log.warning(text, batch.id, quantity(len(summary.odd), "line"), summary.odd[0].reason, UNREADABLE_FILE)
     if summary.unknown:
         text = "In the results of %s, %d of %d rows matched no request of this submission: %s"
         log.warning(text, batch.id, len(summary.unknown), summary.rows, _first_ids(summary.unknown))
