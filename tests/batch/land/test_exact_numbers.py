@@ -47,11 +47,26 @@ def is_valid(schema: dict[str, Any], text: str) -> bool:
         ({"type": "number"}, "1E-999999999", True),
         ({"multipleOf": 0.01}, "1E-999999999", True),
         ({"uniqueItems": True}, "[1.0, 1]", False),
+        ({"uniqueItems": True}, "[0.1, 1e-1]", False),
+        ({"uniqueItems": True}, "[0.1, 0.1000000000000000055511151231257827]", True),
+        ({"uniqueItems": True}, '[{"a": [1], "b": 2}, {"b": 2, "a": [1.0]}]', False),
+        ({"uniqueItems": True}, '[[1], [true], [[1]], 1, true, "1", null, [], {}, 0, false, ""]', True),
+        ({"uniqueItems": True}, "[[true], [true]]", False),
+        ({"uniqueItems": False}, "[1, 1]", True),
+        ({"uniqueItems": True}, "1", True),
         ({"type": "number"}, "NaN", False),
     ],
 )
 def test_numbers_are_validated_by_their_digits(schema: dict[str, Any], text: str, valid: bool) -> None:
     assert is_valid(schema, text) is valid
+
+
+def test_items_of_a_long_list_are_compared_in_one_pass() -> None:
+    """Each with each would take minutes."""
+    items = json.dumps([{"number": number} for number in range(5_000)])
+
+    assert is_valid({"uniqueItems": True}, items)
+    assert not is_valid({"uniqueItems": True}, f'{items[:-1]}, {{"number": 7}}]')
 
 
 def test_error_of_a_number_names_what_the_author_wrote() -> None:
