@@ -358,7 +358,7 @@ def test_watermark_that_was_deleted_below_many_newer_batches(tmp_path: Path) -> 
 
 def test_many_tasks_that_lose_their_responses_at_once_read_each_others_results_once(tmp_path: Path) -> None:
     tasks = 5
-    world = make_world(tmp_path, batch_seconds=lambda batch: 600 + 60 * batch.number)
+    world = make_world(tmp_path, batch_seconds=lambda batch: 600 + 60 * (tasks - batch.number))
     worlds = [World(tmp_path / f"task-{n}", world.simulator, world.clock) for n in range(tasks)]
     world.simulator.inject(Fault(do="drop_after_accept", on="create", times=tasks))
     for each in worlds:
