@@ -390,7 +390,9 @@ class Collection:
         )
         if download.outcome is Outcome.NOT_FOUND:
             self._unread.count_missing_results(batch, download.reason)
-        elif download.outcome is Outcome.PARTIAL:
+        elif download.outcome is Outcome.PARTIAL or (
+            download.outcome is Outcome.UNANSWERED and not self._unread.stays_short(batch.id)
+        ):
             self._unread.count_missing_rows(batch.id, download.rows, download.expected)
         else:
             self._unread.forget(batch.id)

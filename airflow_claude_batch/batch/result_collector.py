@@ -167,13 +167,21 @@ class ResultCollector:
         elif download.unplaced:
             self._has_new_rows = True
             self.unplaced[batch.id] = download
-        elif download.outcome is Outcome.PARTIAL and not self._may_resend_rest(batch.id):
+        elif self._may_get_more(batch.id, download.outcome):
             self._keep_open(batch, download)
         else:
             self._unread.forget(batch.id)
             self._unpublished[batch.id] = batch.ended_at if part else None
-            if download.missing and is_current and self.policy.on_lost == "stop":
+            # Requests that the API counts as not answered cost nothing, so that they are sent again like all others.
+            is_unpaid = download.outcome is Outcome.UNANSWERED
+            if download.missing and is_current and self.policy.on_lost == "stop" and not is_unpaid:
                 self._missing[batch.id] = download.missing
+
+    def _may_get_more(self, batch_id: str, outcome: Outcome) -> bool:
+        """Return whether to read the results again later."""
+        if outcome is Outcome.UNANSWERED:
+            return not self._unread.stays_short(batch_id)
+        return outcome is Outcome.PARTIAL and not self._may_resend_rest(batch_id)
 
     def _may_resend_rest(self, batch_id: str) -> bool:
         """Return whether the author agreed to send again what an attempt has waited for in vain."""

@@ -410,6 +410,26 @@ def test_rows_are_missing_when_the_counts_agree_and_are_not_sent_again(tmp_path:
     assert world.billed == 14
 
 
+def last_expires_once(custom_id: str, params: Any, attempt: int) -> str:
+    return "expired" if params["messages"][0]["content"] == TEN[-1] and attempt == 1 else "succeeded"
+
+
+@pytest.mark.parametrize("times", [pytest.param(4, id="for a while"), pytest.param(None, id="always")])
+def test_missing_rows_of_requests_that_the_api_counts_as_not_answered_are_read_again_and_then_repaired(
+    times: int | None, tmp_path: Path
+) -> None:
+    world = make_world(tmp_path, shuffle=False, outcome=last_expires_once)
+    world.simulator.inject(Fault(do="few_rows", on="results", rows=9, times=times))
+    began = world.clock.now()
+    done = world.run(TEN, Policy(repair_rounds=3))
+
+    assert done.failure is None
+    assert [row["status"] for row in world.rows] == ["succeeded"] * 10
+    assert world.billed == 10
+    assert [batch["request_count"] for batch in world.simulator.books()["batches"]] == [10, 1]
+    assert (world.clock.now() - began > timedelta(minutes=10)) is (times is None)
+
+
 def test_other_failures_of_a_batch_with_missing_rows_are_repaired(tmp_path: Path) -> None:
     def outcome(custom_id: str, params: Any, attempt: int) -> str:
         return "expired" if params["messages"][0]["content"] == TEN[0] and attempt == 1 else "succeeded"

@@ -3,8 +3,7 @@
 The oldest and the newest Airflow run all tests, unless some are named; those between run the ones that import
 everything, run DAGs, and end tasks of a real Airflow by hand. Each environment lives in .venvs/, is made in seconds
 and kept. What is tested is the built wheel, installed as a user would have it. Airflow's own constraint files are not
-on the package index, so an older Airflow is resolved as of the day its last patch was current. A preview of the next
-Airflow runs if it is named.
+on the package index, so an older Airflow is resolved as of the day its last patch was current.
 """
 
 from __future__ import annotations

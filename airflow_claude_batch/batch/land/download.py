@@ -44,7 +44,8 @@ class Outcome(Enum):
     """How a download ended."""
 
     WHOLE = "every request has a row"
-    AGREED = "rows are missing, and the API's counts agree that no answer is"
+    AGREED = "rows are missing, and the API counts no request for them"
+    UNANSWERED = "rows are missing, all of requests that the API counts as not answered"
     PARTIAL = "rows are missing that the API may still have"
     NOT_FOUND = "the API does not find the results; believed only when it lasts"
 
@@ -162,7 +163,8 @@ class _Reader:
             self.problem, self._rows_before = f"{read.rows} of {quantity(expected, 'row')}", summary.rows
             return None
         # While rows are missing, an odd line that names no request may belong to any of them.
-        members = None if completeness is Completeness.PARTIAL else self.members
+        is_short = completeness in (Completeness.PARTIAL, Completeness.UNANSWERED)
+        members = None if is_short else self.members
         keep_odd_lines(self.landing, self.batch.id, summary, members)
         _log_anomalies(self.batch, summary, read, expected)
         token = self.token
@@ -193,15 +195,12 @@ def _log_anomalies(batch: MessageBatch, summary: DownloadSummary, read: RowCount
         text = "The results of %s repeated %d of %d custom_ids; the first row of each was kept: %s"
         log.warning(text, batch.id, len(summary.repeated), expected, _first_ids(summary.repeated))
     if summary.altered:
-        text = "In the results of %s, %d of %d rows came in another form than the API's. What could be read is landed, "
-        text += "and raw has the line as it came."
-        log.warning(text, batch.id, summary.altered, summary.rows)
+        text = "%d of %d rows of %s are not in the API's form; each has what could be read, and its line in raw."
+        log.warning(text, summary.altered, summary.rows, batch.id)
     if summary.odd:
-        text = (
-            "In the results of %s, %s came damaged or without a request, the second time too; the first: %s. What came "
-        )
-        text += "is kept in raw of the rows, or in %s. Nothing of it is sent again."
-        log.warning(text, batch.id, quantity(len(summary.odd), "line"), summary.odd[0].reason, UNREADABLE_FILE)
+        text = "%s of the results of %s could not be read, also not when they were read again; the first: %s. They are "
+        text += "kept as raw in the rows, or in %s, and are not sent again."
+        log.warning(text, quantity(len(summary.odd), "line"), batch.id, summary.odd[0].reason, UNREADABLE_FILE)
     if summary.unknown:
         text = "In the results of %s, %d of %d rows matched no request of this submission: %s"
         log.warning(text, batch.id, len(summary.unknown), summary.rows, _first_ids(summary.unknown))

@@ -16,7 +16,8 @@ class Completeness(Enum):
     """What the numbers say about the rows of a batch."""
 
     WHOLE = "every request has a row"
-    AGREED = "rows are missing, and the API's counts agree that no answer is"
+    AGREED = "rows are missing, and the API counts no request for them"
+    UNANSWERED = "rows are missing, all of requests that the API counts as not answered"
     PARTIAL = "rows are missing that the API may still have"
 
 
@@ -47,5 +48,6 @@ def compare_rows(read: RowCount, counts: RequestCounts, sent: int | None) -> Com
         return Completeness.WHOLE
     if counts.processing or counts.succeeded != read.answers:
         return Completeness.PARTIAL
-    # Either the batch has fewer requests than were sent, or those without a row have no answer.
-    return Completeness.AGREED if counts.total in (read.rows, expected) else Completeness.PARTIAL
+    if counts.total == read.rows:
+        return Completeness.AGREED
+    return Completeness.UNANSWERED if counts.total == expected else Completeness.PARTIAL

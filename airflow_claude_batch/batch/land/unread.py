@@ -165,6 +165,13 @@ class UnreadBatches:
             self.note(batch_id)  # it may be the only trace that rows of a landed batch are missing
         return batch
 
+    def stays_short(self, batch_id: str) -> bool:
+        """Tell whether rows of a batch have been missing in several downloads over a long time."""
+        known = self._by_id.get(batch_id)
+        if known is None or known.trouble != Trouble.FEWER_ROWS:
+            return False
+        return has_lasted(known.polls, timedelta(seconds=known.seconds))
+
     def count_missing_results(self, batch: MessageBatch, reason: str) -> None:
         """Count a 404 of the results of an ended batch. If it is archived, the API itself says that it lasts."""
         unread = self._count(batch.id, Trouble.NO_RESULTS, reason=reason)

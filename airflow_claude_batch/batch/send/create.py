@@ -110,7 +110,7 @@ def send_slice(
         if not error.may_have_been_accepted:
             record.save(record.ledger.without_part(part))
         raise
-    check_created(batch, part, record.ledger)
+    _check_created(batch, part, record.ledger)
     record.add_batch(part, batch)
     expiry = f", which expires at {batch.expires_at:%Y-%m-%d %H:%M:%S %Z}" if batch.expires_at else ""
     log.info("Sent %s as message batch %s%s.", quantity(part.count, "request"), batch.id, expiry)
@@ -159,22 +159,21 @@ def _may_exist(
     return bool(possible_batches(part, listing.batches, known=record.ledger.batch_ids, grace=grace))
 
 
-def check_created(batch: MessageBatch, part: Part, ledger: Ledger) -> None:
+def _check_created(batch: MessageBatch, part: Part, ledger: Ledger) -> None:
     """Check that a response to the create call names a batch that can be the part's.
 
     :raises MalformedResponseError: it names another one, so the part's own must be searched for.
     """
     if batch.id in ledger.batch_ids or batch.id in (part.watermark, *part.listed_before):
-        problem = "existed before the call"
-    elif batch.request_counts.total not in (0, part.count):  # some gateways send no counts
-        problem = f"has {quantity(batch.request_counts.total, 'request')} instead of {part.count}"
+        problem = "which existed before the call"
+    elif batch.request_counts.total != part.count:
+        problem = f"which has {quantity(batch.request_counts.total, 'request')} instead of {part.count}"
     elif batch.created_at < _earliest_creation(part):
-        problem = f"was created at {batch.created_at:%Y-%m-%d %H:%M:%S} UTC, before the call"
+        problem = f"which was created at {batch.created_at:%Y-%m-%d %H:%M:%S} UTC, before the call"
     else:
         return
     raise MalformedResponseError(
-        f"The response to a create call names another message batch: {batch.id}.",
-        f"That one {problem}.",
+        f"The response to a create call names message batch {batch.id}, {problem}.",
         "The message batch of the call may have been created, and is then billed: it is looked for.",
         "Check what proxies or gateways on the way to the API do to POST requests.",
         may_have_been_accepted=True,

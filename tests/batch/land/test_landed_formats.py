@@ -11,7 +11,7 @@ from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landed_rows import read_landed_row
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import load_manifest
-from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, SubmissionMatcher
+from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
 from airflow_claude_batch.batch.land.parquet import write_parquet
 from airflow_claude_batch.batch.land.rows import Row, Status, count_statuses
 from airflow_claude_batch.batch.land.summary import summarize
@@ -138,45 +138,3 @@ def test_row_whose_iterations_an_earlier_release_left_out_gets_its_cost(iteratio
     assert b'{"index":0,"key":"a",' + row.parsed.body + b"\n" == line.replace(
         b'"cost_usd":"0.07"', b'"cost_usd":' + usd
     )
-
-
-@pytest.mark.parametrize(
-    ("line", "status"),
-    [
-        pytest.param(
-            b'{"index":0,"key":"a","status":"errored","text":null,"output":null,"stop_reason":null,"model":null,'
-            b'"usage":null,"cost_usd":null,"error":{"type":"invalid_request_error","message":"Your credit balance is '
-            b'too low to access the Anthropic API.","request_id":null},"batch_id":"msgbatch_01","custom_id":"c",'
-            b'"message":null}\n',
-            Status.ERRORED,
-            id="no credit",
-        ),
-        pytest.param(
-            b'{"index":0,"key":"a","status":"errored","text":null,"output":null,"stop_reason":null,"model":null,'
-            b'"usage":null,"cost_usd":null,"error":{"type":"invalid_request_error","message":"messages: Field '
-            b'required","request_id":null},"batch_id":"msgbatch_01","custom_id":"c","message":null}\n',
-            Status.REFUSED,
-            id="refused",
-        ),
-        pytest.param(
-            b'{"index":0,"key":"a","status":"succeeded","text":"hi","output":null,"stop_reason":"end_turn",'
-            b'"model":"claude-haiku-5-5","usage":{"input_tokens":10,"output_tokens":1},"cost_usd":"0.0000075",'
-            b'"error":null,"batch_id":"msgbatch_01","custom_id":"c","message":{}}\n',
-            Status.SUCCEEDED,
-            id="without raw",
-        ),
-        pytest.param(
-            b'{"index":0,"key":"a","status":"succeeded","text":"hi","output":null,"stop_reason":"end_turn",'
-            b'"model":"claude-haiku-5-5","usage":{"input_tokens":null},"cost_usd":null,"error":null,'
-            b'"batch_id":"msgbatch_01","custom_id":"c","message":{},"raw":{"reason":"it has NaN","text":"{}"}}\n',
-            Status.SUCCEEDED,
-            id="with raw",
-        ),
-    ],
-)
-def test_landed_line_is_restored_as_it_was_written(line: bytes, status: Status) -> None:
-    with Landing(ExternalMatcher(1), prices=PriceTable.load()) as landing:
-        landing.restore([line])
-
-        assert list(landing.statuses) == [status]
-        assert list(landing.lines(missing=None)) == [line.replace(b'"key":"a"', b'"key":"c"')]

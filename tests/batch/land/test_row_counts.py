@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from airflow_claude_batch.api.wire import RequestCounts
 from airflow_claude_batch.batch.land.row_counts import Completeness, RowCount, compare_rows
 
-WHOLE, AGREED, PARTIAL = Completeness.WHOLE, Completeness.AGREED, Completeness.PARTIAL
+WHOLE, AGREED, UNANSWERED, PARTIAL = Completeness
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ WHOLE, AGREED, PARTIAL = Completeness.WHOLE, Completeness.AGREED, Completeness.P
         pytest.param(12, 12, {"succeeded": 12, "errored": 3}, 20, PARTIAL, id="counts of neither"),
         pytest.param(12, 10, {"succeeded": 12}, 20, PARTIAL, id="another answer is counted than came"),
         pytest.param(12, 12, {"succeeded": 12}, 20, AGREED, id="the batch has fewer requests than were sent"),
-        pytest.param(12, 12, {"succeeded": 12, "expired": 8}, 20, AGREED, id="rows without an answer are missing"),
+        pytest.param(12, 12, {"succeeded": 12, "expired": 8}, 20, UNANSWERED, id="rows without an answer are missing"),
         pytest.param(0, 0, {"succeeded": 20}, 20, PARTIAL, id="empty stream"),
         pytest.param(0, 0, {}, 20, PARTIAL, id="empty stream, no counts"),
         pytest.param(0, 0, {"expired": 20}, 20, PARTIAL, id="empty stream, nothing answered"),
@@ -35,7 +35,7 @@ WHOLE, AGREED, PARTIAL = Completeness.WHOLE, Completeness.AGREED, Completeness.P
         pytest.param(5, 5, {}, None, WHOLE, id="foreign, no counts"),
         pytest.param(5, 5, {"succeeded": 3}, None, WHOLE, id="foreign, counts below the rows"),
         pytest.param(5, 5, {"succeeded": 8}, None, PARTIAL, id="foreign, the API has more answers"),
-        pytest.param(5, 5, {"succeeded": 5, "canceled": 3}, None, AGREED, id="foreign, canceled rows are missing"),
+        pytest.param(5, 5, {"succeeded": 5, "canceled": 3}, None, UNANSWERED, id="foreign, canceled rows are missing"),
     ],
 )
 def test_numbers_tell_whether_a_batch_was_read_whole(
