@@ -83,7 +83,8 @@ class Run:
             session.expire_all()
             ready, _ = run.update_state(session=session)
             for ti in ready:
-                ti.try_number += 1
+                if AIRFLOW_VERSION < (3, 4):  # from then on, the clear itself counts the try
+                    ti.try_number += 1
                 ti.state = "scheduled"
             session.commit()
             for ti in ready:
