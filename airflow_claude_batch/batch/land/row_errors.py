@@ -24,6 +24,8 @@ TEMPORARY_WORDS: Final = (
     r"\bcredits?\b.{0,40}\b(exhausted|insufficient|purchase|required|used up)",
     r"\b(insufficient|purchase|not enough|out of)\b.{0,40}\b(credits?|funds|balance)\b",
     r"\bpayment\b",
+    r"\badd (more )?funds\b",
+    r"\blow balance\b|\bbalance is (too )?low\b",
     # "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."; api/errors
     r"\busage limits?\b",
     r"\b(spend|spending)[ -](limit|cap)",
@@ -32,8 +34,14 @@ TEMPORARY_WORDS: Final = (
     # "Unable to download the file. Please verify the URL and try again."; seen in batch rows, 2026-09
     r"\bunable to (download|fetch|retrieve|access|load|read|reach)\b",
     # "Failed to download/fetch …", "Could not download …", "Error fetching …"; vision and PDF pages, url sources
-    r"\b(failed|failure|could ?n[o']t|could not|cannot|can't|error|problem)\b.{0,40}\b(download|fetch|retriev)",
-    r"\bdownload(ing)?\b.{0,60}\b(failed|failure|error|timed? ?out|timeout|interrupted)",
+    r"\b(failed|failure|could ?n[o']t|could not|cannot|can't|error|problem|not be)\b.{0,40}\b(download|fetch|retriev)",
+    r"\b(failed|could not|couldn't|cannot|unable|not be)\b.{0,20}\b(reach|connect|resolv)",
+    r"\b(failed|could not|couldn't|cannot|unable)\b.{0,20}\b(access|load|get)\b.{0,40}\b(file|url|image|document)\b",
+    r"\b(download|fetch|retriev)\w*\b.{0,60}\b(fail(ed|s|ure)?|error|timed? ?out|timeout|interrupted)\b",
+    r"\b(http|returned|responded with)\b.{0,20}\b[45][0-9][0-9]\b",
+    r"\bconnection\b.{0,20}\b(refused|reset|closed|aborted|error)\b",
+    r"\b(still|being) process",
+    r"\bnot (yet )?(ready|processed|uploaded)\b",
     r"\b(url|file|image|document|pdf)\b.{0,60}\b(unreachable|unavailable|not reachable|not accessible)",
     r"\btimed[ -]?out\b",
     r"\b(connection|connect|read|request|gateway|server)\b.{0,20}\btime-?out\b",
@@ -43,6 +51,9 @@ TEMPORARY_WORDS: Final = (
     r"\b(please )?(try|retry) again\b",
     r"\btemporar(y|ily)\b",
     r"\boverloaded\b",
+    r"\b(service|server) (is )?unavailable\b",
+    r"\btoo many requests\b",
+    r"\bthrottl",
     r"\binternal server error\b",
     # "The organization … has been disabled", "is on hold": a person ends it; SDK 2.12, _error_classes.py
     r"\borganization\b.{0,40}\b(disabled|on hold|suspended)\b",
@@ -74,9 +85,19 @@ def read_error(result: wire.Result) -> dict[str, Any]:
         envelope = wire.decode_error(result.error)
     except MalformedResponseError:
         return _loose_error(result.error)
-    if envelope.message is None and envelope.error != wire.ErrorObject():
+    if envelope.message is None and _has_words(result.error):
         return _loose_error(result.error)
     return {"type": envelope.type or "unknown", "message": envelope.message, "request_id": envelope.request_id}
+
+
+def _has_words(raw: msgspec.Raw) -> bool:
+    """Tell whether an error says anything, at whatever depth."""
+    error: Any = _any.decode(raw)
+    while isinstance(error, dict):
+        if error.keys() - {"type", "error", "request_id"} or error.get("type", "error") != "error":
+            return True
+        error = error.get("error")
+    return error is not None
 
 
 def _loose_error(raw: msgspec.Raw) -> dict[str, Any]:

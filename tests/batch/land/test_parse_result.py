@@ -252,6 +252,12 @@ def test_errored_result_is_final_only_if_the_same_request_would_meet_it_again(er
         pytest.param("errored", {"error": "why"}, {"type": "unknown", "message": "why"}, id="text"),
         pytest.param("errored", {"error": {"type": "error"}}, {"type": "unknown", "message": "error"}, id="empty"),
         pytest.param("errored", {"error": {"error": {}}}, {"type": "unknown", "message": None}, id="nothing inside"),
+        pytest.param(
+            "errored",
+            {"error": {"error": {"error": {"error": {"message": "why"}}}}},
+            {"type": "unknown", "message": "why"},
+            id="deep inside",
+        ),
         pytest.param("paused", {}, {"type": "paused", "message": "result of type 'paused'"}, id="type not known yet"),
     ],
 )

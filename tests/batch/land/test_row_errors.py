@@ -17,6 +17,17 @@ REFUSED = "invalid_request_error"
 @pytest.mark.parametrize(
     "message",
     [
+        "The URL could not be reached",
+        "The image URL returned HTTP 503",
+        "Connection refused while fetching the document",
+        "Fetching the PDF failed",
+        "Could not load image from the provided URL",
+        "Failed to access file",
+        "Unable to resolve host files.example",
+        "Too many requests to the URL of the image",
+        "Service unavailable",
+        "Please add funds to go on",
+        "The file is not ready yet",
         "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade.",
         "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC.",
         "This request would exceed your organization's monthly spend limit.",
