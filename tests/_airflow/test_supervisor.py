@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_claude_batch._airflow.supervisor import RUNNING_CALLS, supervisor_call
+from airflow_claude_batch._airflow.supervisor import RUNNING_CALLS, UninterruptedCalls, supervisor_call
 
 
 def test_supervisor_call_runs_in_another_thread_with_its_arguments() -> None:
@@ -64,3 +64,27 @@ def test_canceled_supervisor_call_completes_and_the_cancel_message_survives() ->
 
     assert asyncio.run(cancel_half_way()) == ("by a user",)
     assert completed.is_set()
+
+
+def test_what_a_signal_handler_wants_comes_after_the_call_that_it_interrupted() -> None:
+    calls, done = UninterruptedCalls(), list[str]()
+    with calls.running():
+        with calls.running():
+            calls.run_after(lambda: done.append("canceled"))
+        assert done == []
+    assert done == ["canceled"]
+
+    with calls.running():
+        pass
+    assert done == ["canceled"]
+    calls.run_after(lambda: done.append("at once"))
+    assert done == ["canceled", "at once"]
+
+
+def test_call_that_fails_does_not_swallow_what_a_signal_handler_wants() -> None:
+    calls, done = UninterruptedCalls(), list[str]()
+    with pytest.raises(ConnectionError), calls.running():
+        calls.run_after(lambda: done.append("canceled"))
+        raise ConnectionError
+
+    assert done == ["canceled"]
