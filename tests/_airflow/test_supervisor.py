@@ -83,8 +83,11 @@ def test_what_a_signal_handler_wants_comes_after_the_call_that_it_interrupted() 
 
 def test_call_that_fails_does_not_swallow_what_a_signal_handler_wants() -> None:
     calls, done = UninterruptedCalls(), list[str]()
-    with pytest.raises(ConnectionError), calls.running():
+
+    def fail() -> None:
         calls.run_after(lambda: done.append("canceled"))
         raise ConnectionError
 
+    with pytest.raises(ConnectionError), calls.running():
+        fail()
     assert done == ["canceled"]
