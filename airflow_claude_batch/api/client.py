@@ -24,12 +24,13 @@ from airflow_claude_batch.api.evidence import Effect, ErrorResponse, may_resend
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest
 from airflow_claude_batch.api.limits import DEFAULT_LIST_LIMIT, LIST_LIMIT
 from airflow_claude_batch.api.line_splitter import MAX_SHORTENED_BYTES, LineSplitter
+from airflow_claude_batch.api.model_info import ModelInfo
 from airflow_claude_batch.api.request_body import RequestBody
 from airflow_claude_batch.api.responses import read_response
 from airflow_claude_batch.api.retry import RetryState
 from airflow_claude_batch.api.time_limit import call_seconds, seconds_left, time_limit
 from airflow_claude_batch.api.transport import AsyncTransport, Transport
-from airflow_claude_batch.api.wire import BatchPage, MessageBatch, ModelInfo
+from airflow_claude_batch.api.wire import BatchPage, MessageBatch
 from airflow_claude_batch.exceptions import AuthenticationError
 
 if TYPE_CHECKING:

@@ -14,13 +14,12 @@ from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.evidence import Effect
 from airflow_claude_batch.api.http import HTTPRequest
 from airflow_claude_batch.api.limits import COUNT_TOKENS_FIELDS, DEFAULT_LIST_LIMIT, LIST_LIMIT, check_batch_id
+from airflow_claude_batch.api.model_info import ModelInfo, ModelPage
 from airflow_claude_batch.api.request_body import BytesBody, DeadlineBody, RequestBody
 from airflow_claude_batch.api.wire import (
     BatchPage,
     DeletedMessageBatch,
     MessageBatch,
-    ModelInfo,
-    ModelPage,
     ResultLine,
     TokenCount,
 )

@@ -10,6 +10,7 @@ import pytest
 from clients import BATCH
 
 from airflow_claude_batch.api import wire
+from airflow_claude_batch.api.model_info import ModelInfo
 from airflow_claude_batch.exceptions import MalformedResponseError
 
 MESSAGE = {
@@ -333,7 +334,7 @@ def test_an_error_code_is_text_or_nothing(details, code):
     ids=repr,
 )
 def test_a_model_says_whether_it_runs_in_batches(capabilities, supported):
-    model = wire.decode(json.dumps({"id": "m", "capabilities": capabilities}).encode(), wire.ModelInfo)
+    model = wire.decode(json.dumps({"id": "m", "capabilities": capabilities}).encode(), ModelInfo)
 
     assert model.batch_supported is supported
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
-from airflow_claude_batch.api.wire import ModelInfo
+from airflow_claude_batch.api.model_info import ModelInfo
 from airflow_claude_batch.batch.money.prices import RETIREMENT_SLACK, Lifecycle, State
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.quantity import quantity

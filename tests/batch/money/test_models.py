@@ -12,7 +12,7 @@ from submission_world import World
 
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
-from airflow_claude_batch.api.wire import Capability, ModelCapabilities, ModelInfo
+from airflow_claude_batch.api.model_info import Capability, ModelCapabilities, ModelInfo
 from airflow_claude_batch.batch.input.elements import Defaults
 from airflow_claude_batch.batch.money.models import MAX_LOOKUPS, ModelChecker
 from airflow_claude_batch.batch.money.pricing import PriceTable
