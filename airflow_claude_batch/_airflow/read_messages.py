@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import re
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -36,6 +38,9 @@ SHOWN_CHARACTERS: Final = 45
 NOTHING_SENT: Final = "Nothing was sent."
 #: Lines of files up to this length are read in memory.
 _LONG_LINE_BYTES: Final = 4 * 1024 * 1024
+#: Strings, brackets and commas in a longer line. A list takes three bytes in the file and 64 in memory.
+_MOST_TOKENS: Final = 2_000_000
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{,]', re.DOTALL)
 
 
 def write_input(options: SubmissionOptions, hook: Hook, prices: PriceTable, file: IO[bytes]) -> int:
@@ -214,4 +219,17 @@ class _FileElements(Iterator[Any]):
                     )
                 part = b"" if part.endswith(b"\n") else file.readline(_LONG_LINE_BYTES)
             line.seek(0)
-            return line.read()
+            return self._of_few_values(line.read())
+
+    def _of_few_values(self, line: bytes) -> bytes:
+        """Return a long line whose values fit in memory.
+
+        :raises InvalidMessageError: it has more values than any request.
+        """
+        if next(islice(_TOKEN.finditer(line), _MOST_TOKENS, None), None) is not None:
+            raise InvalidMessageError(
+                f"messages: line {self.line_number + 1} of {self.uri} has millions of values.",
+                f"{NOTHING_SENT} They would not fit into this worker's memory, and no model reads so many.",
+                "Write each element on a line of its own, and large data as text.",
+            )
+        return line

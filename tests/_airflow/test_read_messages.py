@@ -129,6 +129,28 @@ def test_line_longer_than_any_request_is_refused_in_little_memory(
     assert peak < 30_000_000
 
 
+@pytest.mark.parametrize("value", [b"[]", b"0"])
+def test_line_of_millions_of_values_is_refused_in_little_memory(value: bytes, hook: ClaudeHook, tmp_path: Path) -> None:
+    """An empty list takes three bytes in the file and 64 in memory."""
+    path = tmp_path / "messages.jsonl.gz"
+    path.write_bytes(gzip.compress(b'"a"\n[' + (value + b",") * 2_500_000 + b"0]\n", 1))
+
+    tracemalloc.start()
+    with pytest.raises(InvalidMessageError, match=r"line 2 of .* has millions of values"):
+        sent(hook, str(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 60_000_000
+
+
+def test_long_text_of_commas_and_brackets_is_one_value(hook: ClaudeHook, tmp_path: Path) -> None:
+    text = '[{"a\\b", ' * 600_000
+    (tmp_path / "messages.jsonl").write_text(json.dumps(text))
+
+    assert prompts(sent(hook, str(tmp_path / "messages.jsonl"))) == [text]
+
+
 def damaged(data: bytes) -> bytes:
     """Return a gzip file with damaged content."""
     return data[:10] + b"\xff" * 20 + data[30:]
