@@ -107,9 +107,5 @@ class WaitPlanner:
 
 
 def _is_timed(unread: UnreadBatch) -> bool:
-    """Return whether a timer decides when the batch is looked at again.
-
-    Not after a single 404 of a poll: the wait polls the batch, too. If the wait finds what the worker does not, a timer
-    keeps the two from calling each other without a pause.
-    """
+    """Return whether a timer decides when the batch is looked at again. Not after the first 404; see ``is_due``."""
     return (unread.trouble != Trouble.NO_BATCH or unread.polls > 1) and not is_gone(unread)

@@ -26,6 +26,8 @@ from airflow_claude_batch.simulator import Simulator
 
 RETRY_DELAY_SECONDS = 5
 PATIENCE_SECONDS = 60.0
+#: A day with a look every quarter of an hour has fewer. More are a loop of a task and its trigger.
+MOST_DEFERRALS = 200
 
 
 @functools.cache
@@ -71,9 +73,11 @@ class Task:
     def run_try(self) -> dict[str, Any]:
         """Run one try through all its deferrals."""
         report = self.run_process()
-        while report["kind"] == "deferred":
+        for _ in range(MOST_DEFERRALS):
+            if report["kind"] != "deferred":
+                return report
             report = self.resume(report)
-        return report
+        raise AssertionError(f"a try defers without end: {self.history[-5:]}, at {self.clock.seconds()} s")
 
     def resume(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """Wait like the triggerer, then run the next process of the try."""

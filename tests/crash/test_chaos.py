@@ -21,7 +21,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
 RUNS = int(os.environ.get("CHAOS_RUNS", "240"))
 #: A lost create call is searched for in many short processes, so these take longer. More of them are played, in one
 #: process each, by `tests/batch/test_strange_answers.py`.
-STRANGE_RUNS = int(os.environ.get("CHAOS_RUNS", "30"))
+STRANGE_RUNS = int(os.environ.get("CHAOS_RUNS", "10"))
 #: So many runs make one test, so that workers share them.
 RUNS_PER_TEST = 10
 

@@ -84,7 +84,13 @@ def next_read_at(unread: UnreadBatch) -> datetime:
 
 
 def is_due(unread: UnreadBatch, now: datetime) -> bool:
-    """Tell whether to read now. If the clock went back since the last time, it cannot be trusted, so yes."""
+    """Tell whether to read now. If the clock went back since the last time, it cannot be trusted, so yes.
+
+    After the first 404 of a batch its wait decides, which polls the batch itself. If it finds what the reader does not,
+    the second 404 sets a timer, so that the two do not call each other without a pause.
+    """
+    if unread.trouble == Trouble.NO_BATCH and unread.polls == 1:
+        return True
     return now < unread.last_at or now >= next_read_at(unread)
 
 

@@ -74,6 +74,15 @@ def test_the_next_reading_is_never_at_once_and_never_far(gaps: list[float]) -> N
     assert is_due(known, now - HOUR), "a clock that went back cannot be trusted"
 
 
+def test_after_the_first_404_of_a_batch_its_wait_decides_and_after_the_second_a_timer() -> None:
+    """The wait polls the batch too. If it sees the end at once, the reader must look, or the two call each other."""
+    first = count_poll(None, "msgbatch_1", Trouble.NO_BATCH, NOW)
+    second = count_poll(first, "msgbatch_1", Trouble.NO_BATCH, NOW)
+
+    assert is_due(first, NOW)
+    assert not is_due(second, NOW)
+
+
 def test_a_sensor_s_notes_survive_and_damaged_ones_begin_anew(tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path)
     noted = (polled(0, 30), count_poll(None, "msgbatch_2", Trouble.FEWER_ROWS, NOW, rows=12, expected=20))
