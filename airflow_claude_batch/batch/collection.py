@@ -21,7 +21,7 @@ from airflow_claude_batch.batch.failures import (
 )
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.download import Outcome, download_results
-from airflow_claude_batch.batch.land.landed_rows import count_rows_by_batch
+from airflow_claude_batch.batch.land.landed_rows import count_results, count_rows_by_batch
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest, load_manifest
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, RequestMatcher, SubmissionMatcher
@@ -162,7 +162,8 @@ class Collection:
         if gone := {
             batch.batch_id: batch.reason for batch in self._unread if batch.batch_id in open_ and is_gone(batch)
         }:
-            self._land(ended, known, landed, complete=False)
+            if ended:
+                self._land(ended, known, landed, complete=False)
             raise unknown_batches_error(gone)
         if self.clock() < self.deadline:
             if open_:
@@ -229,8 +230,14 @@ class Collection:
         if (file := self.folder.open(RESULTS_FILE)) is None:
             return known.landed_batch_ids if known.counts.get("missing") == known.request_count else ()
         with file:
-            if self.requests is not None or known.status == "ended":
-                return known.landed_batch_ids
+            if count_results(file) < sum(known.counts.values()) - known.counts.get("missing", 0):
+                log.warning("Rows are missing from %s; all batches are read again.", self.folder.uri(RESULTS_FILE))
+                return ()
+        if self.requests is not None or known.status == "ended":
+            return known.landed_batch_ids
+        if (file := self.folder.open(RESULTS_FILE)) is None:
+            return ()
+        with file:
             # A row of a batch made elsewhere may lack its custom_id. Then it cannot be taken over.
             rows = count_rows_by_batch(file)
         sizes = known.batch_request_counts or {}
@@ -269,7 +276,7 @@ class Collection:
             with self._open_matcher(sizes, known, ended) as matcher, Landing(matcher, prices=self.prices) as landing:
                 if known is not None and (file := self.folder.open(RESULTS_FILE)) is not None:
                     with file:
-                        landing.restore(file)
+                        landing.restore(file, may_skip=lambda line: True)
                 rows, failed = self._read(ended, landing, sizes)
                 larger = {id_: count for id_, count in rows.items() if count > sizes.get(id_, 0)}
                 if self.requests is None and larger:

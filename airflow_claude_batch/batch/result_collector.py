@@ -68,15 +68,20 @@ class ResultCollector:
     _lacks_published_rows: bool = field(default=False, init=False)
 
     def restore(self) -> None:
-        """Read the rows that this task or the sensor published before.
+        """Read the rows that this task or the sensor published before. A cut line is downloaded again.
 
-        :raises ResultsError: the file is damaged.
+        :raises ResultsError: the file is damaged otherwise.
         """
         self._unread = self._noted()
         if (file := self.folder.open(RESULTS_FILE)) is not None:
             with file:
-                self.landing.restore(file)
-            self._lacks_published_rows = counts_more_answers(self.folder, count_statuses(self.landing.statuses))
+                damaged = self.landing.restore(file, may_skip=_is_cut)
+            if damaged:
+                uri = self.folder.uri(RESULTS_FILE)
+                log.warning("The end of %s is cut off. The answers are downloaded again at no cost.", uri)
+            self._lacks_published_rows = damaged > 0 or counts_more_answers(
+                self.folder, count_statuses(self.landing.statuses)
+            )
 
     def collect(self) -> None:
         """Download every open batch that has ended, and publish its rows.
@@ -241,7 +246,7 @@ class ResultCollector:
         if (batch := self._unread.retrieve(self.client, batch_id)) is not None:
             part = next((part for part in self.record.ledger.parts if part.batch_id == batch_id), None)
             self._download(batch, part)
-        elif batch_id in (self.record.ledger.deleted or ()):
+        elif known is None and batch_id in (self.record.ledger.deleted or ()):
             log.info("Message batch %s has no landed row, and this task has deleted it at the API.", batch_id)
             self.landing.batch_ids.add(batch_id)
             self._unread.forget(batch_id)
@@ -265,6 +270,10 @@ class ResultCollector:
             ended_at = self._unpublished.get(part.batch_id or "")
             if ended_at and part.created_at:
                 self.observer.batch_ended(ended_at - part.created_at)
+
+
+def _is_cut(line: bytes) -> bool:
+    return not line.endswith(b"\n")
 
 
 def summarize_submission(

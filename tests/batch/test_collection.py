@@ -364,6 +364,29 @@ def test_other_foreign_batches_in_the_same_folder_replace_the_rows(make: Callabl
     assert [row["key"] for row in bench.rows] == ["b"]
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["the operator's", "foreign"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda data: b"", id="emptied"),
+        pytest.param(lambda data: data.splitlines(keepends=True)[0], id="cut after a line"),
+        pytest.param(lambda data: data[: len(data) // 2 + 5], id="cut within a line"),
+        pytest.param(lambda data: b"<html>\n" + data[9:], id="damaged at the beginning"),
+        pytest.param(lambda data: b"\0" * 100, id="zeros"),
+    ],
+)
+def test_rows_that_were_lost_since_are_read_again(own: bool, damage: Any, make: Callable[..., Bench]) -> None:
+    bench = make(batch_seconds=0)
+    batch = bench.own("a", "b", "c") if own else bench.foreign("a", "b", "c")
+    bench.land(batch, own=own)
+    storage.write(bench.folder, "results.jsonl", damage(storage.read(bench.folder, "results.jsonl")))
+
+    done = bench.land(batch, own=own)
+
+    assert done.failure is None
+    assert sorted(row["text"] for row in bench.rows) == [f"Simulated answer to “{key}”" for key in "abc"]
+
+
 def test_damaged_manifest_never_counts_as_no_manifest(make: Callable[..., Bench]) -> None:
     bench = make(batch_seconds=0)
     batch = bench.foreign("a")

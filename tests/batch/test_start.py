@@ -33,6 +33,7 @@ from airflow_claude_batch.exceptions import (
     ResultsError,
     SubmissionRecordError,
     SubmissionTakenOverError,
+    SubmissionUnknownError,
 )
 from airflow_claude_batch.simulator import ManualClock, Simulator
 
@@ -389,6 +390,34 @@ def test_truncated_rows_are_downloaded_again_and_not_paid_for_again(world: World
 
     assert done.failure is None
     assert world.rows == rows
+    assert (world.billed, world.simulator.calls()["create"]) == (2, 1)
+
+
+@pytest.mark.parametrize("lines", [0, 1], ids=["in the first line", "in the second line"])
+def test_rows_that_were_cut_within_a_line_are_downloaded_again(lines: int, world: World) -> None:
+    world.run(["a", "b"], Policy())
+    rows, path = world.rows, world.folder.path / "results.jsonl"
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(whole[:lines]) + whole[lines][:-10])
+
+    done = world.run(["a", "b"], Policy())
+
+    assert done.failure is None
+    assert world.rows == rows
+    assert (world.billed, world.simulator.calls()["create"]) == (2, 1)
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5, 0.8])
+def test_lost_rows_of_deleted_batches_are_never_paid_for_again_unasked(left: float, world: World) -> None:
+    policy = Policy(delete_batches=True)
+    world.run(["a", "b"], policy)
+    path = world.folder.path / "results.jsonl"
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * left)])
+
+    with pytest.raises(SubmissionUnknownError, match="cannot be found any more"):
+        world.run(["a", "b"], policy)
+
     assert (world.billed, world.simulator.calls()["create"]) == (2, 1)
 
 

@@ -107,6 +107,22 @@ def count_rows_by_batch(lines: Iterable[bytes]) -> Counter[str]:
     return counts
 
 
+class _Outcome(msgspec.Struct, frozen=True, gc=False):
+    status: str
+
+
+_outcome = msgspec.json.Decoder(_Outcome)
+
+
+def count_results(lines: Iterable[bytes]) -> int:
+    """Count the landed rows for which a result came. A damaged line is not counted."""
+    count = 0
+    for line in lines:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            count += _outcome.decode(line).status != Status.NONE.word
+    return count
+
+
 def _status(row: _Fields, usage: wire.BilledUsage | None, prices: PriceTable) -> Status:
     if row.status == "errored":
         permanent = row.error is not None and is_permanent(row.error.type, row.error.message)

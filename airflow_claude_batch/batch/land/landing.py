@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -112,21 +112,28 @@ class Landing:
         """Tokens and cost of every answer that was paid for."""
         return self.rows.bill
 
-    def restore(self, lines: Iterable[bytes]) -> None:
+    def restore(self, lines: Iterable[bytes], *, may_skip: Callable[[bytes], bool] = lambda line: False) -> int:
         """Take over the rows of an earlier ``results.jsonl``.
 
+        :param may_skip: tells which damaged lines to leave out. The caller reads their answers again.
+        :return: how many lines were left out.
         :raises ResultsError: a line is damaged.
         """
+        damaged = 0
         for number, line in enumerate(lines, 1):
             try:
                 self._restore(line)
             except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+                damaged += 1
+                if may_skip(line):
+                    continue
                 raise ResultsError(
                     f"Line {number} of the landed {RESULTS_FILE} is damaged ({type(error).__name__}).",
                     "The answers stay at the API for 29 days; a retry downloads them at no cost.",
                     "Restore the file, or remove it and clear the task.",
                 ) from None
         self.rows.copy_to_duplicates(self.matcher.duplicates)
+        return damaged
 
     def _restore(self, line: bytes) -> None:
         row = read_landed_row(line, self._prices)
