@@ -88,7 +88,7 @@ REPLACES_RESPONSE = frozenset(
 _ONLY_ON: dict[str, tuple[str, ...]] = {
     "not_found_blip": ("retrieve", "cancel", "delete", "results"),
     "listing_lag": ("create",),
-    "odd_counts": ("retrieve", "list"),
+    "odd_counts": ("create", "retrieve", "list"),
     "wrong_batch": ("create",),
     "create_twice": ("create",),
     "cached_listing": ("list",),

@@ -100,13 +100,15 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     listed_before: tuple[BatchId, ...] = ()
     #: Entries of that listing which could not be read.
     unreadable_before: Count = 0
-    #: The API itself refused the create call, so its batch is only looked for once.
+    #: The API itself refused the create call, so its batch is looked for without a grace.
     refused: bool = False
     #: The API's clock at the first search, if it was not known when the intent was written.
     searched_since: Timestamp | None = None
     #: Batches that the part may have become, and those whose results turned out to be somebody else's.
     candidates: tuple[BatchId, ...] = ()
     foreign: tuple[BatchId, ...] = ()
+    #: Candidates with an odd count or creation time. Only their results can tell that they are not the part's.
+    odd_candidates: tuple[BatchId, ...] = ()
     #: The search has taken so long that batches which are no candidates yet cannot be the part's.
     has_all_candidates: bool = False
     #: None while the part is an intent.
@@ -136,6 +138,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             refused=False,
             searched_since=None,
             candidates=(),
+            odd_candidates=(),
             foreign=(),
             has_all_candidates=False,
         )

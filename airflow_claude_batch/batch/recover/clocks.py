@@ -43,3 +43,8 @@ def latest_intent(part: Part) -> datetime | None:
     if part.intended_at_worker is None or abs(part.intended_at_worker - part.intended_at) > CLOCK_TOLERANCE:
         return None
     return max(part.intended_at_worker, part.intended_at)
+
+
+def latest_moment(now: Moment) -> datetime:
+    """Return how late it is at most. A time after it is wrong, or of another time zone."""
+    return max(now.worker, now.api or now.worker) + CLOCK_TOLERANCE

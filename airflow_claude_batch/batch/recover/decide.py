@@ -18,7 +18,13 @@ from enum import Enum
 from airflow_claude_batch.batch.input.custom_id import has_token
 from airflow_claude_batch.batch.ledger.ledger import Part
 from airflow_claude_batch.batch.policy import LOST_CREATE_GRACE
-from airflow_claude_batch.batch.recover.clocks import CLOCK_TOLERANCE, Moment, elapsed_since_intent, latest_intent
+from airflow_claude_batch.batch.recover.clocks import (
+    CLOCK_TOLERANCE,
+    Moment,
+    elapsed_since_intent,
+    latest_intent,
+    latest_moment,
+)
 
 #: Time that every create call may take. The client aborts the upload when the create timeout expires.
 BASE_CREATE_TIMEOUT = timedelta(seconds=60)
@@ -150,7 +156,7 @@ def decide(
     :param known: batches that the ledger records for other parts. They are never candidates.
     :param now: the time of the listing.
     """
-    candidates = possible_batches(part, listing, known=known, grace=grace)
+    candidates = possible_batches(part, listing, known=known, now=now, grace=grace)
     if ours := [
         batch for batch in candidates if batch.first_custom_id and has_token(batch.first_custom_id, part.token)
     ]:
@@ -170,7 +176,7 @@ def decide(
 
 
 def possible_batches(
-    part: Part, listing: Sequence[Candidate], *, known: Collection[str], grace: timedelta
+    part: Part, listing: Sequence[Candidate], *, known: Collection[str], now: Moment, grace: timedelta
 ) -> list[Candidate]:
     """Return the batches that the part may have become, by what is known without their results."""
     others = {*known, *part.foreign, *part.listed_before}
@@ -178,9 +184,14 @@ def possible_batches(
         batch
         for batch in listing
         if batch.batch_id not in others
-        and (batch.batch_id in part.candidates or not part.has_all_candidates)
-        and _may_have_count(batch, part)
-        and _is_in_time_window(batch, part, grace)
+        and (
+            batch.batch_id in part.odd_candidates
+            or (
+                (batch.batch_id in part.candidates or not part.has_all_candidates)
+                and _may_have_count(batch, part)
+                and _is_in_time_window(batch, part, grace, now)
+            )
+        )
     ]
 
 
@@ -190,13 +201,14 @@ def oldest_creation(watermark_at: datetime) -> datetime:
 
 
 def _may_have_count(batch: Candidate, part: Part) -> bool:
-    """Tell whether the batch's count may be the part's. Gateways send none, or count what runs and what has ended."""
-    return batch.request_count in (0, part.count, 2 * part.count)
+    """Tell whether the batch's count may be the part's. Gateways send none, or count twice."""
+    return batch.request_count <= 0 or batch.request_count in (part.count, 2 * part.count)
 
 
-def _is_in_time_window(batch: Candidate, part: Part, grace: timedelta) -> bool:
-    latest = latest_intent(part)
-    if latest is not None and batch.created_at > latest + create_timeout(part.size) + grace + MAX_PROXY_DELAY:
+def _is_in_time_window(batch: Candidate, part: Part, grace: timedelta, now: Moment) -> bool:
+    """Tell whether the batch may be created by the part's call. A creation time that is still to come tells nothing."""
+    latest, is_plausible = latest_intent(part), batch.created_at <= latest_moment(now)
+    if latest and is_plausible and batch.created_at > latest + create_timeout(part.size) + grace + MAX_PROXY_DELAY:
         return False
     return batch.is_listed_newer or part.watermark_at is None or batch.created_at >= oldest_creation(part.watermark_at)
 

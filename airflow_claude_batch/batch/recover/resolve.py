@@ -22,6 +22,7 @@ from airflow_claude_batch.batch.observer import Observer
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.recover import search
+from airflow_claude_batch.batch.recover.clocks import latest_moment
 from airflow_claude_batch.batch.recover.copies import keep_copies
 from airflow_claude_batch.batch.recover.decide import (
     SEARCH_INTERVAL,
@@ -168,14 +169,18 @@ class _Resolver:
     def _with_findings(self, part: Part, listing: search.Listing) -> Part:
         """Return the part with what this search has found out, for the next one."""
         grace = self.policy.lost_create_grace
-        possible = possible_batches(part, listing.batches, known=self.record.ledger.batch_ids, grace=grace)
+        known = self.record.ledger.batch_ids
+        possible = possible_batches(part, listing.batches, known=known, now=listing.now, grace=grace)
         foreign = tuple(batch.batch_id for batch in possible if batch.first_custom_id)
         candidates = tuple(batch.batch_id for batch in possible if not batch.first_custom_id)
+        latest, known_as_odd = latest_moment(listing.now), part.odd_candidates
+        from_future = [b.batch_id for b in possible if b.created_at > latest and b.batch_id not in known_as_odd]
         is_whole = len(candidates) <= _STORED_BATCHES and is_too_late(part, listing.now, grace, listing.trust)
         return msgspec.structs.replace(
             part,
             searched_since=part.searched_since or (None if part.intended_at_worker else listing.now.api),
             candidates=candidates[:_STORED_BATCHES],
+            odd_candidates=(*part.odd_candidates, *from_future)[-_STORED_BATCHES:],
             foreign=(*part.foreign, *foreign)[-_STORED_BATCHES:],
             has_all_candidates=part.has_all_candidates or is_whole,
         )

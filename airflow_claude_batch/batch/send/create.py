@@ -110,7 +110,7 @@ def send_slice(
         if not error.may_have_been_accepted:
             record.save(record.ledger.without_part(part))
         raise
-    _check_created(batch, part, record.ledger)
+    _check_created(batch, part, record)
     record.add_batch(part, batch)
     expiry = f", which expires at {batch.expires_at:%Y-%m-%d %H:%M:%S %Z}" if batch.expires_at else ""
     log.info("Sent %s as message batch %s%s.", quantity(part.count, "request"), batch.id, expiry)
@@ -156,15 +156,18 @@ def _may_exist(
         listing = list_batches_since(client, part, clock=clock)
     except APIError:
         return True
-    return bool(possible_batches(part, listing.batches, known=record.ledger.batch_ids, grace=grace))
+    known = record.ledger.batch_ids
+    return bool(possible_batches(part, listing.batches, known=known, now=listing.now, grace=grace))
 
 
-def _check_created(batch: MessageBatch, part: Part, ledger: Ledger) -> None:
-    """Check that a response to the create call names a batch that can be the part's.
+def _check_created(batch: MessageBatch, part: Part, record: LedgerRecord) -> None:
+    """Check that a response to the create call names a batch that certainly is the part's.
 
-    :raises MalformedResponseError: it names another one, so the part's own must be searched for.
+    :raises MalformedResponseError: it may name another one, so the part's own must be searched for. A new one with odd
+        numbers is recorded as a candidate.
     """
-    if batch.id in ledger.batch_ids or batch.id in (part.watermark, *part.listed_before):
+    existed = batch.id in record.ledger.batch_ids or batch.id in (part.watermark, *part.listed_before)
+    if existed:
         problem = "which existed before the call"
     elif batch.request_counts.total != part.count:
         problem = f"which has {quantity(batch.request_counts.total, 'request')} instead of {part.count}"
@@ -172,6 +175,10 @@ def _check_created(batch: MessageBatch, part: Part, ledger: Ledger) -> None:
         problem = f"which was created at {batch.created_at:%Y-%m-%d %H:%M:%S} UTC, before the call"
     else:
         return
+    if not existed:
+        record.save(
+            record.ledger.with_part(msgspec.structs.replace(part, candidates=(batch.id,), odd_candidates=(batch.id,)))
+        )
     raise MalformedResponseError(
         f"The response to a create call names message batch {batch.id}, {problem}.",
         "The message batch of the call may have been created, and is then billed: it is looked for.",

@@ -111,11 +111,21 @@ class RoundSender:
                 return self._search_after(error, len(request_slice.indices))
             if isinstance(error, RateLimitError | OverloadedError):
                 log.info("The API accepts no more requests now; the rest is sent later. %s", error)
-                return self.resolve_open_creates() or self.waits.for_queue_space(error.retry_after)
+                return self._look_after_refusal() or self.waits.for_queue_space(error.retry_after)
             return self._wait_for_listing(error)
         self._forget_unproven_refusals()
         self.observer.batch_created(self.rounds.models.count(request_slice.indices, self.requests.model))
         return None
+
+    def _look_after_refusal(self) -> WaitStep | None:
+        """Look at once for the batch of a refused create call. It is looked for again before the call is repeated."""
+        intents = self.record.ledger.intents
+        wait = self.resolve_open_creates()
+        known = {part.token for part in self.record.ledger.parts}
+        for part in intents:
+            if part.token not in known:
+                self.record.save(self.record.ledger.with_part(part))
+        return wait
 
     def _search_after(self, error: APIError, request_count: int) -> WaitStep | None:
         """Search for the batch of a create call whose response proves nothing.

@@ -224,6 +224,21 @@ def test_refused_create_is_only_looked_for_once():
     assert decide(part, [], known=[], now=both(EARLY), trust=Trust.CONTRADICTED) == AGAIN
 
 
+@pytest.mark.parametrize("hours", [3, 9, 24])
+def test_creation_time_that_is_still_to_come_tells_nothing(hours: int):
+    """A gateway gives local times without an offset."""
+    listed = batch(at=EARLY + hours * HOUR)
+    assert decide(PART, [listed], known=[], now=both(LATE)) == LookAgain(("b",), None)
+
+
+def test_batch_with_odd_numbers_stays_a_candidate_until_its_results_are_read():
+    part = msgspec.structs.replace(PART, odd_candidates=("b",), has_all_candidates=True)
+    now = both(LATE + 24 * HOUR)
+    assert decide(part, [batch(count=7, at=EARLY + 9 * HOUR)], known=[], now=now) == LookAgain(("b",), None)
+    assert decide(part, [batch(count=7, ended=True)], known=[], now=now) == Peek(("b",))
+    assert decide(part, [batch(count=7, ended=True, first="x-0-y")], known=[], now=now) == Send()
+
+
 def test_without_a_watermark_every_batch_is_a_candidate():
     part = msgspec.structs.replace(PART, watermark=None, watermark_at=None)
     assert decide(part, [batch(at=START - HOUR)], known=[], now=both(LATE)) == LookAgain(("b",), None)

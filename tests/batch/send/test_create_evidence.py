@@ -119,6 +119,20 @@ def test_refusal_by_the_api_that_hides_a_batch_is_not_sent_again(
 
 
 @pytest.mark.parametrize("status", [429, 529])
+def test_refused_create_is_looked_for_again_before_it_is_repeated(status: int, tmp_path: Path) -> None:
+    """Its batch is listed only after the first look, while the queue is waited for."""
+    world = make_world(tmp_path, batch_seconds=600)
+    world.simulator.inject(
+        Fault(do="status_after_accept", on="create", status=status, retry_after=120),
+        Fault(do="listing_lag", on="create", seconds=30),
+    )
+
+    assert run_tries(world) == []
+    check_billed_once(world)
+    assert world.simulator.calls()["create"] == 1
+
+
+@pytest.mark.parametrize("status", [429, 529])
 def test_refusal_by_the_api_without_a_batch_costs_no_search(status: int, tmp_path: Path) -> None:
     world = make_world(tmp_path)
     began = world.clock.now()
@@ -216,6 +230,23 @@ def test_candidate_with_odd_counts_is_verified_by_its_results(counts: Any, tmp_p
     world = make_world(tmp_path, batch_seconds=2 * 3600)
     world.simulator.inject(
         Fault(do="drop_after_accept", on="create"), Fault(do="odd_counts", on="list", counts=counts, times=None)
+    )
+
+    assert run_tries(world) == []
+    check_billed_once(world)
+    assert world.simulator.calls()["create"] == 1
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["negative, response lost", "another number in the response"])
+@pytest.mark.parametrize("seconds", [90, 9000])
+def test_batch_whose_counts_are_not_those_of_the_call_is_verified_by_its_results(
+    lost: bool, seconds: int, tmp_path: Path
+) -> None:
+    world = make_world(tmp_path, batch_seconds=seconds)
+    counts: dict[str, int | None] = {"processing": -10 if lost else 7}
+    world.simulator.inject(Fault(do="odd_counts", on="list", counts=counts, times=None))
+    world.simulator.inject(
+        Fault(do="drop_after_accept", on="create") if lost else Fault(do="odd_counts", on="create", counts=counts)
     )
 
     assert run_tries(world) == []
