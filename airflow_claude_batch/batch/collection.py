@@ -85,8 +85,8 @@ class Collection:
     in_contact: bool = False
     refusal: APIError | None = field(default=None, init=False)
     _unread: UnreadBatches = field(init=False)
-    #: Batches without a row for every request, as the API's counts agree. They are not listed as landed: the operator
-    #: would send the requests without a row again.
+    #: Batches without a row for every request, as the API's counts agree or because custom_ids were changed on the way.
+    #: They are not listed as landed: the operator would send the requests without a row again.
     _agreed: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
@@ -230,7 +230,7 @@ class Collection:
         if (file := self.folder.open(RESULTS_FILE)) is None:
             return known.landed_batch_ids if known.counts.get("missing") == known.request_count else ()
         with file:
-            if count_results(file) < sum(known.counts.values()) - known.counts.get("missing", 0):
+            if count_results(file) < known.result_count:
                 log.warning("Rows are missing from %s; all batches are read again.", self.folder.uri(RESULTS_FILE))
                 return ()
         if self.requests is not None or known.status == "ended":
@@ -403,7 +403,7 @@ class Collection:
             self._unread.count_missing_rows(batch.id, download.rows, download.expected)
         else:
             self._unread.forget(batch.id)
-            if download.missing and self.requests is not None:
+            if (download.missing or download.unmatched) and self.requests is not None:
                 self._agreed.add(batch.id)
         return download.rows
 

@@ -16,8 +16,15 @@ from typing import TYPE_CHECKING
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.land.download import Download, Outcome, download_results
+from airflow_claude_batch.batch.land.landed_rows import count_results
 from airflow_claude_batch.batch.land.landing import Landing
-from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest, counts_more_answers, write_manifest
+from airflow_claude_batch.batch.land.manifest import (
+    MANIFEST_FILE,
+    Manifest,
+    counts_more_answers,
+    load_manifest,
+    write_manifest,
+)
 from airflow_claude_batch.batch.land.publish import publish_rows, writing_to
 from airflow_claude_batch.batch.land.rows import FINAL, RESULTS_FILE, count_statuses
 from airflow_claude_batch.batch.land.summary import summarize
@@ -224,11 +231,29 @@ class ResultCollector:
         """Write down that landed batches have to be read again, before a new manifest stops telling so."""
         if not self._lacks_published_rows:
             return
+        self._stop_if_deleted_rows_were_lost()
         self._lacks_published_rows = False
         for batch_id in self.record.ledger.landed_batch_ids:
             if batch_id not in self._unread:
                 self._unread.note(batch_id)
         self._save_unread()
+
+    def _stop_if_deleted_rows_were_lost(self) -> None:
+        """Stop before the requests of lost rows are paid for again. A changed input has fewer rows, but lost none.
+
+        :raises SubmissionUnknownError: rows are lost, batches were deleted at the API, and ``on_lost`` is ``stop``.
+        """
+        deleted = self.record.ledger.landed_batch_ids & set(self.record.ledger.deleted or ())
+        if not deleted or self.policy.on_lost == "resend" or (file := self.folder.open(RESULTS_FILE)) is None:
+            return
+        known = load_manifest(self.folder)
+        with file:
+            is_whole = known is None or count_results(file) >= known.result_count
+        if not is_whole:
+            reason = f"rows are missing from {self.folder.uri(RESULTS_FILE)}, and this task has deleted the batch"
+            self._unread.note(min(deleted))
+            self._save_unread()
+            self.mark_lost(min(deleted), reason)
 
     def _download_landed(self, batch_id: str) -> None:
         known = self._unread.get(batch_id)
@@ -246,7 +271,7 @@ class ResultCollector:
         if (batch := self._unread.retrieve(self.client, batch_id)) is not None:
             part = next((part for part in self.record.ledger.parts if part.batch_id == batch_id), None)
             self._download(batch, part)
-        elif known is None and batch_id in (self.record.ledger.deleted or ()):
+        elif batch_id in (self.record.ledger.deleted or ()):
             log.info("Message batch %s has no landed row, and this task has deleted it at the API.", batch_id)
             self.landing.batch_ids.add(batch_id)
             self._unread.forget(batch_id)

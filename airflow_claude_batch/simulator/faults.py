@@ -48,6 +48,7 @@ Kind = Literal[
     "listing_lag",
     "page",
     "odd_counts",
+    "odd_create",
     "wrong_batch",
     "create_twice",
     "cached_listing",
@@ -88,7 +89,8 @@ REPLACES_RESPONSE = frozenset(
 _ONLY_ON: dict[str, tuple[str, ...]] = {
     "not_found_blip": ("retrieve", "cancel", "delete", "results"),
     "listing_lag": ("create",),
-    "odd_counts": ("create", "retrieve", "list"),
+    "odd_counts": ("retrieve", "list"),
+    "odd_create": ("create",),
     "wrong_batch": ("create",),
     "create_twice": ("create",),
     "cached_listing": ("list",),
@@ -175,6 +177,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         - ``cached_listing``: a list call gets the response of the first list call that this fault happened to;
         - ``odd_date``: the ``Date`` header is missing or wrong, see ``seconds``;
         - ``odd_counts``: the batch's ``request_counts`` are ``counts``;
+        - ``odd_create``: so they are in the response to the create call;
         - ``no_content_type``, ``no_trailing_newline``, ``gzip``: unusual but valid forms of the results.
 
     :param on: the operation that it happens to. "any": every operation that ``do`` makes sense for.
@@ -194,11 +197,12 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     :param page: for ``page``: "html", "empty" or "json", which is no error envelope of the API.
     :param accepted: for ``page``: the call takes effect first.
     :param rows: for ``few_rows``: number of rows that the results hold.
-    :param ids: for ``changed_ids``: "lower" or "upper" case, or "cut" to 20 characters.
+    :param ids: for ``changed_ids``: "lower" or "upper" case, "cut" to 20 characters, or
+        "damaged": the last 10 are others.
     :param form: for ``odd_row``: "lone_surrogate", "nan", "huge_number", "not_utf8", "line_end_in_text", "deep",
         "no_custom_id", "no_result", "odd_usage", "cut_row", "error_object", "html", or "errored_before", which puts a
         row with an error before the row.
-    :param counts: for ``odd_counts``: the whole ``request_counts``. None: null.
+    :param counts: for ``odd_counts`` and ``odd_create``: the whole ``request_counts``. None: null.
     :param reset: for the drops and ``cut``: end with a TCP reset instead of an ordinary close.
     :raises ValueError: when the fault cannot happen as described.
     """
@@ -221,7 +225,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     page: Literal["html", "empty", "json"] = "html"
     accepted: bool = False
     rows: int = 0
-    ids: Literal["lower", "upper", "cut"] = "lower"
+    ids: Literal["lower", "upper", "cut", "damaged"] = "lower"
     form: OddForm = "lone_surrogate"
     counts: dict[str, int | None] | None = None
 

@@ -561,6 +561,20 @@ def test_missing_row_is_accepted_when_the_counts_agree(
     assert done.manifest.landed_batch_ids == []
 
 
+def test_rows_whose_custom_ids_were_changed_are_not_counted_as_landed(make: Callable[..., Bench]) -> None:
+    """The operator reads them again at no cost. If the batch were listed as landed, it would send them again."""
+    bench = make(batch_seconds=0)
+    batch = bench.own("a", "b", "c")
+    write_manifest(bench.folder, handed_over(bench, batch, 3))
+    bench.simulator.inject(Fault(do="changed_ids", on="results", ids="damaged", times=1))
+
+    done = bench.land(batch, own=True)
+
+    assert done.manifest.counts["missing"] == 3
+    assert done.manifest.landed_batch_ids == []
+    assert bench.land(batch, own=True).manifest.landed_batch_ids == [batch]
+
+
 # ---------------------------------------------------------------- fewer rows than the API counts
 
 

@@ -415,7 +415,7 @@ def test_lost_rows_of_deleted_batches_are_never_paid_for_again_unasked(left: flo
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * left)])
 
-    with pytest.raises(SubmissionUnknownError, match="cannot be found any more"):
+    with pytest.raises(SubmissionUnknownError, match="this task has deleted"):
         world.run(["a", "b"], policy)
 
     assert (world.billed, world.simulator.calls()["create"]) == (2, 1)

@@ -58,6 +58,7 @@ class Download:
     :param expected: rows that the batch must have.
     :param reason: what the API said, if it did not find the results.
     :param unplaced: custom_ids under the part's own token that name no request of it.
+    :param unmatched: number of custom_ids in this package's form that name no request.
     """
 
     outcome: Outcome
@@ -65,6 +66,7 @@ class Download:
     expected: int = 0
     reason: str = ""
     unplaced: Sequence[str] = ()
+    unmatched: int = 0
 
     @property
     def missing(self) -> int:
@@ -173,6 +175,7 @@ class _Reader:
             rows=read.rows,
             expected=expected,
             unplaced=[custom_id for custom_id in summary.unknown if token and has_token(custom_id, token)],
+            unmatched=sum(map(self.landing.matcher.may_name, summary.unknown)),
         )
 
 

@@ -62,6 +62,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: Timestamp | None = None
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def result_count(self) -> int:
+        """The number of rows for which a result came."""
+        return sum(self.counts.values()) - self.counts.get("missing", 0)
+
     def to_xcom(self) -> dict[str, Any]:
         """Return the manifest as a dict of JSON values that every store of Airflow takes.
 

@@ -103,7 +103,8 @@ def _with_row_faults(lines: Iterable[bytes], faults: Mapping[str, Fault]) -> Ite
 def _with_changed_id(line: bytes, how: str) -> bytes:
     row = msgspec.json.decode(line)
     name = row["custom_id"]
-    row["custom_id"] = {"lower": name.lower(), "upper": name.upper()}.get(how, name[:20])
+    forms = {"lower": name.lower(), "upper": name.upper(), "cut": name[:20], "damaged": f"{name[:-10]}{'x' * 10}"}
+    row["custom_id"] = forms[how]
     return msgspec.json.encode(row)
 
 

@@ -180,7 +180,7 @@ class Operations:
     def _to_json(self, batch: Batch, call: Call) -> dict[str, Any]:
         base_url = self._settings.results_base_url or call.request.base_url
         batch_json = batch.to_json(now=call.conditions.now, base_url=base_url)
-        if (odd := call.faults.get("odd_counts")) is not None:
+        if (odd := call.faults.get("odd_counts") or call.faults.get("odd_create")) is not None:
             batch_json["request_counts"] = odd.counts
         return batch_json
 

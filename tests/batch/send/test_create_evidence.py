@@ -246,7 +246,7 @@ def test_batch_whose_counts_are_not_those_of_the_call_is_verified_by_its_results
     counts: dict[str, int | None] = {"processing": -10 if lost else 7}
     world.simulator.inject(Fault(do="odd_counts", on="list", counts=counts, times=None))
     world.simulator.inject(
-        Fault(do="drop_after_accept", on="create") if lost else Fault(do="odd_counts", on="create", counts=counts)
+        Fault(do="drop_after_accept", on="create") if lost else Fault(do="odd_create", on="create", counts=counts)
     )
 
     assert run_tries(world) == []
