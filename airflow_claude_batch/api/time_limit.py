@@ -51,7 +51,8 @@ def time_limit(seconds: float, *, shielded: bool = False) -> Iterator[None]:
 def calls_until(seconds: float) -> Iterator[None]:
     """Let each call in this block end this long from now, or within :data:`MIN_CALL_SECONDS` if less is left.
 
-    Create calls and the bodies of results are not cut off: they have bounds of their own.
+    Create calls and the bodies of results are not cut off: they have bounds of their own. But results that stand still
+    are given up in this time.
     """
     token = _calls_end_at.set(min(time.monotonic() + seconds, _calls_end_at.get()))
     try:
@@ -63,6 +64,11 @@ def calls_until(seconds: float) -> Iterator[None]:
 def call_seconds() -> float:
     """Return how long a call that begins now may take with all of its retries."""
     return max(MIN_CALL_SECONDS, _calls_end_at.get() - time.monotonic())
+
+
+def is_time_up() -> bool:
+    """Tell whether the time of :func:`calls_until` is over."""
+    return _calls_end_at.get() <= time.monotonic()
 
 
 def seconds_left() -> float:
@@ -114,8 +120,10 @@ def limit_reads(stream: Any) -> None:
             raise TooSlow("the response was not complete in time")
         began = time.monotonic()
         narrowest = left if timeout is None else min(left, timeout)
-        data: bytes = read(max_bytes, timeout=None if math.isinf(narrowest) else narrowest)
         if (rate := _rate.get()) is not None:
+            narrowest = min(narrowest, rate.window_seconds)
+        data: bytes = read(max_bytes, timeout=None if math.isinf(narrowest) else narrowest)
+        if rate is not None:
             rate.add(len(data), time.monotonic() - began)
         return data
 

@@ -29,7 +29,7 @@ from airflow_claude_batch.api.redaction import shorten
 from airflow_claude_batch.api.request_body import RequestBody, UploadStopped
 from airflow_claude_batch.api.responses import error_response_failure, invalid_response_failure, no_response_failure
 from airflow_claude_batch.api.socket_options import SocketOptions
-from airflow_claude_batch.api.time_limit import ReadRate, TooSlow, seconds_left, time_limit
+from airflow_claude_batch.api.time_limit import ReadRate, TooSlow, call_seconds, seconds_left, time_limit
 from airflow_claude_batch.api.tls import ssl_context
 from airflow_claude_batch.exceptions import ConfigurationError
 
@@ -83,7 +83,7 @@ class Transport:
         :raises CallFailed: the connection was lost, or too few bytes come.
         """
         _check_encoding(request, response)
-        chunks, rate = response.iter_bytes(), ReadRate(request.read_timeout)
+        chunks, rate = response.iter_bytes(), ReadRate(min(request.read_timeout, call_seconds()))
         while True:
             try:
                 with rate.applied():

@@ -711,6 +711,29 @@ def test_results_that_drip_count_as_stalled(client_class):
 
 
 @sync_only
+@pytest.mark.parametrize("seconds", [0.03, 3], ids=["drips", "stands still"])
+def test_results_that_come_too_slowly_are_given_up_when_the_callers_time_is_up(client_class, monkeypatch, seconds):
+    monkeypatch.setattr("airflow_claude_batch.api.time_limit.MIN_CALL_SECONDS", 0.3)
+
+    def serve(connection):
+        connection.request()
+        connection.socket.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n" + b'{"a":1}\n')
+        drip(connection, b" " * (60 if seconds < 1 else 1), seconds=seconds)
+
+    with (
+        RawServer(serve) as server,
+        client_class(config(server.port, read_timeout=60)) as client,
+        calls_until(0),
+        client.stream_results(BATCH_ID) as lines,
+    ):
+        assert next(lines) == b'{"a":1}'
+        began = time.monotonic()
+        with pytest.raises(exceptions.APIConnectionError):
+            next(lines)
+        assert time.monotonic() - began < 1.2
+
+
+@sync_only
 def test_results_take_as_long_as_they_bring_bytes(client_class):
     row = b'{"a":"' + b"x" * 2000 + b'"}\n'
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from airflow_claude_batch.api.evidence import Proof, proof_of
+from airflow_claude_batch.api.time_limit import MIN_CALL_SECONDS, is_time_up
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.input.custom_id import has_token
 from airflow_claude_batch.batch.land.landing import DownloadSummary, Landing
@@ -96,6 +98,7 @@ def download_results(
     :raises APIError: the API refuses, or another failure of its response.
     """
     reader = _Reader(client, batch, landing, sent, token, members)
+    began = time.monotonic()
     for number in range(TRIES):
         if number:
             pause = PAUSE_SECONDS * number
@@ -104,8 +107,10 @@ def download_results(
             sleep(pause)
         if (download := reader.read(number)) is not None:
             return download
+        if is_time_up() and time.monotonic() - began >= MIN_CALL_SECONDS:
+            break
     raise ResultsError(
-        f"The results of {batch.id} were incomplete in each of {TRIES} downloads (last: {reader.problem}).",
+        f"The results of {batch.id} were incomplete in each of {number + 1} downloads (last: {reader.problem}).",
         "They stay at the API for 29 days from the batch's creation; a retry downloads them at no cost.",
         "Clear the task later. If it fails again, check what proxies between this worker and the API do to downloads.",
     )
