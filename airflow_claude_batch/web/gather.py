@@ -174,7 +174,9 @@ def gather_all(root: str) -> Gathered:
         except (ClaudeBatchError, OSError, ValueError, ImportError) as error:
             problems.append(Problem(found.name, f"Its rows without an answer cannot be read: {in_words(error)}"))
     for problem in problems:
-        log.warning("The report is incomplete at %s. %s", problem.name, problem.reason)
+        # A name that is no text cannot be written to a log as it is.
+        name, reason = (text.encode(errors="backslashreplace").decode() for text in (problem.name, problem.reason))
+        log.warning("The report is incomplete at %s. %s", name, reason)
     return Gathered(sorted(submissions, key=lambda submission: submission.sort_key), problems)
 
 

@@ -276,13 +276,14 @@ def test_unusual_manifest_is_in_the_report(root: Path, fields: dict[str, Any]) -
     assert "Not in this report" not in text
 
 
-def test_name_of_a_folder_that_is_not_text_is_shown_escaped(root: Path) -> None:
+def test_name_of_a_folder_that_is_not_text_is_shown_escaped(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(Path(os.fsdecode(os.fsencode(root) + b"/\xff")), MANIFEST)
     write(Path(os.fsdecode(os.fsencode(root) + b"/\xfe")), "{")
 
     text = page(root)
     assert "\\udcff" in text
     assert "<td>\\udcfe</td>" in text
+    assert "The report is incomplete at \\udcfe." in caplog.text
 
 
 # ---------------------------------------------------------------- any damage
