@@ -109,8 +109,9 @@ def download_results(
             return download
         if is_time_up() and time.monotonic() - began >= MIN_CALL_SECONDS:
             break
+    downloads = quantity(number + 1, "download")
     raise ResultsError(
-        f"The results of {batch.id} were incomplete in each of {number + 1} downloads (last: {reader.problem}).",
+        f"The results of {batch.id} were incomplete in each of {downloads} (last: {reader.problem}).",
         "They stay at the API for 29 days from the batch's creation; a retry downloads them at no cost.",
         "Clear the task later. If it fails again, check what proxies between this worker and the API do to downloads.",
     )
