@@ -826,7 +826,9 @@ def test_calls_end_with_the_time_of_their_caller_but_results_and_create_calls_do
     def serve(connection):
         head, _ = connection.request()
         if "/results" in head:
-            connection.socket.sendall(f"HTTP/1.1 200 OK\r\ncontent-length: {8 * len(row)}\r\n\r\n".encode())
+            # The server closes the connection after it; without the header, the next call may be sent on it.
+            head = f"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {8 * len(row)}\r\n\r\n"
+            connection.socket.sendall(head.encode())
             for _ in range(8):
                 connection.over.wait(0.08)
                 connection.socket.sendall(row)

@@ -16,6 +16,9 @@ from airflow_claude_batch.batch.wait.watcher import Watcher
 from airflow_claude_batch.exceptions import InputError
 from airflow_claude_batch.simulator import Fault, Simulator
 
+#: Seconds of the loop, not real ones, because it is set after the batches were made.
+SLOW = Fault(do="slow", on="any", seconds=5, times=None)
+
 
 def test_a_single_batch_is_retrieved_until_it_has_ended():
     with World(batch_seconds=95) as world:
@@ -484,8 +487,9 @@ def test_an_unexpected_error_of_one_poll_is_survived_like_an_outage(caplog):
 
 
 def test_a_waiter_that_leaves_during_a_poll_is_ignored():
-    with World(batch_seconds=60, latency_seconds=5) as world:
+    with World(batch_seconds=60) as world:
         first, second = world.create(2)
+        world.simulator.inject(SLOW)
 
         async def main() -> WaitResult:
             watcher = world.watcher()
@@ -672,8 +676,9 @@ HOURS = ("1 hour", "2 hours", "3 hours")
 
 
 def test_a_client_that_is_replaced_while_calls_run_is_closed_after_them_and_once():
-    with World(batch_seconds=3600, latency_seconds=5) as world:
+    with World(batch_seconds=3600) as world:
         batch_ids = world.create(3)
+        world.simulator.inject(SLOW)
 
         async def main() -> None:
             shared = SharedClient("claude_default", world.connect)
