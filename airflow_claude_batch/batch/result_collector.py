@@ -191,7 +191,8 @@ class ResultCollector:
 
     def _may_get_more(self, batch_id: str, outcome: Outcome) -> bool:
         """Return whether to read the results again later."""
-        if outcome is Outcome.UNANSWERED:
+        is_agreed = outcome is Outcome.AGREED and self.policy.on_lost == "resend"  # one moment's word is not paid for
+        if outcome is Outcome.UNANSWERED or is_agreed:
             return not self._unread.stays_short(batch_id)
         return outcome is Outcome.PARTIAL and not self._may_resend_rest(batch_id)
 

@@ -430,6 +430,15 @@ def test_missing_rows_of_requests_that_the_api_counts_as_not_answered_are_read_a
     assert (world.clock.now() - began > timedelta(minutes=10)) is (times is None)
 
 
+def test_counts_and_rows_that_agree_for_a_moment_are_not_sent_again_with_resend(tmp_path: Path) -> None:
+    world = make_world(tmp_path, shuffle=False)
+    world.simulator.inject(
+        Fault(do="odd_counts", counts={"succeeded": 6}, times=4), Fault(do="few_rows", on="results", rows=6, times=4)
+    )
+    assert world.run(TEN, RESEND).failure is None
+    assert world.billed == 10
+
+
 def test_other_failures_of_a_batch_with_missing_rows_are_repaired(tmp_path: Path) -> None:
     def outcome(custom_id: str, params: Any, attempt: int) -> str:
         return "expired" if params["messages"][0]["content"] == TEN[0] and attempt == 1 else "succeeded"
