@@ -12,8 +12,18 @@ import pytest
 
 pytest_plugins = ["airflow_fixtures"]
 
-#: Folders of tests that take minutes, in the order in which they begin: the first ones wait more than they compute.
-LONG_TESTS = ("stack", "crash")
+#: Tests that take minutes, in the order in which they begin. Those on a real Airflow wait more than they compute, so
+#: that one of them runs beside the tests of crashes.
+LONG_TESTS = (
+    "stack/shared_airflow/",
+    "crash/test_every_step",
+    "stack/test_scheduling",
+    "crash/test_s3_protocol",
+    "crash/test_zombies",
+    "stack/test_stack",
+    "crash/",
+    "stack/",
+)
 #: What files in memory may take of a machine without being missed there.
 MEMORY_DISK_BYTES = 4 << 30
 
@@ -42,9 +52,13 @@ os.environ.update(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the tests that wait for processes to start and to be killed: others use the CPU meanwhile."""
-    order = {folder: place for place, folder in enumerate(LONG_TESTS)}
-    items.sort(key=lambda item: min((order[part] for part in item.path.parts if part in order), default=len(order)))
+    """Start with the longest tests: the short ones fill the time at the end."""
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(Path(__file__).parent).as_posix()
+        return next((place for place, prefix in enumerate(LONG_TESTS) if name.startswith(prefix)), len(LONG_TESTS))
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -19,7 +19,7 @@ from airflow_claude_batch.simulator import Simulator
 
 MINUTES = 60
 #: The simulator lists a batch at once, or 20 s later. A shorter search needs fewer processes.
-GRACE = timedelta(minutes=2)
+GRACE = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, kw_only=True)
