@@ -179,7 +179,7 @@ class ResultCollector:
         elif download.unplaced:
             self._has_new_rows = True
             self.unplaced[batch.id] = download
-        elif self._may_get_more(batch.id, download.outcome):
+        elif self._may_get_more(batch.id, download.outcome, is_current=is_current):
             self._keep_open(batch, download)
         else:
             self._unread.forget(batch.id)
@@ -189,10 +189,14 @@ class ResultCollector:
             if download.missing and is_current and self.policy.on_lost == "stop" and not is_unpaid:
                 self._missing[batch.id] = download.missing
 
-    def _may_get_more(self, batch_id: str, outcome: Outcome) -> bool:
-        """Return whether to read the results again later."""
-        is_agreed = outcome is Outcome.AGREED and self.policy.on_lost == "resend"  # one moment's word is not paid for
-        if outcome is Outcome.UNANSWERED or is_agreed:
+    def _may_get_more(self, batch_id: str, outcome: Outcome, *, is_current: bool) -> bool:
+        """Return whether to read the results again later.
+
+        :param is_current: the requests of the batch without a row can be noted, so that they are not sent again.
+        """
+        if outcome is Outcome.AGREED and self.policy.on_lost == "stop":
+            return not is_current
+        if outcome in (Outcome.AGREED, Outcome.UNANSWERED):  # the word of one moment is not paid for
             return not self._unread.stays_short(batch_id)
         return outcome is Outcome.PARTIAL and not self._may_resend_rest(batch_id)
 

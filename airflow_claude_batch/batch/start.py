@@ -168,8 +168,8 @@ def _ledger_of_attempt(
     if known.archived_batch_ids and not _has_rows(folder):
         known = _reopen_archived(known, attempt)
     if known.input_digest != requests.digest:
-        known = known.archive_landed(keep_missing=False)
         use = AnswerUse.DISCARD if kept == 0 else AnswerUse.PREVIOUS_INPUT
+        known = known.archive_landed(keep_missing=use != AnswerUse.DISCARD)
         _log_changed_input(known, attempt, kept, len(requests))
         _back_up_rows(folder, known)
         return msgspec.structs.replace(
@@ -227,12 +227,18 @@ def _reopen_archived(known: Ledger, attempt: Attempt) -> Ledger:
 
 
 def _unlanded_parts(known: Ledger | None, answers: AnswerUse) -> tuple[Part, ...]:
-    """Return the parts that are not landed, with the new use of their answers. What was discarded stays discarded."""
+    """Return the parts that are not landed as a whole, with the new use of their answers.
+
+    What was discarded stays discarded. A landed part without all of its rows is read again: in another input nobody
+    knows which of its requests must not be sent again.
+    """
     parts = known.parts if known else ()
     return tuple(
-        part if part.answers == AnswerUse.DISCARD else msgspec.structs.replace(part, answers=answers)
+        part
+        if part.answers == AnswerUse.DISCARD
+        else msgspec.structs.replace(part, answers=answers, landed=False, missing=0)
         for part in parts
-        if not part.landed
+        if not part.landed or (part.missing and answers != AnswerUse.DISCARD)
     )
 
 

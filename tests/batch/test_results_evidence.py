@@ -439,6 +439,26 @@ def test_counts_and_rows_that_agree_for_a_moment_are_not_sent_again_with_resend(
     assert world.billed == 10
 
 
+@pytest.mark.parametrize(
+    "policy", [pytest.param(Policy(repair_rounds=3), id="stop"), pytest.param(RESEND, id="resend")]
+)
+def test_missing_rows_are_not_sent_again_because_the_input_comes_in_another_order(
+    policy: Policy, tmp_path: Path
+) -> None:
+    """In another input nobody knows which requests of the batch have no row, so that it is read again."""
+    world = make_world(tmp_path, shuffle=False)
+    world.simulator.inject(
+        Fault(do="odd_counts", counts={"succeeded": 6}, times=4), Fault(do="few_rows", on="results", rows=6, times=4)
+    )
+    with world.attempt(TEN, Policy(repair_rounds=3)) as submission:
+        world.finish(submission, most=400)
+    done = world.run(TEN[::-1], policy, clear=True)
+
+    assert done.failure is None
+    assert [row["status"] for row in world.rows] == ["succeeded"] * 10
+    assert world.billed == 10
+
+
 def test_other_failures_of_a_batch_with_missing_rows_are_repaired(tmp_path: Path) -> None:
     def outcome(custom_id: str, params: Any, attempt: int) -> str:
         return "expired" if params["messages"][0]["content"] == TEN[0] and attempt == 1 else "succeeded"

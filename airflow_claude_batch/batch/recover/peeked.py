@@ -39,12 +39,13 @@ class PeekedBatches:
         with self._lock:
             return self._custom_ids.get((api, batch_id, created_at))
 
-    def read(self, client: ClaudeClient, api: str, batch_id: str, created_at: datetime) -> str | None:
+    def read(self, client: ClaudeClient, api: str, batch_id: str, created_at: datetime, *, rows: int = 1) -> str | None:
         """Return the first custom_id of an ended batch, and read it if that was not done yet. None if it has none.
 
+        :param rows: the number of rows that the batch must have.
         :raises APIError: the results cannot be read.
         """
-        custom_id = self.get(api, batch_id, created_at) or read_first_custom_id(client, batch_id)
+        custom_id = self.get(api, batch_id, created_at) or read_first_custom_id(client, batch_id, rows=rows)
         if custom_id:
             self.add(api, batch_id, created_at, custom_id)
         return custom_id

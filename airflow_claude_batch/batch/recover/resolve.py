@@ -213,7 +213,9 @@ class _Resolver:
         """
         call, custom_id, error = f"results of {batch.batch_id}", None, None
         try:
-            custom_id = self.peeked.read(self.client, self.api, batch.batch_id, batch.created_at)
+            custom_id = self.peeked.read(
+                self.client, self.api, batch.batch_id, batch.created_at, rows=batch.request_count
+            )
         except APIError as failed:
             error = failed
         if custom_id:

@@ -87,22 +87,24 @@ def candidate_of(batch: MessageBatch, *, is_listed_newer: bool = False) -> Candi
     )
 
 
-def read_first_custom_id(client: ClaudeClient, batch_id: str) -> str | None:
+def read_first_custom_id(client: ClaudeClient, batch_id: str, *, rows: int = 1) -> str | None:
     """Return the first custom_id in an ended batch's results that this package has made, else the first at all.
 
-    A row of a stranger may come first. None if no line names its custom_id.
+    A row of a stranger may come first. None if no line names its custom_id, or if the stream is too short to tell.
 
+    :param rows: the number of rows that the batch must have.
     :raises APIError: the results cannot be read.
     """
-    first = None
+    first, count = None, 0
     with client.stream_results(batch_id) as lines:
         for line in itertools.islice(lines, _PEEKED_LINES):
+            count += 1
             with contextlib.suppress(MalformedResponseError):
                 custom_id = decode_result_line(line).custom_id
                 if parse_custom_id(custom_id) is not None:
                     return custom_id
                 first = first or custom_id or None
-    return first
+    return first if count >= min(rows, _PEEKED_LINES) else None
 
 
 def _pages(client: ClaudeClient, part: Part, now: datetime) -> Iterator[BatchPage]:

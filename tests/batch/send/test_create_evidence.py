@@ -403,3 +403,15 @@ def test_many_tasks_that_lose_their_responses_at_once_read_each_others_results_o
     assert world.billed == tasks
     # Each batch: once in a search, and once for its rows.
     assert world.simulator.calls()["results"] <= 2 * tasks
+
+
+def test_short_stream_with_the_row_of_a_stranger_does_not_prove_that_a_batch_is_somebody_else_s(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.simulator.inject(
+        Fault(do="drop_after_accept", on="create"),
+        Fault(do="unknown_row", on="results", times=3),
+        Fault(do="few_rows", on="results", rows=0, times=3),
+    )
+    assert run_tries(world) == []
+    check_billed_once(world)
+    assert world.simulator.calls()["create"] == 1
