@@ -314,7 +314,7 @@ def _decode_gateway_form(data: bytes | msgspec.Raw, kind: type[Any]) -> msgspec.
     read = _GATEWAY_READERS.get(kind)
     try:
         return read(msgspec.json.decode(data)) if read else None
-    except (ValueError, RecursionError):  # of msgspec, of UTF-8 and of times
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # of JSON, of UTF-8 and of times
         return None
 
 
@@ -343,7 +343,7 @@ def _read_page(value: Any) -> BatchPage:
 def _batch_or_none(value: Any) -> MessageBatch | None:
     try:
         return _read_batch(value)
-    except ValueError:
+    except (msgspec.MsgspecError, ValueError):
         return None
 
 
@@ -357,7 +357,7 @@ def _cursor(value: Any, at_edge: list[Any]) -> str | None:
 def _is_cursor(value: Any) -> bool:
     try:
         msgspec.convert(value, _Cursor)
-    except ValueError:
+    except msgspec.MsgspecError:
         return False
     return True
 

@@ -182,6 +182,8 @@ class LocalFolder:
         try:
             path.mkdir(PRIVATE_MODE | stat.S_IXUSR)
         except FileNotFoundError:
+            if path.parent.is_dir():  # a file system without room for folders, such as /proc
+                raise
             self._make_folder(path.parent)
             return self._make_folder(path)
         except OSError:  # some file systems refuse before they see that the folder exists

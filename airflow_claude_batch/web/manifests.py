@@ -97,7 +97,7 @@ def find_manifests(root: str) -> Iterator[FoundManifest | Problem]:
         name, uri = folder or base.rpartition("/")[2], f"{root}/{folder}".rstrip("/")
         try:
             yield FoundManifest(name, uri, _decode(_read(uri)))
-        except (ValueError, OSError, RecursionError) as error:
+        except (msgspec.MsgspecError, ValueError, OSError, RecursionError) as error:
             yield Problem(name, f"Its {MANIFEST_FILE} cannot be read: {in_words(error)}")
     for problem in problems:
         yield Problem(_below(str(problem.filename), base), f"This folder cannot be listed: {in_words(problem)}")

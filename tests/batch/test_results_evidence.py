@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from submission_world import TEN, World, make_world
 
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.steps import DoneStep, WaitStep
 from airflow_claude_batch.exceptions import BatchTimeoutError, ResultsError, SubmissionUnknownError
 from airflow_claude_batch.simulator import Fault
-from tests.submission_world import TEN, World, make_world
 
 HOUR = timedelta(hours=1)
 RESEND, STOP = Policy(on_lost="resend"), Policy()

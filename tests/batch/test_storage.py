@@ -179,6 +179,11 @@ def test_files_and_new_folders_are_for_those_alone_whom_the_mode_names(
 
 
 @pytest.mark.usefixtures("_umask")
+def test_file_system_that_has_no_room_for_folders_is_not_asked_again_and_again() -> None:
+    with pytest.raises(FileNotFoundError):
+        LocalFolder(Path("/proc/claude/submission")).check_writable()
+
+
 def test_existing_folder_keeps_its_mode_and_what_an_earlier_version_wrote_is_read(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     (tmp_path / "old.json").write_bytes(b"old")

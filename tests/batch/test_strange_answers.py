@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from submission_world import TEN, World, make_world
 
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
@@ -25,7 +26,6 @@ from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.steps import DoneStep
 from airflow_claude_batch.exceptions import APIError, BatchError, SubmissionError
 from airflow_claude_batch.simulator import Fault
-from tests.submission_world import TEN, World, make_world
 
 SEEDS = int(os.environ.get("STRANGE_ANSWERS_SEEDS", "20"))
 
