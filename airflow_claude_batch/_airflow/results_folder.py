@@ -73,7 +73,7 @@ def submission_id(ti: TaskInstanceKey, loop: str | None = None) -> str:
 def check_below_roots(folder: Folder, results_paths: Iterable[str | None]) -> None:
     """Check that a folder that came by XCom is below the deployment's ``results_path``, or one of an author's.
 
-    Whoever can write an XCom could have answers landed anywhere else.
+    Without this, anyone who can write an XCom could make the sensor write answers into any folder.
 
     :raises InputError: it is not.
     """

@@ -21,9 +21,9 @@ from airflow_claude_batch.batch.failures import (
 )
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.download import Outcome, download_results
-from airflow_claude_batch.batch.land.landed_rows import count_results, count_rows_by_batch
+from airflow_claude_batch.batch.land.landed_before import LandedBefore
 from airflow_claude_batch.batch.land.landing import Landing
-from airflow_claude_batch.batch.land.manifest import Manifest, load_manifest
+from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, RequestMatcher, SubmissionMatcher
 from airflow_claude_batch.batch.land.publish import publish_final
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
@@ -138,11 +138,12 @@ class Collection:
         """Do nothing: a collection never sends."""
 
     def _next_step(self) -> WaitStep | DoneStep:
-        known, noted = self._load_manifest(), load_unread(self.folder)
+        before = LandedBefore.read(self.folder, self.batch_ids, is_external=self.requests is None)
+        noted = load_unread(self.folder)
         self._unread = UnreadBatches(noted, clock=self.clock, deadline=self.deadline)
         step: WaitStep | DoneStep | None = None
         try:
-            step = self._poll_and_land(known)
+            step = self._poll_and_land(before)
         except SubmissionUnknownError:
             self._unread.clear()
             raise
@@ -153,8 +154,8 @@ class Collection:
                 save_unread(self.folder, self._unread)
         return step
 
-    def _poll_and_land(self, known: Manifest | None) -> WaitStep | DoneStep:
-        landed = frozenset(self._landed_batch_ids(known) if known else ()).intersection(self.batch_ids)
+    def _poll_and_land(self, before: LandedBefore) -> WaitStep | DoneStep:
+        landed = before.landed_batch_ids()
         polled = [self._unread.retrieve(self.client, id_) for id_ in self.batch_ids if id_ not in landed]
         batches = [batch for batch in polled if batch is not None]
         ended = [batch for batch in batches if batch.ended]
@@ -163,14 +164,14 @@ class Collection:
             batch.batch_id: batch.reason for batch in self._unread if batch.batch_id in open_ and is_gone(batch)
         }:
             if ended:
-                self._land(ended, known, landed, complete=False)
+                self._land(ended, before, landed, complete=False)
             raise unknown_batches_error(gone)
         if self.clock() < self.deadline:
             if open_:
                 return self._wait_for(open_, batches)
             if ended and not any(self._unread.is_due(batch.id) for batch in ended):
                 return self._wait_for_rows()
-        return self._land_and_evaluate(ended, known, landed, open_)
+        return self._land_and_evaluate(ended, before, landed, open_)
 
     def _wait_for(self, open_: tuple[str, ...], batches: Sequence[MessageBatch]) -> WaitStep:
         """Wait for batches that run. After a second 404 in a row, a timer decides when to look again."""
@@ -215,41 +216,13 @@ class Collection:
         reason = "the API rejects the connection's credential"
         return WaitStep(tuple(self.batch_ids), "all", self.deadline, reason, read_connection=True)
 
-    def _load_manifest(self) -> Manifest | None:
-        """Read what was landed before, by this task or another one.
-
-        Rows of batches made elsewhere count only if they are of the same batches.
-        """
-        known = load_manifest(self.folder)
-        if known is None or self.requests is not None or set(known.batch_ids) == set(self.batch_ids):
-            return known
-        return None
-
-    def _landed_batch_ids(self, known: Manifest) -> Sequence[str]:
-        """Return the batches that need no download. If the file of rows is gone, all batches are downloaded."""
-        if (file := self.folder.open(RESULTS_FILE)) is None:
-            return known.landed_batch_ids if known.counts.get("missing") == known.request_count else ()
-        with file:
-            if count_results(file) < known.result_count:
-                log.warning("Rows are missing from %s; all batches are read again.", self.folder.uri(RESULTS_FILE))
-                return ()
-        if self.requests is not None or known.status == "ended":
-            return known.landed_batch_ids
-        if (file := self.folder.open(RESULTS_FILE)) is None:
-            return ()
-        with file:
-            # A row of a batch made elsewhere may lack its custom_id. Then it cannot be taken over.
-            rows = count_rows_by_batch(file)
-        sizes = known.batch_request_counts or {}
-        return [id_ for id_ in known.landed_batch_ids if rows[id_] == sizes.get(id_)]
-
     # ------------------------------------------------------------------ landing
 
     def _land_and_evaluate(
-        self, ended: Sequence[MessageBatch], known: Manifest | None, landed: frozenset[str], open_: tuple[str, ...]
+        self, ended: Sequence[MessageBatch], before: LandedBefore, landed: frozenset[str], open_: tuple[str, ...]
     ) -> WaitStep | DoneStep:
         """Land what has ended. While rows are missing and there is time, wait for them."""
-        manifest, error = self._land(ended, known, landed, complete=not open_)
+        manifest, error = self._land(ended, before, landed, complete=not open_)
         if gone := {batch.batch_id: _gone_reason(batch) for batch in self._incomplete if is_gone(batch)}:
             raise unknown_batches_error(gone)
         if self._incomplete and self.clock() < self.deadline:
@@ -264,14 +237,14 @@ class Collection:
         return DoneStep(manifest, error, permanent=True)
 
     def _land(
-        self, ended: Sequence[MessageBatch], known: Manifest | None, landed: frozenset[str], *, complete: bool
+        self, ended: Sequence[MessageBatch], before: LandedBefore, landed: frozenset[str], *, complete: bool
     ) -> tuple[Manifest, BatchError | None]:
         """Read what has ended, and publish its rows.
 
         :return: the manifest, and the error if more requests than allowed have no answer.
         :raises ResultsError: a download was incomplete in each try. The other batches are landed.
         """
-        sizes = self._sizes(ended, known)
+        known, sizes = before.manifest, before.request_counts(ended)
         while True:
             with self._open_matcher(sizes, known, ended) as matcher, Landing(matcher, prices=self.prices) as landing:
                 if known is not None and (file := self.folder.open(RESULTS_FILE)) is not None:
@@ -304,19 +277,6 @@ class Collection:
             except ResultsError as error:
                 failed[batch.id] = error
         return rows, failed
-
-    def _sizes(self, ended: Sequence[MessageBatch], known: Manifest | None) -> dict[str, int]:
-        """Return the number of requests in each batch: as its sender wrote it, else as the API counts them."""
-        sizes = dict(known.batch_request_counts or {}) if known is not None else {}
-        if self.requests is not None:
-            return sizes
-        for batch in ended:
-            sizes[batch.id] = max(sizes.get(batch.id, 0), batch.request_counts.total)
-        if (file := self.folder.open(RESULTS_FILE)) is not None:
-            with file:
-                rows = count_rows_by_batch(file)
-            sizes |= {id_: max(sizes.get(id_, 0), rows[id_]) for id_ in self.batch_ids if rows[id_]}
-        return sizes
 
     @contextlib.contextmanager
     def _open_matcher(

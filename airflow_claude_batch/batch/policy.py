@@ -79,6 +79,6 @@ class Policy:
 def lost_create_grace(read_timeout: float) -> timedelta:
     """Return the grace for a client that waits this long for a response, in seconds.
 
-    Whoever sets a longer timeout expects slower answers, of the API and of a gateway that waits for the API.
+    A longer timeout suggests a slower API or gateway, so the grace grows with it.
     """
     return LOST_CREATE_GRACE + 2 * timedelta(seconds=max(0.0, read_timeout - USUAL_READ_TIMEOUT))

@@ -33,12 +33,11 @@ from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
 from airflow_claude_batch.batch.land.publish import publish_final
 from airflow_claude_batch.batch.land.rows import FINAL
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
-from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger, Trouble
+from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.recover.copies import find_copies
 from airflow_claude_batch.batch.recover.peeked import PEEKED
 from airflow_claude_batch.batch.recover.resolve import resolve_open_creates, unknown_create_error
@@ -237,7 +236,7 @@ class Submission:
         has_work = bool(self.ledger.open_parts) or self._sender.has_unsent_requests
         if not (self.ledger.timed_out or has_work):
             return None
-        if self.policy.on_timeout == "cancel" and self._unended_batch_ids:
+        if self.policy.on_timeout == "cancel" and self._waits.unended_batch_ids:
             self._cancel_after_timeout()
             if not self._waits.is_past_final_deadline:
                 return self._waits.for_open_batches("all", "batches that were canceled after the timeout are ending")
@@ -252,14 +251,8 @@ class Submission:
             self.record.save(msgspec.structs.replace(self.ledger, timed_out=True, canceled_at=self.clock()))
         elif not self._waits.is_past_final_deadline:
             return
-        for batch_id in self._unended_batch_ids if not was_asked else self._collector.running:
+        for batch_id in self._waits.unended_batch_ids if not was_asked else self._collector.running:
             cancel_batch(self.client, batch_id, sleep=self.sleep)
-
-    @property
-    def _unended_batch_ids(self) -> tuple[str, ...]:
-        """Open batches that may be running: all but those that have ended and could not be read whole."""
-        ended = {batch.batch_id for batch in self.ledger.unread if batch.trouble != Trouble.NO_BATCH}
-        return tuple(batch_id for batch_id in self.open_batch_ids if batch_id not in ended)
 
     def _timeout_error(self) -> BatchTimeoutError:
         """Build the error of the timeout, and note what an attempt has waited for in vain."""
@@ -277,19 +270,10 @@ class Submission:
         if not self.ledger.open_parts:
             return None
         if self.policy.wait_for_completion:
-            return self._waits.for_open_batches("all", self._waiting_reason())
+            return self._waits.for_completion()
         manifest = self._summarize("in_progress")
         write_manifest(self.folder, manifest)
         return DoneStep(manifest)
-
-    def _waiting_reason(self) -> str:
-        running, incomplete = len(self._unended_batch_ids), len(self.open_batch_ids) - len(self._unended_batch_ids)
-        reasons = []
-        if running:
-            reasons.append(f"{quantity(running, 'message batch')} {'is' if running == 1 else 'are'} in progress")
-        if incomplete:
-            reasons.append(f"the results of {quantity(incomplete, 'message batch')} are incomplete")
-        return ", and ".join(reasons)
 
     def _finish_unless_round_begins(self) -> DoneStep | None:
         if self._rounds.repairable_count(self._landing.statuses) and self._find_copies():
@@ -348,7 +332,7 @@ class Submission:
             self._collector.publish()
         except ResultsError as storage_error:
             error = storage_error
-        if self._waits.is_timed_out and self.policy.on_timeout == "cancel" and self._unended_batch_ids:
+        if self._waits.is_timed_out and self.policy.on_timeout == "cancel" and self._waits.unended_batch_ids:
             self._cancel_after_timeout()
         if self._waits.is_past_final_deadline:
             raise timeout_error(self.ledger, self.policy, outage=error) from error

@@ -12,6 +12,7 @@ from airflow_claude_batch.batch.land.unread import is_gone, next_read_at
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Trouble, UnreadBatch
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.recover.resolve import OpenCreate
 from airflow_claude_batch.batch.steps import OUTAGE_RETRY_DELAY, SHORTEST_PAUSE, WaitStep
 
@@ -48,12 +49,29 @@ class WaitPlanner:
     def is_past_final_deadline(self) -> bool:
         return self.clock() >= self.final_deadline
 
+    @property
+    def unended_batch_ids(self) -> tuple[str, ...]:
+        """Open batches that may be running: all but those that have ended and could not be read whole."""
+        ended = {batch.batch_id for batch in self._ledger.unread if batch.trouble != Trouble.NO_BATCH}
+        return tuple(batch_id for batch_id in self._ledger.open_batch_ids if batch_id not in ended)
+
     def for_open_batches(self, wait_for: Literal["all", "any"], reason: str) -> WaitStep:
         """Wait for all (or any) of the open batches, but until the next reading for those that could not be read."""
         ledger = self._ledger
         timed = {batch.batch_id for batch in ledger.unread if _is_timed(batch)}
         running = tuple(batch_id for batch_id in ledger.open_batch_ids if batch_id not in timed)
         return WaitStep(running, wait_for, self._next_reading(timed), reason)
+
+    def for_completion(self) -> WaitStep:
+        """Wait for all open batches to end, and for their results to be complete."""
+        running = len(self.unended_batch_ids)
+        incomplete = len(self._ledger.open_batch_ids) - running
+        reasons = []
+        if running:
+            reasons.append(f"{quantity(running, 'message batch')} {'is' if running == 1 else 'are'} in progress")
+        if incomplete:
+            reasons.append(f"the results of {quantity(incomplete, 'message batch')} are incomplete")
+        return self.for_open_batches("all", ", and ".join(reasons))
 
     def for_landed_rows(self, unread: Sequence[UnreadBatch]) -> WaitStep:
         """Wait until landed batches whose rows are missing from the folder can be read again."""

@@ -2,7 +2,7 @@
 
 Connections of type ``claude`` and of type ``anthropic`` (Apache's provider) are read alike.
 
-Whoever may edit connections must not reach the deployment's own secrets. So a connection that chooses where a call
+People who may edit connections must not reach the deployment's own secrets. So a connection that chooses where a call
 goes (host, proxy) or whom it trusts (verify, ca_file) needs a credential of its own. The environment's credential is
 not used for it, and no token file of the worker is read for it, unless the deployment allows that. The same holds for
 headers where the deployment has a gateway: many gateways take the destination from a header.

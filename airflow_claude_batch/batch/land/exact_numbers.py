@@ -105,7 +105,7 @@ def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> It
 
 
 def _hashable(value: Any) -> Any:
-    """Return a value that equals that of another item if the items are equal. In JSON, true is not 1, and 1 is 1.0."""
+    """Return a hashable stand-in for an item. Equal items have equal ones. In JSON, true is not 1, and 1 is 1.0."""
     if isinstance(value, dict):
         return "object", frozenset((name, _hashable(inner)) for name, inner in value.items())
     if isinstance(value, list):

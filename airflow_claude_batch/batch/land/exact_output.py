@@ -43,7 +43,7 @@ def _has_float(value: Any) -> bool:
 
 
 def _texts(row: Row) -> list[str]:
-    """Return the texts of which one was validated when the row was landed."""
+    """Return the candidate texts. One of them was validated when the row was landed."""
     try:
         content = msgspec.convert((row.message or {}).get("content"), list[ContentBlock])
     except msgspec.ValidationError:

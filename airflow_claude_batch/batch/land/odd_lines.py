@@ -54,12 +54,12 @@ class OddLine:
     @classmethod
     def of_shortened(cls, line: ShortenedLine) -> OddLine:
         """Take the beginning and the end of a line that is too long."""
-        reason = f"it has {len(line) + line.left_out:,} bytes, of which {line.left_out:,} are not kept"
+        reason = f"it is {len(line) + line.left_out:,} bytes long; {line.left_out:,} bytes in its middle are left out"
         return cls(bytes(line), reason, find_custom_id(line), may_be_damaged=False, left_out=line.left_out)
 
     @classmethod
     def joined(cls, lines: Sequence[OddLine]) -> OddLine:
-        """Join lines one of which is the result of a request."""
+        """Join the lines that may be the result of one request."""
         if len(lines) == 1:
             return lines[0]
         left_out = sum(line.left_out for line in lines)

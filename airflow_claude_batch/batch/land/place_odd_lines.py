@@ -86,7 +86,7 @@ def _place(landing: Landing, batch_ids: Sequence[str], members: Sequence[int]) -
 
 
 def _has_no_result(landing: Landing, index: int, batch_ids: Collection[str]) -> bool:
-    """Tell whether a request has no row, or only that of an earlier round, after which it may have been sent again."""
+    """Tell whether a request lacks a row of these batches. A row of an earlier round may have been sent again."""
     status = landing.statuses[index]
     if not status or status in FINAL or index in landing.matcher.duplicates:
         return not status and index not in landing.matcher.duplicates

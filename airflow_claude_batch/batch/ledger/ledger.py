@@ -326,7 +326,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     def archive_landed(self, *, keep_missing: bool = True) -> Ledger:
         """Keep only the batch ids of landed parts. Their rows tell the rest.
 
-        :param keep_missing: keep the parts of which a row is missing. They tell which requests are not sent again.
+        :param keep_missing: keep parts with missing rows. Their requests without a row are not sent again.
         """
 
         def is_kept(part: Part) -> bool:

@@ -291,5 +291,5 @@ def unproven_create_error(request_count: int, error: APIError) -> SubmissionUnkn
     return SubmissionUnknownError(
         f"It is unknown whether the API accepted a create call of {quantity(request_count, 'request')}.",
         f"The response is not the API's, and no batch is listed yet. {error}",
-        "Mend that, and retry the task: it searches for the batch first, and sends nothing again before.",
+        "Fix that, and retry the task: it searches for the batch first, and sends nothing again before.",
     )
