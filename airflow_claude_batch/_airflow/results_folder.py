@@ -115,10 +115,12 @@ def folder_at(uri: str) -> Folder:
 def object_path(uri: str) -> ObjectStoragePath:
     """Return the object at a path or URI, once its storage's client is made.
 
+    A path on a disk becomes absolute: ObjectStoragePath of Airflow 3.0 takes a relative one for one below ``/``.
+
     :raises ConfigurationError: no installed provider serves the URI.
     """
     try:
-        path = ObjectStoragePath(uri)
+        path = ObjectStoragePath(uri if "://" in uri else str(Path(uri).expanduser().absolute()))
         _ = path.fs
     except (ValueError, ImportError) as error:
         raise ConfigurationError(
