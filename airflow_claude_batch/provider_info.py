@@ -61,6 +61,13 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "Leave this on. Turn it off only to find out whether certificates are the problem.",
         default=True,
     ),
+    "allow_http": _field(
+        "Allow plain http",
+        "boolean",
+        "Send the credential and all requests to an http:// host without encryption. Only for a test server or a "
+        "gateway on a network that you trust. It does not count for Anthropic's own hosts.",
+        default=False,
+    ),
     "connect_timeout": _field(
         "Connect timeout", "number", "Seconds to wait for a connection. Default: 10.", exclusiveMinimum=0
     ),

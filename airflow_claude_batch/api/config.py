@@ -44,7 +44,7 @@ class ClientConfig:
     """Configuration of a client. It is hashable, so equal configurations can share one client.
 
     :param credentials: an ApiKey, a BearerToken or a WorkloadIdentity.
-    :param base_url: an https URL, or an http URL on loopback. It may have a path.
+    :param base_url: an https URL, or an http URL on loopback, or any http URL with ``allow_http``. It may have a path.
     :param api_version: the ``anthropic-version`` header.
     :param betas: values of the ``anthropic-beta`` header.
     :param workspace_id: only for a credential that can act in several workspaces.
@@ -61,6 +61,7 @@ class ClientConfig:
     :param max_retries: how often a call is sent again, if that cannot do or bill anything twice.
     :param max_batch_bytes: the largest body of a create call, for callers that split requests into batches.
     :param max_batch_requests: how many requests one batch may have, for the same callers.
+    :param allow_http: consent to a credential that is sent unencrypted, except to Anthropic's own hosts.
     :raises ConfigurationError: a value cannot be used.
 
     .. code-block:: python
@@ -85,9 +86,10 @@ class ClientConfig:
     max_retries: int = 4
     max_batch_bytes: int = MAX_BATCH_BYTES
     max_batch_requests: int = MAX_REQUESTS
+    allow_http: bool = False
 
     def __post_init__(self) -> None:
-        check_base_url(self.base_url)
+        check_base_url(self.base_url, allow_http=self.allow_http)
         if self.workspace_id and self.credentials.names_workspace:
             raise ConfigurationError(
                 "A workload identity's token belongs to one workspace.",

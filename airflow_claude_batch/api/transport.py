@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import httpx
 
-from airflow_claude_batch.api.base_url import host_in, is_loopback
+from airflow_claude_batch.api.base_url import host_in, is_loopback, is_plain_http
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.evidence import Effect, Stage
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest, HTTPResponse
@@ -295,12 +295,13 @@ def _proxy_errors() -> Iterator[None]:
 
 
 def _options(config: ClientConfig, context: ssl.SSLContext) -> dict[str, Any]:
-    # Unencrypted http is allowed on loopback because nothing leaves the machine. A proxy would break that.
-    loopback = is_loopback(host_in(config.base_url) or "")
+    # Unencrypted http is allowed on loopback because nothing leaves the machine. A proxy would break that. Elsewhere it
+    # is allowed because the connection trusts the way to its host, which is not the way through a proxy.
+    plain = is_plain_http(config.base_url) or is_loopback(host_in(config.base_url) or "")
     return {
         "verify": context,
         "proxy": config.proxy,
-        "trust_env": not loopback,
+        "trust_env": not plain,
         "follow_redirects": False,
         "limits": httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_SECONDS),
         "headers": {

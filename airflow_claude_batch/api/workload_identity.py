@@ -55,6 +55,7 @@ class WorkloadIdentity:
     :param identity_token_file: the file in which the platform keeps the OIDC token. It is read at every exchange,
         because the platform rotates the token.
     :param base_url: the host at which the token is exchanged.
+    :param allow_http: consent to an exchange over http, except at Anthropic's own hosts.
     :raises ConfigurationError: a required value is missing, there are two tokens, or the base URL is not https.
     """
 
@@ -65,6 +66,7 @@ class WorkloadIdentity:
     identity_token: str | None = field(default=None, repr=False)
     identity_token_file: str | None = None
     base_url: str = DEFAULT_BASE_URL
+    allow_http: bool = False
     _cache: TokenCache = field(default_factory=TokenCache, init=False, repr=False, compare=False)
 
     betas: ClassVar[tuple[str, ...]] = (OAUTH_BETA,)
@@ -81,7 +83,7 @@ class WorkloadIdentity:
             raise ConfigurationError("A workload identity needs either identity_token or identity_token_file.")
         if not (self.federation_rule_id and self.organization_id):
             raise ConfigurationError("A workload identity needs federation_rule_id and organization_id.")
-        check_base_url(self.base_url)
+        check_base_url(self.base_url, allow_http=self.allow_http)
 
     def headers(self, send: Send, clock: Clock) -> Mapping[str, str]:
         """Return the header with a usable token. This makes an exchange, or waits for one, if there is none."""
@@ -135,7 +137,7 @@ class WorkloadIdentity:
             action="exchange the identity token for an access token",
             effect=Effect.READ_ONLY,
             method="POST",
-            url=f"{check_base_url(self.base_url)}/v1/oauth/token",
+            url=f"{check_base_url(self.base_url, allow_http=self.allow_http)}/v1/oauth/token",
             headers={"content-type": "application/json", "anthropic-beta": _EXCHANGE_BETAS},
             body=body,
             read_timeout=EXCHANGE_TIMEOUT,

@@ -15,12 +15,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from airflow_claude_batch.api.base_url import check_base_url
+from airflow_claude_batch.api.base_url import check_base_url, host_of, is_plain_http
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey, BearerToken, Credentials, check_secret
 from airflow_claude_batch.api.limits import DEFAULT_BASE_URL
 from airflow_claude_batch.api.redaction import SHORTEST_SECRET
 from airflow_claude_batch.api.workload_identity import WorkloadIdentity
+from airflow_claude_batch.connection.choices import (
+    Choice,
+    chosen_by_connection,
+    fields_of,
+    needs_own_credential,
+    settings_of,
+)
 from airflow_claude_batch.connection.extra import read_extra
 from airflow_claude_batch.exceptions import ConfigurationError
 
@@ -36,6 +43,7 @@ _CONFIG_FIELDS: Final = (
     "max_retries",
     "max_batch_bytes",
     "max_batch_requests",
+    "allow_http",
 )
 _VARIABLES: Final = (
     "ANTHROPIC_API_KEY; ANTHROPIC_AUTH_TOKEN; or ANTHROPIC_FEDERATION_RULE_ID with ANTHROPIC_ORGANIZATION_ID and "
@@ -150,44 +158,6 @@ def _inner(sentence: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
-    """A field of a connection that chooses where a call goes or whom it trusts.
-
-    :param choice: what the connection does, after "it".
-    :param setting: the deployment's way to choose the same, empty if there is none.
-    """
-
-    field: str
-    choice: str
-    setting: str
-
-
-_HOST: Final = _Choice("host", "names a host", "ANTHROPIC_BASE_URL")
-_PROXY: Final = _Choice("proxy", "names a proxy", "HTTPS_PROXY")
-_NO_VERIFICATION: Final = _Choice("verify", "turns the check of certificates off", "SSL_CERT_FILE")
-_CA_FILE: Final = _Choice("ca_file", "names certificates to trust", "SSL_CERT_FILE")
-_HEADERS: Final = _Choice("headers", "adds headers, which may tell a gateway where to go,", "")
-
-
-def _needs_own_credential(chosen: Sequence[_Choice]) -> tuple[str, str]:
-    return (
-        "The environment's credential is not sent to a host that a connection names, nor through a proxy or past "
-        "certificates that it chooses, nor to a gateway with headers of a connection.",
-        "Put the key into password (any text if the host needs none). To use the environment's credential, remove "
-        f"{_fields_of(chosen)}{_settings_of(chosen)}.",
-    )
-
-
-def _fields_of(chosen: Sequence[_Choice]) -> str:
-    return " and ".join(each.field for each in chosen)
-
-
-def _settings_of(chosen: Sequence[_Choice]) -> str:
-    names = " and ".join(dict.fromkeys(each.setting for each in chosen if each.setting))
-    return f", and set {names} in the environment of workers and triggerers" if names else ""
-
-
-@dataclass(frozen=True, slots=True)
 class _Reader:
     values: ConnectionValues
     extra: Mapping[str, Any]
@@ -209,7 +179,7 @@ class _Reader:
         return ConnectionSettings(
             config=config,
             model=self.extra.get("model"),
-            warnings=tuple(self._warnings(unknown)),
+            warnings=tuple(self._warnings(base_url, unknown)),
             secrets=tuple(self._secrets(proxy_password)),
         )
 
@@ -217,7 +187,8 @@ class _Reader:
         has_host = bool((self.values.host or "").strip())
         source = "host" if has_host else "ANTHROPIC_BASE_URL"
         try:
-            url = check_base_url(_host_url(self.values) if has_host else self.environ.get(source, DEFAULT_BASE_URL))
+            url = _host_url(self.values) if has_host else self.environ.get(source, DEFAULT_BASE_URL)
+            url = check_base_url(url, allow_http=self.extra.get("allow_http", False))
         except ConfigurationError as error:
             first, *others = str(error).split("\n")
             raise ConfigurationError(f"{source}: {_inner(first)}", *others) from None
@@ -239,28 +210,15 @@ class _Reader:
             return ApiKey(password, self._key_header())
         if extra.get("auth_token"):
             return BearerToken(extra["auth_token"])
-        chosen = tuple(self._chosen_by_connection(base_url))
+        chosen = tuple(chosen_by_connection(base_url, self.extra, self.environ))
         if present:
             self._check_token_file(chosen)
             return _identity(extra, {} if chosen else self.environ, base_url, chosen)
         if chosen:
-            raise ConfigurationError(f"it {chosen[0].choice} but holds no credential.", *_needs_own_credential(chosen))
+            raise ConfigurationError(f"it {chosen[0].choice} but holds no credential.", *needs_own_credential(chosen))
         return self._environment_credentials(base_url)
 
-    def _chosen_by_connection(self, base_url: str) -> Iterator[_Choice]:
-        """Yield what decides where the credential goes, or who can read it, and is not the deployment's choice."""
-        if base_url not in (DEFAULT_BASE_URL, self.environ.get("ANTHROPIC_BASE_URL", "").rstrip("/")):
-            yield _HOST
-        elif base_url != DEFAULT_BASE_URL and self.extra.get("headers"):
-            yield _HEADERS
-        if self.extra.get("proxy"):
-            yield _PROXY
-        if not self.extra.get("verify", True):
-            yield _NO_VERIFICATION
-        if self.extra.get("ca_file"):
-            yield _CA_FILE
-
-    def _check_token_file(self, chosen: Sequence[_Choice]) -> None:
+    def _check_token_file(self, chosen: Sequence[Choice]) -> None:
         """Raise if a file that the connection names could be read by whoever edits connections.
 
         :raises ConfigurationError: names what the connection chooses, and the remedies.
@@ -269,7 +227,7 @@ class _Reader:
             raise ConfigurationError(
                 f"it {chosen[0].choice}, so its identity_token_file is not read.",
                 "Otherwise whoever may edit connections could have any file of a worker sent away.",
-                f"Remove {_fields_of(chosen)}{_settings_of(chosen)}. Or set [claude_batch] "
+                f"Remove {fields_of(chosen)}{settings_of(chosen)}. Or set [claude_batch] "
                 "allow_connection_token_files = True, if whoever may edit connections may read the workers' files.",
             )
 
@@ -294,9 +252,13 @@ class _Reader:
             raise ConfigurationError("verify is false, but ca_file names certificates to trust.", "Remove one of them.")
         return ca_file or verify
 
-    def _warnings(self, unknown: tuple[str, ...]) -> Iterator[str]:
+    def _warnings(self, base_url: str, unknown: tuple[str, ...]) -> Iterator[str]:
         if unknown:
             yield f"nothing reads these keys of its extra: {', '.join(unknown)}"
+        if is_plain_http(base_url):
+            yield f"allow_http is true, so the credential and all requests go to {host_of(base_url)} unencrypted"
+        elif self.extra.get("allow_http") and urlsplit(base_url).scheme == "https":
+            yield f"allow_http changes nothing, because {base_url} is https. If you mean http, write http:// into host"
         if self.extra.get("verify") is False:
             yield "verify is false, so a server on the way could read the credential"
 
@@ -347,7 +309,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _identity(
-    extra: Mapping[str, Any], environ: Mapping[str, str], base_url: str, chosen: Sequence[_Choice] = ()
+    extra: Mapping[str, Any], environ: Mapping[str, str], base_url: str, chosen: Sequence[Choice] = ()
 ) -> WorkloadIdentity:
     """Build a workload identity. Each value comes from the connection, or else from the environment.
 
@@ -384,6 +346,7 @@ def _identity(
         identity_token=token,
         identity_token_file=file,
         base_url=base_url,
+        allow_http=extra.get("allow_http", False),
     )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from airflow_claude_batch.connection.settings import ConnectionValues, config_from_connection
@@ -60,6 +62,24 @@ def test_host_that_cannot_be_used_is_refused(fields: dict[str, object], complain
     with pytest.raises(ConfigurationError, match=f"(?s)^Connection 'c': (host|schema).*{complaint}") as caught:
         base_url(**fields)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "extra", "warned"),
+    [
+        pytest.param("http://simulator:8700", {"allow_http": True}, "to simulator:8700 unencrypted", id="plain"),
+        pytest.param("http://simulator:8700", {"allow_http": "true"}, "unencrypted", id="plain-in-a-uri"),
+        pytest.param("simulator:8700", {"allow_http": True}, "https://simulator:8700 is https", id="no-scheme"),
+        pytest.param("http://127.0.0.1:8700", {"allow_http": True}, None, id="own-machine"),
+        pytest.param("http://127.0.0.1:8700", {}, None, id="own-machine-without-consent"),
+        pytest.param("https://simulator:8700", {"allow_http": False}, None, id="encrypted"),
+    ],
+)
+def test_http_by_consent_is_said_in_the_log(host: str, extra: dict[str, object], warned: str | None) -> None:
+    values = ConnectionValues(conn_id="c", host=host, password="sk-1", extra=json.dumps(extra))
+    warnings = config_from_connection(values, {}).warnings
+    assert len(warnings) == (warned is not None)
+    assert (warned or "") in "".join(warnings)
 
 
 def test_base_url_of_the_environment_serves_a_connection_without_host() -> None:

@@ -183,6 +183,29 @@ def test_credential_of_the_environment_never_goes_to_a_gateway_with_headers_of_a
     assert read({"ANTHROPIC_API_KEY": "sk-e"}, extra=extra).config.extra_headers  # Anthropic's API goes nowhere else
 
 
+def test_credential_of_the_environment_never_goes_over_http_by_a_connections_consent() -> None:
+    gateway = {"ANTHROPIC_API_KEY": "sk-e", "ANTHROPIC_BASE_URL": "http://gw.corp"}
+    for host in (None, "http://gw.corp", "http://other.corp"):
+        with pytest.raises(ConfigurationError, match="but holds no credential"):
+            read(gateway, extra={"allow_http": True}, host=host)
+    with pytest.raises(ConfigurationError, match="must begin with https"):
+        read(gateway, password="sk-1")
+
+    assert read(gateway, extra={"allow_http": True}, password="sk-1").config.base_url == "http://gw.corp"
+
+
+def test_identity_of_a_connection_goes_over_http_by_its_consent_only() -> None:
+    identity = {**IDENTITY_WITH_TOKEN, "allow_http": True}
+    assert read(IDENTITY_VARIABLES, extra=identity, host="http://gw.corp").config.allow_http
+    with pytest.raises(ConfigurationError, match="its identity_token_file is not read"):
+        read(extra={**IDENTITY, "allow_http": True}, host="http://gw.corp")
+    with pytest.raises(ConfigurationError, match="lacks identity_token_file"):
+        read(
+            {**IDENTITY_VARIABLES, "ANTHROPIC_BASE_URL": "http://gw.corp"},
+            extra={"federation_rule_id": "f", "organization_id": "o", "allow_http": True},
+        )
+
+
 @pytest.mark.parametrize(("fields", "extra", "field", "setting"), CHOICES)
 def test_identity_token_of_the_environment_never_goes_where_a_connection_chooses(
     fields: dict[str, Any], extra: dict[str, Any], field: str, setting: str
