@@ -6,12 +6,14 @@ from airflow_claude_batch.rows import Row, read_rows
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from airflow_claude_batch._airflow.results_folder import folder_of_file
+from airflow_claude_batch._airflow.row_sources import GivenRows, ResultsFile, find_rows
 from airflow_claude_batch.batch.land.exact_output import exact_output, has_decimal
 from airflow_claude_batch.batch.land.parquet import read_parquet
 from airflow_claude_batch.batch.land.rows import Row, Status
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Row", "read_rows"]
 
+#: What has rows: a manifest, or a path.
+RowSource = Mapping[str, Any] | str | os.PathLike[str]
+
 _INVALID_OUTPUT: Final = Status.INVALID_OUTPUT.word
 
 
-def read_rows(source: Mapping[str, Any] | str, *, schema: Any = None) -> Iterator[Row]:
+def read_rows(source: RowSource | Iterable[RowSource], *, schema: Any = None) -> Iterator[Row]:
     """Yield the rows of a manifest or of a results file, one by one in input order.
 
     A task downstream reads what the operator or the sensor has returned::
@@ -36,38 +41,25 @@ def read_rows(source: Mapping[str, Any] | str, *, schema: Any = None) -> Iterato
                 if row.status == "succeeded":
                     save(row.key, row.output.name, row.cost_usd)
 
-    :param source: a manifest, or the path or URI of a results file (``.jsonl`` or ``.parquet``). The file is opened
-        with the Airflow connection that the URI names. If the manifest holds the rows itself, in ``responses``, no file
-        is read: small results need no shared storage.
+    :param source: a manifest; a list of them, such as the output of a mapped sensor, whose rows come one manifest after
+        the other; or the path or URI of a results file (``.jsonl`` or ``.parquet``) or of a submission's folder. A file
+        is opened with the Airflow connection that the URI names. If a manifest holds the rows itself, in ``responses``,
+        no file is read: small results need no shared storage.
     :param schema: a pydantic model, or any type that pydantic's ``TypeAdapter`` takes. Each ``output`` is given as an
         instance of it, and decimals have the digits of the answer. Its own validators run now: only its JSON Schema was
         checked when the rows were landed. A row whose output they refuse comes with the status ``invalid_output``, no
         output, and the reason in ``error``. Its ``text`` is the answer.
-    :raises ResultsError: the source is None, the file is missing, or a row of it is damaged. It is raised while
-        iterating, after the rows before it.
+    :raises ResultsError: there are no rows yet (the submission is in progress, or its run was dry), the source is None
+        or no manifest, the file is missing, or a row of it is damaged. It is raised while iterating, after the rows
+        before it.
     """
     rows = _rows(source)
     return rows if schema is None else _with_instances(rows, schema)
 
 
-def _rows(source: Mapping[str, Any] | str | None) -> Iterator[Row]:
-    if source is None:
-        raise ResultsError(
-            "read_rows got None instead of a manifest.",
-            "No row was read.",
-            "Check that the upstream task ran and returned its manifest.",
-        )
-    if not isinstance(source, str) and source.get("responses") is not None:
-        yield from _rows_of_manifest(source["responses"])
-        return
-    path = source if isinstance(source, str) else source.get("results_path")
-    if not path:
-        raise ResultsError(
-            "The manifest has no results_path.",
-            "Nothing is landed yet.",
-            "Read the rows from the manifest of the task that waits for the results.",
-        )
-    yield from _rows_of_file(str(path))
+def _rows(source: Any) -> Iterator[Row]:
+    for found in find_rows(source):
+        yield from _rows_of_file(found.path) if isinstance(found, ResultsFile) else _rows_given(found)
 
 
 def _rows_of_file(path: str) -> Iterator[Row]:
@@ -96,13 +88,13 @@ def _rows_of_file(path: str) -> Iterator[Row]:
             yield row
 
 
-def _rows_of_manifest(responses: Iterable[Any]) -> Iterator[Row]:
-    for number, response in enumerate(responses):
+def _rows_given(given: GivenRows) -> Iterator[Row]:
+    for number, response in enumerate(given.rows):
         try:
             yield msgspec.convert(response, Row)
         except msgspec.ValidationError:
             raise ResultsError(
-                f"responses[{number}] of the manifest is not a row.",
+                f"responses[{number}] of the manifest{given.place} is not a row.",
                 "Give read_rows the manifest as the operator or the sensor returned it.",
             ) from None
 

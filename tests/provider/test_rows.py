@@ -10,17 +10,22 @@ import msgspec
 import pytest
 from pydantic import BaseModel, field_validator
 
+from airflow_claude_batch._airflow.compat import ObjectStoragePath
 from airflow_claude_batch.batch.land.parquet import write_parquet
 from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import ResultsError
 from airflow_claude_batch.rows import read_rows
+from airflow_claude_batch.sensors import MessageBatchSensor
 
 ROWS: list[dict[str, Any]] = [
     {"index": 0, "key": "a", "status": "succeeded", "text": "one\u2028two", "output": {"city": "Ulm"}},
     {"index": 1, "key": {"b": [1, None]}, "status": "errored", "error": {"type": "api_error", "message": "why"}},
     {"index": 2, "key": None, "status": "expired", "a_later_field": 1},
 ]
+
+
+SENSOR = MessageBatchSensor(task_id="wait", batch="msgbatch_01AbCdEfGhJkLmNpQrStUvWx")
 
 
 class City(BaseModel):
@@ -147,15 +152,91 @@ def test_decimals_have_the_digits_of_the_answer(tmp_path: Path, suffix: str) -> 
     [
         pytest.param(None, r"got None instead of a manifest\.\nNo row was read\.\nCheck that the upstream", id="None"),
         pytest.param({"results_path": None}, r"has no results_path\.\nNothing is landed yet", id="no path"),
-        pytest.param({}, "has no results_path", id="no manifest"),
-        pytest.param("", "has no results_path", id="empty path"),
+        pytest.param({}, "an empty mapping instead of a manifest: it has no results_path", id="no manifest"),
+        pytest.param({"a": 1, "b": 2}, r"a mapping with 'a', 'b' instead of a manifest", id="another mapping"),
+        pytest.param(ROWS[0], "got a row instead of a manifest", id="row"),
+        pytest.param("", "got an empty text instead of a manifest", id="empty path"),
+        pytest.param(7, r"an object of type int instead of a manifest\.\nNo row was read\.\nIt takes", id="number"),
+        pytest.param(b"results.jsonl", "an object of type bytes", id="bytes"),
+        pytest.param("msgbatch_01AbCdEfGhJkLmNpQrStUvWx", r"(?s)id of a message batch.*MessageBatchSensor", id="id"),
+        pytest.param("{'submission_id': 'a'}", r"(?s)neither a path nor a manifest's JSON.*native_obj", id="repr"),
+        pytest.param("{{ ti.xcom_pull('wait') }}", "neither a path nor a manifest's JSON", id="template"),
+        pytest.param("/data/requests.jsonl", r"(?s)has the requests that were sent.*results\.jsonl beside", id="input"),
+        pytest.param("/nowhere", r"(?s)^/nowhere is no results file.*<dag_id>/<run_id>/<task_id>", id="no folder"),
+        pytest.param([{"responses": ROWS}, None], r"got None at \[1\] instead of a manifest", id="None in a list"),
+        pytest.param([[{}]], r"an empty mapping at \[0\]\[0\]", id="nested list"),
+        pytest.param({"status": "dry_run", "results_path": None}, r"(?s)a dry run: nothing was sent", id="dry run"),
+        pytest.param(
+            SENSOR.output, r"(?s)output of a task that has not run yet \(PlainXComArg\).*inside a task", id="output"
+        ),
+        pytest.param(SENSOR, r"output of a task that has not run yet \(MessageBatchSensor\)", id="task"),
         pytest.param("/nowhere/results.jsonl", "/nowhere/results.jsonl is not there", id="no file"),
         pytest.param("results.jsonl", "results.jsonl is not there", id="relative"),
     ],
 )
 def test_rows_that_are_not_there_are_said_to_be(source: Any, says: str) -> None:
-    with pytest.raises(ResultsError, match=says):
-        next(read_rows(source))
+    with pytest.raises(ResultsError, match=says) as error:
+        list(read_rows(source))
+    assert max(map(len, str(error.value).splitlines()[:1])) <= 120
+
+
+def in_progress(path: Path) -> dict[str, Any]:
+    return {
+        "submission_id": "s",
+        "status": "in_progress",
+        "batch_ids": ["msgbatch_1"],
+        "request_count": 3,
+        "counts": {"missing": 3},
+        "results_path": str(path),
+    }
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(lambda path: [in_progress(path)], id="manifest"),
+        pytest.param(lambda path: str(path.parent), id="folder"),
+        pytest.param(lambda path: path.parent / "manifest.json", id="manifest file"),
+    ],
+)
+def test_submission_in_progress_is_to_be_waited_for(source: Any, path: Path) -> None:
+    (path.parent / "manifest.json").write_text(json.dumps(in_progress(path)))
+
+    with pytest.raises(ResultsError, match=r"(?s)in progress.*1 message batch runs on.*MessageBatchSensor\("):
+        list(read_rows(source(path)))
+
+
+def test_operators_manifest_gives_the_rows_once_the_sensor_has_landed_them(path: Path) -> None:
+    (path.parent / "manifest.json").write_text(json.dumps({**in_progress(path), "status": "ended"}))
+
+    assert len(list(read_rows(in_progress(path)))) == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(lambda path: [{"results_path": str(path)}, str(path)], id="list"),
+        pytest.param(lambda path: iter([{"responses": ROWS}, {"responses": ROWS}]), id="lazy outputs"),
+        pytest.param(lambda path: [[str(path)], [path]], id="nested"),
+    ],
+)
+def test_rows_of_a_list_of_manifests_come_one_after_the_other(source: Any, path: Path) -> None:
+    assert [row.index for row in read_rows(source(path))] == [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(lambda path: path, id="Path"),
+        pytest.param(lambda path: path.parent, id="folder"),
+        pytest.param(lambda path: f"{path.parent}/", id="folder with a slash"),
+        pytest.param(lambda path: f"file://{path.parent}", id="URI of a folder"),
+        pytest.param(lambda path: ObjectStoragePath(f"file://{path}"), id="ObjectStoragePath"),
+        pytest.param(lambda path: json.dumps({"results_path": str(path)}), id="manifest as JSON"),
+    ],
+)
+def test_rows_are_found_by_other_names_of_their_file(source: Any, path: Path) -> None:
+    assert len(list(read_rows(source(path)))) == len(ROWS)
 
 
 @pytest.mark.parametrize(
