@@ -102,12 +102,14 @@ def _estimate(options: SubmissionOptions, run: TaskRun, scratch: Path) -> Manife
         _write(options, run, prices, file)
     with RequestFile(path, verify=False) as requests, run.hook.get_estimate_client() as estimate_client:
         indices = [index for index in range(len(requests)) if index not in requests.duplicates]
-        estimate = estimate_requests(requests, iter(indices), prices, estimate_client)
-
-        def first(model: str) -> int:
-            return next(index for index in indices if requests.model(index) == model)
-
-        ModelChecker(prices, estimate_client).check(estimate.models, timezone.utcnow(), first)
+        estimate = estimate_requests(
+            requests,
+            lambda: iter(indices),
+            prices,
+            estimate_client,
+            models=ModelChecker(prices, estimate_client),
+            now=timezone.utcnow(),
+        )
         limit, name = _max_cost(options)
         check_budget(estimate, limit, name=name)
         log.info("dry_run=True: nothing was sent.")

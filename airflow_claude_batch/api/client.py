@@ -22,7 +22,7 @@ from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.endpoints import QUICK_CALL_SECONDS, Call
 from airflow_claude_batch.api.evidence import Effect, ErrorResponse, may_resend
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest
-from airflow_claude_batch.api.limits import DEFAULT_LIST_LIMIT, LIST_LIMIT
+from airflow_claude_batch.api.limits import DEFAULT_BASE_URL, DEFAULT_LIST_LIMIT, LIST_LIMIT
 from airflow_claude_batch.api.line_splitter import MAX_SHORTENED_BYTES, LineSplitter
 from airflow_claude_batch.api.model_info import ModelInfo
 from airflow_claude_batch.api.request_body import RequestBody
@@ -116,6 +116,16 @@ class ClaudeClient:
     def base_url(self) -> str:
         """The URL of the API, without a path of its own."""
         return self._config.base_url
+
+    @property
+    def is_anthropic(self) -> bool:
+        """Whether the base URL is that of Anthropic's own API, not of a gateway."""
+        return self._config.base_url == DEFAULT_BASE_URL
+
+    @property
+    def betas(self) -> tuple[str, ...]:
+        """The betas of every call."""
+        return self._config.betas
 
     def create_batch(
         self,

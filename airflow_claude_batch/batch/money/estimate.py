@@ -11,7 +11,7 @@ documents given by reference, where none like them was counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -20,6 +20,13 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from airflow_claude_batch.batch.money.amounts import exact_usd, rounded_usd
 from airflow_claude_batch.batch.money.cost import Cost, Tokens
+from airflow_claude_batch.batch.money.counting import (
+    TokenCount,
+    TokenCounter,
+    TokenCounts,
+    count_sample,
+    no_window,
+)
 from airflow_claude_batch.batch.money.prices import NEWEST_TOKENIZER
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.money.sampling import (
@@ -27,10 +34,6 @@ from airflow_claude_batch.batch.money.sampling import (
     PlannedRequest,
     StratifiedSample,
     Stratum,
-    TokenCount,
-    TokenCounter,
-    TokenCounts,
-    count_sample,
 )
 from airflow_claude_batch.batch.quantity import quantity
 
@@ -157,6 +160,8 @@ def estimate_cost(
     max_calls: int = MAX_CALLS,
     output_share: float = EXPECTED_OUTPUT_SHARE,
     duplicates: int = 0,
+    check_models: Callable[[Mapping[str, int]], None] = lambda request_counts: None,
+    context_window: Callable[[str], int | None] = no_window,
 ) -> Estimate:
     """Estimate the requests that will be sent.
 
@@ -164,9 +169,13 @@ def estimate_cost(
         from length.
     :param output_share: the share of ``max_tokens`` that the expected answer uses.
     :param duplicates: the number of requests that are not sent because they equal one that is. Only reported.
+    :param check_models: called with the number of requests of each model, before tokens are counted.
+    :param context_window: returns the most tokens that a prompt for a model may have, None if that is not known.
+    :raises InvalidMessageError: the API is certain to refuse one of the counted requests.
     """
     sample = StratifiedSample(requests, max_calls=max_calls)
-    counts, failure = count_sample(sample, client) if client else TokenCounts([])
+    check_models(sample.models)
+    counts, failure = count_sample(sample, client, context_window) if client else TokenCounts([])
     priced = [
         _estimate_stratum(stratum, _tokens_per_byte(stratum, counts, table), output_share, table)
         for stratum in sample.strata

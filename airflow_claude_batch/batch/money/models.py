@@ -6,33 +6,24 @@ The API's catalogue of models decides. Where it cannot be read, the price table 
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
 from airflow_claude_batch.api.model_info import ModelInfo
+from airflow_claude_batch.batch.money.catalogue import CatalogueReader, Lookup, ModelCatalogue
 from airflow_claude_batch.batch.money.prices import RETIREMENT_SLACK, Lifecycle, State
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.quantity import quantity
-from airflow_claude_batch.exceptions import APIError, InputError, NotFoundError
+from airflow_claude_batch.exceptions import InputError
 
 log = logging.getLogger(__name__)
 
-#: Models that are looked up in one run. A submission rarely names more than two.
-MAX_LOOKUPS: Final = 10
-
-
-class ModelCatalogue(Protocol):
-    """Looks models up; the API's client does."""
-
-    def retrieve_model(self, model_id: str, /) -> ModelInfo:
-        """Look a model up, by its id or an alias.
-
-        :raises NotFoundError: there is none.
-        :raises APIError: it could not be looked up.
-        """
-        ...
+# Betas that enlarge the context window, such as context-1m-2025-08-07: a million tokens; beta-headers, 2026-10.
+_WINDOW_BETA: Final = re.compile(r"context-(\d+)m-")
+_MOST_NAMES: Final = 6  # of the catalogue in one message
 
 
 class ModelChecker:
@@ -43,32 +34,42 @@ class ModelChecker:
 
     def __init__(self, prices: PriceTable, catalogue: ModelCatalogue | None) -> None:
         self._prices = prices
-        self._catalogue = catalogue
-        self._found: dict[str, ModelInfo | None] = {}
+        self._reader = CatalogueReader(catalogue, [(model, *entry.aliases) for model, entry in prices.models.items()])
+        self._betas = catalogue.betas if catalogue is not None else ()
         self._checked: tuple[str, ...] = ()
 
     def check(self, request_counts: Mapping[str, int], now: datetime, first_index: Callable[[str], int]) -> None:
-        """Log a warning for models that retire soon, and raise for models that are retired.
+        """Log a warning for models that retire soon, and raise for models that cannot be used.
 
         :param request_counts: the number of requests of each model.
         :param now: the moment of sending.
         :param first_index: returns the index of the first request that names a model.
-        :raises InputError: a model is retired, or does not run in message batches.
+        :raises InputError: a model is retired, does not run in message batches, or is unknown to Anthropic's API.
         """
         self._checked = tuple(request_counts)
         for model, count in request_counts.items():
-            info = self._info(model)
-            lifecycle = self._lifecycle(model, info, now)
+            lookup = self._reader.look_up(model)
+            info, lifecycle = lookup.info, self._lifecycle(model, lookup.info, now)
             if lifecycle.state == "retired":
                 problem, remedy = f"{lifecycle.problem}", lifecycle.remedy or "Name another model."
                 raise _unusable(first_index(model), count, problem, remedy)
             if info is not None and info.batch_supported is False:
                 problem = f"{model} does not run in message batches, by the API's catalogue of models."
                 raise _unusable(first_index(model), count, problem, "Name another model.")
+            if lookup.is_missing:
+                self._check_missing(model, lookup, count, first_index)
             if lifecycle.warning:
                 log.warning("%s", lifecycle.warning)
             if info and self._prices.lookup(model) is None:
                 log.warning("%s", self._prices.lifecycle(model, now).warning)
+
+    def context_window(self, model: str) -> int | None:
+        """Return the most tokens that a prompt for a checked model may have. None if nothing says it."""
+        info, entry = self._reader.look_up(model).info, self._prices.lookup(model)
+        window = (info and info.max_input_tokens) or (entry and entry.max_input_tokens)
+        if not window or window < 0:
+            return None
+        return max(window, *(1_000_000 * int(beta[1]) for beta in map(_WINDOW_BETA.match, self._betas) if beta), 0)
 
     def count(self, indices: Sequence[int], model_of: Callable[[int], str]) -> Mapping[str, int]:
         """Count the requests of each model among checked ones. Reads none of them if only one model was checked."""
@@ -76,29 +77,29 @@ class ModelChecker:
             return {self._checked[0]: len(indices)}
         return Counter(map(model_of, indices))
 
+    def _check_missing(self, model: str, lookup: Lookup, count: int, first_index: Callable[[str], int]) -> None:
+        """Warn of a model that the catalogue does not have. Raise if that is certain.
+
+        A model of the price overrides is one that the deployment knows: not every model is in the catalogue.
+        """
+        remedy = _which_model(lookup)
+        if lookup.is_certain and not self._prices.is_overridden(model):
+            problem = f"the API has no model {_shown(model)}."
+            overrides = "If your organization can use it, name it in the price overrides ([claude_batch] prices)."
+            raise _unusable(first_index(model), count, problem, f"{remedy} {overrides}")
+        log.warning(
+            "%s is not in the API's catalogue of models. The API may refuse %s, after the batch has run. %s",
+            _shown(model).strip("'"),
+            "the request that names it" if count == 1 else f"all {count:,} requests that name it",
+            remedy,
+        )
+
     def _lifecycle(self, model: str, info: ModelInfo | None, now: datetime) -> Lifecycle:
         by_table = self._prices.lifecycle(model, now)
         if info is None:
             return by_table
         retires_on = info.retires_at.date() if info.retires_at else None
         return Lifecycle(model=model, state=_state(info, now), retires_on=retires_on, replacement=by_table.replacement)
-
-    def _info(self, model: str) -> ModelInfo | None:
-        if model not in self._found:
-            self._found[model] = self._look_up(model) if len(self._found) < MAX_LOOKUPS else None
-        return self._found[model]
-
-    def _look_up(self, model: str) -> ModelInfo | None:
-        if self._catalogue is None:
-            return None
-        try:
-            return self._catalogue.retrieve_model(model)
-        except NotFoundError:
-            log.warning("%s is not in the API's catalogue of models. The API may refuse all of its requests.", model)
-        except (APIError, InputError) as error:
-            log.info("The API's catalogue of models could not be read, so the price table is used: %s", error)
-            self._catalogue = None
-        return None
 
 
 def _state(info: ModelInfo, now: datetime) -> State:
@@ -112,3 +113,15 @@ def _state(info: ModelInfo, now: datetime) -> State:
 def _unusable(first_index: int, count: int, problem: str, remedy: str) -> InputError:
     unsent = "names it and was not sent." if count == 1 else "name it and were not sent."
     return InputError(f"messages[{first_index}]: {problem}", f"{quantity(count, 'request')} {unsent}", remedy)
+
+
+def _which_model(lookup: Lookup) -> str:
+    if lookup.alike:
+        return f"Did you mean {' or '.join(lookup.alike)}?"
+    if lookup.usable:
+        return f"Models of the catalogue are {', '.join(lookup.usable[:_MOST_NAMES])}."
+    return "Check its name."
+
+
+def _shown(model: str) -> str:
+    return repr(model) if len(model) <= 60 else f"{model[:57]!r}..."

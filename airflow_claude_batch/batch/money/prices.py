@@ -69,6 +69,7 @@ class ModelPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     ``rates`` is None where no list price is published any more. ``inference_geo`` has the factors on all token
     prices. ``max_tokens`` limits one answer; under the beta ``output-300k-2026-03-24``, ``extended_max_tokens`` does.
+    ``max_input_tokens`` is the context window, which limits the prompt.
     ``refuses`` names the features that the model answers with an error. ``checked`` is the day on which ``source`` was
     read.
     """
@@ -82,6 +83,7 @@ class ModelPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     inference_geo: dict[str, Decimal] = {}
     characters_per_token: Decimal = NEWEST_TOKENIZER
     max_tokens: Count | None = None
+    max_input_tokens: Count | None = None
     extended_max_tokens: Count | None = None
     refuses: frozenset[Feature] = frozenset()
     state: Literal["active", "deprecated", "retired"] = "active"

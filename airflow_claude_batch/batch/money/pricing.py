@@ -104,6 +104,11 @@ class PriceTable:
         entry = self.lookup(model)
         return entry.max_tokens if entry else None
 
+    def is_overridden(self, model: str) -> bool:
+        """Return whether the deployment's overrides have the model. Entries of the package say when they were read."""
+        entry = self.lookup(model)
+        return entry is not None and entry.checked is None
+
     def usage_cost(self, usage: BilledUsage | None, model: str, *, inference_geo: str | None = None) -> Cost | None:
         """Price one answer. Return None if a model has no price, or the usage is in a form that is not known.
 

@@ -10,14 +10,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from airflow_claude_batch.exceptions import APIError
-
 MAX_CALLS: Final = 20  # count_tokens calls of one estimate
 MEDIA_BYTES: Final = 6_000  # bytes of text that weigh as much as an image of usual size: about 1,500 tokens
+LONGEST: Final = 3  # requests of a model, and of a kind, that are kept because they are the longest
 MAX_LENGTH_DISTANCE: Final = 8  # length classes between comparable requests: one is up to four times as long
 
 #: A request with a cache breakpoint has these bytes. No text has: in a JSON string a quotation mark is escaped.
@@ -29,29 +28,20 @@ _CLIENT_TOOLS: Final = ("custom", "bash_", "text_editor_", "computer_", "memory_
 CacheTtl = Literal["5m", "1h"]
 
 
-class TokenCounter(Protocol):
-    """Counts tokens of a request; the API's client does."""
-
-    def count_tokens(self, params: Mapping[str, Any], /) -> int:
-        """Return the number of input tokens of these params.
-
-        :raises APIError: they could not be counted.
-        """
-        ...
-
-
 class PlannedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request, reduced to what an estimate needs.
 
     ``bytes_length`` is the length of its prompt (tools, system, messages) as JSON. ``cached_bytes`` is the length up to
     the last cache breakpoint. ``media`` tells that images or documents are in it, whose tokens do not follow from their
-    bytes. ``load`` returns the params. It is called for sampled requests only, so it may read them from a file.
+    bytes. ``load`` returns the params, and ``name`` names the request for people. They are called for sampled requests
+    only, so they may read a file.
     """
 
     model: str
     bytes_length: int
     max_tokens: int
     load: Callable[[], Mapping[str, Any]]
+    name: Callable[[], str] = lambda: "a request"
     cached_bytes: int = 0
     cache_ttl: CacheTtl = "5m"
     inference_geo: str | None = None
@@ -59,7 +49,13 @@ class PlannedRequest(msgspec.Struct, frozen=True, kw_only=True):
     server_tools: bool = False
 
     @classmethod
-    def of(cls, params: Mapping[str, Any], *, load: Callable[[], Mapping[str, Any]]) -> PlannedRequest:
+    def of(
+        cls,
+        params: Mapping[str, Any],
+        *,
+        load: Callable[[], Mapping[str, Any]],
+        name: Callable[[], str] = lambda: "a request",
+    ) -> PlannedRequest:
         """Reduce checked params. ``load`` must return the same params again."""
         length, cached, media = 0, 0, False
         ttl: CacheTtl = "5m"
@@ -74,6 +70,7 @@ class PlannedRequest(msgspec.Struct, frozen=True, kw_only=True):
             bytes_length=max(length, 1),
             max_tokens=params["max_tokens"],
             load=load,
+            name=name,
             cached_bytes=length if automatic else cached,
             cache_ttl="1h" if automatic and automatic.get("ttl") == "1h" else ttl,
             inference_geo=params.get("inference_geo"),
@@ -157,12 +154,14 @@ class StratifiedSample:
         self._max_calls = max_calls
         self._rng = random.Random(0)  # noqa: S311 - no secret, and the same in a retry
         strata: dict[StratumKey, Stratum] = {}
+        self._longest: dict[tuple[str, bool], list[PlannedRequest]] = {}
         for request in requests:
             key = request.stratum
             if (stratum := strata.get(key)) is None:
                 stratum = strata[key] = Stratum(key)
             stratum.add(request, capacity=max_calls, rng=self._rng)
             self._count(request)
+            self._keep_if_long(request)
         self.strata = sorted(strata.values(), key=lambda stratum: stratum.key)
 
     @property
@@ -179,6 +178,17 @@ class StratifiedSample:
         self.requests += 1
         self.server_tools += request.server_tools
 
+    def _keep_if_long(self, request: PlannedRequest) -> None:
+        longest = self._longest.setdefault((request.model, request.media), [])
+        if len(longest) < LONGEST or request.bytes_length > longest[-1].bytes_length:
+            longest.append(request)
+            longest.sort(key=lambda each: -each.bytes_length)
+            del longest[LONGEST:]
+
+    def longest(self, model: str) -> list[PlannedRequest]:
+        """Return the longest texts of a model, and the longest of its requests with images or documents."""
+        return [*self._longest.get((model, False), ()), *self._longest.get((model, True), ())]
+
     def select(self) -> list[PlannedRequest]:
         """Select the requests to count: all if they are few, else by systematic sampling over the strata's weights."""
         if self.requests <= self._max_calls:
@@ -193,33 +203,6 @@ class StratifiedSample:
                 hits, point = hits + 1, point + step
             selected += self._rng.sample(stratum.reservoir, min(hits, len(stratum.reservoir)))
         return selected
-
-
-class TokenCount(NamedTuple):
-    """The counted tokens of one request."""
-
-    stratum: StratumKey
-    bytes: int
-    tokens: int
-
-
-class TokenCounts(NamedTuple):
-    """The answers of count_tokens. ``failure`` is the reason why not all of the sample was counted, else None."""
-
-    counts: list[TokenCount]
-    failure: str | None = None
-
-
-def count_sample(sample: StratifiedSample, client: TokenCounter) -> TokenCounts:
-    """Count the tokens of the sample. Stop at the first error: an estimate is not worth a retry."""
-    counts: list[TokenCount] = []
-    for request in sample.select():
-        try:
-            tokens = client.count_tokens(request.load())
-        except APIError as error:
-            return TokenCounts(counts, f"{type(error).__name__}: {error.summary}")
-        counts.append(TokenCount(request.stratum, request.bytes_length, tokens))
-    return TokenCounts(counts)
 
 
 def _length_class(length: int) -> int:

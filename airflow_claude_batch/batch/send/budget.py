@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 
+from airflow_claude_batch.batch.input.element_errors import element_name
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.money.bill import Bill
+from airflow_claude_batch.batch.money.catalogue import ModelCatalogue
 from airflow_claude_batch.batch.money.cost_limit import check_max_cost, unknown_spending_error, unpriced_error
+from airflow_claude_batch.batch.money.counting import TokenCounter
 from airflow_claude_batch.batch.money.estimate import Estimate, estimate_cost
-from airflow_claude_batch.batch.money.models import ModelCatalogue
+from airflow_claude_batch.batch.money.models import ModelChecker
 from airflow_claude_batch.batch.money.pricing import PriceTable
-from airflow_claude_batch.batch.money.sampling import PlannedRequest, TokenCounter
+from airflow_claude_batch.batch.money.sampling import PlannedRequest
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +30,33 @@ class EstimateClient(TokenCounter, ModelCatalogue, Protocol):
 
 
 def estimate_requests(
-    requests: RequestFile, indices: Iterator[int], prices: PriceTable, client: TokenCounter | None
+    requests: RequestFile,
+    indices: Callable[[], Iterator[int]],
+    prices: PriceTable,
+    client: TokenCounter | None,
+    *,
+    models: ModelChecker,
+    now: datetime,
 ) -> Estimate:
-    """Estimate what these requests will cost.
+    """Estimate what these requests will cost. Check their models first, and a sample of them by counting its tokens.
 
-    :param indices: requests to estimate.
+    :param indices: returns the requests to estimate.
     :param client: counts the tokens of a sample, free of charge. None estimates from the lengths of the texts.
+    :param now: the moment of sending.
+    :raises InputError: a model cannot be used, or the API is certain to refuse one of the sampled requests.
     """
-    return estimate_cost(_planned(requests, indices), table=prices, client=client, duplicates=len(requests.duplicates))
+
+    def first_of(model: str) -> int:
+        return next(index for index in indices() if requests.model(index) == model)
+
+    return estimate_cost(
+        _planned(requests, indices()),
+        table=prices,
+        client=client,
+        duplicates=len(requests.duplicates),
+        check_models=lambda request_counts: models.check(request_counts, now, first_of),
+        context_window=models.context_window,
+    )
 
 
 def check_budget(
@@ -60,7 +83,13 @@ def check_budget(
 
 def _planned(requests: RequestFile, indices: Iterator[int]) -> Iterator[PlannedRequest]:
     for index in indices:
-        yield PlannedRequest.of(_params(requests, index), load=partial(_params, requests, index))
+        yield PlannedRequest.of(
+            _params(requests, index), load=partial(_params, requests, index), name=partial(_name, requests, index)
+        )
+
+
+def _name(requests: RequestFile, index: int) -> str:
+    return element_name(index, msgspec.json.decode(requests.key(index)))
 
 
 def _params(requests: RequestFile, index: int) -> dict[str, Any]:

@@ -86,12 +86,14 @@ class Rounds:
         if any(is_in_current_round(part, ledger) for part in ledger.parts):
             return
         token_counter = self.estimate_client if ledger.estimate is None else None
-        estimate = estimate_requests(self.requests, self._unanswered(landing.statuses), self.prices, token_counter)
-
-        def first_of(model: str) -> int:
-            return next(index for index in self._unanswered(landing.statuses) if self.requests.model(index) == model)
-
-        self.models.check(estimate.models, self.clock(), first_of)
+        estimate = estimate_requests(
+            self.requests,
+            lambda: self._unanswered(landing.statuses),
+            self.prices,
+            token_counter,
+            models=self.models,
+            now=self.clock(),
+        )
         check_budget(estimate, self.policy.max_cost, name=self.policy.max_cost_name, bill=landing.bill)
         if ledger.estimate is None:
             self.record.save(msgspec.structs.replace(ledger, estimate=estimate.to_manifest()))

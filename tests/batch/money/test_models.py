@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.api.model_info import Capability, ModelCapabilities, ModelInfo
 from airflow_claude_batch.batch.input.elements import Defaults
-from airflow_claude_batch.batch.money.models import MAX_LOOKUPS, ModelChecker
+from airflow_claude_batch.batch.money.catalogue import MAX_LOOKUPS
+from airflow_claude_batch.batch.money.models import ModelChecker
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.exceptions import InputError
@@ -45,13 +46,19 @@ def check(models: ModelChecker, *names: str, now: datetime) -> None:
 class Catalogue:
     """A catalogue that describes every model in the same way."""
 
-    def __init__(self, **facts: Any) -> None:
+    is_anthropic = True
+
+    def __init__(self, betas: tuple[str, ...] = (), **facts: Any) -> None:
         self.info = ModelInfo(id="any", **facts)
+        self.betas = betas
         self.asked: list[str] = []
 
     def retrieve_model(self, model_id: str, /) -> ModelInfo:
         self.asked.append(model_id)
         return self.info
+
+    def list_models(self, *, lifecycle: Sequence[str] = ()) -> list[ModelInfo]:
+        return [self.info]
 
 
 # ---------------------------------------------------------------- by the API's catalogue
