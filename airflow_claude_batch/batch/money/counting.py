@@ -15,7 +15,6 @@ import msgspec
 
 from airflow_claude_batch.api.limits import COUNT_TOKENS_FIELDS
 from airflow_claude_batch.batch.money.sampling import PlannedRequest, StratifiedSample, StratumKey
-from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import (
     APIError,
     BadRequestError,
@@ -166,7 +165,7 @@ class _SampleCounter:
         request, tokens = max(too_long, key=lambda each: each[1])
         window = self._context_window(request.model)
         others = len(too_long) - 1
-        more = f" {quantity(others, 'more')} of the {counted:,} counted {'is' if others == 1 else 'are'} too long, too."
+        more = f" {others:,} more of the {counted:,} counted {'is' if others == 1 else 'are'} too long, too."
         return InvalidMessageError(
             f"{request.name()}: its prompt has {tokens:,} tokens, and {request.model} takes {window:,}.",
             f"Nothing was sent.{more if others else ''}",

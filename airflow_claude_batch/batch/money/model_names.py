@@ -12,7 +12,7 @@ _MOST: Final = 3  # names in one suggestion
 
 # What other platforms and libraries add to a model's name: "us.anthropic." and "anthropic/" before it; "[1m]",
 # "@20250929", "-v1:0" and ":thinking" after it.
-_ADDED: Final = re.compile(r"\[.*?\]|:.*$|@.*$|-v\d+$|-latest$")
+_ADDED: Final = re.compile(r"(-v\d+)?[\[:@].*$|-v\d+$|-latest$")
 _DATE: Final = re.compile(r"-\d{8}$")
 
 

@@ -18,7 +18,7 @@ from airflow_claude_batch.batch.money.catalogue import MAX_LOOKUPS
 from airflow_claude_batch.batch.money.models import ModelChecker
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.exceptions import InputError
+from airflow_claude_batch.exceptions import APIConnectionError, APIError, InputError, NotFoundError
 from airflow_claude_batch.simulator import Fault, ManualClock, Simulator
 
 TABLE = PriceTable.load()
@@ -124,6 +124,131 @@ def test_a_model_that_the_api_does_not_know_is_sent_with_a_warning(
     assert "claude-haiku-55 is not in the API's catalogue of models" in caplog.text
 
 
+# ---------------------------------------------------------------- models that the catalogue does not have
+
+
+@pytest.fixture
+def anthropic(simulator: Simulator) -> Iterator[ClaudeClient]:
+    """A client of Anthropic's own host, which the simulator stands for."""
+    config = ClientConfig(credentials=ApiKey("sk-test"), max_retries=0)
+    with ClaudeClient(config, transport=simulator.transport(), sleep=lambda _: None) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("claude-haiku-55", r"the API has no model 'claude-haiku-55'\..*Did you mean claude-haiku-5-5"),
+        ("claude-haiku-5-5-20261007", "Did you mean claude-haiku-5-5"),
+        ("anthropic.claude-opus-4-6-v1:0", "Did you mean claude-opus-4-6"),
+        ("claude-sonnet-4.5", "Did you mean claude-sonnet-4-5"),
+        ("gpt-4o", "Models of the catalogue are claude-fable-5-2, "),
+        (" ", "no model ' '"),
+        (".", "no model '.'"),
+        ("a prompt in the wrong place " * 9, r"no model 'a prompt.{1,60}'\.\.\."),
+    ],
+)
+def test_a_model_that_anthropic_does_not_have_is_refused(model: str, says: str, anthropic: ClaudeClient) -> None:
+    with pytest.raises(InputError, match=f"(?s){says}") as caught:
+        check(ModelChecker(TABLE, anthropic), "claude-opus-5-5", model, now=LONG_BEFORE)
+
+    first, money, *_ = str(caught.value).split("\n")
+    assert first.startswith("messages[1]: ")
+    assert len(first) <= 120
+    assert money == "3 requests name it and were not sent."
+
+
+@pytest.mark.parametrize("model", ["claude-haiku-4-5", "claude-haiku-4-5-20251001", "claude-sonnet-4-5"])
+def test_an_alias_and_its_id_are_both_sent(model: str, anthropic: ClaudeClient) -> None:
+    check(ModelChecker(TABLE, anthropic), model, now=LONG_BEFORE)
+
+
+class PartialCatalogue(Catalogue):
+    """A catalogue that resolves no alias."""
+
+    def __init__(self, *ids: str, list_error: APIError | None = None) -> None:
+        super().__init__()
+        self.ids = ids
+        self.list_error = list_error
+
+    def retrieve_model(self, model_id: str, /) -> ModelInfo:
+        raise NotFoundError("no such model", status_code=404, error_type="not_found_error")
+
+    def list_models(self, *, lifecycle: Sequence[str] = ()) -> list[ModelInfo]:
+        if self.list_error is not None:
+            raise self.list_error
+        return [ModelInfo(id=each, lifecycle="active") for each in self.ids]
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "model"),
+    [
+        pytest.param(PartialCatalogue("claude-nova-6-20270101"), "claude-nova-6", id="id without its date"),
+        pytest.param(PartialCatalogue("claude-nova-6"), "claude-nova-6-latest", id="latest"),
+        pytest.param(PartialCatalogue("claude-opus-4-5-20251101"), "claude-opus-4-5", id="alias of the table"),
+        pytest.param(PartialCatalogue("claude-nova-6"), "claude-nova-6", id="listed but not found"),
+        pytest.param(
+            PartialCatalogue(list_error=APIConnectionError("no")), "claude-of-tomorrow", id="cannot be listed"
+        ),
+        pytest.param(PartialCatalogue(), "claude-of-tomorrow", id="empty listing"),
+    ],
+)
+def test_a_model_of_which_it_is_not_certain_is_sent_with_a_warning(
+    catalogue: PartialCatalogue, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    check(ModelChecker(TABLE, catalogue), model, now=LONG_BEFORE)
+
+    assert f"{model} is not in the API's catalogue of models. The API may refuse all 3 requests" in caplog.text
+
+
+def test_a_404_that_is_not_the_api_s_own_refuses_nothing(simulator: Simulator, anthropic: ClaudeClient) -> None:
+    simulator.inject(Fault(do="page", on="models", status=404))
+
+    check(ModelChecker(TABLE, anthropic), "claude-of-tomorrow", now=LONG_BEFORE)
+
+
+def test_a_model_of_the_price_overrides_is_sent(anthropic: ClaudeClient, caplog: pytest.LogCaptureFixture) -> None:
+    rates = {"input": "1", "output": "5", "cache_write_5m": "1.25", "cache_write_1h": "2", "cache_read": "0.1"}
+    table = PriceTable.load({"models": {"claude-secret-9": {"rates": rates}}})
+
+    check(ModelChecker(table, anthropic), "claude-secret-9", now=LONG_BEFORE)
+
+    assert "claude-secret-9 is not in the API's catalogue" in caplog.text
+
+
+def test_a_gateway_s_warning_names_the_model_that_may_be_meant(
+    api: ClaudeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    check(ModelChecker(TABLE, api), "claude-haiku-55", now=RETIRES)
+
+    assert "Did you mean claude-haiku-5-5?" in caplog.text
+
+
+# ---------------------------------------------------------------- the context window
+
+
+@pytest.mark.parametrize(
+    ("model", "betas", "catalogue_says", "window"),
+    [
+        pytest.param("claude-opus-5-5", (), 400_000, 400_000, id="the catalogue decides"),
+        pytest.param("claude-opus-5-5", (), None, 1_000_000, id="else the table"),
+        pytest.param("claude-haiku-4-5", (), None, 200_000, id="by an alias"),
+        pytest.param("claude-haiku-4-5", ("context-1m-2025-08-07",), 200_000, 1_000_000, id="enlarged by a beta"),
+        pytest.param("claude-opus-5-5", ("context-1m-2025-08-07",), 2_000_000, 2_000_000, id="larger than the beta's"),
+        pytest.param("claude-opus-5-5", ("context-management-2025-06-27",), 400_000, 400_000, id="another beta"),
+        pytest.param("claude-of-tomorrow", (), None, None, id="unknown"),
+        pytest.param("claude-opus-5-5", (), 0, 1_000_000, id="zero says nothing"),
+        pytest.param("claude-of-tomorrow", ("context-1m-2025-08-07",), -1, None, id="negative says nothing"),
+    ],
+)
+def test_context_window_of_a_model(
+    model: str, betas: tuple[str, ...], catalogue_says: int | None, window: int | None
+) -> None:
+    models = ModelChecker(TABLE, Catalogue(betas, lifecycle="active", max_input_tokens=catalogue_says))
+
+    assert models.context_window(model) == window
+
+
 # ---------------------------------------------------------------- calls
 
 
@@ -177,3 +302,17 @@ def test_answers_are_landed_though_the_model_was_retired_meanwhile(tmp_path: Pat
     with pytest.raises(InputError, match="was retired on 2026-11-30"):
         world.run(["a", "c"], Policy(), clear=True, **asking)
     assert world.simulator.books()["calls"]["create"] == 1
+
+
+def test_a_prompt_longer_than_the_context_window_stops_the_submission(tmp_path: Path) -> None:
+    clock = ManualClock(LONG_BEFORE)
+    world = World(tmp_path, Simulator(clock=clock), clock)
+
+    with pytest.raises(InputError, match=r"messages\[1\] \(key 'b'\): its prompt has 200,\d+ tokens, and claude-haiku"):
+        world.run(
+            [{"key": "a", "prompt": "short"}, {"key": "b", "prompt": "x" * 802_000}],
+            Policy(),
+            defaults=Defaults(model="claude-haiku-4-5", max_tokens=64),
+        )
+
+    assert world.simulator.books()["calls"]["create"] == 0
