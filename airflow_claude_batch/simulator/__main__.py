@@ -13,6 +13,8 @@ import msgspec
 
 from airflow_claude_batch.simulator.clock import ManualClock
 from airflow_claude_batch.simulator.endpoints.credentials import Keys
+from airflow_claude_batch.simulator.messages.canned_answers import CannedAnswer
+from airflow_claude_batch.simulator.messages.canned_lines import read_answers_file
 from airflow_claude_batch.simulator.simulator import Simulator
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -28,7 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         latency_seconds=options.latency,
         queue_limit=options.queue_limit,
         seed=options.seed,
+        ids=options.ids,
+        unmatched=options.unmatched,
+        default_thinking=options.default_thinking,
     )
+    simulator.add_canned_answers(options.answers)
     # Blocked before the server's thread starts, because threads inherit the mask. sigwait below receives them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     server = simulator.serve(options.host, options.port)
@@ -73,7 +79,31 @@ def _parser() -> argparse.ArgumentParser:
         metavar="JSON",
         help='accepted keys and their workspaces, {"sk-…": "wrkspc_…"}, or a file with it (default: any sk-…)',
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the row order and of unfinished requests")
+    parser.add_argument(
+        "--answers",
+        type=_answers,
+        default=[],
+        metavar="FILE",
+        help="canned answers, a JSON object on each line; the first that matches a request is its answer",
+    )
+    parser.add_argument(
+        "--unmatched",
+        choices=["default", "error"],
+        default="default",
+        help="what a request gets that no canned answer matches (default: %(default)s, as without canned answers)",
+    )
+    parser.add_argument(
+        "--default-thinking",
+        action="store_true",
+        help="answers of models that think unless told otherwise begin with a thinking block",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the row order, of unfinished requests and of ids")
+    parser.add_argument(
+        "--ids",
+        choices=["random", "seed"],
+        default="random",
+        help="seed: the same ids in every run; use an empty results_path then (default: %(default)s)",
+    )
     parser.add_argument("--manual-clock", action="store_true", help="the clock only moves by POST /_simulator/clock")
     return parser
 
@@ -87,6 +117,13 @@ def _keys(option: str) -> Keys:
         raise argparse.ArgumentTypeError(f"the file cannot be read: {error.strerror}") from None
     except msgspec.DecodeError as error:
         raise argparse.ArgumentTypeError(f"not a JSON object of keys and workspaces: {error}") from None
+
+
+def _answers(option: str) -> list[CannedAnswer]:
+    try:
+        return read_answers_file(option)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _connection(url: str, keys: Keys | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -12,6 +13,8 @@ from airflow_claude_batch.simulator.clock import Clock, timestamp
 from airflow_claude_batch.simulator.faults import Fault
 from airflow_claude_batch.simulator.http.errors import APIError
 from airflow_claude_batch.simulator.http.exchange import Request, Response, json_response
+from airflow_claude_batch.simulator.messages.canned_answers import CannedAnswer, Unmatched
+from airflow_claude_batch.simulator.messages.canned_lines import read_answers
 
 _T = TypeVar("_T")
 
@@ -26,6 +29,9 @@ class Controllable(Protocol):
     def clock(self) -> Clock: ...
     def inject(self, *faults: Fault) -> None: ...
     def clear_faults(self) -> None: ...
+    def add_canned_answers(self, answers: Sequence[CannedAnswer], *, unmatched: Unmatched | None = None) -> None: ...
+    def clear_answers(self) -> None: ...
+    def answers(self) -> list[dict[str, Any]]: ...
     def outage(self, kind: str, *, seconds: float | None = None) -> None: ...
     def end_outage(self) -> None: ...
     def pace(self, batch_seconds: float) -> None: ...
@@ -93,12 +99,25 @@ class Control:
             case "DELETE faults":
                 simulator.clear_faults()
                 return {"injected": 0}
+            case "GET answers":
+                return simulator.answers()
+            case "POST answers":
+                return self._add_answers(request)
+            case "DELETE answers":
+                simulator.clear_answers()
+                return {"added": 0}
             case "POST outage":
                 return self._begin_outage(_read(request, _Outage))
             case "DELETE outage":
                 simulator.end_outage()
                 return {"outage": None}
         return self._end_batch(action, request)
+
+    def _add_answers(self, request: Request) -> dict[str, Any]:
+        unmatched: Any = request.query_value("unmatched")
+        answers = read_answers(bytes(request.body or b""), source="body")
+        self._simulator.add_canned_answers(answers, unmatched=unmatched)
+        return {"added": len(answers)}
 
     def _begin_outage(self, outage: _Outage) -> dict[str, Any]:
         if outage.kind == "refuse" and outage.seconds is None:

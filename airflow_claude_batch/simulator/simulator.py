@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_claude_batch.simulator.accounting import build_books
@@ -20,7 +21,10 @@ from airflow_claude_batch.simulator.faults import OPERATIONS, Fault, FaultScript
 from airflow_claude_batch.simulator.http.exchange import Request, Response
 from airflow_claude_batch.simulator.http.outages import Outage
 from airflow_claude_batch.simulator.http.server import Server
+from airflow_claude_batch.simulator.ids import Ids
 from airflow_claude_batch.simulator.messages.answers import AnswerScript, AnswerWriter
+from airflow_claude_batch.simulator.messages.canned_answers import CannedAnswer, CannedAnswers, Unmatched
+from airflow_claude_batch.simulator.messages.canned_lines import read_answer_dicts, read_answers_file
 from airflow_claude_batch.simulator.messages.outcomes import EXPIRED, INTERNAL_ERROR
 
 if TYPE_CHECKING:
@@ -49,6 +53,10 @@ class Simulator:
 
         simulator = Simulator(answer=answer, outcome=outcome)
 
+    Or without a function, by the first that matches::
+
+        simulator.add_answers({"prompt": "charged", "text": "billing"}, {"prompt": "(?i)spam", "outcome": "refusal"})
+
     Let a day pass in no time::
 
         simulator = Simulator(clock=ManualClock(), batch_seconds=6 * 3600)
@@ -67,14 +75,21 @@ class Simulator:
     :param queue_limit: most requests in the processing queue. A create call that would exceed it gets a 429.
         None: no limit. (The API's Start tier has 200,000.)
     :param answer: takes ``(params, position in the batch)`` and returns the answer as text, or as a dict of
-        message fields such as ``content``, ``stop_reason`` and ``usage``. It is called again for each download,
-        so it should return the same each time.
+        message fields such as ``content``, ``stop_reason`` and ``usage``. With a third parameter ``custom_id`` it
+        gets that too. It is called again for each download, so it should return the same each time.
+    :param answers: canned answers, see `add_answers`: dicts, or the path of a file with a JSON object on each line.
+    :param unmatched: what a request gets that no canned answer matches: "default", what it would get without canned
+        answers, or "error", an errored row.
+    :param default_thinking: whether models that think unless told otherwise do so: their answers begin with a
+        thinking block. Requests that ask for thinking get one in any case.
     :param outcome: takes ``(custom_id, params, attempt)`` and returns how the request ends: "succeeded",
         "expired", "canceled", "errored:<type>[:<message>]", "refusal[:<category>]", or a stop reason such as
         "max_tokens". None means succeeded. ``attempt`` counts the batches that contained these very params,
         this one included. It is called once, when the batch ends. Requests with invalid params always error.
     :param shuffle: whether each download returns its rows in another random order.
-    :param seed: seed of the row order, and of the choice of unfinished requests.
+    :param seed: seed of the row order, of the choice of unfinished requests, and of ids.
+    :param ids: "random", or "seed": the ids of batches, messages and calls are the same in every run with that seed.
+        Start each run with an empty ``results_path`` then: an old ledger would name new batches.
     :param cancel_seconds: seconds from a cancel call to the end of the batch.
     :param cancel_succeeded_share: share of a canceled batch's requests that succeed before it ends, 0 to 1.
     :param cancel_ended: response to canceling an ended batch: "error" (400) or "unchanged" (200).
@@ -95,8 +110,12 @@ class Simulator:
         queue_limit: int | None = None,
         answer: AnswerScript | None = None,
         outcome: OutcomeScript | None = None,
+        answers: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        unmatched: Unmatched = "default",
+        default_thinking: bool = False,
         shuffle: bool = True,
         seed: int = 0,
+        ids: Literal["random", "seed"] = "random",
         cancel_seconds: float = 0.0,
         cancel_succeeded_share: float = 0.0,
         cancel_ended: Literal["error", "unchanged"] = "error",
@@ -108,9 +127,13 @@ class Simulator:
     ) -> None:
         self.clock: Clock = clock or RealClock()
         self._latency_seconds = latency_seconds
-        self._answers = AnswerWriter(answer)
+        self._answers = AnswerWriter(answer, default_thinking=default_thinking)
+        self._canned = CannedAnswers(unmatched)
+        if answers is not None:
+            self.add_answers(*([answers] if isinstance(answers, str | Path | Mapping) else answers))
         self._faults = FaultScript()
-        self._outage = Outage()
+        made_ids = Ids(seed if ids == "seed" else None)
+        self._outage = Outage(made_ids)
         settings = BatchSettings(
             queue_limit=queue_limit,
             cancel_seconds=cancel_seconds,
@@ -122,11 +145,20 @@ class Simulator:
             seed=seed,
         )
         self._batches = MessageBatches(
-            clock=self.clock, settings=settings, batch_seconds=batch_seconds, outcome=outcome
+            clock=self.clock,
+            settings=settings,
+            batch_seconds=batch_seconds,
+            outcome=outcome,
+            canned=self._canned,
+            ids=made_ids,
         )
-        credentials = Credentials(clock=self.clock, keys=keys, federation=federation)
+        credentials = Credentials(clock=self.clock, ids=made_ids, keys=keys, federation=federation)
         operations = Operations(
-            batches=self._batches, credentials=credentials, answers=self._answers, settings=settings
+            batches=self._batches,
+            credentials=credentials,
+            answers=self._answers,
+            settings=settings,
+            ids=made_ids,
         )
         self._routes = Routes(
             clock=self.clock,
@@ -134,6 +166,7 @@ class Simulator:
             operations=operations,
             faults=self._faults,
             rate_limit=RateLimit(requests_per_minute, clock=self.clock),
+            ids=made_ids,
             batch_body_bytes=batch_body_bytes,
         )
         self._control = Control(self)
@@ -178,6 +211,51 @@ class Simulator:
     def clear_faults(self) -> None:
         """Remove the faults that have not happened yet."""
         self._faults.clear()
+
+    def add_answers(self, *answers: Mapping[str, Any] | str | Path, unmatched: Unmatched | None = None) -> None:
+        """Add canned answers. Where several match a request, the one added first is its answer.
+
+        ::
+
+            simulator.add_answers(
+                {"prompt": "charged", "text": "billing"},
+                {"prompt": "(?i)refund", "attempt": 1, "outcome": "expired"},
+                {"index": 7, "json": {"topic": "other"}},
+            )
+            simulator.add_answers("answers.jsonl", unmatched="error")
+
+        They are looked for when a batch ends, so batches in progress get them too.
+
+        :param answers: each a dict, or the path of a file with a JSON object on each line. It holds one of ``text``,
+            ``json``, ``message``, ``outcome`` and ``result``, and the conditions ``custom_id``, ``custom_id_pattern``,
+            ``index``, ``prompt`` and ``attempt``, all of which must hold. Without any it is for every request.
+        :param unmatched: "default" or "error", from now on. None: as before.
+        :raises ValueError: when one cannot be understood, or could never match. None of them is added then.
+        """
+        dicts = [answer for answer in answers if not isinstance(answer, str | Path)]
+        read = iter(read_answer_dicts(dicts))
+        found = [
+            added
+            for answer in answers
+            for added in (read_answers_file(answer) if isinstance(answer, str | Path) else [next(read)])
+        ]
+        self.add_canned_answers(found, unmatched=unmatched)
+
+    def add_canned_answers(self, answers: Sequence[CannedAnswer], *, unmatched: Unmatched | None = None) -> None:
+        """Add answers that are read already, see `add_answers`."""
+        if unmatched is not None:
+            self._canned.set_unmatched(unmatched)
+        self._canned.add(answers)
+
+    def clear_answers(self) -> None:
+        """Remove the canned answers, for batches that have not ended yet."""
+        self._canned.clear()
+        self._canned.set_unmatched("default")
+
+    def answers(self) -> list[dict[str, Any]]:
+        """Return how many requests each canned answer was for: ``[{"answer": "answers[0]", "matched": 2}, …]``."""
+        self._batches.all_batches()  # ends those that are due
+        return self._canned.report()
 
     def outage(self, kind: str, *, seconds: float | None = None) -> None:
         """Let every call fail, in place of any earlier outage.

@@ -24,6 +24,7 @@ from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
 from airflow_claude_batch.batch.land.manifest import read_manifest
 from airflow_claude_batch.rows import Row
 from airflow_claude_batch.simulator import Fault
+from airflow_claude_batch.simulator.messages.canned_lines import read_answer_dicts
 
 WITH_SNIPPETS = [README, *DOCS]
 QUESTIONS = ["Why is the sky blue?", "Why is the sea salty?", "Why is grass green?"]
@@ -183,6 +184,12 @@ def test_text_snippet_of_the_cost_page_is_what_is_logged(
     logged = [record.getMessage() for record in caplog.get_records("setup")]
     (shown,) = snippets(ROOT / "docs" / "cost.md", "text")
     assert [message for message in logged if message.endswith(shown.text.rstrip())], logged
+
+
+def test_canned_answers_of_the_testing_page_are_read() -> None:
+    (shown,) = (each for each in snippets(ROOT / "docs" / "testing.md", "json") if '"index"' in each.text)
+    lines = [json.loads(line) for line in shown.text.splitlines()]
+    assert len(read_answer_dicts(lines)) == 5
 
 
 @pytest.mark.timeout(900)  # an interpreter of its own imports Airflow and makes a database

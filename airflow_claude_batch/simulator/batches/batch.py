@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from airflow_claude_batch.simulator.batches.create_body import StoredRequests
 from airflow_claude_batch.simulator.clock import timestamp
+from airflow_claude_batch.simulator.messages.canned_answers import CannedAnswer
 from airflow_claude_batch.simulator.messages.outcomes import (
     EXPIRED,
     SUCCEEDED,
@@ -40,6 +41,7 @@ class Batch:
     :param finished_share: share of its requests that finish before it ends.
     :param unfinished: outcome of the others.
     :param outcomes: outcomes by position, except ordinary successes.
+    :param canned: canned answers by position, found when the batch ended.
     """
 
     id: str
@@ -60,6 +62,7 @@ class Batch:
     ended_at: datetime | None = None
     deleted: bool = False
     outcomes: dict[int, Outcome] = field(default_factory=dict)
+    canned: dict[int, CannedAnswer] = field(default_factory=dict)
     cache_uses: dict[int, CacheUse] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     downloads: int = 0

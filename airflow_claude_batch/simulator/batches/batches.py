@@ -17,9 +17,16 @@ from airflow_claude_batch.simulator.batches.batch import LIFETIME, Batch, BatchS
 from airflow_claude_batch.simulator.batches.create_body import BatchRequest
 from airflow_claude_batch.simulator.clock import Clock
 from airflow_claude_batch.simulator.http.errors import APIError
-from airflow_claude_batch.simulator.ids import new_id
+from airflow_claude_batch.simulator.ids import Ids
+from airflow_claude_batch.simulator.messages.canned_answers import CannedAnswers
 from airflow_claude_batch.simulator.messages.models import usable_model
-from airflow_claude_batch.simulator.messages.outcomes import CANCELED, EXPIRED, INTERNAL_ERROR, Outcome
+from airflow_claude_batch.simulator.messages.outcomes import (
+    CANCELED,
+    EXPIRED,
+    INTERNAL_ERROR,
+    SUCCEEDED,
+    Outcome,
+)
 from airflow_claude_batch.simulator.messages.prompts import PromptCache
 
 
@@ -37,11 +44,15 @@ class MessageBatches:
         settings: BatchSettings,
         batch_seconds: float | Callable[[Batch], float],
         outcome: OutcomeScript | None,
+        canned: CannedAnswers,
+        ids: Ids,
     ) -> None:
         self._clock = clock
+        self._ids = ids
         self._settings = settings
         self._batch_seconds = batch_seconds
         self._outcome = outcome
+        self._canned = canned
         self._all: list[Batch] = []
         self._by_id: dict[str, Batch] = {}
         self._open: list[Batch] = []
@@ -52,7 +63,7 @@ class MessageBatches:
     @property
     def counts_attempts(self) -> bool:
         """Tell whether a `NewBatch` needs digests of its params."""
-        return self._outcome is not None
+        return self._outcome is not None or self._canned.count_attempts
 
     def all_batches(self) -> list[Batch]:
         """Return all batches ever created, oldest first, including deleted ones."""
@@ -70,7 +81,7 @@ class MessageBatches:
             self._check_queue(len(new.requests))
             now = self._clock.now()
             batch = Batch(
-                id=new_id("msgbatch_01"),
+                id=self._ids.new("msgbatch_01"),
                 number=len(self._all),
                 workspace=new.workspace,
                 created_at=now,
@@ -179,8 +190,7 @@ class MessageBatches:
 
     def _finish(self, batch: Batch) -> None:
         outcomes = dict(batch.problems)
-        if self._outcome is not None:
-            outcomes.update(self._scripted(batch, self._outcome))
+        outcomes.update(self._scripted(batch))
         batch.outcomes = {**outcomes, **dict.fromkeys(self._unfinished_positions(batch), batch.unfinished)}
         batch.counts = Counter(outcome.kind for outcome in batch.outcomes.values())
         batch.counts["succeeded"] += batch.request_count - len(batch.outcomes)
@@ -188,13 +198,24 @@ class MessageBatches:
             self._use_cache(batch)
         batch.ended_at = batch.ends_at
 
-    def _scripted(self, batch: Batch, script: OutcomeScript) -> Iterable[tuple[int, Outcome]]:
+    def _scripted(self, batch: Batch) -> Iterable[tuple[int, Outcome]]:
+        """Yield the outcomes that canned answers or the outcome function decide, and keep the canned answers."""
+        if self._outcome is None and not self._canned.active:
+            return
         for position, request in enumerate(batch.requests.items()):
             if position in batch.problems:
                 continue
-            text = script(request.custom_id, request.read_params(), batch.attempts[position])
-            if text not in (None, "succeeded"):
-                yield position, Outcome.parse(text)
+            params = request.read_params()
+            attempt = batch.attempts[position] if batch.attempts else 1
+            found = self._canned.find(request.custom_id, params, attempt)
+            if found is not None:
+                batch.canned[position] = found
+                outcome = found.outcome
+            else:
+                text = None if self._outcome is None else self._outcome(request.custom_id, params, attempt)
+                outcome = SUCCEEDED if text is None else Outcome.parse(text)
+            if outcome != SUCCEEDED:
+                yield position, outcome
 
     def _unfinished_positions(self, batch: Batch) -> list[int]:
         """Choose the positions of the requests that are unfinished when the batch ends."""

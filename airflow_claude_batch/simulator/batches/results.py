@@ -15,7 +15,7 @@ from airflow_claude_batch.simulator.batches.create_body import BatchRequest
 from airflow_claude_batch.simulator.batches.odd_rows import odd_row
 from airflow_claude_batch.simulator.faults import Fault
 from airflow_claude_batch.simulator.http.exchange import ConnectionDropped
-from airflow_claude_batch.simulator.ids import new_id
+from airflow_claude_batch.simulator.ids import Ids
 from airflow_claude_batch.simulator.messages.answers import AnswerWriter
 from airflow_claude_batch.simulator.messages.models import usable_model
 
@@ -36,6 +36,8 @@ def result_row(batch: Batch, position: int, request: BatchRequest, answers: Answ
     message = answers.message(
         params,
         position,
+        custom_id=request.custom_id,
+        canned=batch.canned.get(position),
         model=model,
         outcome=outcome,
         cache_use=batch.cache_use(position),
@@ -62,12 +64,12 @@ def result_lines(
         yield line if odd is None or position else odd_row(line, odd.form)
 
 
-def result_body(lines: Iterable[bytes], faults: Mapping[str, Fault], *, rows: int) -> Iterator[bytes]:
+def result_body(lines: Iterable[bytes], faults: Mapping[str, Fault], *, rows: int, ids: Ids) -> Iterator[bytes]:
     """Join the lines to a body, damaged by the faults.
 
     :param rows: number of lines of the whole body. A cut at a line falls after half of them.
     """
-    lines = _with_row_faults(lines, faults)
+    lines = _with_row_faults(lines, faults, ids)
     final_newline = "no_trailing_newline" not in faults
     fault = faults.get("cut")
     if fault is None:
@@ -82,14 +84,14 @@ def result_body(lines: Iterable[bytes], faults: Mapping[str, Fault], *, rows: in
     return _gzipped(pieces) if "gzip" in faults else pieces
 
 
-def _with_row_faults(lines: Iterable[bytes], faults: Mapping[str, Fault]) -> Iterator[bytes]:
+def _with_row_faults(lines: Iterable[bytes], faults: Mapping[str, Fault], ids: Ids) -> Iterator[bytes]:
     """Yield an unknown row first, drop the first line, repeat the first of the remaining lines, end early."""
     if (few := faults.get("few_rows")) is not None:
         lines = islice(lines, few.rows)
     if (changed := faults.get("changed_ids")) is not None:
         lines = (_with_changed_id(line, changed.ids) for line in lines)
     if "unknown_row" in faults:
-        unknown = {"custom_id": new_id("unknown-"), "result": {"type": "expired"}}
+        unknown = {"custom_id": ids.new("unknown-"), "result": {"type": "expired"}}
         yield msgspec.json.encode(unknown)
     lines = iter(lines)
     if "missing_row" in faults:

@@ -17,7 +17,7 @@ import msgspec
 
 from airflow_claude_batch.simulator.clock import Clock
 from airflow_claude_batch.simulator.http.errors import APIError
-from airflow_claude_batch.simulator.ids import new_id
+from airflow_claude_batch.simulator.ids import Ids
 
 DEFAULT_WORKSPACE = "wrkspc_01Simulator"
 ORGANIZATION = "3f0c2c1e-0000-4000-8000-000000000000"
@@ -70,9 +70,15 @@ class Credentials:
     """
 
     def __init__(
-        self, *, clock: Clock, keys: Keys | None = None, federation: Mapping[str, FederationRule] | None = None
+        self,
+        *,
+        clock: Clock,
+        ids: Ids,
+        keys: Keys | None = None,
+        federation: Mapping[str, FederationRule] | None = None,
     ) -> None:
         self._clock = clock
+        self._ids = ids
         self._keys = keys
         self._federation = federation
         self._tokens: dict[str, _Token] = {}
@@ -104,7 +110,7 @@ class Credentials:
         remaining = self._remaining_seconds(fields["assertion"])
         lifetime = min(rule.token_seconds, max(_LEAST_LIFETIME, 2 * remaining))
         workspace = _enabled_workspace(rule, fields.get("workspace_id"))
-        token = new_id(_TOKEN_PREFIX, length=40)
+        token = self._ids.new(_TOKEN_PREFIX, length=40)
         expires_at = self._clock.now() + timedelta(seconds=lifetime)
         with self._lock:
             self._tokens[token] = _Token(workspace, expires_at, rule.scope)

@@ -18,6 +18,7 @@ from airflow_claude_batch.simulator.endpoints.credentials import Credentials
 from airflow_claude_batch.simulator.faults import Fault
 from airflow_claude_batch.simulator.http.errors import APIError
 from airflow_claude_batch.simulator.http.exchange import Body, Request, Response, json_response
+from airflow_claude_batch.simulator.ids import Ids
 from airflow_claude_batch.simulator.messages.answers import AnswerWriter
 from airflow_claude_batch.simulator.messages.models import MODELS, find_model
 from airflow_claude_batch.simulator.messages.outcomes import Outcome
@@ -49,8 +50,15 @@ class Operations:
     """Performs calls."""
 
     def __init__(
-        self, *, batches: MessageBatches, credentials: Credentials, answers: AnswerWriter, settings: BatchSettings
+        self,
+        *,
+        batches: MessageBatches,
+        credentials: Credentials,
+        answers: AnswerWriter,
+        settings: BatchSettings,
+        ids: Ids,
     ) -> None:
+        self._ids = ids
         self._batches = batches
         self._credentials = credentials
         self._answers = answers
@@ -148,7 +156,7 @@ class Operations:
             del headers["content-type"]
         if "gzip" in call.faults:
             headers["content-encoding"] = "gzip"
-        return Response(headers=headers, body=result_body(lines, call.faults, rows=batch.request_count))
+        return Response(headers=headers, body=result_body(lines, call.faults, rows=batch.request_count, ids=self._ids))
 
     def _count_tokens(self, call: Call) -> Response:
         try:

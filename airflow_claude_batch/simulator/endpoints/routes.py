@@ -19,7 +19,7 @@ from airflow_claude_batch.simulator.http.errors import APIError, error_type, pro
 from airflow_claude_batch.simulator.http.exchange import Body, ConnectionDropped, Request, Response
 from airflow_claude_batch.simulator.http.outages import html_error_response
 from airflow_claude_batch.simulator.http.request_bodies import decode_body
-from airflow_claude_batch.simulator.ids import new_id
+from airflow_claude_batch.simulator.ids import Ids
 from airflow_claude_batch.simulator.messages.params import Conditions
 
 VERSIONS = ("2023-06-01", "2026-10-21")
@@ -68,6 +68,7 @@ class Routes:
         operations: Operations,
         faults: FaultScript,
         rate_limit: RateLimit,
+        ids: Ids,
         batch_body_bytes: int = BATCH_BODY_BYTES,
     ) -> None:
         self.calls: Counter[str] = Counter()
@@ -78,6 +79,7 @@ class Routes:
         self._operations = operations
         self._faults = faults
         self._rate_limit = rate_limit
+        self._ids = ids
         self._batch_body_bytes = batch_body_bytes
 
     def body_limit(self, path: str) -> int:
@@ -96,7 +98,7 @@ class Routes:
             return proxy_too_large_response()
         faults = self._faults.take(operation, request)
         arrival = _Arrival(request, operation, subject, faults)
-        request_id = new_id("req_011C")
+        request_id = self._ids.new("req_011C")
         try:
             if "response" in faults:
                 response = self._perform_with_fault(arrival)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from airflow_claude_batch.simulator.http.errors import APIError
 from airflow_claude_batch.simulator.http.exchange import ConnectionRefused, ConnectionStalled, Response
-from airflow_claude_batch.simulator.ids import new_id
+from airflow_claude_batch.simulator.ids import Ids
 
 _STATUS = re.compile(r"status:([45]\d\d)")
 HTML_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
@@ -23,7 +23,8 @@ def html_error_response() -> Response:
 class Outage:
     """The current outage, if there is one. Its duration is real time."""
 
-    def __init__(self) -> None:
+    def __init__(self, ids: Ids) -> None:
+        self._ids = ids
         self._kind: str | None = None
         self._ends_at: float | None = None
         self._timer: threading.Timer | None = None
@@ -86,7 +87,7 @@ class Outage:
         if kind == "html":
             return html_error_response()
         status = int(kind.removeprefix("status:"))
-        return APIError(status, "The service is temporarily unavailable.").response(new_id("req_011C"))
+        return APIError(status, "The service is temporarily unavailable.").response(self._ids.new("req_011C"))
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

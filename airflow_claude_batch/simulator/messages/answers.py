@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import zlib
 from collections.abc import Callable
 from typing import Any
 
+from airflow_claude_batch.simulator.messages.canned_answers import CannedAnswer
 from airflow_claude_batch.simulator.messages.models import Model
 from airflow_claude_batch.simulator.messages.outcomes import Outcome
 from airflow_claude_batch.simulator.messages.prompts import (
     CHARACTERS_PER_TOKEN,
     CacheUse,
     Params,
+    last_user_text,
     prompt_tokens,
     tokens,
 )
 from airflow_claude_batch.simulator.messages.schema_instances import schema_instance
+from airflow_claude_batch.simulator.messages.thinking import as_shown, default_thinking, thinking_of
 
-AnswerScript = Callable[[Params, int], "str | dict[str, Any]"]
+AnswerScript = Callable[..., "str | dict[str, Any]"]
 
 _EXCERPT = 60
 _LINE_SEPARATOR_EVERY = 5  # U+2028 breaks naive line readers. In some answers only, so that results stay readable
@@ -26,7 +30,7 @@ _LINE_SEPARATOR_EVERY = 5  # U+2028 breaks naive line readers. In some answers o
 
 def default_answer(params: Params, n: int) -> str:
     """Write a readable answer from the last user message. The same request gets the same answer."""
-    excerpt = _last_user_text(params)[:_EXCERPT]
+    excerpt = last_user_text(params)[:_EXCERPT]
     suffix = "\u2028(second line)" if n % _LINE_SEPARATOR_EVERY == _LINE_SEPARATOR_EVERY - 2 else ""
     return f"Simulated answer to “{excerpt}”{suffix}"
 
@@ -34,21 +38,36 @@ def default_answer(params: Params, n: int) -> str:
 class AnswerWriter:
     """Writes the messages of succeeded requests.
 
-    :param script: the user's answer function. It takes the params and the request's position in its batch, and
-        returns the text, or a dict of message fields: ``content`` (text or blocks), ``stop_reason``, ``usage``
-        and so on. It is called again for each download. None: the default answers.
+    :param script: the user's answer function. It takes the params, the request's position in its batch and, if it
+        can, the ``custom_id``. It returns the text, or a dict of message fields: ``content`` (text or blocks),
+        ``stop_reason``, ``usage`` and so on. It is called again for each download. None: the default answers.
+    :param default_thinking: whether the models that think unless told otherwise do so.
     """
 
-    def __init__(self, script: AnswerScript | None = None) -> None:
-        self._script = script
+    def __init__(self, script: AnswerScript | None = None, *, default_thinking: bool = False) -> None:
+        self._script = None if script is None else with_custom_id(script)
+        self._default_thinking = default_thinking
 
     def message(
-        self, params: Params, n: int, *, model: Model, outcome: Outcome, cache_use: CacheUse, message_id: str
+        self,
+        params: Params,
+        n: int,
+        *,
+        custom_id: str,
+        model: Model,
+        outcome: Outcome,
+        cache_use: CacheUse,
+        message_id: str,
+        canned: CannedAnswer | None = None,
     ) -> dict[str, Any]:
         """Write the whole message, with its fields in the API's order."""
-        fields = self._fields(params, n)
+        answer = self._answer(params, n, custom_id, canned)
+        thinking = self._thinking(params, model, canned) if isinstance(answer, str) else None
+        fields = _limited(answer, thinking, params) if isinstance(answer, str) else _whole(answer)
         if outcome.stop_reason is not None:
             fields.update(_scripted_fields(outcome, fields["content"]))
+        usage = {**count_usage(params, fields["content"], cache_use), **fields.get("usage", {})}
+        fields["content"] = as_shown(fields["content"], params, model)  # counted before, with the text that is left out
         return {
             "model": model.id,
             "id": message_id,
@@ -59,19 +78,14 @@ class AnswerWriter:
             "stop_sequence": None,
             "stop_details": None,
             **fields,
-            "usage": {**count_usage(params, fields["content"], cache_use), **fields.get("usage", {})},
+            "usage": usage,
         }
 
-    def _fields(self, params: Params, n: int) -> dict[str, Any]:
-        answer = self._default_fields(params, n) if self._script is None else self._script(params, n)
-        if isinstance(answer, str):
-            return _apply_limits(answer, params)
-        fields = dict(answer)
-        if isinstance(fields.get("content"), str):
-            fields["content"] = [_text(fields["content"])]
-        return {"content": [], **fields}
-
-    def _default_fields(self, params: Params, n: int) -> str | dict[str, Any]:
+    def _answer(self, params: Params, n: int, custom_id: str, canned: CannedAnswer | None) -> str | dict[str, Any]:
+        if canned is not None and canned.answer is not None:
+            return canned.answer
+        if self._script is not None:
+            return self._script(params, n, custom_id)
         tool = _forced_tool(params)
         if tool is not None:
             return {"content": [_tool_use(tool, params, n)], "stop_reason": "tool_use"}
@@ -79,6 +93,40 @@ class AnswerWriter:
         if schema is None:
             return default_answer(params, n)
         return json.dumps(_instance(schema, params, n), ensure_ascii=False)
+
+    def _thinking(self, params: Params, model: Model, canned: CannedAnswer | None) -> str | None:
+        """Return the thinking before an answer that is text. None: there is none."""
+        thinks = thinking_of(params, model)
+        if thinks == "off":
+            return None
+        if canned is not None and canned.thinking is not None:
+            return canned.thinking
+        return default_thinking(params) if thinks == "on" or self._default_thinking else None
+
+
+def with_custom_id(script: AnswerScript) -> Callable[[Params, int, str], str | dict[str, Any]]:
+    """Adapt an answer function that may, but need not, take the custom_id.
+
+    It does if it has a parameter of that name, or three that have no default.
+    """
+    try:
+        parameters = inspect.signature(script).parameters.values()
+    except (TypeError, ValueError):  # of some callables written in C
+        parameters = {}.values()
+    positional = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    if len([each for each in positional if each.default is each.empty]) > 2:
+        return script
+    named = any(each.name == "custom_id" and each.kind is not each.POSITIONAL_ONLY for each in parameters)
+    if named or any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return lambda params, n, custom_id: script(params, n, custom_id=custom_id)
+    return lambda params, n, custom_id: script(params, n)
+
+
+def _whole(answer: dict[str, Any]) -> dict[str, Any]:
+    fields = dict(answer)
+    if isinstance(fields.get("content"), str):
+        fields["content"] = [_text(fields["content"])]
+    return {"content": [], **fields}
 
 
 def count_usage(params: Params, content: list[dict[str, Any]], cache_use: CacheUse) -> dict[str, Any]:
@@ -121,8 +169,18 @@ def _server_tool_use(content: list[dict[str, Any]]) -> dict[str, int]:
     return {f"{name}_requests": names.count(name) for name in ("web_search", "web_fetch")}
 
 
-def _apply_limits(text: str, params: Params) -> dict[str, Any]:
-    """Cut the text where ``stop_sequences`` or ``max_tokens`` end it."""
+def _limited(text: str, thinking: str | None, params: Params) -> dict[str, Any]:
+    """Put thinking before the text. Both count for ``max_tokens``, and either may be cut."""
+    if thinking is None:
+        return _apply_limits(text, params["max_tokens"], params)
+    left = params["max_tokens"] - tokens(len(thinking))
+    shown = thinking[: params["max_tokens"] * CHARACTERS_PER_TOKEN]
+    fields = {"content": [], "stop_reason": "max_tokens"} if left < 1 else _apply_limits(text, left, params)
+    return {**fields, "content": [{"type": "thinking", "thinking": shown}, *fields["content"]]}
+
+
+def _apply_limits(text: str, max_tokens: int, params: Params) -> dict[str, Any]:
+    """Cut the text where ``stop_sequences`` or the number of tokens end it."""
     stops = [stop for stop in params.get("stop_sequences") or () if stop in text]
     if stops:
         stop = min(stops, key=text.index)
@@ -131,7 +189,7 @@ def _apply_limits(text: str, params: Params) -> dict[str, Any]:
             "stop_reason": "stop_sequence",
             "stop_sequence": stop,
         }
-    max_characters = params["max_tokens"] * CHARACTERS_PER_TOKEN
+    max_characters = max_tokens * CHARACTERS_PER_TOKEN
     if len(text) > max_characters:
         return {"content": [_text(text[:max_characters])], "stop_reason": "max_tokens"}
     return {"content": [_text(text)]}
@@ -198,15 +256,5 @@ def _output_schema(params: Params) -> dict[str, Any] | None:
 
 
 def _instance(schema: dict[str, Any], params: Params, n: int) -> Any:
-    text = _last_user_text(params)
+    text = last_user_text(params)
     return schema_instance(schema, seed=zlib.crc32(text.encode()) + n, text=f"Simulated: {text[:_EXCERPT]}")
-
-
-def _last_user_text(params: Params) -> str:
-    for message in reversed(params["messages"]):
-        if message["role"] != "user":
-            continue
-        if isinstance(message["content"], str):
-            return message["content"]
-        return " ".join(block["text"] for block in message["content"] if block.get("type") == "text")
-    return ""

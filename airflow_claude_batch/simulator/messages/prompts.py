@@ -29,6 +29,17 @@ def prompt_tokens(params: Params) -> int:
     return max(1, tokens(sum(length for _, length in _blocks(params))))
 
 
+def last_user_text(params: Params) -> str:
+    """Return the text of the last user message, empty if it has none."""
+    for message in reversed(params["messages"]):
+        if message["role"] != "user":
+            continue
+        if isinstance(message["content"], str):
+            return message["content"]
+        return " ".join(block["text"] for block in message["content"] if block.get("type") == "text")
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class CacheUse:
     """The cached part of one prompt, in tokens."""
