@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from airflow_claude_batch.simulator.clock import ManualClock
 from airflow_claude_batch.simulator.endpoints.credentials import Keys
+from airflow_claude_batch.simulator.http.address import host_name, is_loopback, url_host
+from airflow_claude_batch.simulator.http.server import Server
 from airflow_claude_batch.simulator.messages.canned_answers import CannedAnswer
 from airflow_claude_batch.simulator.messages.canned_lines import read_answers_file
 from airflow_claude_batch.simulator.simulator import Simulator
@@ -37,21 +40,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     simulator.add_canned_answers(options.answers)
     # Blocked before the server's thread starts, because threads inherit the mask. sigwait below receives them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-    server = simulator.serve(options.host, options.port)
+    server = simulator.serve(options.host, options.port, names=options.name, tls_folder=options.tls)
     try:
         server.start()
     except OSError as error:
-        print(f"Cannot listen on {options.host}:{options.port}: {error.strerror or error}.", file=sys.stderr)
-        print("Stop what listens there, or choose another port with --port (0 takes a free one).", file=sys.stderr)
+        print("\n".join(_cannot_start(options, error)), file=sys.stderr)
         return 1
-    print(f"Claude simulator on {server.url}")
-    print(
-        f"Use it from Airflow: export AIRFLOW_CONN_CLAUDE_DEFAULT='{_connection(server.url, options.keys)}'", flush=True
-    )
+    print("\n".join(_usage(server, options.keys)), flush=True)
     signal.sigwait(_STOP_SIGNALS)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     server.stop()
     return 0
+
+
+def _cannot_start(options: argparse.Namespace, error: OSError) -> Iterator[str]:
+    reason = error.strerror or error
+    if error.filename is not None:
+        yield f"Cannot keep a certificate in {options.tls}: {reason}."
+        yield "Name a folder that can be written, such as --tls /tmp/claude-simulator."
+        return
+    yield f"Cannot listen on {url_host(options.host)}:{options.port}: {reason}."
+    yield "Stop what listens there, or choose another port with --port (0 takes a free one)."
+
+
+def _usage(server: Server, keys: Keys | None) -> Iterator[str]:
+    """Say how Airflow and others use it."""
+    connection = json.dumps(server.connection("sk-simulator" if keys is None else "<one of your keys>"))
+    yield f"Claude simulator on {server.url}"
+    yield f"Use it from Airflow: export AIRFLOW_CONN_CLAUDE_DEFAULT={shlex.quote(connection)}"
+    if server.ca_file is not None:
+        yield f"To trust it, workers and triggerers read {server.ca_file}. Mount it there, or change ca_file."
+        yield f"Other clients trust it with SSL_CERT_FILE={shlex.quote(str(server.ca_file))}"
+    if server.listens_everywhere and is_loopback(server.host):
+        yield f"{server.host} is this machine only. Give the name that other machines and containers use: --name NAME"
+    if server.listens_everywhere or not is_loopback(server.host):
+        yield "Its control endpoints need no key: whoever reaches this address can use them."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,9 +86,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on (default: %(default)s). Its control endpoints need no key, so keep it local",
+        help="address to listen on (default: %(default)s; 0.0.0.0: all). Its control endpoints need no key, so keep it "
+        "local, or in a network of containers",
     )
-    parser.add_argument("--port", type=int, default=8700, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument(
+        "--name",
+        type=_host_name,
+        action="append",
+        default=[],
+        help="host name or address by which clients reach it, such as the name of its container. May be repeated",
+    )
+    parser.add_argument(
+        "--tls",
+        type=Path,
+        nargs="?",
+        const=Path("claude-simulator-tls"),
+        metavar="FOLDER",
+        help="serve https, with a certificate of its own. FOLDER keeps the ca.pem to trust (default: %(const)s)",
+    )
+    parser.add_argument("--port", type=_port, default=8700, help="0 takes a free one (default: %(default)s)")
     parser.add_argument(
         "--batch-seconds", type=float, default=0.0, metavar="N", help="seconds from a batch's creation to its end"
     )
@@ -108,6 +147,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _port(option: str) -> int:
+    if not option.isdecimal() or int(option) > 65535:
+        raise argparse.ArgumentTypeError(f"{option!r} is not a port, a number from 0 to 65535")
+    return int(option)
+
+
+def _host_name(option: str) -> str:
+    try:
+        return host_name(option)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _keys(option: str) -> Keys:
     """Read the --keys option. Errors never repeat its text."""
     try:
@@ -124,11 +176,6 @@ def _answers(option: str) -> list[CannedAnswer]:
         return read_answers_file(option)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _connection(url: str, keys: Keys | None) -> str:
-    key = "sk-simulator" if keys is None else "<one of your keys>"
-    return json.dumps({"conn_type": "claude", "password": key, "host": url})
 
 
 if __name__ == "__main__":

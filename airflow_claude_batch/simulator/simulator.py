@@ -171,12 +171,33 @@ class Simulator:
         )
         self._control = Control(self)
 
-    def serve(self, host: str = "127.0.0.1", port: int = 0) -> Server:
+    def serve(
+        self, host: str = "127.0.0.1", port: int = 0, *, names: Sequence[str] = (), tls_folder: Path | None = None
+    ) -> Server:
         """Return a server on real sockets, for a ``with`` block.
 
-        Its ``url`` is known inside the block. Port 0 takes a free port. Several servers may serve one simulator.
+        Its ``url`` and ``connection()`` are known inside the block. Several servers may serve one simulator.
+
+        ::
+
+            with simulator.serve(tls_folder=tmp_path) as server:
+                monkeypatch.setenv("AIRFLOW_CONN_CLAUDE_DEFAULT", json.dumps(server.connection()))
+
+        :param host: the address to listen on, or "" for all addresses of this machine.
+        :param port: 0 takes a free port.
+        :param names: host names or addresses by which clients reach it. The first is the host of ``url``.
+        :param tls_folder: serve https. The folder keeps the certificate that clients have to trust, ``ca.pem``.
+        :raises ValueError: a name is no host name.
         """
-        return Server(self.handle, body_limit=self._routes.body_limit, outage=self._outage, host=host, port=port)
+        return Server(
+            self.handle,
+            body_limit=self._routes.body_limit,
+            outage=self._outage,
+            host=host,
+            port=port,
+            names=names,
+            tls_folder=tls_folder,
+        )
 
     def transport(self) -> InProcessTransport:
         """Return an httpx transport, for ``httpx.Client`` and ``httpx.AsyncClient`` alike. It opens no socket.

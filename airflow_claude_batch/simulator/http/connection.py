@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import struct
+import ssl
 from collections.abc import Callable, Iterator
 from urllib.parse import parse_qsl, unquote
 
 import h11
 
+from airflow_claude_batch.simulator.http.channel import PlainChannel, TLSChannel
 from airflow_claude_batch.simulator.http.exchange import (
     Body,
     ConnectionDropped,
@@ -24,10 +25,8 @@ from airflow_claude_batch.simulator.http.exchange import (
 from airflow_claude_batch.simulator.http.outages import Outage
 from airflow_claude_batch.simulator.http.request_bodies import BodyBuffer, BodyTooLarge
 
-_READ_BYTES = 1 << 18
 _DRAIN_SECONDS = 5.0  # how long a rejected upload is still read, so that its sender sees the response
 _STALL_CHECK_SECONDS = 0.1
-_RESET = struct.pack("ii", 1, 0)
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +36,7 @@ class Connection:
 
     :param handle: responds to a request. Called in a worker thread.
     :param body_limit: returns the largest body that a path accepts, in bytes.
+    :param tls: None: plain http.
     """
 
     def __init__(
@@ -46,8 +46,9 @@ class Connection:
         handle: Handler,
         body_limit: Callable[[str], int],
         outage: Outage,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._sock = sock
+        self._channel = PlainChannel(sock) if tls is None else TLSChannel(sock, tls)
         self._handle = handle
         self._body_limit = body_limit
         self._outage = outage
@@ -59,11 +60,13 @@ class Connection:
 
     async def _serve(self) -> None:
         try:
+            if not await self._channel.open():
+                return
             while await self._exchange():
                 self._http.start_next_cycle()
         except h11.RemoteProtocolError as error:
             await self._send_protocol_error(error)
-        except (ConnectionError, TimeoutError):
+        except (ConnectionError, TimeoutError, ssl.SSLError):
             pass  # the client has gone
         except Exception:  # the user's answer function may raise while results are sent
             logger.exception("The simulator failed while it sent a response.")
@@ -91,7 +94,10 @@ class Connection:
             return False
         if request.body is None:
             await self._drain_upload()
-        return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            return True
+        await self._channel.end()
+        return False
 
     def _respond(self, request: Request) -> Response:
         try:
@@ -118,7 +124,7 @@ class Connection:
             query=tuple(parse_qsl(query, keep_blank_values=True)),
             headers=headers,
             body=await self._read_body(headers, limit=self._body_limit(path)),
-            base_url=f"http://{headers.get('host', 'localhost')}",
+            base_url=f"{self._channel.scheme}://{headers.get('host', 'localhost')}",
         )
 
     async def _read_body(self, headers: dict[str, str], *, limit: int) -> Body | None:
@@ -144,7 +150,7 @@ class Connection:
         while (event := self._http.next_event()) is h11.NEED_DATA:
             if self._http.they_are_waiting_for_100_continue:
                 await self._write(h11.InformationalResponse(status_code=100, headers=[]))
-            self._http.receive_data(await self._read())
+            self._http.receive_data(await self._channel.read())
         return event
 
     async def _send(self, response: Response) -> None:
@@ -163,10 +169,7 @@ class Connection:
     async def _write(self, event: h11.Event) -> None:
         data = self._http.send(event)
         if data:
-            await asyncio.get_running_loop().sock_sendall(self._sock, data)
-
-    async def _read(self) -> bytes:
-        return await asyncio.get_running_loop().sock_recv(self._sock, _READ_BYTES)
+            await self._channel.write(data)
 
     async def _send_protocol_error(self, error: h11.RemoteProtocolError) -> None:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
@@ -181,13 +184,13 @@ class Connection:
     def _drop(self, failure: ConnectionDropped) -> None:
         """Prepare the close that follows. Unsent data is still sent, except with a reset."""
         if failure.reset:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._channel.reset()
 
     async def _stall(self) -> None:
         """Send nothing until the outage ends or the client gives up."""
         while self._outage.kind == "hang":
             try:
-                if not await asyncio.wait_for(self._read(), _STALL_CHECK_SECONDS):
+                if not await asyncio.wait_for(self._channel.read(), _STALL_CHECK_SECONDS):
                     return
             except TimeoutError:
                 continue
@@ -196,7 +199,7 @@ class Connection:
         """Read the rest of an upload. A close with unread bytes would discard the response at the sender."""
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
-                while await self._read():
+                while await self._channel.read():
                     pass
         except TimeoutError:
             return

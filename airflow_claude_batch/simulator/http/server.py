@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import ipaddress
 import logging
 import socket
+import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+from airflow_claude_batch.simulator.http.address import (
+    host_name,
+    is_loopback,
+    open_listener,
+    own_address,
+    own_names,
+    url_host,
+)
 from airflow_claude_batch.simulator.http.connection import Connection
 from airflow_claude_batch.simulator.http.exchange import Handler
 from airflow_claude_batch.simulator.http.outages import Outage
 
-_BACKLOG = 4096  # thousands of clients may connect at once
 _OUTAGE_CHANGE_SECONDS = 5.0  # how long a change of the outage waits until the server has applied it
 
 logger = logging.getLogger(__name__)
@@ -43,12 +54,18 @@ class Server:
         outage: Outage,
         host: str = "127.0.0.1",
         port: int = 0,
+        names: Sequence[str] = (),
+        tls_folder: Path | None = None,
     ) -> None:
         self._handle = handle
         self._body_limit = body_limit
         self._outage = outage
-        self._host = host
+        self._host = host.removeprefix("[").removesuffix("]")
         self._port = port
+        self._names = tuple(host_name(name) for name in names)
+        self._tls_folder = None if tls_folder is None else tls_folder.absolute()
+        self._tls: ssl.SSLContext | None = None
+        self._everywhere = False
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="claude-simulator", daemon=True)
@@ -58,15 +75,41 @@ class Server:
         self._connections: set[Connection] = set()
 
     @property
+    def host(self) -> str:
+        """The name or address by which clients reach it: the first of its names, else the address it listens on."""
+        if self._names:
+            return self._names[0]
+        return own_address(self._host) if self._everywhere else self._host
+
+    @property
     def url(self) -> str:
         """The base URL, such as ``http://127.0.0.1:8700``."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}"
+        scheme = "http" if self._tls_folder is None else "https"
+        return f"{scheme}://{url_host(self.host)}:{self._port}"
+
+    @property
+    def ca_file(self) -> Path | None:
+        """The certificate that clients have to trust. None: plain http."""
+        return None if self._tls_folder is None else self._tls_folder / "ca.pem"
+
+    @property
+    def listens_everywhere(self) -> bool:
+        """Whether it listens on all addresses of this machine."""
+        return self._everywhere
+
+    def connection(self, key: str = "sk-simulator") -> dict[str, Any]:
+        """Return an Airflow connection to this server, as ``AIRFLOW_CONN_CLAUDE_DEFAULT`` holds it in JSON."""
+        connection: dict[str, Any] = {"conn_type": "claude", "password": key, "host": self.url}
+        if self.ca_file is not None:
+            connection["extra"] = {"ca_file": str(self.ca_file)}
+        elif not is_loopback(self.host):
+            connection["extra"] = {"allow_http": True}
+        return connection
 
     def start(self) -> Server:
         """Start to listen.
 
-        :raises OSError: when it cannot listen on the address.
+        :raises OSError: when it cannot listen on the address, or cannot keep its certificate in the folder.
         """
         self._thread.start()
         self._ready.wait()
@@ -102,21 +145,31 @@ class Server:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._listen()
-        self._outage.add_listener(self._outage_changed)
-        self._ready.set()
         try:
+            self._tls = self._load_tls()
+            self._outage.add_listener(self._outage_changed)
+            self._ready.set()
             await self._stopping.wait()
-        finally:
             self._outage.remove_listener(self._outage_changed)
+        finally:
             self._close_listener()
             await self._end(list(self._connections))
 
     def _listen(self) -> None:
-        listener = _open_listener(self._host, self._port)
-        self._port = listener.getsockname()[1]
+        listener = open_listener(self._host, self._port)
+        address, self._port, *_ = listener.getsockname()
+        self._everywhere = ipaddress.ip_address(address.partition("%")[0]).is_unspecified
         # asyncio's own servers lose connections that arrive while they are closed (Python 3.11).
         asyncio.get_running_loop().add_reader(listener, self._accept, listener)
         self._listener = listener
+
+    def _load_tls(self) -> ssl.SSLContext | None:
+        if self._tls_folder is None:
+            return None
+        # Imported here because only servers with TLS need it.
+        from airflow_claude_batch.simulator.http.certificates import server_context
+
+        return server_context(self._tls_folder, [*self._names, self.host, *own_names()])
 
     def _close_listener(self) -> None:
         if self._listener is not None:
@@ -130,7 +183,9 @@ class Server:
                 sock, _ = listener.accept()
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                connection = Connection(sock, handle=self._handle, body_limit=self._body_limit, outage=self._outage)
+                connection = Connection(
+                    sock, handle=self._handle, body_limit=self._body_limit, outage=self._outage, tls=self._tls
+                )
                 self._connections.add(connection)
                 connection.task.add_done_callback(partial(self._ended, connection))
 
@@ -162,17 +217,3 @@ class Server:
                 self._listen()
             except OSError:
                 logger.exception("The simulator cannot listen on port %s again after the outage.", self._port)
-
-
-def _open_listener(host: str, port: int) -> socket.socket:
-    """Listen on exactly one address, which an outage can release and take again."""
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, port))
-        sock.listen(_BACKLOG)
-        sock.setblocking(False)
-    except OSError:
-        sock.close()
-        raise
-    return sock
