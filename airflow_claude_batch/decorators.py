@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ class ClaudeBatchDecoratedOperator(DecoratedOperator, SendMessageBatchOperator):
         **SendMessageBatchOperator.template_fields_renderers,
     }
 
+    _messages_are_written = False
+
     def __init__(
         self,
         *,
@@ -42,6 +45,13 @@ class ClaudeBatchDecoratedOperator(DecoratedOperator, SendMessageBatchOperator):
         if "messages" in kwargs:
             raise TypeError("@task.claude_batch takes no messages. Let the function return or yield them.")
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, messages=None, **kwargs)
+
+    def _may_read_params(self) -> bool:
+        """Return True if the function takes ``params`` or all of the context, or asks for the context."""
+        parameters = inspect.signature(self.python_callable).parameters.values()
+        names = getattr(getattr(self.python_callable, "__code__", None), "co_names", ())
+        takes = any(each.name in ("params", "dag_run") or each.kind is each.VAR_KEYWORD for each in parameters)
+        return takes or "get_current_context" in names
 
     def render_template(
         self,

@@ -115,6 +115,13 @@ class ClaudeHook(BaseHook):
         """Return the client's configuration, from an event loop; see :meth:`get_config`."""
         return (await supervisor_call(self._get_settings)).config
 
+    def get_connection_model(self) -> str | None:
+        """Return the model that the connection names, None if it names none.
+
+        :raises ConfigurationError: the connection is missing or cannot be used.
+        """
+        return self._get_settings().model
+
     def get_default_model(self) -> str:
         """Return the connection's default model, or this package's default if the connection names none.
 

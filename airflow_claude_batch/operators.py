@@ -20,6 +20,14 @@ from airflow_claude_batch._airflow.check_arguments import (
     check_timeout,
     parse_usd,
 )
+from airflow_claude_batch._airflow.check_requests import (
+    check_cache_system,
+    check_max_tokens,
+    check_messages,
+    check_model,
+    check_params,
+    check_request_params,
+)
 from airflow_claude_batch._airflow.compat import BaseOperator, TaskDeferralTimeout, default_deferrable
 from airflow_claude_batch._airflow.lineage import LineageMixin
 from airflow_claude_batch._airflow.rendering import HiddenValue, has_templates, is_data, render_messages
@@ -31,11 +39,6 @@ if TYPE_CHECKING:
     from airflow_claude_batch._airflow.compat import BaseTrigger, Context
     from airflow_claude_batch._airflow.on_kill import RunningWork
     from airflow_claude_batch._airflow.options import SubmissionOptions
-
-#: Parameters of the Messages API that an author may put into ``params`` by mistake: those are the DAG's.
-API_PARAMETERS = frozenset(
-    {"output_config", "stop_sequences", "thinking", "tool_choice", "tools", "cache_control", "service_tier"}
-)
 
 
 class SendMessageBatchOperator(LineageMixin, BaseOperator):
@@ -80,9 +83,13 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         - ``{"key": …, "prompt": …}`` or ``{"key": …, "messages": […]}``. The key is any JSON value, unique in the list,
           and comes back with the answer. Default: the position in the list, from 0. The mapping may override
           ``system``, ``model``, ``max_tokens`` and, in ``params``, any other parameter of the Messages API.
-        - ``{"custom_id": …, "params": {…}}``, as the API itself takes it
-    :param model: (templated) the model's id. Default: the connection's, else ``claude-opus-5-5``.
-    :param max_tokens: (templated) the most tokens of each answer. Default: 4096.
+        - ``{"custom_id": …, "params": {…}}``, as the API itself takes it. It gets what it lacks, as all others do.
+
+        An element's own values win over the arguments, those over ``request_params``, and those over the connection's.
+        Contradictions are refused.
+    :param model: (templated) the model's id. Default: that of ``request_params``, else the connection's, else
+        ``claude-opus-5-5``.
+    :param max_tokens: (templated) the most tokens of each answer. Default: that of ``request_params``, else 4096.
     :param system: (templated) the system prompt of every request that has none: a string, or a list of content blocks.
     :param request_params: (templated) other parameters of the Messages API for every request, such as ``thinking``.
         ``params`` is Airflow's own: those are the DAG's and are not sent.
@@ -157,13 +164,15 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
     )
     template_fields_renderers = {"request_params": "json"}  # noqa: RUF012  # Airflow reads a plain class attribute
     ui_color = "#f0e6dc"
+    #: False if ``messages`` come from a function.
+    _messages_are_written = True
 
     def __init__(
         self,
         *,
         messages: Any,
         model: str | None = None,
-        max_tokens: int | str = 4096,
+        max_tokens: int | str | None = None,
         system: str | list[Any] | None = None,
         request_params: Mapping[str, Any] | None = None,
         output_schema: Any = None,
@@ -340,17 +349,40 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         check_poll_interval(self.task_id, self.poll_interval)
         if isinstance(self.results_path, str) and self.results_path and not has_templates(self.results_path):
             check_results_path(f"{self.task_id}: results_path", self.results_path)
-        check_output_schema(self.task_id, self.output_schema)
+        output_format = check_output_schema(self.task_id, self.output_schema)
         if self.max_cost is not None:
             parse_usd(f"{self.task_id}: max_cost", self.max_cost)
         if self.repair_invalid and (self.output_schema is None or not self.repair_rounds):
             raise ConfigurationError(f"{self.task_id}: repair_invalid needs output_schema, and repair_rounds above 0.")
-        dag = self.get_dag()
-        if misplaced := API_PARAMETERS.intersection(self.params) - set(dag.params if dag else ()):
-            raise ConfigurationError(
-                f"{self.task_id}: params has {', '.join(sorted(misplaced))}, which Airflow does not send to the API.",
-                "Use request_params for parameters of the Messages API.",
-            )
+        self._check_requests(output_format)
+
+    def _check_requests(self, output_format: Mapping[str, Any] | None) -> None:
+        """Check when the DAG is parsed what is to be sent, as far as it is written there.
+
+        :raises ConfigurationError: names the task, the argument and the remedy.
+        """
+        if self._messages_are_written and not getattr(self, "_BaseOperator__from_mapped", False):
+            check_messages(self.task_id, self.messages)
+        check_model(self.task_id, self.model)
+        check_max_tokens(self.task_id, self.max_tokens)
+        check_request_params(
+            self.task_id,
+            model=self.model,
+            max_tokens=self.max_tokens,
+            system=self.system,
+            request_params=self.request_params,
+            output_format=output_format,
+        )
+        if self.cache_system:
+            check_cache_system(self.task_id, self.system, self.request_params)
+        if not self._may_read_params():
+            dag = self.get_dag()
+            fields = [getattr(self, name) for name in self.template_fields]
+            check_params(self.task_id, self.params, dag.params if dag else (), fields)
+
+    def _may_read_params(self) -> bool:
+        """Return True if code of the author's runs that may read ``params``."""
+        return False
 
 
 def _make_trigger(claude_conn_id: str, **kwargs: Any) -> BaseTrigger:

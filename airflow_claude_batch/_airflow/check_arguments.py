@@ -6,6 +6,7 @@ It imports nothing heavy: a DAG file is parsed every few seconds.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -106,17 +107,17 @@ def check_allow_failed(task_id: str, value: Any) -> None:
         )
 
 
-def check_output_schema(task_id: str, output_schema: Any) -> None:
-    """Check that the API accepts the schema, or that there is none.
+def check_output_schema(task_id: str, output_schema: Any) -> Mapping[str, Any] | None:
+    """Check that the API accepts the schema. Return the format that requests ask for, None if there is no schema.
 
     :raises OutputSchemaError: it does not; names the place in the schema and the remedy.
     """
     if output_schema is None:
-        return
+        return None
     from airflow_claude_batch.batch.input.output_schema import read_schema
 
     try:
-        read_schema(output_schema)
+        return read_schema(output_schema).format
     except OutputSchemaError as error:
         raise OutputSchemaError(f"{task_id}: {error}") from error.__cause__
 

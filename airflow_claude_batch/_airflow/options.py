@@ -39,7 +39,7 @@ class SubmissionOptions(TaskOptions):
 
     messages: Any
     model: str | None
-    max_tokens: int | str
+    max_tokens: int | str | None
     system: Any
     request_params: Mapping[str, Any] | None
     output_schema: Any

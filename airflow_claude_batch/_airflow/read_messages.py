@@ -18,6 +18,7 @@ from airflow_claude_batch._airflow import settings
 from airflow_claude_batch._airflow.compat import ObjectStoragePath
 from airflow_claude_batch._airflow.rendering import unwrap
 from airflow_claude_batch._airflow.results_folder import object_path
+from airflow_claude_batch._airflow.values_in_force import values_in_force
 from airflow_claude_batch.api.limits import MAX_BATCH_BYTES
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.checks import RequestChecker
@@ -96,26 +97,15 @@ def _requests(options: SubmissionOptions, hook: Hook, prices: PriceTable) -> Ite
 
 
 def _defaults(options: SubmissionOptions, hook: Hook) -> Defaults:
-    system = unwrap(options.system)
-    schema = output_schema(options)
+    values = values_in_force(options, hook)
     return Defaults(
-        model=options.model or hook.get_default_model(),
-        max_tokens=_int_of_digits(options.max_tokens),
-        system=_with_cache_mark(system) if options.cache_system else system,
-        params=_checked_params(options.request_params),
-        output_format=schema.format if schema else None,
+        model=values.model.value,
+        max_tokens=values.max_tokens.value,
+        system=_with_cache_mark(values.system) if options.cache_system else values.system,
+        params=values.request_params,
+        output_format=values.output_format,
         api_version=hook.get_config().api_version,
     )
-
-
-def _checked_params(params: Any) -> Mapping[str, Any]:
-    if not isinstance(params or {}, Mapping):
-        raise InputError(
-            f"request_params must be a mapping, not {type(params).__name__}.",
-            NOTHING_SENT,
-            "Give a mapping. A template that makes one needs a DAG with render_template_as_native_obj=True.",
-        )
-    return params or {}
 
 
 def _with_cache_mark(system: Any) -> list[Any]:
@@ -134,11 +124,6 @@ def _with_cache_mark(system: Any) -> list[Any]:
             "Give a string, or a list of content blocks such as {'type': 'text', 'text': …}.",
         )
     return [*blocks[:-1], {**blocks[-1], **CACHE_MARK}]
-
-
-def _int_of_digits(value: Any) -> Any:
-    """Read a number from the digits that a template gives. Everything else is for the checks to judge."""
-    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
 
 def _path_or_text(value: str) -> str:

@@ -34,9 +34,12 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> ClaudeHook:
 
 
 def sent(hook: ClaudeHook, messages: Any, **arguments: Any) -> list[dict[str, Any]]:
-    """Return the params that would be sent."""
+    """Return the params that would be sent, if templates and upstream tasks give these arguments."""
+    task = SendMessageBatchOperator(task_id="t", messages="{{ given }}")
+    for name, value in {"messages": messages, **arguments}.items():
+        setattr(task, name, value)
     file = io.BytesIO()
-    write_input(SendMessageBatchOperator(task_id="t", messages=messages, **arguments).options(), hook, TABLE, file)
+    write_input(task.options(), hook, TABLE, file)
     return [json.loads(line)["params"] for line in file.getvalue().splitlines()]
 
 
@@ -323,6 +326,16 @@ def test_model_of_element_wins_over_task_over_connection(hook: ClaudeHook, monke
         pytest.param({"request_params": {"stream": True}}, "'stream' is not available in batches", id="stream"),
         pytest.param({"request_params": {"temperature": 0.5}}, "has no 'temperature'", id="temperature"),
         pytest.param(
+            {"model": ""}, "model is '', which is no model's id.\nNothing was sent.\nGive an id", id="no model"
+        ),
+        pytest.param({"model": "None"}, "model is 'None', which is no model's id", id="unset variable"),
+        pytest.param({"model": 5}, "model is of type int, which is no model's id", id="model of a number"),
+        pytest.param(
+            {"model": "a", "request_params": {"model": "b"}},
+            "model is given twice: as the argument model, and in request_params.\nNothing was sent.\nGive only model=…",
+            id="two models",
+        ),
+        pytest.param(
             {"model": "claude-haiku-4-5", "request_params": {"inference_geo": "us"}},
             "claude-haiku-4-5-20251001 refuses inference_geo.\nNothing was sent.\nLeave 'inference_geo' out",
             id="inference_geo before 4.6",
@@ -334,6 +347,12 @@ def test_arguments_that_cannot_be_sent_are_refused(arguments: dict[str, Any], sa
         sent(hook, ["a"], **arguments)
 
     assert says in str(error.value)
+
+
+def test_request_params_win_over_connection_and_default(hook: ClaudeHook) -> None:
+    (params,) = sent(hook, ["a"], request_params={"model": "claude-sonnet-5", "max_tokens": "77", "system": "s"})
+
+    assert (params["model"], params["max_tokens"], params["system"]) == ("claude-sonnet-5", 77, "s")
 
 
 def test_cache_mark_is_on_the_last_system_block(hook: ClaudeHook) -> None:

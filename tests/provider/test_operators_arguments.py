@@ -6,10 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 
+from airflow_claude_batch._airflow.check_requests import API_PARAMETERS
 from airflow_claude_batch.exceptions import ConfigurationError, InputError
-from airflow_claude_batch.operators import API_PARAMETERS, SendMessageBatchOperator
+from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.sensors import MessageBatchSensor
 
 
@@ -95,6 +96,99 @@ def test_api_parameter_in_params_is_refused(name: str) -> None:
 def test_dag_params_may_have_any_name() -> None:
     with DAG("d", params={"tools": ["hammer"], "thinking": "slowly"}):
         operator(params={"country": "DE"})
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        {"model": "{{ params.model }}"},
+        {"request_params": {"metadata": {"user_id": "{{ params['model'] }}"}}},
+        {"system": lambda context, jinja_env: context["params"]["model"]},
+    ],
+    ids=["argument", "deep", "function"],
+)
+def test_params_that_a_template_reads_may_have_any_name(reading: dict[str, Any]) -> None:
+    assert operator(params={"model": "claude-haiku-5-5"}, **reading).params["model"] == "claude-haiku-5-5"
+
+
+def test_params_that_the_function_may_read_may_have_any_name() -> None:
+    @task.claude_batch(params={"temperature": 0})
+    def with_params(params: Any) -> list[str]:
+        return [f"{params['temperature']}"]
+
+    @task.claude_batch(params={"temperature": 0})
+    def without() -> list[str]:
+        return ["a"]
+
+    with DAG("d"):
+        with_params()
+        with pytest.raises(ConfigurationError, match="params has temperature"):
+            without()
+
+
+WITH_MESSAGES = pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        pytest.param({"messages": None}, "messages is None.\nGive a list", id="None"),
+        pytest.param(
+            {"messages": {"prompt": "a"}}, "messages is a mapping, and must be a list of el", id="one element"
+        ),
+        pytest.param({"messages": 7}, "messages is of type int, and must be a list of elements.\nGive", id="number"),
+        pytest.param({"messages": b"a"}, "messages is of type bytes", id="bytes"),
+        pytest.param({"model": ""}, "model is '', which is no model's id.\nGive an id such as", id="model empty"),
+        pytest.param({"model": " "}, "model is ' ', which is no model's id", id="model blank"),
+        pytest.param({"model": 5}, "model is 5, which is no model's id", id="model number"),
+        pytest.param({"max_tokens": 0}, "max_tokens must be a whole number of at least 1, not 0", id="max_tokens 0"),
+        pytest.param({"max_tokens": "-5"}, "max_tokens must be a whole number of at least 1, not '-5'", id="digits"),
+        pytest.param({"max_tokens": "0"}, "max_tokens must be a whole number of at least 1, not 0", id="text 0"),
+        pytest.param({"max_tokens": True}, "max_tokens must be a whole number of at least 1, not True", id="bool"),
+        pytest.param({"max_tokens": 1.5}, "max_tokens must be a whole number of at least 1, not 1.5", id="float"),
+        pytest.param({"request_params": ["a"]}, "request_params must be a mapping, not of type list", id="list"),
+        pytest.param({"request_params": "a"}, "request_params must be a mapping, not of type str", id="text"),
+        pytest.param(
+            {"model": "a", "request_params": {"model": "b"}},
+            "model is given twice: as the argument model, and in request_params.\nGive only model=…",
+            id="model twice",
+        ),
+        pytest.param({"max_tokens": 4096, "request_params": {"max_tokens": 5}}, "max_tokens is given twice", id="mt"),
+        pytest.param({"system": "a", "request_params": {"system": "b"}}, "system is given twice", id="system twice"),
+        pytest.param({"request_params": {"messages": []}}, "request_params has 'messages', which", id="messages there"),
+        pytest.param({"request_params": {"stream": True}}, "request_params: 'stream' is not available", id="stream"),
+        pytest.param(
+            {"output_schema": {"type": "string"}, "request_params": {"output_config": {"format": None}}},
+            "the format of answers is given twice",
+            id="schema and format",
+        ),
+        pytest.param({"cache_system": True}, "cache_system=True needs a system prompt", id="nothing to cache"),
+    ],
+)
+
+
+@WITH_MESSAGES
+def test_request_that_cannot_be_right_is_refused(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        SendMessageBatchOperator(task_id="send", **{"messages": ["a"], **arguments})
+
+    assert str(error.value).startswith(f"send: {says}")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"model": "{{ params.model }}", "request_params": {"model": "b"}},
+        {"model": "a", "request_params": {"model": "{{ params.model }}"}},
+        {"request_params": "{{ params.all }}", "model": "a"},
+        {"max_tokens": "{{ 5 }}", "request_params": {"max_tokens": 5}},
+        {"max_tokens": " 17 "},
+        {"request_params": {"max_tokens": 5, "model": "a", "system": "s"}, "cache_system": True},
+        {"messages": "{{ given }}"},
+        {"messages": ()},
+        {"messages": lambda context, jinja_env: None},
+    ],
+    ids=str,
+)
+def test_request_that_may_be_right_is_left_to_the_run(arguments: dict[str, Any]) -> None:
+    SendMessageBatchOperator(task_id="send", **{"messages": ["a"], **arguments})
 
 
 def test_unsupported_output_schema_is_refused_with_the_task_id() -> None:

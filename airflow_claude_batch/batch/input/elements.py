@@ -17,6 +17,7 @@ from airflow_claude_batch.batch.input.element_errors import (
     short_repr,
     type_name,
 )
+from airflow_claude_batch.batch.input.precedence import find_element_conflict, merge
 from airflow_claude_batch.exceptions import InvalidMessageError
 
 #: Fields of a keyed element that override the operator's arguments of the same names.
@@ -29,9 +30,9 @@ SHAPES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What the operator's arguments set for every request. An element may override each of them.
+    """What is in force for every request. An element may override each of them: see ``precedence``.
 
-    :param params: further parameters of the Messages API.
+    :param params: the operator's ``request_params``.
     :param output_format: the ``output_config.format`` of every request that has none of its own.
     :param api_version: the API version that the requests are sent under, None if it is not known yet.
     """
@@ -78,9 +79,9 @@ def read_request(element: Any, index: int, defaults: Defaults) -> Request:
 def _read_shape(element: Any, index: int, defaults: Defaults) -> Request:
     if isinstance(element, str):
         message = {"role": "user", "content": element}
-        return Request(index, index, _params([message], defaults), is_single_message=True)
+        return Request(index, index, merge({"messages": [message]}, {}, defaults), is_single_message=True)
     if isinstance(element, list | tuple):
-        return Request(index, index, _params(list(element), defaults))
+        return Request(index, index, merge({"messages": list(element)}, {}, defaults))
     if not isinstance(element, Mapping):
         problem = f"an element must be a string, a list or a mapping, not {type_name(element)}."
         raise element_error(index, None, problem, f"Give {SHAPES}.")
@@ -88,7 +89,7 @@ def _read_shape(element: Any, index: int, defaults: Defaults) -> Request:
         return _read_api_item(element, index, defaults)
     if "role" in element:
         message = _read_message(element, index)
-        return Request(index, index, _params([message], defaults), is_single_message=True)
+        return Request(index, index, merge({"messages": [message]}, {}, defaults), is_single_message=True)
     return _read_keyed(element, index, defaults)
 
 
@@ -111,29 +112,23 @@ def _read_keyed(element: Mapping[str, Any], index: int, defaults: Defaults) -> R
             raise sampling_error(index, element.get("key"), unknown[0], str(defaults.api_version))
         problem = f"unknown field {short_repr(unknown[0], 40)}."
         raise _error(element, index, problem, f"Put fields of the Messages API under 'params'. Or give {SHAPES}.")
+    own = element.get("params")
+    own = _mapping(element, index, {} if own is None else own)
+    if conflict := find_element_conflict(element, own):
+        raise _error(element, index, conflict.problem, conflict.remedy)
     if ("prompt" in element) == ("messages" in element):
         found = "both 'prompt' and 'messages' are" if "prompt" in element else "neither 'prompt' nor 'messages' is"
         raise _error(element, index, f"{found} given.", f"Give one of them, or {SHAPES}.")
     messages = element["messages"] if "messages" in element else _read_prompt(element, index)
-    own = element.get("params")
-    own = {} if own is None else own
-    merged = Defaults(
-        model=element.get("model", defaults.model),
-        max_tokens=element.get("max_tokens", defaults.max_tokens),
-        system=element.get("system", defaults.system),
-        params={**defaults.params, **_mapping(element, index, own)},
-    )
-    return Request(index, element.get("key", index), _params(messages, merged))
+    return Request(index, element.get("key", index), merge({**own, "messages": messages}, element, defaults))
 
 
 def _read_api_item(element: Mapping[str, Any], index: int, defaults: Defaults) -> Request:
-    """Pass the API's own item through. Add only what every request must have."""
     unknown = [name for name in element if name not in ("custom_id", "params")]
     if unknown:
         problem = f"unknown field {short_repr(unknown[0], 40)} beside 'custom_id' and 'params'."
         raise _error(element, index, problem, "Remove it, or move it into 'params'.")
-    required = {"model": defaults.model, "max_tokens": defaults.max_tokens}
-    return Request(index, element["custom_id"], {**required, **_mapping(element, index, element["params"])})
+    return Request(index, element["custom_id"], merge(_mapping(element, index, element["params"]), {}, defaults))
 
 
 def _read_prompt(element: Mapping[str, Any], index: int) -> list[Any]:
@@ -148,18 +143,6 @@ def _mapping(element: Mapping[str, Any], index: int, params: Any) -> Mapping[str
     if not isinstance(params, Mapping):
         problem = f"'params' must be a mapping, not {type_name(params)}."
         raise _error(element, index, problem, "Give parameters of the Messages API by their names.")
-    return params
-
-
-def _params(messages: Any, defaults: Defaults) -> dict[str, Any]:
-    params: dict[str, Any] = {
-        "model": defaults.model,
-        "max_tokens": defaults.max_tokens,
-        **defaults.params,
-        "messages": messages,
-    }
-    if defaults.system is not None:
-        params["system"] = defaults.system
     return params
 
 

@@ -74,8 +74,13 @@ def test_defaults_reach_every_shape_and_an_element_overrides_each() -> None:
     assert own == without_own | {"model": "n", "max_tokens": 6, "system": "be long", "top_k": 2}
 
 
-def test_api_shape_passes_through_and_gets_only_what_every_request_needs() -> None:
-    defaults = Defaults(model="m", max_tokens=5, system="be brief", params={"top_k": 1})
+def test_api_shape_wins_over_the_defaults_and_gets_what_it_lacks() -> None:
+    defaults = Defaults(model="m", max_tokens=5, system="be brief", params={"top_k": 1, "thinking": {"type": "none"}})
     params = {"messages": [USER], "max_tokens": 9, "thinking": {"type": "adaptive"}}
 
-    assert read({"custom_id": "c", "params": params}, defaults=defaults).params == {"model": "m", **params}
+    assert read({"custom_id": "c", "params": params}, defaults=defaults).params == {
+        "model": "m",
+        "top_k": 1,
+        **params,
+        "system": "be brief",
+    }

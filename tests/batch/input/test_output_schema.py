@@ -362,7 +362,7 @@ ASKING = Defaults(
         pytest.param("a prompt", {"effort": "low", "format": FORMAT}, id="a prompt"),
         pytest.param(
             {"custom_id": "x", "params": {"messages": [{"role": "user", "content": "hi"}]}},
-            {"format": FORMAT},
+            {"effort": "low", "format": FORMAT},
             id="the API's own shape",
         ),
         pytest.param(

@@ -1,0 +1,156 @@
+"""Check what an author wants to send, when the DAG is parsed: only what is written in the DAG file itself.
+
+What templates, upstream tasks and mapped arguments give is checked when the task runs, before anything is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from airflow_claude_batch._airflow.rendering import has_templates
+from airflow_claude_batch.exceptions import ConfigurationError
+
+#: Parameters of the Messages API that an author may put into ``params`` by mistake: those are the DAG's.
+API_PARAMETERS: Final = frozenset(
+    {
+        "cache_control",
+        "inference_geo",
+        "max_tokens",
+        "model",
+        "output_config",
+        "service_tier",
+        "stop_sequences",
+        "system",
+        "temperature",
+        "thinking",
+        "tool_choice",
+        "tools",
+        "top_k",
+        "top_p",
+    }
+)
+
+
+def check_messages(task_id: str, messages: Any) -> None:
+    """Check that ``messages`` may hold several elements, or is a path or a template that gives them.
+
+    :raises ConfigurationError: it is a single object.
+    """
+    if messages is None:
+        raise ConfigurationError(
+            f"{task_id}: messages is None.", "Give a list of elements. What a task or a template gives may be empty."
+        )
+    if isinstance(messages, Mapping):
+        raise ConfigurationError(
+            f"{task_id}: messages is a mapping, and must be a list of elements.",
+            "For a single request, put it into a list: messages=[{…}].",
+        )
+    if isinstance(messages, bool | int | float | bytes):
+        raise ConfigurationError(
+            f"{task_id}: messages is of type {type(messages).__name__}, and must be a list of elements.",
+            "Give a list of elements (of one, for a single one), or the path of a .jsonl file.",
+        )
+
+
+def check_model(task_id: str, model: Any) -> None:
+    """Check that ``model`` is an id, a template or None.
+
+    :raises ConfigurationError: it is empty, or not a text.
+    """
+    if model is None or _comes_later(model) or (isinstance(model, str) and model.strip()):
+        return
+    raise ConfigurationError(
+        f"{task_id}: model is {model!r:.40}, which is no model's id.",
+        "Give an id such as claude-haiku-5-5. For the connection's model, or the default, leave model out.",
+    )
+
+
+def check_max_tokens(task_id: str, max_tokens: Any) -> None:
+    """Check that ``max_tokens`` is a whole number from 1, its digits, a template or None.
+
+    :raises ConfigurationError: it is none of these.
+    """
+    if max_tokens is None or _comes_later(max_tokens):
+        return
+    is_number = isinstance(max_tokens, int) and not isinstance(max_tokens, bool)
+    if isinstance(max_tokens, str) and max_tokens.strip().isdecimal():
+        max_tokens, is_number = int(max_tokens), True
+    if not is_number or max_tokens < 1:
+        raise ConfigurationError(
+            f"{task_id}: max_tokens must be a whole number of at least 1, not {max_tokens!r:.40}.",
+            "Give the most tokens that an answer may have, such as 1024.",
+        )
+
+
+def check_request_params(
+    task_id: str,
+    *,
+    model: Any,
+    max_tokens: Any,
+    system: Any,
+    request_params: Any,
+    output_format: Mapping[str, Any] | None,
+) -> None:
+    """Check that ``request_params`` is a mapping, and contradicts none of the arguments beside it.
+
+    :raises ConfigurationError: it is not, or it does.
+    """
+    if request_params is None or _comes_later(request_params):
+        return
+    if not isinstance(request_params, Mapping):
+        raise ConfigurationError(
+            f"{task_id}: request_params must be a mapping, not of type {type(request_params).__name__}.",
+            "Give parameters of the Messages API by their names, such as {'thinking': {'type': 'adaptive'}}.",
+        )
+    from airflow_claude_batch.batch.input.precedence import NAMED, OperatorValues, find_conflict
+
+    known = {name: value for name, value in request_params.items() if not _comes_later(value)}
+    arguments = {"model": model, "max_tokens": max_tokens, "system": system}
+    given = {name: arguments[name] for name in NAMED if name in known and not _comes_later(arguments[name])}
+    values = OperatorValues(**given, request_params=known, output_format=output_format)
+    if conflict := find_conflict(values):
+        raise ConfigurationError(f"{task_id}: {conflict.problem}", conflict.remedy)
+
+
+def check_cache_system(task_id: str, system: Any, request_params: Any) -> None:
+    """Check that there is a system prompt to mark for the prompt cache.
+
+    :raises ConfigurationError: there is none.
+    """
+    has_params = _comes_later(request_params) or (isinstance(request_params, Mapping) and "system" in request_params)
+    if system is None and not has_params:
+        raise ConfigurationError(
+            f"{task_id}: cache_system=True needs a system prompt, and there is none.",
+            "Give system, or leave cache_system out.",
+        )
+
+
+def check_params(task_id: str, params: Iterable[str], of_dag: Iterable[str], fields: Iterable[Any]) -> None:
+    """Check that ``params``, which are the DAG's and are not sent, has no parameters of the API that nothing reads.
+
+    :param of_dag: names of the DAG's own params.
+    :param fields: the task's templated fields. A template that reads ``params`` has a use for any name.
+    :raises ConfigurationError: it has.
+    """
+    misplaced = sorted(API_PARAMETERS.intersection(params) - set(of_dag))
+    if misplaced and not any(map(_may_read_params, fields)):
+        raise ConfigurationError(
+            f"{task_id}: params has {', '.join(misplaced)}, which Airflow does not send to the API.",
+            "Use request_params for parameters of the Messages API, or the arguments model, max_tokens and system.",
+        )
+
+
+def _may_read_params(content: Any) -> bool:
+    if isinstance(content, str):
+        return has_templates(content) and "params" in content
+    if isinstance(content, Mapping):
+        return any(map(_may_read_params, content.values()))
+    if isinstance(content, list | tuple):
+        return any(map(_may_read_params, content))
+    return callable(content)
+
+
+def _comes_later(value: Any) -> bool:
+    """Return True for what has its value only when the task runs: a template, another task's output, a function."""
+    return callable(value) or has_templates(value)
