@@ -21,12 +21,14 @@ from airflow_claude_batch._airflow.check_arguments import (
     parse_usd,
 )
 from airflow_claude_batch._airflow.check_requests import (
+    DEFAULT_MAX_TOKENS,
     check_cache_system,
     check_max_tokens,
     check_messages,
     check_model,
     check_params,
     check_request_params,
+    if_given,
 )
 from airflow_claude_batch._airflow.compat import BaseOperator, TaskDeferralTimeout, default_deferrable
 from airflow_claude_batch._airflow.lineage import LineageMixin
@@ -172,7 +174,7 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         *,
         messages: Any,
         model: str | None = None,
-        max_tokens: int | str | None = None,
+        max_tokens: int | str | None = DEFAULT_MAX_TOKENS,
         system: str | list[Any] | None = None,
         request_params: Mapping[str, Any] | None = None,
         output_schema: Any = None,
@@ -368,7 +370,7 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         check_request_params(
             self.task_id,
             model=self.model,
-            max_tokens=self.max_tokens,
+            max_tokens=if_given(self.max_tokens),
             system=self.system,
             request_params=self.request_params,
             output_format=output_format,

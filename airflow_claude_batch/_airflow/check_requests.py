@@ -32,6 +32,19 @@ API_PARAMETERS: Final = frozenset(
 )
 
 
+class NotGiven(int):
+    """A default that an author did not give: in an argument, but weaker than ``request_params``."""
+
+
+#: The default of the argument ``max_tokens``.
+DEFAULT_MAX_TOKENS: Final = NotGiven(4096)
+
+
+def if_given(value: Any) -> Any:
+    """Return the value of an argument, None if the author has left it out."""
+    return None if isinstance(value, NotGiven) else value
+
+
 def check_messages(task_id: str, messages: Any) -> None:
     """Check that ``messages`` may hold several elements, or is a path or a template that gives them.
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_claude_batch._airflow.check_requests import DEFAULT_MAX_TOKENS, if_given
 from airflow_claude_batch._airflow.rendering import unwrap
 from airflow_claude_batch.batch.input.output_schema import read_schema
 from airflow_claude_batch.batch.input.precedence import (
-    DEFAULT_MAX_TOKENS,
     Chosen,
     OperatorValues,
     Source,
@@ -71,14 +71,14 @@ def values_in_force(options: SubmissionOptions, hook: Hook) -> ValuesInForce:
     """
     values = OperatorValues(
         model=_checked_model(options.model),
-        max_tokens=_int_of_digits(options.max_tokens),
+        max_tokens=_int_of_digits(if_given(options.max_tokens)),
         system=unwrap(options.system),
         request_params=_checked_params(options.request_params),
         output_format=None if options.output_schema is None else read_schema(options.output_schema).format,
     )
     if conflict := find_conflict(values):
         raise InputError(conflict.problem, NOTHING_SENT, conflict.remedy)
-    max_tokens = choose("max_tokens", values, default=DEFAULT_MAX_TOKENS)
+    max_tokens = choose("max_tokens", values, default=int(DEFAULT_MAX_TOKENS))
     return ValuesInForce(
         model=_model_in_force(values, hook),
         max_tokens=Chosen(_int_of_digits(max_tokens.value), max_tokens.source),

@@ -180,6 +180,7 @@ def test_request_that_cannot_be_right_is_refused(arguments: dict[str, Any], says
         {"request_params": "{{ params.all }}", "model": "a"},
         {"max_tokens": "{{ 5 }}", "request_params": {"max_tokens": 5}},
         {"max_tokens": " 17 "},
+        {"max_tokens": None},
         {"request_params": {"max_tokens": 5, "model": "a", "system": "s"}, "cache_system": True},
         {"messages": "{{ given }}"},
         {"messages": ()},

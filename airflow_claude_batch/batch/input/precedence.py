@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
-DEFAULT_MAX_TOKENS: Final = 4096
 #: Parameters that have an argument of the operator, and a field of an element, of their own.
 NAMED: Final = ("model", "max_tokens", "system")
 
