@@ -1,26 +1,22 @@
 """Simulates Claude's Message Batches API on your own machine: no key, no cost, no network.
 
-Use it to test your DAGs offline. As a pytest fixture::
+Use it to test your DAGs offline. With pytest, load its plugin by name::
 
-    import json
-    from collections.abc import Iterator
+    # conftest.py
+    pytest_plugins = ["airflow_claude_batch.simulator.pytest"]
 
-    import pytest
-    from airflow_claude_batch.simulator import Simulator
+    # test_tickets.py
+    def test_the_dag_pays_for_every_request_once(claude, run_dag):
+        assert run_dag(dag).state == "success"
+        claude.assert_billed(3)
 
+Anywhere else, serve it and set the connection's host to its URL::
 
-    @pytest.fixture
-    def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-        simulator = Simulator()
-        with simulator.serve() as server:
-            connection = {"conn_type": "claude", "password": "sk-test", "host": server.url}
-            monkeypatch.setenv("AIRFLOW_CONN_CLAUDE_DEFAULT", json.dumps(connection))
-            yield simulator
-
-
-    def test_the_dag_pays_for_every_request_once(simulator: Simulator) -> None:
-        run_my_dag()
-        assert simulator.books()["billed_requests"] == 3
+    simulator = Simulator()
+    with simulator.serve() as server:
+        os.environ["AIRFLOW_CONN_CLAUDE_DEFAULT"] = json.dumps(
+            {"conn_type": "claude", "password": "sk-test", "host": server.url}
+        )
 
 Without Python, run it as a server of its own: ``python -m airflow_claude_batch.simulator``.
 

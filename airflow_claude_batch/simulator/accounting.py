@@ -14,6 +14,7 @@ from airflow_claude_batch.simulator.batches.batch import Batch
 from airflow_claude_batch.simulator.batches.results import result_row
 from airflow_claude_batch.simulator.clock import timestamp
 from airflow_claude_batch.simulator.messages.answers import AnswerWriter
+from airflow_claude_batch.simulator.messages.prompts import Params, last_user_text
 
 
 def params_digest(params: msgspec.Raw) -> bytes:
@@ -40,6 +41,29 @@ def build_books(
         entry["requests"] = _request_entries(batch, answers)
         billed.update(request["params_sha256"] for request in entry["requests"] if request["billed"])
     return {**summary, "billed": dict(billed)}
+
+
+def build_requests(batches: list[Batch]) -> list[dict[str, Any]]:
+    """Build what `Simulator.requests` returns, over all workspaces."""
+    return [
+        {
+            "batch_id": batch.id,
+            "custom_id": request.custom_id,
+            "params": params,
+            "prompt": _prompt(batch, position, params),
+            "outcome": outcome,
+            "billed": outcome == "succeeded",
+        }
+        for batch in batches
+        for position, request in enumerate(batch.requests.items())
+        for params in [request.read_params()]
+        for outcome in [batch.outcome(position).kind if batch.ended_at is not None else None]
+    ]
+
+
+def _prompt(batch: Batch, position: int, params: Params) -> str:
+    """Return the text of the last user message. Empty in invalid params, which may have any form."""
+    return "" if position in batch.problems else last_user_text(params)
 
 
 def _batch_entry(batch: Batch) -> dict[str, Any]:

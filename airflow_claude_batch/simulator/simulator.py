@@ -8,7 +8,7 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_claude_batch.simulator.accounting import build_books
+from airflow_claude_batch.simulator.accounting import build_books, build_requests
 from airflow_claude_batch.simulator.batches.batch import Batch, BatchSettings, OutcomeScript
 from airflow_claude_batch.simulator.batches.batches import MessageBatches
 from airflow_claude_batch.simulator.clock import Clock, ManualClock, RealClock
@@ -357,6 +357,21 @@ class Simulator:
         :param detail: False leaves out ``requests`` and ``billed``, which is fast for large batches.
         """
         return build_books(self._batches.all_batches(), calls=self.calls(), answers=self._answers, detail=detail)
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Return every request of every batch, in the order of creation, over all workspaces.
+
+        ::
+
+            [
+                {"batch_id": "msgbatch_01…", "custom_id": "…", "params": {"model": "…", …}, "prompt": "Why …?",
+                 "outcome": "succeeded", "billed": True},
+                …
+            ]
+
+        ``prompt`` is the text of the last user message. ``outcome`` is None until the batch has ended.
+        """
+        return build_requests(self._batches.all_batches())
 
     def _entry(self, batch_id: str) -> dict[str, Any]:
         entries = self.books(detail=False)["batches"]
