@@ -93,7 +93,8 @@ class _FunctionMessages:
 
         function, args, named = self._task.python_callable, unwrap(self._task.op_args), unwrap(self._task.op_kwargs)
         kwargs = determine_kwargs(function, args, {**self._context, **named})
-        return iter(iter_elements(function(*args, **kwargs)))
+        name = f"what {getattr(function, '__name__', 'the function')} returned"
+        return iter(iter_elements(function(*args, **kwargs), name=name))
 
 
 def claude_batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:

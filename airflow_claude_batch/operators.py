@@ -38,9 +38,10 @@ from airflow_claude_batch.exceptions import ConfigurationError
 if TYPE_CHECKING:
     import jinja2
 
-    from airflow_claude_batch._airflow.compat import BaseTrigger, Context
+    from airflow_claude_batch._airflow.compat import BaseTrigger, Context, XComArg
     from airflow_claude_batch._airflow.on_kill import RunningWork
     from airflow_claude_batch._airflow.options import SubmissionOptions
+    from airflow_claude_batch.elements import Element, Messages
 
 
 class SendMessageBatchOperator(LineageMixin, BaseOperator):
@@ -172,7 +173,7 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
     def __init__(
         self,
         *,
-        messages: Any,
+        messages: Messages | XComArg | Sequence[Element | XComArg],
         model: str | None = None,
         max_tokens: int | str | None = DEFAULT_MAX_TOKENS,
         system: str | list[Any] | None = None,
@@ -202,7 +203,7 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.messages = messages
+        self.messages: Any = messages
         self.model = model
         self.max_tokens = max_tokens
         self.system = system

@@ -24,7 +24,7 @@ from airflow.sdk.log import mask_secret
 if TYPE_CHECKING:
     # Not in __all__, because the provider need not be installed.
     from airflow.providers.openlineage.extractors import OperatorLineage as OperatorLineage
-    from airflow.sdk import Asset
+    from airflow.sdk import Asset, XComArg
     from airflow.sdk.bases.decorator import (
         DecoratedOperator,
         TaskDecorator,
@@ -100,6 +100,7 @@ __all__ = [
     "TaskInstance",
     "TaskInstanceKey",
     "TriggerEvent",
+    "XComArg",
     "clear_mark",
     "conf",
     "default_deferrable",
@@ -135,6 +136,7 @@ _LAZY_IMPORTS: Final = {
     "BaseTrigger": "airflow.triggers.base",
     "StartTriggerArgs": "airflow.triggers.base",
     "TriggerEvent": "airflow.triggers.base",
+    "XComArg": "airflow.sdk",
 }
 
 

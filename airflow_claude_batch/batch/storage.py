@@ -63,7 +63,7 @@ class Folder(Protocol):
         """
 
 
-def buffered(file: Any) -> IO[bytes]:
+def buffered(file: Any) -> io.BufferedReader:
     """Buffer a file of fsspec's. By itself it copies a whole block, of megabytes, for each line that is read."""
     return io.BufferedReader(_RawFile(file), BUFFER_BYTES)
 

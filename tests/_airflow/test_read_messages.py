@@ -185,9 +185,9 @@ MANY = b"".join(b'"prompt %d"\n' % number for number in range(1000))
             "m.jsonl.gz", gzip.compress(MANY)[:-9], ["breaks off after line", "Write the file again"], id="gz cut"
         ),
         pytest.param("m.jsonl.gz", damaged(gzip.compress(MANY)), ["breaks off after line"], id="gz damaged"),
-        pytest.param("m.jsonl.gz", MANY, ["breaks off after line 0", "Not a gzipped file"], id="not gz"),
+        pytest.param("folder/m.jsonl", None, ["there is no file", "Check the path"], id="no folder"),
         pytest.param(
-            "m.json", b"[]", ["the path of a .jsonl or .jsonl.gz file, not '…", "m.json'."], id="another kind of file"
+            "m.csv", b"a", ["the path of a .jsonl or .jsonl.gz file, not '", "m.csv'.", "csv.DictReader"], id="CSV"
         ),
     ],
 )
@@ -224,7 +224,7 @@ def test_uri_without_a_provider_is_refused_with_the_remedy(hook: ClaudeHook) -> 
         pytest.param(b"a prompt", "messages is of type bytes.\nNothing was sent.\nGive a list of elements", id="bytes"),
         pytest.param(
             {"prompt": "a"},
-            "messages is of type dict.\nNothing was sent.\nGive a list of elements (of one, for a single one)",
+            "messages is of type dict: a single element.\nNothing was sent.\nGive a list of elements (of one,",
             id="one element",
         ),
         pytest.param("a prompt", "not a text.\nNothing was sent.\nFor one prompt: messages=['…'].", id="one prompt"),

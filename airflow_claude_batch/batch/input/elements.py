@@ -18,14 +18,11 @@ from airflow_claude_batch.batch.input.element_errors import (
     type_name,
 )
 from airflow_claude_batch.batch.input.precedence import find_element_conflict, merge
+from airflow_claude_batch.batch.input.wrong_elements import SHAPES, explain_fields, explain_list, explain_type
 from airflow_claude_batch.exceptions import InvalidMessageError
 
 #: Fields of a keyed element that override the operator's arguments of the same names.
 OVERRIDES: Final = ("model", "max_tokens", "system", "params")
-SHAPES: Final = (
-    'a prompt (string), {"role": …, "content": …}, a conversation (list of such), '
-    '{"key": …, "prompt" or "messages": …}, or {"custom_id": …, "params": {…}}'
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +78,11 @@ def _read_shape(element: Any, index: int, defaults: Defaults) -> Request:
         message = {"role": "user", "content": element}
         return Request(index, index, merge({"messages": [message]}, {}, defaults), is_single_message=True)
     if isinstance(element, list | tuple):
+        if explanation := explain_list(element):
+            raise element_error(index, None, *explanation)
         return Request(index, index, merge({"messages": list(element)}, {}, defaults))
     if not isinstance(element, Mapping):
-        problem = f"an element must be a string, a list or a mapping, not {type_name(element)}."
-        raise element_error(index, None, problem, f"Give {SHAPES}.")
+        raise element_error(index, None, *explain_type(element))
     if "params" in element and "custom_id" in element:
         return _read_api_item(element, index, defaults)
     if "role" in element:
@@ -110,8 +108,7 @@ def _read_keyed(element: Mapping[str, Any], index: int, defaults: Defaults) -> R
     if unknown:
         if unknown[0] in SAMPLING_PARAMETERS and (defaults.api_version or "") >= VERSION_WITHOUT_SAMPLING:
             raise sampling_error(index, element.get("key"), unknown[0], str(defaults.api_version))
-        problem = f"unknown field {short_repr(unknown[0], 40)}."
-        raise _error(element, index, problem, f"Put fields of the Messages API under 'params'. Or give {SHAPES}.")
+        raise _error(element, index, *explain_fields(element, unknown))
     own = element.get("params")
     own = _mapping(element, index, {} if own is None else own)
     if conflict := find_element_conflict(element, own):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from numbers import Integral
 from typing import Any, Final, NamedTuple
 
 from airflow_claude_batch.batch.input.element_errors import short_repr
+from airflow_claude_batch.batch.input.foreign_types import recognise
 
 _JSON_TYPES: Final = "Use strings, finite numbers, booleans, None, and lists and mappings of them."
+_MISSING: Final = "Write a missing value as None, or leave it out."
 _CLEAN_TEXT: Final = "Clean the text with .encode(errors='replace').decode()."
 
 
@@ -17,6 +20,16 @@ class JsonError(NamedTuple):
 
     problem: str
     remedy: str
+
+
+def exact_integer(value: Any) -> int:
+    """Return an integer of another library, such as numpy's, as Python's. ``json`` calls it for types it does not know.
+
+    :raises TypeError: it is no integer.
+    """
+    if isinstance(value, Integral):
+        return int(value)
+    raise TypeError(f"type {type(value).__name__} is not JSON")
 
 
 def explain(value: Any, name: str, error: Exception) -> JsonError:
@@ -43,10 +56,12 @@ def _check(item: Any) -> JsonError | None:
     if isinstance(item, str):
         return _check_text(item)
     if isinstance(item, float):
-        return None if math.isfinite(item) else JsonError(f"is {item}, which is not JSON.", _JSON_TYPES)
-    if isinstance(item, int | list | tuple | None):
+        return None if math.isfinite(item) else JsonError(f"is {item}, which is not JSON.", f"{_MISSING} {_JSON_TYPES}")
+    if isinstance(item, Integral | list | tuple | None):
         return None
-    return JsonError(f"is of type {type(item).__name__}, which is not JSON.", _JSON_TYPES)
+    foreign = recognise(item)
+    remedy = f"{foreign.remedy} {_JSON_TYPES}" if foreign else _JSON_TYPES
+    return JsonError(f"is of type {type(item).__name__}, which is not JSON.", remedy)
 
 
 def _check_key(key: Any) -> JsonError | None:

@@ -14,13 +14,17 @@ from airflow_claude_batch.batch.input.canonical_json import hash_content
 from airflow_claude_batch.batch.input.custom_id import content_hash
 from airflow_claude_batch.batch.input.element_errors import element_error
 from airflow_claude_batch.batch.input.elements import Request
-from airflow_claude_batch.batch.input.json_errors import explain
+from airflow_claude_batch.batch.input.json_errors import exact_integer, explain
 from airflow_claude_batch.exceptions import InputError, InvalidMessageError
 
 # Made once: json.dumps makes one for every call. The standard library on purpose: it refuses dates, bytes, NaN and the
 # like, which faster encoders turn silently into something that the author did not write.
-_PARAMS_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_KEY_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+_PARAMS_ENCODER: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=exact_integer
+)
+_KEY_ENCODER: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), default=exact_integer
+)
 
 
 def write_requests(
@@ -77,12 +81,10 @@ def _encode_key(request: Request) -> bytes:
     try:
         return _KEY_ENCODER.encode(request.key).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise element_error(
-            request.index,
-            None,
-            f"the key cannot be written as JSON ({error!s:.200}).",
-            "Use a string, a number, or lists and mappings of them.",
-        ) from None
+        if "'<' not supported" in str(error):  # from sort_keys
+            problem = "a mapping in the key has names of different types."
+            raise element_error(request.index, None, problem, "Use strings as names.") from None
+        raise element_error(request.index, None, *explain(request.key, "the key", error)) from None
 
 
 class _KeyHashes:

@@ -6,6 +6,8 @@ import io
 import json
 import traceback
 from datetime import date
+from decimal import Decimal
+from numbers import Integral
 from typing import Any
 
 import pytest
@@ -112,12 +114,41 @@ def test_duplicate_key_that_is_a_position_says_where_it_may_come_from(keys: list
     assert ("An element without a key has its position as its key." in str(error.value)) == hinted
 
 
-@pytest.mark.parametrize("key", [float("nan"), b"x", {1, 2}, "\ud800", {1: 1, "a": 2}], ids=repr)
-def test_key_that_is_not_json_is_refused(key: Any) -> None:
-    with pytest.raises(
-        InvalidMessageError, match=r"messages\[3\]: the key cannot be written as JSON.*\n.*\nUse a string"
-    ):
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        pytest.param(float("nan"), ["the key is nan", "missing value"], id="NaN"),
+        pytest.param(b"x", ["the key is of type bytes", ".decode()"], id="bytes"),
+        pytest.param({1, 2}, ["the key is of type set", "sorted("], id="set"),
+        pytest.param("\ud800", ["the key has a lone surrogate", ".encode("], id="lone surrogate"),
+        pytest.param({1: 1, "a": 2}, ["names of different types", "Use strings"], id="names of different types"),
+        pytest.param(date(2026, 1, 2), ["the key is of type date", ".isoformat()"], id="date"),
+        pytest.param({"id": Decimal("1.5")}, ["the key.id is of type Decimal", "str()"], id="decimal within"),
+    ],
+)
+def test_key_that_is_not_json_is_refused_with_the_remedy(key: Any, says: list[str]) -> None:
+    with pytest.raises(InvalidMessageError) as error:
         write_requests(iter([Request(3, key, {})]), io.BytesIO())
+    assert str(error.value).startswith("messages[3]: ")
+    for words in says:
+        assert words in str(error.value)
+
+
+class Int64:
+    """An integer of another library, as those of numpy are: registered as integers, and none of Python's."""
+
+    def __int__(self) -> int:
+        return 7
+
+
+Integral.register(Int64)
+
+
+def test_integer_of_another_library_is_a_key() -> None:
+    file = io.BytesIO()
+    write_requests(iter([Request(0, Int64(), {"n": [Int64()]})]), file)
+
+    assert b'"key":7,"params":{"n":[7]}' in file.getvalue()
 
 
 def test_a_request_above_the_limit_of_a_gateway_is_refused_with_the_setting():
