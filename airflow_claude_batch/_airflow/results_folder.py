@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,9 @@ from urllib.parse import quote
 
 from airflow_claude_batch._airflow import settings
 from airflow_claude_batch._airflow.check_arguments import check_results_path
-from airflow_claude_batch._airflow.compat import ObjectStoragePath
+from airflow_claude_batch._airflow.compat import AirflowNotFoundException, ObjectStoragePath
+from airflow_claude_batch._airflow.storage_providers import install_remedy
+from airflow_claude_batch.api.redaction import shorten
 from airflow_claude_batch.exceptions import ConfigurationError, InputError
 
 if TYPE_CHECKING:
@@ -123,12 +126,25 @@ def object_path(uri: str) -> ObjectStoragePath:
         path = ObjectStoragePath(uri if "://" in uri else str(Path(uri).expanduser().absolute()))
         _ = path.fs
     except (ValueError, ImportError) as error:
-        raise ConfigurationError(
-            f"{uri} cannot be reached: {error}.",
-            "Nothing was sent or landed.",
-            "Install the Airflow provider that serves this URI on every worker.",
+        raise _unreachable(uri, error, install_remedy(uri)) from error
+    except AirflowNotFoundException as error:
+        raise _unreachable(
+            uri, error, "Create that connection, or name another one before the @ of the URI."
         ) from error
     return path
+
+
+def _unreachable(uri: str, error: Exception, remedy: str) -> ConfigurationError:
+    reason = str(error).partition("\n")[0].rstrip(".")
+    return ConfigurationError(
+        f"{_shown(uri)} cannot be reached: {shorten(reason, 200)}.", "Nothing was sent or landed now.", remedy
+    )
+
+
+def _shown(uri: str) -> str:
+    """Return a URI without a password, and not too long for one line. The name of a connection stays."""
+    shown = re.sub(r"(?<=://)[^/@]*:[^/@]*@", "***@", uri)
+    return shown if len(shown) <= 70 else f"{shown[:67]}..."
 
 
 def folder_of_file(uri: str) -> tuple[Folder, str]:

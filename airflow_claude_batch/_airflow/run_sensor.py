@@ -158,7 +158,7 @@ def _open(
         else:
             check_same_submission(batches, submission_id)
         if options.results_format == "parquet":
-            check_parquet_installed()
+            check_parquet_installed(batches.ids)
         check = UserEndCheck.of(run.ti)
         if options.cancel_on_kill:
             check.confirm_running()  # a sensor that pokes comes here for each poke

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from workbench import Workbench
 
+from airflow_claude_batch._airflow import results_folder
 from airflow_claude_batch._airflow.compat import TASK_STATE_STORE_SUPPORTED
 from airflow_claude_batch._airflow.results_folder import (
     check_below_roots,
@@ -443,11 +444,63 @@ def test_default_folder_is_warned_of_or_refused_if_workers_may_not_share_it(
     assert ("pay for everything again" in caplog.text) == (is_warned and not TASK_STATE_STORE_SUPPORTED)
 
 
-def test_scheme_without_a_provider_is_refused_with_the_remedy() -> None:
+@pytest.mark.parametrize(
+    ("uri", "remedy"),
+    [
+        ("s3://bucket/x", "Install apache-airflow-providers-amazon[s3fs] on every worker."),
+        ("s3a://aws_default@bucket/x", "Install apache-airflow-providers-amazon[s3fs] on every worker."),
+        ("gs://bucket/x", "Install apache-airflow-providers-google on every worker."),
+        ("gcs://bucket/x", "Install apache-airflow-providers-google on every worker."),
+        ("abfs://container/x", "Install apache-airflow-providers-microsoft-azure on every worker."),
+        ("adl://container/x", "Install apache-airflow-providers-microsoft-azure on every worker."),
+        ("sftp://host/x", "Install apache-airflow-providers-sftp[sshfs] on every worker."),
+        (
+            "wasb://c/x",
+            "Write abfs:// instead of wasb://, and install apache-airflow-providers-microsoft-azure on every ",
+        ),
+        ("wasbs://c/x", "Write abfss:// instead of wasbs://, and install apache-airflow-providers-microsoft-azure on "),
+        ("az://c/x", "Write abfs:// instead of az://, and install apache-airflow-providers-microsoft-azure on every "),
+        ("S3://bucket/x", "Write s3:// in small letters, and install apache-airflow-providers-amazon[s3fs] on every "),
+        ("hdfs://host/x", "Install the Airflow provider that serves hdfs:// on every worker, or use s3://, gs:// or "),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:UPath")
+def test_scheme_without_a_provider_is_refused_with_the_package_to_install(uri: str, remedy: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        folder_at(uri)
+
+    first, money, last = str(caught.value).split("\n")
+    assert first.startswith(f"{uri} cannot be reached: ")
+    assert len(first) <= 120
+    assert money == "Nothing was sent or landed now."
+    assert last.startswith(remedy)
+
+
+def test_password_in_a_uri_is_not_shown() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        folder_at("sftp://user:hidden@host/x")
+
+    assert str(caught.value).startswith("sftp://***@host/x cannot be reached")
+    assert "hidden" not in str(caught.value)
+
+
+def test_storage_whose_connection_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow_claude_batch._airflow.compat import AirflowNotFoundException
+
+    class Store:
+        def __init__(self, uri: str) -> None:
+            self.uri = uri
+
+        @property
+        def fs(self) -> None:
+            raise AirflowNotFoundException("The conn_id `gcp` isn't defined")
+
+    monkeypatch.setattr(results_folder, "ObjectStoragePath", Store)
+
     with pytest.raises(
-        ConfigurationError, match=r"s3://bucket/x cannot be reached: [^\n]*\n.*\nInstall the Airflow provider"
+        ConfigurationError, match=r"gs://gcp@b/x cannot be reached: The conn_id.*\n.*\nCreate that conn"
     ):
-        folder_at("s3://bucket/x")
+        folder_at("gs://gcp@b/x")
 
 
 # ---------------------------------------------------------------- on Airflow

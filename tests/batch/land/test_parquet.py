@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,11 @@ import pyarrow.parquet
 import pytest
 from submission_world import TEN, World, fails_first, make_world
 
-from airflow_claude_batch.batch.land.parquet import read_parquet, write_parquet
+from airflow_claude_batch.batch.land.parquet import check_parquet_installed, read_parquet, write_parquet
 from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.storage import LocalFolder
+from airflow_claude_batch.exceptions import ConfigurationError
 
 
 @pytest.fixture
@@ -70,3 +72,27 @@ def test_long_answers_are_written_and_read_a_few_at_a_time(tmp_path: Path, pool:
     assert whole > 90_000_000
     assert peak < whole / 2
     assert pool.max_memory() < whole / 2
+
+
+@pytest.mark.parametrize(
+    ("batch_ids", "says"),
+    [
+        (None, "Nothing was sent now. Batches that were sent before are not affected."),
+        (["a"], "Nothing was landed. The message batch runs on until it has ended, and is billed."),
+        (["a", "b"], "Nothing was landed. The 2 message batches run on until they have ended, and are billed."),
+    ],
+)
+def test_without_pyarrow_the_error_says_what_is_billed(
+    batch_ids: list[str] | None, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+
+    with pytest.raises(ConfigurationError) as caught:
+        check_parquet_installed(batch_ids)
+
+    _, money, remedy = str(caught.value).split("\n")
+    assert money.startswith(says)
+    assert remedy.startswith(
+        "Install airflow-claude-batch[parquet] on the workers. Or leave results_format out: rows are JSON"
+    )
+    assert remedy.endswith("Then clear this task.") == (batch_ids is not None)
