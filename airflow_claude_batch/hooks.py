@@ -148,8 +148,13 @@ class ClaudeHook(BaseHook):
             config = self.get_config()
             access = check_access(config)
         except ClaudeBatchError as error:
-            return False, str(error)
-        return True, _describe_access(config, access)
+            return False, "\n".join([str(error), *self._remarks()])
+        return True, "\n".join([_describe_access(config, access), *self._remarks()])
+
+    def _remarks(self) -> list[str]:
+        """Return what was found and assumed while the connection was read, for the Test. Empty if it could not be."""
+        settings = self._settings
+        return [_sentence(text) for text in (*settings.warnings, *settings.notes)] if settings else []
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -192,15 +197,21 @@ class ClaudeHook(BaseHook):
                 mask_secret(secret)
             for warning in settings.warnings:
                 self.log.warning("Connection %r: %s.", self.claude_conn_id, warning)
+            for note in settings.notes:
+                self.log.info("Connection %r: %s", self.claude_conn_id, note)
             self._settings = settings
         return self._settings
 
     def _look_up(self) -> ConnectionValues:
         from airflow_claude_batch.connection.settings import ConnectionValues, no_connection_error
+        from airflow_claude_batch.connection.variable import unreadable_variable_error
 
+        variable = f"AIRFLOW_CONN_{self.claude_conn_id.upper()}"
         try:
             connection = self.get_connection(self.claude_conn_id)
         except AirflowNotFoundException:
+            if text := os.environ.get(variable, "").strip():
+                raise unreadable_variable_error(self.claude_conn_id, variable, text) from None
             if self.claude_conn_id != self.default_conn_name:
                 raise no_connection_error(self.claude_conn_id) from None
             self.log.info(
@@ -209,12 +220,18 @@ class ClaudeHook(BaseHook):
             return ConnectionValues(conn_id=self.claude_conn_id, exists=False)
         return ConnectionValues(
             conn_id=self.claude_conn_id,
+            conn_type=connection.conn_type,
+            login=connection.login,
             host=connection.host,
             port=connection.port,
             schema=connection.schema,
             password=connection.password,
             extra=connection.extra,
         )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:].rstrip('.')}."
 
 
 def _describe_access(config: ClientConfig, access: Access) -> str:

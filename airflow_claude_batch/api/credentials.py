@@ -6,13 +6,33 @@ fetches its token. No class here shows a secret in its repr.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Final, Literal, Protocol
 
 from airflow_claude_batch.api.http import HTTPRequest, HTTPResponse
 from airflow_claude_batch.exceptions import ConfigurationError
+
+_QUOTES: Final = "\"'`\u00ab\u00b4\u00bb\u2018\u2019\u201c\u201d"
+#: What people paste as a secret, and what it is. No key or token has these forms.
+_NOT_SECRETS: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), problem)
+    for pattern, problem in (
+        (rf"^[{_QUOTES}]|[{_QUOTES}]$", "has quotation marks around it"),
+        (r"^(authorization|x-api-key)\s*:", "begins with the name of a header"),
+        (r"^(bearer|basic)\s", "begins with 'Bearer' or 'Basic', which the client adds by itself"),
+        (r"^(export\s+)?\w*(key|token|secret|password)\w*\s*=\s*[^=\s]", "begins with the name of a variable"),
+        (r"^\$(\w+|\{\w+\}|\(.*\))$|^%\w+%$", "is the name of a variable, not its value"),
+        (r"^\{\{.*\}\}$", "is a template, which Airflow does not render in a connection"),
+        (r"^[*•]+$", "is only the mask that is shown for a secret"),
+        (r"^s?k-ant-.*(\.\.\.|…)", "is the shortened form that the Console shows"),
+        (r"[\r\n]", "has a line break in it"),
+        (r"\s", "has a space in it"),
+    )
+)
 
 Send = Callable[[HTTPRequest], HTTPResponse]
 AsyncSend = Callable[[HTTPRequest], Awaitable[HTTPResponse]]
@@ -127,14 +147,23 @@ class BearerToken(_FixedHeader):
 def check_secret(value: str, name: str) -> None:
     """Raise if a secret cannot be the value of a header. The HTTP library's own error would show the secret.
 
-    :raises ConfigurationError: the message has ``name``, never the value.
+    :raises ConfigurationError: the message has ``name`` and what is wrong, never the value.
     """
     secret = value.strip()
     subject = name[0].upper() + name[1:]
     if not secret:
         raise ConfigurationError(f"{subject} is empty.")
-    if not (secret.isascii() and secret.isprintable()) or " " in secret:
-        raise ConfigurationError(
-            f"{subject} has a space, a line break or another character that no key or token has.",
-            "Copy it again, without anything around it.",
-        )
+    if problem := _problem_of(secret):
+        raise ConfigurationError(f"{subject} {problem}.", "Copy it again, without anything around it.")
+
+
+def _problem_of(secret: str) -> str | None:
+    """Say what came along when a secret was copied, or was copied in its place."""
+    for pattern, problem in _NOT_SECRETS:
+        if pattern.search(secret):
+            return problem
+    for character in secret:
+        if not (character.isascii() and character.isprintable()):
+            shown = unicodedata.name(character, "").lower()
+            return f"has a character that no key or token has: U+{ord(character):04X}{f', {shown}' if shown else ''}"
+    return None

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Final
 
+from airflow_claude_batch.api.redaction import shorten
 from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.provider_info import CONNECTION_FIELDS
 
@@ -24,6 +26,36 @@ _CLIENT_KWARGS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 # More keys of theirs, ignored without a warning: settings of platforms without batches, and a field that is never sent.
 _IGNORED: Final = frozenset({"aws_region", "project_id", "region", "resource", "scope"})
+
+# Names that other tools have for our fields.
+_OTHER_NAMES: Final = {
+    "anthropic_beta": "betas",
+    "anthropic_version": "api_version",
+    "api_key": "password",
+    "base_url": "host, a field of the connection",
+    "beta": "betas",
+    "ca_bundle": "ca_file",
+    "cert": "ca_file",
+    "default_headers": "headers",
+    "default_model": "model",
+    "endpoint": "host, a field of the connection",
+    "extra_headers": "headers",
+    "http_proxy": "proxy",
+    "https_proxy": "proxy",
+    "model_id": "model",
+    "model_name": "model",
+    "organization": "organization_id",
+    "proxies": "proxy",
+    "request_timeout": "read_timeout",
+    "retries": "max_retries",
+    "ssl_verify": "verify",
+    "timeout": "read_timeout",
+    "token": "auth_token",
+    "url": "host, a field of the connection",
+    "verify_ssl": "verify",
+    "version": "api_version",
+    "workspace": "workspace_id",
+}
 
 _MISPLACED: Final = {name: f"{name} (the connection has a field for it)" for name in ("host", "password")}
 
@@ -42,6 +74,22 @@ def read_extra(text: str | None) -> tuple[dict[str, Any], tuple[str, ...]]:
     found = {name: value for name, value in _flat(_object("extra", text or {})).items() if value not in (None, "")}
     fields = {name: _typed(name, value) for name, value in found.items() if name in _SCHEMAS}
     return fields, tuple(sorted(found.keys() - fields.keys() - _IGNORED))
+
+
+def describe_unknown(names: Sequence[str]) -> str:
+    """Name keys of the extra that nothing reads, each with the field that may be meant."""
+    return ", ".join(
+        f"{shorten(name, 60)} (did you mean {meant}?)" if (meant := _meant(name)) else shorten(name, 60)
+        for name in names
+    )
+
+
+def _meant(name: str) -> str | None:
+    plain = name.rpartition("__")[2].rpartition(".")[2].strip().lower().replace("-", "_")
+    if plain in CONNECTION_FIELDS:
+        return plain
+    close = get_close_matches(plain, [*_OTHER_NAMES, *CONNECTION_FIELDS], n=1, cutoff=0.8)
+    return _OTHER_NAMES.get(close[0], close[0]) if close else None
 
 
 def _flat(extra: dict[str, Any]) -> dict[str, Any]:
@@ -69,7 +117,7 @@ def _typed(name: str, value: Any) -> Any:
         return _READERS[name if name in _READERS else schema["type"][0]](value, schema)
     except ValueError as error:
         is_secret = name in _MAY_BE_SECRET or schema.get("format") == "password"
-        shown = f"a value of type {type(value).__name__}" if is_secret else repr(value)[:60]
+        shown = f"a value of type {type(value).__name__}" if is_secret else shorten(repr(value), 60)
         raise ConfigurationError(f"{name} in its extra must be {error}, not {shown}.") from None
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from airflow_claude_batch.api.base_url import check_base_url, host_of, is_plain_http
+from airflow_claude_batch.api.base_url import check_base_url, host_of, is_loopback, is_plain_http
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey, BearerToken, Credentials, check_secret
 from airflow_claude_batch.api.limits import DEFAULT_BASE_URL
@@ -28,7 +28,9 @@ from airflow_claude_batch.connection.choices import (
     needs_own_credential,
     settings_of,
 )
-from airflow_claude_batch.connection.extra import read_extra
+from airflow_claude_batch.connection.connection_type import check_type, type_hint, type_warnings
+from airflow_claude_batch.connection.extra import describe_unknown, read_extra
+from airflow_claude_batch.connection.misplaced import check_extra, check_fields, looks_like_key
 from airflow_claude_batch.exceptions import ConfigurationError
 
 # Fields of the extra that the client's configuration takes under the same name.
@@ -68,6 +70,8 @@ class ConnectionValues:
     """
 
     conn_id: str
+    conn_type: str | None = None
+    login: str | None = field(default=None, repr=False)
     host: str | None = None
     port: int | None = None
     schema: str | None = None
@@ -83,12 +87,14 @@ class ConnectionSettings:
     :param config: the configuration of a client.
     :param model: the connection's default model, None if it names none.
     :param warnings: sentences for the log, for example about keys of the extra that nothing reads.
+    :param notes: sentences for the log about what was assumed.
     :param secrets: the values to mask in logs.
     """
 
     config: ClientConfig
     model: str | None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -119,12 +125,16 @@ def config_from_connection(
     :raises ConfigurationError: the connection cannot be used. The first line names the connection and the field.
     """
     try:
+        check_fields(values.login, values.host, values.port, values.schema, has_password=bool(values.password))
+        check_extra(values.extra, has_password=bool(values.password))
         extra, unknown = read_extra(values.extra)
         merged = replace(
             values,
             host=extra.pop("host", values.host),
             password=(extra.pop("password", values.password) or "").strip() or None,
         )
+        has_own_key = any(map(looks_like_key, (merged.password, extra.get("auth_token"))))
+        check_type(values.conn_type, has_own_key=has_own_key)
         return _Reader(merged, extra, _nonempty(environ), allow_token_files).settings(unknown)
     except ConfigurationError as error:
         raise _about_connection(values, error) from None
@@ -146,7 +156,8 @@ def no_connection_error(conn_id: str, *remedies: str) -> ConfigurationError:
 def _about_connection(values: ConnectionValues, error: ConfigurationError) -> ConfigurationError:
     first, *others = str(error).split("\n")
     if values.exists:
-        return ConfigurationError(f"Connection {values.conn_id!r}: {_inner(first)}", _NOTHING_SENT, *others)
+        hint = () if "of type" in first else type_hint(values.conn_type)
+        return ConfigurationError(f"Connection {values.conn_id!r}: {_inner(first)}", _NOTHING_SENT, *others, *hint)
     if first != _NO_CREDENTIAL:
         others = [first[0].upper() + first[1:], *others]
     return no_connection_error(values.conn_id, *others)
@@ -180,6 +191,7 @@ class _Reader:
             config=config,
             model=self.extra.get("model"),
             warnings=tuple(self._warnings(base_url, unknown)),
+            notes=tuple(self._notes(base_url)),
             secrets=tuple(self._secrets(proxy_password)),
         )
 
@@ -253,14 +265,24 @@ class _Reader:
         return ca_file or verify
 
     def _warnings(self, base_url: str, unknown: tuple[str, ...]) -> Iterator[str]:
+        yield from type_warnings(self.values.conn_type)
         if unknown:
-            yield f"nothing reads these keys of its extra: {', '.join(unknown)}"
+            yield f"nothing reads these keys of its extra: {describe_unknown(unknown)}"
+        if (self.values.login or "").strip():
+            yield "nothing reads its login. An API key belongs into password"
         if is_plain_http(base_url):
             yield f"allow_http is true, so the credential and all requests go to {host_of(base_url)} unencrypted"
         elif self.extra.get("allow_http") and urlsplit(base_url).scheme == "https":
             yield f"allow_http changes nothing, because {base_url} is https. If you mean http, write http:// into host"
         if self.extra.get("verify") is False:
             yield "verify is false, so a server on the way could read the credential"
+
+    def _notes(self, base_url: str) -> Iterator[str]:
+        """Yield what was assumed about the address."""
+        host = (self.values.host or "").strip()
+        if host and "://" not in host and not self.values.schema:
+            http = f" If it speaks http, write http://{host_of(base_url)}." if _is_here(base_url) else ""
+            yield f"its host names no scheme, so https was assumed: {base_url}.{http}"
 
     def _proxy_password(self) -> str | None:
         proxy: str = self.extra.get("proxy", "")
@@ -275,6 +297,7 @@ class _Reader:
         named = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_IDENTITY_TOKEN")
         candidates = [
             self.values.password,
+            self.values.login if looks_like_key(self.values.login) else None,
             self.extra.get("auth_token"),
             self.extra.get("identity_token"),
             proxy_password,
@@ -297,6 +320,10 @@ def _host_url(values: ConnectionValues) -> str:
     if values.port and parts.port is None:
         parts = parts._replace(netloc=f"{parts.netloc}:{values.port}")
     return urlunsplit(parts)
+
+
+def _is_here(base_url: str) -> bool:
+    return is_loopback(urlsplit(base_url).hostname or "")
 
 
 def _split(url: str) -> SplitResult:

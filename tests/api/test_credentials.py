@@ -40,3 +40,42 @@ def test_secret_that_no_header_can_hold_is_refused_without_showing_it(kind, secr
 def test_a_key_goes_into_one_of_two_headers():
     with pytest.raises(ConfigurationError, match="x-api-key"):
         ApiKey(KEY, "cookie")
+
+
+@pytest.mark.parametrize(
+    ("secret", "problem"),
+    [
+        (f'"{KEY}"', "has quotation marks around it"),
+        (f"'{KEY}'", "has quotation marks around it"),
+        (f"\u201c{KEY}\u201d", "has quotation marks around it"),
+        (f"{KEY}'", "has quotation marks around it"),
+        (f"Bearer {KEY}", "begins with 'Bearer' or 'Basic', which the client adds by itself"),
+        (f"x-api-key: {KEY}", "begins with the name of a header"),
+        (f"Authorization: Bearer {KEY}", "begins with the name of a header"),
+        (f"ANTHROPIC_API_KEY={KEY}", "begins with the name of a variable"),
+        (f"export ANTHROPIC_API_KEY={KEY}", "begins with the name of a variable"),
+        ("$ANTHROPIC_API_KEY", "is the name of a variable, not its value"),
+        ("${ANTHROPIC_API_KEY}", "is the name of a variable, not its value"),
+        ("{{ var.value.key }}", "is a template, which Airflow does not render in a connection"),
+        ("***", "is only the mask that is shown for a secret"),
+        ("sk-ant-api03-R2D...igAA", "is the shortened form that the Console shows"),
+        (f"{KEY[:20]}\n{KEY[20:]}", "has a line break in it"),
+        (f"{KEY[:20]} {KEY[20:]}", "has a space in it"),
+        (f"{KEY}\u200b", "has a character that no key or token has: U+200B, zero width space"),
+        (KEY.replace("-", "\u2013", 1), "has a character that no key or token has: U+2013, en dash"),
+    ],
+)
+@pytest.mark.parametrize("kind", [ApiKey, BearerToken])
+def test_what_came_along_with_a_secret_is_named_without_showing_it(kind, secret, problem):
+    with pytest.raises(ConfigurationError) as caught:
+        kind(secret)
+
+    first, remedy = str(caught.value).split("\n")
+    assert first.endswith(f"{problem}.")
+    assert remedy == "Copy it again, without anything around it."
+    assert KEY[-12:] not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", ["YWJjZA==", "a=b", "dG9rZW4=", "$2y$10$abc", "a.b.c", "gw:key", "x*y", "any-key=="])
+def test_token_of_another_service_is_taken(token):
+    assert ApiKey(token).headers(None, None) == {"authorization": f"Bearer {token}"}

@@ -257,6 +257,53 @@ def test_bad_connection_says_why(
     assert KEY not in said
 
 
+@pytest.mark.parametrize(
+    ("fields", "remark"),
+    [
+        pytest.param(
+            {"extra": {"modle": "claude-haiku-5-5", "x": 1}},
+            "Nothing reads these keys of its extra: modle (did you mean model?), x.",
+            id="unknown-keys",
+        ),
+        pytest.param({"login": "me"}, "Nothing reads its login. An API key belongs into password.", id="login"),
+        pytest.param({"conn_type": "http"}, "Its type is 'http' and not 'claude', but it is read as if it", id="type"),
+    ],
+)
+def test_what_is_odd_about_a_connection_is_said_by_the_test_too(
+    connect: Connect, simulator_url: str, fields: dict[str, Any], remark: str
+) -> None:
+    ok, said = connect(**{"password": KEY, "host": simulator_url, **fields}).test_connection()
+
+    first, *remarks = said.split("\n")
+    assert ok
+    assert first.startswith("Message batches can be used at")
+    assert len(remarks) == 1
+    assert remarks[0].startswith(remark)
+
+
+def test_host_without_a_scheme_says_that_https_was_assumed(connect: Connect, simulator_url: str) -> None:
+    """Here it fails: the simulator speaks http."""
+    address = simulator_url.removeprefix("http://")
+
+    ok, said = connect(password=KEY, host=address).test_connection()
+
+    assert not ok
+    assert said.endswith(
+        f"Its host names no scheme, so https was assumed: https://{address}. If it speaks http, write http://{address}."
+    )
+
+
+@pytest.mark.parametrize("variable", ['{"conn_type": "claude", "pasword": "k"}', "claude://:k@host:port", "{"])
+def test_default_connection_that_cannot_be_read_is_not_replaced_by_the_environment(
+    variable: str, airflow_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("AIRFLOW_CONN_CLAUDE_DEFAULT", variable)
+
+    with pytest.raises(ConfigurationError, match="cannot read it from AIRFLOW_CONN_CLAUDE_DEFAULT"):
+        ClaudeHook().get_config()
+
+
 def test_host_with_an_untrusted_certificate_says_so(connect: Connect, self_signed: SelfSigned) -> None:
     ok, said = connect(password=KEY, host=self_signed.url).test_connection()
     assert not ok

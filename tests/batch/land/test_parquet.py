@@ -93,6 +93,6 @@ def test_without_pyarrow_the_error_says_what_is_billed(
     _, money, remedy = str(caught.value).split("\n")
     assert money.startswith(says)
     assert remedy.startswith(
-        "Install airflow-claude-batch[parquet] on the workers. Or leave results_format out: rows are JSON"
+        "Install airflow-claude-batch[parquet] on the workers. Or leave results_format out, for JSON lines."
     )
     assert remedy.endswith("Then clear this task.") == (batch_ids is not None)
