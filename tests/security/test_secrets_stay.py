@@ -198,7 +198,7 @@ def test_no_secret_is_left_anywhere_and_no_prompt_but_in_the_requests(
         _ = lost >> send(
             "wrong_key", "wrong", wait_for_completion=True, deferrable=False, retries=1, retry_delay=timedelta(0)
         )
-        _ = lost >> send("invalid", "key", messages=str(source), request_params={"temperature": 1, "stream": True})
+        _ = lost >> send("invalid", "key", messages=str(source), request_params={"temperature": 1})
     run = run_dag(dag)
 
     states = {ti.task_id: str(ti.state) for ti in run.get_task_instances()}
