@@ -60,10 +60,13 @@ class StatsObserver:
         _count("poll_errors", 1, error=type(error).__name__)
 
 
-def count_submission(manifest: Manifest) -> None:
-    """Count a submission whose manifest is returned; its rows, tokens and cost once it has ended."""
+def count_submission(manifest: Manifest, *, is_old: bool = False) -> None:
+    """Count a submission whose manifest is returned; its rows, tokens and cost once it has ended.
+
+    :param is_old: an earlier attempt has counted these.
+    """
     _count("submissions", 1, status=manifest.status)
-    if manifest.status != "ended":
+    if manifest.status != "ended" or is_old:
         return
     for reason, count in manifest.stop_reasons.items():
         _count("answers", count, stop_reason=reason)

@@ -23,13 +23,19 @@ _COMPARED: Final = {
 }
 
 
-def log_manifest(manifest: Manifest) -> None:
-    """Log how many requests were sent or have ended, the bill, and what it leaves out."""
+def log_manifest(manifest: Manifest, *, is_old: bool = False) -> None:
+    """Log how many requests were sent or have ended, the bill, and what it leaves out.
+
+    :param is_old: earlier attempts had sent everything or, if the submission has ended, landed everything.
+    """
     if manifest.status == "in_progress":
-        _log_progress(manifest)
+        _log_progress(manifest, is_old=is_old)
+    elif is_old:
+        _log_nothing_new(manifest)
+        return
     else:
         _log_end(manifest)
-    if manifest.by_model:
+    if manifest.by_model and not is_old:
         log.info("Bill:\n%s", bill_table(manifest))
     if unpriced := (manifest.cost or {}).get("unpriced_models"):
         log.warning(
@@ -45,7 +51,7 @@ def log_manifest(manifest: Manifest) -> None:
         )
 
 
-def _log_progress(manifest: Manifest) -> None:
+def _log_progress(manifest: Manifest, *, is_old: bool) -> None:
     if not manifest.batch_ids:
         log.info("No message batch was created.")
         return
@@ -58,11 +64,29 @@ def _log_progress(manifest: Manifest) -> None:
         manifest.request_count - manifest.counts.get("missing", 0),
         manifest.request_count,
     )
+    if is_old:
+        log.info("Nothing was sent now: an earlier try had sent every request.")
+
+
+def _log_nothing_new(manifest: Manifest) -> None:
+    """Say that nothing was sent, and that what the rows cost was paid earlier."""
+    count = manifest.request_count
+    if manifest.counts.get("succeeded") == count:
+        rows = "the answer was there" if count == 1 else f"all {count:,} answers were there"
+    else:
+        rows = f"{quantity(count, 'request')} had {'its row' if count == 1 else 'their rows'}: {_counts(manifest)}"
+    usd = (manifest.cost or {}).get("usd")
+    paid = "an unknown amount" if usd is None else f"{rounded_usd(Decimal(usd))} USD"
+    log.info("Nothing was sent: %s. Nothing is billed now; the cost of %s was paid earlier.", rows, paid)
+    log.info("The rows are in %s.", manifest.results_path)
+
+
+def _counts(manifest: Manifest) -> str:
+    return ", ".join(f"{count:,} {status}" for status, count in manifest.counts.items() if count)
 
 
 def _log_end(manifest: Manifest) -> None:
-    counts = ", ".join(f"{count} {status}" for status, count in manifest.counts.items() if count)
-    log.info("All requests have ended: %s. The rows are in %s.", counts, manifest.results_path)
+    log.info("All requests have ended: %s. The rows are in %s.", _counts(manifest), manifest.results_path)
     if odd := ", ".join(f"{count} {why}" for why, count in manifest.stop_reasons.items() if why not in _COMPLETE):
         log.info("Incomplete or refused answers, by stop_reason: %s.", odd)
 

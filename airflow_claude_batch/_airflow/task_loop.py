@@ -154,10 +154,10 @@ def finish_task(step: DoneStep, run: TaskRun) -> Manifest:
     :raises BatchError: the submission failed; a retry of the task may succeed.
     :raises AirflowFailException: it failed, and a retry cannot succeed.
     """
-    log_manifest(step.manifest)
+    log_manifest(step.manifest, is_old=step.is_old)
     run.record_manifest(step.manifest, run.context)
     if step.failure is None or step.permanent or run.ti.try_number > run.ti.max_tries:
-        metrics.count_submission(step.manifest)
+        metrics.count_submission(step.manifest, is_old=step.is_old and step.failure is None)
     if step.failure is None:
         return step.manifest
     if step.permanent:

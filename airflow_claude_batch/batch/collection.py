@@ -84,6 +84,8 @@ class Collection:
     observer: Observer = field(default_factory=NullObserver)
     in_contact: bool = False
     refusal: APIError | None = field(default=None, init=False)
+    #: Everything had been landed when this process began.
+    _is_old: bool = field(default=True, init=False)
     _unread: UnreadBatches = field(init=False)
     #: Batches without a row for every request, as the API's counts agree or because custom_ids were changed on the way.
     #: They are not listed as landed: the operator would send the requests without a row again.
@@ -166,6 +168,7 @@ class Collection:
             if ended:
                 self._land(ended, before, landed, complete=False)
             raise unknown_batches_error(gone)
+        self._is_old &= not (open_ or ended)
         if self.clock() < self.deadline:
             if open_:
                 return self._wait_for(open_, batches)
@@ -234,7 +237,7 @@ class Collection:
         if self._incomplete:
             return DoneStep(manifest, unread_results_error(self._incomplete), permanent=False)
         # Permanent, because a retry of the sensor sends nothing. A clear of the operator would.
-        return DoneStep(manifest, error, permanent=True)
+        return DoneStep(manifest, error, permanent=True, is_old=self._is_old)
 
     def _land(
         self, ended: Sequence[MessageBatch], before: LandedBefore, landed: frozenset[str], *, complete: bool

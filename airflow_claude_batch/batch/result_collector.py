@@ -323,6 +323,6 @@ def summarize_submission(
         results_path=results_path or folder.uri(RESULTS_FILE),
         created_at=ledger.created_at,
         ended_at=ledger.ended_at,
-        estimate=ledger.estimate,
+        estimate=ledger.first_estimate,
         sent={id_: count for id_ in ledger.batch_ids if (count := ledger.request_count(id_))},
     )

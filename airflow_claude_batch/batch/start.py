@@ -180,6 +180,7 @@ def _ledger_of_attempt(
             dropped=known.dropped,
             unread_batches=known.unread_batches,
             deleted=known.deleted,
+            earlier_estimate=(kept == len(requests) and known.first_estimate) or msgspec.UNSET,
         )
     return msgspec.structs.replace(
         ledger,
@@ -191,6 +192,7 @@ def _ledger_of_attempt(
         ended_at=known.ended_at,
         unread_batches=known.unread_batches,
         deleted=known.deleted,
+        earlier_estimate=known.first_estimate or msgspec.UNSET,
     )
 
 

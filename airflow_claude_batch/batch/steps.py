@@ -83,8 +83,10 @@ class DoneStep:
     :param manifest: summary of the submission.
     :param failure: error that the task raises, None if it succeeds.
     :param permanent: a retry with the same input would fail in the same way.
+    :param is_old: earlier attempts had sent and landed everything, so that nothing is billed now.
     """
 
     manifest: Manifest
     failure: BatchError | None = None
     permanent: bool = False
+    is_old: bool = False

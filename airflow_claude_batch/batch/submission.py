@@ -92,6 +92,8 @@ class Submission:
     _rounds: Rounds = field(init=False)
     _waits: WaitPlanner = field(init=False)
     _stopped: bool = field(default=False, init=False)
+    #: Nothing was sent or open since this process took the attempt up.
+    _is_old: bool = field(default=True, init=False)
     # These three live as long as one ``advance()``.
     _landing: Landing = field(init=False)
     _collector: ResultCollector = field(init=False)
@@ -185,6 +187,7 @@ class Submission:
             self._wait_for_open_batches,
             self._finish_unless_round_begins,
         )
+        self._is_old &= not (self.ledger.has_sent or self.ledger.open_parts or self.ledger.intents)
         while True:
             for action in actions:
                 if (step := action()) is not None:
@@ -273,7 +276,7 @@ class Submission:
             return self._waits.for_completion()
         manifest = self._summarize("in_progress")
         write_manifest(self.folder, manifest)
-        return DoneStep(manifest)
+        return DoneStep(manifest, is_old=not self.ledger.has_sent)
 
     def _finish_unless_round_begins(self) -> DoneStep | None:
         if self._rounds.repairable_count(self._landing.statuses) and self._find_copies():
@@ -308,7 +311,7 @@ class Submission:
         error, is_permanent = evaluate_outcome(
             self._landing, self.policy, manifest, unrepaired=self._rounds.skipped_because
         )
-        return DoneStep(manifest, error, permanent=is_permanent)
+        return DoneStep(manifest, error, permanent=is_permanent, is_old=self._is_old)
 
     def _note_deleted(self, batch_ids: Sequence[str]) -> None:
         """Note which batches are gone because this task has deleted them."""

@@ -130,6 +130,17 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
 # ---------------------------------------------------------------- waiting
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_sensor_that_finds_everything_landed_says_so(own: bool, make: Callable[..., Bench]) -> None:
+    bench = make(batch_seconds=0)
+    batch_id = bench.own("a", "b") if own else bench.foreign("a", "b")
+
+    first, again = bench.land(batch_id, own=own), bench.land(batch_id, own=own)
+
+    assert (first.is_old, again.is_old) == (False, True)
+    assert again.manifest.counts == first.manifest.counts
+
+
 def test_running_batches_are_waited_for_and_nothing_is_landed(make: Callable[..., Bench]) -> None:
     bench = make()
     first, second = bench.foreign("a"), bench.foreign("b")

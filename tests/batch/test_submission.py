@@ -57,6 +57,46 @@ def test_a_retry_after_everything_was_answered_sends_nothing(tmp_path: Path) -> 
     assert world.simulator.books()["calls"]["create"] == 3
 
 
+@pytest.mark.parametrize("clear", [False, True], ids=["retry", "clear"])
+@pytest.mark.parametrize("messages", [TEN, TEN[:4]], ids=["unchanged", "fewer requests"])
+def test_attempt_that_finds_everything_done_says_so_and_keeps_the_estimate(
+    messages: list[str], clear: bool, tmp_path: Path
+) -> None:
+    world = make_world(tmp_path)
+    first = world.run(TEN, PARTS)
+    assert not first.is_old
+
+    for _ in range(2):  # each attempt after the first one, too
+        again = world.run(messages, PARTS, clear=clear)
+
+        assert again.is_old
+        assert again.manifest.estimate == first.manifest.estimate is not None
+        assert (again.manifest.cost or {})["estimated_usd"] == (first.manifest.cost or {})["estimated_usd"]
+
+
+def test_attempt_that_sends_or_lands_something_is_not_old_and_keeps_the_first_estimate(tmp_path: Path) -> None:
+    world = make_world(tmp_path, outcome=fails_first(1, "expired", 3))
+    first = world.run(TEN, Policy(repair_rounds=0))
+
+    done = world.run(TEN, Policy(repair_rounds=0))
+
+    assert world.billed == 10
+    assert not done.is_old
+    assert done.manifest.estimate == first.manifest.estimate
+    world.run([*TEN, "one more 10"], PARTS, clear=True)
+    assert world.steps[-1].manifest.estimate["requests"] == 1
+
+
+def test_clear_of_an_operator_that_does_not_wait_says_that_an_earlier_try_has_sent_all(tmp_path: Path) -> None:
+    world, policy = make_world(tmp_path), Policy(wait_for_completion=False)
+    assert not world.run(TEN, policy).is_old
+
+    again = world.run(TEN, policy, clear=True)
+
+    assert (again.is_old, again.manifest.status) == (True, "in_progress")
+    assert again.manifest.estimate is not None
+
+
 def test_full_queue_delays_the_rest_until_a_part_has_ended(tmp_path: Path) -> None:
     world = make_world(tmp_path, queue_limit=4)
 

@@ -201,6 +201,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: Timestamp | None = None
     #: Estimate made before the first create call, as the manifest shows it.
     estimate: dict[str, Any] | None = None
+    #: The first estimate of an earlier attempt at the same requests. Not stored if there is none.
+    earlier_estimate: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     #: What changes with every clear, but not with a retry: kind, space, value. Some versions of Airflow have none.
     clear_mark: str | msgspec.UnsetType = msgspec.UNSET
     #: Answers to this attempt's calls that are not believed yet. Not stored while there are none.
@@ -215,6 +217,16 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_year(self.attempt_began_at)
+
+    @property
+    def first_estimate(self) -> dict[str, Any] | None:
+        """The estimate that was made before anything was sent."""
+        return self.earlier_estimate or self.estimate
+
+    @property
+    def has_sent(self) -> bool:
+        """True if this attempt has sent requests that are not archived yet."""
+        return any(part.attempt == self.attempt for part in self.parts)
 
     @property
     def intents(self) -> tuple[Part, ...]:

@@ -1,0 +1,61 @@
+"""The log lines about the outcome of a submission."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from airflow_claude_batch._airflow.task_log import log_manifest
+from airflow_claude_batch.batch.land.manifest import Manifest
+
+pytestmark = pytest.mark.airflow
+
+
+def manifest(counts: dict[str, int], **fields: Any) -> Manifest:
+    usage = {"input_tokens": 5, "output_tokens": 5}
+    values = {
+        "submission_id": "s",
+        "status": "ended",
+        "batch_ids": ["msgbatch_1"],
+        "request_count": sum(counts.values()),
+        "counts": counts,
+        "results_path": "/data/results.jsonl",
+        "usage": usage,
+        "cost": {"usd": "0.0021", "estimated_usd": "0.004"},
+        "by_model": {"claude-haiku-5-5": {"counts": counts, "usage": usage, "usd": "0.0021"}},
+        **fields,
+    }
+    return Manifest(**values)
+
+
+@pytest.mark.parametrize(
+    ("counts", "fields", "says"),
+    [
+        ({"succeeded": 1}, {}, "Nothing was sent: the answer was there. Nothing is billed now; the cost of 0.002100 USD"),
+        ({"succeeded": 1200, "errored": 0}, {}, "Nothing was sent: all 1,200 answers were there. Nothing is billed"),
+        ({"succeeded": 2, "errored": 1}, {}, "3 requests had their rows: 2 succeeded, 1 errored. Nothing is billed now"),
+        ({"errored": 1}, {"cost": {"usd": None}}, "1 request had its row: 1 errored. Nothing is billed now; the cost of"),
+        ({"missing": 3}, {"status": "in_progress"}, "Nothing was sent now: an earlier try had sent every request."),
+    ],
+    ids=["one", "all", "some errored", "unknown cost", "in progress"],
+)
+def test_attempt_that_found_everything_done_says_that_nothing_was_sent_or_billed(
+    counts: dict[str, int], fields: dict[str, Any], says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    log_manifest(manifest(counts, **fields), is_old=True)
+
+    assert says in caplog.text
+    assert "Bill:" not in caplog.text
+
+
+def test_attempt_that_landed_something_logs_its_bill(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    log_manifest(manifest({"succeeded": 2}))
+
+    assert "Bill:" in caplog.text
+    assert "Nothing was sent" not in caplog.text
