@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from airflow_claude_batch._airflow.compat import ON_KILL_SUPPORTED, BaseTrigger, TriggerEvent
 from airflow_claude_batch._airflow.metrics import StatsObserver
+from airflow_claude_batch._airflow.on_kill import batches_go_on
 from airflow_claude_batch._airflow.supervisor import supervisor_call
 from airflow_claude_batch._airflow.task_state import will_run_again
 from airflow_claude_batch._airflow.times import time_in_words
@@ -169,6 +170,9 @@ class MessageBatchTrigger(BaseTrigger):
         if self.batch_ids and submitted_at:
             oldest = "It" if len(self.batch_ids) == 1 else "The oldest"
             sentences.append(f"{oldest} expires at {time_in_words(submitted_at + BATCH_LIFETIME)}.")
+        if self.batch_ids and not self.cancel_on_kill:
+            goes = "it goes on and is" if len(self.batch_ids) == 1 else "they go on and are"
+            sentences.append(f"If the task is ended by hand, {goes} billed: cancel_on_kill is off.")
         if until:
             sentences.append(f"The deadline of this wait is {time_in_words(until)}.")
         self.log.info("%s", " ".join(sentences) or "There is nothing to wait for.")
@@ -184,7 +188,11 @@ class MessageBatchTrigger(BaseTrigger):
     async def _cancel_batches_if_killed(self, state_timeout: float) -> None:
         loop = asyncio.get_running_loop()
         started_at = loop.time()
-        if self._finished or not self.cancel_on_kill or not self.open_batch_ids:
+        if self._finished or not self.open_batch_ids:
+            return
+        if not self.cancel_on_kill:
+            self._finished = True
+            self.log.warning("This wait is stopped from outside. %s", batches_go_on(self.open_batch_ids))
             return
         if await self._task_may_run_again(state_timeout):
             return

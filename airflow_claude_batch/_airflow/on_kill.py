@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 #: The supervisor sends SIGKILL soon after SIGTERM.
 CANCEL_TIMEOUT_SECONDS: Final = 20.0
+#: The interrupted code may hold the log's lock. The line is written later then.
+LOG_TIMEOUT_SECONDS: Final = 2.0
 
 
 class Killable(Protocol):
@@ -58,18 +60,20 @@ class RunningWork:
         self.work.stop()
         if cancel:
             self.calls.run_after(self._cancel_in_thread)
+        elif self.work.open_batch_ids:
+            _run_in_thread(self._log_that_batches_go_on, LOG_TIMEOUT_SECONDS)
 
     def _cancel_in_thread(self) -> None:
-        thread = threading.Thread(target=self._cancel, name="cancel-on-kill", daemon=True)
-        thread.start()
-        thread.join(CANCEL_TIMEOUT_SECONDS)
-        if thread.is_alive():
+        if not _run_in_thread(self._cancel, CANCEL_TIMEOUT_SECONDS):
             log.warning(
                 "Canceling took longer than %.0f s. Of these message batches, some keep running and are billed for "
                 "what they answer: %s.",
                 CANCEL_TIMEOUT_SECONDS,
                 ", ".join(self.work.open_batch_ids),
             )
+
+    def _log_that_batches_go_on(self) -> None:
+        log.warning("This task is stopped from outside. %s", batches_go_on(self.work.open_batch_ids))
 
     def _cancel(self) -> None:
         if self._are_batches_wanted():
@@ -98,3 +102,21 @@ class RunningWork:
                 batches,
             )
         return wanted
+
+
+def batches_go_on(batch_ids: Collection[str]) -> str:
+    """Say that message batches outlive their task, what that costs, and how to use or cancel them."""
+    is_one = len(batch_ids) == 1
+    go_on = "goes on, and is billed" if is_one else "go on, and are billed"
+    return (
+        f"Message batch{'' if is_one else 'es'} {', '.join(batch_ids)} {go_on}: cancel_on_kill is off. If the task was "
+        f"ended, clear it to use what {'it answers' if is_one else 'they answer'}: that resumes the wait."
+    )
+
+
+def _run_in_thread(function: Callable[[], None], seconds: float) -> bool:
+    """Run a function in a thread of its own; return whether it ended in time."""
+    thread = threading.Thread(target=function, name="cancel-on-kill", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return not thread.is_alive()

@@ -33,10 +33,22 @@ def manifest(counts: dict[str, int], **fields: Any) -> Manifest:
 @pytest.mark.parametrize(
     ("counts", "fields", "says"),
     [
-        ({"succeeded": 1}, {}, "Nothing was sent: the answer was there. Nothing is billed now; the cost of 0.002100 USD"),
+        (
+            {"succeeded": 1},
+            {},
+            "Nothing was sent: the answer was there. Nothing is billed now; the cost of 0.002100 USD",
+        ),
         ({"succeeded": 1200, "errored": 0}, {}, "Nothing was sent: all 1,200 answers were there. Nothing is billed"),
-        ({"succeeded": 2, "errored": 1}, {}, "3 requests had their rows: 2 succeeded, 1 errored. Nothing is billed now"),
-        ({"errored": 1}, {"cost": {"usd": None}}, "1 request had its row: 1 errored. Nothing is billed now; the cost of"),
+        (
+            {"succeeded": 2, "errored": 1},
+            {},
+            "3 requests had their rows: 2 succeeded, 1 errored. Nothing is billed now",
+        ),
+        (
+            {"errored": 1},
+            {"cost": {"usd": None}},
+            "1 request had its row: 1 errored. Nothing is billed now; the cost of",
+        ),
         ({"missing": 3}, {"status": "in_progress"}, "Nothing was sent now: an earlier try had sent every request."),
     ],
     ids=["one", "all", "some errored", "unknown cost", "in progress"],

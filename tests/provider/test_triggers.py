@@ -328,6 +328,7 @@ def test_start_of_the_wait_and_end_of_a_batch_are_logged_once_each(
     assert re.fullmatch(
         rf"Waiting for all of these message batches: {batch_id}\. "
         r"It expires at 2026-11-23 09:00:00 UTC \((in \d+ \w+|\d+ \w+ ago)\)\. "
+        r"If the task is ended by hand, it goes on and is billed: cancel_on_kill is off\. "
         r"The deadline of this wait is 2999-01-01 00:00:00 UTC \(in \d+ years\)\.",
         began,
     )
@@ -400,6 +401,17 @@ def test_without_cancel_on_kill_not_even_the_state_is_looked_up(simulator, batch
     kill(deferred(ids))
     assert simulator.calls()["cancel"] == 0
     assert supervisor.requests == []
+
+
+@pytest.mark.parametrize(("count", "says"), [(1, "goes on, and is billed"), (2, "go on, and are billed")])
+def test_without_cancel_on_kill_the_log_says_that_batches_go_on(
+    count: int, says: str, simulator, batch_ids, kill, logged: Logged
+) -> None:
+    simulator.pace(3600)
+    kill(deferred(batch_ids(count)))
+    level, line = logged()[-1]
+    assert level == "warning"
+    assert f"{says}: cancel_on_kill is off. If the task was ended, clear it" in line
 
 
 def test_a_trigger_without_a_task_cancels_nothing(simulator, batch_ids, kill) -> None:

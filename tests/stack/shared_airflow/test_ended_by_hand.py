@@ -15,18 +15,32 @@ from demo.simulator import SimulatorProcess
 pytestmark = pytest.mark.stack
 
 DAG_ID, RUN_ID = "by_hand", "run"
-FAILED, CLEARED = {"failed_in_worker": 1, "failed_when_deferred": 2}, {"cleared_when_deferred": 3}
+FAILED = {
+    "failed_in_worker": 1,
+    "failed_when_deferred": 2,
+    "sensor_failed_in_worker": 6,
+    "sensor_failed_when_deferred": 7,
+}
+CLEARED = {"cleared_when_deferred": 3}
+#: A sensor without ``cancel_on_kill``.
+KEPT = {"sensor_kept_when_deferred": 8}
 STOPPED = {"stopped_in_worker": 4, "supervisor_stopped": 5}
 
 
 def states(airflow: AirflowProcesses) -> dict[str, str]:
     airflow.check()
-    return {ti["task_id"]: ti["state"] for ti in airflow.api.task_instances(DAG_ID, RUN_ID)}
+    instances = airflow.api.task_instances(DAG_ID, RUN_ID)
+    return {ti["task_id"]: ti["state"] for ti in instances if not ti["task_id"].startswith("send_")}
 
 
 def is_watched(airflow: AirflowProcesses, task_id: str) -> bool:
     lines = airflow.api.log_lines(DAG_ID, RUN_ID, task_id, 1)
     return any("Waiting for all of these message batches" in line for line in lines)
+
+
+def says_that_batch_goes_on(airflow: AirflowProcesses, task_id: str) -> bool:
+    lines = airflow.api.log_lines(DAG_ID, RUN_ID, task_id, 1)
+    return any("goes on, and is billed: cancel_on_kill is off." in line for line in lines)
 
 
 def has_succeeded(airflow: AirflowProcesses, task_id: str) -> bool:
@@ -66,9 +80,9 @@ def let_workers_stand_still(airflow: AirflowProcesses, pids: list[int]) -> None:
 def test_tasks_marked_failed_cancel_their_batches_and_a_cleared_task_keeps_its_batch(dag_stack: DagStack) -> None:
     airflow, simulator = dag_stack.airflow, dag_stack.simulators[DAG_ID]
     airflow.api.trigger(DAG_ID, RUN_ID)
-    waiting = {id_: "deferred" if id_.endswith("deferred") else "running" for id_ in FAILED | STOPPED | CLEARED}
+    waiting = {id_: "deferred" if id_.endswith("deferred") else "running" for id_ in FAILED | STOPPED | CLEARED | KEPT}
     wait_for(lambda: states(airflow) == waiting, seconds=RUN_SECONDS, what="every task to wait")
-    wait_for(lambda: len(simulator.books()["batches"]) == 5, seconds=RUN_SECONDS, what="every batch to be created")
+    wait_for(lambda: len(simulator.books()["batches"]) == 8, seconds=RUN_SECONDS, what="every batch to be created")
     # Airflow deletes a trigger that no triggerer has started yet. Nothing would cancel its batch then.
     for task_id, state in waiting.items():
         if state == "deferred":
@@ -84,18 +98,20 @@ def test_tasks_marked_failed_cancel_their_batches_and_a_cleared_task_keeps_its_b
     )
     assert canceled(simulator) == []
 
-    for task_id in FAILED:
+    for task_id in FAILED | KEPT:
         airflow.api.mark(DAG_ID, RUN_ID, task_id, "failed")
-    airflow.api.clear(DAG_ID, RUN_ID, *CLEARED, *STOPPED)
+    for task_id in KEPT:
+        wait_for(partial(says_that_batch_goes_on, airflow, task_id), seconds=RUN_SECONDS, what=f"the log of {task_id}")
+    airflow.api.clear(DAG_ID, RUN_ID, *CLEARED, *STOPPED, *KEPT)
 
     expected = sorted(FAILED.values())
     wait_for(lambda: canceled(simulator) == expected, seconds=RUN_SECONDS, what="the failed tasks to be canceled")
     simulator.pace(0)
-    for task_id, count in (CLEARED | STOPPED).items():
+    for task_id, count in (CLEARED | STOPPED | KEPT).items():
         wait_for(partial(has_succeeded, airflow, task_id), seconds=RUN_SECONDS, what=f"{task_id} to succeed")
         assert airflow.api.returned(DAG_ID, RUN_ID, task_id)["counts"]["succeeded"] == count
     assert canceled(simulator) == expected
-    assert len(simulator.books()["batches"]) == 5
+    assert len(simulator.books()["batches"]) == 8
     (cleared,) = CLEARED
     (extra,) = airflow.api.asset_extras(DAG_ID)
     assert extra["counts"]["succeeded"] == CLEARED[cleared]
