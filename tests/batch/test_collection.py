@@ -141,6 +141,19 @@ def test_sensor_that_finds_everything_landed_says_so(own: bool, make: Callable[.
     assert again.manifest.counts == first.manifest.counts
 
 
+def test_first_warning_of_a_denied_batch_says_when_it_is_given_up(
+    make: Callable[..., Bench], caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = make()
+
+    bench.collection("msgbatch_01typed").advance()
+
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "msgbatch_01typed now, which proves nothing yet" in warning
+    assert "in 3 polls or more, until 2026-11-22 09:10:00 UTC at least, there is none" in warning
+    assert "If the id or the connection is wrong, correct it and clear the task." in warning
+
+
 def test_running_batches_are_waited_for_and_nothing_is_landed(make: Callable[..., Bench]) -> None:
     bench = make()
     first, second = bench.foreign("a"), bench.foreign("b")

@@ -83,6 +83,11 @@ def next_read_at(unread: UnreadBatch) -> datetime:
     return unread.last_at + pause
 
 
+def believed_at(unread: UnreadBatch) -> datetime:
+    """Return from when on the API is believed that there is no batch, or no results, if it keeps saying so."""
+    return unread.last_at + max(LASTING - timedelta(seconds=unread.seconds), timedelta())
+
+
 def is_due(unread: UnreadBatch, now: datetime) -> bool:
     """Tell whether to read now. If the clock went back since the last time, it cannot be trusted, so yes.
 
@@ -161,8 +166,16 @@ class UnreadBatches:
         except NotFoundError as error:
             if proof_of(error) is not Proof.DOES_NOT_EXIST:
                 raise
-            log.warning("Message batch %s was not found just now; it is polled again. %s", batch_id, error)
-            self._count(batch_id, Trouble.NO_BATCH, reason=error.summary)
+            unread = self._count(batch_id, Trouble.NO_BATCH, reason=error.summary)
+            log.warning(
+                "The API does not find message batch %s now, which proves nothing yet: it is polled again. Only if the "
+                "API says so in %d polls or more, until %s at least, there is none. If the id or the connection is "
+                "wrong, correct it and clear the task. %s",
+                batch_id,
+                LASTING_POLLS,
+                f"{believed_at(unread):%Y-%m-%d %H:%M:%S %Z}",
+                error,
+            )
             return None
         known = self._by_id.get(batch_id)
         if not batch.ended:

@@ -85,6 +85,8 @@ def wait_for_batches(
                 result = _poll(client, watch_list, slept, observer or NullObserver())
             changes = watch_list.finish_round(result, now=slept, calls_per_minute=client.calls_per_minute)
             _write(log_messages.outage_lines(changes, connection))
+            if changes.denials:
+                _write([log_messages.not_found(changes.denials, connection)])
             ended |= _record(result, watch_list, slept, clock())
             if ended and (wait_for == "any" or not watch_list.batch_ids):
                 return WaitResult("ended", ended | _states(watch_list))

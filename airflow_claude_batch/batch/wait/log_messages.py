@@ -91,6 +91,21 @@ def _after(batch: MessageBatch) -> str:
     return f" after {in_words((batch.ended_at - batch.created_at).total_seconds())}"
 
 
+def not_found(denials: Mapping[str, tuple[PollError, float]], conn_id: str) -> LogLine:
+    """Return the line for batches that the API does not find. It is logged once.
+
+    :param denials: the last response, and the seconds until the API is believed, by batch id.
+    """
+    error = next(iter(denials.values()))[0]
+    longest = max(seconds for _, seconds in denials.values())
+    text = (
+        "The API does not find message batch%s %s (connection %r). Polling continues. The wait fails in about %s, "
+        "unless the API finds %s until then. If the id or the connection is wrong, correct it and clear the task. %s"
+    )
+    many, it = ("es", "them") if len(denials) > 1 else ("", "it")
+    return logging.WARNING, text, (many, ", ".join(denials), conn_id, in_words(longest), it, error)
+
+
 def denied(denials: Mapping[str, PollError], conn_id: str) -> str:
     """Return the message for batches that the API keeps denying."""
     batches = f"message batch{'es' if len(denials) > 1 else ''} {', '.join(denials)}"

@@ -7,11 +7,12 @@ the two cannot drift apart.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
-from airflow_claude_batch.api.evidence import LASTING, Proof, has_lasted, proof_of
+from airflow_claude_batch.api.evidence import LASTING, LASTING_POLLS, Proof, has_lasted, proof_of
 from airflow_claude_batch.exceptions import APIError, AuthenticationError, ConfigurationError, PermissionDeniedError
 
 WaitFor = Literal["all", "any"]
@@ -72,6 +73,17 @@ def classify_error(error: PollError) -> PollErrorKind:
 def is_not_found_confirmed(polls: int, seconds: float) -> bool:
     """Return True once a batch was not found in enough consecutive polls over a long enough time."""
     return has_lasted(polls, timedelta(seconds=seconds))
+
+
+def seconds_until_confirmed(polls: int, seconds: float, *, interval: float) -> float:
+    """Return after how many more seconds a batch counts as lost, if no poll finds it until then.
+
+    :param polls: how often it was not found in a row, at least 1.
+    :param seconds: the time since the first of these polls.
+    :param interval: the seconds between two polls.
+    """
+    by_time = math.ceil((NOT_FOUND_CONFIRM_SECONDS - seconds) / interval)
+    return interval * max(LASTING_POLLS - polls, by_time, 0)
 
 
 def is_refusal_confirmed(tries: int, seconds: float) -> bool:

@@ -19,6 +19,8 @@ from airflow_claude_batch.exceptions import APIStatusError
 
 #: A batch that is due within this share of its interval is polled together with the one that is due now.
 COALESCE_SHARE_OF_INTERVAL: Final = 0.5
+#: After this many polls that did not find a batch, the log says so.
+NOT_FOUND_LOGGED_POLLS: Final = 2
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +51,8 @@ class WatchListChanges:
     """The changes that a poll round made, besides those of the batches that it saw.
 
     :param confirmed_denials: batches that the API has denied for so long that it is believed, with its last response.
+    :param denials: batches that a second poll in a row has not found: the last response, and the seconds until the API
+        is believed. A single such answer is not worth a log line.
     :param outage_began: the error, when a second round in a row failed. A single failure is not worth a log line.
     :param outage_ended: how long the outage lasted, in seconds, in the first round after it.
     :param unauthorized: the error, when the API has rejected the credential for so long that it is believed.
@@ -57,6 +61,7 @@ class WatchListChanges:
     """
 
     confirmed_denials: dict[str, PollError] = field(default_factory=dict)
+    denials: dict[str, tuple[PollError, float]] = field(default_factory=dict)
     outage_began: PollError | None = None
     outage_ended: float | None = None
     unauthorized: PollError | None = None
@@ -230,8 +235,12 @@ class WatchList:
             watched.not_found_since = now
         watched.interval = watched.poll_interval
         watched.due_at = now + watched.interval
-        if schedule.is_not_found_confirmed(watched.not_found_polls, now - watched.not_found_since):
+        seconds = now - watched.not_found_since
+        if schedule.is_not_found_confirmed(watched.not_found_polls, seconds):
             changes.confirmed_denials[batch_id] = error
+        elif watched.not_found_polls == NOT_FOUND_LOGGED_POLLS:
+            polls, interval = watched.not_found_polls, watched.interval
+            changes.denials[batch_id] = error, schedule.seconds_until_confirmed(polls, seconds, interval=interval)
         changes.reconnect_if_stale = True
 
     def _record_success(self, changes: WatchListChanges, now: float) -> None:

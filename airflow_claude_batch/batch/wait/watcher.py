@@ -317,6 +317,9 @@ class Watcher:
                 waiter.finish(WaitResult("ended", self._states(waiter)))
 
     async def _notify_of_errors(self, changes: WatchListChanges) -> None:
+        for waiter in {waiter for batch_id in changes.denials for waiter in self._waiters.of_batch(batch_id)}:
+            new = {batch_id: denial for batch_id, denial in changes.denials.items() if batch_id in waiter.open_ids}
+            waiter.log(log_messages.not_found(new, self.conn_id))
         denials = changes.confirmed_denials
         for waiter in {waiter for batch_id in denials for waiter in self._waiters.of_batch(batch_id)}:
             own = {batch_id: error for batch_id, error in denials.items() if batch_id in waiter.open_ids}

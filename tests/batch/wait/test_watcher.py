@@ -238,7 +238,40 @@ def test_a_few_404s_are_ignored():
             return await world.watcher().wait([batch_id], write_log=world.log_of("it"))
 
         assert world.run(main).status == "ended"
+        assert ["does not find" in line for line in world.lines["it"]] == [True, False]
+
+
+def test_a_single_404_is_not_logged():
+    with World(batch_seconds=400) as world:
+        [batch_id] = world.create()
+        world.simulator.inject(Fault(do="not_found_blip", on="retrieve"))
+
+        async def main() -> WaitResult:
+            return await world.watcher().wait([batch_id], write_log=world.log_of("it"))
+
+        assert world.run(main).status == "ended"
         assert len(world.lines["it"]) == 1
+
+
+@pytest.mark.parametrize(("poll_interval", "words"), [(60, "9 minutes"), (3600, "1 hour")])
+def test_denied_batch_is_said_to_be_given_up_when_it_is(poll_interval, words):
+    with World(batch_seconds=36000) as world:
+        [batch_id] = world.create()
+        world.simulator.inject(Fault(do="not_found_blip", on="retrieve", times=None))
+
+        lines: list[tuple[float, str]] = []
+
+        async def main() -> WaitResult:
+            def write_log(level: int, text: str, *args: object) -> None:
+                lines.append((world.now, text % args))
+
+            return await world.watcher().wait([batch_id], poll_interval=poll_interval, write_log=write_log)
+
+        assert world.run(main).lost == (batch_id,)
+        at, line = next((at, line) for at, line in lines if "does not find" in line)
+        assert f"does not find message batch {batch_id}" in line
+        assert f"The wait fails in about {words}, unless the API finds it" in line
+        assert world.now - at == pytest.approx({"9 minutes": 540, "1 hour": 3600}[words], abs=60)
 
 
 def test_a_batch_denied_for_ten_minutes_is_lost_for_its_waiter_alone():
