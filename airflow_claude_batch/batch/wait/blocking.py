@@ -14,6 +14,7 @@ from airflow_claude_batch.api.wire import BatchPage, MessageBatch
 from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.wait import log_messages, schedule
 from airflow_claude_batch.batch.wait.poll_round import Call, ListPage, PollResult, Response
+from airflow_claude_batch.batch.wait.progress import Known, progress
 from airflow_claude_batch.batch.wait.schedule import WaitFor, utc_now
 from airflow_claude_batch.batch.wait.wait_result import BatchState, WaitResult
 from airflow_claude_batch.batch.wait.watch_list import WatchList, WatchListChanges
@@ -43,6 +44,7 @@ def wait_for_batches(
     until: datetime | None = None,
     created_at: datetime | None = None,
     unconfirmed: Collection[str] = (),
+    known: Known | None = None,
     reconnect: Callable[[], None] | None = None,
     connection: str = "",
     clock: Callable[[], datetime] = utc_now,
@@ -59,6 +61,7 @@ def wait_for_batches(
     :param created_at: when the oldest batch was created, if the caller knows. It saves calls at the beginning.
     :param unconfirmed: those that an earlier wait reported as ended although they were not. They are not polled at
         once, and only a call for such a batch alone is believed.
+    :param known: what the task knows of its other batches, for the log.
     :param reconnect: reads the connection again and gives the client its settings. Called at growing intervals while
         the API rejects the credential.
     :param connection: the connection's id, for messages.
@@ -101,7 +104,7 @@ def wait_for_batches(
         slept += pause
         if slept - logged >= schedule.LOG_INTERVAL_SECONDS and watch_list.batch_ids and not watch_list.outage:
             logged = slept
-            _write([_still_running(watch_list, clock())])
+            log.info("%s", _progress(known or Known(), ended, watch_list, clock()))
 
 
 def _is_poll_due(watch_list: WatchList, now: float) -> bool:
@@ -146,14 +149,13 @@ def _poll_seconds(until: datetime | None, now: datetime) -> float:
     return math.inf if until is None else max(MIN_POLL_SECONDS, (until - now).total_seconds())
 
 
-def _still_running(watch_list: WatchList, now: datetime) -> log_messages.LogLine:
-    created = (watch_list.created_at(batch_id) for batch_id in watch_list.batch_ids)
-    return log_messages.still_running(watch_list.batch_ids, min(filter(None, created), default=None), now)
+def _progress(known: Known, ended: dict[str, BatchState], watch_list: WatchList, now: datetime) -> str:
+    ids = tuple(watch_list.batch_ids)
+    return progress(known, ended.values(), watch_list.states(ids), watch_list.oldest(ids), now)
 
 
 def _states(watch_list: WatchList) -> dict[str, BatchState]:
-    seen = {batch_id: watch_list.last_seen(batch_id) for batch_id in watch_list.batch_ids}
-    return {batch_id: BatchState.of(batch) for batch_id, batch in seen.items() if batch}
+    return {id_: state for id_, state in watch_list.states(tuple(watch_list.batch_ids)).items() if state}
 
 
 def _failure(changes: WatchListChanges, states: dict[str, BatchState], connection: str) -> WaitResult | None:

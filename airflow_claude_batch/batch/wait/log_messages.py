@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from pendulum import duration
-
 from airflow_claude_batch.api.wire import MessageBatch
+from airflow_claude_batch.batch.wait.progress import in_words
 from airflow_claude_batch.batch.wait.schedule import (
     NOT_FOUND_CONFIRM_SECONDS,
     REFUSAL_CONFIRM_SECONDS,
@@ -24,11 +22,6 @@ from airflow_claude_batch.exceptions import ClaudeBatchError
 LogLine = tuple[int, str, tuple[object, ...]]
 
 _STILL_RUNNING: Final = "The message batches keep running and are billed for what they answer."
-
-
-def in_words(seconds: float) -> str:
-    """Return a duration as people say it, such as "12 minutes 30 seconds"."""
-    return duration(seconds=max(1, round(seconds))).in_words()
 
 
 def outage_began(error: PollError, conn_id: str) -> LogLine:
@@ -46,20 +39,6 @@ def credential_rejected(error: Exception, conn_id: str) -> LogLine:
         "intervals, and the wait fails only if that does not help for %s. %s"
     )
     return logging.WARNING, text, (conn_id, in_words(REFUSAL_CONFIRM_SECONDS), _without_secrets(error))
-
-
-def still_running(batch_ids: Collection[str], created_at: datetime | None, now: datetime) -> LogLine:
-    """Return the line that says once an hour that batches still run.
-
-    :param created_at: when the oldest of them was created, None if unknown.
-    """
-    is_one = len(batch_ids) == 1
-    subject = f"Message batch {next(iter(batch_ids))} is" if is_one else f"{len(batch_ids)} message batches are"
-    if created_at is None:
-        return logging.INFO, "%s not seen to have ended yet.", (subject,)
-    age = in_words((now - created_at).total_seconds())
-    text = "%s still in progress, %s after it was created." if is_one else "%s still in progress, the oldest for %s."
-    return logging.INFO, text, (subject, age)
 
 
 def outage_ended(seconds: float, conn_id: str) -> LogLine:

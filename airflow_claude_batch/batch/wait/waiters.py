@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from airflow_claude_batch.batch.wait.log_messages import LogLine
+from airflow_claude_batch.batch.wait.progress import Known
 from airflow_claude_batch.batch.wait.schedule import WaitFor
 from airflow_claude_batch.batch.wait.wait_result import BatchState, WaitResult
 
@@ -26,6 +27,7 @@ class Waiter:
 
     :param future: what the task awaits.
     :param context: where ``write_log`` is called. Airflow assigns a trigger's log lines by it.
+    :param known: what the task knows of its other batches, for the log.
     :param ended: those of its batches that have ended.
     :param open_ids: those that have not.
     :param timer: fires at ``until``.
@@ -38,6 +40,7 @@ class Waiter:
     until: datetime | None
     write_log: WriteLog
     context: contextvars.Context
+    known: Known = field(default_factory=Known)
     ended: dict[str, BatchState] = field(default_factory=dict)
     open_ids: set[str] = field(default_factory=set)
     timer: asyncio.TimerHandle | None = None

@@ -15,6 +15,7 @@ from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.wait import schedule
 from airflow_claude_batch.batch.wait.poll_round import PollResult, PollRound, poll_round
 from airflow_claude_batch.batch.wait.schedule import PollError, PollErrorKind
+from airflow_claude_batch.batch.wait.wait_result import BatchState
 from airflow_claude_batch.exceptions import APIStatusError
 
 #: A batch that is due within this share of its interval is polled together with the one that is due now.
@@ -139,14 +140,18 @@ class WatchList:
         if not self._watched:
             self._refusals = 0
 
-    def last_seen(self, batch_id: str) -> MessageBatch | None:
-        watched = self._watched.get(batch_id)
-        return watched.last_seen if watched else None
+    def states(self, batch_ids: Iterable[str]) -> dict[str, BatchState | None]:
+        """Return batches as they were last seen, None for those that no poll has seen."""
+        return {id_: self._state(id_) for id_ in batch_ids}
 
-    def created_at(self, batch_id: str) -> datetime | None:
-        """Return when a batch was created, as far as that is known."""
+    def _state(self, batch_id: str) -> BatchState | None:
         watched = self._watched.get(batch_id)
-        return watched.created_at if watched else None
+        return BatchState.of(watched.last_seen) if watched and watched.last_seen else None
+
+    def oldest(self, batch_ids: Iterable[str]) -> datetime | None:
+        """Return when the oldest of these batches was created, as far as that is known."""
+        watched = filter(None, map(self._watched.get, batch_ids))
+        return min((each.created_at for each in watched if each.created_at), default=None)
 
     def next_poll_at(self) -> float | None:
         """Return when the next round should begin, or None if nothing is watched."""

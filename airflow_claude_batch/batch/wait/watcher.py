@@ -23,6 +23,7 @@ from airflow_claude_batch.batch.observer import Observer
 from airflow_claude_batch.batch.wait import log_messages, schedule
 from airflow_claude_batch.batch.wait.poll_round import PollResult
 from airflow_claude_batch.batch.wait.poller import Poller
+from airflow_claude_batch.batch.wait.progress import Known, progress
 from airflow_claude_batch.batch.wait.schedule import WaitFor, utc_now
 from airflow_claude_batch.batch.wait.shared_client import Connect, SharedClient
 from airflow_claude_batch.batch.wait.wait_result import BatchState, WaitResult
@@ -97,6 +98,7 @@ class Watcher:
         until: datetime | None = None,
         created_at: datetime | None = None,
         unconfirmed: Collection[str] = (),
+        known: Known | None = None,
         write_log: WriteLog = log.log,
     ) -> WaitResult:
         """Wait until all (or any) of the batches have ended, or until ``until``.
@@ -107,6 +109,7 @@ class Watcher:
         :param created_at: when the oldest batch was created, if the caller knows. It saves calls at the beginning.
         :param unconfirmed: those that an earlier wait reported as ended although they were not. They are not polled at
             once, and only a call for such a batch alone is believed.
+        :param known: what the task knows of its other batches, for the log.
         :param write_log: takes a level, a text and its arguments. It is called in the caller's context.
         :raises InputError: when an element of ``batch_ids`` is not a batch id.
         """
@@ -117,6 +120,7 @@ class Watcher:
             until,
             write_log,
             contextvars.copy_context(),
+            known or Known(),
         )
         self._add(waiter, poll_interval, created_at, unconfirmed)
         try:
@@ -193,9 +197,9 @@ class Watcher:
     def _log_hourly(self, waiter: Waiter, *, first: bool = False) -> None:
         """Say that the waiter's batches still run, except in an outage, whose own line has said so."""
         if not (first or self._watch_list.outage):
-            created = (self._watch_list.created_at(batch_id) for batch_id in waiter.open_ids)
-            oldest = min(filter(None, created), default=None)
-            waiter.log(log_messages.still_running(waiter.open_ids, oldest, self._clock()))
+            open_, oldest = self._watch_list.states(waiter.open_ids), self._watch_list.oldest(waiter.open_ids)
+            text = progress(waiter.known, waiter.ended.values(), open_, oldest, self._clock())
+            waiter.log((logging.INFO, "%s", (text,)))
         # In the watcher's context: entering the waiter's, to write the line, must be possible.
         waiter.hourly = self.loop.call_later(
             schedule.LOG_INTERVAL_SECONDS, self._log_hourly, waiter, context=contextvars.Context()
@@ -335,5 +339,5 @@ class Watcher:
 
     def _states(self, waiter: Waiter) -> dict[str, BatchState]:
         """Return the last known state of each of the waiter's batches."""
-        seen = {batch_id: self._watch_list.last_seen(batch_id) for batch_id in waiter.open_ids}
-        return waiter.ended | {batch_id: BatchState.of(batch) for batch_id, batch in seen.items() if batch}
+        seen = self._watch_list.states(waiter.open_ids)
+        return waiter.ended | {batch_id: state for batch_id, state in seen.items() if state}
