@@ -18,6 +18,7 @@ from airflow_claude_batch.api.client import AsyncClaudeClient
 from airflow_claude_batch.api.evidence import Proof, proof_of
 from airflow_claude_batch.api.limits import BATCH_LIFETIME
 from airflow_claude_batch.batch.storable_json import storable_names
+from airflow_claude_batch.batch.wait.progress import Known, usual_in_words
 from airflow_claude_batch.batch.wait.registry import WATCHERS
 from airflow_claude_batch.batch.wait.schedule import WaitFor
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
@@ -56,6 +57,7 @@ class MessageBatchTrigger(BaseTrigger):
     :param submitted_at: when the oldest batch was submitted, ISO 8601. It saves API calls.
     :param unconfirmed_batch_ids: those that an earlier wait reported as ended although they were not. They are polled
         one by one, and not at once.
+    :param known: what the task knows of its other batches, for the log.
 
     Example, in an operator::
 
@@ -79,6 +81,7 @@ class MessageBatchTrigger(BaseTrigger):
         cancel_on_kill: bool = False,
         submitted_at: str | None = None,
         unconfirmed_batch_ids: list[str] | None = None,
+        known: dict[str, Any] | None = None,
         **_ignored: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
@@ -91,11 +94,12 @@ class MessageBatchTrigger(BaseTrigger):
         self.cancel_on_kill = cancel_on_kill
         self.submitted_at = submitted_at
         self.unconfirmed_batch_ids = list(unconfirmed_batch_ids or ())
+        self.known = Known.from_dict(known)
         self._finished = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the keyword arguments for Airflow's database."""
-        rare = {"unconfirmed_batch_ids": self.unconfirmed_batch_ids} if self.unconfirmed_batch_ids else {}
+        rare = {"unconfirmed_batch_ids": self.unconfirmed_batch_ids, "known": self.known.to_dict()}
         return (
             "airflow_claude_batch.triggers.MessageBatchTrigger",
             {
@@ -107,7 +111,7 @@ class MessageBatchTrigger(BaseTrigger):
                 "until": self.until,
                 "cancel_on_kill": self.cancel_on_kill,
                 "submitted_at": self.submitted_at,
-                **rare,
+                **{name: value for name, value in rare.items() if value},
             },
         )
 
@@ -150,6 +154,7 @@ class MessageBatchTrigger(BaseTrigger):
             until=_parse_time(self.until),
             created_at=_parse_time(self.submitted_at),
             unconfirmed=self.unconfirmed_batch_ids,
+            known=self.known,
             write_log=self.log.log,
         )
 
@@ -175,6 +180,8 @@ class MessageBatchTrigger(BaseTrigger):
             sentences.append(f"If the task is ended by hand, {goes} billed: cancel_on_kill is off.")
         if until:
             sentences.append(f"The deadline of this wait is {time_in_words(until)}.")
+        if self.batch_ids and self.known.usual:
+            sentences.append(usual_in_words(self.known.usual))
         self.log.info("%s", " ".join(sentences) or "There is nothing to wait for.")
 
     def _log_result(self, result: WaitResult) -> None:

@@ -30,12 +30,14 @@ class SensedBatches:
     """The message batches that a sensor waits for, and the folder that gets their rows.
 
     :param request_count: how many requests are in the folder. None for batches made elsewhere.
+    :param root: the results_path that the folder is below, None for the deployment's.
     """
 
     ids: Sequence[str]
     submission_id: str
     folder: storage.Folder
     request_count: int | None
+    root: str | None
 
 
 def read_batch(value: Any, results_path: str | None, run: TaskRun) -> SensedBatches:
@@ -50,7 +52,7 @@ def read_batch(value: Any, results_path: str | None, run: TaskRun) -> SensedBatc
     if not isinstance(ids, Sequence) or not ids or not all(isinstance(id_, str) for id_ in ids):
         raise InputError(f"batch is {_described(value)}.", "Nothing was landed.", _remedy(value))
     unique = dict.fromkeys(check_batch_id(id_) for id_ in ids)
-    return SensedBatches(tuple(unique), run.submission_id, run.submission_folder(results_path), request_count=None)
+    return SensedBatches(tuple(unique), run.submission_id, run.submission_folder(results_path), None, results_path)
 
 
 def check_same_submission(batches: SensedBatches, expected_id: str) -> None:
@@ -111,12 +113,12 @@ def _read_manifest(value: Mapping[str, Any], results_path: str | None, run: Task
     folder, _ = folder_of_file(manifest.results_path)
     ids = [check_batch_id(id_) for id_ in manifest.batch_ids]
     try:
-        check_below_roots(folder, (results_path, *_results_paths_upstream(run)))
+        root = check_below_roots(folder, (results_path, *_results_paths_upstream(run)))
     except InputError:
         if isinstance(folder, storage.LocalFolder) and not (folder.path / REQUESTS_FILE).is_file():
             raise _no_requests_error(folder) from None  # whatever its place, it is not on this worker's disk
         raise
-    return SensedBatches(ids, manifest.submission_id, folder, manifest.request_count)
+    return SensedBatches(ids, manifest.submission_id, folder, manifest.request_count, root)
 
 
 def _results_paths_upstream(run: TaskRun) -> Iterator[str]:

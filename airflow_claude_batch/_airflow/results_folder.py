@@ -64,6 +64,16 @@ def submission_folder(results_path: str | None, ti: TaskInstanceKey, loop: str |
     return folder_at("/".join([results_root(results_path).rstrip("/"), *map(_path_segment, names)]))
 
 
+def history_folder(root: str | None, ti: TaskInstanceKey) -> Folder:
+    """Return the folder of what a task remembers from run to run: ``<root>/<dag_id>/_history/<task_id>``.
+
+    :param root: the folder above all submissions, None for the deployment's.
+    :raises ConfigurationError: it cannot be right, or no installed provider serves it.
+    """
+    names = (_path_segment(ti.dag_id), "_history", _path_segment(ti.task_id))
+    return folder_at("/".join([results_root(root).rstrip("/"), *names]))
+
+
 def submission_id(ti: TaskInstanceKey, loop: str | None = None) -> str:
     """Return the submission's id: the same for each try of a task instance, and unique to the task instance.
 
@@ -73,20 +83,24 @@ def submission_id(ti: TaskInstanceKey, loop: str | None = None) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
-def check_below_roots(folder: Folder, results_paths: Iterable[str | None]) -> None:
+def check_below_roots(folder: Folder, results_paths: Iterable[str | None]) -> str:
     """Check that a folder that came by XCom is below the deployment's ``results_path``, or one of an author's.
+
+    Return that ``results_path``.
 
     Without this, anyone who can write an XCom could make the sensor write answers into any folder.
 
     :raises InputError: it is not.
     """
     roots = list(dict.fromkeys(map(results_root, (*results_paths, None))))
-    if not any(_is_below(folder, folder_at(root)) for root in roots):
-        raise InputError(
-            f"batch names a folder that is not below the results_path: {folder.uri('')}.",
-            f"Nothing was landed. The API keeps the answers for 29 days. The folder may be below {' or '.join(roots)}.",
-            "If an operator has sent it with another results_path, give the sensor the same one.",
-        )
+    for root in roots:
+        if _is_below(folder, folder_at(root)):
+            return root
+    raise InputError(
+        f"batch names a folder that is not below the results_path: {folder.uri('')}.",
+        f"Nothing was landed. The API keeps the answers for 29 days. The folder may be below {' or '.join(roots)}.",
+        "If an operator has sent it with another results_path, give the sensor the same one.",
+    )
 
 
 def _is_below(folder: Folder, root: Folder) -> bool:

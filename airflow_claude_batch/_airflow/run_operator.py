@@ -16,10 +16,10 @@ from typing import IO, TYPE_CHECKING, Any
 from airflow_claude_batch._airflow import settings
 from airflow_claude_batch._airflow.check_arguments import parse_usd
 from airflow_claude_batch._airflow.compat import clear_mark, timezone
-from airflow_claude_batch._airflow.metrics import StatsObserver
 from airflow_claude_batch._airflow.on_kill import RunningWork
 from airflow_claude_batch._airflow.read_messages import output_schema, write_input
 from airflow_claude_batch._airflow.shared_results import check_results_shared
+from airflow_claude_batch._airflow.task_history import TaskHistory
 from airflow_claude_batch._airflow.task_loop import (
     apply_wait_result,
     fail_on_input_error,
@@ -34,7 +34,9 @@ from airflow_claude_batch.batch.land.summary import summarize_dry_run
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.money.models import ModelChecker
+from airflow_claude_batch.batch.observer import Observer
 from airflow_claude_batch.batch.policy import CANCEL_GRACE_PERIOD, Policy
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.send.budget import check_budget, estimate_requests
 from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
 from airflow_claude_batch.batch.submission import Submission
@@ -66,13 +68,17 @@ def run_submission(
         check = UserEndCheck.of(run.ti)
         if options.cancel_on_kill:
             check.confirm_running()
-        with _open(options, run, Path(scratch), check, resuming=event is not None) as submission:
+        with (
+            TaskHistory(options.results_path, run.ti) as history,
+            _open(options, run, Path(scratch), check, history, resuming=event is not None) as submission,
+        ):
             will_use = partial(_will_use, check, submission)
             run.set_running_work(RunningWork(submission, run.hook.get_config(), will_use, check.calls))
             waited = None if event is None else WaitResult.from_event(event)
             if waited is not None:
                 apply_wait_result(waited, submission, options.task_id)
-            return run_until_done(submission, options, run, waited=waited, sleep=_sleep(options, check)).to_xcom()
+            sleep = _sleep(options, check)
+            return run_until_done(submission, options, run, waited=waited, sleep=sleep, history=history).to_xcom()
 
 
 def _sleep(options: SubmissionOptions, check: UserEndCheck) -> Callable[[float], None]:
@@ -112,13 +118,20 @@ def _estimate(options: SubmissionOptions, run: TaskRun, scratch: Path) -> Manife
         )
         limit, name = _max_cost(options)
         check_budget(estimate, limit, name=name)
-        log.info("dry_run=True: nothing was sent.")
+        checked = quantity(len(requests), "request")
+        log.info("dry_run=True: nothing was sent, and nothing is billed. %s passed every check.", checked)
         return summarize_dry_run(run.submission_id, len(requests), estimate.to_manifest())
 
 
 @contextlib.contextmanager
 def _open(
-    options: SubmissionOptions, run: TaskRun, scratch: Path, check: UserEndCheck, *, resuming: bool
+    options: SubmissionOptions,
+    run: TaskRun,
+    scratch: Path,
+    check: UserEndCheck,
+    observer: Observer,
+    *,
+    resuming: bool,
 ) -> Iterator[Submission]:
     folder = run.submission_folder(options.results_path)
     store = _ledger_store(run, folder)
@@ -128,7 +141,6 @@ def _open(
         check_parquet_installed()
     prices = settings.price_table()
     attempt = _attempt(run)
-    observer = StatsObserver()
     opened = resume_attempt(store, folder, attempt, scratch) if resuming else None
     if opened is None:
         check_results_shared(options.results_path)

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_claude_batch._airflow import settings
 from airflow_claude_batch._airflow.compat import timezone
-from airflow_claude_batch._airflow.metrics import StatsObserver
 from airflow_claude_batch._airflow.on_kill import RunningWork
 from airflow_claude_batch._airflow.read_batch import check_same_submission, read_batch, requests_reader
+from airflow_claude_batch._airflow.task_history import TaskHistory
 from airflow_claude_batch._airflow.task_loop import (
     apply_wait_result,
     defer,
     fail_on_input_error,
     finish_task,
+    known_of,
     look_for_unfinished_upstream,
     read_connection_again,
     run_until_done,
@@ -33,6 +34,8 @@ from airflow_claude_batch.batch.collection import Collection
 from airflow_claude_batch.batch.land.parquet import check_parquet_installed
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.steps import WaitStep
+from airflow_claude_batch.batch.wait.progress import Known, progress
+from airflow_claude_batch.batch.wait.schedule import LOG_INTERVAL_SECONDS
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.exceptions import BatchTimeoutError, InputError
 
@@ -63,12 +66,12 @@ def run_collection(
     kwargs = {"deadline": deadline.isoformat(), "submission_id": submission_id}
     with fail_on_input_error(run.ti):
         try:
-            with _open(options, run, deadline, submission_id, in_contact=event is not None) as collection:
+            with _open(options, run, deadline, submission_id, in_contact=event is not None) as (collection, history):
                 waited = None if event is None else WaitResult.from_event(event)
                 if waited is not None:
                     apply_wait_result(waited, collection, options.task_id)
                 kwargs["submission_id"] = collection.submission_id
-                return run_until_done(collection, options, run, kwargs, waited=waited).to_xcom()
+                return run_until_done(collection, options, run, kwargs, waited=waited, history=history).to_xcom()
         except InputError as error:
             _wait_for_upstream(options, run, error, deadline, kwargs)
             raise
@@ -116,16 +119,28 @@ def poke(options: CollectionOptions, run: TaskRun, memory: PokeMemory, *, timeou
 def _poke(
     options: CollectionOptions, run: TaskRun, memory: PokeMemory, deadline: datetime, *, in_contact: bool
 ) -> dict[str, Any] | None:
-    with _open(options, run, deadline, memory.submission_id, in_contact=in_contact) as collection:
+    with _open(options, run, deadline, memory.submission_id, in_contact=in_contact) as (collection, history):
         memory.submission_id = collection.submission_id  # Airflow renders the batch once for each process
         step = collection.advance()
         _check_refusal(collection, run, memory)
         if isinstance(step, WaitStep):
             if timezone.utcnow() < deadline - LAST_POKE_MARGIN:
+                _log_hourly(step, known_of(step, history), memory)
                 return None
             collection.deadline = timezone.utcnow()
             step = collection.advance()
         return None if isinstance(step, WaitStep) else finish_task(step, run).to_xcom()
+
+
+def _log_hourly(step: WaitStep, known: Known, memory: PokeMemory) -> None:
+    """Say how far the batches have come, once an hour. A sensor that is rescheduled remembers nothing between pokes."""
+    now = timezone.utcnow()
+    if not step.batch_ids:
+        return
+    if memory.logged_at is not None and now - memory.logged_at < timedelta(seconds=LOG_INTERVAL_SECONDS):
+        return
+    memory.logged_at = now
+    log.info("%s", progress(known, (), dict.fromkeys(step.batch_ids), step.submitted_at, now))
 
 
 def _check_refusal(collection: Collection, run: TaskRun, memory: PokeMemory) -> None:
@@ -149,7 +164,7 @@ def _first_poke(options: CollectionOptions, run: TaskRun) -> datetime | None:
 @contextlib.contextmanager
 def _open(
     options: CollectionOptions, run: TaskRun, deadline: datetime, submission_id: str | None, *, in_contact: bool
-) -> Iterator[Collection]:
+) -> Iterator[tuple[Collection, TaskHistory]]:
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claude-batch-")))
         batches = read_batch(options.batch, options.results_path, run)
@@ -162,6 +177,7 @@ def _open(
         check = UserEndCheck.of(run.ti)
         if options.cancel_on_kill:
             check.confirm_running()  # a sensor that pokes comes here for each poke
+        history = stack.enter_context(TaskHistory(batches.root, run.ti))
         collection = Collection(
             client=stack.enter_context(run.hook.get_conn()),
             submission_id=batches.submission_id,
@@ -178,8 +194,8 @@ def _open(
             deadline=deadline,
             clock=timezone.utcnow,
             sleep=check.sleep if options.cancel_on_kill else time.sleep,
-            observer=StatsObserver(),
+            observer=history,
             in_contact=in_contact,
         )
         run.set_running_work(RunningWork(collection, run.hook.get_config(), check.will_run_again, check.calls))
-        yield collection
+        yield collection, history

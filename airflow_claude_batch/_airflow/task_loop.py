@@ -19,12 +19,14 @@ from airflow_claude_batch._airflow.times import time_in_words
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.steps import DoneStep, WaitStep
 from airflow_claude_batch.batch.wait.blocking import wait_for_batches
+from airflow_claude_batch.batch.wait.progress import Known, usual_in_words
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.exceptions import ClaudeBatchError, InputError
 
 if TYPE_CHECKING:
     from airflow_claude_batch._airflow.compat import TaskInstance
     from airflow_claude_batch._airflow.options import TaskOptions
+    from airflow_claude_batch._airflow.task_history import TaskHistory
     from airflow_claude_batch._airflow.task_run import TaskRun
     from airflow_claude_batch.api.client import ClaudeClient
 
@@ -52,21 +54,26 @@ def run_until_done(
     *,
     waited: WaitResult | None = None,
     sleep: Callable[[float], None] = time.sleep,
+    history: TaskHistory | None = None,
 ) -> Manifest:
     """Advance until done. A deferrable task leaves by the exception that defers it.
 
     :param waited: the result of the wait from which the task resumes.
     :param sleep: pause between two polls, in seconds.
     :param kwargs: arguments for ``execute_complete`` when the task resumes.
+    :param history: knows how long the task's earlier batches took.
     """
     while True:
         step = work.advance()
         if isinstance(step, DoneStep):
             return finish_task(step, run)
         log.info("Waiting until %s at the latest: %s.", time_in_words(step.until), step.reason)
+        known = known_of(step, history)
         unconfirmed = _unconfirmed_ids(step, waited)
         if options.deferrable:
-            defer(step, options, run, kwargs or {}, unconfirmed)
+            defer(step, options, run, kwargs or {}, unconfirmed, known)
+        if known.usual:
+            log.info("%s", usual_in_words(known.usual))
         waited = wait_for_batches(
             work.client,
             step.batch_ids,
@@ -75,6 +82,7 @@ def run_until_done(
             until=step.until,
             created_at=step.submitted_at,
             unconfirmed=unconfirmed,
+            known=known,
             reconnect=partial(read_connection_again, work, run),
             connection=options.claude_conn_id,
             sleep=sleep,
@@ -83,6 +91,12 @@ def run_until_done(
         apply_wait_result(waited, work, options.task_id)
         if step.read_connection:
             read_connection_again(work, run)
+
+
+def known_of(step: WaitStep, history: TaskHistory | None) -> Known:
+    """Return what the lines about the progress of a wait need besides the batches that are waited for."""
+    usual = history.usual if history is not None and step.batch_ids else None
+    return Known(step.ended_batches, step.ended_requests, usual)
 
 
 def _unconfirmed_ids(step: WaitStep, waited: WaitResult | None) -> list[str]:
@@ -103,13 +117,19 @@ def read_connection_again(work: Work, run: TaskRun) -> None:
 
 
 def defer(
-    step: WaitStep, options: TaskOptions, run: TaskRun, kwargs: dict[str, Any], unconfirmed: Sequence[str] = ()
+    step: WaitStep,
+    options: TaskOptions,
+    run: TaskRun,
+    kwargs: dict[str, Any],
+    unconfirmed: Sequence[str] = (),
+    known: Known | None = None,
 ) -> NoReturn:
     """Leave the worker; the trigger's event brings the task back.
 
     Airflow's own timeout is only a fallback: the trigger fires at ``until`` by itself.
 
     :param unconfirmed: batches that an earlier wait reported as ended although they were not.
+    :param known: what is known of the other batches, for the log.
     :raises TaskDeferred: always, as ``BaseOperator.defer`` does.
     """
     raise TaskDeferred(
@@ -123,6 +143,7 @@ def defer(
             cancel_on_kill=options.cancel_on_kill,
             submitted_at=step.submitted_at.isoformat() if step.submitted_at else None,
             unconfirmed_batch_ids=list(unconfirmed),
+            known=(known or Known()).to_dict(),
         ),
         method_name="execute_complete",
         kwargs=kwargs or None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from airflow_claude_batch._airflow.compat import loop_iteration
 from airflow_claude_batch._airflow.results_folder import submission_folder, submission_id
@@ -43,6 +43,7 @@ class MakeTrigger(Protocol):
         cancel_on_kill: bool,
         submitted_at: str | None,
         unconfirmed_batch_ids: list[str],
+        known: dict[str, Any],
     ) -> BaseTrigger: ...
 
 

@@ -171,17 +171,26 @@ class Collection:
         self._is_old &= not (open_ or ended)
         if self.clock() < self.deadline:
             if open_:
-                return self._wait_for(open_, batches)
+                return self._wait_for(open_, batches, before)
             if ended and not any(self._unread.is_due(batch.id) for batch in ended):
                 return self._wait_for_rows()
         return self._land_and_evaluate(ended, before, landed, open_)
 
-    def _wait_for(self, open_: tuple[str, ...], batches: Sequence[MessageBatch]) -> WaitStep:
+    def _wait_for(self, open_: tuple[str, ...], batches: Sequence[MessageBatch], before: LandedBefore) -> WaitStep:
         """Wait for batches that run. After a second 404 in a row, a timer decides when to look again."""
         oldest = min((batch.created_at for batch in batches if not batch.ended), default=None)
         timed = [batch for batch in self._unread if batch.batch_id in open_ and batch.polls > 1]
         running = tuple(id_ for id_ in open_ if id_ not in {batch.batch_id for batch in timed})
-        return WaitStep(running, "all", self._next_reading(timed), self._waiting_reason(open_), submitted_at=oldest)
+        landed = before.manifest.result_count if before.manifest is not None else 0
+        return WaitStep(
+            running,
+            "all",
+            self._next_reading(timed),
+            self._waiting_reason(open_),
+            submitted_at=oldest,
+            ended_batches=len(self.batch_ids) - len(open_),
+            ended_requests=landed + sum(batch.request_counts.total for batch in batches if batch.ended),
+        )
 
     def _wait_for_rows(self) -> WaitStep:
         unread = self._incomplete

@@ -64,6 +64,7 @@ class WaitStep:
     :param reason: why to wait, for the log.
     :param open_batch_ids: every batch that still runs, waited for or not. They are canceled when the task is killed.
     :param submitted_at: creation time of the oldest open batch, None if unknown.
+    :param ended_batches: how many batches of the submission have ended already, and their requests, for the log.
     :param read_connection: read the connection again before the next call: the API rejected its credential.
     """
 
@@ -73,6 +74,8 @@ class WaitStep:
     reason: str
     open_batch_ids: tuple[str, ...] = ()
     submitted_at: datetime | None = None
+    ended_batches: int = 0
+    ended_requests: int = 0
     read_connection: bool = False
 
 

@@ -117,6 +117,8 @@ class WaitPlanner:
             until=min(step.until, self.next_deadline),
             open_batch_ids=self._ledger.open_batch_ids,
             submitted_at=min(created, default=None),
+            ended_batches=len(landed := self._ledger.landed_batch_ids),
+            ended_requests=sum(self._ledger.request_count(batch_id) or 0 for batch_id in landed),
         )
 
     @property

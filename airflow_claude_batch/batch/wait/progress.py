@@ -15,18 +15,21 @@ from airflow_claude_batch.batch.wait.wait_result import BatchState
 
 _HOUR: Final = 3600.0
 
+#: How long earlier batches took: the shortest and the longest time in seconds, and how many batches they were.
+Usual = tuple[float, float, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """What a task knows besides the batches that it waits for now.
 
     :param ended_batches: how many batches of the submission have ended before, and their requests.
-    :param usual: how long earlier batches took: the shortest and the longest time in seconds, and how many they were.
+    :param usual: how long earlier batches took.
     """
 
     ended_batches: int = 0
     ended_requests: int = 0
-    usual: tuple[float, float, int] | None = None
+    usual: Usual | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON, for the trigger's arguments. Empty if there is nothing to say."""
@@ -43,14 +46,14 @@ class Known:
         return cls(batches, requests, _usual(value.get("usual")))
 
 
-def _usual(value: Any) -> tuple[float, float, int] | None:
+def _usual(value: Any) -> Usual | None:
     numbers = value if isinstance(value, list | tuple) else ()
     if len(numbers) != 3 or not all(isinstance(number, int | float) and number > 0 for number in numbers):
         return None
     return float(numbers[0]), float(numbers[1]), int(numbers[2])
 
 
-def usual_of(history: History) -> tuple[float, float, int] | None:
+def usual_of(history: History) -> Usual | None:
     """Return what ``Known`` says of a history."""
     return (history.shortest, history.longest, len(history.seconds)) if history.seconds else None
 
@@ -60,7 +63,7 @@ def in_words(seconds: float) -> str:
     return duration(seconds=max(1, round(seconds))).in_words()
 
 
-def usual_in_words(usual: tuple[float, float, int] | None) -> str:
+def usual_in_words(usual: Usual | None) -> str:
     """Return a sentence about the usual duration, empty if it is not known."""
     if usual is None:
         return ""
