@@ -119,7 +119,7 @@ def _estimate(options: SubmissionOptions, run: TaskRun, scratch: Path) -> Manife
         limit, name = _max_cost(options)
         check_budget(estimate, limit, name=name)
         checked = quantity(len(requests), "request")
-        log.info("dry_run=True: nothing was sent, and nothing is billed. %s passed every check.", checked)
+        log.info("dry_run=True: nothing was sent. %s passed every check.", checked)
         return summarize_dry_run(run.submission_id, len(requests), estimate.to_manifest())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from workbench import Run, Workbench
 
 from airflow_claude_batch._airflow import metrics
 from airflow_claude_batch._airflow.settings import price_table
+from airflow_claude_batch._airflow.task_history import TaskHistory
 from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.report import main
@@ -81,6 +83,8 @@ def test_sensor_logs_the_bill(bench: Workbench, caplog: pytest.LogCaptureFixture
 
     assert logged(caplog, "Bill:")[2].startswith("claude-haiku-5-5")
     assert manifest["cost"]["estimated_usd"] is not None
+    root = Path(manifest["results_path"]).parents[3]
+    assert TaskHistory(str(root), SimpleNamespace(dag_id=dag.dag_id, run_id="", task_id="wait", map_index=-1)).usual
 
 
 def test_estimate_is_by_length_when_count_tokens_fails(
