@@ -36,7 +36,6 @@ from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerSt
 from airflow_claude_batch.batch.money.models import ModelChecker
 from airflow_claude_batch.batch.observer import Observer
 from airflow_claude_batch.batch.policy import CANCEL_GRACE_PERIOD, Policy
-from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.send.budget import check_budget, estimate_requests
 from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
 from airflow_claude_batch.batch.submission import Submission
@@ -118,8 +117,7 @@ def _estimate(options: SubmissionOptions, run: TaskRun, scratch: Path) -> Manife
         )
         limit, name = _max_cost(options)
         check_budget(estimate, limit, name=name)
-        checked = quantity(len(requests), "request")
-        log.info("dry_run=True: nothing was sent. %s passed every check.", checked)
+        log.info("dry_run=True: nothing was sent.")
         return summarize_dry_run(run.submission_id, len(requests), estimate.to_manifest())
 
 

@@ -120,7 +120,12 @@ def running_dags(folder: Path, sources: Mapping[str, Callable[[SimulatorProcess]
     home, dags = folder / "home", folder / "dags"
     dags.mkdir()
     # A busy machine may need seconds to end a task that was marked failed, and the package asks whether that was long.
-    settings = {**SETTINGS, "PYTHONPATH": str(ROOT), "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20"}
+    settings = {
+        **SETTINGS,
+        "PYTHONPATH": str(ROOT),
+        "AIRFLOW__CORE__PARALLELISM": "6",  # four tasks of by_hand wait in their workers
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    }
     with AirflowProcesses(home, dags_folder=dags, venv=environment(), settings=settings) as airflow:
         migrate(airflow)
         simulators = {}
