@@ -11,6 +11,7 @@ from airflow_claude_batch.simulator.http.errors import APIError
 from airflow_claude_batch.simulator.http.exchange import Body
 
 MAX_REQUESTS = 100_000  # batch-processing docs, 2026-10-08
+MAX_DEPTH = 200  # of the JSON parser of pydantic, whose messages the API uses
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _OPEN_BRACE = ord("{")
 
@@ -52,7 +53,7 @@ class StoredRequests:
         return _decoder.decode(self._body).requests
 
 
-def invalid_json_error(error: Exception) -> APIError:
+def invalid_json_error(error: Exception | str) -> APIError:
     """Build the error for a body that is not JSON."""
     return APIError(400, f"The request body is not valid JSON: {error}")
 
@@ -60,6 +61,8 @@ def invalid_json_error(error: Exception) -> APIError:
 def _parse(body: Body) -> list[BatchRequest]:
     try:
         items = _decoder.decode(body).requests
+    except RecursionError:
+        raise invalid_json_error("recursion limit exceeded") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         # msgspec's messages differ from the API's, so find the problem that the API would name.
         raise _body_error(body) from None
@@ -74,6 +77,8 @@ def _parse(body: Body) -> list[BatchRequest]:
 def _body_error(body: Body) -> APIError:
     try:
         content = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except RecursionError:
+        return invalid_json_error("recursion limit exceeded")
     except msgspec.ValidationError:
         return APIError(400, "Input should be a valid dictionary or object to extract fields from")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -116,6 +121,8 @@ def _check_custom_ids(items: list[BatchRequest]) -> None:
             raise APIError(400, f"requests.{index}.custom_id: {_custom_id_problem(item.custom_id)}")
         if memoryview(item.params)[0] != _OPEN_BRACE:
             raise APIError(400, f"requests.{index}.params: Input should be a valid dictionary")
+        if _may_be_deep(bytes(item.params)):
+            _check_depth(item.params)
     seen: set[str] = set()
     for item in items:
         if item.custom_id in seen:
@@ -124,6 +131,31 @@ def _check_custom_ids(items: list[BatchRequest]) -> None:
             )
             raise APIError(400, message)
         seen.add(item.custom_id)
+
+
+def _may_be_deep(params: bytes) -> bool:
+    return params.count(b"{") + params.count(b"[") > MAX_DEPTH
+
+
+def _check_depth(params: msgspec.Raw) -> None:
+    """Raise if values are nested more deeply than JSON parsers allow: what follows reads them recursively.
+
+    :raises APIError: 400.
+    """
+    try:
+        level: list[Any] = [msgspec.json.decode(params)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid_json_error(error) from None
+    for _ in range(MAX_DEPTH):
+        level = [child for value in level for child in _children(value)]
+        if not level:
+            return
+    raise invalid_json_error("recursion limit exceeded")
+
+
+def _children(value: Any) -> list[Any]:
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [child for child in values if isinstance(child, dict | list)]
 
 
 def _custom_id_problem(custom_id: str) -> str:

@@ -178,7 +178,7 @@ class Credentials:
 def _token_request(body: bytes) -> dict[str, Any]:
     try:
         fields = msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise APIError(400, "The request body is not valid JSON.") from None
     if fields.get("grant_type") != _GRANT:
         raise APIError(400, f"grant_type: Input should be '{_GRANT}'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ from airflow_claude_batch.simulator.http.exchange import Body, Request, Response
 from airflow_claude_batch.simulator.ids import Ids
 from airflow_claude_batch.simulator.messages.answers import AnswerWriter
 from airflow_claude_batch.simulator.messages.models import MODELS, find_model
-from airflow_claude_batch.simulator.messages.outcomes import Outcome
+from airflow_claude_batch.simulator.messages.outcomes import INTERNAL_ERROR, Outcome
 from airflow_claude_batch.simulator.messages.params import Conditions, count_problem, params_problem
 from airflow_claude_batch.simulator.messages.prompts import prompt_tokens
 
 POLL_HINT = "10"  # seconds; observed on retrieve while a batch is in progress
 _CACHE_MARK = b'"cache_control"'
+logger = logging.getLogger(__name__)
+
 _LIFECYCLES = ("active", "deprecated", "retired")
 
 
@@ -102,6 +105,9 @@ class Operations:
                 problem = params_problem(item.read_params(), call.conditions)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise invalid_json_error(error) from None
+            except Exception:  # an odd request must not break the others of its batch
+                logger.exception("The simulator could not check the params of %r.", item.custom_id)
+                problem = INTERNAL_ERROR
             if problem is not None:
                 problems[position] = problem
             elif _CACHE_MARK in bytes(item.params):
@@ -161,7 +167,7 @@ class Operations:
     def _count_tokens(self, call: Call) -> Response:
         try:
             params: Any = msgspec.json.decode(call.body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise invalid_json_error(error) from None
         problem = count_problem(params, call.conditions)
         if problem is not None:

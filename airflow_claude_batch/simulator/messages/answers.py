@@ -21,6 +21,7 @@ from airflow_claude_batch.simulator.messages.prompts import (
 )
 from airflow_claude_batch.simulator.messages.schema_instances import schema_instance
 from airflow_claude_batch.simulator.messages.thinking import as_shown, default_thinking, thinking_of
+from airflow_claude_batch.simulator.messages.tools import forced_tool
 
 AnswerScript = Callable[..., "str | dict[str, Any]"]
 
@@ -86,7 +87,7 @@ class AnswerWriter:
             return canned.answer
         if self._script is not None:
             return self._script(params, n, custom_id)
-        tool = _forced_tool(params)
+        tool = forced_tool(params)
         if tool is not None:
             return {"content": [_tool_use(tool, params, n)], "stop_reason": "tool_use"}
         schema = _output_schema(params)
@@ -225,18 +226,6 @@ def _scripted_fields(outcome: Outcome, content: list[dict[str, Any]]) -> dict[st
 
 def _text(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
-
-
-def _forced_tool(params: Params) -> dict[str, Any] | None:
-    choice = params.get("tool_choice") or {}
-    tools: list[dict[str, Any]] = params.get("tools") or []
-    match choice.get("type"):
-        case "tool":
-            return next(tool for tool in tools if tool.get("name") == choice["name"])
-        case "any":
-            return tools[0]
-        case _:
-            return None
 
 
 def _tool_use(tool: dict[str, Any], params: Params, n: int) -> dict[str, Any]:

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from airflow_claude_batch.simulator.messages.content import (
     CURRENT_VERSION,
     cache_problem,
     messages_problem,
     system_problem,
 )
+from airflow_claude_batch.simulator.messages.field_types import type_problem
 from airflow_claude_batch.simulator.messages.models import EXTENDED_OUTPUT_TOKENS, Model, usable_model
 from airflow_claude_batch.simulator.messages.outcomes import Outcome, invalid, unknown_model
 from airflow_claude_batch.simulator.messages.prompts import prompt_tokens
-from airflow_claude_batch.simulator.messages.schemas import INVALID, is_schema, schema_problem
+from airflow_claude_batch.simulator.messages.schemas import INVALID, encode_schema, is_schema, schema_problem
+from airflow_claude_batch.simulator.messages.tools import name_of
 
 Params = dict[str, Any]
 
@@ -114,6 +114,9 @@ def count_problem(params: Any, conditions: Conditions) -> Outcome | None:
     extra = next((field for field in params if field not in _COUNTED_FIELDS), None)
     if extra is not None:
         return invalid(f"{extra}: Extra inputs are not permitted")
+    problem = type_problem(params)
+    if problem is not None:
+        return invalid(problem)
     model = usable_model(params["model"], now=conditions.now)
     if model is None:
         return unknown_model(params["model"])
@@ -135,7 +138,9 @@ def _shape_problem(params: Params, conditions: Conditions) -> str | None:
     for field in params:
         if field not in _FIELDS and not _is_permitted(field, conditions):
             return f"{field}: Extra inputs are not permitted"
-    return None
+    if not params["model"] and not isinstance(params["model"], str):
+        return "model: Input should be a valid string"
+    return type_problem(params)
 
 
 def _is_permitted(field: str, conditions: Conditions) -> bool:
@@ -184,23 +189,31 @@ def _sampling(params: Params, model: Model, _conditions: Conditions) -> str | No
 
 def _tools(params: Params, model: Model, _conditions: Conditions) -> str | None:
     tools = params.get("tools") or []
-    if not isinstance(tools, list):
-        return "tools: Input should be a valid list"
-    for index, tool in enumerate(tools):
-        if not isinstance(tool, dict) or not isinstance(tool.get("name", tool.get("mcp_server_name")), str):
-            return f"tools.{index}.name: Field required"
-        if "input_schema" in tool and not is_schema(msgspec.json.encode(tool["input_schema"])):
-            return f"tools.{index}.custom.input_schema: {INVALID}"
-    names = [tool.get("name") for tool in tools]
+    problems = (_tool_problem(f"tools.{index}", tool) for index, tool in enumerate(tools))
+    problem = next(filter(None, problems), None)
+    if problem is not None:
+        return problem
+    names = [name_of(tool) for tool in tools]
     if len(set(names)) != len(names):
         return "tools: Tool names must be unique."
     return _tool_choice_problem(params.get("tool_choice"), names, model)
 
 
+def _tool_problem(place: str, tool: dict[str, Any]) -> str | None:
+    if not name_of(tool):
+        return f"{place}.name: Field required"
+    if tool.get("input_schema") is None:
+        is_custom = tool.get("type") in (None, "custom")
+        return f"{place}.custom.input_schema: Field required" if is_custom else None
+    if not is_schema(encode_schema(tool["input_schema"])):
+        return f"{place}.custom.input_schema: {INVALID}"
+    return None
+
+
 def _tool_choice_problem(choice: Any, names: list[Any], model: Model) -> str | None:
     if choice is None:
         return None
-    kind = choice.get("type") if isinstance(choice, dict) else None
+    kind = choice.get("type")
     if kind not in ("auto", "any", "tool", "none"):
         return "tool_choice.type: Input should be 'auto', 'any', 'tool' or 'none'"
     if kind == "tool" and choice.get("name") not in names:
@@ -216,7 +229,7 @@ def _thinking(params: Params, model: Model, _conditions: Conditions) -> str | No
     thinking = params.get("thinking")
     if thinking is None:
         return None
-    kind = thinking.get("type") if isinstance(thinking, dict) else None
+    kind = thinking.get("type")
     if kind not in ("enabled", "disabled", "adaptive", "between_tools"):
         return "thinking.type: Input should be 'enabled', 'disabled', 'adaptive' or 'between_tools'"
     if kind == "disabled" and model.rejects_disabled_thinking:
@@ -232,7 +245,7 @@ def _thinking(params: Params, model: Model, _conditions: Conditions) -> str | No
 
 
 def _budget_problem(budget: Any, max_tokens: int) -> str | None:
-    if not isinstance(budget, int):
+    if budget is None:
         return "thinking.enabled.budget_tokens: Field required"
     if budget < _MIN_THINKING_BUDGET:
         return "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
@@ -245,14 +258,12 @@ def _output_config(params: Params, _model: Model, _conditions: Conditions) -> st
     config = params.get("output_config")
     if config is None:
         return None
-    if not isinstance(config, dict):
-        return "output_config: Input should be a valid dictionary"
     if config.get("effort") not in (None, *_EFFORTS):
         return "output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'"
     wanted = config.get("format")
     if wanted is None:
         return None
-    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
+    if wanted.get("type") != "json_schema":
         return "output_config.format.type: Input should be 'json_schema'"
     if "schema" not in wanted:
         return "output_config.format.schema: Field required"
@@ -265,14 +276,14 @@ def _system_and_cache(params: Params, _model: Model, _conditions: Conditions) ->
 
 
 def _details(params: Params, model: Model, conditions: Conditions) -> str | None:
-    metadata, stops = params.get("metadata") or {}, params.get("stop_sequences") or []
-    if not isinstance(metadata, dict):
-        return "metadata: Input should be a valid dictionary"
-    if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
-        return "stop_sequences: Input should be a valid list of strings"
-    user_id = metadata.get("user_id")
-    if user_id is not None and len(user_id) > _MAX_USER_ID:
+    metadata = params.get("metadata") or {}
+    if len(metadata.get("user_id") or "") > _MAX_USER_ID:
         return "metadata.user_id: String should have at most 512 characters"
+    extra = next((name for name in metadata if name != "user_id"), None)
+    if extra is not None:
+        return f"metadata.{extra}: Extra inputs are not permitted"
+    if not all(stop.strip() for stop in params.get("stop_sequences") or ()):
+        return "stop_sequences: each stop sequence must contain non-whitespace"
     if params.get("service_tier") not in (None, "auto", "standard_only"):
         return "service_tier: Input should be 'auto' or 'standard_only'"
     if params.get("inference_geo") is not None and not model.supports_inference_geo:

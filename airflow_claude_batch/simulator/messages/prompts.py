@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -97,7 +98,7 @@ def _breakpoints(params: Params, scope: bytes) -> list[_Breakpoint]:
     for piece, piece_length in _blocks(params):
         length += piece_length
         ttl = _ttl(piece)
-        digest.update(msgspec.json.encode(_without_cache_control(piece), order="sorted"))
+        digest.update(json.dumps(_without_cache_control(piece), sort_keys=True).encode())
         if ttl is not None:
             breakpoints.append(_Breakpoint(tokens(length), digest.digest(), ttl))
     ttl = _ttl(params)
@@ -120,7 +121,7 @@ def _without_cache_control(piece: Any) -> Any:
 def _blocks(params: Params) -> Iterator[tuple[Any, int]]:
     """Yield the blocks of the prompt in order (tools, system, messages), each with its length in characters."""
     for tool in params.get("tools") or ():
-        yield tool, len(msgspec.json.encode(tool))
+        yield tool, _json_length(tool)
     yield from _content_blocks(params.get("system"))
     for message in params["messages"]:
         yield from _content_blocks(message["content"])
@@ -141,4 +142,11 @@ def _block_length(block: dict[str, Any]) -> int:
         case "image":
             return _IMAGE_CHARACTERS
         case _:
-            return len(msgspec.json.encode(block))
+            return _json_length(block)
+
+
+def _json_length(value: Any) -> int:
+    try:
+        return len(msgspec.json.encode(value))
+    except OverflowError:  # a whole number of more than 64 bits
+        return len(json.dumps(value))

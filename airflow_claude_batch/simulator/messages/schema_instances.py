@@ -13,6 +13,10 @@ from typing import Any
 from airflow_claude_batch.simulator.messages.schemas import resolve
 
 _MAX_DEPTH = 6  # deeper, optional parts are left out, because schemas of tools may be recursive
+_MAX_REQUIRED_DEPTH = 40  # no instance satisfies a schema that requires itself
+_MAX_NODES = 2_000  # after so many values, everything optional is left out
+_MAX_ITEMS = 100
+_MAX_CHARACTERS = 10_000
 _FORMATS = {
     "date-time": "2026-11-22T09:00:00Z",
     "date": "2026-11-22",
@@ -28,7 +32,9 @@ _FORMATS = {
 
 
 def schema_instance(schema: dict[str, Any], *, seed: int, text: str) -> Any:
-    """Generate a value that satisfies ``schema``. The same arguments give the same value.
+    """Generate a value that satisfies ``schema``, if there is one of an ordinary size. Raises nothing.
+
+    The same arguments give the same value.
 
     :param text: content of strings without a format or pattern.
     """
@@ -40,10 +46,16 @@ class _Generator:
         self._root = root
         self._text = text
         self._rng = random.Random(seed)
+        self._nodes = 0
 
     def make(self, schema: Any, *, depth: int) -> Any:
+        self._nodes += 1
         if not isinstance(schema, dict):
             return self._text
+        if depth > _MAX_REQUIRED_DEPTH or self._nodes > 10 * _MAX_NODES:
+            return None
+        if self._nodes > _MAX_NODES:
+            depth = max(depth, _MAX_DEPTH)
         if "$ref" in schema:
             return self.make(resolve(self._root, schema["$ref"]) or {}, depth=depth + 1)
         if "const" in schema:
@@ -60,11 +72,12 @@ class _Generator:
     def _branch(self, branches: list[Any], depth: int) -> Any:
         if depth < _MAX_DEPTH:
             return branches[0]
-        shallow = [branch for branch in branches if not {"$ref", "properties", "items"} & set(branch)]
+        deep = {"$ref", "properties", "items"}
+        shallow = [branch for branch in branches if not (isinstance(branch, dict) and deep & set(branch))]
         return (shallow or branches)[0]
 
     def _typed(self, schema: dict[str, Any], depth: int) -> Any:
-        kind = schema.get("type", "object" if "properties" in schema else "string")
+        kind = schema.get("type") or ("object" if "properties" in schema else "string")
         match kind[0] if isinstance(kind, list) else kind:
             case "object":
                 return self._object(schema, depth)
@@ -88,10 +101,11 @@ class _Generator:
         return {name: self.make(properties[name], depth=depth + 1) for name in (*required, *optional)}
 
     def _array(self, schema: dict[str, Any], depth: int) -> list[Any]:
-        count = max(schema.get("minItems", 0), 1 if depth < _MAX_DEPTH else 0)
+        count = min(max(int(schema.get("minItems", 0)), 1 if depth < _MAX_DEPTH else 0), _MAX_ITEMS)
         fixed = (schema.get("prefixItems") or [])[:count]
         rest = [schema.get("items", {})] * (count - len(fixed))
-        return [self.make(item, depth=depth + 1) for item in (*fixed, *rest)][: schema.get("maxItems")]
+        most = int(schema.get("maxItems", _MAX_ITEMS))
+        return [self.make(item, depth=depth + 1) for item in (*fixed, *rest)[:most]]
 
     def _number(self, schema: dict[str, Any], *, step: float) -> float:
         step = schema.get("multipleOf", step)
@@ -101,28 +115,30 @@ class _Generator:
             low = 0 if high is None else high - 10 * step
         if high is None:
             high = low + 10 * step
-        value = self._rng.randint(math.ceil(low / step), math.floor(high / step)) * step
+        try:
+            value = self._rng.randint(math.ceil(low / step), math.floor(high / step)) * step
+        except (ValueError, OverflowError):  # there is none, or it is beyond the range of floats
+            return float(low)
         if value == schema.get("exclusiveMinimum"):
             value += step
         if value == schema.get("exclusiveMaximum"):
             value -= step
-        return int(value) if schema.get("type") == "integer" else value
+        return int(value) if "integer" in schema.get("type", ()) else value
 
     def _string(self, schema: dict[str, Any]) -> str:
         if "format" in schema:
             return _FORMATS.get(schema["format"], self._text)
         if "pattern" in schema:
             return _matching(schema["pattern"], self._rng)
-        text = self._text.ljust(schema.get("minLength", 0), ".")
-        return text[: schema.get("maxLength")]
+        text = self._text.ljust(min(int(schema.get("minLength", 0)), _MAX_CHARACTERS), ".")
+        return text[: min(int(schema.get("maxLength", _MAX_CHARACTERS)), _MAX_CHARACTERS)]
 
 
 def _merged(root: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """Merge the schemas of ``allOf`` into one. Of equal keywords besides properties, the last one counts."""
     merged: dict[str, Any] = {"properties": {}, "required": []}
     for part in (schema, *schema["allOf"]):
-        while "$ref" in part:
-            part = resolve(root, part["$ref"]) or {}
+        part = _resolved(root, part)
         merged["properties"].update(part.get("properties") or {})
         merged["required"].extend(part.get("required") or ())
         merged.update({k: v for k, v in part.items() if k not in ("properties", "required", "allOf")})
@@ -131,10 +147,22 @@ def _merged(root: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _resolved(root: dict[str, Any], part: Any) -> dict[str, Any]:
+    """Follow the references of a part. A circle of references says nothing, and neither does true."""
+    followed: set[str] = set()
+    while isinstance(part, dict) and "$ref" in part and part["$ref"] not in followed:
+        followed.add(part["$ref"])
+        part = resolve(root, part["$ref"])
+    return part if isinstance(part, dict) and "$ref" not in part else {}
+
+
 def _matching(pattern: str, rng: random.Random) -> str:
     """Generate a short string that matches a regular expression without look-around and back references."""
-    text = "".join(_generate_node(node, rng) for node in _parser.parse(pattern))
-    return text if re.search(pattern, text) else ""
+    try:
+        text = "".join(_generate_node(node, rng) for node in _parser.parse(pattern))[:_MAX_CHARACTERS]
+        return text if re.search(pattern, text) else ""
+    except (re.error, OverflowError, RecursionError, ValueError):  # of another dialect than Python's
+        return ""
 
 
 def _generate_node(node: Any, rng: random.Random) -> str:
@@ -145,7 +173,7 @@ def _generate_node(node: Any, rng: random.Random) -> str:
         return _character(value, rng)
     if kind in (sre.MAX_REPEAT, sre.MIN_REPEAT):
         minimum, maximum, inner = value
-        count = rng.randint(minimum, min(maximum, minimum + 3))
+        count = min(rng.randint(minimum, min(maximum, minimum + 3)), _MAX_ITEMS)
         return "".join(_generate_node(part, rng) for _ in range(count) for part in inner)
     if kind is sre.SUBPATTERN:
         return "".join(_generate_node(part, rng) for part in value[-1])

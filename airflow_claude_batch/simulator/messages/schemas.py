@@ -5,11 +5,12 @@ The result of a check is cached, because many requests contain the same schema.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
-import msgspec
 from jsonschema import Draft202012Validator, SchemaError
 
 INVALID = "JSON schema is invalid. It must match JSON Schema draft 2020-12"
@@ -27,23 +28,31 @@ def schema_problem(schema: Any) -> str | None:
     """Check an ``output_config.format.schema``. Returns the API's error message, or None."""
     if not isinstance(schema, dict):
         return "output_config.format.schema: Input should be a valid dictionary"
-    return _checked(msgspec.json.encode(schema))
+    try:
+        return _checked(encode_schema(schema))
+    except RecursionError:
+        return "output_config.format.schema: The schema is too complex"
+
+
+def encode_schema(schema: Any) -> bytes:
+    """Encode a schema, for `is_schema`. Numbers may have any size."""
+    return json.dumps(schema, separators=(",", ":")).encode()
 
 
 @lru_cache(maxsize=256)
 def is_schema(encoded: bytes) -> bool:
     """Tell whether JSON is a valid JSON schema, of a tool or of an output."""
-    schema = msgspec.json.decode(encoded)
+    schema = json.loads(encoded)
     try:
         Draft202012Validator.check_schema(schema)
-    except SchemaError:
+    except (SchemaError, RecursionError):
         return False
     return isinstance(schema, dict)
 
 
 @lru_cache(maxsize=256)
 def _checked(encoded: bytes) -> str | None:
-    schema = msgspec.json.decode(encoded)
+    schema = json.loads(encoded)
     if not is_schema(encoded):
         return f"output_config.format.schema: {INVALID}"
     nodes = list(_nodes(schema))
@@ -116,6 +125,9 @@ def resolve(root: dict[str, Any], reference: str) -> dict[str, Any] | None:
     if not reference.startswith("#"):
         return None
     node: Any = root
-    for part in reference[1:].split("/")[1:]:
-        node = node.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(node, dict) else None
+    for part in unquote(reference[1:]).split("/")[1:]:
+        if isinstance(node, list):
+            node = node[int(part)] if part.isdecimal() and int(part) < len(node) else None
+        else:
+            node = node.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(node, dict) else None
     return node if isinstance(node, dict) else None
