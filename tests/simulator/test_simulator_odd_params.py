@@ -105,6 +105,7 @@ def test_a_wrong_type_is_named(odd: dict[str, Any], said: str) -> None:
     "tools",
     [
         pytest.param([{"name": "t", "input_schema": SELF_REFERENCE}], id="schema-of-itself"),
+        pytest.param([{"name": "t", "input_schema": {"type": "object", "const": 5}}], id="schema-of-no-object"),
         pytest.param([{"type": "bash_20250124", "name": "bash"}], id="tool-without-a-schema"),
         pytest.param(
             [

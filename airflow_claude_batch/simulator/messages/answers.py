@@ -229,11 +229,12 @@ def _text(text: str) -> dict[str, Any]:
 
 
 def _tool_use(tool: dict[str, Any], params: Params, n: int) -> dict[str, Any]:
+    given = _instance(tool.get("input_schema") or {"type": "object"}, params, n)
     return {
         "type": "tool_use",
         "id": f"toolu_01Simulated{n:06d}",
         "name": tool["name"],
-        "input": _instance(tool.get("input_schema") or {"type": "object"}, params, n),
+        "input": given if isinstance(given, dict) else {},
         "caller": {"type": "direct"},
     }
 

@@ -205,6 +205,10 @@ def _tool_problem(place: str, tool: dict[str, Any]) -> str | None:
     if tool.get("input_schema") is None:
         is_custom = tool.get("type") in (None, "custom")
         return f"{place}.custom.input_schema: Field required" if is_custom else None
+    if tool["input_schema"].get("type") is None:
+        return f"{place}.custom.input_schema.type: Field required"
+    if tool["input_schema"]["type"] != "object":
+        return f"{place}.custom.input_schema.type: Input should be 'object'"
     if not is_schema(encode_schema(tool["input_schema"])):
         return f"{place}.custom.input_schema: {INVALID}"
     return None
