@@ -77,9 +77,9 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
 
     **What to send**
 
-    :param messages: (templated) the requests: a list, an upstream task's output, or the path or URI of a ``.jsonl`` or
-        ``.jsonl.gz`` file with an element on each line. A template string gives the object that it names. An element
-        is one of these:
+    :param messages: (templated) the requests: a list, an upstream task's output, or the path or URI of a ``.jsonl``
+        file with an element on each line, packed with gzip or not. A template string gives the object that it names.
+        Types are in ``airflow_claude_batch.elements``. An element is one of these:
 
         - a prompt, as a string
         - a message, ``{"role": "user", "content": …}``, or a list of messages

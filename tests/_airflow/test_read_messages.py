@@ -19,10 +19,12 @@ from stores import BlockStore
 from airflow_claude_batch._airflow.read_messages import write_input
 from airflow_claude_batch._airflow.rendering import HiddenValue
 from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.decorators import ClaudeBatchDecoratedOperator, _FunctionMessages
 from airflow_claude_batch.exceptions import ConfigurationError, InputError, InvalidMessageError
 from airflow_claude_batch.hooks import ClaudeHook
 from airflow_claude_batch.operators import SendMessageBatchOperator
 
+pl = pytest.importorskip("polars")
 TABLE = PriceTable.load()
 
 
@@ -58,6 +60,7 @@ def prompts(params: list[dict[str, Any]]) -> list[Any]:
         pytest.param(iter(["a", "b"]), id="iterator"),
         pytest.param({"a": 1, "b": 2}.keys(), id="view"),
         pytest.param(HiddenValue(["a", "b"], "from a template"), id="rendered"),
+        pytest.param('["a", {"prompt": "b"}]', id="text of a JSON array"),
     ],
 )
 def test_elements_of_any_iterable_are_read(messages: Any, hook: ClaudeHook) -> None:
@@ -221,6 +224,15 @@ def test_uri_without_a_provider_is_refused_with_the_remedy(hook: ClaudeHook) -> 
             id="None",
         ),
         pytest.param(7, "messages is of type int.\nNothing was sent.\nGive a list of elements", id="number"),
+        pytest.param({"a", "b"}, "messages is a set, whose order changes", id="set"),
+        pytest.param(pl.DataFrame({"id": [1]}), "messages is of type polars.DataFrame: a data frame", id="data frame"),
+        pytest.param(
+            ["/data/a.txt", "/data/b.txt"], "Each of the 2 elements, from messages[0] on, is the path", id="paths"
+        ),
+        pytest.param(
+            '[{"prompt": "a", "params": {"x": NaN}}]', "messages is a text whose line 1 has NaN", id="JSON text"
+        ),
+        pytest.param("no/m.jsonl", f"looked for {Path('no/m.jsonl').absolute()}.", id="relative path of no file"),
         pytest.param(b"a prompt", "messages is of type bytes.\nNothing was sent.\nGive a list of elements", id="bytes"),
         pytest.param(
             {"prompt": "a"},
@@ -274,6 +286,28 @@ def test_error_does_not_quote_the_prompt(hook: ClaudeHook) -> None:
 
     assert "secret" not in str(error.value)
     assert error.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        pytest.param(None, "what ask returned is None.\nNothing was sent.\nReturn or yield the elements.", id="None"),
+        pytest.param({"a"}, "what ask returned is a set, whose order changes", id="set"),
+        pytest.param(pl.DataFrame({"id": [1]}), "what ask returned is of type polars.DataFrame", id="data frame"),
+        pytest.param("a prompt", "messages must be a list or the path", id="prompt"),
+        pytest.param(["/data/a.txt"], "messages[0] is the path of a file", id="paths"),
+    ],
+)
+def test_what_a_decorated_function_returns_is_read_as_messages_are(returned: Any, says: str, hook: ClaudeHook) -> None:
+    def ask() -> Any:
+        return returned
+
+    operator = ClaudeBatchDecoratedOperator(task_id="t", python_callable=ask)
+    operator.messages = _FunctionMessages(operator, {})  # type: ignore[arg-type]
+
+    with pytest.raises(InputError) as error:
+        write_input(operator.options(), hook, TABLE, io.BytesIO())
+    assert says in str(error.value)
 
 
 # ---------------------------------------------------------------- the operator's own arguments

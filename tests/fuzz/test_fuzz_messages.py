@@ -23,6 +23,7 @@ from airflow_claude_batch.batch.input.create_body import CreateBody
 from airflow_claude_batch.batch.input.elements import Defaults, read_request
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import write_requests
+from airflow_claude_batch.batch.input.wrong_texts import TextCheck
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.exceptions import InputError, InvalidMessageError
 
@@ -206,6 +207,16 @@ def test_any_file_of_messages_is_read_or_refused_by_line(data: st.DataObject) ->
                 assert "line" in str(error)
             except ValueError as error:
                 pytest.fail(repr(error))
+
+
+@fuzzed
+@given(value=python_values)
+def test_any_value_as_messages_is_iterable_or_refused(value: Any) -> None:
+    with contextlib.suppress(InputError):
+        texts = TextCheck()
+        for element in read_elements(real(value)):
+            texts.see(element)
+        texts.check()
 
 
 def test_compressed_file_that_is_damaged_anywhere_is_refused() -> None:

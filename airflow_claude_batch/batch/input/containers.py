@@ -16,6 +16,7 @@ from airflow_claude_batch.batch.input.foreign_types import (
     is_array,
     is_record,
     is_task_output,
+    is_undefined,
     recognise,
     rows_of_table,
 )
@@ -76,6 +77,8 @@ def elements_of_text(text: str) -> Any:
 def _refuse(messages: Any) -> Refusal | None:
     if messages is None:
         return Refusal("None: the upstream task or template that gives it returned nothing", _GIVE)
+    if is_undefined(messages):
+        return Refusal("not defined", "The template names something that does not exist. Check its spelling.")
     for refuse in (_refuse_table, _refuse_array, _refuse_mapping, _refuse_set, _refuse_stream, _refuse_other):
         if refusal := refuse(messages):
             return refusal

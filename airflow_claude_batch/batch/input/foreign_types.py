@@ -71,6 +71,11 @@ def is_task_output(value: Any) -> bool:
     return hasattr(type(value), "iter_references") and hasattr(type(value), "resolve")
 
 
+def is_undefined(value: Any) -> bool:
+    """Return True for what a template of Jinja gives for a name that does not exist."""
+    return any(kind.__name__ == "Undefined" and _package(kind) == "jinja2" for kind in type(value).__mro__)
+
+
 def is_array(value: Any) -> bool:
     """Return True for an array or a column: of numpy, pandas, polars, pyarrow or the like."""
     kind = type(value)

@@ -135,13 +135,13 @@ class MessageFile(Iterator[Any]):
         try:
             return _decode(line)
         except ValueError:
-            raise self._error(explain_bytes(line), self.line_number) from None
+            raise self._error(_explain(line), self.line_number) from None
 
     def _document(self, first: bytes, lines: Iterator[bytes]) -> Iterator[Any]:
         """Read JSON that goes over several lines, such as a pretty-printed array."""
         start = self.line_number
-        if not _is_beginning(first):
-            raise self._error(explain_bytes(first), start)
+        if len(first) > _LONG_LINE_BYTES or not _is_beginning(first):
+            raise self._error(_explain(first), start)
         self._is_document = True
         document, number = bytearray(first), start
         for line in lines:
@@ -215,6 +215,13 @@ def _decode(line: bytes) -> Any:
         return msgspec.json.decode(line)
     except (msgspec.MsgspecError, RecursionError) as error:  # with msgspec 0.19 its errors are no ValueErrors
         raise ValueError from error
+
+
+def _explain(line: bytes) -> TextError:
+    """Explain why a line is no JSON. To look for the place in a long one would take its memory several times."""
+    if len(line) > _LONG_LINE_BYTES:
+        return TextError("is not JSON", "Write each element as JSON on a line of its own.")
+    return explain_bytes(line)
 
 
 def _is_beginning(line: bytes) -> bool:

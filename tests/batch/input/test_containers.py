@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pytest
+from jinja2 import Undefined
 
 from airflow_claude_batch.batch.input.containers import check_container, elements_of_text
 from airflow_claude_batch.exceptions import InputError
@@ -89,6 +90,7 @@ SPARK_FRAME = of_package("pyspark", "DataFrame", columns=["id"], toLocalIterator
         pytest.param(yielded(), ["the function is async", "def instead of async def"], id="asynchronous generator"),
         pytest.param(generated, ["of type function", "Call it"], id="function"),
         pytest.param(list, ["of type type", "Give a list"], id="class"),
+        pytest.param(Undefined(name="secret"), ["messages is not defined", "Check its spelling"], id="undefined name"),
         pytest.param(7, ["of type int", "Give a list"], id="number"),
         pytest.param(
             of_package("airflow", "XComArg", iter_references=None, resolve=None), ["not resolved"], id="task output"

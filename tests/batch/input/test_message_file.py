@@ -115,6 +115,8 @@ def test_line_numbers_count_blank_lines() -> None:
             b'1\n{"a": "secret \\ud83d"}', ["line 2", "value.a has a lone surrogate", "encode("], id="surrogate"
         ),
         pytest.param(b'1\n{"a": 1e999}', ["line 2", "value.a is inf"], id="number too large"),
+        pytest.param(b'1\n"secret' + b" " * 5_000_000, ["line 2", "is not JSON."], id="long line"),
+        pytest.param(b'"secret' + b" " * 5_000_000, ["line 1", "is not JSON."], id="long first line"),
         pytest.param(b"1\n" + b"9" * 5000, ["line 2", "too many digits"], id="too many digits"),
         pytest.param(b"1\n" + b"[" * 90000, ["line 2", "nested too deeply"], id="too deep"),
         pytest.param(b'[\n "secret",\n\n "b",\n]', ["line 5", "a comma before the bracket"], id="comma in an array"),
