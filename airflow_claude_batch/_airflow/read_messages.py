@@ -59,7 +59,8 @@ def iter_elements(messages: Any, *, name: str = "messages") -> Iterable[Any]:
     :raises InputError: it is none of these.
     """
     if isinstance(messages, str | ObjectStoragePath | os.PathLike):
-        text = (os.fsdecode(messages) if isinstance(messages, os.PathLike) else str(messages)).strip()
+        has_uri = isinstance(messages, str | ObjectStoragePath)
+        text = (str(messages) if has_uri else os.fsdecode(messages)).strip()
         values = elements_of_text(text)
         return _file_elements(text) if values is None else check_container(values, name=name)
     return check_container(messages, name=name)

@@ -15,6 +15,7 @@ NOTHING_SENT: Final = "Nothing was sent."
 SHOWN_CHARACTERS: Final = 45
 _TAKEN: Final = re.compile(r".*\.(jsonl|ndjson|json)(\.gz)?", re.IGNORECASE | re.DOTALL)
 _PATH: Final = re.compile(r"[\w+.-]+://|/|~/|\.{1,2}/")
+_LOST_SLASH: Final = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]", re.IGNORECASE)
 _GLOB: Final = re.compile(r"[*?]|\[[^\]]+\]")
 _MAP_OVER_PATHS: Final = (
     "List the files in a task, and map over their paths: SendMessageBatchOperator.partial(…).expand(messages=paths)."
@@ -70,6 +71,12 @@ def check_path(path: str) -> None:
             "messages is an empty text.", NOTHING_SENT, "Check the template or the task that gives it: it gave nothing."
         )
     is_path = shown_path(path) is not None
+    if is_path and _LOST_SLASH.match(path):
+        raise InputError(
+            f"messages: {shown_path(path)} has lost a slash: pathlib.Path takes the two of a URI for one.",
+            NOTHING_SENT,
+            "Give the URI as a string, or as airflow.sdk.ObjectStoragePath.",
+        )
     if is_path and _GLOB.search(path) and not os.path.lexists(path):
         raise InputError(
             f"messages must be the path of one file, not a pattern: {shown_path(path)}.",

@@ -164,6 +164,7 @@ def test_path_of_a_file_of_elements_is_taken(path: str) -> None:
     ("path", "says"),
     [
         pytest.param("", ["an empty text", "it gave nothing"], id="empty"),
+        pytest.param(str(Path("s3://bucket/m.jsonl")), ["lost a slash", "ObjectStoragePath"], id="URI as a Path"),
         pytest.param("/data/*.jsonl", ["not a pattern: '/data/*.jsonl'", "expand(messages=paths)"], id="pattern"),
         pytest.param("s3://bucket/day=?/m.jsonl", ["not a pattern", "expand(messages=paths)"], id="pattern in a URI"),
         pytest.param("s3://bucket/day=1/", ["of a folder: 's3://bucket/day=1/'", "expand("], id="folder in a URI"),

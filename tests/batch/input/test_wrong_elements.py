@@ -55,7 +55,7 @@ BY_NAME = '[{"key": row["id"], "prompt": row["text"]} for row in rows]'
         pytest.param(("secret", "b"), ["a tuple of values is a row", BY_POSITION], id="tuple of texts"),
         pytest.param(Row(1, "secret"), ["Row is a row", BY_POSITION], id="named tuple"),
         pytest.param(sqlite_row(), ["sqlite3.Row: a row", BY_POSITION], id="row of sqlite3"),
-        pytest.param(sqlalchemy_row(), ["sqlalchemy.Row: a row", BY_POSITION], id="row of SQLAlchemy"),
+        pytest.param(sqlalchemy_row(), ["not sqlalchemy.", "Row: a row", BY_POSITION], id="row of SQLAlchemy"),
         pytest.param(["secret", "b"], ["a list of texts", "not a list in the list"], id="list of texts"),
         pytest.param([1, "secret"], ["not of int", BY_POSITION], id="list of values"),
         pytest.param([[USER]], ["a list of lists", "expand(messages=[…])"], id="list of conversations"),
