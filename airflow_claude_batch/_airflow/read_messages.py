@@ -59,8 +59,8 @@ def iter_elements(messages: Any, *, name: str = "messages") -> Iterable[Any]:
     :raises InputError: it is none of these.
     """
     if isinstance(messages, str | ObjectStoragePath | os.PathLike):
-        has_uri = isinstance(messages, str | ObjectStoragePath)
-        text = (str(messages) if has_uri else os.fsdecode(messages)).strip()
+        text = str(messages) if isinstance(messages, str | ObjectStoragePath) else os.fsdecode(messages)
+        text = text.strip()
         values = elements_of_text(text)
         return _file_elements(text) if values is None else check_container(values, name=name)
     return check_container(messages, name=name)
