@@ -51,8 +51,11 @@ class InputError(ClaudeBatchError, ValueError):
 class InvalidMessageError(InputError):
     """One element of ``messages`` cannot be sent. The message names the element.
 
-    Nothing was sent and nothing is billed. A retry with the same element fails the same way.
+    Nothing was sent and nothing is billed. A retry with the same element fails the same way. ``rule`` names the rule of
+    the API that it breaks (docs/preflight.md). It is None if the element has none of the accepted shapes.
     """
+
+    rule: str | None = None
 
 
 class OutputSchemaError(InputError):

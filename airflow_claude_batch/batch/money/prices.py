@@ -23,10 +23,19 @@ MOST_DECIMALS: Final = 20  # sums keep all their digits
 RETIREMENT_SLACK: Final = timedelta(hours=48)  # a batch may run 24 h, and its repair round another 24 h
 
 Feature = Literal[
-    "inference_geo",  # before Claude 4.6
+    "dated_computer_tools",  # computer_20251124 and the ones before
+    "effort",
+    "effort_max",
+    "effort_xhigh",
     "forced_tool_use",  # tool_choice of type any or tool
+    "inference_geo",  # before Claude 4.6
+    "no_thinking_at_high_effort",  # thinking of type disabled or between_tools with effort xhigh or max
     "prefill",  # messages that end with an assistant's turn
     "sampling_parameters",  # temperature, top_p, top_k off their defaults; API version 2026-10-21 has none at all
+    "system_messages",  # messages with the role system
+    "temperature_and_top_p",  # both in one request
+    "thinking_adaptive",
+    "thinking_between_tools",
     "thinking_disabled",
     "thinking_enabled",  # with its budget_tokens
 ]

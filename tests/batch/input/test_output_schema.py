@@ -351,6 +351,7 @@ def test_schema_from_the_vendors_sdk_is_sent_unchanged() -> None:
 # ------------------------------------------------------------------ requests
 
 FORMAT = read_schema(obj(a=TEXT)).format
+DOCUMENT = {"type": "document", "source": {"type": "url", "url": "https://example.org/a.pdf"}}
 ASKING = Defaults(
     model="claude-haiku-5-5", max_tokens=64, params={"output_config": {"effort": "low"}}, output_format=FORMAT
 )
@@ -394,7 +395,7 @@ def test_every_request_without_a_format_of_its_own_asks_for_the_schema(element: 
             id="prefill",
         ),
         pytest.param(
-            [{"role": "user", "content": [{"type": "document", "citations": {"enabled": True}}]}],
+            [{"role": "user", "content": [{**DOCUMENT, "citations": {"enabled": True}}]}],
             "citations",
             id="cited",
         ),

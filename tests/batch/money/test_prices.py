@@ -64,11 +64,20 @@ def test_lookup_finds_ids_and_aliases(name: str, model: str) -> None:
     [
         (
             "claude-opus-5-5",
-            {"forced_tool_use", "prefill", "sampling_parameters", "thinking_disabled", "thinking_enabled"},
+            {"forced_tool_use", "prefill", "sampling_parameters", "thinking_disabled", "thinking_enabled"}
+            | {"dated_computer_tools", "thinking_between_tools"},
         ),
-        ("claude-haiku-5-5", {"prefill", "sampling_parameters", "thinking_enabled"}),
-        ("claude-sonnet-4-6", {"prefill"}),
-        ("claude-haiku-4-5", {"inference_geo"}),
+        (
+            "claude-haiku-5-5",
+            {"prefill", "sampling_parameters", "thinking_enabled", "thinking_between_tools", "dated_computer_tools"}
+            | {"no_thinking_at_high_effort", "temperature_and_top_p"},
+        ),
+        ("claude-sonnet-4-6", {"prefill", "effort_xhigh", "system_messages", "thinking_between_tools"}),
+        (
+            "claude-haiku-4-5",
+            {"inference_geo", "effort", "system_messages", "temperature_and_top_p", "thinking_adaptive"}
+            | {"thinking_between_tools"},
+        ),
     ],
 )
 def test_the_table_knows_what_a_model_refuses(model: str, refuses: set[str]) -> None:

@@ -1,0 +1,158 @@
+"""Checks the sources of images and documents: URLs, and data in base64 with its first bytes."""
+
+from __future__ import annotations
+
+import binascii
+import struct
+from collections.abc import Mapping
+from typing import Any, Final
+
+from airflow_claude_batch.batch.input.element_errors import short_repr, type_name
+from airflow_claude_batch.batch.input.elements import Request
+from airflow_claude_batch.batch.input.preflight.conditions import Conditions
+from airflow_claude_batch.batch.input.preflight.known_fields import IMAGE_TYPES, SOURCES
+from airflow_claude_batch.batch.input.preflight.refusal import check_shape, did_you_mean, kind_of, refuse
+
+#: The largest image: 10 MB in base64.
+LARGEST_IMAGE: Final = 10 * 1024 * 1024
+LONGEST_EDGE: Final = 8000
+MOST_IMAGES: Final = 600
+#: A PDF may have some bytes before its mark.
+_PDF_HEAD: Final = 1024
+_HEAD: Final = 48
+_ENCODE: Final = "Give base64.b64encode(data).decode(), without a prefix."
+_MISSPELLED: Final = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png"}
+
+
+def check_source(request: Request, source: Any, owner: str, conditions: Conditions, *, inside: str) -> None:
+    """Raise if the source of an image or a document is one that the API refuses.
+
+    :param owner: ``image`` or ``document``.
+    """
+    kind, known = kind_of(source), SOURCES[owner]
+    if kind is None or kind not in known:
+        if kind is not None and conditions.takes_unknown:
+            return
+        kinds = ", ".join(known)
+        found = short_repr(kind, 20) if kind is not None else type_name(source)
+        problem = f"'source' of a {owner} must be a mapping with a type of {kinds}, not {found}."
+        refuse(request, "source", problem, f"{did_you_mean(kind, known)}Give such a source.", inside=inside)
+    what = f"a source of type {kind!r}"
+    check_shape(request, "source", source, known[kind], what, inside=inside, strict=not conditions.takes_unknown)
+    if kind == "url":
+        _check_url(request, source["url"], owner, inside)
+    elif kind == "base64":
+        _check_base64(request, source, owner, conditions, inside)
+    elif kind == "text" and (not isinstance(source["data"], str) or source["media_type"] != "text/plain"):
+        problem = "a document of type 'text' needs a string in 'data', of media_type text/plain."
+        refuse(request, "source", problem, "Convert it, or use another source.", inside=inside)
+
+
+def _check_url(request: Request, url: Any, owner: str, inside: str) -> None:
+    if isinstance(url, str) and url.lower().startswith(("https://", "http://")):
+        return
+    if isinstance(url, str) and url.lower().startswith("data:"):
+        problem = "a data: URL is no URL that the API can read."
+        remedy = "Use {'type': 'base64', 'media_type': …, 'data': …}, with what comes after the comma of the URL."
+        refuse(request, "source_url", problem, remedy, inside=inside)
+    problem = f"'url' must begin with https://, not {short_repr(url, 24)}."
+    remedy = f"The API reads the {owner} itself. Give a public URL, data in base64, or a file of the Files API."
+    refuse(request, "source_url", problem, remedy, inside=inside)
+
+
+def _check_base64(request: Request, source: Mapping[str, Any], owner: str, conditions: Conditions, inside: str) -> None:
+    media_type, data = source["media_type"], source["data"]
+    allowed = IMAGE_TYPES if owner == "image" else ("application/pdf",)
+    if not isinstance(media_type, str) or media_type not in allowed:
+        if not (isinstance(media_type, str) and conditions.takes_unknown):
+            _refuse_media_type(request, media_type, allowed, inside)
+        return
+    if not isinstance(data, str):
+        problem = f"'data' must be a string in base64, not {type_name(data)}."
+        refuse(request, "base64", problem, _ENCODE, inside=inside)
+    if data[:5].lower() == "data:":
+        refuse(request, "base64", "'data' is a data: URL.", "Give only what comes after its comma.", inside=inside)
+    if owner == "image" and len(data) > LARGEST_IMAGE:
+        problem = f"the image has {len(data):,} characters in base64, and {LARGEST_IMAGE:,} are allowed."
+        refuse(request, "image_size", problem, "Make the image smaller.", inside=inside)
+    head = _decoded_head(data)
+    if head is None:
+        refuse(request, "base64", "'data' is not base64.", _ENCODE, inside=inside)
+    _check_head(request, head, media_type, inside)
+
+
+def _refuse_media_type(request: Request, media_type: Any, allowed: tuple[str, ...], inside: str) -> None:
+    meant = _MISSPELLED.get(media_type.lower()) if isinstance(media_type, str) else None
+    problem = f"'media_type' must be one of {', '.join(allowed)}, not {short_repr(media_type, 30)}."
+    remedy = "Convert the file, or correct its media_type."
+    if meant in allowed:
+        remedy = f"Did you mean {meant!r}?"
+    elif allowed == ("application/pdf",):
+        remedy = "Give texts as {'type': 'text', 'media_type': 'text/plain', 'data': …}. Convert other files to PDF."
+    refuse(request, "media_type", problem, remedy, inside=inside)
+
+
+def _decoded_head(data: str) -> bytes | None:
+    """Return the first bytes of data in base64, None if it is none. White space and missing padding are let pass."""
+    try:
+        packed = data.encode("ascii")
+        if any(space in packed for space in b"\n\r\t "):
+            packed = packed.translate(None, b"\n\r\t ")
+        bare = packed.rstrip(b"=")
+        if len(packed) - len(bare) > 2 or len(bare) % 4 == 1:
+            return None
+        binascii.a2b_base64(bare + b"=" * (-len(bare) % 4), strict_mode=True)
+        return binascii.a2b_base64(packed[: _PDF_HEAD * 4] + b"===")
+    except (ValueError, UnicodeEncodeError):
+        return None
+
+
+def _check_head(request: Request, head: bytes, media_type: str, inside: str) -> None:
+    found = _format_of(head)
+    if found == media_type:
+        if media_type in ("image/png", "image/gif"):
+            _check_edges(request, head, media_type, inside)
+        return
+    if found is None:
+        problem = f"'data' does not begin as {media_type} does."
+        refuse(request, "data_of_media_type", problem, "Correct 'media_type' and 'data'.", inside=inside)
+    problem = f"'data' is {found}, and 'media_type' says {media_type}."
+    refuse(request, "data_of_media_type", problem, f"Set 'media_type' to {found}, if the API takes it.", inside=inside)
+
+
+def _format_of(head: bytes) -> str | None:
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "image/gif"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    if b"%PDF-" in head[:_PDF_HEAD]:
+        return "application/pdf"
+    return _other_format_of(head)
+
+
+def _other_format_of(head: bytes) -> str | None:
+    """Name formats that people give and the API does not take."""
+    if head.startswith(b"BM"):
+        return "image/bmp"
+    if head.startswith((b"II*\x00", b"MM\x00*")):
+        return "image/tiff"
+    if head[4:8] == b"ftyp":
+        return "image/heic or a video"
+    if head.lstrip()[:5].lower() in (b"<?xml", b"<svg ", b"<svg>"):
+        return "image/svg+xml"
+    return None
+
+
+def _check_edges(request: Request, head: bytes, media_type: str, inside: str) -> None:
+    """PNG and GIF say their size in the first bytes."""
+    place, form = (16, ">II") if media_type == "image/png" else (6, "<HH")
+    if len(head) < place + struct.calcsize(form):
+        return
+    width, height = struct.unpack_from(form, head, place)
+    if max(width, height) > LONGEST_EDGE:
+        problem = f"the image has {width} x {height} pixels, and an edge may have {LONGEST_EDGE}."
+        refuse(request, "image_edge", problem, "Make the image smaller.", inside=inside)
