@@ -68,6 +68,13 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "gateway on a network that you trust. It does not count for Anthropic's own hosts.",
         default=False,
     ),
+    "allow_unknown_parameters": _field(
+        "Allow unknown parameters",
+        "boolean",
+        "Send parameters, fields and kinds that this version of the package does not know, instead of refusing them. "
+        "For features of the API or of a gateway that are newer.",
+        default=False,
+    ),
     "connect_timeout": _field(
         "Connect timeout", "number", "Seconds to wait for a connection. Default: 10.", exclusiveMinimum=0
     ),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from airflow_claude_batch._airflow import settings
+from airflow_claude_batch._airflow.cache_system import CacheSystem
 from airflow_claude_batch._airflow.compat import ObjectStoragePath
 from airflow_claude_batch._airflow.rendering import unwrap
 from airflow_claude_batch._airflow.results_folder import object_path
@@ -23,15 +24,13 @@ from airflow_claude_batch.batch.input.message_file import MessageFile
 from airflow_claude_batch.batch.input.output_schema import OutputSchema, read_schema
 from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.input.wrong_texts import TextCheck
-from airflow_claude_batch.exceptions import InputError, InvalidMessageError
+from airflow_claude_batch.exceptions import InvalidMessageError
 
 if TYPE_CHECKING:
     from airflow_claude_batch._airflow.options import SubmissionOptions
     from airflow_claude_batch._airflow.task_run import Hook
     from airflow_claude_batch.batch.money.pricing import PriceTable
 
-#: What stands before this mark is written to the prompt cache for an hour, and read from there.
-CACHE_MARK: Final = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
 NOTHING_SENT: Final = "Nothing was sent."
 
 
@@ -82,14 +81,18 @@ def _file_elements(uri: str) -> MessageFile:
 
 def _requests(options: SubmissionOptions, hook: Hook, prices: PriceTable) -> Iterator[Request]:
     config = hook.get_config()
-    checker = RequestChecker(prices, api_version=config.api_version, betas=config.betas)
+    checker = RequestChecker(
+        prices, api_version=config.api_version, betas=config.betas, allow_unknown=config.allow_unknown_parameters
+    )
     defaults = _defaults(options, hook)
+    mark = CacheSystem(defaults.system) if options.cache_system else None
     source = iter(iter_elements(unwrap(options.messages)))
     texts = TextCheck()
     for index, element in enumerate(source):
         texts.see(element)
         try:
             request = read_request(element, index, defaults)
+            request = mark.put_on(request) if mark else request
             checker.check(request)
         except InvalidMessageError as error:
             if isinstance(source, MessageFile):  # its line numbers differ from the index: blank lines are skipped
@@ -104,26 +107,8 @@ def _defaults(options: SubmissionOptions, hook: Hook) -> Defaults:
     return Defaults(
         model=values.model.value,
         max_tokens=values.max_tokens.value,
-        system=_with_cache_mark(values.system) if options.cache_system else values.system,
+        system=values.system,
         params=values.request_params,
         output_format=values.output_format,
         api_version=hook.get_config().api_version,
     )
-
-
-def _with_cache_mark(system: Any) -> list[Any]:
-    """Return the system prompt as blocks, with the mark of the prompt cache in the last one."""
-    if not system:
-        raise InputError(
-            "cache_system=True needs a system prompt, and there is none.",
-            NOTHING_SENT,
-            "Give system, or leave cache_system out.",
-        )
-    blocks: list[Any] = [{"type": "text", "text": system}] if isinstance(system, str) else list(system)
-    if not all(isinstance(block, Mapping) for block in blocks):
-        raise InputError(
-            "system has an element that is not a mapping.",
-            NOTHING_SENT,
-            "Give a string, or a list of content blocks such as {'type': 'text', 'text': …}.",
-        )
-    return [*blocks[:-1], {**blocks[-1], **CACHE_MARK}]

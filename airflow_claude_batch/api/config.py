@@ -61,6 +61,7 @@ class ClientConfig:
     :param max_retries: how often a call is sent again, if that cannot do or bill anything twice.
     :param max_batch_bytes: the largest body of a create call, for callers that split requests into batches.
     :param max_batch_requests: how many requests one batch may have, for the same callers.
+    :param allow_unknown_parameters: for callers that check requests: send what they do not know.
     :param allow_http: consent to a credential that is sent unencrypted, except to Anthropic's own hosts.
     :raises ConfigurationError: a value cannot be used.
 
@@ -87,6 +88,7 @@ class ClientConfig:
     max_batch_bytes: int = MAX_BATCH_BYTES
     max_batch_requests: int = MAX_REQUESTS
     allow_http: bool = False
+    allow_unknown_parameters: bool = False
 
     def __post_init__(self) -> None:
         check_base_url(self.base_url, allow_http=self.allow_http)

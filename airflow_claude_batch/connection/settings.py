@@ -46,6 +46,7 @@ _CONFIG_FIELDS: Final = (
     "max_batch_bytes",
     "max_batch_requests",
     "allow_http",
+    "allow_unknown_parameters",
 )
 _VARIABLES: Final = (
     "ANTHROPIC_API_KEY; ANTHROPIC_AUTH_TOKEN; or ANTHROPIC_FEDERATION_RULE_ID with ANTHROPIC_ORGANIZATION_ID and "

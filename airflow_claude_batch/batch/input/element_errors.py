@@ -9,6 +9,9 @@ from airflow_claude_batch.exceptions import InvalidMessageError
 #: Parameters that do not exist in this API version and the later ones; api/versioning, 2026-10-21.
 SAMPLING_PARAMETERS: Final = ("temperature", "top_p", "top_k")
 VERSION_WITHOUT_SAMPLING: Final = "2026-10-21"
+#: The first line of an error, and the key in it.
+LONGEST_LINE: Final = 120
+KEY_LENGTH: Final = 40
 
 
 def element_error(index: int, key: Any, problem: str, remedy: str, *, inside: str = "") -> InvalidMessageError:
@@ -17,13 +20,16 @@ def element_error(index: int, key: Any, problem: str, remedy: str, *, inside: st
     :param key: the user's key, None if the element has none of its own.
     :param inside: the place inside the element, such as ``.messages[0].content[2]``.
     """
-    return InvalidMessageError(f"{element_name(index, key)}{inside}: {problem}", "Nothing was sent.", remedy)
+    too_long = len(f"{element_name(index, key)}{inside}: {problem}") - LONGEST_LINE
+    name = element_name(index, key, KEY_LENGTH - max(0, min(too_long, KEY_LENGTH - 8)))
+    return InvalidMessageError(f"{name}{inside}: {problem}", "Nothing was sent.", remedy)
 
 
-def element_name(index: int, key: Any) -> str:
+def element_name(index: int, key: Any, key_length: int = KEY_LENGTH) -> str:
     """Name an element for people: ``messages[3] (key 'a')``. A key that is only the position is left out."""
     is_position = isinstance(key, int) and key == index
-    return f"messages[{index}]" if key is None or is_position else f"messages[{index}] (key {short_repr(key, 40)})"
+    key = None if is_position else key
+    return f"messages[{index}]" if key is None else f"messages[{index}] (key {short_repr(key, key_length)})"
 
 
 def sampling_error(index: int, key: Any, name: str, api_version: str) -> InvalidMessageError:

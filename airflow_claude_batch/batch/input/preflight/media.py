@@ -43,7 +43,11 @@ def check_source(request: Request, source: Any, owner: str, conditions: Conditio
         _check_url(request, source["url"], owner, inside)
     elif kind == "base64":
         _check_base64(request, source, owner, conditions, inside)
-    elif kind == "text" and (not isinstance(source["data"], str) or source["media_type"] != "text/plain"):
+    elif kind == "text" and (
+        not isinstance(source["data"], str)
+        or not isinstance(source["media_type"], str)
+        or source["media_type"] != "text/plain"
+    ):
         problem = "a document of type 'text' needs a string in 'data', of media_type text/plain."
         refuse(request, "source", problem, "Convert it, or use another source.", inside=inside)
 
@@ -83,8 +87,8 @@ def _check_base64(request: Request, source: Mapping[str, Any], owner: str, condi
 
 def _refuse_media_type(request: Request, media_type: Any, allowed: tuple[str, ...], inside: str) -> None:
     meant = _MISSPELLED.get(media_type.lower()) if isinstance(media_type, str) else None
-    problem = f"'media_type' must be one of {', '.join(allowed)}, not {short_repr(media_type, 30)}."
-    remedy = "Convert the file, or correct its media_type."
+    problem = f"the API does not take the media_type {short_repr(media_type, 30)}."
+    remedy = f"It takes {', '.join(allowed)}. Convert the file, or correct its media_type."
     if meant in allowed:
         remedy = f"Did you mean {meant!r}?"
     elif allowed == ("application/pdf",):

@@ -55,7 +55,10 @@ def check_parameters(request: Request, conditions: Conditions) -> None:
 
 def _check_unknown(request: Request, name: Any, value: Any, conditions: Conditions) -> None:
     if name in NOT_IN_A_BATCH:
-        if value is not None and not (name == "research_preview_2026_02" and value != "active"):
+        is_off = value is None or (
+            name == "research_preview_2026_02" and not (isinstance(value, str) and value == "active")
+        )
+        if not is_off:
             refuse(request, "batch_parameter", f"{name!r} is not available in batches.", f"Remove {name!r}.")
         return
     if conditions.takes_unknown and name != "betas":
@@ -157,7 +160,8 @@ def _text_check(name: str) -> Callable[[Request, Any, Conditions], None]:
 
 
 def _check_billing_policy(request: Request, value: Any, conditions: Conditions) -> None:
-    if isinstance(value, Mapping) and value.get("bill_to") == "user_profile":
+    bill_to = value.get("bill_to") if isinstance(value, Mapping) else None
+    if isinstance(bill_to, str) and bill_to == "user_profile":
         problem = "a batch cannot bill a user profile ('billing_policy')."
         refuse(request, "billing_policy", problem, "Remove 'billing_policy', or set bill_to to self.")
     _check_unknown(request, "billing_policy", value, conditions)

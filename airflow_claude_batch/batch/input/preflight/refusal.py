@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any, Final, NoReturn
 
@@ -12,6 +12,8 @@ from airflow_claude_batch.batch.input.preflight.known_fields import Shape
 
 #: How people pass what the API has since this version of the package.
 IF_NEW: Final = "For one that is newer than this package, set allow_unknown_parameters in the connection's extra."
+#: Longer names resemble none.
+_LONGEST_NAME: Final = 60
 
 
 def refuse(request: Request, rule: str, problem: str, remedy: str, *, inside: str = "") -> NoReturn:
@@ -37,13 +39,16 @@ def kind_of(value: Any) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def did_you_mean(name: Any, known: Iterable[str]) -> str:
+def did_you_mean(name: Any, known: Collection[str]) -> str:
     """Return a sentence with the known name that resembles ``name`` most, or an empty text.
 
     >>> did_you_mean("temprature", ["temperature", "tools"])
     "Did you mean 'temperature'? "
     """
-    close = get_close_matches(name, list(known), 1, 0.7) if isinstance(name, str) and len(name) <= 60 else []
+    if not isinstance(name, str) or len(name) > _LONGEST_NAME:
+        return ""
+    dated = [other for other in known if other.startswith(f"{name}_2")]
+    close = sorted(dated)[-1:] or get_close_matches(name, list(known), 1, 0.7)
     return f"Did you mean {close[0]!r}? " if close else ""
 
 

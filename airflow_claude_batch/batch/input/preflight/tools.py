@@ -9,7 +9,7 @@ from typing import Any, Final
 from airflow_claude_batch.batch.input.element_errors import short_repr, type_name
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.preflight.conditions import Conditions
-from airflow_claude_batch.batch.input.preflight.known_fields import TOOL_CHOICES, TOOLS
+from airflow_claude_batch.batch.input.preflight.known_fields import TOOL_CHOICES, TOOLS, ToolKind
 from airflow_claude_batch.batch.input.preflight.refusal import IF_NEW, check_shape, did_you_mean, kind_of, refuse
 
 MOST_STRICT_TOOLS: Final = 20
@@ -48,9 +48,9 @@ def _check_tool(request: Request, tool: Any, place: str, conditions: Conditions)
         refuse(request, "tools", f"{place} must be a mapping, not {type_name(tool)}.", _SHAPE)
     kind = tool.get("type")
     kind = "custom" if kind is None else kind
-    if kind == "function" or "function" in tool or (kind == "custom" and "parameters" in tool):
-        refuse(request, "tools", f"{place} has the shape of OpenAI's API.", _FLAT)
     known = TOOLS.get(kind) if isinstance(kind, str) else None
+    if _is_text(kind, "function") or "function" in tool or _has_parameters(tool, known):
+        refuse(request, "tools", f"{place} has the shape of OpenAI's API.", _FLAT)
     if known is None:
         if isinstance(kind, str) and conditions.takes_unknown:
             return
@@ -60,7 +60,7 @@ def _check_tool(request: Request, tool: Any, place: str, conditions: Conditions)
         remedy = "Add the name of its beta to betas in the connection's extra."
         refuse(request, "tool_type", f"{place} is a tool of a beta, {kind}.", remedy)
     check_shape(request, "tool_fields", tool, known.shape, place, strict=not conditions.takes_unknown)
-    if known.name is not None and tool["name"] != known.name:
+    if known.name is not None and not _is_text(tool["name"], known.name):
         problem = f"{place} of type {kind} must have the name {known.name!r}."
         refuse(request, "tool_name", problem, f"Set its 'name' to {known.name!r}.")
     if kind == "custom":
@@ -69,12 +69,20 @@ def _check_tool(request: Request, tool: Any, place: str, conditions: Conditions)
         _check_domains(request, tool, place)
 
 
+def _is_text(value: Any, text: str) -> bool:
+    return isinstance(value, str) and value == text
+
+
+def _has_parameters(tool: Mapping[str, Any], kind: ToolKind | None) -> bool:
+    return kind is TOOLS["custom"] and "parameters" in tool and "input_schema" not in tool
+
+
 def _check_custom(request: Request, tool: Mapping[str, Any], place: str) -> None:
     name, schema = tool["name"], tool["input_schema"]
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         problem = f"{place} has the name {short_repr(name, 30)}, which the API does not take."
         refuse(request, "tool_name", problem, "Use 1 to 128 letters of a to z, digits, - and _.")
-    if not isinstance(schema, Mapping) or schema.get("type") != "object":
+    if not isinstance(schema, Mapping) or not _is_text(schema.get("type"), "object"):
         problem = f"'input_schema' of {place} must be a mapping with 'type': 'object'."
         refuse(request, "tool_schema", problem, "Give {'type': 'object', 'properties': {…}}.")
     for word in ("oneOf", "anyOf", "allOf"):
@@ -141,7 +149,7 @@ def _check_forced(request: Request, kind: str, choice: Mapping[str, Any]) -> Non
     if any("_toolset" in str(tool.get("type")) for tool in tools):
         return  # its members have names that only the API knows
     names = [name for tool in tools if isinstance(name := tool.get("name"), str)]
-    if choice["name"] not in names:
+    if not isinstance(choice["name"], str) or choice["name"] not in names:
         problem = f"'tool_choice' names {short_repr(choice['name'], 40)}, which is no tool of the request."
         refuse(request, "tool_choice_of_no_tool", problem, f"{did_you_mean(choice['name'], names)}Give its definition.")
 
@@ -155,11 +163,12 @@ def check_mcp_servers(request: Request, servers: Any, conditions: Conditions) ->
         refuse(request, "beta_parameter", "'mcp_servers' is a parameter of a beta.", remedy)
     if not isinstance(servers, list | tuple) or not all(isinstance(server, Mapping) for server in servers):
         refuse(request, "mcp_servers", "'mcp_servers' must be a list of mappings.", "Give such a list.")
-    names = [server.get("name") for server in servers]
+    names = [name for server in servers if isinstance(name := server.get("name"), str)]
     tools = request.params.get("tools")
     for tool in tools if isinstance(tools, list | tuple) else ():
-        if kind_of(tool) == "mcp_toolset" and tool.get("mcp_server_name") not in names:
-            problem = (
-                f"a toolset names the MCP server {short_repr(tool.get('mcp_server_name'), 40)}, which is not there."
-            )
+        if kind_of(tool) != "mcp_toolset":
+            continue
+        name = tool.get("mcp_server_name")
+        if not isinstance(name, str) or name not in names:
+            problem = f"a toolset names the MCP server {short_repr(name, 40)}, which is not there."
             refuse(request, "mcp_servers", problem, "Give the server in 'mcp_servers', under the same name.")
