@@ -262,9 +262,9 @@ def test_uri_without_a_provider_is_refused_with_the_remedy(hook: ClaudeHook) -> 
             ["a", {"key": 0, "prompt": "b"}], "messages[0] and messages[1] have the same key", id="default key"
         ),
         pytest.param(
-            [{"prompt": "a", "params": {"metadata": {1, 2}}}], "params.metadata is of type set", id="not JSON"
+            [{"prompt": "a", "params": {"container": {1, 2}}}], "params.container is of type set", id="not JSON"
         ),
-        pytest.param([{"prompt": "a", "params": {"top": float("nan")}}], "params.top is nan", id="NaN"),
+        pytest.param([{"prompt": "a", "params": {"container": float("nan")}}], "params.container is nan", id="NaN"),
         pytest.param(["a\ud800"], "messages[0].content has a lone surrogate", id="lone surrogate"),
         pytest.param(
             [{"prompt": "a", "max_tokens": 10**9}],
@@ -395,6 +395,51 @@ def test_cache_mark_is_on_the_last_system_block(hook: ClaudeHook) -> None:
 
     assert sent(hook, ["x"], system="a", cache_system=True)[0]["system"] == [{"type": "text", "text": "a", **mark}]
     assert sent(hook, ["x"], system=blocks, cache_system=True)[0]["system"] == [blocks[0], {**blocks[1], **mark}]
+
+
+MARK_5M: dict[str, Any] = {"type": "ephemeral"}
+MARK_1H = {"type": "ephemeral", "ttl": "1h"}
+
+
+def _tool(mark: Any) -> dict[str, Any]:
+    return {"name": "t", "input_schema": {"type": "object"}, "cache_control": mark}
+
+
+def _marked(texts: str, mark: Any) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": text, "cache_control": mark} for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("element", "params", "system", "mark"),
+    [
+        pytest.param("x", {}, "s", MARK_1H, id="no other mark"),
+        pytest.param("x", {"tools": [_tool(MARK_5M)]}, "s", MARK_5M, id="5 minutes before"),
+        pytest.param("x", {"tools": [_tool(MARK_1H)]}, "s", MARK_1H, id="an hour before"),
+        pytest.param({"prompt": _marked("abc", MARK_5M)}, {}, "s", MARK_1H, id="three after"),
+        pytest.param({"prompt": _marked("abcd", MARK_5M)}, {}, "s", None, id="four after"),
+        pytest.param(
+            {"prompt": _marked("abc", MARK_5M)}, {"cache_control": MARK_5M}, "s", None, id="three and one more"
+        ),
+        pytest.param("x", {}, _marked("s", MARK_5M), MARK_5M, id="its own"),
+        pytest.param("x", {}, [*_marked("r", MARK_5M), {"type": "text", "text": "s"}], MARK_5M, id="in the prompt"),
+        pytest.param({"prompt": "x", "system": "own"}, {}, "s", None, id="a prompt of its own"),
+    ],
+)
+def test_cache_mark_follows_those_of_the_request(
+    element: Any, params: Any, system: Any, mark: Any, hook: ClaudeHook
+) -> None:
+    (request,) = sent(hook, [element], system=system, cache_system=True, request_params=params)
+
+    last = request["system"][-1] if isinstance(request["system"], list) else {}
+    assert last.get("cache_control") == mark
+
+
+def test_shorter_cache_mark_is_said_once(hook: ClaudeHook, caplog: pytest.LogCaptureFixture) -> None:
+    sent(hook, ["a", "b"], system="s", cache_system=True, request_params={"tools": [_tool(MARK_5M)]})
+
+    assert [record.message for record in caplog.records if "cache_system" in record.message] == [
+        "cache_system: the mark lives for 5 minutes where a mark of 5 minutes comes before it."
+    ]
 
 
 def test_missing_connection_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
