@@ -96,7 +96,9 @@ def _requests(options: SubmissionOptions, hook: Hook, prices: PriceTable) -> Ite
             checker.check(request)
         except InvalidMessageError as error:
             if isinstance(source, MessageFile):  # its line numbers differ from the index: blank lines are skipped
-                raise InvalidMessageError(f"{source.place}: {error}") from None
+                located = InvalidMessageError(f"{source.place}: {error}")
+                located.rule = error.rule
+                raise located from None
             raise
         yield request
     texts.check()

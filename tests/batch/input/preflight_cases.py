@@ -131,7 +131,7 @@ REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
     ("message", [{"role": "user", "content": "hi", "cache_control": {"type": "ephemeral"}}], {}),
     ("message", [HI, {"role": "assistant", "content": "x", "tool_calls": []}, HI], {}),
     ("message", [{"role": "user"}], {}),
-    ("message", ["hi"], {}),
+    ("message", {"messages": ["hi"]}, {}),
     ("role", [{"role": "tool", "content": "hi"}], {}),
     ("role", [{"role": "User", "content": "hi"}], {}),
     ("content", "", {}),
