@@ -118,7 +118,9 @@ class Control:
 
     def _add_answers(self, request: Request) -> dict[str, Any]:
         unmatched: Any = request.query_value("unmatched")
-        answers = read_answers(bytes(request.body or b""), source="body")
+        if request.body is None:
+            raise ValueError("The canned answers are too large.\nSend them in several calls. They are added in order.")
+        answers = read_answers(bytes(request.body), source="body")
         self._simulator.add_canned_answers(answers, unmatched=unmatched)
         return {"added": len(answers)}
 

@@ -51,7 +51,7 @@ def prepare_database() -> None:
 def run_dag(dag: Any, **options: Any) -> Any:
     """Run a DAG with ``dag.test(**options)`` and return the DAG run."""
     _store(dag)
-    with _restored_handler():
+    with _restored_handler(), _secrets_backends_read_again():
         return dag.test(**options)
 
 
@@ -72,6 +72,19 @@ def _store(dag: Any) -> None:
     bag = DagBag(os.devnull)
     bag.bag_dag(dag)
     sync_bag_to_db(bag, "testing", None)
+
+
+@contextmanager
+def _secrets_backends_read_again() -> Iterator[None]:
+    """Use the secrets backend that is configured now. Airflow reads it when it is imported, and asks it first."""
+    from airflow import configuration
+
+    before = configuration.secrets_backend_list
+    configuration.secrets_backend_list = configuration.initialize_secrets_backends()
+    try:
+        yield
+    finally:
+        configuration.secrets_backend_list = before
 
 
 @contextmanager

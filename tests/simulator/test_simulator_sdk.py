@@ -101,6 +101,28 @@ def test_an_errored_row_is_read_two_levels_down(sdk: anthropic.Anthropic, clock:
     assert row.result.error.request_id is None
 
 
+def test_canned_blocks_are_filled_in_as_the_sdk_needs_them(
+    sdk: anthropic.Anthropic, simulator: Simulator, clock: ManualClock
+) -> None:
+    blocks = [
+        {"type": "thinking", "thinking": "Hm."},
+        {"type": "redacted_thinking"},
+        {"type": "text", "text": "Let me look."},
+        {"type": "server_tool_use", "name": "web_search", "input": {"query": "x"}},
+        {"type": "tool_use", "name": "look", "input": {"where": "here"}},
+    ]
+    simulator.add_answers({"message": blocks})
+    created = sdk.messages.batches.create(requests=requests(1))
+    clock.advance(60)
+    (row,) = sdk.messages.batches.results(created.id)
+    assert row.result.type == "succeeded"
+    message = anthropic.types.Message.model_validate(row.result.message.model_dump(exclude_unset=True))
+    assert [block.type for block in message.content] == [block["type"] for block in blocks]
+    assert message.stop_reason == "tool_use"
+    assert message.usage.output_tokens_details is not None
+    assert message.usage.output_tokens_details.thinking_tokens == 1
+
+
 def test_tokens_are_counted(sdk: anthropic.Anthropic) -> None:
     counted = sdk.messages.count_tokens(model=MODEL, messages=[{"role": "user", "content": "x" * 40}])
     assert counted.input_tokens == 10
