@@ -26,7 +26,7 @@ _ON_A_DISK: Final = re.compile(r"(?:/|~/|\.{1,2}/|[A-Za-z]:[\\/])[^/\s]")
 _ELEMENTS_FILE: Final = re.compile(r"[\w./=+-]+\.(?:jsonl|ndjson)(?:\.gz)?", re.I)
 _FILE_NAME: Final = re.compile(
     r".*\.(?:jsonl?|ndjson|csv|tsv|parquet|avro|orc|arrow|feather|txt|text|md|rst|log|xml|html?|ya?ml|eml|msg|pdf|docx?|xlsx?"
-    r"|pptx?|rtf|odt|png|jpe?g|gif|webp|tiff?|bmp|mp3|mp4|wav|zip|gz|bz2|xz|zst|tar|pkl|pickle|py|sql)",
+    r"|pptx?|rtf|odt|png|jpe?g|gif|webp|tiff?|bmp|mp3|mp4|wav|zip|gz|bz2|xz|zst|tar|pkl|py|sql)",
     re.I,
 )
 
