@@ -24,6 +24,12 @@ ClaudeBatchError
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+#: A line may end with a text that has a full stop of its own.
+_TWO_FULL_STOPS: Final = re.compile(r"(?<=[\w)\]'\"])\.\.(?=\s|$)")
+
 
 class ClaudeBatchError(Exception):
     """Base class of every error that this package raises.
@@ -33,7 +39,7 @@ class ClaudeBatchError(Exception):
     """
 
     def __init__(self, *lines: str) -> None:
-        super().__init__("\n".join(lines))
+        super().__init__("\n".join(_TWO_FULL_STOPS.sub(".", line) for line in lines))
 
     @property
     def summary(self) -> str:

@@ -14,6 +14,7 @@ from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
 from airflow_claude_batch.batch.land.manifest import DRY_RUN, read_manifest
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import InputError, SubmissionRecordError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def requests_reader(batches: SensedBatches, scratch: Path) -> Callable[[], Reque
         requests = RequestFile(path, verify=False)
         if len(requests) != batches.request_count:
             requests.close()
-            found = "1 request" if len(requests) == 1 else f"{len(requests)} requests"
+            found = quantity(len(requests), "request")
             raise SubmissionRecordError(
                 f"{batches.folder.uri(REQUESTS_FILE)} has {found}, but the operator sent {batches.request_count}: the "
                 "file was cut, or written again.",

@@ -57,12 +57,13 @@ def _log_progress(manifest: Manifest, *, is_old: bool) -> None:
         return
     several = len(manifest.batch_ids) > 1
     log.info(
-        "%s %s %s in progress. %d of %d requests have a result.",
+        "%s %s %s in progress. %s of %s %s a result.",
         "Message batches" if several else "Message batch",
         ", ".join(manifest.batch_ids),
         "are" if several else "is",
-        manifest.request_count - manifest.counts.get("missing", 0),
-        manifest.request_count,
+        f"{manifest.request_count - manifest.counts.get('missing', 0):,}",
+        quantity(manifest.request_count, "request"),
+        "has" if manifest.request_count == 1 else "have",
     )
     if is_old:
         log.info("Nothing was sent now: an earlier try had sent every request.")

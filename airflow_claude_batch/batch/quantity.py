@@ -1,4 +1,4 @@
-"""Counts in messages, with the noun in its right form."""
+"""Counts and names in messages, with the noun and the article in their right form."""
 
 from __future__ import annotations
 
@@ -8,3 +8,8 @@ def quantity(count: int, noun: str) -> str:
     if count == 1:
         return f"1 {noun}"
     return f"{count:,} {noun}{'es' if noun.endswith('ch') else 's'}"
+
+
+def with_article(noun: str) -> str:
+    """Return a noun, such as the name of a type, with its article: ``an int``, ``a float``. An empty text stays one."""
+    return noun and f"{'an' if noun[0] in 'aeioAEIO' else 'a'} {noun}"

@@ -21,6 +21,7 @@ from airflow_claude_batch.batch.input.foreign_types import (
     rows_of_table,
 )
 from airflow_claude_batch.batch.input.json_text import NotJsonError, read_values
+from airflow_claude_batch.batch.quantity import with_article
 from airflow_claude_batch.exceptions import InputError
 
 NOTHING_SENT: Final = "Nothing was sent."
@@ -143,7 +144,7 @@ def _refuse_set(messages: Any) -> Refusal | None:
         return None
     kind = type(messages).__name__
     return Refusal(
-        f"a {kind}, whose order changes from one try to the next",
+        f"{with_article(kind)}, whose order changes from one try to the next",
         "An element without a key has its position as its key, so the order must stay. Give sorted(…).",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from airflow_claude_batch.batch.quantity import with_article
 from airflow_claude_batch.exceptions import InvalidMessageError
 
 #: Parameters that do not exist in this API version and the later ones; api/versioning, 2026-10-21.
@@ -48,4 +49,4 @@ def short_repr(value: Any, length: int = 80) -> str:
     try:
         return f"{value!r:.{length}}"
     except Exception:  # a repr may raise anything
-        return f"a {type(value).__name__} that cannot be shown"
+        return f"{with_article(type(value).__name__)} that cannot be shown"

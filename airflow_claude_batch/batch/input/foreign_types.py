@@ -14,6 +14,8 @@ from numbers import Number
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from airflow_claude_batch.batch.quantity import with_article
+
 #: How the rows of a data frame are read as mappings. The first method that the type has is named.
 _ROWS_AS_MAPPINGS: Final = (
     ("mappings", "result.mappings()"),  # SQLAlchemy
@@ -102,7 +104,7 @@ def _scalar(value: Any) -> Foreign | None:
     if isinstance(value, date | time):
         return Foreign("a date or time", "Write it as text with .isoformat().")
     if isinstance(value, timedelta | UUID):
-        return Foreign(f"a {type(value).__name__}", "Write it as text with str().")
+        return Foreign(with_article(type(value).__name__), "Write it as text with str().")
     if isinstance(value, Decimal):
         return Foreign("a Decimal", "Write it as text with str(), or convert it with int() or float().")
     if _package(type(value)) == "numpy" and not is_many(value):

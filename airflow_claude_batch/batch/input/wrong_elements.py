@@ -17,6 +17,7 @@ from airflow_claude_batch.batch.input.foreign_types import (
     rows_of_table,
 )
 from airflow_claude_batch.batch.input.wrong_texts import READ_THE_FILES
+from airflow_claude_batch.batch.quantity import with_article
 
 SHAPES: Final = (
     'a prompt (string), {"role": …, "content": …}, a conversation (list of such), '
@@ -76,7 +77,7 @@ def explain_list(element: Collection[Any]) -> Explanation | None:
     if not element or any(isinstance(item, Mapping) for item in element):
         return None
     if is_record(element):
-        return Explanation(f"a {full_type_name(element)} is a row, not a conversation.", _OF_A_ROW)
+        return Explanation(f"{with_article(full_type_name(element))} is a row, not a conversation.", _OF_A_ROW)
     if isinstance(element, tuple):
         return Explanation("a tuple of values is a row, not a conversation.", _OF_A_ROW)
     if all(isinstance(item, str) for item in element):

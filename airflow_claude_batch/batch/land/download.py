@@ -198,21 +198,27 @@ def _count_rows(landing: Landing, batch_id: str, summary: DownloadSummary, expec
 def _log_anomalies(batch: MessageBatch, summary: DownloadSummary, read: RowCount, expected: int) -> None:
     missing = expected - read.rows
     if missing > 0:
-        text = "The API has no result for %d of the %d requests of %s. Its counts say %d succeeded."
-        log.warning(text, missing, expected, batch.id, batch.request_counts.succeeded)
+        text = "The API has no result for %d of the %s of %s. Its counts say %d succeeded."
+        log.warning(text, missing, quantity(expected, "request"), batch.id, batch.request_counts.succeeded)
     if summary.repeated:
-        text = "The results of %s repeated %d of %d custom_ids; the first row of each was kept: %s"
-        log.warning(text, batch.id, len(summary.repeated), expected, _first_ids(summary.repeated))
+        text = "The results of %s repeated %d of %s; the first row of each was kept: %s"
+        log.warning(
+            text, batch.id, len(summary.repeated), quantity(expected, "custom_id"), _first_ids(summary.repeated)
+        )
     if summary.altered:
-        text = "%d of %d rows of %s are not in the API's form; each has what could be read, and its line in raw."
-        log.warning(text, summary.altered, summary.rows, batch.id)
+        text = "%d of %s of %s %s not in the API's form; each has what could be read, and its line in raw."
+        log.warning(text, summary.altered, quantity(summary.rows, "row"), batch.id, _are(summary.altered))
     if summary.odd:
         text = "%s of the results of %s could not be read, also not when they were read again; the first: %s. They are "
         text += "kept as raw in the rows, or in %s, and are not sent again."
         log.warning(text, quantity(len(summary.odd), "line"), batch.id, summary.odd[0].reason, UNREADABLE_FILE)
     if summary.unknown:
-        text = "In the results of %s, %d of %d rows matched no request of this submission: %s"
-        log.warning(text, batch.id, len(summary.unknown), summary.rows, _first_ids(summary.unknown))
+        text = "In the results of %s, %d of %s matched no request of this submission: %s"
+        log.warning(text, batch.id, len(summary.unknown), quantity(summary.rows, "row"), _first_ids(summary.unknown))
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _first_ids(custom_ids: Sequence[str]) -> str:

@@ -143,8 +143,8 @@ def _add_leftover_lines(landing: Landing, folder: storage.Folder) -> None:
 def _delete(landing: Landing, folder: storage.Folder, client: ClaudeClient, manifest: Manifest) -> list[str]:
     """Delete the batches all of whose answers are landed and can be read back. Return those that were deleted."""
     if count := manifest.counts["missing"]:
-        text = "The message batches are not deleted, because the API had no result for %d of %d requests."
-        log.warning(text, count, manifest.request_count)
+        text = "The message batches are not deleted, because the API had no result for %d of %s."
+        log.warning(text, count, quantity(manifest.request_count, "request"))
         return []
     verify_rows(landing, folder, missing=NO_RESULT)
     kept = landing.rows.answers_by_batch()

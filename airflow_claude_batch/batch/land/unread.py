@@ -18,6 +18,7 @@ from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.land.publish import writing_to
 from airflow_claude_batch.batch.ledger.ledger import Trouble, UnreadBatch
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import NotFoundError
 
 if TYPE_CHECKING:
@@ -169,10 +170,10 @@ class UnreadBatches:
             unread = self._count(batch_id, Trouble.NO_BATCH, reason=error.summary)
             log.warning(
                 "The API does not find message batch %s now, which proves nothing yet: it is polled again. Only if the "
-                "API says so in %d polls or more, until %s at least, there is none. If the id or the connection is "
+                "API says so in %s or more, until %s at least, there is none. If the id or the connection is "
                 "wrong, correct it and clear the task. %s",
                 batch_id,
-                LASTING_POLLS,
+                quantity(LASTING_POLLS, "poll"),
                 f"{believed_at(unread):%Y-%m-%d %H:%M:%S %Z}",
                 error,
             )
@@ -203,11 +204,12 @@ class UnreadBatches:
         """Count a result stream without all rows."""
         unread = self._count(batch_id, Trouble.FEWER_ROWS, rows=rows, expected=expected)
         log.warning(
-            "%d of %d rows of %s have come. The others may be answered and paid for, so they are not sent again. The "
+            "%d of %s of %s %s come. The others may be answered and paid for, so they are not sent again. The "
             "results are read again at %s.",
             rows,
-            expected,
+            quantity(expected, "row"),
             batch_id,
+            "has" if expected == 1 else "have",
             f"{next_read_at(unread):%Y-%m-%d %H:%M:%S %Z}",
         )
 

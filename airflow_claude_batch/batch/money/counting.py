@@ -15,6 +15,7 @@ import msgspec
 
 from airflow_claude_batch.api.limits import COUNT_TOKENS_FIELDS
 from airflow_claude_batch.batch.money.sampling import PlannedRequest, StratifiedSample, StratumKey
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import (
     APIError,
     BadRequestError,
@@ -167,7 +168,7 @@ class _SampleCounter:
         others = len(too_long) - 1
         more = f" {others:,} more of the {counted:,} counted {'is' if others == 1 else 'are'} too long, too."
         return InvalidMessageError(
-            f"{request.name()}: its prompt has {tokens:,} tokens, and {request.model} takes {window:,}.",
+            f"{request.name()}: its prompt has {quantity(tokens, 'token')}, and {request.model} takes {window:,}.",
             f"Nothing was sent.{more if others else ''}",
             "Shorten the prompt, split it into several elements, or name a model with a larger context window.",
         )

@@ -99,7 +99,7 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 def _answer(place: str, value: Any) -> CannedAnswer:
     if not isinstance(value, Mapping):
         remedy = 'Write an object, such as {"prompt": "charged", "text": "billing"}.'
-        raise CannedAnswersError(place, f"is a {type(value).__name__}, not an object.", remedy)
+        raise CannedAnswersError(place, f"is of type {type(value).__name__}, not an object.", remedy)
     _check_names(place, value)
     given = [name for name in _ANSWERS if name in value]
     if len(given) != 1:

@@ -79,7 +79,9 @@ def _block(place: str, block: Any) -> dict[str, Any]:
     for name, wanted in _NEEDED.get(kind, ()):
         if not isinstance(block.get(name), wanted):
             noun = "text" if wanted is str else "an object"
-            raise MessageError(f"{place}.{name} is missing or has another type.\nA {kind} block has {noun} there.")
+            raise MessageError(
+                f"{place}.{name} is missing or has another type.\nBlocks of type {kind} have {noun} there."
+            )
     return {**_added(kind, block), **block}
 
 
