@@ -264,7 +264,8 @@ def _failed_rows(landing: Landing, most: int) -> list[str]:
 
 
 def _describe(row: Row) -> str:
-    why = f" ({row.error.get('type')}: {row.error.get('message')})" if row.error else ""
+    error = None if row.status in ("expired", "canceled") else row.error  # the word says it
+    why = f" ({error.get('type')}: {error.get('message')})" if error else ""
     return f"key {row.key!r:.80}: {row.status}{why:.200}"
 
 

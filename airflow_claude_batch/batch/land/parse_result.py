@@ -23,6 +23,11 @@ _FINAL_STOP_REASONS: Final = frozenset({"refusal", "model_context_window_exceede
 
 _UNANSWERED: Final = frozenset({"errored", "expired", "canceled"})
 _STATUS_BY_TYPE: Final = {"expired": Status.EXPIRED, "canceled": Status.CANCELED}
+#: The error messages of rows without an error of the API's.
+_WHY: Final = {
+    Status.EXPIRED: "The API did not process the request within the 24 hours of its batch. It is not billed.",
+    Status.CANCELED: "The batch was canceled before the API processed the request. It is not billed.",
+}
 
 
 class ParsedResult(msgspec.Struct, frozen=True, gc=False):
@@ -136,7 +141,8 @@ def parse_result(
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _succeeded(result.message, line.custom_id, batch_id, prices, validator, kept)
     if (status := _STATUS_BY_TYPE.get(result.type)) is not None:
-        body = RowBody(status=status.word, batch_id=batch_id, custom_id=line.custom_id, raw=kept)
+        why = {"type": status.word, "message": _WHY[status]}
+        body = RowBody(status=status.word, error=why, batch_id=batch_id, custom_id=line.custom_id, raw=kept)
         return ParsedResult(status, body.encode())
     return _errored(result, line.custom_id, batch_id, kept)
 

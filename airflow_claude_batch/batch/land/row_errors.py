@@ -87,7 +87,8 @@ def read_error(result: wire.Result) -> dict[str, Any]:
         return _loose_error(result.error)
     if envelope.message is None and _has_words(result.error):
         return _loose_error(result.error)
-    return {"type": envelope.type or "unknown", "message": envelope.message, "request_id": envelope.request_id}
+    message = envelope.message or "The API gave no reason."
+    return {"type": envelope.type or "unknown", "message": message, "request_id": envelope.request_id}
 
 
 def _has_words(raw: msgspec.Raw) -> bool:

@@ -98,7 +98,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     #: model's price is not known.
     cost_usd: str | None = None
     #: Why there is no valid answer: ``type`` and ``message``; ``request_id`` if the API sent one; ``path`` of the
-    #: invalid place in the answer. None if the request succeeded, expired or was canceled.
+    #: invalid place in the answer. None if the request succeeded. Rows that earlier versions landed also have None if
+    #: it expired or was canceled.
     error: dict[str, Any] | None = None
     #: The message batch that the result came from. None if no result came.
     batch_id: str | None = None

@@ -220,7 +220,8 @@ def test_unprocessed_result_becomes_a_row_without_an_answer(type_: str, status: 
     read = parse(type_)
 
     assert read.status is status
-    assert row(read) == Row(index=7, key="k", status=word, batch_id="b", custom_id="c")
+    error = row(read).error
+    assert row(read) == Row(index=7, key="k", status=word, batch_id="b", custom_id="c", error=error)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,9 @@ def test_errored_result_is_final_only_if_the_same_request_would_meet_it_again(er
         pytest.param("errored", {"error": None}, {"type": "errored", "message": "without an error"}, id="null"),
         pytest.param("errored", {"error": "why"}, {"type": "unknown", "message": "why"}, id="text"),
         pytest.param("errored", {"error": {"type": "error"}}, {"type": "unknown", "message": "error"}, id="empty"),
-        pytest.param("errored", {"error": {"error": {}}}, {"type": "unknown", "message": None}, id="nothing inside"),
+        pytest.param(
+            "errored", {"error": {"error": {}}}, {"type": "unknown", "message": "gave no reason"}, id="nothing inside"
+        ),
         pytest.param(
             "errored",
             {"error": {"error": {"error": {"error": {"message": "why"}}}}},
@@ -268,10 +271,18 @@ def test_odd_result_is_kept_as_an_error_that_a_retry_may_mend(type_: str, result
     assert read.status is Status.ERRORED
     assert landed.error is not None
     assert landed.error["type"] == error["type"]
-    if error["message"] is None:
-        assert landed.error["message"] is None
-    else:
-        assert error["message"] in landed.error["message"]
+    assert error["message"] in landed.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("type_", "says"), [("expired", "within the 24 hours of its batch"), ("canceled", "was canceled before the API")]
+)
+def test_row_that_was_not_processed_says_why_and_that_it_is_not_billed(type_: str, says: str) -> None:
+    error = row(parse(type_)).error or {}
+
+    assert error["type"] == type_
+    assert says in error["message"]
+    assert error["message"].endswith("It is not billed.")
 
 
 # ---------------------------------------------------------------- the rest
