@@ -209,7 +209,8 @@ def test_file_that_cannot_be_read_is_refused_with_the_line(
 
 def test_uri_without_a_provider_is_refused_with_the_remedy(hook: ClaudeHook) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"s3://b/m\.jsonl cannot be reached: [^\n]*\n.*\nInstall apache-airflow-providers-amazon"
+        ConfigurationError,
+        match=r"s3://b/m\.jsonl cannot be reached: [^\n]*\n.*\nInstall apache-airflow-providers-amazon",
     ):
         sent(hook, "s3://b/m.jsonl")
 

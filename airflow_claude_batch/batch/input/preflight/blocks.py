@@ -158,7 +158,7 @@ _CONTENTS: Final = {
 def _check_role(request: Request, block: Mapping[str, Any], role: str, conditions: Conditions, *, inside: str) -> None:
     kind = block["type"]
     if _PLACES.get(kind, role) != role:
-        problem = f"a {kind} block may only stand in a message of the {_PLACES[kind]}."
+        problem = f"{with_article(kind)} block may only stand in a message of the {_PLACES[kind]}."
         refuse(request, "block_role", problem, f"Put it into a message with 'role': {_PLACES[kind]!r}.", inside=inside)
     if role == "system" and kind != "text" and not conditions.takes_unknown:
         refuse(request, "block_role", "a system message may only have texts.", _AS_TEXT, inside=inside)

@@ -35,7 +35,7 @@ def check_source(request: Request, source: Any, owner: str, conditions: Conditio
             return
         kinds = ", ".join(known)
         found = short_repr(kind, 20) if kind is not None else type_name(source)
-        problem = f"'source' of a {owner} must be a mapping with a type of {kinds}, not {found}."
+        problem = f"'source' of {with_article(owner)} must be a mapping with a type of {kinds}, not {found}."
         refuse(request, "source", problem, f"{did_you_mean(kind, known)}Give such a source.", inside=inside)
     what = f"a source of type {kind!r}"
     check_shape(request, "source", source, known[kind], what, inside=inside, strict=not conditions.takes_unknown)
