@@ -11,6 +11,7 @@ from airflow_claude_batch.batch.input.preflight.conditions import Conditions
 from airflow_claude_batch.batch.input.preflight.known_fields import BLOCKS, TOOL_RESULT_BLOCKS, Shape
 from airflow_claude_batch.batch.input.preflight.media import check_source
 from airflow_claude_batch.batch.input.preflight.refusal import IF_NEW, check_shape, did_you_mean, kind_of, refuse
+from airflow_claude_batch.batch.quantity import with_article
 
 _AS_TEXT: Final = "Write texts as {'type': 'text', 'text': …}."
 #: Kinds of blocks that other APIs have.

@@ -12,6 +12,7 @@ from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.preflight.conditions import Conditions
 from airflow_claude_batch.batch.input.preflight.known_fields import IMAGE_TYPES, SOURCES
 from airflow_claude_batch.batch.input.preflight.refusal import check_shape, did_you_mean, kind_of, refuse
+from airflow_claude_batch.batch.quantity import with_article
 
 #: The largest image: 10 MB in base64.
 LARGEST_IMAGE: Final = 10 * 1024 * 1024
