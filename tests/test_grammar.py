@@ -14,8 +14,8 @@ from airflow_claude_batch.batch.quantity import quantity, with_article
 from airflow_claude_batch.exceptions import InputError
 
 PACKAGE = Path(airflow_claude_batch.__file__).parent
-#: Words that end like a plural and are none, or are right for one, too.
-NO_PLURALS = frozenset({"sends", "is", "as", "has", "was", "this", "its", "bytes", "s", "does"})
+#: Words that end like a plural and are none, or are right for one, too; and what is counted above a large limit only.
+NO_PLURALS = frozenset({"sends", "is", "as", "has", "was", "this", "its", "bytes", "s", "does", "characters"})
 
 
 def found_in_source() -> Iterator[str]:
