@@ -18,7 +18,13 @@ from airflow_claude_batch.batch.input.element_errors import (
     type_name,
 )
 from airflow_claude_batch.batch.input.precedence import find_element_conflict, merge
-from airflow_claude_batch.batch.input.wrong_elements import SHAPES, explain_fields, explain_list, explain_type
+from airflow_claude_batch.batch.input.wrong_elements import (
+    SHAPES,
+    explain_fields,
+    explain_list,
+    explain_prompt,
+    explain_type,
+)
 from airflow_claude_batch.exceptions import InvalidMessageError
 
 #: Fields of a keyed element that override the operator's arguments of the same names.
@@ -131,8 +137,7 @@ def _read_api_item(element: Mapping[str, Any], index: int, defaults: Defaults) -
 def _read_prompt(element: Mapping[str, Any], index: int) -> list[Any]:
     prompt = element["prompt"]
     if not isinstance(prompt, str | list):
-        problem = f"'prompt' must be a string or a list of content blocks, not {type_name(prompt)}."
-        raise _error(element, index, problem, "Convert the prompt to a string.")
+        raise _error(element, index, *explain_prompt(prompt))
     return [{"role": "user", "content": prompt}]
 
 

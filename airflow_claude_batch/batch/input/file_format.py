@@ -83,22 +83,30 @@ def check_path(path: str) -> None:
             NOTHING_SENT,
             _MAP_OVER_PATHS,
         )
+    if "\n" in path or "\0" in path:
+        raise _not_a_path(path)
     if path.endswith("/") or (is_path and os.path.isdir(_local(path))):  # noqa: PTH112  # it may be no path at all
         raise folder_error(path)
     if _TAKEN.fullmatch(path):
         return
+    raise _not_a_path(path)
+
+
+def _not_a_path(path: str) -> InputError:
+    """Build the error about a text that is no path of a file of elements."""
+    is_path = shown_path(path) is not None
     extension = path.lower().removesuffix(".gz").rpartition(".")[2] if "." in path else ""
     remedy = (
         "For one prompt: messages=['…']. For other formats, yield the elements from a function "
         "(@task.claude_batch). A template must give a list."
     )
-    if extension in _READERS and "\n" not in path:
+    if is_path and extension in _READERS:
         remedy = f"{_FROM_A_FUNCTION.format(_READERS[extension])} Or write it as JSON lines."
     elif is_path and _PATH.match(path) and extension not in _OTHER_FILES:
         remedy = "If it has an element on each line, give it a name that ends in .jsonl or .jsonl.gz."
-    elif extension in _OTHER_FILES:
+    elif is_path and extension in _OTHER_FILES:
         remedy = f"Give its text as a prompt: messages=[{{'key': path, 'prompt': Path(path).read_text()}}]. {remedy}"
-    raise InputError(
+    return InputError(
         "messages must be a list or the path of a .jsonl or .jsonl.gz file, not "
         f"{'a text' if not is_path else shown_path(path)}.",
         NOTHING_SENT,
@@ -112,6 +120,24 @@ def folder_error(path: str) -> InputError:
         f"messages must be the path of a file, not of a folder: {shown_path(path) or 'a text'}.",
         NOTHING_SENT,
         _MAP_OVER_PATHS,
+    )
+
+
+def missing_error(path: str, location: str | None) -> InputError:
+    """Build the error about a path at which there is no file.
+
+    :param location: where it was looked for, if the path does not say that.
+    """
+    if not _PATH.match(path) and shown_path(path) is None:  # it may be a prompt that ends like a path
+        return InputError(
+            "messages is a text that ends like a path, and there is no such file.",
+            NOTHING_SENT,
+            "For one prompt: messages=['…']. For a file, check the path.",
+        )
+    return InputError(
+        f"messages: there is no file {path}.",
+        f"{NOTHING_SENT} This worker looked for {location}." if location else NOTHING_SENT,
+        "Check the path, and that this worker reaches its storage.",
     )
 
 

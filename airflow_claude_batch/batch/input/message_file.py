@@ -5,6 +5,7 @@ Only one line is in memory at a time. JSON that goes over several lines is read 
 
 from __future__ import annotations
 
+import errno
 import gzip
 import re
 import tempfile
@@ -25,6 +26,7 @@ from airflow_claude_batch.batch.input.file_format import (
     Lines,
     folder_error,
     is_json_array_file,
+    missing_error,
     open_lines,
 )
 from airflow_claude_batch.batch.input.json_text import (
@@ -76,12 +78,8 @@ class MessageFile(Iterator[Any]):
         try:
             with self._open_file() as raw:
                 yield from self._values(open_lines(raw, self.uri))
-        except FileNotFoundError:
-            raise InputError(
-                f"messages: there is no file {self.uri}.",
-                f"{NOTHING_SENT} This worker looked for {self._location}." if self._location else NOTHING_SENT,
-                "Check the path, and that this worker reaches its storage.",
-            ) from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise missing_error(self.uri, self._location) from None
         except IsADirectoryError:
             raise folder_error(self.uri) from None
         except PermissionError as error:
@@ -96,6 +94,10 @@ class MessageFile(Iterator[Any]):
                 NOTHING_SENT,
                 "Write the file again, whole.",
             ) from error
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise missing_error(self.uri, self._location) from None
         except UnicodeDecodeError as error:
             raise self._error(
                 TextError(f"is not {error.encoding.upper()}", "Write the file again, in UTF-8."), self.line_number + 1

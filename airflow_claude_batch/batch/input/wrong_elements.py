@@ -72,6 +72,19 @@ def explain_type(element: Any) -> Explanation:
     return Explanation(f"{problem}.", f"{foreign.remedy} Or give {SHAPES}." if foreign else f"Give {SHAPES}.")
 
 
+def explain_prompt(prompt: Any) -> Explanation:
+    """Explain a ``prompt`` that is neither a text nor a list of content blocks."""
+    problem = f"'prompt' must be a string or a list of content blocks, not {type_name(prompt)}."
+    if prompt is None or is_missing(prompt):
+        return Explanation(problem, "A value is missing: leave the element out, or repair what made it.")
+    if isinstance(prompt, Mapping):
+        return Explanation(problem, "Give a single content block in a list: [{'type': …}].")
+    if isinstance(prompt, tuple):
+        return Explanation(problem, "Give content blocks in a list: list(blocks).")
+    foreign = recognise(prompt)
+    return Explanation(problem, foreign.remedy if foreign else "Convert the prompt to a string.")
+
+
 def explain_list(element: Collection[Any]) -> Explanation | None:
     """Explain a list or tuple that holds no message. None for a conversation, whatever else is in it."""
     if not element or any(isinstance(item, Mapping) for item in element):

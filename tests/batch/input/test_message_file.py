@@ -175,6 +175,8 @@ def test_path_of_a_file_of_elements_is_taken(path: str) -> None:
         pytest.param("/data/m.txt", ["each line of the file"], id="text"),
         pytest.param("/data/m.pdf", ["'/data/m.pdf'", "'prompt'"], id="document"),
         pytest.param("/data/part-0000", ["'/data/part-0000'", "ends in .jsonl"], id="no extension"),
+        pytest.param("Read this:\n/data/m.jsonl", ["not a text", "messages=['…']"], id="lines"),
+        pytest.param("a\0.jsonl", ["not a text"], id="NUL"),
         pytest.param("What is tea?", ["not a text", "messages=['…']"], id="prompt"),
         pytest.param("What is *tea*?", ["not a text", "messages=['…']"], id="prompt with stars"),
     ],
@@ -185,6 +187,23 @@ def test_path_of_something_else_is_refused_with_the_remedy(path: str, says: list
     assert "\nNothing was sent.\n" in str(error.value)
     for words in says:
         assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        pytest.param("/etc/hostname/m.jsonl", "there is no file /etc/hostname/m.jsonl.", id="below a file"),
+        pytest.param("/my folder/m.jsonl", "there is no file /my folder/m.jsonl.", id="with blanks"),
+        pytest.param("/" + "m" * 300 + ".jsonl", "mmm.jsonl.", id="longer than any name"),
+        pytest.param("Sum up the secret data.json", "ends like a path, and there is no such file", id="prompt"),
+    ],
+)
+def test_path_of_no_file_is_named_unless_it_may_be_a_prompt(path: str, says: str) -> None:
+    with pytest.raises(InputError) as error:
+        list(MessageFile(path, lambda: open(path, "rb")))  # noqa: PTH123, SIM115  # MessageFile closes it
+
+    assert says in str(error.value)
+    assert "secret" not in str(error.value)
 
 
 def test_folder_and_name_with_brackets_on_a_disk_are_told_apart(tmp_path: Path) -> None:

@@ -108,6 +108,27 @@ def test_element_of_no_known_shape_is_explained(element: Any, says: list[str]) -
         assert words in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [
+        pytest.param(None, "A value is missing", id="None"),
+        pytest.param(float("nan"), "A value is missing", id="NaN"),
+        pytest.param(b"secret", ".decode()", id="bytes"),
+        pytest.param(Path("/secret"), ".read_text()", id="path"),
+        pytest.param({"type": "text", "text": "secret"}, "in a list", id="one block"),
+        pytest.param(({"type": "text", "text": "secret"},), "list(blocks)", id="blocks in a tuple"),
+        pytest.param(7, "Convert the prompt to a string", id="number"),
+    ],
+)
+def test_prompt_of_the_wrong_type_is_refused_with_the_remedy(prompt: Any, says: str) -> None:
+    with pytest.raises(
+        InvalidMessageError, match="'prompt' must be a string or a list of content blocks, not "
+    ) as error:
+        read_request({"key": 1, "prompt": prompt}, 0, Defaults(model="claude-haiku-5-5", max_tokens=9))
+    assert says in str(error.value)
+    assert "secret" not in str(error.value)
+
+
 # ---------------------------------------------------------------- texts that are no prompts
 
 
