@@ -5,11 +5,13 @@ What templates, upstream tasks and mapped arguments give is checked when the tas
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from airflow_claude_batch._airflow.compat import ObjectStoragePath
 from airflow_claude_batch._airflow.rendering import has_templates
-from airflow_claude_batch.exceptions import ConfigurationError
+from airflow_claude_batch.exceptions import ConfigurationError, InputError
 
 #: Parameters of the Messages API that an author may put into ``params`` by mistake: those are the DAG's.
 API_PARAMETERS: Final = frozenset(
@@ -48,7 +50,7 @@ def if_given(value: Any) -> Any:
 def check_messages(task_id: str, messages: Any) -> None:
     """Check that ``messages`` may hold several elements, or is a path or a template that gives them.
 
-    :raises ConfigurationError: it is a single object.
+    :raises ConfigurationError: it is a single object, or gives something else than elements.
     """
     if messages is None:
         raise ConfigurationError(
@@ -64,6 +66,19 @@ def check_messages(task_id: str, messages: Any) -> None:
             f"{task_id}: messages is of type {type(messages).__name__}, and must be a list of elements.",
             "Give a list of elements (of one, for a single one), or the path of a .jsonl file.",
         )
+    is_path = isinstance(messages, os.PathLike | ObjectStoragePath)
+    if type(messages) not in (list, tuple, str) and not is_path and not _comes_later(messages):
+        _check_container(task_id, messages)
+
+
+def _check_container(task_id: str, messages: Any) -> None:
+    """Check what is no list: a data frame or a set, for example, gives no elements."""
+    from airflow_claude_batch.batch.input.containers import check_container
+
+    try:
+        check_container(messages)
+    except InputError as error:
+        raise ConfigurationError(f"{task_id}: {error}") from None
 
 
 def check_model(task_id: str, model: Any) -> None:

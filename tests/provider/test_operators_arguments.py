@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import timedelta
 from typing import Any
 
@@ -135,6 +136,8 @@ WITH_MESSAGES = pytest.mark.parametrize(
         ),
         pytest.param({"messages": 7}, "messages is of type int, and must be a list of elements.\nGive", id="number"),
         pytest.param({"messages": b"a"}, "messages is of type bytes", id="bytes"),
+        pytest.param({"messages": {"a", "b"}}, "messages is a set, whose order changes", id="set"),
+        pytest.param({"messages": io.StringIO("a")}, "messages is an open file", id="open file"),
         pytest.param({"model": ""}, "model is '', which is no model's id.\nGive an id such as", id="model empty"),
         pytest.param({"model": " "}, "model is ' ', which is no model's id", id="model blank"),
         pytest.param({"model": 5}, "model is 5, which is no model's id", id="model number"),

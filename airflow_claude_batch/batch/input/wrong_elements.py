@@ -27,6 +27,7 @@ _OF_A_ROW: Final = (
     'Make an element of each row: [{"key": row[0], "prompt": row[1]} for row in rows]. Of the rows that a task '
     'returns: rows.map(lambda row: {"key": row[0], "prompt": row[1]}).'
 )
+_OF_A_NAMED_ROW: Final = 'Make an element of each row: [{"key": row.id, "prompt": row.text} for row in rows].'
 _OF_A_MAPPING: Final = (
     'Make an element of each row: [{"key": row["id"], "prompt": row["text"]} for row in rows]. Of the rows that a task '
     'returns: rows.map(lambda row: {"key": row["id"], "prompt": row["text"]}).'
@@ -90,9 +91,12 @@ def explain_list(element: Collection[Any]) -> Explanation | None:
     if not element or any(isinstance(item, Mapping) for item in element):
         return None
     if is_record(element):
-        return Explanation(f"{with_article(full_type_name(element))} is a row, not a conversation.", _OF_A_ROW)
+        return Explanation(f"{with_article(full_type_name(element))} is a row, not a conversation.", _OF_A_NAMED_ROW)
     if isinstance(element, tuple):
-        return Explanation("a tuple of values is a row, not a conversation.", _OF_A_ROW)
+        *_, last = element
+        rows = rows_of_table(last) or ('frame.to_dict("records")' if is_many(last) else None)  # groupby(), iterrows()
+        remedy = f"Make an element of each row of the data frame, from {rows}." if rows else _OF_A_ROW
+        return Explanation("a tuple of values is a row, not a conversation.", remedy)
     if all(isinstance(item, str) for item in element):
         return Explanation(
             "a list of texts is not a conversation.",

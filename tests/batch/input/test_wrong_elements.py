@@ -53,7 +53,11 @@ BY_NAME = '[{"key": row["id"], "prompt": row["text"]} for row in rows]'
         pytest.param(Path("/data/a.txt"), ["the path of a file", "expand(messages=paths)", "read_text()"], id="Path"),
         pytest.param((1, "secret"), ["a tuple of values is a row", BY_POSITION, "rows.map(lambda"], id="tuple"),
         pytest.param(("secret", "b"), ["a tuple of values is a row", BY_POSITION], id="tuple of texts"),
-        pytest.param(Row(1, "secret"), ["Row is a row", BY_POSITION], id="named tuple"),
+        pytest.param(Row(1, "secret"), ["Row is a row", '"key": row.id'], id="named tuple"),
+        pytest.param(
+            (0, of_package("pandas", "Series", __array__=None, ndim=1)), ["a row", 'to_dict("records")'], id="iterrows"
+        ),
+        pytest.param((0, pl.DataFrame({"a": ["secret"]})), ["a row", "iter_rows(named=True)"], id="groupby"),
         pytest.param(sqlite_row(), ["sqlite3.Row: a row", BY_POSITION], id="row of sqlite3"),
         pytest.param(sqlalchemy_row(), ["not sqlalchemy.", "Row: a row", BY_POSITION], id="row of SQLAlchemy"),
         pytest.param(["secret", "b"], ["a list of texts", "not a list in the list"], id="list of texts"),
