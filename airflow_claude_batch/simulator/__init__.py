@@ -29,6 +29,7 @@ from __future__ import annotations
 from airflow_claude_batch.simulator.clock import ManualClock
 from airflow_claude_batch.simulator.endpoints.credentials import FederationRule
 from airflow_claude_batch.simulator.faults import Fault
+from airflow_claude_batch.simulator.messages.models import Model
 from airflow_claude_batch.simulator.simulator import Simulator
 
-__all__ = ["Fault", "FederationRule", "ManualClock", "Simulator"]
+__all__ = ["Fault", "FederationRule", "ManualClock", "Model", "Simulator"]

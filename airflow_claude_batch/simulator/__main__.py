@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ids=options.ids,
         unmatched=options.unmatched,
         default_thinking=options.default_thinking,
+        models=options.model,
+        betas=options.beta,
     )
     simulator.add_canned_answers(options.answers)
     # Blocked before the server's thread starts, because threads inherit the mask. sigwait below receives them.
@@ -111,6 +113,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--latency", type=float, default=0.0, metavar="N", help="seconds added to every response")
     parser.add_argument(
         "--queue-limit", type=int, metavar="N", help="most requests in the processing queue; more get a 429"
+    )
+    parser.add_argument(
+        "--model", action="append", default=[], metavar="ID", help="take another model too; '*': any. May be repeated"
+    )
+    parser.add_argument(
+        "--beta", action="append", default=[], metavar="NAME", help="take another beta too; '*': any. May be repeated"
     )
     parser.add_argument(
         "--keys",

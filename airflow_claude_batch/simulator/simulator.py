@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -25,6 +25,8 @@ from airflow_claude_batch.simulator.ids import Ids
 from airflow_claude_batch.simulator.messages.answers import AnswerScript, AnswerWriter
 from airflow_claude_batch.simulator.messages.canned_answers import CannedAnswer, CannedAnswers, Unmatched
 from airflow_claude_batch.simulator.messages.canned_lines import read_answer_dicts, read_answers_file
+from airflow_claude_batch.simulator.messages.catalogue import Catalogue
+from airflow_claude_batch.simulator.messages.models import Model
 from airflow_claude_batch.simulator.messages.outcomes import EXPIRED, INTERNAL_ERROR
 
 if TYPE_CHECKING:
@@ -98,6 +100,8 @@ class Simulator:
     :param federation: federation rule id to rule, for ``/v1/oauth/token``. None: any identity is accepted.
     :param results_base_url: start of every ``results_url``. Default: the address that the caller used.
     :param batch_body_bytes: largest body of a create call, in bytes.
+    :param models: more models, as ids such as "claude-opus-6" or as `Model`. "*" takes every id.
+    :param betas: more values of the ``anthropic-beta`` header. "*" takes every value.
     """
 
     def __init__(
@@ -124,6 +128,8 @@ class Simulator:
         federation: Mapping[str, FederationRule] | None = None,
         results_base_url: str | None = None,
         batch_body_bytes: int = BATCH_BODY_BYTES,
+        models: Iterable[str | Model] = (),
+        betas: Iterable[str] = (),
     ) -> None:
         self.clock: Clock = clock or RealClock()
         self._latency_seconds = latency_seconds
@@ -168,6 +174,8 @@ class Simulator:
             rate_limit=RateLimit(requests_per_minute, clock=self.clock),
             ids=made_ids,
             batch_body_bytes=batch_body_bytes,
+            catalogue=Catalogue((models,) if isinstance(models, str | Model) else models),
+            betas=(betas,) if isinstance(betas, str) else betas,
         )
         self._control = Control(self)
 

@@ -284,7 +284,8 @@ class TestUsage:
             "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
             "output_tokens": 16,
             "service_tier": "batch",
-            "inference_geo": "not_available",
+            "output_tokens_details": {"thinking_tokens": 0},
+            "inference_geo": "global",
         }
 
     def test_inference_geo_is_repeated(self, api: Api) -> None:

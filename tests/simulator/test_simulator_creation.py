@@ -132,7 +132,7 @@ class TestHeaders:
             assert response.headers["anthropic-workspace-id"].startswith("wrkspc_")
             assert response.headers["anthropic-ratelimit-requests-limit"] == "1000"
             assert int(response.headers["anthropic-ratelimit-requests-remaining"]) < 1000
-            assert response.headers["anthropic-ratelimit-requests-reset"]
+            assert response.headers["anthropic-ratelimit-requests-reset"] == "2026-11-22T09:00:00Z"
         assert "anthropic-ratelimit-requests-limit" not in api.list().headers
         assert "retry-after" not in api.create(request()).headers
 
@@ -207,7 +207,10 @@ class TestHeaders:
         known = "message-batches-2024-09-24"
         assert api.client.get(CREATE, headers={"anthropic-beta": known}).status_code == 200
         response = api.client.get(CREATE, headers={"anthropic-beta": f"{known}, nope-2026-01-01"})
-        message = "Unexpected value(s) `nope-2026-01-01` for the `anthropic-beta` header."
+        message = (
+            "Unexpected value(s) `nope-2026-01-01` for the `anthropic-beta` header. "
+            "Please consult our documentation at platform.claude.com/docs or try again without the header."
+        )
         assert error_of(response) == (400, "invalid_request_error", message)
 
     def test_paths_with_beta_behave_the_same(self, api: Api) -> None:

@@ -19,7 +19,6 @@ from airflow_claude_batch.simulator.clock import Clock
 from airflow_claude_batch.simulator.http.errors import APIError
 from airflow_claude_batch.simulator.ids import Ids
 from airflow_claude_batch.simulator.messages.canned_answers import CannedAnswers
-from airflow_claude_batch.simulator.messages.models import usable_model
 from airflow_claude_batch.simulator.messages.outcomes import (
     CANCELED,
     EXPIRED,
@@ -230,7 +229,7 @@ class MessageBatches:
             if batch.outcome(position).kind != "succeeded":
                 continue
             params = requests[position].read_params()
-            model = usable_model(params["model"], now=batch.conditions.now)
+            model = batch.conditions.usable_model(params["model"])
             if model is not None:
                 batch.cache_uses[position] = self._cache.use(
                     params, model=model, workspace=batch.workspace, now=batch.ends_at

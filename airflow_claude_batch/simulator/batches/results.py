@@ -17,7 +17,6 @@ from airflow_claude_batch.simulator.faults import Fault
 from airflow_claude_batch.simulator.http.exchange import ConnectionDropped
 from airflow_claude_batch.simulator.ids import Ids
 from airflow_claude_batch.simulator.messages.answers import AnswerWriter
-from airflow_claude_batch.simulator.messages.models import usable_model
 
 CHUNK_BYTES = 64_000
 
@@ -30,7 +29,7 @@ def result_row(batch: Batch, position: int, request: BatchRequest, answers: Answ
     if outcome.kind != "succeeded":
         return {"custom_id": request.custom_id, "result": {"type": outcome.kind}}
     params = request.read_params()
-    model = usable_model(params["model"], now=batch.conditions.now)
+    model = batch.conditions.usable_model(params["model"])
     if model is None:
         raise AssertionError(f"position {position} of {batch.id} succeeded with an unusable model")
     message = answers.message(

@@ -1,4 +1,4 @@
-"""Values of the ``anthropic-beta`` header, from the vendor SDK of 2026-11-22, two of them from its token exchange."""
+"""Values of the ``anthropic-beta`` header, from the vendor SDK of 2026-11-24, two of them from its token exchange."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ KNOWN_BETAS = frozenset(
         "context-management-2025-06-27",
         "dev-full-thinking-2025-05-14",
         "dreaming-2026-04-21",
+        "efs-2026-10-01",
         "experimental-claude-tag-2026-10-21",
         "extended-cache-ttl-2025-04-11",
         "fallback-credit-2026-06-01",
         "fallback-credit-2026-07-01",
         "fast-mode-2026-02-01",
         "files-api-2025-04-14",
+        "fine-grained-tool-streaming-2025-05-14",
+        "google-managed-data-controls-2026-09-01",
         "inline-tools-2026-09-15",
         "interleaved-thinking-2025-05-14",
         "managed-agents-2026-04-01",

@@ -21,7 +21,6 @@ from airflow_claude_batch.simulator.http.errors import APIError
 from airflow_claude_batch.simulator.http.exchange import Body, Request, Response, json_response
 from airflow_claude_batch.simulator.ids import Ids
 from airflow_claude_batch.simulator.messages.answers import AnswerWriter
-from airflow_claude_batch.simulator.messages.models import MODELS, find_model
 from airflow_claude_batch.simulator.messages.outcomes import INTERNAL_ERROR, Outcome
 from airflow_claude_batch.simulator.messages.params import Conditions, count_problem, params_problem
 from airflow_claude_batch.simulator.messages.prompts import prompt_tokens
@@ -178,13 +177,13 @@ class Operations:
     def _models(self, call: Call) -> Response:
         now = call.conditions.now
         if call.subject:
-            model = find_model(call.subject)
+            model = call.conditions.catalogue.find(call.subject)
             if model is None:
                 raise APIError(404, f"model: {call.subject}")
             return json_response(model.info(now))
         limit, after_id, before_id = _paging(call.request)
         wanted = _lifecycles(call.request)
-        infos = [model.info(now) for model in MODELS if model.lifecycle(now) in wanted]
+        infos = [model.info(now) for model in call.conditions.catalogue.models if model.lifecycle(now) in wanted]
         data, has_more = _slice(infos, limit=limit, after_id=after_id, before_id=before_id)
         return json_response(_page(data, has_more=has_more))
 

@@ -6,7 +6,7 @@ import math
 import threading
 from datetime import timedelta
 
-from airflow_claude_batch.simulator.clock import Clock, timestamp
+from airflow_claude_batch.simulator.clock import Clock
 from airflow_claude_batch.simulator.http.errors import APIError
 
 START_TIER_CALLS = 1_000  # per minute, rate-limits page of 2026-10-08
@@ -51,5 +51,5 @@ class RateLimit:
         return {
             "anthropic-ratelimit-requests-limit": str(self._limit),
             "anthropic-ratelimit-requests-remaining": str(int(self._left)),
-            "anthropic-ratelimit-requests-reset": timestamp(self._counted_at + full_in) or "",
+            "anthropic-ratelimit-requests-reset": (self._counted_at + full_in).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -19,7 +19,9 @@ from airflow_claude_batch.simulator.http.errors import APIError, error_type, pro
 from airflow_claude_batch.simulator.http.exchange import Body, ConnectionDropped, Request, Response
 from airflow_claude_batch.simulator.http.outages import html_error_response
 from airflow_claude_batch.simulator.http.request_bodies import decode_body
+from airflow_claude_batch.simulator.http.response_bodies import compress
 from airflow_claude_batch.simulator.ids import Ids
+from airflow_claude_batch.simulator.messages.catalogue import ANY, BUILT_IN, Catalogue
 from airflow_claude_batch.simulator.messages.params import Conditions
 
 VERSIONS = ("2023-06-01", "2026-10-21")
@@ -34,7 +36,7 @@ _PATHS = (
     ("GET", re.compile(r"/v1/messages/batches/([^/]+)/results"), "results"),
     ("POST", re.compile(r"/v1/messages/count_tokens"), "count_tokens"),
     ("GET", re.compile(r"/v1/models"), "models"),
-    ("GET", re.compile(r"/v1/models/([^/]+)"), "models"),
+    ("GET", re.compile(r"/v1/models/(.+)"), "models"),
     ("POST", re.compile(r"/v1/oauth/token"), "token"),
 )
 _RATE_LIMITED = ("create", "retrieve", "list", "cancel", "delete", "results")
@@ -46,6 +48,7 @@ _GATEWAY_PAGES = {
     "empty": ("text/plain", b""),
     "json": ("application/json", b'{"error":{"code":"E17","message":"please wait"}}'),
 }
+_BETA_REMEDY = "Please consult our documentation at platform.claude.com/docs or try again without the header."
 _CHARSETS = ("utf-8", "utf8", "iso-8859-1", "latin-1", "us-ascii", "ascii")
 
 
@@ -70,6 +73,8 @@ class Routes:
         rate_limit: RateLimit,
         ids: Ids,
         batch_body_bytes: int = BATCH_BODY_BYTES,
+        catalogue: Catalogue = BUILT_IN,
+        betas: Iterable[str] = (),
     ) -> None:
         self.calls: Counter[str] = Counter()
         self._calls_lock = threading.Lock()
@@ -81,6 +86,8 @@ class Routes:
         self._rate_limit = rate_limit
         self._ids = ids
         self._batch_body_bytes = batch_body_bytes
+        self._catalogue = catalogue
+        self._betas = KNOWN_BETAS.union(betas)
 
     def body_limit(self, path: str) -> int:
         """Return the largest body that the API's proxy passes on to that path, in bytes."""
@@ -113,6 +120,7 @@ class Routes:
             response = self._cached(cached, response)
         if (odd_date := faults.get("odd_date")) is not None:
             response.date_offset_seconds = odd_date.seconds
+        compress(response, request)
         return response
 
     def _cached(self, fault: Fault, response: Response) -> Response:
@@ -175,15 +183,19 @@ class Routes:
             raise APIError(400, "anthropic-version: header is required")
         if version not in VERSIONS:
             raise APIError(400, f'anthropic-version: "{version}" is not a valid version')
-        unknown = ", ".join(f"`{beta}`" for beta in sorted(betas - KNOWN_BETAS))
+        unknown = ", ".join(f"`{beta}`" for beta in sorted(self._unknown(betas)))
         if unknown:
-            raise APIError(400, f"Unexpected value(s) {unknown} for the `anthropic-beta` header.")
+            raise APIError(400, f"Unexpected value(s) {unknown} for the `anthropic-beta` header. {_BETA_REMEDY}")
         return Conditions(
             version=version,
             betas=betas,
             user_profile_id=request.headers.get("anthropic-user-profile-id"),
             now=self._clock.now(),
+            catalogue=self._catalogue,
         )
+
+    def _unknown(self, betas: frozenset[str]) -> frozenset[str]:
+        return frozenset() if ANY in self._betas else betas - self._betas
 
     def _call(self, arrival: _Arrival, workspace: str, conditions: Conditions) -> Call:
         return Call(

@@ -7,6 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from urllib.parse import parse_qsl, unquote
 
 import h11
@@ -158,7 +159,7 @@ class Connection:
         headers = list(response.headers.items())
         if isinstance(body, bytes):
             headers.append(("content-length", str(len(body))))
-        await self._write(h11.Response(status_code=response.status, headers=headers))
+        await self._write(h11.Response(status_code=response.status, headers=headers, reason=_reason(response.status)))
         if isinstance(body, bytes):
             await self._write(h11.Data(data=body))
         else:
@@ -203,6 +204,14 @@ class Connection:
                     pass
         except TimeoutError:
             return
+
+
+def _reason(status: int) -> bytes:
+    """Return the reason phrase, as in recordings of 2026-08. The API's own statuses have none."""
+    try:
+        return HTTPStatus(status).phrase.encode("ascii")
+    except ValueError:
+        return b""
 
 
 def _next_piece(pieces: Iterator[bytes]) -> bytes | None:

@@ -67,7 +67,7 @@ class AnswerWriter:
         fields = _limited(answer, thinking, params) if isinstance(answer, str) else _whole(answer)
         if outcome.stop_reason is not None:
             fields.update(_scripted_fields(outcome, fields["content"]))
-        usage = {**count_usage(params, fields["content"], cache_use), **fields.get("usage", {})}
+        usage = {**count_usage(params, fields["content"], cache_use, model), **fields.get("usage", {})}
         fields["content"] = as_shown(fields["content"], params, model)  # counted before, with the text that is left out
         return {
             "model": model.id,
@@ -130,7 +130,7 @@ def _whole(answer: dict[str, Any]) -> dict[str, Any]:
     return {"content": [], **fields}
 
 
-def count_usage(params: Params, content: list[dict[str, Any]], cache_use: CacheUse) -> dict[str, Any]:
+def count_usage(params: Params, content: list[dict[str, Any]], cache_use: CacheUse, model: Model) -> dict[str, Any]:
     """Count the tokens of one answer, as its ``usage``. ``input_tokens`` excludes what the cache read and wrote."""
     thinking = sum(tokens(len(block.get("thinking", ""))) for block in content)
     counted: dict[str, Any] = {
@@ -142,11 +142,10 @@ def count_usage(params: Params, content: list[dict[str, Any]], cache_use: CacheU
             "ephemeral_1h_input_tokens": cache_use.written_1h,
         },
         "output_tokens": thinking + sum(_block_tokens(block) for block in content),
+        "output_tokens_details": {"thinking_tokens": thinking},
         "service_tier": "batch",
-        "inference_geo": params.get("inference_geo") or "not_available",
+        "inference_geo": params.get("inference_geo") or ("global" if model.supports_inference_geo else "not_available"),
     }
-    if thinking:
-        counted["output_tokens_details"] = {"thinking_tokens": thinking}
     server_tool_use = _server_tool_use(content)
     if server_tool_use:
         counted["server_tool_use"] = server_tool_use

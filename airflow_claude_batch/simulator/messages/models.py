@@ -1,8 +1,9 @@
-"""The models that the simulator knows, as of 2026-11-22, and what each rejects.
+"""The models that the simulator knows, as of 2026-11-24, and what each rejects.
 
-Sources: the models overview, pricing and model-deprecations pages of 2026-10-08, and the release notes to 2026-11-09.
-They document the output caps of Haiku 4.5 (64,000) and the 5.5 line (128,000). The other caps and some dates are
-plausible values. As in the API, an unknown release date is the epoch.
+Sources: the models overview, pricing and model-deprecations pages of 2026-10-08, the release notes to 2026-11-09, the
+SDK of 2026-11-24 (its list of models and of deprecated ones), and for models up to Opus 5 a recorded ``/v1/models`` of
+2026-08-02 (tidyverse/ellmer), which has limits, capabilities and release dates. What no source has is plausible. As in
+the API, an unknown release date is the epoch.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTICE = timedelta(days=60)  # shortest notice before a retirement, model-deprecations page
 EXTENDED_OUTPUT_TOKENS = 300_000  # beta output-300k-2026-03-24
+EFFORTS = ("low", "medium", "high", "xhigh", "max")
+THINKING_TYPES = ("enabled", "disabled", "adaptive", "between_tools")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,30 @@ class Model:
     def supports_inference_geo(self) -> bool:
         return self.version >= (4, 6)
 
+    @property
+    def supports_structured_outputs(self) -> bool:
+        return self.version >= (4, 1)
+
+    @property
+    def efforts(self) -> tuple[str, ...]:
+        """The accepted values of ``effort``."""
+        if self.version >= (4, 7):
+            return EFFORTS
+        if self.version == (4, 6):
+            return tuple(effort for effort in EFFORTS if effort != "xhigh")
+        return ("low", "medium", "high") if self.line == "opus" and self.version == (4, 5) else ()
+
+    @property
+    def thinking_types(self) -> tuple[str, ...]:
+        """The accepted values of ``thinking.type``. ``between_tools``: thinking-troubleshooting page of 2026-11-09."""
+        accepted = {
+            "enabled": self.version >= (3, 7) and not self.rejects_enabled_thinking,
+            "disabled": not self.rejects_disabled_thinking,
+            "adaptive": self.version >= (4, 6),
+            "between_tools": self.id == "claude-sonnet-5-5",
+        }
+        return tuple(kind for kind, is_accepted in accepted.items() if is_accepted)
+
     def info(self, now: datetime) -> dict[str, Any]:
         """Build the API's ModelInfo."""
         lifecycle = self.lifecycle(now)
@@ -90,25 +117,26 @@ class Model:
 
     def _capabilities(self) -> dict[str, Any]:
         yes, modern = {"supported": True}, {"supported": self.version >= (4, 6)}
+        thinking = {kind: {"supported": kind in self.thinking_types} for kind in THINKING_TYPES}
         return {
             "batch": yes,
             "citations": yes,
-            "code_execution": yes,
+            "code_execution": {"supported": self.version >= (4, 5) and (self.line, self.version) != ("haiku", (4, 5))},
             "context_management": {
                 **yes,
                 "clear_thinking_20251015": yes,
                 "clear_tool_uses_20250919": yes,
                 "compact_20260112": modern,
             },
-            "effort": {**modern, "low": modern, "medium": modern, "high": modern, "xhigh": modern, "max": modern},
+            "effort": {
+                "supported": bool(self.efforts),
+                **{effort: {"supported": effort in self.efforts} for effort in EFFORTS},
+            },
             "image_input": yes,
             "pdf_input": yes,
             "server_tools": {**yes, "code_execution": yes, "web_search": yes},
-            "structured_outputs": {"supported": self.version >= (4, 5)},
-            "thinking": {
-                **yes,
-                "types": {"adaptive": modern, "enabled": {"supported": not self.rejects_enabled_thinking}},
-            },
+            "structured_outputs": {"supported": self.supports_structured_outputs},
+            "thinking": {"supported": self.version >= (3, 7), "types": thinking},
         }
 
 
@@ -131,7 +159,7 @@ def _model(name: str, version: tuple[int, int], **facts: Any) -> Model:
 def _dated(name: str, version: tuple[int, int], day: str, **facts: Any) -> Model:
     """Build a model whose id contains a date. The name without the date is its alias."""
     aliases = (f"claude-{name}", *facts.pop("aliases", ()))
-    created_at = datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC)
+    created_at = facts.pop("created_at", datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC))
     dated_id = facts.pop("id", f"claude-{name}-{day}")
     return _model(
         name,
@@ -139,18 +167,22 @@ def _dated(name: str, version: tuple[int, int], day: str, **facts: Any) -> Model
         id=dated_id,
         aliases=aliases,
         created_at=created_at,
-        max_input_tokens=200_000,
+        max_input_tokens=facts.pop("max_input_tokens", 200_000),
         **facts,
     )
 
 
 def _retirement(year: int, month: int, day: int) -> dict[str, datetime]:
-    date = datetime(year, month, day, tzinfo=UTC)
+    date = _day(year, month, day)
     return {"retires_at": date, "deprecated_at": date - _NOTICE}
 
 
-_HAIKU_RELEASE = datetime(2026, 10, 7, tzinfo=UTC)
-_FABLE_RELEASE = datetime(2026, 11, 9, tzinfo=UTC)
+def _day(year: int, month: int, day: int) -> datetime:
+    return datetime(year, month, day, tzinfo=UTC)
+
+
+_HAIKU_RELEASE = _day(2026, 10, 7)
+_FABLE_RELEASE = _day(2026, 11, 9)
 
 # Newest first, which is the order of the API's list.
 MODELS: tuple[Model, ...] = (
@@ -161,18 +193,33 @@ MODELS: tuple[Model, ...] = (
     _model("fable-5-1", (5, 1)),
     _model("opus-5-5", (5, 5), extended_output=True),
     _model("mythos-5-1", (5, 1)),
-    _model("sonnet-5", (5, 0), extended_output=True),
-    _model("fable-5", (5, 0)),
+    _model("opus-5", (5, 0), extended_output=True, created_at=_day(2026, 7, 24)),
+    _model("sonnet-5", (5, 0), extended_output=True, created_at=_day(2026, 6, 29)),
+    _model("fable-5", (5, 0), created_at=_day(2026, 6, 7)),
     _model("mythos-5", (5, 0)),
-    _model("opus-5", (5, 0), extended_output=True, created_at=datetime(2026, 7, 23, tzinfo=UTC)),
-    _model("opus-4-8", (4, 8), extended_output=True),
-    _model("opus-4-7", (4, 7), extended_output=True),
+    _model("opus-4-8", (4, 8), extended_output=True, created_at=_day(2026, 5, 28)),
+    _model("opus-4-7", (4, 7), extended_output=True, created_at=_day(2026, 4, 14)),
     _model("mythos-preview", (5, 0), deprecated_at=_HAIKU_RELEASE),
-    _model("opus-4-6", (4, 6), extended_output=True, cache_minimum=4_096),
-    _model("sonnet-4-6", (4, 6), extended_output=True, max_tokens=64_000),
-    _dated("opus-4-5", (4, 5), "20251101", max_tokens=64_000, cache_minimum=4_096, **_retirement(2027, 1, 22)),
-    _dated("haiku-4-5", (4, 5), "20251001", max_tokens=64_000, cache_minimum=4_096),
-    _dated("sonnet-4-5", (4, 5), "20250929", max_tokens=64_000, **_retirement(2026, 11, 30)),
+    _model("sonnet-4-6", (4, 6), extended_output=True, created_at=_day(2026, 2, 17)),
+    _model("opus-4-6", (4, 6), extended_output=True, cache_minimum=4_096, created_at=_day(2026, 2, 4)),
+    _dated(
+        "opus-4-5",
+        (4, 5),
+        "20251101",
+        created_at=_day(2025, 11, 24),
+        max_tokens=64_000,
+        cache_minimum=4_096,
+        **_retirement(2027, 1, 22),
+    ),
+    _dated("haiku-4-5", (4, 5), "20251001", created_at=_day(2025, 10, 15), max_tokens=64_000, cache_minimum=4_096),
+    _dated(
+        "sonnet-4-5",
+        (4, 5),
+        "20250929",
+        max_tokens=64_000,
+        max_input_tokens=1_000_000,
+        **_retirement(2026, 11, 30),
+    ),
     _dated("opus-4-1", (4, 1), "20250805", max_tokens=32_000, **_retirement(2026, 8, 5)),
     _dated("opus-4", (4, 0), "20250514", max_tokens=32_000, **_retirement(2026, 6, 15)),
     _dated("sonnet-4", (4, 0), "20250514", max_tokens=64_000, **_retirement(2026, 6, 15)),
@@ -221,16 +268,3 @@ MODELS: tuple[Model, ...] = (
         **_retirement(2025, 7, 21),
     ),
 )
-
-_BY_NAME = {name: model for model in MODELS for name in (model.id, *model.aliases)}
-
-
-def find_model(name: object) -> Model | None:
-    """Find the model with that id or alias, including retired ones. None: there is none."""
-    return _BY_NAME.get(name) if isinstance(name, str) else None
-
-
-def usable_model(name: object, *, now: datetime) -> Model | None:
-    """Find the model with that id or alias. None: it is unknown or retired."""
-    model = find_model(name)
-    return None if model is None or model.lifecycle(now) == "retired" else model

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from airflow_claude_batch.simulator.messages.catalogue import BUILT_IN, Catalogue
 from airflow_claude_batch.simulator.messages.content import (
     CURRENT_VERSION,
     cache_problem,
@@ -18,7 +19,7 @@ from airflow_claude_batch.simulator.messages.content import (
     system_problem,
 )
 from airflow_claude_batch.simulator.messages.field_types import type_problem
-from airflow_claude_batch.simulator.messages.models import EXTENDED_OUTPUT_TOKENS, Model, usable_model
+from airflow_claude_batch.simulator.messages.models import EFFORTS, EXTENDED_OUTPUT_TOKENS, THINKING_TYPES, Model
 from airflow_claude_batch.simulator.messages.outcomes import Outcome, invalid, unknown_model
 from airflow_claude_batch.simulator.messages.prompts import prompt_tokens
 from airflow_claude_batch.simulator.messages.schemas import INVALID, encode_schema, is_schema, schema_problem
@@ -76,17 +77,22 @@ _COUNTED_FIELDS = frozenset(
 )
 _MAX_USER_ID = 512
 _MIN_THINKING_BUDGET = 1_024
-_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+_NO_DISABLED_AT_XHIGH = ("claude-opus-5", "claude-haiku-5-5")  # thinking-troubleshooting page of 2026-11-09
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What applies to all requests of a batch: the headers of its create call, and the time."""
+    """What applies to all requests of a batch: the headers of its create call, the time, and the models there are."""
 
     version: str
     betas: frozenset[str] = frozenset()
     user_profile_id: str | None = None
     now: datetime
+    catalogue: Catalogue = BUILT_IN
+
+    def usable_model(self, name: object) -> Model | None:
+        """Find the model with that id or alias. None: it is unknown or retired."""
+        return self.catalogue.usable(name, now=self.now)
 
 
 def params_problem(params: Params, conditions: Conditions) -> Outcome | None:
@@ -94,7 +100,7 @@ def params_problem(params: Params, conditions: Conditions) -> Outcome | None:
     problem = _shape_problem(params, conditions)
     if problem is not None:
         return invalid(problem)
-    model = usable_model(params["model"], now=conditions.now)
+    model = conditions.usable_model(params["model"])
     if model is None:
         return unknown_model(params["model"])
     for rule in _RULES:
@@ -117,7 +123,7 @@ def count_problem(params: Any, conditions: Conditions) -> Outcome | None:
     problem = type_problem(params)
     if problem is not None:
         return invalid(problem)
-    model = usable_model(params["model"], now=conditions.now)
+    model = conditions.usable_model(params["model"])
     if model is None:
         return unknown_model(params["model"])
     problems = (rule(params, model, conditions) for rule in (_messages, _tools, _system_and_cache))
@@ -234,18 +240,26 @@ def _thinking(params: Params, model: Model, _conditions: Conditions) -> str | No
     if thinking is None:
         return None
     kind = thinking.get("type")
-    if kind not in ("enabled", "disabled", "adaptive", "between_tools"):
+    if kind not in THINKING_TYPES:
         return "thinking.type: Input should be 'enabled', 'disabled', 'adaptive' or 'between_tools'"
     if kind == "disabled" and model.rejects_disabled_thinking:
         return f"thinking: disabling thinking is not supported for {model.id}"
-    if kind != "enabled":
-        return None
-    if model.rejects_enabled_thinking:
+    if kind == "disabled" and model.id in _NO_DISABLED_AT_XHIGH and effort_of(params) in ("xhigh", "max"):
+        return f"thinking: disabling thinking is not supported with effort {effort_of(params)} for {model.id}"
+    if kind == "enabled" and model.rejects_enabled_thinking:
         return (
             '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive" and '
             '"output_config.effort" to control thinking behavior.'
         )
-    return _budget_problem(thinking.get("budget_tokens"), params["max_tokens"])
+    if kind not in model.thinking_types:
+        return f"thinking: {kind} thinking is not supported on this model"
+    return _budget_problem(thinking.get("budget_tokens"), params["max_tokens"]) if kind == "enabled" else None
+
+
+def effort_of(params: Params) -> str | None:
+    """Return the effort that a request asks for. None: it names none."""
+    effort: str | None = (params.get("output_config") or {}).get("effort")
+    return effort
 
 
 def _budget_problem(budget: Any, max_tokens: int) -> str | None:
@@ -258,12 +272,16 @@ def _budget_problem(budget: Any, max_tokens: int) -> str | None:
     return None
 
 
-def _output_config(params: Params, _model: Model, _conditions: Conditions) -> str | None:
+def _output_config(params: Params, model: Model, _conditions: Conditions) -> str | None:
     config = params.get("output_config")
     if config is None:
         return None
-    if config.get("effort") not in (None, *_EFFORTS):
+    effort = config.get("effort")
+    if effort not in (None, *EFFORTS):
         return "output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'"
+    if effort is not None and effort not in model.efforts:
+        supported = f" level {effort!r}" if model.efforts else ""
+        return f"This model does not support the effort parameter{supported}."
     wanted = config.get("format")
     if wanted is None:
         return None
