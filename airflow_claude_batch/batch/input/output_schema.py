@@ -6,22 +6,29 @@ or the operator's task after the DAG file has changed.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import copy
 from typing import Any, Final
 
 import msgspec
 
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.element_errors import short_repr
-from airflow_claude_batch.batch.input.schema_adapter import adapt, resolve_reference
+from airflow_claude_batch.batch.input.schema_adapter import adapt
+from airflow_claude_batch.batch.input.schema_forms import WHAT_TO_GIVE, json_schema_of
+from airflow_claude_batch.batch.input.schema_references import normalize
 from airflow_claude_batch.exceptions import OutputSchemaError, SubmissionRecordError
 
 SCHEMA_FILE: Final = "output_schema.json"
-_REFERENCE_KEYWORDS: Final = ("$ref", "$dynamicRef", "$recursiveRef")
-#: Keywords whose values are data, in which a reference means nothing.
-_DATA_KEYWORDS: Final = frozenset({"enum", "const", "default", "examples"})
-_WHAT_TO_GIVE: Final = "Give a pydantic model, another type that pydantic understands, or a JSON Schema as a dict."
+#: What authors write for a type that JSON Schema calls otherwise.
+_TYPE_NAMES: Final = {
+    **dict.fromkeys(("str", "text", "date", "datetime", "uuid", "enum"), "string"),
+    **dict.fromkeys(("int", "long"), "integer"),
+    **dict.fromkeys(("float", "double", "decimal"), "number"),
+    **dict.fromkeys(("bool",), "boolean"),
+    **dict.fromkeys(("list", "tuple", "set"), "array"),
+    **dict.fromkeys(("dict", "map", "struct"), "object"),
+    **dict.fromkeys(("none", "nonetype"), "null"),
+}
 
 
 class OutputSchema(msgspec.Struct, frozen=True):
@@ -38,19 +45,43 @@ class OutputSchema(msgspec.Struct, frozen=True):
 def read_schema(given: Any) -> OutputSchema:
     """Read what an author gives as ``output_schema``.
 
-    :param given: a JSON Schema as a mapping; or a pydantic model, dataclass, TypedDict or any other type that
-        pydantic's ``TypeAdapter`` takes, or such an adapter.
+    :param given: a JSON Schema as a mapping or a JSON text; or a pydantic model, dataclass, TypedDict or any other type
+        that pydantic's ``TypeAdapter`` takes, or such an adapter. Also a mapping that holds one of these, as response
+        formats and tools do.
     :raises OutputSchemaError: it is none of these, or the API does not take what it means. Names the place.
     """
     try:
-        schema = _json_copy(given) if isinstance(given, Mapping) else _schema_of_type(given)
-        _check(schema)
+        schema = _valid_schema(given)
         return OutputSchema(schema, {"type": "json_schema", "schema": adapt(schema)})
     except OutputSchemaError:
         raise
     except Exception as error:  # pydantic and jsonschema do not foresee every value: they may raise anything
-        why = f"{type(error).__name__}: {error!s:.200}"
-        raise OutputSchemaError(f"output_schema: neither a JSON Schema nor a type ({why}).", _WHAT_TO_GIVE) from error
+        raise _unforeseen(error) from error
+
+
+def read_schema_to_validate(given: Any) -> OutputSchema:
+    """Read a schema that values are validated against, in the forms of :func:`read_schema`. Nothing is sent.
+
+    :raises OutputSchemaError: it is none.
+    """
+    try:
+        return OutputSchema(_valid_schema(given), {})
+    except OutputSchemaError:
+        raise
+    except Exception as error:  # as above
+        raise _unforeseen(error) from error
+
+
+def _valid_schema(given: Any) -> dict[str, Any]:
+    schema = json_schema_of(given)
+    normalize(schema)
+    _check(schema)
+    return schema
+
+
+def _unforeseen(error: Exception) -> OutputSchemaError:
+    why = f"{type(error).__name__}: {error!s:.200}"
+    return OutputSchemaError(f"output_schema: neither a JSON Schema nor a type ({why}).", WHAT_TO_GIVE)
 
 
 def write_schema(folder: storage.Folder, schema: OutputSchema) -> None:
@@ -67,7 +98,7 @@ def load_schema(folder: storage.Folder) -> OutputSchema | None:
     if data is None:
         return None
     try:
-        loaded = msgspec.json.decode(data, type=OutputSchema)
+        loaded = _normalized(msgspec.json.decode(data, type=OutputSchema))
         _check(loaded.schema)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OutputSchemaError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
@@ -80,29 +111,14 @@ def load_schema(folder: storage.Folder) -> OutputSchema | None:
     return loaded
 
 
-def _json_copy(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy the schema as it comes back from JSON."""
+def _normalized(stored: OutputSchema) -> OutputSchema:
+    """Return a stored schema as today's release stores it. One that earlier releases took is kept as it is."""
+    schema = copy.deepcopy(stored.schema)
     try:
-        copy: dict[str, Any] = json.loads(json.dumps(dict(given), allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise OutputSchemaError(f"output_schema: not JSON: {error!s:.200}.", _WHAT_TO_GIVE) from None
-    return copy
-
-
-def _schema_of_type(given: Any) -> dict[str, Any]:
-    from pydantic import TypeAdapter
-    from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
-
-    if isinstance(given, TypeAdapter):
-        return given.json_schema()
-    try:
-        return TypeAdapter(given).json_schema()
-    except (PydanticUndefinedAnnotation, PydanticUserError, SyntaxError) as error:  # pydantic evaluates a string
-        raise OutputSchemaError(
-            f"output_schema: {short_repr(given, 60)} is not a type that pydantic understands.",
-            _WHAT_TO_GIVE,
-            f"Pydantic: {str(error).splitlines()[0]}",
-        ) from error
+        normalize(schema)
+    except OutputSchemaError:
+        return stored
+    return OutputSchema(schema, stored.format)
 
 
 def _check(schema: dict[str, Any]) -> None:
@@ -118,27 +134,14 @@ def _check(schema: dict[str, Any]) -> None:
     except SchemaError as error:
         where = error.json_path.replace("$", "output_schema", 1)
         if isinstance(error.instance, str) and list(error.schema_path)[-2:] == ["type", "anyOf"]:
-            raise OutputSchemaError(
-                f"{where}: {short_repr(error.instance, 40)} is not a JSON Schema type.",
-                "Use object, array, string, number, integer, boolean or null.",
-            ) from None
+            raise _type_name_error(where, error.instance) from None
         problem = f"{where}: not a JSON Schema: {error.message:.200}."
         raise OutputSchemaError(problem, "Correct the schema there.") from error
-    _check_references(schema)
 
 
-def _check_references(root: dict[str, Any]) -> None:
-    """Raise for references out of the schema. Only the validation of an answer follows some, and would ask a server.
-
-    :raises OutputSchemaError: names the place.
-    """
-    pending: list[tuple[str, Any]] = [("output_schema", root)]
-    while pending:
-        where, node = pending.pop()
-        if isinstance(node, dict):
-            for keyword in _REFERENCE_KEYWORDS:
-                if isinstance(reference := node.get(keyword), str):
-                    resolve_reference(root, reference, where)
-            pending += [(f"{where}.{key}", inner) for key, inner in node.items() if key not in _DATA_KEYWORDS]
-        elif isinstance(node, list):
-            pending += [(f"{where}[{number}]", inner) for number, inner in enumerate(node)]
+def _type_name_error(where: str, name: str) -> OutputSchemaError:
+    known = _TYPE_NAMES.get(name.lower())
+    return OutputSchemaError(
+        f"{where}: {short_repr(name, 40)} is not a JSON Schema type.",
+        "Use object, array, string, number, integer, boolean or null." + (f" Here: {known}." if known else ""),
+    )

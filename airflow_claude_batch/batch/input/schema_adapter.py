@@ -1,19 +1,24 @@
 """Adapts a JSON Schema to the part of JSON Schema that the API takes for outputs.
 
-Sources: structured-outputs docs, 2026-10-08; the vendor's SDK 2.12.0, ``lib/_parse/_transform.py``. Three rules:
+Sources: structured-outputs docs, 2026-10-08; the vendor's SDK 2.12.0, ``lib/_parse/_transform.py``. The rules:
 
 * What the API takes is left as it is, except that objects are closed.
 * What the API does not take, but words can say (bounds, lengths, patterns), goes into the description. Answers are
   validated against the author's own schema, so it is enforced nevertheless.
 * What would get another meaning is an error, which names the place and the remedy.
+* What is sent for a schema stays as it is, release by release: another text would make other requests of those that
+  were paid for.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from airflow_claude_batch.batch.input.schema_places import schema_error
+from airflow_claude_batch.batch.input.schema_references import DEFINITIONS, follow, pointer_parts, safe_name
 from airflow_claude_batch.exceptions import OutputSchemaError
 
 MAX_OPTIONAL_PROPERTIES: Final = 24  # in a whole request; structured-outputs docs
@@ -29,7 +34,16 @@ ANNOTATIONS: Final = ("title", "description", "default")
 _DROPPED: Final = frozenset(
     {"$schema", "$id", "$comment", "$defs", "definitions", "deprecated", "readOnly", "writeOnly", "discriminator"}
 )
-_DEFINITIONS: Final = ("$defs", "definitions")
+#: Keywords that a definition cannot be joined with by words. With others beside it, a reference may stay one.
+_STRUCTURE: Final = frozenset(
+    {
+        *("type", "enum", "const", "anyOf", "oneOf", "allOf", "format", "if", "dependentSchemas"),
+        *("properties", "required", "additionalProperties", "unevaluatedProperties", "patternProperties"),
+        *("items", "prefixItems", "minItems"),
+    }
+)
+#: Copies of definitions that a schema may have. Beyond them, definitions that are used several times stay definitions.
+_MOST_COPIES: Final = 1000
 _SAY_THE_TYPE: Final = "Give type, enum, const or anyOf."
 
 Schema = dict[str, Any]
@@ -44,43 +58,47 @@ def adapt(schema: Schema) -> Schema:
     :param schema: a valid JSON Schema.
     :raises OutputSchemaError: it cannot be adapted without a change of its meaning.
     """
-    adapter = _Adapter(schema)
-    adapted = adapter.adapt(schema, "output_schema", (), inline=True)
-    adapter.check_size()
-    return {**adapted, **adapter.definitions}
+    try:
+        return _Adapter(schema, shared=frozenset()).adapt_root()
+    except _TooLargeError:
+        return _Adapter(schema, shared=_used_again(schema)).adapt_root()
 
 
-def resolve_reference(root: Schema, reference: str, where: str) -> Any:
-    """Return the target of a reference.
-
-    :raises OutputSchemaError: the target is not in the schema.
-    """
-    node: Any = root if reference == "#" or reference.startswith("#/") else None
-    for part in _reference_parts(reference):
-        node = node.get(part) if isinstance(node, dict) else None
-    if node is None:
-        raise OutputSchemaError(
-            f"{where}: refers to {reference!r}, which is not in the schema.",
-            "Copy the target under $defs and refer to it by '#/$defs/<name>'.",
-        )
-    return node
+class _TooLargeError(OutputSchemaError):
+    """The API would call the schema too complex, at least with a copy of a definition in each place that uses it."""
 
 
 class _Adapter:
-    """One pass over a schema. ``inside`` has the references that led to a place, to find recursion."""
+    """One pass over a schema. ``inside`` has the references that led to a place, to find recursion.
 
-    def __init__(self, root: Schema) -> None:
+    A reference with other keywords beside it becomes a copy of its target, for the API takes nothing beside ``$ref``.
+
+    :param shared: references that stay references even so. What is beside them is said where their value belongs to.
+    """
+
+    def __init__(self, root: Schema, *, shared: frozenset[str]) -> None:
         self._root = root
+        self._shared = shared
+        self._copies = 0
+        self._names: dict[str, tuple[str, str]] = {}
         self._optional = 0
         self._unions = 0
         #: The adapted definitions that are referred to, by section and name.
         self.definitions: dict[str, dict[str, Schema]] = {}
 
+    def adapt_root(self) -> Schema:
+        """Adapt the whole schema.
+
+        :raises OutputSchemaError: it has no form that the API takes.
+        """
+        adapted = self.adapt(self._root, "output_schema", (), inline=True)
+        self.check_size()
+        return {**adapted, **self.definitions}
+
     def adapt(self, node: Any, where: str, inside: tuple[str, ...], *, inline: bool = False) -> Schema:
         node = _require_object(node, where)
-        if not inline and _is_only_reference(node):
-            self._define(node["$ref"], where, inside)
-            return {"$ref": node["$ref"]}
+        if not inline and (reference := self._kept_reference(node)):
+            return {"$ref": self._define(reference, where, inside)}
         flat, inside = self._flatten(node, where, inside)
         rest = {key: value for key, value in flat.items() if key not in _DROPPED and key not in ANNOTATIONS}
         adapted = self._adapt_value(rest, where, inside)
@@ -92,12 +110,12 @@ class _Adapter:
         :raises OutputSchemaError: says by how much.
         """
         if self._optional > MAX_OPTIONAL_PROPERTIES:
-            raise OutputSchemaError(
+            raise _TooLargeError(
                 f"output_schema: {self._optional} properties are optional; the API takes {MAX_OPTIONAL_PROPERTIES}.",
                 "Make some of them required, with a value that stands for nothing, or ask for less in one request.",
             )
         if self._unions > MAX_UNIONS:
-            raise OutputSchemaError(
+            raise _TooLargeError(
                 f"output_schema: {self._unions} values are unions (anyOf, oneOf, several types); the API takes "
                 f"{MAX_UNIONS}.",
                 "Give some of them one type, such as an empty string instead of null, or ask for less in one request.",
@@ -105,21 +123,47 @@ class _Adapter:
 
     # ------------------------------------------------------------------ references
 
-    def _define(self, reference: str, where: str, inside: tuple[str, ...]) -> None:
-        """Adapt the target of a reference, once."""
+    def _kept_reference(self, node: Schema) -> str:
+        """Return the reference that is sent for a node, if it is nothing else or its definition is shared."""
+        reference: str = _reference_of(node)
+        if reference in self._shared:
+            return reference if _STRUCTURE.isdisjoint(node.keys() - {"allOf"}) else ""
+        return reference if set(node) == {"$ref"} and _is_definition(reference) else ""
+
+    def _define(self, reference: str, where: str, inside: tuple[str, ...]) -> str:
+        """Adapt the target of a reference, once. Return the reference to it that is sent."""
         target = self._resolve(reference, where, inside)
-        section, name = _reference_parts(reference)
-        known = self.definitions.setdefault(section, {})
-        if name not in known:
+        if reference not in self._names:
+            self._names[reference] = section, name = self._name(reference)
+            known = self.definitions.setdefault(section, {})
             known[name] = self.adapt(target, f"output_schema.{section}.{name}", (*inside, reference), inline=True)
+        section, name = self._names[reference]
+        return reference if _is_definition(reference) else f"#/{section}/{name}"
+
+    def _name(self, reference: str) -> tuple[str, str]:
+        """Return section and name of the definition that is sent for a reference."""
+        section, *path = pointer_parts(reference)
+        if _is_definition(reference):
+            return section, path[0]
+        taken = {*self._root.get("$defs", {}), *(name for _, name in self._names.values())}
+        return "$defs", safe_name(path[-1] if path else section, taken)
 
     def _resolve(self, reference: str, where: str, inside: tuple[str, ...]) -> Any:
         if reference in inside:
-            raise OutputSchemaError(
-                f"{where}: contains itself, by {reference}; the API takes no recursive schemas.",
+            raise schema_error(
+                where,
+                f"contains itself, by {reference:.40}; the API takes no recursive schemas.",
                 "Write out the levels that you need, one inside the other.",
             )
-        return resolve_reference(self._root, reference, where)
+        return follow(self._root, reference)
+
+    def _count_copy(self) -> None:
+        self._copies += 1
+        if self._copies > _MOST_COPIES and not self._shared:
+            raise _TooLargeError(
+                f"output_schema: definitions are copied into more than {_MOST_COPIES} places.",
+                "Leave out what is beside $ref there, or ask for less in one request.",
+            )
 
     def _flatten(self, node: Schema, where: str, inside: tuple[str, ...]) -> tuple[Schema, tuple[str, ...]]:
         """Merge ``$ref`` and ``allOf`` into one schema: the API takes no keyword beside them and no nesting."""
@@ -127,6 +171,7 @@ class _Adapter:
         parts = []
         if "$ref" in node:
             target = self._resolve(node["$ref"], where, inside)
+            self._count_copy()
             inside = (*inside, node["$ref"])
             part, inside = self._flatten(_require_object(target, where), where, inside)
             parts.append(part)
@@ -140,19 +185,17 @@ class _Adapter:
 
     def _adapt_value(self, rest: Schema, where: str, inside: tuple[str, ...]) -> Schema:
         """Move what the API takes out of ``rest``. What stays in it goes into the description."""
-        if "enum" in rest:
+        if "enum" in rest and not _is_for_words(rest["enum"], rest):
             rest.pop("type", None)
             return {"enum": _scalars(rest.pop("enum"), where)}
-        if "const" in rest:
+        if "const" in rest and not _is_for_words([rest["const"]], rest):
             rest.pop("type", None)
             return {"const": _scalars([rest.pop("const")], where)[0]}
         for keyword in ("anyOf", "oneOf"):
             if keyword in rest:
                 return self._union(rest, keyword, where, inside)
         if "if" in rest or "dependentSchemas" in rest:
-            raise OutputSchemaError(
-                f"{where}: conditions (if, dependentSchemas) cannot be sent.", "Write the cases as anyOf."
-            )
+            raise schema_error(where, "conditions (if, dependentSchemas) cannot be sent.", "Write the cases as anyOf.")
         return self._typed(rest, where, inside)
 
     def _union(self, rest: Schema, keyword: str, where: str, inside: tuple[str, ...]) -> Schema:
@@ -161,12 +204,24 @@ class _Adapter:
         beside = dict(rest)
         rest.clear()
         self._unions += 1
+        notes = [self._beside_reference(branch) for branch in branches] if not beside else []
+        if any(notes):
+            rest[keyword] = notes
         return {
             "anyOf": [
                 self.adapt({"allOf": [beside, branch]} if beside else branch, f"{where}.{keyword}[{number}]", inside)
                 for number, branch in enumerate(branches)
             ]
         }
+
+    def _beside_reference(self, node: Any) -> str:
+        """Return, as a description, what would be lost beside a reference that stays one."""
+        if not isinstance(node, dict) or not self._kept_reference(node):
+            return ""
+        said = {"$ref", "allOf", "title", "description", *_DROPPED}
+        unsaid = {key: value for key, value in node.items() if key not in said}
+        description: str = _annotations({"description": node.get("description", "")}, unsaid)["description"]
+        return description
 
     def _typed(self, rest: Schema, where: str, inside: tuple[str, ...]) -> Schema:
         types = _pop_types(rest, where)
@@ -181,20 +236,25 @@ class _Adapter:
         return adapted
 
     def _object(self, rest: Schema, where: str, inside: tuple[str, ...]) -> Schema:
+        is_listed = "properties" in rest
         properties = rest.pop("properties", {})
         extra = [rest.pop(keyword, None) for keyword in ("additionalProperties", "unevaluatedProperties")]
-        is_listed = properties or False in extra
+        is_listed = bool(properties) or False in extra or (is_listed and True not in extra)
         if not is_listed or "patternProperties" in rest or any(isinstance(schema, dict) for schema in extra):
-            raise OutputSchemaError(
-                f"{where}: an object with properties of any name; the API takes only listed properties.",
+            raise schema_error(
+                where,
+                "an object with properties of any name; the API takes only listed properties.",
                 "List them, or use an array of objects with a property for the name and one for the value.",
             )
         required = rest.pop("required", [])
         unknown = [name for name in required if name not in properties]
         if unknown:
-            raise OutputSchemaError(
-                f"{where}: requires {unknown[0]!r}, which its properties do not list.", "Add it to the properties."
+            raise schema_error(
+                where, f"requires {unknown[0]!r:.40}, which its properties do not list.", "Add it to the properties."
             )
+        notes = {name: note for name, value in properties.items() if (note := self._beside_reference(value))}
+        if notes:
+            rest["properties"] = notes
         self._optional += len(properties) - len(set(required))
         return {
             "properties": {
@@ -213,6 +273,8 @@ class _Adapter:
         ]
         if items not in ({}, True, False):
             item_schemas.append(self.adapt(items, f"{where}.items", inside))
+            if note := self._beside_reference(items):
+                rest["items"] = note
         if distinct := [item for number, item in enumerate(item_schemas) if item not in item_schemas[:number]]:
             adapted["items"] = distinct[0] if len(distinct) == 1 else {"anyOf": distinct}
             self._unions += len(distinct) > 1
@@ -223,22 +285,43 @@ class _Adapter:
         return adapted
 
 
-def _is_only_reference(node: Schema) -> bool:
-    """Return whether a node is a reference to a definition and nothing else."""
-    if set(node) != {"$ref"}:
-        return False
-    parts = _reference_parts(node["$ref"])
-    return str(node["$ref"]).startswith("#/") and len(parts) == 2 and parts[0] in _DEFINITIONS
+def _used_again(root: Schema) -> frozenset[str]:
+    """Return the references that are in a schema more than once."""
+    counts: Counter[str] = Counter()
+    pending: list[Any] = [root]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            pending += node.values()
+            if isinstance(reference := node.get("$ref"), str):
+                counts[reference] += 1
+        elif isinstance(node, list):
+            pending += node
+    return frozenset(reference for reference, count in counts.items() if count > 1 and reference != "#")
 
 
-def _reference_parts(reference: str) -> list[str]:
-    """Split a local reference (a JSON Pointer in a URI's fragment)."""
-    return [part.replace("~1", "/").replace("~0", "~") for part in reference.split("/")[1:]]
+def _reference_of(node: Schema) -> str:
+    """Return the reference that a node is, beside annotations: its own, or that of its only ``allOf``. Else nothing."""
+    parts = node.get("allOf", [])
+    if not parts:
+        return str(node.get("$ref", ""))
+    is_alone = len(parts) == 1 and "$ref" not in node and isinstance(parts[0], dict) and set(parts[0]) == {"$ref"}
+    return str(parts[0]["$ref"]) if is_alone else ""
+
+
+def _is_definition(reference: str) -> bool:
+    parts = pointer_parts(reference)
+    return len(parts) == 2 and parts[0] in DEFINITIONS
+
+
+def _is_for_words(values: Any, node: Schema) -> bool:
+    """Return whether values are objects or arrays, which the API takes in no enum, but their type is given."""
+    return "type" in node and isinstance(values, list) and any(isinstance(value, list | dict) for value in values)
 
 
 def _require_object(node: Any, where: str) -> Schema:
     if not isinstance(node, dict):
-        raise OutputSchemaError(f"{where}: {json.dumps(node)} does not describe a value.", _SAY_THE_TYPE)
+        raise schema_error(where, f"{json.dumps(node):.40} does not describe a value.", _SAY_THE_TYPE)
     return node
 
 
@@ -250,14 +333,15 @@ def _pop_types(rest: Schema, where: str) -> list[str]:
     if not types and ("items" in rest or "prefixItems" in rest):
         types = "array"
     if not types:
-        raise OutputSchemaError(f"{where}: the type of the value is missing.", _SAY_THE_TYPE)
+        raise schema_error(where, "the type of the value is missing.", _SAY_THE_TYPE)
     return types if isinstance(types, list) else [types]
 
 
 def _scalars(values: list[Any], where: str) -> list[Any]:
     if not values or any(isinstance(value, list | dict) for value in values):
-        raise OutputSchemaError(
-            f"{where}: enum or const lists an object, an array or nothing.",
+        raise schema_error(
+            where,
+            "enum or const lists an object, an array or nothing.",
             "List strings, numbers, booleans and null, and describe other values by anyOf.",
         )
     return values
@@ -275,11 +359,26 @@ def _merge(parts: Iterable[Schema], where: str) -> Schema:
                 merged[key] = [*merged[key], *(name for name in value if name not in merged[key])]
             elif key == "properties":
                 merged[key] = _merge_properties(merged[key], value)
+            elif key == "type" and (types := _common_types(merged[key], value)):
+                merged[key] = types
+            elif key == "items" and isinstance(merged[key], dict) and isinstance(value, dict):
+                merged[key] = {"allOf": [merged[key], value]}
+            elif key in ("anyOf", "oneOf"):
+                merged[key] = [{"allOf": [branch, {key: value}]} for branch in merged[key]]
             elif key not in _DROPPED and key != "additionalProperties":
-                raise OutputSchemaError(
-                    f"{where}: {key!r} is given twice, with different values, by $ref or allOf.", "Give it once."
+                raise schema_error(
+                    where, f"{key!r:.40} is given twice, with different values, by $ref or allOf.", "Give it once."
                 )
     return merged
+
+
+def _common_types(one: Any, other: Any) -> Any:
+    """Return the types that satisfy both, empty if there are none."""
+    first, second = ([types] if isinstance(types, str) else types for types in (one, other))
+    common = [kind for kind in first if kind in second or (kind == "integer" and "number" in second)]
+    if "integer" in second and "number" in first and "integer" not in common:
+        common.append("integer")
+    return common[0] if len(common) == 1 else common
 
 
 def _merge_properties(first: Mapping[str, Any], second: Mapping[str, Any]) -> Schema:
@@ -298,8 +397,9 @@ def _check_closed(first: Schema, second: Schema, where: str) -> None:
         if one.get("additionalProperties") is False and set(other.get("properties", ())) - set(
             one.get("properties", ())
         ):
-            raise OutputSchemaError(
-                f"{where}: joins an object without additionalProperties with one that has more; nothing can be both.",
+            raise schema_error(
+                where,
+                "joins an object without additionalProperties with one that has more; nothing can be both.",
                 "Leave additionalProperties out: it is added to the whole before the schema is sent.",
             )
 
