@@ -135,8 +135,10 @@ def _check(schema: dict[str, Any]) -> None:
         where = error.json_path.replace("$", "output_schema", 1)
         if isinstance(error.instance, str) and list(error.schema_path)[-2:] == ["type", "anyOf"]:
             raise _type_name_error(where, error.instance) from None
-        problem = f"{where}: not a JSON Schema: {error.message:.200}."
-        raise OutputSchemaError(problem, "Correct the schema there.") from error
+        remedy = "Correct the schema there."
+        if where.endswith(".required"):
+            remedy = "List the names of the required properties in required of the object that has them."
+        raise OutputSchemaError(f"{where}: not a JSON Schema: {error.message:.200}.", remedy) from error
 
 
 def _type_name_error(where: str, name: str) -> OutputSchemaError:

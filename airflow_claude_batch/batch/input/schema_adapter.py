@@ -13,12 +13,18 @@ Sources: structured-outputs docs, 2026-10-08; the vendor's SDK 2.12.0, ``lib/_pa
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from airflow_claude_batch.batch.input.schema_places import schema_error
-from airflow_claude_batch.batch.input.schema_references import DEFINITIONS, follow, pointer_parts, safe_name
+from airflow_claude_batch.batch.input.schema_merge import ANNOTATIONS, DROPPED, merge
+from airflow_claude_batch.batch.input.schema_places import Schema, schema_error
+from airflow_claude_batch.batch.input.schema_references import (
+    DEFINITIONS,
+    follow,
+    libraries,
+    pointer_parts,
+    safe_name,
+    used_again,
+)
 from airflow_claude_batch.exceptions import OutputSchemaError
 
 MAX_OPTIONAL_PROPERTIES: Final = 24  # in a whole request; structured-outputs docs
@@ -27,12 +33,6 @@ MAX_MIN_ITEMS: Final = 1  # same
 
 FORMATS: Final = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
-)
-#: Keywords that describe a value and do not restrict it. The API takes these.
-ANNOTATIONS: Final = ("title", "description", "default")
-#: Keywords that the API does not take, and that a model does not need.
-_DROPPED: Final = frozenset(
-    {"$schema", "$id", "$comment", "$defs", "definitions", "deprecated", "readOnly", "writeOnly", "discriminator"}
 )
 #: Keywords that a definition cannot be joined with by words. With others beside it, a reference may stay one.
 _STRUCTURE: Final = frozenset(
@@ -45,8 +45,6 @@ _STRUCTURE: Final = frozenset(
 #: Copies of definitions that a schema may have. Beyond them, definitions that are used several times stay definitions.
 _MOST_COPIES: Final = 1000
 _SAY_THE_TYPE: Final = "Give type, enum, const or anyOf."
-
-Schema = dict[str, Any]
 
 
 def adapt(schema: Schema) -> Schema:
@@ -61,7 +59,7 @@ def adapt(schema: Schema) -> Schema:
     try:
         return _Adapter(schema, shared=frozenset()).adapt_root()
     except _TooLargeError:
-        return _Adapter(schema, shared=_used_again(schema)).adapt_root()
+        return _Adapter(schema, shared=used_again(schema)).adapt_root()
 
 
 class _TooLargeError(OutputSchemaError):
@@ -91,7 +89,9 @@ class _Adapter:
 
         :raises OutputSchemaError: it has no form that the API takes.
         """
-        adapted = self.adapt(self._root, "output_schema", (), inline=True)
+        unsent = libraries(self._root)
+        root = {key: value for key, value in self._root.items() if key not in unsent}
+        adapted = self.adapt(root, "output_schema", (), inline=True)
         self.check_size()
         return {**adapted, **self.definitions}
 
@@ -100,7 +100,7 @@ class _Adapter:
         if not inline and (reference := self._kept_reference(node)):
             return {"$ref": self._define(reference, where, inside)}
         flat, inside = self._flatten(node, where, inside)
-        rest = {key: value for key, value in flat.items() if key not in _DROPPED and key not in ANNOTATIONS}
+        rest = {key: value for key, value in flat.items() if key not in DROPPED and key not in ANNOTATIONS}
         adapted = self._adapt_value(rest, where, inside)
         return {**adapted, **_annotations(flat, rest)}
 
@@ -179,7 +179,7 @@ class _Adapter:
             place = f"{where}.allOf[{number}]"
             part, inside = self._flatten(_require_object(branch, place), place, inside)
             parts.append(part)
-        return (_merge([*parts, own], where) if parts else own), inside
+        return (merge([*parts, own], where) if parts else own), inside
 
     # ------------------------------------------------------------------ values
 
@@ -218,7 +218,7 @@ class _Adapter:
         """Return, as a description, what would be lost beside a reference that stays one."""
         if not isinstance(node, dict) or not self._kept_reference(node):
             return ""
-        said = {"$ref", "allOf", "title", "description", *_DROPPED}
+        said = {"$ref", "allOf", "title", "description", *DROPPED}
         unsaid = {key: value for key, value in node.items() if key not in said}
         description: str = _annotations({"description": node.get("description", "")}, unsaid)["description"]
         return description
@@ -285,21 +285,6 @@ class _Adapter:
         return adapted
 
 
-def _used_again(root: Schema) -> frozenset[str]:
-    """Return the references that are in a schema more than once."""
-    counts: Counter[str] = Counter()
-    pending: list[Any] = [root]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, dict):
-            pending += node.values()
-            if isinstance(reference := node.get("$ref"), str):
-                counts[reference] += 1
-        elif isinstance(node, list):
-            pending += node
-    return frozenset(reference for reference, count in counts.items() if count > 1 and reference != "#")
-
-
 def _reference_of(node: Schema) -> str:
     """Return the reference that a node is, beside annotations: its own, or that of its only ``allOf``. Else nothing."""
     parts = node.get("allOf", [])
@@ -345,63 +330,6 @@ def _scalars(values: list[Any], where: str) -> list[Any]:
             "List strings, numbers, booleans and null, and describe other values by anyOf.",
         )
     return values
-
-
-def _merge(parts: Iterable[Schema], where: str) -> Schema:
-    """Merge schemas into one with the keywords of all."""
-    merged: Schema = {}
-    for part in parts:
-        _check_closed(merged, part, where)
-        for key, value in part.items():
-            if key not in merged or key in ANNOTATIONS or merged[key] == value:
-                merged[key] = value
-            elif key == "required":
-                merged[key] = [*merged[key], *(name for name in value if name not in merged[key])]
-            elif key == "properties":
-                merged[key] = _merge_properties(merged[key], value)
-            elif key == "type" and (types := _common_types(merged[key], value)):
-                merged[key] = types
-            elif key == "items" and isinstance(merged[key], dict) and isinstance(value, dict):
-                merged[key] = {"allOf": [merged[key], value]}
-            elif key in ("anyOf", "oneOf"):
-                merged[key] = [{"allOf": [branch, {key: value}]} for branch in merged[key]]
-            elif key not in _DROPPED and key != "additionalProperties":
-                raise schema_error(
-                    where, f"{key!r:.40} is given twice, with different values, by $ref or allOf.", "Give it once."
-                )
-    return merged
-
-
-def _common_types(one: Any, other: Any) -> Any:
-    """Return the types that satisfy both, empty if there are none."""
-    first, second = ([types] if isinstance(types, str) else types for types in (one, other))
-    common = [kind for kind in first if kind in second or (kind == "integer" and "number" in second)]
-    if "integer" in second and "number" in first and "integer" not in common:
-        common.append("integer")
-    return common[0] if len(common) == 1 else common
-
-
-def _merge_properties(first: Mapping[str, Any], second: Mapping[str, Any]) -> Schema:
-    return {
-        **first,
-        **{
-            name: value if first.get(name, value) == value else {"allOf": [first[name], value]}
-            for name, value in second.items()
-        },
-    }
-
-
-def _check_closed(first: Schema, second: Schema, where: str) -> None:
-    """Raise if no answer could satisfy both: one object is closed, and the other has more properties."""
-    for one, other in ((first, second), (second, first)):
-        if one.get("additionalProperties") is False and set(other.get("properties", ())) - set(
-            one.get("properties", ())
-        ):
-            raise schema_error(
-                where,
-                "joins an object without additionalProperties with one that has more; nothing can be both.",
-                "Leave additionalProperties out: it is added to the whole before the schema is sent.",
-            )
 
 
 def _annotations(node: Schema, described: Schema) -> Schema:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-Schema = dict[str, Any]
+from airflow_claude_batch.batch.input.schema_places import Schema
 
 _NULL: Final[Schema] = {"type": "null"}
 _NULLABLE: Final = ("nullable", "x-nullable")

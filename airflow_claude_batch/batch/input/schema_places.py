@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from airflow_claude_batch.exceptions import OutputSchemaError
 
+Schema = dict[str, Any]
+
 #: Characters of the first line of an error.
 _LINE: Final = 120
 _ONE: Final = (
@@ -40,6 +42,11 @@ def subschemas(node: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         named = node.get(keyword)
         for name, schema in named.items() if isinstance(named, dict) else ():
             yield f".{keyword}.{name}", schema
+
+
+def is_keyword(key: str) -> bool:
+    """Tell whether a key of a schema is a keyword with schemas inside."""
+    return key in {*_ONE, *_LISTS, *_BY_NAME}
 
 
 def schema_error(where: str, problem: str, remedy: str) -> OutputSchemaError:

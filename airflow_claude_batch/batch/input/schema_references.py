@@ -8,13 +8,14 @@ ever fetched.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import unquote, urldefrag, urljoin
 
 from airflow_claude_batch.batch.input.element_errors import short_repr
-from airflow_claude_batch.batch.input.schema_dialects import Schema, modernize
-from airflow_claude_batch.batch.input.schema_places import schema_error, subschemas
+from airflow_claude_batch.batch.input.schema_dialects import modernize
+from airflow_claude_batch.batch.input.schema_places import Schema, is_keyword, schema_error, subschemas
 
 DEFINITIONS: Final = ("$defs", "definitions")
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
@@ -52,6 +53,31 @@ def safe_name(name: str, taken: Any) -> str:
     while candidate in taken:
         candidate, number = f"{plain}_{number}", number + 1
     return candidate
+
+
+def references(root: Schema) -> Iterator[str]:
+    """Yield the text of every reference, those in data too."""
+    pending: list[Any] = [root]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            pending += node.values()
+            if isinstance(reference := node.get("$ref"), str):
+                yield reference
+        elif isinstance(node, list):
+            pending += node
+
+
+def used_again(root: Schema) -> frozenset[str]:
+    """Return the references that are in a schema more than once."""
+    counts = Counter(references(root))
+    return frozenset(reference for reference, count in counts.items() if count > 1 and reference != "#")
+
+
+def libraries(root: Schema) -> set[str]:
+    """Return the keys of a schema that only hold definitions, such as ``components`` of OpenAPI."""
+    keys = {pointer_parts(reference)[0] for reference in references(root) if reference.startswith("#/")}
+    return {key for key in keys if not is_keyword(key) and isinstance(root.get(key), dict)}
 
 
 class _Reference(str):

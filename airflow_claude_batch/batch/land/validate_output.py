@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator, Draft202012Validator
 from jsonschema.exceptions import ValidationError, relevance
-from jsonschema.validators import validator_for
+from jsonschema.validators import extend, validator_for
+from referencing import Registry
 
 from airflow_claude_batch.batch.input.output_schema import OutputSchema, load_schema
 from airflow_claude_batch.batch.land.exact_numbers import exact_class, read_exact
+from airflow_claude_batch.batch.land.formats import FORMATS
 from airflow_claude_batch.batch.land.patterns import PatternMatcher, without_dialects
 from airflow_claude_batch.batch.storage import Folder
 
@@ -37,6 +40,7 @@ class _Params(msgspec.Struct):
 
 
 _params = msgspec.json.Decoder(_Params)
+_extend: Any = extend  # jsonschema gives it no types
 
 
 class OutputValidator:
@@ -50,9 +54,10 @@ class OutputValidator:
 
     def __init__(self, schema: OutputSchema) -> None:
         self._format = schema.format
-        base = exact_class(validator_for(schema.schema, default=Draft202012Validator))
+        base = exact_class(_with_dependencies(validator_for(schema.schema, default=Draft202012Validator)))
         bounded = PatternMatcher().validator_class(base, schema.schema)
-        self._validator = bounded(without_dialects(schema.schema))
+        registry: Registry[Any] = Registry()  # jsonschema's own would ask servers for schemas
+        self._validator = bounded(without_dialects(schema.schema), registry=registry, format_checker=FORMATS)
 
     @classmethod
     def of(cls, folder: Folder) -> OutputValidator | None:
@@ -89,6 +94,10 @@ class OutputValidator:
             return None, _not_json(f"{error}" if text else "there is no text", stop_reason)
         if stop_reason in ("max_tokens", "model_context_window_exceeded") and isinstance(value, int | float | Decimal):
             return None, _not_json("a number may have lost digits", stop_reason)
+        return self.check(value)
+
+    def check(self, value: Any) -> tuple[Any, dict[str, Any] | None]:
+        """Return a valid value and None, or None and the ``error`` of its row."""
         try:
             return self._validate(value)
         except BaseException as error:  # of the schema or its patterns: the answer was paid for, and others follow
@@ -104,11 +113,17 @@ class OutputValidator:
         if self._validator.is_valid(value):
             return value, None
         errors = list(self._validator.iter_errors(value))
-        value = _correct_case(value, errors)
+        value = _correct_case(copy.deepcopy(value), errors)
         if self._validator.is_valid(value):
             return value, None
         error = _most_relevant(errors)
         return None, {"type": ERROR_TYPE, "message": _describe(error), "path": error.json_path}
+
+
+def _with_dependencies(base: Any) -> Any:
+    """Return jsonschema's class with the keyword ``dependencies``, which drafts since 2019-09 have in two others."""
+    keyword = Draft7Validator.VALIDATORS["dependencies"]
+    return base if "dependencies" in base.VALIDATORS else _extend(base, {"dependencies": keyword})
 
 
 def _is_native_panic(error: BaseException) -> bool:
