@@ -5,29 +5,23 @@ from airflow_claude_batch.rows import Row, read_rows
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 import msgspec
 
 from airflow_claude_batch._airflow.results_folder import folder_of_file
 from airflow_claude_batch._airflow.row_sources import GivenRows, ResultsFile, find_rows
-from airflow_claude_batch.batch.land.exact_output import exact_output, has_decimal
 from airflow_claude_batch.batch.land.parquet import read_parquet
-from airflow_claude_batch.batch.land.rows import Row, Status
+from airflow_claude_batch.batch.land.rows import Row
+from airflow_claude_batch.batch.land.typed_output import output_reader
 from airflow_claude_batch.exceptions import ResultsError
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 __all__ = ["Row", "read_rows"]
 
 #: What has rows: a manifest, or a path.
 RowSource = Mapping[str, Any] | str | os.PathLike[str]
-
-_INVALID_OUTPUT: Final = Status.INVALID_OUTPUT.word
 
 
 def read_rows(source: RowSource | Iterable[RowSource], *, schema: Any = None) -> Iterator[Row]:
@@ -48,13 +42,15 @@ def read_rows(source: RowSource | Iterable[RowSource], *, schema: Any = None) ->
     :param schema: a pydantic model, or any type that pydantic's ``TypeAdapter`` takes. Each ``output`` is given as an
         instance of it, and decimals have the digits of the answer. Its own validators run now: only its JSON Schema was
         checked when the rows were landed. A row whose output they refuse comes with the status ``invalid_output``, no
-        output, and the reason in ``error``. Its ``text`` is the answer.
+        output, and the reason in ``error``. Its ``text`` is the answer. With a JSON Schema, each ``output`` is checked
+        in the same way, and stays as it is.
+    :raises OutputSchemaError: ``schema`` is neither a type nor a JSON Schema.
     :raises ResultsError: there are no rows yet (the submission is in progress, or its run was dry), the source is None
         or no manifest, the file is missing, or a row of it is damaged. It is raised while iterating, after the rows
         before it.
     """
     rows = _rows(source)
-    return rows if schema is None else _with_instances(rows, schema)
+    return rows if schema is None else map(output_reader(schema), rows)
 
 
 def _rows(source: Any) -> Iterator[Row]:
@@ -97,46 +93,3 @@ def _rows_given(given: GivenRows) -> Iterator[Row]:
                 f"responses[{number}] of the manifest{given.place} is not a row.",
                 "Give read_rows the manifest as the operator or the sensor returned it.",
             ) from None
-
-
-def _with_instances(rows: Iterator[Row], schema: Any) -> Iterator[Row]:
-    from pydantic import TypeAdapter
-
-    adapter = schema if isinstance(schema, TypeAdapter) else TypeAdapter(schema)
-    return (row if row.output is None else _with_instance(row, adapter) for row in rows)
-
-
-def _with_instance(row: Row, adapter: TypeAdapter[Any]) -> Row:
-    """Return a row with its output as an instance, or with the reason why there is none."""
-    try:
-        return msgspec.structs.replace(row, output=_instance(row, adapter))
-    except Exception as error:  # an author's validators may raise anything, and the other rows follow
-        return msgspec.structs.replace(row, status=_INVALID_OUTPUT, output=None, error=_describe(error))
-
-
-def _instance(row: Row, adapter: TypeAdapter[Any]) -> Any:
-    """Validate an output as JSON: types that JSON lacks, such as dates and tuples, are read from their form in JSON.
-
-    But pydantic reads the numbers of JSON as floats. If those are not enough, it gets decimals, as values or as texts.
-    """
-    from pydantic import ValidationError
-
-    exact = exact_output(row)
-    if has_decimal(exact):
-        with contextlib.suppress(ValidationError):
-            return adapter.validate_python(exact)
-        with contextlib.suppress(ValidationError):
-            return adapter.validate_json(msgspec.json.encode(exact))
-    return adapter.validate_json(msgspec.json.encode(row.output))
-
-
-def _describe(error: Exception) -> dict[str, Any]:
-    from pydantic import ValidationError
-
-    place: tuple[int | str, ...] = ()
-    why = type(error).__name__
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place, why = first["loc"], f"{first['type']}: {first['msg']}"
-    path = "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
-    return {"type": _INVALID_OUTPUT, "message": f"{path} is not valid for the schema of read_rows: {why}", "path": path}

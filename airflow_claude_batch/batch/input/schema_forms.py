@@ -39,23 +39,26 @@ def json_schema_of(given: Any) -> dict[str, Any]:
 
     :raises OutputSchemaError: it is neither a schema nor a type. Says what to give.
     """
+    schema = unwrap(given)
+    return _json_copy(schema) if isinstance(schema, Mapping) else _schema_of_type(schema)
+
+
+def unwrap(given: Any) -> Any:
+    """Return the JSON Schema or the type that ``given`` is, or that a text or a wrapper of a schema holds.
+
+    :raises OutputSchemaError: it is a path, or a text of something else. Says what to give.
+    """
     if isinstance(given, os.PathLike):
         raise _path_error(os.fspath(given))
     if isinstance(given, str | bytes | bytearray) and (found := _read_text(given)) is not None:
         given = found
-    if not isinstance(given, Mapping):
-        return _schema_of_type(given)
-    inner = _unwrap(given)
+    inner = _inner(given) if isinstance(given, Mapping) else None
     if inner is None:
-        return _json_copy(given)
-    schema = json_schema_of(inner)
-    description = given.get("description")
-    return {"description": description, **schema} if isinstance(description, str) else schema
-
-
-def is_json_schema(given: Any) -> bool:
-    """Tell whether a schema is given as JSON, not as a type."""
-    return isinstance(given, Mapping | str | bytes | bytearray | os.PathLike)
+        return given
+    schema, description = unwrap(inner), given.get("description")
+    if isinstance(schema, Mapping) and isinstance(description, str):
+        return {"description": description, **schema}
+    return schema
 
 
 def type_adapter(given: Any) -> Any:
@@ -92,7 +95,7 @@ def _type_error(given: Any, error: Exception) -> OutputSchemaError:
     )
 
 
-def _unwrap(given: Mapping[str, Any]) -> Any:
+def _inner(given: Mapping[str, Any]) -> Any:
     """Return what a wrapper holds: a schema, another wrapper or a type. None if ``given`` is a schema itself."""
     kind = given.get("type")
     if not _SCHEMA_KEYWORDS.isdisjoint(given) or isinstance(kind, list) or (isinstance(kind, str) and kind in _TYPES):
