@@ -14,7 +14,7 @@ from airflow_claude_batch._airflow.compat import ObjectStoragePath
 from airflow_claude_batch.batch.land.parquet import write_parquet
 from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.batch.storage import LocalFolder
-from airflow_claude_batch.exceptions import ResultsError
+from airflow_claude_batch.exceptions import OutputSchemaError, ResultsError
 from airflow_claude_batch.rows import read_rows
 from airflow_claude_batch.sensors import MessageBatchSensor
 
@@ -257,3 +257,42 @@ def test_damaged_parquet_file_is_an_error_of_ours(tmp_path: Path) -> None:
 
     with pytest.raises(ResultsError, match=r"results.parquet is damaged \(Arrow"):
         next(read_rows(str(path)))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        pytest.param({"type": "object", "properties": {"city": {"minLength": 3}}}, id="JSON Schema"),
+        pytest.param('{"properties": {"city": {"minLength": 3}}}', id="text"),
+        pytest.param(
+            {"type": "json_schema", "schema": {"$ref": "#/$defs/A%20B", "$defs": {"A B": {"maxProperties": 1}}}},
+            id="wrapper",
+        ),
+        pytest.param({"additionalProperties": {"type": "string"}}, id="one that is never sent"),
+    ],
+)
+def test_schema_of_read_rows_may_be_json(schema: Any, path: Path) -> None:
+    assert [row.output for row in read_rows(str(path), schema=schema)] == [{"city": "Ulm"}, None, None]
+
+
+def test_output_that_a_json_schema_refuses_comes_with_the_reason(path: Path) -> None:
+    refused, *others = read_rows(str(path), schema={"properties": {"city": {"type": "string", "maxLength": 2}}})
+
+    assert (refused.status, refused.output, refused.text) == ("invalid_output", None, "one\u2028two")
+    assert refused.error == {
+        "type": "invalid_output",
+        "message": "$.city does not satisfy maxLength: 2 (for the schema of read_rows)",
+        "path": "$.city",
+    }
+    assert [row.status for row in others] == ["errored", "expired"]
+
+
+def test_wrapper_of_a_type_gives_instances(path: Path) -> None:
+    first = next(read_rows(str(path), schema={"type": "json_schema", "schema": City}))
+    assert first.output == City(city="Ulm")
+
+
+@pytest.mark.parametrize("schema", ["schema.json", {"type": "objekt"}, [City], 7], ids=str)
+def test_what_is_no_schema_is_refused_at_once(schema: Any, path: Path) -> None:
+    with pytest.raises(OutputSchemaError, match=r"^schema of read_rows"):
+        read_rows(str(path), schema=schema)

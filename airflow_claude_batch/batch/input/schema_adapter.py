@@ -20,6 +20,7 @@ from airflow_claude_batch.batch.input.schema_places import Schema, schema_error
 from airflow_claude_batch.batch.input.schema_references import (
     DEFINITIONS,
     follow,
+    is_recursive,
     libraries,
     pointer_parts,
     safe_name,
@@ -149,7 +150,7 @@ class _Adapter:
         return "$defs", safe_name(path[-1] if path else section, taken)
 
     def _resolve(self, reference: str, where: str, inside: tuple[str, ...]) -> Any:
-        if reference in inside:
+        if reference in inside and is_recursive(self._root, reference):
             raise schema_error(
                 where,
                 f"contains itself, by {reference:.40}; the API takes no recursive schemas.",

@@ -29,6 +29,8 @@ def merge(parts: Iterable[Schema], where: str) -> Schema:
                 merged[key] = _merge_properties(merged[key], value)
             elif key == "type" and (types := _common_types(merged[key], value)):
                 merged[key] = types
+            elif key == "enum" and (common := [option for option in merged[key] if option in value]):
+                merged[key] = common
             elif key == "items" and isinstance(merged[key], dict) and isinstance(value, dict):
                 merged[key] = {"allOf": [merged[key], value]}
             elif key in ("anyOf", "oneOf"):

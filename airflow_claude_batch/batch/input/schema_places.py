@@ -49,6 +49,11 @@ def is_keyword(key: str) -> bool:
     return key in {*_ONE, *_LISTS, *_BY_NAME}
 
 
+def is_value_place(place: str) -> bool:
+    """Tell whether the schema at a place, as :func:`subschemas` names it, describes a value or a part of it."""
+    return place.startswith((".properties.", ".items", ".prefixItems[", ".anyOf[", ".oneOf[", ".allOf["))
+
+
 def schema_error(where: str, problem: str, remedy: str) -> OutputSchemaError:
     """Build the error about a place in a schema. Of a place that is too long for one line, the end is shown."""
     room = _LINE - len(problem) - 2

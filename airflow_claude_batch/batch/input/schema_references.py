@@ -15,7 +15,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 
 from airflow_claude_batch.batch.input.element_errors import short_repr
 from airflow_claude_batch.batch.input.schema_dialects import modernize
-from airflow_claude_batch.batch.input.schema_places import Schema, is_keyword, schema_error, subschemas
+from airflow_claude_batch.batch.input.schema_places import Schema, is_keyword, is_value_place, schema_error, subschemas
 
 DEFINITIONS: Final = ("$defs", "definitions")
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
@@ -78,6 +78,25 @@ def libraries(root: Schema) -> set[str]:
     """Return the keys of a schema that only hold definitions, such as ``components`` of OpenAPI."""
     keys = {pointer_parts(reference)[0] for reference in references(root) if reference.startswith("#/")}
     return {key for key in keys if not is_keyword(key) and isinstance(root.get(key), dict)}
+
+
+def is_recursive(root: Schema, reference: str) -> bool:
+    """Tell whether a value of the schema that a reference leads to has one of the same schema inside."""
+    goal = follow(root, reference)
+    seen: set[int] = set()
+    pending: list[Any] = [goal]
+    while pending:
+        node = pending.pop()
+        if not isinstance(node, dict) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        following = [schema for place, schema in subschemas(node) if is_value_place(place)]
+        if isinstance(further := node.get("$ref"), str):
+            following.append(follow(root, further))
+        if any(schema is goal for schema in following):
+            return True
+        pending += following
+    return False
 
 
 class _Reference(str):
