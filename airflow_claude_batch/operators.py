@@ -97,10 +97,10 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
     :param request_params: (templated) other parameters of the Messages API for every request, such as ``thinking``.
         ``params`` is Airflow's own: those are the DAG's and are not sent.
     :param output_schema: what every answer must be: a pydantic model or another type that pydantic's ``TypeAdapter``
-        takes, or a JSON Schema as a dict or a JSON text, also inside ``{"type": "json_schema", "schema": …}`` or a
-        tool. Requests ask for it by ``output_config.format``, unless they have a format of their own. Constraints that
-        the API does not support (bounds, lengths, patterns) are put into descriptions. Answers are validated against
-        the JSON Schema, the formats that the API takes included. A valid one is in the row's ``output``. Another row has status
+        takes, or a JSON Schema as a dict or a JSON text, alone or inside ``{"type": "json_schema", "schema": {…}}``.
+        Requests ask for it by ``output_config.format``, unless they have a format of their own. Constraints that the
+        API does not support (bounds, lengths, patterns) are put into descriptions. Answers are validated against the
+        JSON Schema and the formats in it. A valid one is in the row's ``output``. Another row has status
         ``invalid_output``, the reason in ``error`` and the answer in ``text``; it is billed, and it counts as failed.
         A model's own validators run in ``read_rows(manifest, schema=Model)``.
     :param deduplicate: send identical requests once, and give the answer to each of their rows. Default: False.
