@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import msgspec
 
 from airflow_claude_batch.api import endpoints
+from airflow_claude_batch.api.base_url import host_in
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.endpoints import QUICK_CALL_SECONDS, Call
 from airflow_claude_batch.api.evidence import Effect, ErrorResponse, may_resend
@@ -120,7 +121,7 @@ class ClaudeClient:
     @property
     def is_anthropic(self) -> bool:
         """Whether the base URL is that of Anthropic's own API, not of a gateway."""
-        return self._config.base_url == DEFAULT_BASE_URL
+        return host_in(self._config.base_url) == host_in(DEFAULT_BASE_URL)
 
     @property
     def betas(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from airflow_claude_batch.api.credentials import ApiKey, BearerToken, Credential
 from airflow_claude_batch.api.limits import DEFAULT_BASE_URL
 from airflow_claude_batch.api.redaction import SHORTEST_SECRET
 from airflow_claude_batch.api.workload_identity import WorkloadIdentity
+from airflow_claude_batch.connection.address import check_host
 from airflow_claude_batch.connection.choices import (
     Choice,
     chosen_by_connection,
@@ -315,6 +316,7 @@ def _host_url(values: ConnectionValues) -> str:
             "schema is neither http nor https.", "Write the whole URL into host, and leave schema empty."
         )
     host = (values.host or "").strip()
+    check_host(host)
     parts = _split(host if "://" in host else f"{values.schema or 'https'}://{host}")
     if parts.port == 0:
         parts = parts._replace(netloc=parts.netloc.rpartition(":")[0])

@@ -31,6 +31,9 @@ def base_url(*, environ: dict[str, str] | None = None, password: str = "sk-ant-k
         pytest.param({"host": "https://gw.corp:0/claude"}, "https://gw.corp/claude", id="port-zero-in-host-is-none"),
         pytest.param({"host": "127.0.0.1", "port": 8700, "schema": "http"}, "http://127.0.0.1:8700", id="loopback"),
         pytest.param({"host": "http://localhost:8700"}, "http://localhost:8700", id="loopback-url"),
+        pytest.param({"host": "https.corp"}, "https://https.corp", id="name-like-a-scheme"),
+        pytest.param({"host": "http-gw.corp:8443"}, "https://http-gw.corp:8443", id="name-that-begins-like-a-scheme"),
+        pytest.param({"host": "https://gw.corp/v1/claude"}, "https://gw.corp/v1/claude", id="another-path-with-v1"),
         pytest.param({"host": "http://[::1]:8700"}, "http://[::1]:8700", id="loopback-ipv6"),
         pytest.param(
             {"extra": '{"anthropic_client_kwargs": {"base_url": "https://gw.corp"}}'},
@@ -56,6 +59,16 @@ def test_host_of_any_spelling_gives_one_base_url(fields: dict[str, object], expe
         pytest.param({"host": "https://gw.corp:99999"}, "not a URL", id="port-out-of-range"),
         pytest.param({"host": "https://[::1"}, "not a URL", id="broken-ipv6"),
         pytest.param({"host": "gw.corp", "schema": "claude"}, "leave schema empty", id="path-in-schema"),
+        pytest.param({"host": '"https://gw.corp"'}, "has quotation marks", id="quotes"),
+        pytest.param({"host": "'gw.corp'"}, "has quotation marks", id="quotes-around-a-bare-name"),
+        pytest.param({"host": "<https://gw.corp>"}, "brackets around it", id="brackets"),
+        pytest.param({"host": "https:/gw.corp/x"}, r"begins with 'https:/', .*Write https://gw.corp/x\.", id="slash"),
+        pytest.param({"host": "https//gw.corp"}, r"begins with 'https//', .*Write https://gw.corp\.", id="no-colon"),
+        pytest.param({"host": "https:gw.corp"}, r"begins with 'https:', .*Write https://gw.corp\.", id="no-slashes"),
+        pytest.param({"host": "https://api.anthropic.com/v1/messages"}, "Remove all from /v1 on", id="path-of-a-call"),
+        pytest.param({"host": "gw.corp/claude/v1/messages/batches"}, "Remove all from /v1 on", id="path-of-batches"),
+        pytest.param({"host": "https://console.anthropic.com"}, "write https://api.anthropic.com", id="console"),
+        pytest.param({"host": "claude.ai"}, "web site of Anthropic's", id="chat"),
     ],
 )
 def test_host_that_cannot_be_used_is_refused(fields: dict[str, object], complaint: str) -> None:
