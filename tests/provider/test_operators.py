@@ -244,7 +244,7 @@ def test_results_path_that_cannot_be_written_is_refused_before_anything_is_sent(
         assert "cannot be written" in run.error(task_id)
         assert "Nothing was sent.\nSet results_path" in run.error(task_id)
     assert "s3://bucket/claude" in run.error("no_provider")
-    assert "Install the Airflow provider" in run.error("no_provider")
+    assert "Install apache-airflow-providers-amazon[s3fs]" in run.error("no_provider")
     assert simulator.books()["batches"] == []
 
 
