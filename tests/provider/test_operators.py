@@ -201,7 +201,7 @@ def test_input_that_cannot_be_sent_fails_at_once_and_sends_nothing(
         "keys": "keys: messages[0] and messages[2] have the same key",
         "max_tokens": "max_tokens: messages[0]: 'max_tokens' must be at least 1",
         "retired": "retired: messages[0]: claude-3-opus-20240229 was retired",
-        "upstream": "upstream: messages is of type dict.\nNothing was sent.\nGive a list",
+        "upstream": "upstream: messages is of type dict: a single element.\nNothing was sent.\nGive a list",
         "file": "file: messages: there is no file /nowhere/at/all.jsonl",
     }
     with bench.dag("refused") as dag:
