@@ -50,11 +50,12 @@ class ClaudeSimulator(Simulator):
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"clock": ManualClock(), **options})
         self.url = ""
+        self._key = next(iter(options.get("keys") or [KEY]))
 
     @property
     def connection(self) -> str:
         """Airflow's connection to it, as JSON. Set it as ``AIRFLOW_CONN_<ID>`` for one more connection id."""
-        return json.dumps({"conn_type": "claude", "password": KEY, "host": self.url})
+        return json.dumps({"conn_type": "claude", "password": self._key, "host": self.url})
 
     def assert_billed(self, count: int) -> None:
         """Check how many requests were billed, and that none was billed twice.
@@ -103,11 +104,10 @@ def claude(
     """A simulator of the Message Batches API, to which Airflow's connection ``claude_default`` leads in this test.
 
     ``@pytest.mark.claude_simulator(conn_id=…, batch_seconds=…, …)`` gives it other options, and another connection id.
+    A file of ``answers`` is looked for beside the test's own file.
     Results are written below the test's ``tmp_path``, unless the task has its own ``results_path``.
     """
-    options: dict[str, Any] = {}
-    for marker in reversed(list(request.node.iter_markers(_MARKER))):  # the closest comes last, and wins
-        options.update(marker.kwargs)
+    options = _options(request)
     conn_id = options.pop("conn_id", "claude_default")
     simulator = ClaudeSimulator(**options)
     with simulator.serve() as server:
@@ -130,6 +130,25 @@ def airflow_database() -> None:
 def run_dag(airflow_database: None) -> Callable[..., Any]:
     """A function that runs a DAG in this process with ``dag.test(**options)``, and returns the DAG run."""
     return dag_runs.run_dag
+
+
+def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return the options of the markers. Those of the closest win.
+
+    :raises pytest.UsageError: when an option has no name.
+    """
+    options: dict[str, Any] = {}
+    for marker in reversed(list(request.node.iter_markers(_MARKER))):
+        if marker.args:
+            raise pytest.UsageError(
+                f"@pytest.mark.{_MARKER} has an option without a name: {marker.args[0]!r:.60}\n"
+                f"Name it, as in @pytest.mark.{_MARKER}(batch_seconds=60)."
+            )
+        options.update(marker.kwargs)
+    answers = options.get("answers")
+    if isinstance(answers, str | Path):
+        options["answers"] = request.path.parent / Path(answers).expanduser()
+    return options
 
 
 def _were(count: int) -> str:

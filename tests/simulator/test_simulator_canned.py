@@ -198,8 +198,8 @@ REFUSED = [
     ('{"text": "a"}\nyes', "answers.jsonl, line 2: is no JSON (Expecting value: line 1 column 1 (char 0))."),
     ('{"text": NaN}', "answers.jsonl, line 1: is no JSON (NaN is no JSON number)."),
     ('{"text": "a", "text": "b"}', "answers.jsonl, line 1: is no JSON ('text' is there twice)."),
-    ('"yes"', "answers.jsonl, line 1: is a str, not an object."),
-    ("[1]", "answers.jsonl[0]: is a int, not an object."),
+    ('"yes"', "answers.jsonl, line 1: is of type str, not an object."),
+    ("[1]", "answers.jsonl[0]: is of type int, not an object."),
     ("{}", "answers.jsonl, line 1: needs one answer, and has none of them."),
     ('{"text": "a", "json": 1}', "answers.jsonl, line 1: needs one answer, and has text and json."),
     (

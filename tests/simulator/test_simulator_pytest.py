@@ -91,6 +91,21 @@ def test_options(claude):
 """
         self.run(pytester, tests, passed=1)
 
+    def test_a_marker_may_name_a_file_beside_the_test(self, pytester: pytest.Pytester) -> None:
+        pytester.makefile(".jsonl", answers='{"text": "because"}')
+        tests = """
+@pytest.mark.claude_simulator(answers="answers.jsonl", keys={"sk-mine": "wrkspc_mine"})
+def test_file(claude):
+    with connected() as client:
+        assert "because" in client.get(f"/v1/messages/batches/{create(client)}/results").text
+
+
+@pytest.mark.claude_simulator("answers.jsonl")
+def test_no_name(claude):
+    pass
+"""
+        self.run(pytester, tests, passed=1, errors=1)
+
     def test_nothing_of_it_happens_in_tests_that_do_not_name_it(self, pytester: pytest.Pytester) -> None:
         tests = """
 def test_without():
@@ -162,6 +177,8 @@ class TestAirflowHome:
     def test_each_worker_has_its_own_in_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         made = choose_airflow_home()
         assert made is not None
+        assert choose_airflow_home() is None
+        assert os.environ["AIRFLOW_HOME"] == str(made)
         monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw1")
         assert choose_airflow_home() is None
         assert os.environ["AIRFLOW_HOME"] == str(made / "gw1")

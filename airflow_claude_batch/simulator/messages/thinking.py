@@ -21,7 +21,7 @@ _SIGNATURE_BYTES = 147
 def thinking_of(params: Params, model: Model) -> Literal["on", "default", "off"]:
     """Tell whether a request thinks: it asks for it, its model does so unless told otherwise, or it does not.
 
-    ``between_tools`` thinks only after the result of a tool.
+    ``between_tools`` is for notes between the uses of tools: an answer does not begin with thinking.
     """
     config = params.get("thinking")
     kind = config.get("type") if isinstance(config, dict) else None
