@@ -76,9 +76,10 @@ class Simulator:
     :param latency_seconds: real seconds added to every response.
     :param queue_limit: most requests in the processing queue. A create call that would exceed it gets a 429.
         None: no limit. (The API's Start tier has 200,000.)
-    :param answer: takes ``(params, position in the batch)`` and returns the answer as text, or as a dict of
-        message fields such as ``content``, ``stop_reason`` and ``usage``. With a third parameter ``custom_id`` it
-        gets that too. It is called again for each download, so it should return the same each time.
+    :param answer: takes ``(params, position in the batch)`` and returns the answer as text, as content blocks, or as
+        a dict of message fields such as ``content``, ``stop_reason`` and ``usage``. None means the default answer.
+        With a third parameter ``custom_id`` it gets that too. It is called again for each download, so it should
+        return the same each time.
     :param answers: canned answers, see `add_answers`: dicts, or the path of a file with a JSON object on each line.
     :param unmatched: what a request gets that no canned answer matches: "default", what it would get without canned
         answers, or "error", an errored row.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +286,22 @@ class TestReading:
             simulator.add_answers({"prompt": "a", "text": "b"}, {"txt": "c"})
         assert simulator.answers() == []
 
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            {"text": "\ud83d"},
+            {"json": float("nan")},
+            {"json": {"at": datetime(2026, 11, 22, tzinfo=UTC)}},
+        ],
+        ids=["half a pair", "NaN", "a date"],
+    )
+    def test_what_no_response_can_hold_is_refused(self, answer: Any) -> None:
+        with pytest.raises(ValueError, match=r"answers\[0\]: cannot be written as JSON \("):
+            Simulator(answers=[answer])
+
+    def test_a_compiled_pattern_is_taken(self, connect: Connect) -> None:
+        assert answered(connect, {"prompt": re.compile("CHARGED", re.IGNORECASE), "text": "billing"}) == "billing"
+
     def test_unmatched_is_checked(self) -> None:
         with pytest.raises(ValueError, match="unmatched is 'fail'"):
             Simulator(unmatched="fail")  # type: ignore[arg-type]
@@ -354,6 +372,8 @@ class TestAnswerFunction:
             pytest.param(lambda params, n, name="kept": name, "kept", id="a third with a default"),
             pytest.param(lambda params, n, **fields: fields["custom_id"], "a", id="keywords"),
             pytest.param(lambda *arguments: f"{len(arguments)}", "2", id="any number"),
+            pytest.param(lambda params, n: None, "Simulated answer to “hello”", id="returns None"),
+            pytest.param(lambda params, n: [{"type": "text", "text": "block"}], "block", id="returns blocks"),
         ],
     )
     def test_it_gets_the_custom_id_if_it_takes_it(self, connect: Connect, function: Any, answer: str) -> None:

@@ -23,7 +23,8 @@ from airflow_claude_batch.simulator.messages.schema_instances import schema_inst
 from airflow_claude_batch.simulator.messages.thinking import as_shown, default_thinking, thinking_of
 from airflow_claude_batch.simulator.messages.tools import forced_tool
 
-AnswerScript = Callable[..., "str | dict[str, Any]"]
+Scripted = str | dict[str, Any] | list[dict[str, Any]] | None
+AnswerScript = Callable[..., Scripted]
 
 _EXCERPT = 60
 _LINE_SEPARATOR_EVERY = 5  # U+2028 breaks naive line readers. In some answers only, so that results stay readable
@@ -40,8 +41,9 @@ class AnswerWriter:
     """Writes the messages of succeeded requests.
 
     :param script: the user's answer function. It takes the params, the request's position in its batch and, if it
-        can, the ``custom_id``. It returns the text, or a dict of message fields: ``content`` (text or blocks),
-        ``stop_reason``, ``usage`` and so on. It is called again for each download. None: the default answers.
+        can, the ``custom_id``. It returns the text, content blocks, a dict of message fields (``content``,
+        ``stop_reason``, ``usage`` and so on), or None for the default answer. It is called again for each download.
+        None: the default answers.
     :param default_thinking: whether the models that think unless told otherwise do so.
     """
 
@@ -85,8 +87,9 @@ class AnswerWriter:
     def _answer(self, params: Params, n: int, custom_id: str, canned: CannedAnswer | None) -> str | dict[str, Any]:
         if canned is not None and canned.answer is not None:
             return canned.answer
-        if self._script is not None:
-            return self._script(params, n, custom_id)
+        scripted = None if self._script is None else self._script(params, n, custom_id)
+        if scripted is not None:
+            return {"content": scripted} if isinstance(scripted, list) else scripted
         tool = forced_tool(params)
         if tool is not None:
             return {"content": [_tool_use(tool, params, n)], "stop_reason": "tool_use"}
@@ -105,7 +108,7 @@ class AnswerWriter:
         return default_thinking(params) if thinks == "on" or self._default_thinking else None
 
 
-def with_custom_id(script: AnswerScript) -> Callable[[Params, int, str], str | dict[str, Any]]:
+def with_custom_id(script: AnswerScript) -> Callable[[Params, int, str], Scripted]:
     """Adapt an answer function that may, but need not, take the custom_id.
 
     It does if it has a parameter of that name, or three that have no default.

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from airflow_claude_batch.simulator.messages.canned_answers import CannedAnswer
 from airflow_claude_batch.simulator.messages.canned_messages import MessageError, message_fields
 from airflow_claude_batch.simulator.messages.outcomes import Outcome
@@ -101,6 +103,7 @@ def _answer(place: str, value: Any) -> CannedAnswer:
         remedy = 'Write an object, such as {"prompt": "charged", "text": "billing"}.'
         raise CannedAnswersError(place, f"is of type {type(value).__name__}, not an object.", remedy)
     _check_names(place, value)
+    _check_json(place, value)
     given = [name for name in _ANSWERS if name in value]
     if len(given) != 1:
         found = " and ".join(given) or "none of them"
@@ -126,6 +129,21 @@ def _check_names(place: str, value: Mapping[str, Any]) -> None:
     meant = _SYNONYMS.get(str(unknown)) or (close[0] if close else None)
     hint = f"Did you mean {meant!r}? " if meant else ""
     raise CannedAnswersError(place, f"there is no field {unknown!r}.", f"{hint}The fields are {', '.join(_FIELDS)}.")
+
+
+def _check_json(place: str, value: Mapping[str, Any]) -> None:
+    """Refuse what no response can hold, such as NaN, half a character pair, or a date of Python."""
+    try:
+        # Each of the two refuses something that the other writes.
+        msgspec.json.encode(json.loads(json.dumps(dict(value), allow_nan=False, default=_pattern_text)))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise CannedAnswersError(place, f"cannot be written as JSON ({error!s:.60}).", "Give JSON values.") from None
+
+
+def _pattern_text(value: Any) -> str:
+    if isinstance(value, re.Pattern):
+        return str(value.pattern)
+    raise TypeError(f"it has a {type(value).__name__}")
 
 
 def _conditions(place: str, value: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,6 +175,8 @@ def _typed(place: str, value: Mapping[str, Any], name: str, kind: type) -> Any:
 
 
 def _pattern(place: str, value: Mapping[str, Any], name: str) -> re.Pattern[str] | None:
+    if isinstance(value.get(name), re.Pattern):
+        return value[name]  # type: ignore[no-any-return]
     pattern = _typed(place, value, name, str)
     if pattern is None:
         return None
