@@ -39,6 +39,11 @@ _NESTED: Final[Mapping[str, frozenset[str]]] = {
     "anthropic_client_kwargs": frozenset({"api_key", "default_headers"}),
     "workload_identity": _SECRET_FIELDS,
 }
+#: The beginnings of other services' keys. None of Anthropic's begins like that.
+_OTHER_KEYS: Final = re.compile(
+    r"(?P<OpenAI>sk-(?:proj|svcacct|admin)-)|(?P<OpenRouter>sk-or-)|(?P<Google>AIza)|(?P<AWS>A[KS]IA[A-Z0-9]{16}$)"
+    r"|(?P<GitHub>gh[pousr]_|github_pat_)|(?P<xAI>xai-)|(?P<Groq>gsk_)|(?P<Slack>xox[abp]-)"
+)
 _NEW_KEY: Final = "Others may have seen it there: if so, make a new key."
 
 
@@ -79,6 +84,18 @@ def check_extra(text: str | None, *, has_password: bool) -> None:
                 f"Move it to password, and remove {name[:40]}.",
                 _NEW_KEY,
             )
+
+
+def check_own_key(key: str) -> None:
+    """Raise if a key for Anthropic's own host is one of another service, which must not be sent there.
+
+    :raises ConfigurationError: names the service.
+    """
+    if found := _OTHER_KEYS.match(key):
+        raise ConfigurationError(
+            f"the API key (its password) looks like one of {found.lastgroup}, not of Anthropic.",
+            "It is not sent to Anthropic's host. Put a key of the Claude Console into password: sk-ant-...",
+        )
 
 
 def _has_nested_credential(extra: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from airflow_claude_batch.api.base_url import check_base_url, host_of, is_loopback, is_plain_http
+from airflow_claude_batch.api.base_url import check_base_url, host_in, host_of, is_loopback, is_plain_http
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey, BearerToken, Credentials, check_secret
 from airflow_claude_batch.api.limits import DEFAULT_BASE_URL
@@ -31,7 +31,7 @@ from airflow_claude_batch.connection.choices import (
 )
 from airflow_claude_batch.connection.connection_type import check_type, type_hint, type_warnings
 from airflow_claude_batch.connection.extra import describe_unknown, read_extra
-from airflow_claude_batch.connection.misplaced import check_extra, check_fields, looks_like_key
+from airflow_claude_batch.connection.misplaced import check_extra, check_fields, check_own_key, looks_like_key
 from airflow_claude_batch.exceptions import ConfigurationError
 
 # Fields of the extra that the client's configuration takes under the same name.
@@ -221,6 +221,8 @@ class _Reader:
                 "auth is x-api-key, but no API key is in password.", "Remove auth, or put the API key into password."
             )
         if password:
+            if host_in(base_url) == host_in(DEFAULT_BASE_URL):
+                check_own_key(password)
             return ApiKey(password, self._key_header())
         if extra.get("auth_token"):
             return BearerToken(extra["auth_token"])

@@ -103,6 +103,29 @@ def test_host_that_only_sounds_like_a_key_is_read(host: str) -> None:
     assert read(host=host, password="p").config.base_url == f"https://{host}"
 
 
+@pytest.mark.parametrize(
+    ("password", "service"),
+    [
+        ("sk-proj-0123456789", "OpenAI"),
+        ("sk-or-v1-0123456789", "OpenRouter"),
+        ("AIzaSy0123456789", "Google"),
+        ("AKIA0123456789ABCDEF", "AWS"),
+        ("ghp_0123456789", "GitHub"),
+    ],
+)
+def test_key_of_another_service_is_not_sent_to_anthropic(password: str, service: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"looks like one of {service}, not of Anthropic") as caught:
+        read(password=password)
+    assert password not in str(caught.value)
+
+    assert read(password=password, host="gw.corp").warnings == ()  # a gateway may take any key
+
+
+@pytest.mark.parametrize("password", [KEY, "sk-ant-admin01-0123", "sk-0123456789", "any", "AKIAsecret"])
+def test_other_keys_are_left_to_the_api(password: str) -> None:
+    assert read(password=password).config.base_url == "https://api.anthropic.com"
+
+
 # ---------------------------------------------------------------- variables that Airflow cannot read
 
 

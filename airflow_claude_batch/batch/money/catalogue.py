@@ -90,24 +90,23 @@ class CatalogueReader:
             return Lookup()
         try:
             return Lookup(self._catalogue.retrieve_model(model))
-        except NotFoundError as error:
-            return self._missing(model, self._catalogue, error)
         except InputError:  # a name that cannot be part of a URL
-            return self._missing(model, self._catalogue, None)
+            return self._missing(model, self._catalogue)
         except APIError as error:
+            if isinstance(error, NotFoundError) and proof_of(error) is Proof.DOES_NOT_EXIST:
+                return self._missing(model, self._catalogue)
             log.info("The API's catalogue of models could not be read, so the price table is used: %s", error)
             self._catalogue = None
         return Lookup()
 
-    def _missing(self, model: str, catalogue: ModelCatalogue, error: NotFoundError | None) -> Lookup:
+    def _missing(self, model: str, catalogue: ModelCatalogue) -> Lookup:
         listed = self._list(catalogue)
         ids = [info.id for info in listed or ()]
         usable = [info.id for info in listed or () if info.lifecycle != "retired"]
-        proven = error is None or proof_of(error) is Proof.DOES_NOT_EXIST
         is_known = model in ids or may_be_alias(model, ids) or any(name in ids for name in self._same_model(model))
         return Lookup(
             is_missing=True,
-            is_certain=bool(ids) and proven and catalogue.is_anthropic and not is_known,
+            is_certain=bool(ids) and catalogue.is_anthropic and not is_known,
             alike=tuple(suggest_models(model, [*usable, *self._aliases(usable)] if ids else self._all_names())),
             usable=tuple(usable),
         )

@@ -201,10 +201,16 @@ def test_a_model_of_which_it_is_not_certain_is_sent_with_a_warning(
     assert f"{model} is not in the API's catalogue of models. The API may refuse all 3 requests" in caplog.text
 
 
-def test_a_404_that_is_not_the_api_s_own_refuses_nothing(simulator: Simulator, anthropic: ClaudeClient) -> None:
+def test_a_404_that_is_not_the_api_s_own_says_nothing_about_a_model(
+    simulator: Simulator, anthropic: ClaudeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A gateway may not serve the catalogue at all."""
     simulator.inject(Fault(do="page", on="models", status=404))
 
-    check(ModelChecker(TABLE, anthropic), "claude-of-tomorrow", now=LONG_BEFORE)
+    check(ModelChecker(TABLE, anthropic), "claude-of-tomorrow", "claude-haiku-5-5", now=LONG_BEFORE)
+
+    assert "is not in the API's catalogue" not in caplog.text
+    assert simulator.books()["calls"]["models"] == 1
 
 
 def test_a_model_of_the_price_overrides_is_sent(anthropic: ClaudeClient, caplog: pytest.LogCaptureFixture) -> None:
