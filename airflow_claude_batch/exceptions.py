@@ -2,6 +2,7 @@
 
 ClaudeBatchError
 ├── InputError (ValueError)          the input was refused before sending: nothing was sent
+│   ├── EmptyInputError                ``messages`` has no element
 │   ├── InvalidMessageError            one element of ``messages`` cannot be sent
 │   ├── OutputSchemaError              ``output_schema`` is not a schema that the API accepts
 │   └── CostLimitError                 the estimated cost is above ``max_cost``
@@ -62,6 +63,13 @@ class InvalidMessageError(InputError):
     """
 
     rule: str | None = None
+
+
+class EmptyInputError(InputError):
+    """``messages`` has no element, and ``on_empty`` is ``fail``.
+
+    Nothing was sent and nothing is billed. A retry with the same input fails the same way.
+    """
 
 
 class OutputSchemaError(InputError):

@@ -10,30 +10,11 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_claude_batch._airflow.check_arguments import (
-    check_allow_failed,
-    check_choice,
-    check_output_schema,
-    check_poll_interval,
-    check_repair_rounds,
-    check_results_path,
-    check_timeout,
-    parse_usd,
-)
-from airflow_claude_batch._airflow.check_requests import (
-    DEFAULT_MAX_TOKENS,
-    check_cache_system,
-    check_max_tokens,
-    check_messages,
-    check_model,
-    check_params,
-    check_request_params,
-    if_given,
-)
+from airflow_claude_batch._airflow.check_arguments import parse_poll_interval, parse_timeout
+from airflow_claude_batch._airflow.check_requests import DEFAULT_MAX_TOKENS, check_params
 from airflow_claude_batch._airflow.compat import BaseOperator, TaskDeferralTimeout, default_deferrable
 from airflow_claude_batch._airflow.lineage import LineageMixin
 from airflow_claude_batch._airflow.rendering import HiddenValue, has_templates, is_data, render_messages
-from airflow_claude_batch.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     import jinja2
@@ -113,10 +94,11 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
 
     :param wait_for_completion: wait for the batches and land the answers in this task. Default: False.
     :param deferrable: wait in the triggerer, without occupying a worker. Default: ``[operators] default_deferrable``.
-    :param poll_interval: the most seconds between two polls of a batch, above 0. A young batch is polled every 10 s.
-        Default: ``[claude_batch] poll_interval``, else 60.
-    :param timeout: how long one attempt may take from its start, waiting included. Default: 25 hours; the API ends a
-        batch within 24. Nine tenths of ``execution_timeout``, if that is shorter.
+        In two tasks it counts for what the operator waits for: a full queue, or the first request alone.
+    :param poll_interval: the longest time between two polls of a batch, in seconds or as a timedelta. A young batch is
+        polled every 10 s. Default: ``[claude_batch] poll_interval``, else 60.
+    :param timeout: how long one attempt may take from its start, waiting included, in seconds or as a timedelta.
+        Default: 25 hours; the API ends a batch within 24. Nine tenths of ``execution_timeout``, if that is shorter.
     :param on_timeout: ``cancel`` the running batches at the timeout (the default), or ``leave`` them running. What was
         answered is landed either way, and the task fails.
     :param cancel_on_kill: cancel the running batches when a user ends the running or deferred task. Default: True.
@@ -132,8 +114,11 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
 
     **Failures**
 
-    :param allow_failed: how many rows may end without an answer before the task fails: an int is a number of rows, a
-        float from 0.0 to 1.0 a share of them. So 1 is one row, and 1.0 is all of them. Default: 0.
+    :param on_empty: if ``messages`` has no element, ``fail`` (the default), ``skip`` the task, or ``succeed`` with a
+        manifest and a results file without rows.
+    :param allow_failed: how many rows may end without an answer before the task fails: a number of rows (``5``), or a
+        share of them (``0.05`` or ``"5%"``). So 1 is one row, and 1.0 is all of them. In two tasks the manifest hands
+        it to the sensor. Default: 0.
     :param repair_rounds: how often one attempt sends requests again that expired, went missing or met a server error.
         Requests that the API refused are not sent again. Default: 1; 0 for never.
     :param repair_invalid: also send requests again whose answer was ``invalid_output``. If the answer was cut off at
@@ -149,9 +134,9 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         path or a URI. Default:
         ``[claude_batch] results_path``, else ``claude_batch`` under AIRFLOW_HOME.
     :param results_format: ``jsonl`` (the default), or ``parquet`` for a ``results.parquet`` too, which the manifest
-        then names. Parquet needs the extra ``parquet``. In two tasks it is the sensor's argument.
-    :param delete_batches: delete the batches at the API once all their rows are landed. In two tasks it is the
-        sensor's argument. Default: False; the API deletes results after 29 days.
+        then names. Parquet needs the extra ``parquet``. In two tasks the manifest hands it to the sensor.
+    :param delete_batches: delete the batches at the API once all their rows are landed. In two tasks the manifest hands
+        it to the sensor. Default: False; the API deletes results after 29 days.
 
     :raises ConfigurationError: an argument cannot be right. Raised when the DAG is parsed.
     :raises OutputSchemaError: the API does not support ``output_schema``. Raised when the DAG is parsed.
@@ -185,12 +170,13 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         results_path: str | None = None,
         wait_for_completion: bool = False,
         deferrable: bool | None = None,
-        poll_interval: float | None = None,
-        timeout: timedelta = timedelta(hours=25),
+        poll_interval: float | timedelta | None = None,
+        timeout: float | timedelta = timedelta(hours=25),
         on_timeout: Literal["cancel", "leave"] = "cancel",
         cancel_on_kill: bool = True,
         repair_rounds: int = 1,
-        allow_failed: float = 0,
+        allow_failed: float | str = 0,
+        on_empty: Literal["fail", "skip", "succeed"] = "fail",
         reuse_answers: bool = True,
         on_lost: Literal["stop", "resend"] = "stop",
         max_cost: float | str | Decimal | None = None,
@@ -215,12 +201,13 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         self.results_path = results_path
         self.wait_for_completion = wait_for_completion
         self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self.poll_interval = poll_interval
-        self.timeout = timeout
+        self.poll_interval = parse_poll_interval(self.task_id, poll_interval)
+        self.timeout = parse_timeout(self.task_id, timeout)
         self.on_timeout = on_timeout
         self.cancel_on_kill = cancel_on_kill
         self.repair_rounds = repair_rounds
         self.allow_failed = allow_failed
+        self.on_empty = on_empty
         self.reuse_answers = reuse_answers
         self.on_lost = on_lost
         self.max_cost = max_cost
@@ -303,6 +290,7 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
             cancel_on_kill=self.cancel_on_kill,
             repair_rounds=self.repair_rounds,
             allow_failed=self.allow_failed,
+            on_empty=self.on_empty,
             reuse_answers=self.reuse_answers,
             on_lost=self.on_lost,
             max_cost=self.max_cost,
@@ -344,41 +332,10 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
 
         :raises ConfigurationError: names the task, the argument and what it may be.
         """
-        check_choice(self.task_id, "on_timeout", self.on_timeout, ("cancel", "leave"))
-        check_choice(self.task_id, "on_lost", self.on_lost, ("stop", "resend"))
-        check_choice(self.task_id, "results_format", self.results_format, ("jsonl", "parquet"))
-        check_allow_failed(self.task_id, self.allow_failed)
-        check_timeout(self.task_id, self.timeout)
-        check_repair_rounds(self.task_id, self.repair_rounds)
-        check_poll_interval(self.task_id, self.poll_interval)
-        if isinstance(self.results_path, str) and self.results_path and not has_templates(self.results_path):
-            check_results_path(f"{self.task_id}: results_path", self.results_path)
-        output_format = check_output_schema(self.task_id, self.output_schema)
-        if self.max_cost is not None:
-            parse_usd(f"{self.task_id}: max_cost", self.max_cost)
-        if self.repair_invalid and (self.output_schema is None or not self.repair_rounds):
-            raise ConfigurationError(f"{self.task_id}: repair_invalid needs output_schema, and repair_rounds above 0.")
-        self._check_requests(output_format)
+        from airflow_claude_batch._airflow.check_operator import check_operator
 
-    def _check_requests(self, output_format: Mapping[str, Any] | None) -> None:
-        """Check when the DAG is parsed what is to be sent, as far as it is written there.
-
-        :raises ConfigurationError: names the task, the argument and the remedy.
-        """
-        if self._messages_are_written and not getattr(self, "_BaseOperator__from_mapped", False):
-            check_messages(self.task_id, self.messages)
-        check_model(self.task_id, self.model)
-        check_max_tokens(self.task_id, self.max_tokens)
-        check_request_params(
-            self.task_id,
-            model=self.model,
-            max_tokens=if_given(self.max_tokens),
-            system=self.system,
-            request_params=self.request_params,
-            output_format=output_format,
-        )
-        if self.cache_system:
-            check_cache_system(self.task_id, self.system, self.request_params)
+        is_mapped = getattr(self, "_BaseOperator__from_mapped", False)
+        check_operator(self.options(), has_messages=self._messages_are_written and not is_mapped)
         if not self._may_read_params():
             dag = self.get_dag()
             fields = [getattr(self, name) for name in self.template_fields]

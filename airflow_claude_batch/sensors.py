@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_claude_batch._airflow.check_arguments import (
     check_allow_failed,
     check_choice,
-    check_poll_interval,
+    check_flags,
     check_results_path,
+    parse_poll_interval,
+    parse_timeout,
 )
 from airflow_claude_batch._airflow.compat import (
     START_FROM_TRIGGER_SUPPORTED,
@@ -68,8 +70,9 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
 
     :param deferrable: wait in the triggerer, without occupying a worker. Default: ``[operators] default_deferrable``.
         If False, ``mode`` (``poke`` or ``reschedule``) and ``poke_interval`` apply, as in any sensor.
-    :param poll_interval: when deferred, the most seconds between two polls of a batch, above 0. A young batch is
-        polled every 10 s. Default: ``[claude_batch] poll_interval``, else 60.
+    :param poll_interval: the longest time between two polls of a batch, in seconds or as a timedelta. While deferred, a
+        young batch is polled every 10 s. ``poke_interval`` and ``poll_interval`` stand for each other if only one is
+        given. Default: ``[claude_batch] poll_interval``, else 60.
     :param timeout: how long to wait, in seconds or as a timedelta. At the timeout, what was answered is landed, the
         batches keep running, and the task fails without a retry, as any sensor does. Default: 25 hours. A shorter
         ``execution_timeout`` bounds the wait too, deferred or not. The task is then retried, if it has retries.
@@ -81,8 +84,8 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
 
     **Failures**
 
-    :param allow_failed: how many rows may end without an answer before the task fails: an int is a number of rows, a
-        float from 0.0 to 1.0 a share of them. So 1 is one row, and 1.0 is all of them. Default: 0.
+    :param allow_failed: how many rows may end without an answer before the task fails: a number of rows (``5``), or a
+        share of them (``0.05`` or ``"5%"``). So 1 is one row, and 1.0 is all of them. Default: the operator's, else 0.
 
     **Storage**
 
@@ -90,9 +93,9 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         and for the output of an operator in another DAG that has the same one. An absolute path or a URI that all
         workers reach. Default: ``[claude_batch] results_path``, else ``claude_batch`` under AIRFLOW_HOME.
     :param results_format: ``jsonl`` (the default), or ``parquet`` for a ``results.parquet`` too, which the manifest
-        then names. Parquet needs the extra ``parquet``.
-    :param delete_batches: delete the batches at the API once all their rows are landed. Default: False; the API
-        deletes results after 29 days.
+        then names. Parquet needs the extra ``parquet``. Default: the operator's.
+    :param delete_batches: delete the batches at the API once all their rows are landed. Default: the operator's, else
+        False; the API deletes results after 29 days.
 
     :raises ConfigurationError: an argument cannot be right. Raised when the DAG is parsed.
     """
@@ -107,30 +110,42 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         claude_conn_id: str = "claude_default",
         results_path: str | None = None,
         deferrable: bool | None = None,
-        poll_interval: float | None = None,
-        timeout: float | timedelta = timedelta(hours=25),
+        poll_interval: float | timedelta | None = None,
+        timeout: float | timedelta | None = timedelta(hours=25),
         cancel_on_kill: bool = False,
-        allow_failed: float = 0,
-        delete_batches: bool = False,
-        results_format: Literal["jsonl", "parquet"] = "jsonl",
+        allow_failed: float | str | None = None,
+        delete_batches: bool | None = None,
+        results_format: Literal["jsonl", "parquet"] | None = None,
         start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
+        task_id = kwargs.get("task_id", "the sensor")
+        seconds = parse_poll_interval(task_id, poll_interval)
+        gives_poke_interval = _gives_poke_interval(kwargs)
+        if seconds is not None and not gives_poke_interval:
+            kwargs["poke_interval"] = seconds
+        if timeout is not None:  # else Airflow's own default
+            timeout = parse_timeout(task_id, timeout, at_least=timedelta())
         super().__init__(timeout=timeout, **kwargs)
         self.batch = batch
         self.claude_conn_id = claude_conn_id
         self.results_path = results_path
         self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self.poll_interval = poll_interval
+        # One of the two intervals is enough, however the sensor waits.
+        self.poll_interval = seconds or (self.poke_interval if gives_poke_interval else 0) or None
         self.cancel_on_kill = cancel_on_kill
         self.allow_failed = allow_failed
         self.delete_batches = delete_batches
         self.results_format = results_format
         self._running_work: RunningWork | None = None
         self._memory = PokeMemory()
-        check_choice(self.task_id, "results_format", results_format, ("jsonl", "parquet"))
-        check_allow_failed(self.task_id, allow_failed)
-        check_poll_interval(self.task_id, poll_interval)
+        if results_format is not None:
+            check_choice(self.task_id, "results_format", results_format, ("jsonl", "parquet"))
+        if allow_failed is not None:
+            check_allow_failed(self.task_id, allow_failed)
+        flags = ("deferrable", "cancel_on_kill", "delete_batches")
+        check_flags(self.task_id, {name: getattr(self, name) for name in flags})
+        check_flags(self.task_id, {"start_from_trigger": start_from_trigger})
         if isinstance(results_path, str) and results_path and not has_templates(results_path):
             check_results_path(f"{self.task_id}: results_path", results_path)
         if start_from_trigger:
@@ -272,6 +287,10 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         for name in ("soft_fail", "never_fail"):
             if getattr(self, name):
                 raise AirflowSkipException(f"Skipping due to {name} is set to True: {error}") from error
+
+
+def _gives_poke_interval(kwargs: Mapping[str, Any]) -> bool:
+    return any("poke_interval" in given for given in (kwargs, kwargs.get("default_args") or {}))
 
 
 def _make_trigger(claude_conn_id: str, **kwargs: Any) -> BaseTrigger:

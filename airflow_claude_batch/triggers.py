@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from airflow_claude_batch._airflow.compat import ON_KILL_SUPPORTED, BaseTrigger, TriggerEvent
@@ -36,6 +36,7 @@ TASK_STATE_TIMEOUT_SECONDS: Final = 20.0
 #: Before 3.3 the lookup is made while the triggerer may be shutting down, and then it gets no reply.
 TASK_STATE_TIMEOUT_ON_SHUTDOWN_SECONDS: Final = 3.0
 CANCEL_RETRY_SECONDS: Final = 2.0
+SECOND: Final = timedelta(seconds=1)
 
 
 class MessageBatchTrigger(BaseTrigger):
@@ -51,7 +52,8 @@ class MessageBatchTrigger(BaseTrigger):
     :param batch_ids: the message batches to wait for. Without any, the trigger is a timer.
     :param open_batch_ids: the message batches to cancel when the task is killed. None: those waited for.
     :param wait_for: ``all`` or ``any`` of them.
-    :param poll_interval: the longest interval between two polls, in seconds. Young batches are polled more often.
+    :param poll_interval: the longest interval between two polls, in seconds or as a timedelta. Young batches are polled
+        more often.
     :param until: the deadline, ISO 8601 with an offset. None: no deadline.
     :param cancel_on_kill: cancel the batches when a user ends the deferred task.
     :param submitted_at: when the oldest batch was submitted, ISO 8601. It saves API calls.
@@ -76,7 +78,7 @@ class MessageBatchTrigger(BaseTrigger):
         batch_ids: list[str],
         open_batch_ids: list[str] | None = None,
         wait_for: WaitFor = "all",
-        poll_interval: float = 60.0,
+        poll_interval: float | timedelta = 60.0,
         until: str | None = None,
         cancel_on_kill: bool = False,
         submitted_at: str | None = None,
@@ -89,7 +91,7 @@ class MessageBatchTrigger(BaseTrigger):
         self.batch_ids = list(batch_ids)
         self.open_batch_ids = self.batch_ids if open_batch_ids is None else list(open_batch_ids)
         self.wait_for: WaitFor = wait_for
-        self.poll_interval = poll_interval
+        self.poll_interval = poll_interval / SECOND if isinstance(poll_interval, timedelta) else poll_interval
         self.until = until
         self.cancel_on_kill = cancel_on_kill
         self.submitted_at = submitted_at

@@ -63,6 +63,7 @@ class World:
         deduplicate: bool = False,
         defaults: Defaults = DEFAULTS,
         output_schema: OutputSchema | None = None,
+        may_be_empty: bool = False,
     ) -> Iterator[Submission]:
         """Begin a try of the task and yield its submission."""
         self.try_number += 1
@@ -77,7 +78,7 @@ class World:
             FolderLedgerStore(folder),
             folder,
             Attempt(submission_id="s", try_number=self.try_number, generation=self.generation, now=self.clock.now()),
-            lambda file: write_requests(requests, file, deduplicate=deduplicate),
+            lambda file: write_requests(requests, file, deduplicate=deduplicate, may_be_empty=may_be_empty),
             scratch,
             reuse_answers=reuse_answers,
             output_schema=output_schema,

@@ -19,6 +19,8 @@ _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 #: Schemes of a path on the worker's own disk, and of object stores, where a bucket must come first.
 _LOCAL_SCHEMES = ("file", "local")
 _BUCKET_SCHEMES = ("s3", "s3a", "gs", "gcs")
+#: Longer ones leave the range of datetime when they are added to the present.
+_LONGEST = timedelta(days=365_000)
 
 
 def check_results_path(name: str, value: Any) -> None:
@@ -59,16 +61,42 @@ def check_choice(task_id: str, name: str, value: Any, choices: tuple[str, ...]) 
         raise ConfigurationError(f"{task_id}: {name} must be {allowed}, not {_shown(value)}.")
 
 
-def check_timeout(task_id: str, value: Any) -> None:
-    """Check that ``timeout`` is a timedelta above zero.
+def parse_timeout(task_id: str, value: Any, *, at_least: timedelta = timedelta(microseconds=1)) -> timedelta:
+    """Read ``timeout``: seconds, or a timedelta.
 
-    :raises ConfigurationError: it is not.
+    :raises ConfigurationError: it is neither, or too short or too long.
     """
-    if not isinstance(value, timedelta) or value <= timedelta():
+    timeout = _parse_duration(value)
+    if timeout is None or not at_least <= timeout <= _LONGEST:
+        above = " above zero" if at_least else ""
         raise ConfigurationError(
-            f"{task_id}: timeout must be a timedelta above zero, not {_shown(value)}.",
-            "Write timeout=timedelta(seconds=3600).",
+            f"{task_id}: timeout must be seconds or a timedelta{above}, not {_shown(value)}.",
+            "Write timeout=timedelta(hours=25), or seconds such as 3600.",
         )
+    return timeout
+
+
+def parse_poll_interval(task_id: str, value: Any) -> float | None:
+    """Read ``poll_interval``: seconds, or a timedelta. None stays None.
+
+    :raises ConfigurationError: it is neither, or not above zero.
+    """
+    interval = _parse_duration(value)
+    if value is not None and (interval is None or not timedelta() < interval <= _LONGEST):
+        raise ConfigurationError(
+            f"{task_id}: poll_interval must be seconds or a timedelta above zero, not {_shown(value)}.",
+            "Write seconds such as 60, or timedelta(minutes=1).",
+        )
+    return interval if interval is None else interval.total_seconds()
+
+
+def _parse_duration(value: Any) -> timedelta | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value if isinstance(value, timedelta) else None
+    try:
+        return timedelta(seconds=value)
+    except (OverflowError, ValueError):  # infinite, not a number
+        return None
 
 
 def check_repair_rounds(task_id: str, value: Any) -> None:
@@ -82,29 +110,34 @@ def check_repair_rounds(task_id: str, value: Any) -> None:
         )
 
 
-def check_poll_interval(task_id: str, value: Any) -> None:
-    """Check that ``poll_interval`` is a number of seconds above zero, or None.
-
-    :raises ConfigurationError: it is not.
-    """
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
-        raise ConfigurationError(
-            f"{task_id}: poll_interval must be a number of seconds above zero, not {_shown(value)}."
-        )
-
-
 def check_allow_failed(task_id: str, value: Any) -> None:
-    """Check that ``allow_failed`` is a number of rows (an int) or a share of them (a float from 0.0 to 1.0).
+    """Check that ``allow_failed`` is a number of rows, or a share of them.
 
     :raises ConfigurationError: it is neither.
     """
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    is_share = isinstance(value, float) and 0 <= value <= 1
-    if not (is_count or is_share):
+    if type(value) is int and value >= 0:
+        return
+    from airflow_claude_batch.batch.allow_failed import check_form
+
+    try:
+        check_form(value)
+    except ValueError as error:
         raise ConfigurationError(
-            f"{task_id}: allow_failed must be a number of rows (5), or a share from 0.0 to 1.0 (0.01), "
-            f"not {_shown(value)}."
-        )
+            f"{task_id}: allow_failed must be a number of rows, or a share of them, not {_shown(value)}.", str(error)
+        ) from None
+
+
+def check_flags(task_id: str, flags: Mapping[str, Any]) -> None:
+    """Check that no flag is a text: "False" would count as true, and a template would not be rendered.
+
+    :raises ConfigurationError: one is.
+    """
+    for name, value in flags.items():
+        if isinstance(value, str):
+            raise ConfigurationError(
+                f"{task_id}: {name} must be True or False, not the text {_shown(value)}.",
+                f"{name} is not templated, and any text would count as True.",
+            )
 
 
 def check_output_schema(task_id: str, output_schema: Any) -> Mapping[str, Any] | None:

@@ -25,9 +25,6 @@ class TaskOptions:
     deferrable: bool
     poll_interval: float | None
     cancel_on_kill: bool
-    allow_failed: float
-    delete_batches: bool
-    results_format: Literal["jsonl", "parquet"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +45,8 @@ class SubmissionOptions(TaskOptions):
     timeout: timedelta
     on_timeout: Literal["cancel", "leave"]
     repair_rounds: int
+    allow_failed: float | str
+    on_empty: Literal["fail", "skip", "succeed"]
     reuse_answers: bool
     on_lost: Literal["stop", "resend"]
     max_cost: float | str | Decimal | None
@@ -55,6 +54,8 @@ class SubmissionOptions(TaskOptions):
     canary: bool
     warm_cache: bool
     cache_system: bool
+    delete_batches: bool
+    results_format: Literal["jsonl", "parquet"]
     dry_run: bool
 
 
@@ -62,8 +63,13 @@ class SubmissionOptions(TaskOptions):
 class CollectionOptions(TaskOptions):
     """Arguments of :class:`~airflow_claude_batch.sensors.MessageBatchSensor`, after rendering.
 
+    ``allow_failed``, ``delete_batches`` and ``results_format`` are None for what the operator has handed over.
+
     :param reschedule: the sensor pokes with ``mode="reschedule"``: each poke is a process of its own.
     """
 
     batch: Any
+    allow_failed: float | str | None
+    delete_batches: bool | None
+    results_format: Literal["jsonl", "parquet"] | None
     reschedule: bool

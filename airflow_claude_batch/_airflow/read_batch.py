@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +13,7 @@ from airflow_claude_batch._airflow.results_folder import check_below_roots, fold
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
+from airflow_claude_batch.batch.land.handed_over import HandedOver
 from airflow_claude_batch.batch.land.manifest import DRY_RUN, read_manifest
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import InputError, SubmissionRecordError
@@ -32,6 +33,7 @@ class SensedBatches:
 
     :param request_count: how many requests are in the folder. None for batches made elsewhere.
     :param root: the results_path that the folder is below, None for the deployment's.
+    :param handed_over: the operator's arguments that count for the sensor.
     """
 
     ids: Sequence[str]
@@ -39,6 +41,7 @@ class SensedBatches:
     folder: storage.Folder
     request_count: int | None
     root: str | None
+    handed_over: HandedOver = field(default_factory=HandedOver)
 
 
 def read_batch(value: Any, results_path: str | None, run: TaskRun) -> SensedBatches:
@@ -119,7 +122,8 @@ def _read_manifest(value: Mapping[str, Any], results_path: str | None, run: Task
         if isinstance(folder, storage.LocalFolder) and not (folder.path / REQUESTS_FILE).is_file():
             raise _no_requests_error(folder) from None  # whatever its place, it is not on this worker's disk
         raise
-    return SensedBatches(ids, manifest.submission_id, folder, manifest.request_count, root)
+    handed_over = HandedOver.of_manifest(manifest.for_sensor or {})
+    return SensedBatches(ids, manifest.submission_id, folder, manifest.request_count, root, handed_over)
 
 
 def _results_paths_upstream(run: TaskRun) -> Iterator[str]:

@@ -40,7 +40,13 @@ def write_input(options: SubmissionOptions, hook: Hook, prices: PriceTable, file
     :raises InputError: an element cannot be sent; names it and the remedy.
     """
     max_bytes, _ = settings.batch_limits(hook.get_config())
-    return write_requests(_requests(options, hook, prices), file, deduplicate=options.deduplicate, max_bytes=max_bytes)
+    return write_requests(
+        _requests(options, hook, prices),
+        file,
+        deduplicate=options.deduplicate,
+        max_bytes=max_bytes,
+        may_be_empty=options.on_empty == "succeed",
+    )
 
 
 def output_schema(options: SubmissionOptions) -> OutputSchema | None:

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from airflow_claude_batch._airflow import settings
 from airflow_claude_batch._airflow.check_arguments import parse_usd
-from airflow_claude_batch._airflow.compat import clear_mark, timezone
+from airflow_claude_batch._airflow.compat import AirflowSkipException, clear_mark, timezone
 from airflow_claude_batch._airflow.on_kill import RunningWork
 from airflow_claude_batch._airflow.read_messages import output_schema, write_input
 from airflow_claude_batch._airflow.shared_results import check_results_shared
@@ -40,7 +40,7 @@ from airflow_claude_batch.batch.send.budget import check_budget, estimate_reques
 from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
 from airflow_claude_batch.batch.submission import Submission
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
-from airflow_claude_batch.exceptions import SubmissionTakenOverError
+from airflow_claude_batch.exceptions import EmptyInputError, SubmissionTakenOverError
 
 if TYPE_CHECKING:
     from airflow_claude_batch._airflow.options import SubmissionOptions
@@ -172,8 +172,16 @@ def _open(
 
 def _write(options: SubmissionOptions, run: TaskRun, prices: PriceTable, file: IO[bytes]) -> int:
     """Write the requests, and then check that the upstream outputs they came from were complete."""
-    count = write_input(options, run.hook, prices, file)
+    try:
+        count = write_input(options, run.hook, prices, file)
+    except EmptyInputError:
+        check_upstream_complete(run.ti)
+        if options.on_empty != "skip":
+            raise
+        raise AirflowSkipException("messages is empty, so nothing was sent (on_empty='skip').") from None
     check_upstream_complete(run.ti)
+    if not count:
+        log.info("messages is empty, so nothing is sent (on_empty='succeed').")
     return count
 
 

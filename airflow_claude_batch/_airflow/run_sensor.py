@@ -31,6 +31,7 @@ from airflow_claude_batch._airflow.times import time_in_words
 from airflow_claude_batch._airflow.user_end import UserEndCheck
 from airflow_claude_batch.api.evidence import has_lasted
 from airflow_claude_batch.batch.collection import Collection
+from airflow_claude_batch.batch.land.handed_over import HandedOver
 from airflow_claude_batch.batch.land.parquet import check_parquet_installed
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.steps import WaitStep
@@ -172,7 +173,8 @@ def _open(
             check_upstream_complete(run.ti)
         else:
             check_same_submission(batches, submission_id)
-        if options.results_format == "parquet":
+        policy = _policy(options, batches.handed_over)
+        if policy.results_format == "parquet":
             check_parquet_installed(batches.ids)
         check = UserEndCheck.of(run.ti)
         if options.cancel_on_kill:
@@ -184,12 +186,7 @@ def _open(
             batch_ids=batches.ids,
             folder=batches.folder,
             requests=requests_reader(batches, scratch),
-            policy=Policy(
-                allow_failed=options.allow_failed,
-                max_inline_bytes=settings.max_inline_bytes(),
-                delete_batches=options.delete_batches,
-                results_format=options.results_format,
-            ),
+            policy=policy,
             prices=settings.price_table(),
             deadline=deadline,
             clock=timezone.utcnow,
@@ -199,3 +196,14 @@ def _open(
         )
         run.set_running_work(RunningWork(collection, run.hook.get_config(), check.will_run_again, check.calls))
         yield collection, history
+
+
+def _policy(options: CollectionOptions, of_operator: HandedOver) -> Policy:
+    """Return the sensor's own choices, and for those that it leaves open the operator's."""
+    deletes, format_, allowed = options.delete_batches, options.results_format, options.allow_failed
+    return Policy(
+        allow_failed=of_operator.allow_failed if allowed is None else allowed,
+        max_inline_bytes=settings.max_inline_bytes(),
+        delete_batches=of_operator.delete_batches if deletes is None else deletes,
+        results_format=of_operator.results_format if format_ is None else format_,
+    )

@@ -32,8 +32,24 @@ MAX_COST: Final = f"[{SECTION}] max_cost_per_submission"
 
 
 def poll_interval(of_task: float | None = None) -> float:
-    """Return the task's own interval, else ``poll_interval``: the most seconds between two polls. Default: 60."""
-    return float(conf.getfloat(SECTION, "poll_interval", fallback=60.0) if of_task is None else of_task)
+    """Return the task's own interval, else ``poll_interval``: the most seconds between two polls. Default: 60.
+
+    :raises ConfigurationError: the option is not a number of seconds above zero.
+    """
+    if of_task is not None:
+        return float(of_task)
+    text = conf.get(SECTION, "poll_interval", fallback=None)
+    try:
+        seconds = float(text or 60.0)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _DAY_SECONDS:
+        raise ConfigurationError(
+            f"[{SECTION}] poll_interval is {text!r:.40}, which is not a number of seconds above zero, up to a day.",
+            "Batches that run go on, and are billed for what they answer.",
+            "Leave it empty for 60, or give seconds such as 30.",
+        )
+    return seconds
 
 
 def results_path() -> str | None:

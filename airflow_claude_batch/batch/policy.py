@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Final, Literal
 
 from airflow_claude_batch.api import limits
+from airflow_claude_batch.batch.allow_failed import allowed_failures
 
 #: Time that canceled batches get to end after the timeout. A canceled batch ends once its running requests have
 #: finished: 1 to 25 s were observed, nothing is promised. What they answer later is landed by a retry or a clear.
@@ -36,7 +37,7 @@ class Policy:
     :param cancel_grace: time after the timeout in which canceled batches may end and are landed.
     :param repair_rounds: how many times the requests that ended without an answer are sent again.
     :param repair_invalid: send requests again whose answers do not match the output schema. Those answers are billed.
-    :param allow_failed: how many requests may end without an answer: a count, or a share if it is a float.
+    :param allow_failed: how many requests may end without an answer: see ``allow_failed``.
     :param on_lost: if the API cannot tell what became of a batch, ``stop``, or ``resend`` and perhaps pay twice.
     :param max_requests: most requests of one part.
     :param max_bytes: largest body of one create call.
@@ -56,7 +57,7 @@ class Policy:
     cancel_grace: timedelta = CANCEL_GRACE_PERIOD
     repair_rounds: int = 1
     repair_invalid: bool = False
-    allow_failed: float = 0
+    allow_failed: float | str = 0
     on_lost: Literal["stop", "resend"] = "stop"
     max_requests: int = limits.MAX_REQUESTS
     max_bytes: int = limits.MAX_BATCH_BYTES
@@ -70,10 +71,8 @@ class Policy:
     lost_create_grace: timedelta = LOST_CREATE_GRACE
 
     def allowed_failures(self, request_count: int) -> int:
-        """Return how many requests may end without an answer: an integer is a count, a float is a share."""
-        if isinstance(self.allow_failed, int):
-            return self.allow_failed
-        return int(Decimal(repr(self.allow_failed)) * request_count)  # as written: 0.29 of 100 is 29, in floats 28
+        """Return how many of these requests may end without an answer."""
+        return allowed_failures(self.allow_failed, request_count)
 
 
 def lost_create_grace(read_timeout: float) -> timedelta:

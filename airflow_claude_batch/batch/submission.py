@@ -27,6 +27,7 @@ from airflow_claude_batch.batch.failures import (
     unplaced_rows_error,
 )
 from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.land.handed_over import HandedOver
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest, write_manifest
 from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
@@ -274,7 +275,8 @@ class Submission:
             return None
         if self.policy.wait_for_completion:
             return self._waits.for_completion()
-        manifest = self._summarize("in_progress")
+        for_sensor = HandedOver.of_policy(self.policy).to_manifest()
+        manifest = msgspec.structs.replace(self._summarize("in_progress"), for_sensor=for_sensor or msgspec.UNSET)
         write_manifest(self.folder, manifest)
         return DoneStep(manifest, is_old=not self.ledger.has_sent)
 

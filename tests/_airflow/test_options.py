@@ -38,6 +38,7 @@ OPERATOR: dict[str, Any] = {
     "on_timeout": "leave",
     "cancel_on_kill": False,
     "repair_rounds": 4,
+    "on_empty": "skip",
     "reuse_answers": False,
     "on_lost": "resend",
     "max_cost": "12.50",

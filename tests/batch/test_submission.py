@@ -702,3 +702,27 @@ def test_max_cost_cannot_be_held_after_an_answer_that_cannot_be_read(
     else:
         assert "what 1 answer cost is not known" in caplog.text
     assert len(world.simulator.books()["batches"]) == 1
+
+
+# ---------------------------------------------------------------- no request at all
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["two tasks", "one task"])
+def test_empty_input_ends_at_once_without_a_call(waits: bool, tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    policy = Policy(wait_for_completion=waits, canary=True, results_format="parquet", delete_batches=True)
+
+    manifest = world.run([], policy, may_be_empty=True).manifest
+
+    assert (manifest.status, manifest.request_count, manifest.responses) == ("ended", 0, [])
+    assert world.rows == []
+    assert (world.folder.path / "results.parquet").exists()
+    assert not any(world.simulator.calls().values())
+
+
+def test_empty_input_after_another_one_keeps_the_rows_that_were_paid_for(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    world.run(TEN, Policy())
+
+    assert world.run([], Policy(), clear=True, may_be_empty=True).manifest.request_count == 0
+    assert sorted(len(path.read_bytes().splitlines()) for path in world.folder.path.glob("results*.jsonl")) == [0, 10]

@@ -195,7 +195,7 @@ def test_input_that_cannot_be_sent_fails_at_once_and_sends_nothing(
     bench: Workbench, claude_default: str, simulator: Any
 ) -> None:
     says = {
-        "empty": "empty: messages is empty.\nNothing was sent.",
+        "empty": "empty: messages is empty.\nNothing was sent.\nIf that may happen, set on_empty='skip'",
         "one": "one: messages must be a list or the path of a .jsonl or .jsonl.gz file, not a text.",
         "types": "types: messages[1]: an element must be a string, a list or a mapping, not int",
         "keys": "keys: messages[0] and messages[2] have the same key",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, task
 
+from airflow_claude_batch._airflow.check_operator import FLAGS
 from airflow_claude_batch._airflow.check_requests import API_PARAMETERS
 from airflow_claude_batch.exceptions import ConfigurationError, InputError
 from airflow_claude_batch.operators import SendMessageBatchOperator
@@ -30,12 +31,17 @@ def sensor(**arguments: Any) -> MessageBatchSensor:
         pytest.param({"on_lost": None}, "on_lost must be 'stop' or 'resend', not None", id="on_lost"),
         pytest.param({"results_format": "csv"}, "results_format must be 'jsonl' or 'parquet'", id="results_format"),
         pytest.param(
-            {"timeout": 3600},
-            "timeout must be a timedelta above zero, not 3600.\nWrite timeout=timedelta(seconds=3600).",
-            id="timeout of a number",
+            {"timeout": timedelta()}, "timeout must be seconds or a timedelta above zero, not", id="timeout 0"
         ),
-        pytest.param({"timeout": timedelta()}, "timeout must be a timedelta above zero", id="timeout 0"),
-        pytest.param({"timeout": timedelta(hours=-1)}, "timeout must be a timedelta above zero", id="timeout below 0"),
+        pytest.param(
+            {"timeout": timedelta(hours=-1)}, "timeout must be seconds or a timedelta ab", id="timeout below 0"
+        ),
+        pytest.param({"timeout": 0}, "timeout must be seconds or a timedelta above zero, not 0", id="timeout 0 s"),
+        pytest.param({"timeout": True}, "timeout must be seconds or a timedelta above zero, not True", id="bool"),
+        pytest.param({"timeout": float("inf")}, "timeout must be seconds or a timedelta above", id="timeout infinite"),
+        pytest.param({"timeout": timedelta.max}, "timeout must be seconds or a timedelta", id="timeout beyond dates"),
+        pytest.param({"timeout": "3600"}, "timeout must be seconds or a timedelta above zero, not '3600'", id="text"),
+        pytest.param({"on_empty": "ignore"}, "on_empty must be 'fail' or 'skip' or 'succeed', not", id="on_empty"),
         pytest.param(
             {"repair_rounds": -1}, "repair_rounds must be a whole number, 0 for no repair, not -1", id="rounds < 0"
         ),
@@ -58,25 +64,97 @@ BOTH = pytest.mark.parametrize("make", [operator, sensor])
 
 
 @BOTH
-@pytest.mark.parametrize("value", [-1, 1.5, -0.1, True, "1", None, float("nan")], ids=repr)
-def test_allow_failed_is_a_number_of_rows_or_a_share(make: Any, value: Any) -> None:
-    with pytest.raises(
-        ConfigurationError, match=r"allow_failed must be a number of rows \(5\), or a share from 0\.0 to"
-    ):
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        (-1, "Write a number of rows (5), or a share of them from 0.0 to 1.0 (0.05) or in percent"),
+        (-0.1, "Write a number of rows (5)"),
+        (1.5, "Write a number of rows (5)"),
+        (5.0, 'For a number of rows write 5, for a share "5%".'),
+        (200.0, "For a number of rows write 200."),
+        (float("nan"), "Write a number of rows (5)"),
+        (float("inf"), "Write a number of rows (5)"),
+        (True, "Write a number of rows (5)"),
+        (False, "Write a number of rows (5)"),
+        ("1", 'Write a share in percent, such as "5%".'),
+        ("101%", "Write a number of rows (5)"),
+        ("-5%", "Write a share in percent"),
+        ([5], "Write a number of rows (5)"),
+    ],
+    ids=repr,
+)
+def test_allow_failed_is_a_number_of_rows_or_a_share(make: Any, value: Any, remedy: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
         make(allow_failed=value)
+
+    first, _, rest = str(error.value).partition("\n")
+    assert "allow_failed must be a number of rows, or a share of them, not" in first
+    assert rest.startswith(remedy)
 
 
 @BOTH
-@pytest.mark.parametrize("value", [0, 7, 0.0, 0.5, 1.0])
-def test_allow_failed_may_be_none_or_all(make: Any, value: float) -> None:
+@pytest.mark.parametrize("value", [0, 7, 0.0, 0.5, 1.0, "5%", " 0.5 %", "100%"], ids=repr)
+def test_allow_failed_may_be_none_or_all(make: Any, value: Any) -> None:
     assert make(allow_failed=value).allow_failed == value
 
 
+def test_operator_needs_its_allow_failed_and_a_sensor_may_leave_it_to_the_operator() -> None:
+    assert sensor(allow_failed=None).allow_failed is None
+    with pytest.raises(ConfigurationError, match="allow_failed must be"):
+        operator(allow_failed=None)
+
+
 @BOTH
-@pytest.mark.parametrize("value", [0, -5, "60", True], ids=repr)
-def test_poll_interval_is_a_number_of_seconds(make: Any, value: Any) -> None:
-    with pytest.raises(ConfigurationError, match="poll_interval must be a number of seconds above zero"):
+@pytest.mark.parametrize("value", [0, -5, "60", True, float("nan"), float("inf"), timedelta()], ids=repr)
+def test_poll_interval_is_above_zero(make: Any, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="poll_interval must be seconds or a timedelta above zero, not"):
         make(poll_interval=value)
+
+
+@BOTH
+def test_times_are_seconds_or_timedeltas(make: Any) -> None:
+    task = make(poll_interval=timedelta(minutes=1), timeout=timedelta(hours=2))
+
+    assert task.poll_interval == 60
+    assert make(poll_interval=60, timeout=7200).poll_interval == 60
+    assert make(timeout=7200).timeout == make(timeout=7200.0).timeout == task.timeout
+
+
+def test_sensor_refuses_a_timeout_below_zero_and_may_look_once() -> None:
+    assert sensor(timeout=0).timeout == 0
+    with pytest.raises(ConfigurationError, match="wait: timeout must be seconds or a timedelta, not -1"):
+        sensor(timeout=-1)
+
+
+@pytest.mark.parametrize(
+    ("given", "poll", "poke"),
+    [
+        ({}, None, 60),
+        ({"poll_interval": 30}, 30, 30),
+        ({"poke_interval": 300}, 300, 300),
+        ({"poke_interval": timedelta(minutes=5)}, 300, 300),
+        ({"poke_interval": 0}, None, 0),
+        ({"poll_interval": 30, "poke_interval": 300}, 30, 300),
+        ({"poll_interval": 30, "default_args": {"poke_interval": 300}}, 30, 300),
+    ],
+    ids=str,
+)
+def test_one_interval_is_enough_however_a_sensor_waits(given: dict[str, Any], poll: Any, poke: Any) -> None:
+    task = sensor(**given)
+
+    assert (task.poll_interval, task.poke_interval) == (poll, poke)
+
+
+@pytest.mark.parametrize("name", sorted(FLAGS))
+def test_flag_is_no_text(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"send: {name} must be True or False, not the text 'False'"):
+        operator(**{name: "False"})
+
+
+@pytest.mark.parametrize("name", ["deferrable", "cancel_on_kill", "delete_batches", "start_from_trigger"])
+def test_flag_of_a_sensor_is_no_text(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"wait: {name} must be True or False, not the text"):
+        sensor(**{name: "{{ params.it }}"})
 
 
 @BOTH

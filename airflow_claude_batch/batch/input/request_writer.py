@@ -15,7 +15,7 @@ from airflow_claude_batch.batch.input.custom_id import content_hash
 from airflow_claude_batch.batch.input.element_errors import element_error
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.json_errors import exact_integer, explain
-from airflow_claude_batch.exceptions import InputError, InvalidMessageError
+from airflow_claude_batch.exceptions import EmptyInputError, InvalidMessageError
 
 # Made once: json.dumps makes one for every call. The standard library on purpose: it refuses dates, bytes, NaN and the
 # like, which faster encoders turn silently into something that the author did not write.
@@ -28,15 +28,21 @@ _KEY_ENCODER: Final = json.JSONEncoder(
 
 
 def write_requests(
-    requests: Iterable[Request], file: IO[bytes], *, deduplicate: bool = False, max_bytes: int | None = None
+    requests: Iterable[Request],
+    file: IO[bytes],
+    *,
+    deduplicate: bool = False,
+    max_bytes: int | None = None,
+    may_be_empty: bool = False,
 ) -> int:
     """Write the requests of a submission and return how many there are. Holds about 8 bytes a request.
 
     :param deduplicate: write a request that equals an earlier one without its params: it is not sent. It has the hash
         of that one, whatever the order of its keys. Holds about 250 bytes a request.
     :param max_bytes: largest body of one create call, if that is less than the API's limit.
+    :param may_be_empty: take an input without a request, too.
     :raises InvalidMessageError: a value is not JSON, a request is too large, or two elements have the same key.
-    :raises InputError: there is no request.
+    :raises EmptyInputError: there is no request.
     """
     keys, hashes_by_content = _KeyHashes(), dict[bytes, bytes]()
     for request in requests:
@@ -49,8 +55,12 @@ def write_requests(
         elif deduplicate:
             hashes_by_content[content] = hash_
         file.write(b'{"hash":"%b","key":%b,"params":%b}\n' % (hash_, key, params))
-    if not keys.count:
-        raise InputError("messages is empty.", "Nothing was sent.", "Skip the task when there is nothing to send.")
+    if not keys.count and not may_be_empty:
+        raise EmptyInputError(
+            "messages is empty.",
+            "Nothing was sent.",
+            "If that may happen, set on_empty='skip', or on_empty='succeed' for a manifest without rows.",
+        )
     keys.check()
     return keys.count
 

@@ -47,6 +47,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     landed_batch_ids: list[str] = []
     #: Number of requests in each batch, as far as they are known. In the file only, while batches are in progress.
     batch_request_counts: dict[str, Count] | msgspec.UnsetType = msgspec.UNSET
+    #: The operator's arguments that count for the sensor, unless it has its own: ``allow_failed``, ``delete_batches``
+    #: and ``results_format``. Left out if there are none.
+    for_sensor: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     #: Tokens of all answers, by the API's names.
     usage: dict[str, Any] | None = None
     #: US dollars as decimal digits: ``usd``, ``estimated_usd``, ``without_batch_usd``, ``without_cache_usd``. Those
