@@ -74,6 +74,7 @@ def params(**more: Any) -> dict[str, Any]:
 HI = user("hi")
 SCHEMA = {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}
 CITED = {"citations": {"enabled": True}}
+REFERENCE = {"type": "tool_reference", "tool_name": "a"}
 SEARCHES = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "q"}}
 SEARCHED = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
 
@@ -86,6 +87,7 @@ REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
     ("unknown_parameter", params(max_completion_tokens=9), {}),
     ("unknown_parameter", params(response_format={"type": "json_object"}), {}),
     ("unknown_parameter", params(betas=["a"]), BETA),
+    ("unknown_parameter", params(temprature=1), BETA),
     ("unknown_parameter", params(temprature=1), {"betas": ("output-300k-2026-03-24",)}),
     ("beta_parameter", params(context_management={"edits": []}), {}),
     ("beta_parameter", params(mcp_servers=[]), {}),
@@ -112,7 +114,7 @@ REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
     ("metadata", params(metadata={"run": "a"}), {}),
     ("metadata", params(metadata="a"), {}),
     ("service_tier", params(service_tier="batch"), {}),
-    ("service_tier", params(service_tier=None), {}),
+    ("service_tier", params(service_tier=7), {}),
     ("text_parameter", params(inference_geo=5), OPUS_5),
     ("output_config", params(output_config={"efort": "low"}), {}),
     ("effort_name", params(output_config={"effort": "hihg"}), {}),
@@ -160,6 +162,9 @@ REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
     ("block_fields", [HI, assistant(use(arguments="{}")), user(result())], {}),
     ("block_fields", [HI, assistant(use(input="{}")), user(result())], {}),
     ("block_fields", [user({"type": "image"})], {}),
+    ("block_fields", [user(document(title=""))], {}),
+    ("block_fields", [user(document(title="t" * 501))], {}),
+    ("block_fields", [user(document(context=""))], {}),
     ("block_role", [user(use())], {}),
     ("block_role", [HI, assistant(result())], {}),
     ("block_role", [HI, assistant(found()), HI], {}),
@@ -203,6 +208,7 @@ REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
     ("data_of_media_type", [HI, assistant(use()), user(result(content=[image(GIF)]))], {}),
     ("image_size", [user(image(PNG + "A" * 10 * 1024 * 1024))], {}),
     ("image_edge", [user(image(encoded(png(9000, 10))))], {}),
+    ("image_count", [user(*[{"type": "image", "source": {"type": "file", "file_id": "f"}}] * 101)], OLD),
     ("image_count", [user(*[{"type": "image", "source": {"type": "file", "file_id": "f"}}] * 601)], {}),
     ("tools", params(tools={"name": "a"}), {}),
     ("tools", params(tools=["look"]), {}),
@@ -213,12 +219,23 @@ REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
     ("tool_fields", params(tools=[{"name": "a"}]), {}),
     ("tool_fields", params(tools=[tool(descripton="d")]), {}),
     ("tool_fields", params(tools=[{"type": "web_search_20250305", "name": "web_search", "max_use": 3}]), {}),
+    *(
+        ("tool_fields", params(tools=[{"type": "web_search_20250305", "name": "web_search", **more}]), {})
+        for more in (
+            {"max_uses": 0},
+            {"user_location": {"country": "DE"}},
+            {"user_location": {"type": "approximate", "country": "Germany"}},
+        )
+    ),
     ("tool_name", params(tools=[tool("look up")]), {}),
     ("tool_name", params(tools=[tool("")]), {}),
     ("tool_name", params(tools=[{"type": "web_search_20250305", "name": "search"}]), {}),
     ("tool_schema", params(tools=[tool(input_schema={"properties": {}})]), {}),
     ("tool_schema", params(tools=[tool(input_schema={"type": "object", "anyOf": []})]), {}),
     ("tool_schema", params(tools=[tool(input_schema={"type": "object", "properties": {"filter[id]": {}}})]), {}),
+    ("tool_schema", params(tools=[tool(input_schema={"type": "object", "properties": {"a": {"type": "str"}}})]), {}),
+    ("tool_schema", params(tools=[tool(input_schema={"type": "object", "properties": {"a": "number"}})]), {}),
+    ("tool_schema", params(tools=[tool(input_schema={"type": "object", "required": True})]), {}),
     ("tool_names", params(tools=[tool(), tool()]), {}),
     ("tool_names", params(tools=[tool("web_search"), {"type": "web_search_20250305", "name": "web_search"}]), {}),
     ("tool_names", params(tools=[tool("computer"), {"type": "computer_toolset_20260801"}]), {}),
@@ -243,6 +260,8 @@ REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
     ("tool_result_without_use", [HI, assistant("x"), user(result())], {}),
     ("tool_result_without_use", [HI, assistant(use()), user(result(), result("toolu_9"))], {}),
     ("tool_result_without_use", [HI, assistant(SEARCHES, SEARCHED), user(result("srvtoolu_1"))], {}),
+    ("tool_reference", {"messages": [HI, assistant(use()), user(result(content=[REFERENCE]))],
+                        "params": {"tools": [tool()]}}, {}),
     ("tool_result_first", [HI, assistant(use()), user(text("Here:"), result())], {}),
     ("tool_result_content", [HI, assistant(use()), user(result(content={"a": 1}))], {}),
     ("tool_result_content", [HI, assistant(use()), user(result(content=[found(), text("x")]))], {}),
@@ -323,7 +342,8 @@ PASSES: list[tuple[Any, dict[str, Any]]] = [
     (params(thinking={"type": "new"}, output_config={"effort": "ultra", "new": 1}), {"allow_unknown": True}),
     (params(context_management={"edits": []}), BETA),
     (params(speed=None, stream=False, cache_control=None, container=None), {}),
-    (params(stop_sequences=[], metadata={"user_id": None}, service_tier="auto", user_profile_id="p"), {}),
+    (params(stop_sequences=[], metadata={"user_id": None}, service_tier=None, user_profile_id="p"), {}),
+    ([user(*[{"type": "image", "source": {"type": "file", "file_id": "f"}}] * 101)], {}),
     (params(inference_geo="us", diagnostics={"previous_message_id": None}), OPUS_5),
     (params(output_config={"effort": "xhigh"}), {}),
     (params(output_config={"effort": "max"}), SONNET_46),
@@ -375,7 +395,7 @@ PASSES: list[tuple[Any, dict[str, Any]]] = [
     ([HI, assistant(use()), user(result(content=""))], {}),
     ([HI, assistant(use()), user({"type": "tool_result", "tool_use_id": "toolu_1"})], {}),
     ([HI, assistant(use()), user(result(content=[found(), found()]))], {}),
-    ([HI, assistant(use()), user(result(content=[{"type": "tool_reference", "tool_name": "a"}]))], {}),
+    ({"messages": [HI, assistant(use()), user(result(content=[REFERENCE]))], "params": {"tools": [tool("a")]}}, {}),
     ([HI, assistant("I look."), assistant(use()), user(result())], {}),
     ([HI, assistant({"type": "thinking", "thinking": "", "signature": "s"}, {"type": "redacted_thinking", "data": "d"},
                     text("a")), HI], {}),

@@ -30,6 +30,8 @@ _MEANT: Final = {
     "function": "Use {'type': 'tool_use', 'id': …, 'name': …, 'input': {…}}.",
     "function_call_output": "Use {'type': 'tool_result', 'tool_use_id': …, 'content': …}.",
 }
+#: The longest title of a document. Its context may be as long as any text.
+_LENGTHS: Final = {"title": 500, "context": 10**9}
 _PLACES: Final = {"tool_use": "assistant", "tool_result": "user", "search_result": "user"}
 
 
@@ -98,6 +100,11 @@ def _check_image(request: Request, block: Mapping[str, Any], conditions: Conditi
 
 
 def _check_document(request: Request, block: Mapping[str, Any], conditions: Conditions, inside: str) -> None:
+    for name, most in _LENGTHS.items():
+        words = block.get(name)
+        if words is not None and not (isinstance(words, str) and 0 < len(words) <= most):
+            problem = f"{name!r} of a document must be a text of 1 to {most:,} characters."
+            refuse(request, "block_fields", problem, f"Shorten {name!r}, or leave it out.", inside=inside)
     source = block["source"]
     check_source(request, source, "document", conditions, inside=inside)
     if kind_of(source) == "content" and isinstance(source["content"], list):

@@ -30,11 +30,13 @@ class Conditions:
 
     :param takes_unknown: send parameters, fields and kinds that are not known here. True under a beta that may bring
         some, under a newer API version, and if the connection allows it.
+    :param finds_typos: refuse a parameter nevertheless whose name is that of a known one but for a letter or two.
     """
 
     api_version: str
     betas: frozenset[str] = frozenset()
     takes_unknown: bool = False
+    finds_typos: bool = True
 
     @property
     def is_interleaved(self) -> bool:
@@ -51,5 +53,5 @@ def conditions_of(api_version: str, betas: Collection[str] = (), *, allow_unknow
     True
     """
     brings_fields = any(not beta.startswith(_BETAS_WITHOUT_FIELDS) for beta in betas)
-    takes_unknown = allow_unknown or brings_fields or api_version > NEWEST_VERSION
-    return Conditions(api_version, frozenset(betas), takes_unknown)
+    is_newer = allow_unknown or api_version > NEWEST_VERSION
+    return Conditions(api_version, frozenset(betas), is_newer or brings_fields, not is_newer)

@@ -219,12 +219,26 @@ def asks_for_citations(block: Mapping[str, Any]) -> bool:
     return isinstance(citations, Mapping) and citations.get("enabled") is True
 
 
+def _check_reference(request: Request, block: Mapping[str, Any]) -> None:
+    tools = request.params.get("tools")
+    tools = tools if isinstance(tools, list | tuple) else ()
+    if any("_toolset" in str(tool.get("type")) for tool in tools):
+        return  # its members have names that only the API knows
+    names = [name for tool in tools if isinstance(name := tool.get("name"), str)]
+    wanted = block["tool_name"]
+    if not isinstance(wanted, str) or wanted not in names:
+        problem = f"a tool_reference names {short_repr(wanted, 40)}, which is no tool of the request."
+        refuse(request, "tool_reference", problem, "Give its definition in 'tools'.")
+
+
 def _check_media(request: Request, messages: Sequence[Any]) -> None:
     images = 0
     cited: dict[str, set[bool]] = {"document": set(), "search_result": set()}
     for block in content_blocks(messages):
         kind = block["type"]
         images += kind == "image"
+        if kind == "tool_reference":
+            _check_reference(request, block)
         if kind in cited:
             cited[kind].add(asks_for_citations(block))
     if images > MOST_IMAGES:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from airflow_claude_batch.batch.input.element_errors import short_repr
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.preflight.conditions import Conditions
-from airflow_claude_batch.batch.input.preflight.messages import INNER_LIST, is_prefill
+from airflow_claude_batch.batch.input.preflight.messages import INNER_LIST, content_blocks, is_prefill
 from airflow_claude_batch.batch.input.preflight.refusal import kind_of, refuse
 from airflow_claude_batch.batch.money.prices import Feature, ModelPrice
 
@@ -15,6 +15,8 @@ from airflow_claude_batch.batch.money.prices import Feature, ModelPrice
 EXTENDED_OUTPUT_BETA: Final = "output-300k-2026-03-24"
 #: The only ``top_p`` that models take which refuse sampling parameters; models/haiku-5-5/migration-guide, 2026-10-07.
 DEFAULT_TOP_P: Final = 0.99
+MOST_IMAGES_OF_SMALL_WINDOW: Final = 100
+_LARGE_WINDOW: Final = 500_000
 
 
 class _UsedFeature(NamedTuple):
@@ -31,6 +33,8 @@ def check_model(request: Request, model: ModelPrice, conditions: Conditions) -> 
     :raises InvalidMessageError: names the element, the model and the remedy.
     """
     _check_answer_length(request, model, conditions)
+    if (model.max_input_tokens or _LARGE_WINDOW) < _LARGE_WINDOW:
+        _check_images(request, model)
     for used in _used_features(request.params):
         if used.feature in model.refuses:
             remedy = used.remedy
@@ -50,6 +54,14 @@ def _check_answer_length(request: Request, model: ModelPrice, conditions: Condit
         remedy = f"Lower 'max_tokens', or add {EXTENDED_OUTPUT_BETA} to the betas of the connection's extra."
     problem = f"'max_tokens' of {model.id} must be at most {limit}, not {short_repr(given)}."
     refuse(request, "max_tokens_of_model", problem, remedy)
+
+
+def _check_images(request: Request, model: ModelPrice) -> None:
+    """Models with a window of 200,000 tokens take fewer images."""
+    images = sum(block["type"] == "image" for block in content_blocks(request.params["messages"]))
+    if images > MOST_IMAGES_OF_SMALL_WINDOW:
+        problem = f"the request has {images} images, and {model.id} takes {MOST_IMAGES_OF_SMALL_WINDOW}."
+        refuse(request, "image_count", problem, "Split the request, or use a model with a larger window.")
 
 
 def _used_features(params: dict[str, Any]) -> list[_UsedFeature]:

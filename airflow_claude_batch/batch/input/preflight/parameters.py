@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any, Final
 
 from airflow_claude_batch.batch.input.element_errors import (
@@ -38,6 +39,8 @@ from airflow_claude_batch.batch.input.preflight.tools import check_mcp_servers, 
 LONGEST_USER_ID: Final = 512
 SMALLEST_TASK_BUDGET: Final = 20_000
 _UNIT: Final = (0.0, 1.0)
+#: Under a beta, only names that resemble a known one as much are refused.
+_ALMOST_THE_SAME: Final = 0.9
 
 
 def check_parameters(request: Request, conditions: Conditions) -> None:
@@ -61,7 +64,7 @@ def _check_unknown(request: Request, name: Any, value: Any, conditions: Conditio
         if not is_off:
             refuse(request, "batch_parameter", f"{name!r} is not available in batches.", f"Remove {name!r}.")
         return
-    if conditions.takes_unknown and name != "betas":
+    if conditions.takes_unknown and name != "betas" and not (conditions.finds_typos and _is_typo(name)):
         return
     if name in BETA_PARAMETERS:
         remedy = "Add the name of its beta to betas in the connection's extra."
@@ -69,6 +72,10 @@ def _check_unknown(request: Request, name: Any, value: Any, conditions: Conditio
     problem = f"the API has no parameter {short_repr(name, 40)}."
     remedy = MEANT.get(name) or f"{did_you_mean(name, PARAMETERS)}Remove it, or correct its name. {IF_NEW}"
     refuse(request, "unknown_parameter", problem, remedy)
+
+
+def _is_typo(name: Any) -> bool:
+    return isinstance(name, str) and bool(get_close_matches(name, PARAMETERS, 1, _ALMOST_THE_SAME))
 
 
 def _check_model(request: Request, value: Any, _conditions: Conditions) -> None:
@@ -143,7 +150,7 @@ def _check_metadata(request: Request, value: Any, conditions: Conditions) -> Non
 
 
 def _check_service_tier(request: Request, value: Any, conditions: Conditions) -> None:
-    if isinstance(value, str) and (value in ("auto", "standard_only") or conditions.takes_unknown):
+    if value is None or (isinstance(value, str) and (value in ("auto", "standard_only") or conditions.takes_unknown)):
         return
     problem = f"'service_tier' must be 'auto' or 'standard_only', not {short_repr(value, 40)}."
     refuse(request, "service_tier", problem, "Remove 'service_tier': a batch has a tier of its own.")

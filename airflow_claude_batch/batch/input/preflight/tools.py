@@ -9,10 +9,13 @@ from typing import Any, Final
 from airflow_claude_batch.batch.input.element_errors import short_repr, type_name
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.preflight.conditions import Conditions
+from airflow_claude_batch.batch.input.preflight.json_schema import what_is_wrong
 from airflow_claude_batch.batch.input.preflight.known_fields import TOOL_CHOICES, TOOLS, ToolKind
 from airflow_claude_batch.batch.input.preflight.refusal import IF_NEW, check_shape, did_you_mean, kind_of, refuse
 
 MOST_STRICT_TOOLS: Final = 20
+_COUNTRY_LETTERS: Final = 2
+_LIMITS: Final = ("max_uses", "max_content_tokens", "max_characters", "max_tokens")
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}", re.ASCII)
 _PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}", re.ASCII)
 _SHAPE: Final = "Write a tool as {'name': …, 'description': …, 'input_schema': {'type': 'object', …}}."
@@ -67,6 +70,9 @@ def _check_tool(request: Request, tool: Any, place: str, conditions: Conditions)
         _check_custom(request, tool, place)
     elif kind.startswith("web_"):
         _check_domains(request, tool, place)
+        _check_location(request, tool, place)
+    for limit in _LIMITS:
+        _check_limit(request, tool, limit, place)
 
 
 def _is_text(value: Any, text: str) -> bool:
@@ -94,6 +100,9 @@ def _check_custom(request: Request, tool: Mapping[str, Any], place: str) -> None
         if not isinstance(key, str) or not _PROPERTY.fullmatch(key):
             problem = f"'input_schema' of {place} has the property {short_repr(key, 30)}."
             refuse(request, "tool_schema", problem, "Name properties with 1 to 64 letters of a to z, digits, _ - and .")
+    if wrong := what_is_wrong(schema):
+        problem = f"'input_schema' of {place} is no JSON Schema of draft 2020-12."
+        refuse(request, "tool_schema", problem, f"Correct it: {wrong}.")
 
 
 def _check_domains(request: Request, tool: Mapping[str, Any], place: str) -> None:
@@ -107,6 +116,24 @@ def _check_domains(request: Request, tool: Mapping[str, Any], place: str) -> Non
             if not isinstance(domain, str) or "://" in domain or "*" in domain.partition("/")[0]:
                 problem = f"{place} has the domain {short_repr(domain, 40)} in {name!r}."
                 refuse(request, "tool_domains", problem, "Give domains such as example.com, without a scheme or a *.")
+
+
+def _check_location(request: Request, tool: Mapping[str, Any], place: str) -> None:
+    location = tool.get("user_location")
+    if location is None:
+        return
+    country = location.get("country") if isinstance(location, Mapping) else None
+    is_country = country is None or (isinstance(country, str) and len(country) == _COUNTRY_LETTERS)
+    if kind_of(location) != "approximate" or not is_country:
+        problem = f"'user_location' of {place} must be of type approximate, with a country of two letters."
+        refuse(request, "tool_fields", problem, "Give {'type': 'approximate', 'country': 'DE'}.")
+
+
+def _check_limit(request: Request, tool: Mapping[str, Any], name: str, place: str) -> None:
+    value = tool.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        problem = f"{name!r} of {place} must be a whole number of at least 1, not {short_repr(value, 20)}."
+        refuse(request, "tool_fields", problem, f"Correct or remove {name!r}.")
 
 
 def _check_names(request: Request, tools: Sequence[Any]) -> None:
