@@ -91,8 +91,9 @@ def _refuse_table(messages: Any) -> Refusal | None:
     rows = rows_of_table(messages)
     if rows is None:
         return None
+    what = "the result of a query" if hasattr(type(messages), "mappings") else "a data frame"
     return Refusal(
-        f"of type {full_type_name(messages)}: a data frame, which is no list of elements",
+        f"of type {full_type_name(messages)}: {what}, which is no list of elements",
         f"Make an element of each row: {_EACH_ROW.format(rows=rows)}. If its columns are key and prompt: "
         f"messages={rows}.",
     )

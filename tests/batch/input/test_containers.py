@@ -62,6 +62,11 @@ SPARK_FRAME = of_package("pyspark", "DataFrame", columns=["id"], toLocalIterator
         pytest.param(FRAME, ["polars.DataFrame: a data frame", "frame.iter_rows(named=True)"], id="polars"),
         pytest.param(FRAME.lazy(), ["polars.LazyFrame", ".collect().iter_rows(named=True)"], id="polars, lazy"),
         pytest.param(SPARK_FRAME, ["pyspark.DataFrame", "row.asDict()"], id="pyspark"),
+        pytest.param(
+            of_package("sqlalchemy", "CursorResult", columns=None, mappings=None, fetchall=None),
+            ["the result of a query", "result.mappings()"],
+            id="result of SQLAlchemy",
+        ),
         pytest.param(pa.table({"a": ["x"]}), ["pyarrow.Table", "table.to_pylist()"], id="pyarrow table"),
         pytest.param(pa.array(["x"]), ["pyarrow.StringArray", ".to_pylist()"], id="pyarrow array"),
         pytest.param(

@@ -13,8 +13,10 @@ import pytest
 from anthropic.types import TextBlock
 from batch.input.test_containers import of_package, sqlite_row
 
+from airflow_claude_batch.batch.input.checks import RequestChecker
 from airflow_claude_batch.batch.input.elements import Defaults, read_request
 from airflow_claude_batch.batch.input.wrong_texts import TextCheck
+from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.exceptions import InvalidMessageError
 
 pl = pytest.importorskip("polars")
@@ -130,6 +132,20 @@ def test_prompt_of_the_wrong_type_is_refused_with_the_remedy(prompt: Any, says: 
     ) as error:
         read_request({"key": 1, "prompt": prompt}, 0, Defaults(model="claude-haiku-5-5", max_tokens=9))
     assert says in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        pytest.param({"role": "user", "content": [TextBlock(type="text", text="secret")]}, id="block"),
+        pytest.param([USER, TextBlock(type="text", text="secret")], id="message"),
+    ],
+)
+def test_object_of_the_sdk_within_a_message_is_refused_with_the_remedy(element: Any) -> None:
+    request = read_request(element, 0, Defaults(model="claude-haiku-5-5", max_tokens=9))
+    with pytest.raises(InvalidMessageError, match=r"\.model_dump\(") as error:
+        RequestChecker(PriceTable.load(), api_version="2026-10-21", betas=()).check(request)
     assert "secret" not in str(error.value)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from airflow_claude_batch.batch.input.element_errors import VERSION_WITHOUT_SAMPLING, short_repr, type_name
 from airflow_claude_batch.batch.input.elements import Request
+from airflow_claude_batch.batch.input.foreign_types import recognise
 from airflow_claude_batch.batch.input.preflight.conditions import Conditions
 from airflow_claude_batch.batch.input.preflight.known_fields import BLOCKS, TOOL_RESULT_BLOCKS, Shape
 from airflow_claude_batch.batch.input.preflight.media import check_source
@@ -68,7 +69,8 @@ def _check_block(
     kind = kind_of(block)
     if kind is None:
         problem = "a content block must be a mapping with a 'type'."
-        refuse(request, "block", problem, _AS_TEXT, inside=inside)
+        foreign = None if isinstance(block, str | Mapping) else recognise(block)  # the vendor's SDK takes its objects
+        refuse(request, "block", problem, foreign.remedy if foreign else _AS_TEXT, inside=inside)
     shape = known.get(kind)
     if shape is None:
         if not conditions.takes_unknown:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from airflow_claude_batch.batch.input.element_errors import short_repr, type_name
 from airflow_claude_batch.batch.input.elements import Request
+from airflow_claude_batch.batch.input.foreign_types import recognise
 from airflow_claude_batch.batch.input.preflight.blocks import check_blocks
 from airflow_claude_batch.batch.input.preflight.conditions import Conditions
 from airflow_claude_batch.batch.input.preflight.known_fields import MESSAGE, SYSTEM_MESSAGE
@@ -99,7 +100,9 @@ def _check_content(
 def _check_keys(request: Request, message: Any, place: str, conditions: Conditions) -> None:
     if not isinstance(message, Mapping):
         problem = f"a message must be a mapping, not {type_name(message)}."
-        refuse(request, "message", problem, "Give a mapping with 'role' and 'content'.", inside=place)
+        foreign = None if isinstance(message, str) else recognise(message)
+        remedy = f"{foreign.remedy} " if foreign else ""
+        refuse(request, "message", problem, f"{remedy}Give a mapping with 'role' and 'content'.", inside=place)
     if "role" not in message:
         refuse(request, "message", "'role' is missing.", f"Give 'role', one of {', '.join(ROLES)}.", inside=place)
     role = message["role"]
