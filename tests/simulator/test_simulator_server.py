@@ -274,7 +274,7 @@ def test_two_thousand_connections_are_open_at_once(clock: ManualClock) -> None:
     simulator = Simulator(clock=clock)
     with simulator.serve() as server:
         heads = asyncio.run(_call_at_once(server.url, count))
-    assert set(heads) == {b"HTTP/1.1 200 \r\n"}
+    assert set(heads) == {b"HTTP/1.1 200 OK\r\n"}
     assert simulator.calls()["models"] == count
 
 
