@@ -76,7 +76,8 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
     :param timeout: how long to wait, in seconds or as a timedelta. At the timeout, what was answered is landed, the
         batches keep running, and the task fails without a retry, as any sensor does. Default: 25 hours. A shorter
         ``execution_timeout`` bounds the wait too, deferred or not. The task is then retried, if it has retries.
-    :param cancel_on_kill: cancel the batches when a user ends the running or deferred task. Default: False.
+    :param cancel_on_kill: cancel the batches when a user ends the running or deferred task. A rescheduled sensor runs
+        only during a poll. Default: False: the batches go on and are billed, and a clear resumes the wait.
     :param start_from_trigger: let the scheduler defer the task, so that its only worker process is the one that lands
         the answers. Needs Airflow 3.3, ``deferrable=True``, literal batch ids and a literal ``claude_conn_id``. A
         mapped sensor starts in a worker all the same. The triggerer then loads the whole DAG for each such task: leave
