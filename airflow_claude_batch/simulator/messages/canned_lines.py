@@ -143,7 +143,7 @@ def _check_json(place: str, value: Mapping[str, Any]) -> None:
 def _pattern_text(value: Any) -> str:
     if isinstance(value, re.Pattern):
         return str(value.pattern)
-    raise TypeError(f"it has a {type(value).__name__}")
+    raise TypeError(f"it has a value of type {type(value).__name__}")
 
 
 def _conditions(place: str, value: Mapping[str, Any]) -> dict[str, Any]:
