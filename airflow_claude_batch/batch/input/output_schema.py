@@ -15,6 +15,7 @@ from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.element_errors import short_repr
 from airflow_claude_batch.batch.input.schema_adapter import adapt
 from airflow_claude_batch.batch.input.schema_forms import WHAT_TO_GIVE, json_schema_of
+from airflow_claude_batch.batch.input.schema_places import schema_error
 from airflow_claude_batch.batch.input.schema_references import normalize
 from airflow_claude_batch.exceptions import OutputSchemaError, SubmissionRecordError
 
@@ -80,7 +81,7 @@ def _valid_schema(given: Any) -> dict[str, Any]:
 
 
 def _unforeseen(error: Exception) -> OutputSchemaError:
-    why = f"{type(error).__name__}: {error!s:.200}"
+    why = f"{type(error).__name__}: {' '.join(str(error).split()):.40}"
     return OutputSchemaError(f"output_schema: neither a JSON Schema nor a type ({why}).", WHAT_TO_GIVE)
 
 
@@ -130,7 +131,9 @@ def _check(schema: dict[str, Any]) -> None:
     from jsonschema.validators import validator_for
 
     try:
-        validator_for(schema, default=Draft202012Validator).check_schema(schema)
+        is_named = isinstance(schema.get("$schema"), str)
+        dialect = validator_for(schema, default=Draft202012Validator) if is_named else Draft202012Validator
+        dialect.check_schema(schema)
     except SchemaError as error:
         where = error.json_path.replace("$", "output_schema", 1)
         if isinstance(error.instance, str) and list(error.schema_path)[-2:] == ["type", "anyOf"]:
@@ -138,12 +141,13 @@ def _check(schema: dict[str, Any]) -> None:
         remedy = "Correct the schema there."
         if where.endswith(".required"):
             remedy = "List the names of the required properties in required of the object that has them."
-        raise OutputSchemaError(f"{where}: not a JSON Schema: {error.message:.200}.", remedy) from error
+        raise schema_error(where, f"not a JSON Schema: {error.message:.60}.", remedy) from error
 
 
 def _type_name_error(where: str, name: str) -> OutputSchemaError:
     known = _TYPE_NAMES.get(name.lower())
-    return OutputSchemaError(
-        f"{where}: {short_repr(name, 40)} is not a JSON Schema type.",
+    return schema_error(
+        where,
+        f"{short_repr(name, 40)} is not a JSON Schema type.",
         "Use object, array, string, number, integer, boolean or null." + (f" Here: {known}." if known else ""),
     )

@@ -153,7 +153,7 @@ class _Adapter:
         if reference in inside and is_recursive(self._root, reference):
             raise schema_error(
                 where,
-                f"contains itself, by {reference:.40}; the API takes no recursive schemas.",
+                f"contains itself, by {reference:.24}; the API takes no recursive schemas.",
                 "Write out the levels that you need, one inside the other.",
             )
         return follow(self._root, reference)

@@ -149,5 +149,5 @@ def _json_copy(given: Mapping[str, Any]) -> dict[str, Any]:
     try:
         copy: dict[str, Any] = json.loads(json.dumps(dict(given), allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
-        raise OutputSchemaError(f"output_schema: not JSON: {error!s:.200}.", WHAT_TO_GIVE) from None
+        raise OutputSchemaError(f"output_schema: not JSON: {error!s:.80}.", WHAT_TO_GIVE) from None
     return copy

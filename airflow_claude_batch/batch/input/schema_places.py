@@ -58,5 +58,5 @@ def schema_error(where: str, problem: str, remedy: str) -> OutputSchemaError:
     """Build the error about a place in a schema. Of a place that is too long for one line, the end is shown."""
     room = _LINE - len(problem) - 2
     start = "output_schema…"
-    shown = where if len(where) <= room else start + where[len(where) - max(room - len(start), 20) :]
+    shown = where if len(where) <= room else start + where[len(where) - max(room - len(start), 8) :]
     return OutputSchemaError(f"{shown}: {problem}", remedy)

@@ -259,7 +259,7 @@ def _pointers(root: Schema) -> Iterator[tuple[int, tuple[str, ...]]]:
 
 def _write(node: Schema, keyword: str, reference: _Reference, path: tuple[str, ...]) -> None:
     """Write a reference as a pointer. One that is a pointer to the same place keeps its spelling."""
-    is_pointer = reference.startswith("#") and not _is_encoded(reference)
+    is_pointer = (reference == "#" or reference.startswith("#/")) and not _is_encoded(reference)
     if keyword == "$ref" and is_pointer and tuple(pointer_parts(reference)) == path:
         node[keyword] = str(reference)
         return

@@ -112,6 +112,29 @@ def test_wrong_type_name_is_answered_with_the_right_one() -> None:
         read_schema({"type": "int"})
 
 
+@pytest.mark.parametrize(
+    "inner",
+    [
+        pytest.param({}, id="no type"),
+        pytest.param({"type": "object"}, id="free names"),
+        pytest.param({"$ref": "https://example.com/schemas/of/somebody/else.json"}, id="reference"),
+        pytest.param({"type": 7}, id="not a schema"),
+        pytest.param({"allOf": [obj(a=TEXT), obj(b=TEXT)]}, id="contradiction"),
+        pytest.param(obj(b={"$ref": "#"}), id="recursion"),
+    ],
+)
+def test_error_about_a_place_deep_inside_keeps_to_one_line(inner: dict[str, Any]) -> None:
+    schema = inner
+    for _ in range(9):
+        schema = obj(a_property_with_a_long_name=schema)
+    with pytest.raises(OutputSchemaError) as error:
+        read_schema(schema)
+    first, remedy = str(error.value).split("\n")
+    assert first.startswith("output_schema…")
+    assert len(first) <= 120
+    assert remedy.endswith(".")
+
+
 def test_required_beside_the_value_is_explained() -> None:
     with pytest.raises(OutputSchemaError, match="List the names of the required properties"):
         read_schema({"properties": {"a": {"type": "string", "required": True}}})
@@ -216,6 +239,11 @@ def test_stored_schema_of_earlier_releases_is_read_as_it_was_meant(tmp_path: Pat
     assert loaded.format == {"type": "json_schema"}
     assert OutputValidator(loaded).read("[1]", "end_turn") == ([1], None)
     assert OutputValidator(loaded).read('["a"]', "end_turn")[0] is None
+
+
+def test_anchor_of_the_whole_schema_is_known() -> None:
+    schema = {"$anchor": "all", "type": "array", "items": TEXT, "not": {"contains": {"not": {"$ref": "#all"}}}}
+    assert read_schema(schema).schema["not"] == {"contains": {"not": {"$ref": "#"}}}
 
 
 def test_definition_may_be_joined_twice_if_it_does_not_contain_itself() -> None:
