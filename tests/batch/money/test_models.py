@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -322,3 +323,28 @@ def test_a_prompt_longer_than_the_context_window_stops_the_submission(tmp_path: 
         )
 
     assert world.simulator.books()["calls"]["create"] == 0
+
+
+@pytest.mark.parametrize(
+    ("times", "sent"), [pytest.param(1, 0, id="of one element"), pytest.param(None, 1, id="of any request at all")]
+)
+def test_a_400_of_count_tokens_stops_the_submission_if_it_is_about_the_element(
+    times: int | None, sent: int, tmp_path: Path
+) -> None:
+    clock = ManualClock(LONG_BEFORE)
+    world = World(tmp_path, Simulator(clock=clock), clock)
+    world.simulator.inject(
+        Fault(do="status", on="count_tokens", status=400, message="messages.0.content: wrong", times=times)
+    )
+
+    with (
+        contextlib.nullcontext()
+        if sent
+        else pytest.raises(
+            InputError,
+            match=r"^messages\[0\]: the API refuses it\.\nNothing was sent\..*\nMessage: messages\.0\.content: wrong",
+        )
+    ):
+        world.run(["a", "b"], Policy())
+
+    assert world.simulator.books()["calls"]["create"] == sent
