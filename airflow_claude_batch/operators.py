@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_claude_batch._airflow.check_arguments import parse_poll_interval, parse_timeout
-from airflow_claude_batch._airflow.check_requests import DEFAULT_MAX_TOKENS, check_params
+from airflow_claude_batch._airflow.check_requests import DEFAULT_MAX_TOKENS, NotGiven, check_params
 from airflow_claude_batch._airflow.compat import BaseOperator, TaskDeferralTimeout, default_deferrable
 from airflow_claude_batch._airflow.lineage import LineageMixin
 from airflow_claude_batch._airflow.rendering import HiddenValue, has_templates, is_data, render_messages
@@ -192,7 +192,9 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         super().__init__(**kwargs)
         self.messages: Any = messages
         self.model = model
-        self.max_tokens = max_tokens
+        # Airflow stores template fields as messages that take no subclass of int.
+        self.max_tokens = int(max_tokens) if isinstance(max_tokens, NotGiven) else max_tokens
+        self._has_default_max_tokens = isinstance(max_tokens, NotGiven)
         self.system = system
         self.request_params = request_params
         self.output_schema = output_schema
@@ -271,11 +273,12 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         if self.execution_timeout is not None:
             # Airflow ends the task's process then. Ours comes first, so that on_timeout takes effect.
             timeout = min(timeout, self.execution_timeout * 0.9)
+        is_default = self._has_default_max_tokens and self.max_tokens == DEFAULT_MAX_TOKENS
         return SubmissionOptions(
             task_id=self.task_id,
             messages=self.messages,
             model=self.model,
-            max_tokens=self.max_tokens,
+            max_tokens=DEFAULT_MAX_TOKENS if is_default else self.max_tokens,
             system=self.system,
             request_params=self.request_params,
             output_schema=self.output_schema,

@@ -6,6 +6,7 @@ import io
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from airflow.sdk import DAG, task
 
@@ -295,3 +296,12 @@ def test_deferrable_defaults_to_the_deployment_setting(
 
     assert make().deferrable is expected
     assert make(deferrable=not expected).deferrable is not expected
+
+
+@BOTH
+def test_template_fields_are_values_that_airflow_can_send(make: Any) -> None:
+    """The DAG processor sends each DAG as msgpack, which knows no subclass of a number."""
+    task = make()
+
+    for name in task.template_fields:
+        msgspec.msgpack.encode(getattr(task, name))
