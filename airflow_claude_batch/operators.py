@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from airflow_claude_batch.elements import Element, Messages
 
 
+#: What *Rendered Templates* shows of ``request_summary`` until the task runs.
+_SHOWN_LATER = "known when the task runs"
+
+
 class SendMessageBatchOperator(LineageMixin, BaseOperator):
     """Send messages to Claude as message batches, and pay for each request once.
 
@@ -150,6 +154,7 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         "request_params",
         "claude_conn_id",
         "results_path",
+        "request_summary",
     )
     template_fields_renderers = {"request_params": "json"}  # noqa: RUF012  # Airflow reads a plain class attribute
     ui_color = "#f0e6dc"
@@ -220,6 +225,7 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         self.delete_batches = delete_batches
         self.results_format = results_format
         self.estimate_only = dry_run  # BaseOperator.dry_run is a method
+        self.request_summary = _SHOWN_LATER
         self._running_work: RunningWork | None = None
         self._rendering_field = False
         self._check_arguments()
@@ -252,6 +258,8 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         seen_oids: set[int] | None = None,
     ) -> Any:
         """Render what the author wrote. Leave data alone, and keep prompts out of the UI."""
+        if content is self.request_summary:
+            return self._summarize_requests()
         if self._rendering_field:  # a value within a field may be the same object as another field
             return self._render_text(content, context, jinja_env, seen_oids)
         self._rendering_field = True
@@ -307,6 +315,7 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         )
 
     def _run(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
+        from airflow_claude_batch._airflow.map_index_label import without_broken_label
         from airflow_claude_batch._airflow.run_operator import run_submission
         from airflow_claude_batch._airflow.task_run import TaskRun
         from airflow_claude_batch.hooks import ClaudeHook
@@ -318,10 +327,17 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
             set_running_work=self._set_running_work,
             record_manifest=self.record_manifest,
         )
-        return run_submission(self.options(), run, event=event)
+        with without_broken_label(context):
+            return run_submission(self.options(), run, event=event)
 
     def _set_running_work(self, work: RunningWork) -> None:
         self._running_work = work
+
+    def _summarize_requests(self) -> str:
+        from airflow_claude_batch._airflow.request_summary import summarize_requests
+        from airflow_claude_batch.hooks import ClaudeHook
+
+        return summarize_requests(self.options(), ClaudeHook(self.claude_conn_id))
 
     def _render_text(self, content: Any, *arguments: Any) -> Any:
         return content if _is_literal_text(content) else super().render_template(content, *arguments)

@@ -170,7 +170,10 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         """Poll once, then wait in the triggerer; or poke as any sensor does. Return the manifest."""
         began_at = self._memory.began_at = timezone.utcnow()
         if not self.deferrable:
-            return super().execute(context)
+            from airflow_claude_batch._airflow.map_index_label import without_broken_label
+
+            with without_broken_label(context):
+                return super().execute(context)
         return self._run(context, event=None, deadline=began_at + self._wait_timeout, submission_id=None)
 
     def execute_complete(
@@ -266,12 +269,14 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
     def _run(
         self, context: Context, *, event: dict[str, Any] | None, deadline: datetime, submission_id: str | None
     ) -> Any:
+        from airflow_claude_batch._airflow.map_index_label import without_broken_label
         from airflow_claude_batch._airflow.run_sensor import run_collection
 
         # Airflow retries a task after its execution_timeout, but not after a sensor's timeout.
         is_retried = self._wait_timeout < timedelta(seconds=self.timeout)
         try:
-            with contextlib.nullcontext() if is_retried else _raising_sensor_timeout():
+            raising = contextlib.nullcontext() if is_retried else _raising_sensor_timeout()
+            with without_broken_label(context), raising:
                 return run_collection(
                     self.options(),
                     self._task_run(context),

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from airflow_claude_batch._airflow import settings
 from airflow_claude_batch._airflow.check_arguments import parse_usd
 from airflow_claude_batch._airflow.compat import AirflowSkipException, clear_mark, timezone
+from airflow_claude_batch._airflow.map_index_label import check_label
 from airflow_claude_batch._airflow.on_kill import RunningWork
 from airflow_claude_batch._airflow.read_messages import output_schema, write_input
 from airflow_claude_batch._airflow.shared_results import check_results_shared
@@ -27,6 +28,7 @@ from airflow_claude_batch._airflow.task_loop import (
 )
 from airflow_claude_batch._airflow.task_state import check_upstream_complete
 from airflow_claude_batch._airflow.user_end import UserEndCheck
+from airflow_claude_batch._airflow.values_in_force import values_in_force
 from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.parquet import check_parquet_installed
@@ -36,6 +38,7 @@ from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerSt
 from airflow_claude_batch.batch.money.models import ModelChecker
 from airflow_claude_batch.batch.observer import Observer
 from airflow_claude_batch.batch.policy import CANCEL_GRACE_PERIOD, Policy
+from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.send.budget import check_budget, estimate_requests
 from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
 from airflow_claude_batch.batch.submission import Submission
@@ -118,7 +121,9 @@ def _estimate(options: SubmissionOptions, run: TaskRun, scratch: Path) -> Manife
         limit, name = _max_cost(options)
         check_budget(estimate, limit, name=name)
         log.info("dry_run=True: nothing was sent.")
-        return summarize_dry_run(run.submission_id, len(requests), estimate.to_manifest())
+        defaults = {"defaults": values_in_force(options, run.hook).to_manifest()}
+        noted = {**estimate.to_manifest(), **estimate.models_to_manifest(), **defaults}
+        return summarize_dry_run(run.submission_id, len(requests), noted)
 
 
 @contextlib.contextmanager
@@ -140,7 +145,9 @@ def _open(
     prices = settings.price_table()
     attempt = _attempt(run)
     opened = resume_attempt(store, folder, attempt, scratch) if resuming else None
+    defaults = None  # a resumed attempt has noted them
     if opened is None:
+        defaults = values_in_force(options, run.hook).to_manifest()
         check_results_shared(options.results_path)
         opened = begin_attempt(
             store,
@@ -161,7 +168,7 @@ def _open(
             record=record,
             folder=folder,
             requests=requests,
-            policy=_policy(options, run.hook.get_config()),
+            policy=_policy(options, run.hook.get_config(), defaults),
             prices=prices,
             clock=timezone.utcnow,
             sleep=_sleep(options, check),
@@ -180,8 +187,12 @@ def _write(options: SubmissionOptions, run: TaskRun, prices: PriceTable, file: I
             raise
         raise AirflowSkipException("messages is empty, so nothing was sent (on_empty='skip').") from None
     check_upstream_complete(run.ti)
+    check_label(run.context)
     if not count:
         log.info("messages is empty, so nothing is sent (on_empty='succeed').")
+    else:
+        in_force = values_in_force(options, run.hook).in_words()
+        log.info("Read %s. In force where an element says nothing else: %s.", quantity(count, "request"), in_force)
     return count
 
 
@@ -226,7 +237,7 @@ def _ledger_store(run: TaskRun, folder: Folder) -> LedgerStore:
     return FolderLedgerStore(folder) if accessor is None else StateLedgerStore(accessor, folder)
 
 
-def _policy(options: SubmissionOptions, config: ClientConfig) -> Policy:
+def _policy(options: SubmissionOptions, config: ClientConfig, defaults: dict[str, Any] | None) -> Policy:
     limit, limit_name = _max_cost(options)
     max_bytes, max_requests = settings.batch_limits(config)
     return Policy(
@@ -247,6 +258,7 @@ def _policy(options: SubmissionOptions, config: ClientConfig) -> Policy:
         warm_cache=options.warm_cache,
         delete_batches=options.delete_batches,
         results_format=options.results_format,
+        request_defaults=defaults,
         lost_create_grace=settings.lost_create_grace(config.read_timeout),
     )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from airflow_claude_batch.api import limits
 from airflow_claude_batch.batch.allow_failed import allowed_failures
@@ -48,6 +49,7 @@ class Policy:
     :param warm_cache: send one request first, so that it writes the prompt cache for the others.
     :param delete_batches: delete the batches at the API once their rows are landed.
     :param results_format: file format of the final rows.
+    :param request_defaults: model and max_tokens of requests that have none of their own, and where they come from.
     :param lost_create_grace: time in which the batch of a create call without a response may still appear.
     """
 
@@ -68,6 +70,7 @@ class Policy:
     warm_cache: bool = False
     delete_batches: bool = False
     results_format: Literal["jsonl", "parquet"] = "jsonl"
+    request_defaults: Mapping[str, Any] | None = None
     lost_create_grace: timedelta = LOST_CREATE_GRACE
 
     def allowed_failures(self, request_count: int) -> int:

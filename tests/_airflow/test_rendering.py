@@ -190,6 +190,38 @@ def test_templates_are_found_wherever_they_are_rendered(content: Any, marked: bo
     assert has_templates(content) is marked
 
 
+# ---------------------------------------------------------------- templates of the author's that use a field
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{{ task.messages|length }}", "2"),
+        ("{{ task.messages[0] }}", "on 2026-11-22"),
+        ("{{ task.messages[1].key }}", "k"),
+        ("{{ task.messages|last }}", "{'key': 'k', 'prompt': 'p'}"),
+        ("{% for each in task.messages %}{{ loop.index }}{% endfor %}", "12"),
+        ("{{ 'some' if task.messages else 'none' }}", "some"),
+        ("{{ 'on 2026-11-22' in task.messages }}", "True"),
+        ("{{ task.system[:2] }}, {{ task.system|length }} characters", "Be, 8 characters"),
+        ("{{ task.messages }}", "2 elements (written in the DAG)"),
+        ("{{ task.model }} {{ task.max_tokens }}", "None 4096"),
+    ],
+)
+def test_templates_may_use_rendered_fields(template: str, expected: str) -> None:
+    operator = rendered(["on {{ ds }}", {"key": "k", "prompt": "p"}], system="Be brief")
+
+    assert operator.get_template_env().from_string(template).render({"task": operator}) == expected
+
+
+@pytest.mark.parametrize("empty", [[], ""], ids=["list", "text"])
+def test_an_empty_value_is_hidden_and_false(empty: Any) -> None:
+    hidden = HiddenValue(empty, "given")
+
+    assert not hidden
+    assert hidden.serialize().startswith("0 ")
+
+
 # ---------------------------------------------------------------- what it costs
 
 
@@ -297,3 +329,9 @@ def test_rendered_templates_show_summaries_and_never_a_prompt(run_dag: Any, clau
         "2 elements (a mapped argument)",
     ]
     assert "secret" not in json.dumps(shown(run, "mapped", 1))
+    assert shown(run, "upstream")["request_summary"] == (
+        "2 requests, model claude-haiku-5-5 (the task's argument), max_tokens 4,096 (the default), "
+        "0.05 USD per million input tokens, 0.25 output"
+    )
+    assert shown(run, "file")["request_summary"].startswith("requests, model claude-haiku-5-5 ")
+    assert shown(run, "mapped", 1)["request_summary"].startswith("2 requests, model claude-opus-5-5 (the default), ")

@@ -726,3 +726,21 @@ def test_empty_input_after_another_one_keeps_the_rows_that_were_paid_for(tmp_pat
 
     assert world.run([], Policy(), clear=True, may_be_empty=True).manifest.request_count == 0
     assert sorted(len(path.read_bytes().splitlines()) for path in world.folder.path.glob("results*.jsonl")) == [0, 10]
+
+
+def test_manifest_says_model_price_and_where_the_defaults_come_from(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(tmp_path)
+    defaults = {"model": "claude-haiku-5-5", "model_from": "default", "max_tokens": 64, "max_tokens_from": "default"}
+    with caplog.at_level("INFO"):
+        manifest = world.run(TEN, Policy(wait_for_completion=False, request_defaults=defaults)).manifest
+
+    assert manifest.estimate is not None
+    assert manifest.estimate["defaults"] == defaults
+    assert manifest.estimate["models"]["claude-haiku-5-5"]["requests"] == 10
+    assert manifest.estimate["max_tokens"] == {"least": 64, "most": 64}
+    said = [record.getMessage() for record in caplog.records]
+    (sending,) = [text for text in said if text.startswith("To send in batches: 10 requests to claude-haiku-5-5: ")]
+    sent = next(index for index, text in enumerate(said) if text.startswith("Sent 10 requests"))
+    assert said.index(sending) < sent

@@ -28,7 +28,7 @@ from airflow_claude_batch.batch.money.counting import (
     no_window,
 )
 from airflow_claude_batch.batch.money.prices import NEWEST_TOKENIZER
-from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.money.pricing import BatchRates, PriceTable
 from airflow_claude_batch.batch.money.sampling import (
     MAX_CALLS,
     PlannedRequest,
@@ -74,7 +74,8 @@ class Estimate:
 
     ``costs`` is None if a model has no price; ``unpriced_models`` names it. ``max_tokens`` has the least and the most
     that a request allows. ``measured`` is the number of requests that the API counted, and ``failure`` the reason why
-    it stopped early. ``models`` has the number of requests of each model. ``server_tools`` is the number of requests
+    it stopped early. ``models`` has the number of requests of each model, and
+    ``rates`` its price. ``server_tools`` is the number of requests
     with tools that the API runs.
     """
 
@@ -89,6 +90,7 @@ class Estimate:
     measured: int
     failure: str | None
     models: dict[str, int]
+    rates: dict[str, BatchRates | None]
 
     @property
     def usd(self) -> ThreePointEstimate[Decimal] | None:
@@ -108,6 +110,22 @@ class Estimate:
             "measured_requests": self.measured,
             "failure": self.failure,
         }
+
+    def models_to_manifest(self) -> dict[str, Any]:
+        """Return what the requests ask of which model, and its price, as JSON."""
+        least, most = self.max_tokens
+        models = {model: self._model_to_manifest(model) for model in self.models}
+        return {"max_tokens": {"least": least, "most": most}, "models": models}
+
+    def models_in_words(self) -> str:
+        """Say how many requests go to which model, and at what price."""
+        requests = [_what_is_sent(model, count, self.rates[model]) for model, count in self.models.items()]
+        return " ".join([*requests, _answer_length(*self.max_tokens)])
+
+    def _model_to_manifest(self, model: str) -> dict[str, Any]:
+        rates = self.rates[model]
+        per_million = None if rates is None else {name: exact_usd(usd) for name, usd in rates._asdict().items()}
+        return {"requests": self.models[model], "usd_per_million": per_million}
 
     def to_table(self) -> str:
         """Return the estimate as a table and a few sentences for the log."""
@@ -140,6 +158,20 @@ class Estimate:
         if self.unpriced_models:
             remarks.append(f"No price is known for {', '.join(self.unpriced_models)}.")
         return remarks
+
+
+def _what_is_sent(model: str, requests: int, rates: BatchRates | None) -> str:
+    price = (
+        "no known price"
+        if rates is None
+        else f"{rounded_usd(rates.input)} USD per million input tokens, {rounded_usd(rates.output)} per million output "
+        "tokens"
+    )
+    return f"{quantity(requests, 'request')} to {model}: {price}."
+
+
+def _answer_length(least: int, most: int) -> str:
+    return f"max_tokens is {most:,}." if least == most else f"max_tokens is from {least:,} to {most:,}."
 
 
 def _how_counted(requests: int, measured: int) -> str:
@@ -195,6 +227,7 @@ def estimate_cost(
         measured=len(counts),
         failure=failure,
         models=sample.models,
+        rates={model: table.batch_rates(model) for model in sample.models},
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -73,6 +73,13 @@ class _TokenRates(msgspec.Struct, frozen=True):
         return digits if amount >= 0 else f"-{digits}"
 
 
+class BatchRates(NamedTuple):
+    """US dollars per million tokens in a message batch."""
+
+    input: Decimal
+    output: Decimal
+
+
 class PriceTable:
     """The prices of models in a message batch. Make one with :meth:`load`.
 
@@ -103,6 +110,14 @@ class PriceTable:
         """Return the most tokens that one answer of a model may have. Return None if the table does not say."""
         entry = self.lookup(model)
         return entry.max_tokens if entry else None
+
+    def batch_rates(self, model: str) -> BatchRates | None:
+        """Return what a million tokens of a model cost in a batch. Return None if the model has no price."""
+        entry = self.lookup(model)
+        rates = entry.rates_for(long_prompt=False) if entry else None
+        if rates is None:
+            return None
+        return BatchRates(rates.input * self.terms.batch_factor, rates.output * self.terms.batch_factor)
 
     def is_overridden(self, model: str) -> bool:
         """Return whether the deployment's overrides have the model. Entries of the package say when they were read."""

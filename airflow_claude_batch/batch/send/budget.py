@@ -70,6 +70,8 @@ def check_budget(
     :raises CostLimitError: the limit may be exceeded, or a model's price or what is spent is not known. Nothing was
         sent.
     """
+    if estimate.models:
+        log.info("To send in batches: %s", estimate.models_in_words())
     log.info("Estimated cost of the requests to send:\n%s", estimate.to_table())
     if max_cost is None:
         return

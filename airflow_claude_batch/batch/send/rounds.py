@@ -96,7 +96,9 @@ class Rounds:
         )
         check_budget(estimate, self.policy.max_cost, name=self.policy.max_cost_name, bill=landing.bill)
         if ledger.estimate is None:
-            self.record.save(msgspec.structs.replace(ledger, estimate=estimate.to_manifest()))
+            defaults = {"defaults": self.policy.request_defaults}
+            noted = {**estimate.to_manifest(), **estimate.models_to_manifest(), **defaults}
+            self.record.save(msgspec.structs.replace(ledger, estimate=noted))
 
     def _unanswered(self, statuses: Sequence[int]) -> Iterator[int]:
         """Yield the requests that are to be sent, now or later."""

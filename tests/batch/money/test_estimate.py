@@ -391,3 +391,19 @@ def test_an_estimate_of_nothing_is_zero() -> None:
     assert estimate.tokens == (Tokens(), Tokens(), Tokens())
     assert usd_of(estimate) == (0, 0, 0)
     check_max_cost(estimate, Decimal(0))
+
+
+def test_the_models_and_their_prices_are_named() -> None:
+    own = {"model": "claude-haiku-5-5", "max_tokens": 64}
+    estimate = estimated([params(max_tokens=100), params(max_tokens=100), params(**own), params(model="claude-next")])
+
+    assert estimate.models_in_words() == (
+        "1 request to claude-haiku-5-5: 0.05 USD per million input tokens, 0.25 per million output tokens. "
+        "1 request to claude-next: no known price. "
+        "2 requests to claude-opus-5-5: 2.00 USD per million input tokens, 10.00 per million output tokens. "
+        "max_tokens is from 64 to 100."
+    )
+    noted = estimate.models_to_manifest()
+    assert noted["models"]["claude-opus-5-5"] == {"requests": 2, "usd_per_million": {"input": "2", "output": "10"}}
+    assert noted["models"]["claude-next"]["usd_per_million"] is None
+    assert noted["max_tokens"] == {"least": 64, "most": 100}
