@@ -19,7 +19,6 @@ from airflow_claude_batch.simulator.http.errors import APIError, error_type, pro
 from airflow_claude_batch.simulator.http.exchange import Body, ConnectionDropped, Request, Response
 from airflow_claude_batch.simulator.http.outages import html_error_response
 from airflow_claude_batch.simulator.http.request_bodies import decode_body
-from airflow_claude_batch.simulator.http.response_bodies import compress
 from airflow_claude_batch.simulator.ids import Ids
 from airflow_claude_batch.simulator.messages.catalogue import ANY, BUILT_IN, Catalogue
 from airflow_claude_batch.simulator.messages.params import Conditions
@@ -120,7 +119,6 @@ class Routes:
             response = self._cached(cached, response)
         if (odd_date := faults.get("odd_date")) is not None:
             response.date_offset_seconds = odd_date.seconds
-        compress(response, request)
         return response
 
     def _cached(self, fault: Fault, response: Response) -> Response:

@@ -25,6 +25,7 @@ from airflow_claude_batch.simulator.http.exchange import (
 )
 from airflow_claude_batch.simulator.http.outages import Outage
 from airflow_claude_batch.simulator.http.request_bodies import BodyBuffer, BodyTooLarge
+from airflow_claude_batch.simulator.http.response_bodies import compressed
 
 _DRAIN_SECONDS = 5.0  # how long a rejected upload is still read, so that its sender sees the response
 _STALL_CHECK_SECONDS = 0.1
@@ -102,7 +103,7 @@ class Connection:
 
     def _respond(self, request: Request) -> Response:
         try:
-            return self._handle(request)
+            return compressed(self._handle(request), request)
         except TransportFailure:
             raise
         except Exception:

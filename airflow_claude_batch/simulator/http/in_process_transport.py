@@ -23,6 +23,7 @@ from airflow_claude_batch.simulator.http.exchange import (
     TransportFailure,
 )
 from airflow_claude_batch.simulator.http.outages import Outage
+from airflow_claude_batch.simulator.http.response_bodies import compressed
 
 _STALL_CHECK_SECONDS = 0.05
 
@@ -52,17 +53,16 @@ class InProcessTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     def _respond(self, request: httpx.Request, body: bytes) -> Response:
         url = request.url
+        arrived = Request(
+            method=request.method,
+            path=url.path,
+            query=tuple(parse_qsl(url.query.decode("ascii"), keep_blank_values=True)),
+            headers={name.lower(): value for name, value in request.headers.items()},
+            body=body if len(body) <= self._body_limit(url.path) else None,
+            base_url=f"{url.scheme}://{url.netloc.decode('ascii')}",
+        )
         try:
-            return self._handle(
-                Request(
-                    method=request.method,
-                    path=url.path,
-                    query=tuple(parse_qsl(url.query.decode("ascii"), keep_blank_values=True)),
-                    headers={name.lower(): value for name, value in request.headers.items()},
-                    body=body if len(body) <= self._body_limit(url.path) else None,
-                    base_url=f"{url.scheme}://{url.netloc.decode('ascii')}",
-                )
-            )
+            return compressed(self._handle(arrived), arrived)
         except ConnectionStalled:
             return Response(delay_seconds=math.inf)
         except TransportFailure as failure:
