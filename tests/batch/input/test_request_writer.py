@@ -75,7 +75,7 @@ def test_params_go_on_the_wire_as_they_are(params: dict[str, Any]) -> None:
 
 
 def test_no_requests_at_all_is_an_error() -> None:
-    with pytest.raises(InputError, match=r"^messages is empty\.\nNothing was sent\.\nIf that may happen, set on_empty="):
+    with pytest.raises(InputError, match=r"^messages is empty\.\nNothing was sent\.\nIf that may happen,"):
         write_requests(iter([]), io.BytesIO())
 
 
