@@ -94,6 +94,10 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
     :param warm_cache: send one request first, so that the others read the prompt cache that it wrote. Default: False.
     :param claude_conn_id: (templated) a connection of type ``claude`` or ``anthropic``. Default: ``claude_default``.
 
+    ::
+
+        SendMessageBatchOperator(task_id="label", messages=reviews(), system="Answer with one word.", cache_system=True)
+
     **Waiting**
 
     :param wait_for_completion: wait for the batches and land the answers in this task. Default: False.
@@ -107,6 +111,10 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         answered is landed either way, and the task fails.
     :param cancel_on_kill: cancel the running batches when a user ends the running or deferred task. Default: True.
 
+    ::
+
+        SendMessageBatchOperator(task_id="label", messages=reviews(), wait_for_completion=True, timeout=6 * 3600)
+
     **Money**
 
     :param max_cost: US dollars. Nothing is sent if the submission may cost more, with every answer as long as its
@@ -115,6 +123,10 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         a sensor that gets it is skipped. Default: False.
     :param reuse_answers: continue from earlier answers after a clear. False starts a new submission after a clear,
         which pays for everything again. A retry always continues. Default: True.
+
+    ::
+
+        SendMessageBatchOperator(task_id="how_much", messages=reviews(), max_cost=20, dry_run=True)
 
     **Failures**
 
@@ -131,6 +143,10 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
     :param on_lost: when the API no longer knows a batch: ``stop`` with an error (the default), or ``resend`` its
         requests, which may pay for them twice.
 
+    ::
+
+        SendMessageBatchOperator(task_id="label", messages=reviews(), on_empty="skip", allow_failed="1%")
+
     **Storage**
 
     :param results_path: (templated) the folder or URI above all submissions. Files are in
@@ -141,6 +157,10 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         then names. Parquet needs the extra ``parquet``. In two tasks the manifest hands it to the sensor.
     :param delete_batches: delete the batches at the API once all their rows are landed. In two tasks the manifest hands
         it to the sensor. Default: False; the API deletes results after 29 days.
+
+    ::
+
+        SendMessageBatchOperator(task_id="label", messages=reviews(), results_path="s3://aws_default@my-bucket/batches")
 
     :raises ConfigurationError: an argument cannot be right. Raised when the DAG is parsed.
     :raises OutputSchemaError: the API does not support ``output_schema``. Raised when the DAG is parsed.

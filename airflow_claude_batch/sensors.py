@@ -66,6 +66,10 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         are their keys.
     :param claude_conn_id: (templated) a connection of type ``claude`` or ``anthropic``. Default: ``claude_default``.
 
+    ::
+
+        MessageBatchSensor(task_id="wait", batch=["msgbatch_01AbCd", "msgbatch_01EfGh"])  # made elsewhere
+
     **Waiting**
 
     :param deferrable: wait in the triggerer, without occupying a worker. Default: ``[operators] default_deferrable``.
@@ -83,10 +87,18 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         mapped sensor starts in a worker all the same. The triggerer then loads the whole DAG for each such task: leave
         it off in DAGs of hundreds of tasks. Default: False.
 
+    ::
+
+        MessageBatchSensor(task_id="wait", batch=send.output, mode="reschedule", poke_interval=300, timeout=6 * 3600)
+
     **Failures**
 
     :param allow_failed: how many rows may end without an answer before the task fails: a number of rows (``5``), or a
         share of them (``0.05`` or ``"5%"``). So 1 is one row, and 1.0 is all of them. Default: the operator's, else 0.
+
+    ::
+
+        MessageBatchSensor(task_id="wait", batch=send.output, allow_failed="1%", soft_fail=True)
 
     **Storage**
 
@@ -97,6 +109,10 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         then names. Parquet needs the extra ``parquet``. Default: the operator's.
     :param delete_batches: delete the batches at the API once all their rows are landed. Default: the operator's, else
         False; the API deletes results after 29 days.
+
+    ::
+
+        MessageBatchSensor(task_id="wait", batch=send.output, results_format="parquet", delete_batches=True)
 
     :raises ConfigurationError: an argument cannot be right. Raised when the DAG is parsed.
     """

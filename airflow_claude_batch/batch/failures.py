@@ -5,6 +5,7 @@ Each error says what happened, what it means for money, and what to do.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
@@ -23,6 +24,8 @@ from airflow_claude_batch.exceptions import (
     ResultsError,
     SubmissionUnknownError,
 )
+
+log = logging.getLogger(__name__)
 
 #: How many failed rows a message names.
 _NAMED_ROWS = 5
@@ -43,6 +46,14 @@ def evaluate_outcome(
     failed = sum(status not in ANSWERED for status in landing.statuses)
     allowed = policy.allowed_failures(len(landing.statuses))
     if failed <= allowed:
+        if failed:
+            log.warning(
+                "%d of %s ended without an answer. allow_failed=%r permits up to %d.",
+                failed,
+                quantity(len(landing.statuses), "request"),
+                policy.allow_failed,
+                allowed,
+            )
         return None, False
     retryable = sum(status not in FINAL for status in landing.statuses)
     error = incomplete_error(landing, manifest, failed=failed, allowed=allowed, unrepaired=unrepaired)

@@ -97,6 +97,23 @@ def test_task_succeeds_when_no_more_failed_than_allowed(
 
 
 @pytest.mark.parametrize(
+    ("allow_failed", "said"),
+    [
+        (1.0, "1 of 2 requests ended without an answer. allow_failed=1.0 permits up to 2."),
+        (1, "1 of 2 requests ended without an answer. allow_failed=1 permits up to 1."),
+        ("50%", "1 of 2 requests ended without an answer. allow_failed='50%' permits up to 1."),
+    ],
+)
+def test_what_was_allowed_to_fail_is_said(
+    allow_failed: float | str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    judged(OK, GONE, allow_failed=allow_failed)
+    judged(OK, OK, allow_failed=allow_failed)
+
+    assert caplog.messages == [said]
+
+
+@pytest.mark.parametrize(
     ("endings", "allow_failed", "permanent"),
     [
         pytest.param([BAD], 0, True, id="refused"),
