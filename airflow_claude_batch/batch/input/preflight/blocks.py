@@ -38,11 +38,15 @@ _PLACES: Final = {"tool_use": "assistant", "tool_result": "user", "search_result
 
 def check_blocks(request: Request, blocks: list[Any], role: str, conditions: Conditions, *, inside: str) -> None:
     """Raise if a content block of a message is one that the API refuses."""
+    has_words = False
     for number, block in enumerate(blocks):
+        if _is_usual(block):
+            has_words = has_words or not block["text"].isspace()
+            continue
         place = f"{inside}.content[{number}]"
         _check_block(request, block, BLOCKS, conditions, inside=place)
         _check_role(request, block, role, conditions, inside=place)
-    if _is_blank(blocks):
+    if not has_words and _is_blank(blocks):
         problem = "the text is blank: a message with text needs a character that is no white space."
         refuse(request, "text_blank", problem, "Remove the block, or give a text.", inside=inside)
 
@@ -181,6 +185,14 @@ def _check_role(request: Request, block: Mapping[str, Any], role: str, condition
     if role == "user" and kind == "text" and isinstance(citations, list | tuple) and citations:
         problem = f"API version {conditions.api_version} takes no citations in a user's text."
         refuse(request, "citations_of_user", problem, "Remove 'citations'.", inside=inside)
+
+
+def _is_usual(block: Any) -> bool:
+    """Return whether a block is a text and nothing else. Most are, so they are told at once."""
+    if not isinstance(block, dict) or len(block) != 2:
+        return False
+    text, kind = block.get("text"), block.get("type")
+    return isinstance(text, str) and text != "" and isinstance(kind, str) and kind == "text"
 
 
 def _is_blank(blocks: Iterable[Any]) -> bool:

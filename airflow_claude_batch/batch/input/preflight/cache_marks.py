@@ -55,7 +55,13 @@ def has_marks(params: Mapping[str, Any]) -> bool:
     """Return whether a request can have marks at all: a text has none."""
     if "cache_control" in params or "tools" in params or isinstance(params.get("system"), list | tuple):
         return True
-    return any(not isinstance(message.get("content"), str) for message in params["messages"])
+    contents = (message.get("content") for message in params["messages"])
+    return any(
+        "cache_control" in block or block["type"] == "tool_result"
+        for content in contents
+        if isinstance(content, list)
+        for block in content
+    )
 
 
 def check_cache_marks(request: Request, conditions: Conditions) -> None:

@@ -65,8 +65,10 @@ def check_messages(request: Request, conditions: Conditions) -> None:
     if has_system:
         _check_system_placement(request, messages)
     if has_blocks:
-        check_tool_pairs(request)
-        _check_media(request, messages)
+        kinds = {kind for message in messages for kind in _kinds(message)}
+        check_tool_pairs(request, kinds)
+        if kinds & _HAVE_CONTENT:
+            _check_media(request, messages)
     _check_end(request, messages[-1])
 
 
@@ -220,6 +222,9 @@ def asks_for_citations(block: Mapping[str, Any]) -> bool:
     """Return whether a document or a search result has its citations on."""
     citations = block.get("citations")
     return isinstance(citations, Mapping) and citations.get("enabled") is True
+
+
+_HAVE_CONTENT: Final = frozenset({"image", "document", "search_result", "tool_result"})
 
 
 def _check_reference(request: Request, block: Mapping[str, Any]) -> None:

@@ -27,10 +27,12 @@ class _Turn(NamedTuple):
     blocks: list[_Block]
 
 
-def check_tool_pairs(request: Request) -> None:
-    """Raise if a tool call has no result, or a result no call, or if an id is used twice."""
+def check_tool_pairs(request: Request, kinds: set[str]) -> None:
+    """Raise if a tool call has no result, or a result no call, or if an id is used twice.
+
+    :param kinds: those of the blocks of all messages.
+    """
     messages = request.params["messages"]
-    kinds = {block["type"] for message in messages for block in _blocks(message)}
     if not kinds & _HAS_TOOLS or "compaction" in kinds:
         return
     open_calls: list[_Block] = []
