@@ -23,7 +23,10 @@ def element_error(index: int, key: Any, problem: str, remedy: str, *, inside: st
     """
     too_long = len(f"{element_name(index, key)}{inside}: {problem}") - LONGEST_LINE
     name = element_name(index, key, KEY_LENGTH - max(0, min(too_long, KEY_LENGTH - 8)))
-    return InvalidMessageError(f"{name}{inside}: {problem}", "Nothing was sent.", remedy)
+    first = f"{name}{inside}: {problem}"
+    if len(first) > LONGEST_LINE:
+        first = f"{first[: LONGEST_LINE - 2]}…."
+    return InvalidMessageError(first, "Nothing was sent.", remedy)
 
 
 def element_name(index: int, key: Any, key_length: int = KEY_LENGTH) -> str:

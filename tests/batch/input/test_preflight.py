@@ -152,6 +152,16 @@ def replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
     return copy
 
 
+@pytest.mark.parametrize("long", ["x" * 500, 10**400, {"z" * 200: 1}, {"type": "y" * 200}], ids=["x", "n", "z", "y"])
+def test_long_value_at_any_place_leaves_the_first_line_short(long: Any) -> None:
+    for element, how in PASSES:
+        for path in places(element):
+            try:
+                check(replaced(element, path, long), how)
+            except InvalidMessageError as error:
+                assert len(str(error).split("\n")[0]) <= 120  # noqa: PT017
+
+
 @pytest.mark.parametrize(
     "odd",
     [Array(), None, 10**400, float("nan"), b"x", {1: 2}, [[]], True, {"type": "text"}],

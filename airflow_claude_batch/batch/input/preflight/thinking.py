@@ -39,7 +39,7 @@ def _check_budget(request: Request, budget: Any, conditions: Conditions) -> None
         refuse(request, "budget_minimum", problem, "Raise it, or leave 'thinking' out.")
     limit = request.params.get("max_tokens")
     if isinstance(limit, int) and budget >= limit and not conditions.is_interleaved:
-        problem = f"'thinking.budget_tokens' ({budget}) must be less than 'max_tokens' ({limit})."
+        problem = f"'thinking.budget_tokens' ({short_repr(budget, 12)}) must be less than 'max_tokens' ({limit})."
         refuse(
             request, "budget_maximum", problem, "Raise 'max_tokens': thinking counts as output. Or lower the budget."
         )
