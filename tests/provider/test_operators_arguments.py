@@ -266,7 +266,7 @@ def test_request_that_cannot_be_right_is_refused(arguments: dict[str, Any], says
         {"request_params": {"max_tokens": 5, "model": "a", "system": "s"}, "cache_system": True},
         {"messages": "{{ given }}"},
         {"messages": ()},
-        {"messages": lambda context, jinja_env: None},
+        pytest.param({"messages": lambda context, jinja_env: None}, id="messages from a function"),
     ],
     ids=str,
 )
