@@ -72,13 +72,38 @@ def params(**more: Any) -> dict[str, Any]:
 
 
 HI = user("hi")
-SCHEMA = {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}
+SCHEMA = {"output_config": {"format": {"type": "json_schema", "schema": {"type": "string"}}}}
 CITED = {"citations": {"enabled": True}}
 REFERENCE = {"type": "tool_reference", "tool_name": "a"}
 SEARCHES = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "q"}}
 SEARCHED = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
 
 #: Rule, element, and what differs from claude-haiku-5-5 under the newest API version.
+TEXT = {"type": "string"}
+CLOSED = {"type": "object", "additionalProperties": False}
+REFUSED_SCHEMAS: list[Any] = [
+    {"type": "objekt"},
+    {"type": "object", "properties": {"a": TEXT}},
+    {**CLOSED, "properties": {"a": {"type": "integer", "minimum": 1}}, "required": ["a"]},
+    {"type": "array", "items": {**TEXT, "maxLength": 5}},
+    {"type": "array", "items": TEXT, "minItems": 2},
+    {"type": ["array", "null"], "items": TEXT, "uniqueItems": True},
+    {"enum": [["a"]]},
+    {"$ref": "https://example.com/schema"},
+    {"$ref": "#/$defs/A"},
+    {**CLOSED, "properties": {"a": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}},
+    {**CLOSED, "properties": {f"p{n}": TEXT for n in range(25)}},
+    {**CLOSED, "properties": {f"p{n}": {"anyOf": [TEXT]} for n in range(17)}, "required": [f"p{n}" for n in range(17)]},
+    {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object"}}},
+]
+TAKEN_SCHEMAS: list[Any] = [
+    {},
+    {"type": "array", "items": {"$ref": "#/$defs/A"}, "minItems": 1, "$defs": {"A": {**TEXT, "pattern": "^a"}}},
+    {**CLOSED, "properties": {"minimum": TEXT, "$ref": TEXT, "a": {"$ref": "#/$defs/A"}}, "$defs": {"A": CLOSED}},
+    {**TEXT, "default": {"$ref": "https://example.com"}, "not": {"type": "object"}},
+    {**CLOSED, "properties": {f"p{n}": TEXT for n in range(24)}},
+]
+
 REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
     ("model", {"prompt": "hi", "model": " "}, {}),
     ("max_tokens", {"prompt": "hi", "max_tokens": 0}, {}),
@@ -122,6 +147,10 @@ REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
     ("output_format", params(output_config={"format": {"type": "json_object"}}), {}),
     ("output_format", params(output_config={"format": {"type": "json_schema"}}), {}),
     ("output_format", params(output_config={"format": "json"}), {}),
+    *(
+        ("output_format_schema", params(output_config={"format": {"type": "json_schema", "schema": schema}}), {})
+        for schema in REFUSED_SCHEMAS
+    ),
     ("task_budget", params(output_config={"task_budget": {"type": "tokens", "total": 500}}), OPUS_5),
     ("prefill_with_schema", {"messages": [HI, assistant("{")], "params": SCHEMA}, OLD),
     ("citations_with_schema", {"messages": [user(document(**CITED))], "params": SCHEMA}, {}),
@@ -332,6 +361,10 @@ REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
 
 #: Valid requests, most of them at the edge of a rule: they pass.
 PASSES: list[tuple[Any, dict[str, Any]]] = [
+    *(
+        (params(output_config={"format": {"type": "json_schema", "schema": schema}}), {})
+        for schema in TAKEN_SCHEMAS
+    ),
     ("hi", {}),
     ("hi", {"model": "claude-of-the-future"}),
     (params(new_parameter=1), {"allow_unknown": True}),

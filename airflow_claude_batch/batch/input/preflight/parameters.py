@@ -33,6 +33,7 @@ from airflow_claude_batch.batch.input.preflight.refusal import (
     kind_of,
     refuse,
 )
+from airflow_claude_batch.batch.input.preflight.sent_schema import what_the_api_refuses
 from airflow_claude_batch.batch.input.preflight.thinking import check_thinking
 from airflow_claude_batch.batch.input.preflight.tools import check_mcp_servers, check_tool_choice, check_tools
 
@@ -211,6 +212,9 @@ def _check_output_format(request: Request, value: Any, conditions: Conditions) -
         refuse(request, "output_format", "'output_config.format' needs 'schema', a mapping.", remedy)
     if not conditions.takes_unknown:
         check_fields(request, "output_format", value, OUTPUT_FORMAT, "'output_config.format'")
+        if problem := what_the_api_refuses(value["schema"]):
+            remedy = "Correct it, or give the schema as output_schema: that is adapted to what the API takes."
+            refuse(request, "output_format_schema", f"'output_config.format.schema': {problem:.70}.", remedy)
 
 
 def _nothing(_request: Request, _value: Any, _conditions: Conditions) -> None:
