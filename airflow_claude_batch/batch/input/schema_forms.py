@@ -120,7 +120,7 @@ def _read_text(given: str | bytes | bytearray) -> Any:
     text = text.removeprefix("\ufeff").strip()
     if text.startswith(("{{", "{%")):
         raise OutputSchemaError(
-            "output_schema: a template. It is read when the DAG is parsed, before templates are rendered.",
+            f"output_schema: {short_repr(text, 40)} is not a type or a schema, but a template. It would never be rendered.",
             WHAT_TO_GIVE,
         )
     if not text.startswith(("{", "[")):

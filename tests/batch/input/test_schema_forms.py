@@ -85,7 +85,7 @@ def test_properties_may_have_the_names_of_keywords() -> None:
         pytest.param("s3://bucket/schema", "'s3://bucket/schema' is a path, not a schema.", id="a URI"),
         pytest.param('{"type": "object",', "a text that is not JSON (", id="JSON that breaks off"),
         pytest.param("[{}]", "a text with a JSON array", id="an array"),
-        pytest.param("{{ params.schema }}", "a template.", id="a template"),
+        pytest.param("{{ params.schema }}", "is not a type or a schema, but a template.", id="a template"),
         pytest.param(
             {"type": "json_schema"}, "a wrapper of the type json_schema without a schema.", id="empty wrapper"
         ),
