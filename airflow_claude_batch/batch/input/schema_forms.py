@@ -120,7 +120,7 @@ def _read_text(given: str | bytes | bytearray) -> Any:
     text = text.removeprefix("\ufeff").strip()
     if text.startswith(("{{", "{%")):
         raise OutputSchemaError(
-            f"output_schema: {short_repr(text, 40)} is not a type or a schema, but a template. It would never be rendered.",
+            f"output_schema: {short_repr(text, 40)} is not a type or a schema, but a template. None is rendered here.",
             WHAT_TO_GIVE,
         )
     if not text.startswith(("{", "[")):
