@@ -43,7 +43,7 @@ class TestDefaultAnswer:
             "usage",
         ]
         assert message["model"] == "claude-haiku-4-5-20251001"
-        assert message["id"].startswith("msg_01")
+        assert message["id"].startswith("msg_011C")
         assert (message["stop_reason"], message["stop_details"]) == ("end_turn", None)
 
     def test_it_is_the_same_at_each_download(self, api: Api) -> None:

@@ -40,7 +40,7 @@ def result_row(batch: Batch, position: int, request: BatchRequest, answers: Answ
         model=model,
         outcome=outcome,
         cache_use=batch.cache_use(position),
-        message_id=f"msg_01{batch.id[-14:]}{position:08d}",
+        message_id=f"msg_011C{batch.id[-12:]}{position:08d}",
     )
     return {"custom_id": request.custom_id, "result": {"type": "succeeded", "message": message}}
 
