@@ -398,6 +398,17 @@ def test_cache_mark_is_on_the_last_system_block(hook: ClaudeHook) -> None:
     assert sent(hook, ["x"], system=blocks, cache_system=True)[0]["system"] == [blocks[0], {**blocks[1], **mark}]
 
 
+def test_unknown_parameter_is_sent_if_the_connection_allows_it(
+    hook: ClaudeHook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = {"allow_unknown_parameters": True}
+    monkeypatch.setenv("AIRFLOW_CONN_NEW", json.dumps({"conn_type": "claude", "password": KEY, "extra": extra}))
+
+    with pytest.raises(InputError, match="the API has no parameter 'brand_new'"):
+        sent(hook, ["a"], request_params={"brand_new": 1})
+    assert sent(ClaudeHook("new"), ["a"], request_params={"brand_new": 1})[0]["brand_new"] == 1
+
+
 MARK_5M: dict[str, Any] = {"type": "ephemeral"}
 MARK_1H = {"type": "ephemeral", "ttl": "1h"}
 

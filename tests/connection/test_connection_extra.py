@@ -25,6 +25,7 @@ def read(extra: Any) -> ConnectionSettings:
         pytest.param({"api_version": "2023-06-01"}, "api_version", "2023-06-01", id="api-version"),
         pytest.param({"api_version": ""}, "api_version", DEFAULT_API_VERSION, id="empty-is-unset"),
         pytest.param({"api_version": None}, "api_version", DEFAULT_API_VERSION, id="null-is-unset"),
+        pytest.param({"allow_unknown_parameters": "true"}, "allow_unknown_parameters", True, id="unknown-parameters"),
         pytest.param({"betas": "one, two,"}, "betas", ("one", "two"), id="betas-text"),
         pytest.param({"betas": ["one", "two"]}, "betas", ("one", "two"), id="betas-list"),
         pytest.param({"workspace_id": "wrkspc_1"}, "workspace_id", "wrkspc_1", id="workspace"),
