@@ -185,6 +185,7 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Poll once, then wait in the triggerer; or poke as any sensor does. Return the manifest."""
         began_at = self._memory.began_at = timezone.utcnow()
+        self._memory.check = None
         if not self.deferrable:
             from airflow_claude_batch._airflow.map_index_label import without_broken_label
 

@@ -67,7 +67,8 @@ def run_collection(
     kwargs = {"deadline": deadline.isoformat(), "submission_id": submission_id}
     with fail_on_input_error(run.ti):
         try:
-            with _open(options, run, deadline, submission_id, in_contact=event is not None) as (collection, history):
+            check, in_contact = UserEndCheck.of(run.ti), event is not None
+            with _open(options, run, deadline, submission_id, check, in_contact=in_contact) as (collection, history):
                 waited = None if event is None else WaitResult.from_event(event)
                 if waited is not None:
                     apply_wait_result(waited, collection, options.task_id)
@@ -120,7 +121,9 @@ def poke(options: CollectionOptions, run: TaskRun, memory: PokeMemory, *, timeou
 def _poke(
     options: CollectionOptions, run: TaskRun, memory: PokeMemory, deadline: datetime, *, in_contact: bool
 ) -> dict[str, Any] | None:
-    with _open(options, run, deadline, memory.submission_id, in_contact=in_contact) as (collection, history):
+    # One for all pokes of a process: a kill that comes at the beginning of a poke finds the work of the poke before.
+    check = memory.check = memory.check or UserEndCheck.of(run.ti)
+    with _open(options, run, deadline, memory.submission_id, check, in_contact=in_contact) as (collection, history):
         memory.submission_id = collection.submission_id  # Airflow renders the batch once for each process
         step = collection.advance()
         _check_refusal(collection, run, memory)
@@ -164,9 +167,17 @@ def _first_poke(options: CollectionOptions, run: TaskRun) -> datetime | None:
 
 @contextlib.contextmanager
 def _open(
-    options: CollectionOptions, run: TaskRun, deadline: datetime, submission_id: str | None, *, in_contact: bool
+    options: CollectionOptions,
+    run: TaskRun,
+    deadline: datetime,
+    submission_id: str | None,
+    check: UserEndCheck,
+    *,
+    in_contact: bool,
 ) -> Iterator[tuple[Collection, TaskHistory]]:
-    with contextlib.ExitStack() as stack:
+    # Connections and states come from the supervisor, also between two pokes of a sensor that is killed.
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as calls:
+        calls.enter_context(check.calls.running())
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claude-batch-")))
         batches = read_batch(options.batch, options.results_path, run)
         if submission_id is None:
@@ -176,7 +187,6 @@ def _open(
         policy = _policy(options, batches.handed_over)
         if policy.results_format == "parquet":
             check_parquet_installed(batches.ids)
-        check = UserEndCheck.of(run.ti)
         if options.cancel_on_kill:
             check.confirm_running()  # a sensor that pokes comes here for each poke
         history = stack.enter_context(TaskHistory(batches.root, run.ti))
@@ -195,6 +205,7 @@ def _open(
             in_contact=in_contact,
         )
         run.set_running_work(RunningWork(collection, run.hook.get_config(), check.will_run_again, check.calls))
+        calls.close()
         yield collection, history
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from workbench import Workbench
 from airflow_claude_batch._airflow.compat import TaskDeferred
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
+from airflow_claude_batch.hooks import ClaudeHook
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
 from airflow_claude_batch.sensors import MessageBatchSensor
@@ -503,3 +506,35 @@ def test_truncated_requests_file_is_refused(mode: str, bench: Workbench, claude_
     assert run.states == {"send": "success", "cut": "success", "wait": "failed"}
     assert "has 1 request, but the operator sent 2" in run.error("wait")
     assert not (run.folder("send") / "results.jsonl").exists()
+
+
+@RUNNING
+@pytest.mark.usefixtures("claude_default")
+def test_kill_at_the_beginning_of_a_poke_waits_for_the_calls_to_the_supervisor(
+    bench: Workbench, simulator: Any, create: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The signal handler asks the supervisor, who may be answering the interrupted thread."""
+    caplog.set_level(logging.INFO)
+    get_conn, pokes, said_at_once = ClaudeHook.get_conn, count(1), []
+    with bench.dag("killed") as dag:
+        sensor = wait(batch=create("a"), cancel_on_kill=True)
+
+    def killed_in_the_second_poke(hook: ClaudeHook) -> ClaudeClient:
+        if next(pokes) == 2:
+            running.on_kill()
+            said_at_once.append("No user ended this task" in caplog.text)
+            simulator.pace(0)
+        return get_conn(hook)
+
+    def remember(self: MessageBatchSensor, *args: Any) -> Any:
+        nonlocal running
+        running = self
+        return poke(self, *args)
+
+    running, poke = sensor, MessageBatchSensor.poke
+    monkeypatch.setattr(MessageBatchSensor, "poke", remember)
+    monkeypatch.setattr(ClaudeHook, "get_conn", killed_in_the_second_poke)
+
+    assert bench.run(dag).states == {"wait": "success"}
+    assert said_at_once == [False]
+    assert "No user ended this task" in caplog.text or "Cannot tell whether a user ended" in caplog.text
