@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from airflow_claude_batch._airflow import settings
 from airflow_claude_batch._airflow.cache_system import CacheSystem
+from airflow_claude_batch._airflow.check_requests import DEFAULT_MAX_TOKENS
 from airflow_claude_batch._airflow.compat import ObjectStoragePath
 from airflow_claude_batch._airflow.rendering import unwrap
 from airflow_claude_batch._airflow.results_folder import object_path
-from airflow_claude_batch._airflow.values_in_force import values_in_force
+from airflow_claude_batch._airflow.values_in_force import int_of_digits, values_in_force
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.checks import RequestChecker
 from airflow_claude_batch.batch.input.containers import check_container, elements_of_text
+from airflow_claude_batch.batch.input.earlier_forms import EarlierForms, EarlierInput
 from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
 from airflow_claude_batch.batch.input.file_format import check_path
 from airflow_claude_batch.batch.input.message_file import MessageFile
@@ -34,14 +37,21 @@ if TYPE_CHECKING:
 NOTHING_SENT: Final = "Nothing was sent."
 
 
-def write_input(options: SubmissionOptions, hook: Hook, prices: PriceTable, file: IO[bytes]) -> int:
+def write_input(
+    options: SubmissionOptions,
+    hook: Hook,
+    prices: PriceTable,
+    file: IO[bytes],
+    load_earlier: Callable[[], EarlierInput] = EarlierInput,
+) -> int:
     """Write the task's requests to a file, one by one, and return their number.
 
+    :param load_earlier: reads what earlier attempts wrote.
     :raises InputError: an element cannot be sent; names it and the remedy.
     """
     max_bytes, _ = settings.batch_limits(hook.get_config())
     return write_requests(
-        _requests(options, hook, prices),
+        _requests(options, hook, prices, load_earlier),
         file,
         deduplicate=options.deduplicate,
         max_bytes=max_bytes,
@@ -85,29 +95,47 @@ def _file_elements(uri: str) -> MessageFile:
     return MessageFile(uri, open_file, location=None if location == uri else location)
 
 
-def _requests(options: SubmissionOptions, hook: Hook, prices: PriceTable) -> Iterator[Request]:
+def _requests(
+    options: SubmissionOptions, hook: Hook, prices: PriceTable, load_earlier: Callable[[], EarlierInput]
+) -> Iterator[Request]:
     config = hook.get_config()
     checker = RequestChecker(
         prices, api_version=config.api_version, betas=config.betas, allow_unknown=config.allow_unknown_parameters
     )
     defaults = _defaults(options, hook)
     mark = CacheSystem(defaults.system) if options.cache_system else None
+    earlier = EarlierForms(_earlier_defaults(options, hook, defaults), load_earlier)
     source = iter(iter_elements(unwrap(options.messages)))
     texts = TextCheck()
+    request: Request | None = None
     for index, element in enumerate(source):
         texts.see(element)
+        request = None
         try:
             request = read_request(element, index, defaults)
             request = mark.put_on(request) if mark else request
             checker.check(request)
+            request = earlier.choose(request, element)
         except InvalidMessageError as error:
-            if isinstance(source, MessageFile):  # its line numbers differ from the index: blank lines are skipped
-                located = InvalidMessageError(f"{source.place}: {error}")
-                located.rule = error.rule
-                raise located from None
-            raise
+            request = earlier.of_refused(element, index, request)
+            if request is None:
+                raise _located(error, source) from None
         yield request
-    texts.check()
+    try:
+        texts.check()
+    except InvalidMessageError:
+        if request is None or not earlier.was_sent(request):
+            raise
+    earlier.log_kept()
+
+
+def _located(error: InvalidMessageError, source: Any) -> InvalidMessageError:
+    """Add the line of a file. Its number differs from the index: blank lines are skipped."""
+    if not isinstance(source, MessageFile):
+        return error
+    located = InvalidMessageError(f"{source.place}: {error}")
+    located.rule = error.rule
+    return located
 
 
 def _defaults(options: SubmissionOptions, hook: Hook) -> Defaults:
@@ -119,4 +147,18 @@ def _defaults(options: SubmissionOptions, hook: Hook) -> Defaults:
         params=values.request_params,
         output_format=values.output_format,
         api_version=hook.get_config().api_version,
+    )
+
+
+def _earlier_defaults(options: SubmissionOptions, hook: Hook, defaults: Defaults) -> Defaults:
+    """Return what earlier versions put into every request."""
+    system = unwrap(options.system)
+    if options.cache_system and system is not None:
+        blocks = [{"type": "text", "text": system}] if isinstance(system, str) else list(system)
+        system = [*blocks[:-1], {**blocks[-1], "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
+    return replace(
+        defaults,
+        model=options.model or hook.get_default_model(),
+        max_tokens=int_of_digits(int(DEFAULT_MAX_TOKENS) if options.max_tokens is None else options.max_tokens),
+        system=system,
     )

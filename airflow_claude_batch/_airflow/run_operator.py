@@ -29,6 +29,7 @@ from airflow_claude_batch._airflow.task_loop import (
 from airflow_claude_batch._airflow.task_state import check_upstream_complete
 from airflow_claude_batch._airflow.user_end import UserEndCheck
 from airflow_claude_batch._airflow.values_in_force import values_in_force
+from airflow_claude_batch.batch.input.earlier_forms import EarlierInput
 from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.parquet import check_parquet_installed
@@ -40,7 +41,7 @@ from airflow_claude_batch.batch.observer import Observer
 from airflow_claude_batch.batch.policy import CANCEL_GRACE_PERIOD, Policy
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.send.budget import check_budget, estimate_requests
-from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
+from airflow_claude_batch.batch.start import Attempt, begin_attempt, read_earlier_input, resume_attempt
 from airflow_claude_batch.batch.submission import Submission
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.exceptions import EmptyInputError, SubmissionTakenOverError
@@ -149,11 +150,12 @@ def _open(
     if opened is None:
         defaults = values_in_force(options, run.hook).to_manifest()
         check_results_shared(options.results_path)
+        load_earlier = partial(read_earlier_input, store, folder, attempt, scratch, reuse_answers=options.reuse_answers)
         opened = begin_attempt(
             store,
             folder,
             attempt,
-            partial(_write, options, run, prices),
+            partial(_write, options, run, prices, load_earlier=load_earlier),
             scratch,
             reuse_answers=options.reuse_answers,
             output_schema=output_schema(options),
@@ -177,10 +179,17 @@ def _open(
         )
 
 
-def _write(options: SubmissionOptions, run: TaskRun, prices: PriceTable, file: IO[bytes]) -> int:
+def _write(
+    options: SubmissionOptions,
+    run: TaskRun,
+    prices: PriceTable,
+    file: IO[bytes],
+    *,
+    load_earlier: Callable[[], EarlierInput] = EarlierInput,
+) -> int:
     """Write the requests, and then check that the upstream outputs they came from were complete."""
     try:
-        count = write_input(options, run.hook, prices, file)
+        count = write_input(options, run.hook, prices, file, load_earlier)
     except EmptyInputError:
         check_upstream_complete(run.ti)
         if options.on_empty != "skip":

@@ -71,7 +71,7 @@ def values_in_force(options: SubmissionOptions, hook: Hook) -> ValuesInForce:
     """
     values = OperatorValues(
         model=_checked_model(options.model),
-        max_tokens=_int_of_digits(if_given(options.max_tokens)),
+        max_tokens=int_of_digits(if_given(options.max_tokens)),
         system=unwrap(options.system),
         request_params=_checked_params(options.request_params),
         output_format=None if options.output_schema is None else read_schema(options.output_schema).format,
@@ -81,7 +81,7 @@ def values_in_force(options: SubmissionOptions, hook: Hook) -> ValuesInForce:
     max_tokens = choose("max_tokens", values, default=int(DEFAULT_MAX_TOKENS))
     return ValuesInForce(
         model=_model_in_force(values, hook),
-        max_tokens=Chosen(_int_of_digits(max_tokens.value), max_tokens.source),
+        max_tokens=Chosen(int_of_digits(max_tokens.value), max_tokens.source),
         system=choose("system", values).value,
         request_params=values.request_params or {},
         output_format=values.output_format,
@@ -117,6 +117,6 @@ def _checked_params(params: Any) -> Mapping[str, Any]:
     return params or {}
 
 
-def _int_of_digits(value: Any) -> Any:
+def int_of_digits(value: Any) -> Any:
     """Read a number from the digits that a template gives. Everything else is for the checks to judge."""
     return int(value) if isinstance(value, str) and value.strip().isdecimal() else value

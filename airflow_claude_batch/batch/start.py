@@ -13,12 +13,13 @@ from typing import IO
 import msgspec
 
 from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.input.earlier_forms import EarlierInput, contents_of
 from airflow_claude_batch.batch.input.earlier_requests import keep_earlier_requests
 from airflow_claude_batch.batch.input.output_schema import OutputSchema, write_schema
 from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
 from airflow_claude_batch.batch.land.manifest import landed_batch_ids
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
-from airflow_claude_batch.batch.ledger.ledger import VERSION, AnswerUse, Ledger, Part, new_token
+from airflow_claude_batch.batch.ledger.ledger import PRECEDENCE, VERSION, AnswerUse, Ledger, Part, new_token
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger
 from airflow_claude_batch.batch.ledger.stores import LedgerStore
 from airflow_claude_batch.batch.quantity import quantity
@@ -85,6 +86,23 @@ def resume_attempt(
         requests.close()
         return None
     return LedgerRecord(store, known), requests
+
+
+def read_earlier_input(
+    store: LedgerStore, folder: storage.Folder, attempt: Attempt, scratch: Path, *, reuse_answers: bool
+) -> EarlierInput:
+    """Read which requests earlier attempts wrote, if this attempt keeps their answers.
+
+    :raises SubmissionRecordError: there is a ledger, but it cannot be read.
+    """
+    known = load_ledger(store)
+    if known is None or not (reuse_answers or not attempt.follows_clear(known)):
+        return EarlierInput()
+    earlier = _open_earlier(folder, scratch)
+    if earlier is None:
+        return EarlierInput()
+    with earlier:
+        return EarlierInput(contents_of(earlier), has_earlier_forms=known.precedence is msgspec.UNSET)
 
 
 def begin_attempt(
@@ -157,6 +175,7 @@ def _ledger_of_attempt(
         try_number=attempt.try_number,
         generation=attempt.generation,
         clear_mark=attempt.clear_mark or msgspec.UNSET,
+        precedence=known.precedence if known and reuse_answers else PRECEDENCE,
     )
     if not reuse_answers:
         if _back_up_rows(folder, known):
@@ -253,12 +272,8 @@ def _compare_with_earlier(
         another order.
     :return: the requests, and how many of them the previous input had. None if it cannot be read.
     """
-    known_path = storage.local_copy(folder, REQUESTS_FILE, scratch)
-    if known_path is None:
-        return requests, None
-    try:
-        earlier = RequestFile(known_path)
-    except SubmissionRecordError:
+    earlier = _open_earlier(folder, scratch)
+    if earlier is None:
         return requests, None
     with earlier:
         rewritten = path.with_name(f"{new_token()}-{REQUESTS_FILE}")
@@ -268,6 +283,15 @@ def _compare_with_earlier(
             requests = RequestFile(path, verify=False)
         hashes = {earlier.hash(index) for index in range(len(earlier))}
     return requests, sum(requests.hash(index) in hashes for index in range(len(requests)))
+
+
+def _open_earlier(folder: storage.Folder, scratch: Path) -> RequestFile | None:
+    """Open the requests of the previous input. None if they are missing, or cannot be read."""
+    path = storage.local_copy(folder, REQUESTS_FILE, scratch)
+    try:
+        return None if path is None else RequestFile(path)
+    except SubmissionRecordError:
+        return None
 
 
 def _log_changed_input(known: Ledger, attempt: Attempt, kept: int | None, count: int) -> None:

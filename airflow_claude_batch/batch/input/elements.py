@@ -70,13 +70,19 @@ def read_request(element: Any, index: int, defaults: Defaults) -> Request:
 
     :raises InvalidMessageError: the element has none of the accepted shapes, or a field has the wrong type.
     """
-    request = _read_shape(element, index, defaults)
+    return with_format(_read_shape(element, index, defaults), defaults)
+
+
+def with_format(request: Request, defaults: Defaults) -> Request:
+    """Return the request with the ``output_config.format`` of every request, unless it has one of its own."""
     config = request.params.get("output_config")
     config = {} if config is None else config
     if defaults.output_format is None or not isinstance(config, Mapping) or "format" in config:
         return request
-    with_format = {"output_config": {**config, "format": defaults.output_format}}
-    return replace(request, params={**request.params, **with_format})
+    return replace(
+        request,
+        params={**request.params, "output_config": {**config, "format": defaults.output_format}},
+    )
 
 
 def _read_shape(element: Any, index: int, defaults: Defaults) -> Request:

@@ -22,6 +22,8 @@ import msgspec
 from airflow_claude_batch.api.evidence import has_lasted
 from airflow_claude_batch.api.wire import BatchId, MessageBatch, Timestamp, check_year
 
+#: The rules of ``batch.input.precedence``.
+PRECEDENCE = 2
 VERSION = 1
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
@@ -205,6 +207,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     earlier_estimate: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     #: What changes with every clear, but not with a retry: kind, space, value. Some versions of Airflow have none.
     clear_mark: str | msgspec.UnsetType = msgspec.UNSET
+    #: The rules of precedence that all requests were built by. Not stored by versions before these rules.
+    precedence: Count | msgspec.UnsetType = msgspec.UNSET
     #: Answers to this attempt's calls that are not believed yet. Not stored while there are none.
     repeated: tuple[RepeatedAnswer, ...] | msgspec.UnsetType = msgspec.UNSET
     #: Batches whose results could not be read whole so far. Not stored while there are none.
