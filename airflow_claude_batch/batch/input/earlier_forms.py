@@ -84,9 +84,9 @@ class EarlierForms:
         """Say which requests stay as they were sent."""
         if self._other_forms:
             log.warning(
-                "An earlier version of this package has sent %s with other parameters than this version would: its rules "
-                "of precedence were others. What was sent stays as it is, and is not paid for again. To send it anew, "
-                "and pay for it, clear the task with reuse_answers=False.",
+                "An earlier version of this package has sent %s with other parameters than this version would: its "
+                "rules of precedence were others. What was sent stays as it is, and is not paid for again. To send it "
+                "anew, and pay for it, clear the task with reuse_answers=False.",
                 quantity(self._other_forms, "request"),
             )
         if self._refused:
