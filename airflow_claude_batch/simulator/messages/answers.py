@@ -21,7 +21,7 @@ from airflow_claude_batch.simulator.messages.prompts import (
 )
 from airflow_claude_batch.simulator.messages.schema_instances import schema_instance
 from airflow_claude_batch.simulator.messages.thinking import as_shown, default_thinking, thinking_of
-from airflow_claude_batch.simulator.messages.tools import forced_tool
+from airflow_claude_batch.simulator.messages.tools import ForcedTool, forced_tool
 
 Scripted = str | dict[str, Any] | list[dict[str, Any]] | None
 AnswerScript = Callable[..., Scripted]
@@ -230,15 +230,16 @@ def _text(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
-def _tool_use(tool: dict[str, Any], params: Params, n: int) -> dict[str, Any]:
-    given = _instance(tool.get("input_schema") or {"type": "object"}, params, n)
-    return {
+def _tool_use(tool: ForcedTool, params: Params, n: int) -> dict[str, Any]:
+    given = _instance(tool.input_schema, params, n)
+    block = {
         "type": "tool_use",
         "id": f"toolu_01Simulated{n:06d}",
-        "name": tool["name"],
+        "name": tool.name,
         "input": given if isinstance(given, dict) else {},
         "caller": {"type": "direct"},
     }
+    return block if tool.toolset_name is None else {**block, "toolset_name": tool.toolset_name}
 
 
 def _output_schema(params: Params) -> dict[str, Any] | None:

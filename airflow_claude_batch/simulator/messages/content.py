@@ -31,12 +31,21 @@ _BLOCK_TYPES = frozenset(
         "mcp_tool_result",
         "container_upload",
         "compaction",
+        "advisor_tool_result",
+        "fallback",
+        "mcp_tool_listing",
+        "tool_addition",
+        "tool_removal",
     }
 )
+_FIELDS = ("role", "content")
+_SYSTEM_FIELDS = (*_FIELDS, "clear_at", "output_config")  # under betas
+# What a turn holds that the API paused, to be sent back as it is: handling-stop-reasons and compaction pages.
+_PAUSED = frozenset({"server_tool_use", "mcp_tool_use", "compaction"})
 _MAX_CACHE_CONTROLS = 4
 
 
-def messages_problem(messages: Any, *, version: str) -> str | None:
+def messages_problem(messages: Any, *, version: str, has_betas: bool = False) -> str | None:
     """Check the messages of a request."""
     if not isinstance(messages, list):
         return "messages: Input should be a valid list"
@@ -44,12 +53,25 @@ def messages_problem(messages: Any, *, version: str) -> str | None:
         return "messages: at least one message is required"
     last = len(messages) - 1
     for index, message in enumerate(messages):
-        problem = _message_problem(f"messages.{index}", message, version=version, is_last=index == last)
+        problem = _fields_problem(f"messages.{index}", message, has_betas=has_betas) or _message_problem(
+            f"messages.{index}", message, version=version, is_last=index == last
+        )
         if problem is not None:
             return problem
-    if messages[0]["role"] == "assistant":
+    if messages[0]["role"] == "assistant" and "compaction" not in _kinds(messages[0]):
         return 'messages: first message must use the "user" role'
     return None
+
+
+def is_prefill(message: dict[str, Any]) -> bool:
+    """Tell whether a last message is the beginning of the answer, and no turn that the API paused."""
+    if message["role"] != "assistant":
+        return False
+    return not any(kind in _PAUSED or kind.endswith("_tool_result") for kind in _kinds(message))
+
+
+def _kinds(message: dict[str, Any]) -> list[str]:
+    return [block["type"] for block in _blocks(message.get("content"))]
 
 
 def system_problem(system: Any) -> str | None:
@@ -86,7 +108,7 @@ def cache_controls(params: dict[str, Any]) -> Iterator[Any]:
     """Yield every ``cache_control`` in the order of the prompt: tools, system, messages, the request itself."""
     blocks = [*_blocks(params.get("tools")), *_blocks(params.get("system"))]
     for message in params.get("messages") or ():
-        blocks.extend(_blocks(message["content"]))
+        blocks.extend(_blocks(message.get("content")))
     controls = (block.get("cache_control") for block in (*blocks, params) if isinstance(block, dict))
     return (control for control in controls if control is not None)
 
@@ -95,14 +117,25 @@ def _blocks(content: Any) -> list[Any]:
     return content if isinstance(content, list) else []
 
 
-def _message_problem(place: str, message: Any, *, version: str, is_last: bool) -> str | None:
+def _fields_problem(place: str, message: Any, *, has_betas: bool) -> str | None:
     if not isinstance(message, dict):
         return f"{place}: Input should be a valid dictionary or object to extract fields from"
-    role, content = message.get("role"), message.get("content")
-    if len(message) != 2 or role is None or content is None:
-        return _message_fields_problem(place, message)
+    role = message.get("role")
+    known = _SYSTEM_FIELDS if has_betas and role == "system" else _FIELDS
+    if role is None:
+        return f"{place}.role: Field required"
+    if message.get("content") is None and not (known is _SYSTEM_FIELDS and message.get("output_config")):
+        return f"{place}.content: Field required"
+    extra = next((key for key in message if key not in known), None)
+    return None if extra is None else f"{place}.{extra}: Extra inputs are not permitted"
+
+
+def _message_problem(place: str, message: dict[str, Any], *, version: str, is_last: bool) -> str | None:
+    role, content = message["role"], message.get("content")
     if role not in _ROLES:
         return f"{place}.role: Input should be 'user', 'assistant' or 'system'"
+    if content is None:
+        return None
     if isinstance(content, str):
         return None if content or (is_last and role == "assistant") else _empty(place)
     if not isinstance(content, list):
@@ -114,14 +147,6 @@ def _message_problem(place: str, message: Any, *, version: str, is_last: bool) -
         for index, block in enumerate(content)
     )
     return next((problem for problem in problems if problem is not None), None)
-
-
-def _message_fields_problem(place: str, message: dict[str, Any]) -> str | None:
-    for field in ("role", "content"):
-        if message.get(field) is None:
-            return f"{place}.{field}: Field required"
-    extra = next(key for key in message if key not in ("role", "content"))
-    return f"{place}.{extra}: Extra inputs are not permitted"
 
 
 def _empty(place: str) -> str:

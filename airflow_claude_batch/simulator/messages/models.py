@@ -56,7 +56,12 @@ class Model:
 
     @property
     def rejects_enabled_thinking(self) -> bool:
-        return self.version >= (4, 7)
+        return self.version >= (4, 7) and self.id != "claude-mythos-preview"
+
+    @property
+    def interleaves_enabled_thinking(self) -> bool:
+        """Whether a beta lets it think between tool calls on a budget. extended-thinking page of 2026-08-22."""
+        return self.line != "haiku" and (4, 0) <= self.version <= (4, 6) and self.id != "claude-opus-4-6"
 
     @property
     def rejects_disabled_thinking(self) -> bool:

@@ -15,6 +15,7 @@ from airflow_claude_batch.simulator.messages.catalogue import BUILT_IN, Catalogu
 from airflow_claude_batch.simulator.messages.content import (
     CURRENT_VERSION,
     cache_problem,
+    is_prefill,
     messages_problem,
     system_problem,
 )
@@ -23,11 +24,13 @@ from airflow_claude_batch.simulator.messages.models import EFFORTS, EXTENDED_OUT
 from airflow_claude_batch.simulator.messages.outcomes import Outcome, invalid, unknown_model
 from airflow_claude_batch.simulator.messages.prompts import prompt_tokens
 from airflow_claude_batch.simulator.messages.schemas import INVALID, encode_schema, is_schema, schema_problem
-from airflow_claude_batch.simulator.messages.tools import name_of
+from airflow_claude_batch.simulator.messages.tools import is_offered, name_of, offers_tools, server_of, toolset_of
 
 Params = dict[str, Any]
 
 EXTENDED_OUTPUT_BETA = "output-300k-2026-03-24"
+_INTERLEAVED_BETA = "interleaved-thinking-2025-05-14"
+_LOWEST_ACCEPTED_TOP_P = 0.99  # of models without sampling parameters, API reference of 2026-08
 _FIELDS = frozenset(
     {
         "model",
@@ -117,7 +120,9 @@ def count_problem(params: Any, conditions: Conditions) -> Outcome | None:
     for field in ("messages", "model"):
         if field not in params:
             return invalid(f"{field}: Field required")
-    extra = next((field for field in params if field not in _COUNTED_FIELDS), None)
+    extra = next(
+        (field for field in params if field not in _COUNTED_FIELDS and not _is_permitted_beta(field, conditions)), None
+    )
     if extra is not None:
         return invalid(f"{extra}: Extra inputs are not permitted")
     problem = type_problem(params)
@@ -152,6 +157,10 @@ def _shape_problem(params: Params, conditions: Conditions) -> str | None:
 def _is_permitted(field: str, conditions: Conditions) -> bool:
     if field in _SAMPLING_FIELDS:
         return conditions.version < CURRENT_VERSION
+    return _is_permitted_beta(field, conditions)
+
+
+def _is_permitted_beta(field: str, conditions: Conditions) -> bool:
     return field in _BETA_FIELDS and bool(conditions.betas)
 
 
@@ -170,8 +179,8 @@ def _max_tokens(params: Params, model: Model, conditions: Conditions) -> str | N
 
 def _messages(params: Params, model: Model, conditions: Conditions) -> str | None:
     messages = params["messages"]
-    problem = messages_problem(messages, version=conditions.version)
-    if problem is None and model.rejects_prefill and messages[-1]["role"] == "assistant":
+    problem = messages_problem(messages, version=conditions.version, has_betas=bool(conditions.betas))
+    if problem is None and model.rejects_prefill and is_prefill(messages[-1]):
         return "This model does not support assistant message prefill. The conversation must end with a user message."
     return problem
 
@@ -188,9 +197,14 @@ def _sampling(params: Params, model: Model, _conditions: Conditions) -> str | No
         value = params[field]
         if not isinstance(value, int | float) or isinstance(value, bool):
             return f"{field}: Input should be a valid number"
-        if model.rejects_sampling and not (field in ("temperature", "top_p") and value == 1):
+        if model.rejects_sampling and not _is_accepted_sampling(field, value):
             return f"`{field}` is deprecated for this model."
     return None
+
+
+def _is_accepted_sampling(field: str, value: float) -> bool:
+    """Tell whether a model without sampling parameters takes the value, as one that changes nothing."""
+    return (field == "temperature" and value == 1) or (field == "top_p" and _LOWEST_ACCEPTED_TOP_P <= value <= 1)
 
 
 def _tools(params: Params, model: Model, _conditions: Conditions) -> str | None:
@@ -199,14 +213,17 @@ def _tools(params: Params, model: Model, _conditions: Conditions) -> str | None:
     problem = next(filter(None, problems), None)
     if problem is not None:
         return problem
-    names = [name_of(tool) for tool in tools]
-    if len(set(names)) != len(names):
-        return "tools: Tool names must be unique."
-    return _tool_choice_problem(params.get("tool_choice"), names, model)
+    for named in (map(name_of, tools), map(server_of, tools)):
+        names = [name for name in named if name]
+        if len(set(names)) != len(names):
+            return "tools: Tool names must be unique."
+    return _tool_choice_problem(params, model)
 
 
 def _tool_problem(place: str, tool: dict[str, Any]) -> str | None:
-    if not name_of(tool):
+    if toolset_of(tool):
+        return f"{place}.name: Extra inputs are not permitted" if "name" in tool else None
+    if not name_of(tool) and not server_of(tool):
         return f"{place}.name: Field required"
     if tool.get("input_schema") is None:
         is_custom = tool.get("type") in (None, "custom")
@@ -220,22 +237,23 @@ def _tool_problem(place: str, tool: dict[str, Any]) -> str | None:
     return None
 
 
-def _tool_choice_problem(choice: Any, names: list[Any], model: Model) -> str | None:
+def _tool_choice_problem(params: Params, model: Model) -> str | None:
+    choice = params.get("tool_choice")
     if choice is None:
         return None
     kind = choice.get("type")
     if kind not in ("auto", "any", "tool", "none"):
         return "tool_choice.type: Input should be 'auto', 'any', 'tool' or 'none'"
-    if kind == "tool" and choice.get("name") not in names:
+    if kind == "tool" and not is_offered(choice.get("name"), params):
         return f"Tool '{choice.get('name')}' not found in provided tools"
-    if kind == "any" and not names:
+    if kind == "any" and not offers_tools(params):
         return "tool_choice: tools must be provided when tool_choice is 'any'"
     if kind in ("any", "tool") and model.rejects_forced_tools:
         return f"tool_choice: forced tool use is not supported for {model.id}. Use 'auto' or 'none'."
     return None
 
 
-def _thinking(params: Params, model: Model, _conditions: Conditions) -> str | None:
+def _thinking(params: Params, model: Model, conditions: Conditions) -> str | None:
     thinking = params.get("thinking")
     if thinking is None:
         return None
@@ -253,7 +271,10 @@ def _thinking(params: Params, model: Model, _conditions: Conditions) -> str | No
         )
     if kind not in model.thinking_types:
         return f"thinking: {kind} thinking is not supported on this model"
-    return _budget_problem(thinking.get("budget_tokens"), params["max_tokens"]) if kind == "enabled" else None
+    if kind != "enabled":
+        return None
+    is_interleaved = model.interleaves_enabled_thinking and _INTERLEAVED_BETA in conditions.betas
+    return _budget_problem(thinking.get("budget_tokens"), None if is_interleaved else params["max_tokens"])
 
 
 def effort_of(params: Params) -> str | None:
@@ -262,12 +283,12 @@ def effort_of(params: Params) -> str | None:
     return effort
 
 
-def _budget_problem(budget: Any, max_tokens: int) -> str | None:
+def _budget_problem(budget: Any, max_tokens: int | None) -> str | None:
     if budget is None:
         return "thinking.enabled.budget_tokens: Field required"
     if budget < _MIN_THINKING_BUDGET:
         return "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
-    if budget >= max_tokens:
+    if max_tokens is not None and budget >= max_tokens:
         return "`max_tokens` must be greater than `thinking.budget_tokens`."
     return None
 

@@ -124,7 +124,7 @@ def _blocks(params: Params) -> Iterator[tuple[Any, int]]:
         yield tool, _json_length(tool)
     yield from _content_blocks(params.get("system"))
     for message in params["messages"]:
-        yield from _content_blocks(message["content"])
+        yield from _content_blocks(message.get("content"))
 
 
 def _content_blocks(content: Any) -> Iterator[tuple[Any, int]]:
