@@ -28,6 +28,18 @@ if TYPE_CHECKING:
 #: What *Rendered Templates* shows of ``request_summary`` until the task runs.
 _SHOWN_LATER = "known when the task runs"
 
+#: Airflow's own arguments that may read ``params``, besides the templated ones.
+PLACES_OF_PARAMS = (
+    "map_index_template",
+    "on_execute_callback",
+    "on_failure_callback",
+    "on_retry_callback",
+    "on_skipped_callback",
+    "on_success_callback",
+    "_pre_execute_hook",
+    "_post_execute_hook",
+)
+
 
 class SendMessageBatchOperator(LineageMixin, BaseOperator):
     """Send messages to Claude as message batches, and pay for each request once.
@@ -377,12 +389,13 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         check_operator(self.options(), has_messages=self._messages_are_written and not is_mapped)
         if not self._may_read_params():
             dag = self.get_dag()
-            fields = [getattr(self, name) for name in self.template_fields]
+            names = (*self.template_fields, *PLACES_OF_PARAMS)
+            fields = [getattr(self, name, None) for name in names]
             check_params(self.task_id, self.params, dag.params if dag else (), fields)
 
     def _may_read_params(self) -> bool:
         """Return True if code of the author's runs that may read ``params``."""
-        return False
+        return not type(self).__module__.startswith("airflow_claude_batch.")
 
 
 def _make_trigger(claude_conn_id: str, **kwargs: Any) -> BaseTrigger:

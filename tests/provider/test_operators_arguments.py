@@ -184,11 +184,21 @@ def test_dag_params_may_have_any_name() -> None:
         {"model": "{{ params.model }}"},
         {"request_params": {"metadata": {"user_id": "{{ params['model'] }}"}}},
         {"system": lambda context, jinja_env: context["params"]["model"]},
+        {"map_index_template": "{{ params.model }}"},
+        {"on_success_callback": [lambda context: context["params"]["model"]]},
+        {"pre_execute": lambda context: context["params"]["model"]},
     ],
-    ids=["argument", "deep", "function"],
+    ids=["argument", "deep", "function", "label", "callback", "hook"],
 )
 def test_params_that_a_template_reads_may_have_any_name(reading: dict[str, Any]) -> None:
     assert operator(params={"model": "claude-haiku-5-5"}, **reading).params["model"] == "claude-haiku-5-5"
+
+
+def test_params_that_a_subclass_may_read_may_have_any_name() -> None:
+    class Subclass(SendMessageBatchOperator):
+        pass
+
+    assert Subclass(task_id="t", messages=["a"], params={"model": "m"}).params["model"] == "m"
 
 
 def test_params_that_the_function_may_read_may_have_any_name() -> None:

@@ -94,7 +94,7 @@ def find_conflict(values: OperatorValues) -> Conflict | None:
         )
     for name in NAMED:
         argument = getattr(values, name)
-        if argument is not None and name in params and params[name] != argument:
+        if argument is not None and name in params and _read(params[name]) != _read(argument):
             return Conflict(
                 f"{name} is given twice: as the argument {name}, and in request_params.", f"Give only {name}=…."
             )
@@ -108,6 +108,11 @@ def find_conflict(values: OperatorValues) -> Conflict | None:
             "Give only output_schema, whose answers are validated too.",
         )
     return None
+
+
+def _read(value: Any) -> Any:
+    """Read digits as the number that is sent for them: a template of ``max_tokens`` gives a text."""
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
 
 def find_element_conflict(fields: Mapping[str, Any], params: Mapping[str, Any]) -> Conflict | None:

@@ -112,6 +112,8 @@ def test_contradiction_of_the_operators_values_is_refused(values: dict[str, Any]
         {"model": "a", "max_tokens": 1, "system": "s", "output_format": FORMAT},
         {"request_params": {"model": "b", "max_tokens": 2, "system": "t", "output_config": {"format": FORMAT}}},
         {"model": "a", "request_params": {"model": "a", "stream": False}},
+        {"max_tokens": "100", "request_params": {"max_tokens": 100}},
+        {"max_tokens": 100, "request_params": {"max_tokens": " 100 "}},
         {"output_format": FORMAT, "request_params": {"output_config": {"effort": "low"}}},
         {"output_format": FORMAT, "request_params": {"output_config": {"format": FORMAT}}},
         {"output_format": FORMAT, "request_params": {"output_config": "odd"}},
