@@ -51,6 +51,12 @@ TURNS = [
     },
     {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "found"}]},
 ]
+ADDED = [
+    {"role": "user", "content": "hello"},
+    {"role": "system", "content": [{"type": "tool_addition", "tool": {"type": "tool_definition", "definition": TOOL}}]},
+    {"role": "system", "output_config": {"effort": "low"}},
+]
+PAUSED = {"role": "assistant", "content": [{"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}]}
 #: Valid params that use much of the API.
 BASES = [
     params(),
@@ -62,8 +68,13 @@ BASES = [
     params(model="claude-sonnet-4-5", max_tokens=4000, thinking={"type": "enabled", "budget_tokens": 2000}),
     params(thinking={"type": "adaptive"}, stop_sequences=["answer"], metadata={"user_id": "u"}, cache_control=None),
     params(cache_control={"type": "ephemeral"}, service_tier="auto", inference_geo="us", container="c"),
+    params(tools=[{"type": "computer_toolset_20260801", "configs": {"zoom": {"enabled": False}}}, TOOL],
+           tool_choice={"type": "any"}),
+    params(messages=[{"role": "assistant", "content": [{"type": "compaction", "content": "x"}]}, *ADDED],
+           tool_choice={"type": "tool", "name": "look_up"}),
+    params(messages=[TURNS[0], PAUSED], tools=[{"type": "web_search_20250305", "name": "web_search"}]),
     params(stream=False, mcp_servers=[{"type": "url", "url": "https://x.example", "name": "s"}], diagnostics={}),
-]
+]  # fmt: skip
 #: Values that stand where they should not.
 ODD: list[Any] = [
     None, True, False, 0, 1, -1, 42, 10**30, -(2**63) - 1, 0.5, 1e308, 5e-324, "", " ", "x", "user", "claude-opus-5",
@@ -79,7 +90,8 @@ FIELDS = [
     "type", "text", "content", "name", "input_schema", "$ref", "enum", "const", "anyOf", "allOf", "oneOf", "format",
     "pattern", "items", "prefixItems", "properties", "required", "minItems", "maxItems", "minLength", "maxLength",
     "minimum", "maximum", "multipleOf", "cache_control", "citations", "source", "url", "thinking", "budget_tokens",
-    "system", "tools", "tool_choice", "metadata", "user_id", "temperature", "top_k", "stream", "unknown",
+    "system", "tools", "tool_choice", "metadata", "user_id", "temperature", "top_k", "stream", "unknown", "tool",
+    "definition", "configs", "screenshot", "output_config", "clear_at",
 ]  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
