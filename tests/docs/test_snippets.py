@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import configparser
 import json
 import os
@@ -15,20 +16,27 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from airflow_fixtures import KEY
 from docs.pages import DOCS, README, ROOT, Snippet, snippets
 from docs.python_snippets import load, used_names
 from docs.shell_snippets import OPTIONS, Shell, command_lines
 
+from airflow_claude_batch import simulator
 from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
+from airflow_claude_batch.batch.input.checks import RequestChecker
+from airflow_claude_batch.batch.input.elements import Defaults, read_request
 from airflow_claude_batch.batch.land.manifest import read_manifest
+from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.exceptions import InvalidMessageError
 from airflow_claude_batch.rows import Row
 from airflow_claude_batch.simulator import Fault
+from airflow_claude_batch.simulator.__main__ import _parser
 from airflow_claude_batch.simulator.messages.canned_lines import read_answer_dicts
 
 WITH_SNIPPETS = [README, *DOCS]
 QUESTIONS = ["Why is the sky blue?", "Why is the sea salty?", "Why is grass green?"]
-LANGUAGES = {"ini", "json", "python", "sh", "text"}
+LANGUAGES = {"ini", "json", "python", "sh", "text", "yaml"}
 NOT_RUN = re.compile(r"(?:built, )?not run: \w.+")
 NEEDS = re.compile(r"needs Airflow 3\.(\d)$")
 #: A snippet that begins so is a file of a user's tests.
@@ -184,6 +192,30 @@ def test_text_snippet_of_the_cost_page_is_what_is_logged(
     logged = [record.getMessage() for record in caplog.get_records("setup")]
     (shown,) = snippets(ROOT / "docs" / "cost.md", "text")
     assert [message for message in logged if message.endswith(shown.text.rstrip())], logged
+
+
+def test_text_snippet_of_the_page_of_checks_is_the_error() -> None:
+    (shown,) = snippets(ROOT / "docs" / "preflight.md", "text")
+    jpeg = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(40)).decode()
+    source = {"type": "base64", "media_type": "image/png", "data": jpeg}
+    image = {"type": "image", "source": source}
+    content = [{"type": "text", "text": "What is this?"}, image]
+    element = {"key": "ticket-4", "messages": [{"role": "user", "content": content}]}
+    request = read_request(element, 17, Defaults(model="claude-haiku-5-5", max_tokens=100))
+    with pytest.raises(InvalidMessageError) as refusal:
+        RequestChecker(PriceTable.load(), api_version="2026-10-21", betas=()).check(request)
+    assert str(refusal.value) == shown.text.rstrip()
+
+
+def test_yaml_snippet_starts_the_simulator_and_names_its_connection() -> None:
+    (shown,) = snippets(ROOT / "docs" / "testing.md", "yaml")
+    services = yaml.safe_load(shown.text)["services"]
+    _, flag, module, *options = services["simulator"]["entrypoint"]
+    started = _parser().parse_args(options)
+    connection = json.loads(services["airflow-worker"]["environment"]["AIRFLOW_CONN_CLAUDE_DEFAULT"])
+    authority = Path(connection["extra"]["ca_file"])
+    assert (flag, module, authority.parent) == ("-m", simulator.__name__, started.tls)
+    assert connection["host"] == f"https://{started.name[0]}:{started.port}"
 
 
 def test_canned_answers_of_the_testing_page_are_read() -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batch.input.preflight_cases import HI, PASSES, REFUSED, assistant, image, params, text, tool, user
 
 from airflow_claude_batch.batch.input.checks import RequestChecker
 from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
 from airflow_claude_batch.batch.input.preflight.rules import rules
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.exceptions import InvalidMessageError
-from tests.batch.input.preflight_cases import HI, PASSES, REFUSED, assistant, image, params, text, tool, user
 
 PRICES = PriceTable.load()
 NEWEST = "2026-10-21"
