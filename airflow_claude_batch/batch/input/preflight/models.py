@@ -13,8 +13,8 @@ from airflow_claude_batch.batch.money.prices import Feature, ModelPrice
 
 #: Raises the limit of one answer, in batches only; batch-processing, 2026-10-08.
 EXTENDED_OUTPUT_BETA: Final = "output-300k-2026-03-24"
-#: The only ``top_p`` that models take which refuse sampling parameters; models/haiku-5-5/migration-guide, 2026-10-07.
-DEFAULT_TOP_P: Final = 0.99
+#: Models that refuse sampling parameters take a ``top_p`` from here on; API reference of messages, 2026-10.
+LEAST_TOP_P: Final = 0.99
 MOST_IMAGES_OF_SMALL_WINDOW: Final = 100
 _LARGE_WINDOW: Final = 500_000
 
@@ -85,7 +85,8 @@ def _used_in_parameters(params: dict[str, Any]) -> list[_UsedFeature]:
         used.append(_COMPUTER)
     used += _used_for_thinking(params)
     temperature, top_p = params.get("temperature"), params.get("top_p")
-    if temperature not in (None, 1) or top_p not in (None, DEFAULT_TOP_P) or params.get("top_k") is not None:
+    narrows = top_p is not None and top_p < LEAST_TOP_P
+    if temperature not in (None, 1) or narrows or params.get("top_k") is not None:
         used.append(_SAMPLING_PARAMETERS)
     if temperature is not None and top_p is not None:
         used.append(_TEMPERATURE_AND_TOP_P)
