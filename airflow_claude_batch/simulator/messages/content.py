@@ -42,6 +42,8 @@ _FIELDS = ("role", "content")
 _SYSTEM_FIELDS = (*_FIELDS, "clear_at", "output_config")  # under betas
 # What a turn holds that the API paused, to be sent back as it is: handling-stop-reasons and compaction pages.
 _PAUSED = frozenset({"server_tool_use", "mcp_tool_use", "compaction"})
+_OF_ASSISTANT = frozenset({"tool_use", "server_tool_use", "thinking", "redacted_thinking"})
+_OF_USER = frozenset({"image", "container_upload"})
 _MAX_CACHE_CONTROLS = 4
 
 
@@ -163,6 +165,10 @@ def _block_problem(place: str, block: Any, *, role: str, version: str) -> str | 
         return f"{place}: Input tag '{kind}' found using 'type' does not match any of the expected tags"
     if kind == "text":
         return _text_problem(place, block, role=role, version=version)
+    if kind in _OF_ASSISTANT and role == "user":
+        return f"{place}: `{kind}` blocks can only be in `assistant` messages"
+    if kind in _OF_USER and role == "assistant":
+        return f"{place}: '{kind}' blocks are not permitted within assistant turns"
     if kind == "document" and role == "assistant" and version >= CURRENT_VERSION:
         return f"{place}: `document` blocks are not permitted in assistant messages"
     if kind in ("image", "document"):

@@ -33,7 +33,11 @@ _MEANT: Final = {
 }
 #: The longest title of a document. Its context may be as long as any text.
 _LENGTHS: Final = {"title": 500, "context": 10**9}
-_PLACES: Final = {"tool_use": "assistant", "tool_result": "user", "search_result": "user"}
+#: Kinds of blocks that only one of the two roles may have.
+_PLACES: Final = {
+    **dict.fromkeys(("tool_use", "server_tool_use", "thinking", "redacted_thinking"), "assistant"),
+    **dict.fromkeys(("tool_result", "search_result", "image", "container_upload"), "user"),
+}
 
 
 def check_blocks(request: Request, blocks: list[Any], role: str, conditions: Conditions, *, inside: str) -> None:
@@ -111,13 +115,23 @@ def _check_document(request: Request, block: Mapping[str, Any], conditions: Cond
         if words is not None and not (isinstance(words, str) and 0 < len(words) <= most):
             problem = f"{name!r} of a document must be a text of 1 to {most:,} characters."
             refuse(request, "block_fields", problem, f"Shorten {name!r}, or leave it out.", inside=inside)
+    _check_citations(request, block, inside)
     source = block["source"]
     check_source(request, source, "document", conditions, inside=inside)
     if kind_of(source) == "content" and isinstance(source["content"], list):
         _check_nested(request, source["content"], ("text", "image"), conditions, inside=f"{inside}.source")
 
 
+def _check_citations(request: Request, block: Mapping[str, Any], inside: str) -> None:
+    """Citations are switched in a mapping. A bare ``True`` is what people write instead."""
+    citations = block.get("citations")
+    if citations is not None and not isinstance(citations, Mapping):
+        problem = f"'citations' must be a mapping, not {type_name(citations)}."
+        refuse(request, "block_fields", problem, "Give {'enabled': True}, or leave 'citations' out.", inside=inside)
+
+
 def _check_search_result(request: Request, block: Mapping[str, Any], conditions: Conditions, inside: str) -> None:
+    _check_citations(request, block, inside)
     if isinstance(block["content"], list):
         _check_nested(request, block["content"], ("text",), conditions, inside=inside)
 
