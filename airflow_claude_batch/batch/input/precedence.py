@@ -142,7 +142,8 @@ def merge(params: Mapping[str, Any], fields: Mapping[str, Any], in_force: InForc
     The order of the keys is part of a request's identity, so it stays as it has always been.
 
     :param params: the element's own parameters, and its ``messages``.
-    :param fields: the element, if it has fields that stand for parameters. A ``system`` of None is no system prompt.
+    :param fields: the element, if it has fields that stand for parameters. A ``system`` of None, here or
+        in ``params``, is no system prompt: the API refuses null ("system: Input should be a valid list").
     """
     merged = {"model": in_force.model, "max_tokens": in_force.max_tokens, **in_force.params, **params}
     for name in NAMED:
@@ -150,6 +151,6 @@ def merge(params: Mapping[str, Any], fields: Mapping[str, Any], in_force: InForc
             merged[name] = fields[name]
         elif name not in params and (value := getattr(in_force, name)) is not None:
             merged[name] = value
-    if "system" in fields and fields["system"] is None:
+    if merged.get("system", "") is None:
         del merged["system"]
     return merged

@@ -77,7 +77,7 @@ def _kinds(message: dict[str, Any]) -> list[str]:
 
 
 def system_problem(system: Any) -> str | None:
-    """Check a ``system`` that is not None."""
+    """Check a ``system`` that is given. Null is refused, as it is by the API."""
     if isinstance(system, str):
         return None
     if not isinstance(system, list):

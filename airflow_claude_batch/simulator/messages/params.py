@@ -314,7 +314,7 @@ def _output_config(params: Params, model: Model, _conditions: Conditions) -> str
 
 
 def _system_and_cache(params: Params, _model: Model, _conditions: Conditions) -> str | None:
-    problem = system_problem(params["system"]) if params.get("system") is not None else None
+    problem = system_problem(params["system"]) if "system" in params else None
     return problem or cache_problem(params)
 
 

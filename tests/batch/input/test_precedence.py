@@ -156,6 +156,21 @@ def test_element_without_a_system_prompt_goes_without_the_operators() -> None:
 
 
 @pytest.mark.parametrize(
+    ("element", "system", "in_request_params"),
+    [
+        pytest.param({"prompt": "hi", "params": {"system": None}}, "operator's", {}, id="params"),
+        pytest.param({"custom_id": "c", "params": {"messages": [USER], "system": None}}, "operator's", {}, id="API"),
+        pytest.param("hi", None, {"system": None}, id="request_params"),
+    ],
+)
+def test_system_prompt_of_none_is_not_sent_as_null(element: Any, system: Any, in_request_params: Any) -> None:
+    """The API refuses null: "system: Input should be a valid list"."""
+    defaults = Defaults(model="m", max_tokens=1, system=system, params=in_request_params)
+
+    assert "system" not in read_request(element, 0, defaults).params
+
+
+@pytest.mark.parametrize(
     ("element", "names"),
     [
         pytest.param("hi", ["model", "max_tokens", "top_k", "messages", "system"], id="prompt"),
