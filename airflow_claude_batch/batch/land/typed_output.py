@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,10 +13,14 @@ from airflow_claude_batch.batch.land.rows import Row, Status
 from airflow_claude_batch.exceptions import OutputSchemaError
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+    from pydantic import TypeAdapter, ValidationError
 
 _INVALID_OUTPUT: Final = Status.INVALID_OUTPUT.word
 _FOR: Final = "for the schema of read_rows"
+_BOUNDS: Final = frozenset(
+    {"decimal_max_digits", "decimal_max_places", "decimal_whole_digits", "multiple_of"}
+    | {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
+)
 
 
 def output_reader(schema: Any) -> Callable[[Row], Row]:
@@ -77,11 +80,19 @@ def _instance(row: Row, adapter: TypeAdapter[Any]) -> Any:
 
     exact = exact_output(row)
     if has_decimal(exact):
-        with contextlib.suppress(ValidationError):
-            return adapter.validate_python(exact)
-        with contextlib.suppress(ValidationError):
-            return adapter.validate_json(msgspec.json.encode(exact))
+        for read, form in ((adapter.validate_python, exact), (adapter.validate_json, msgspec.json.encode(exact))):
+            try:
+                return read(form)
+            except ValidationError as error:
+                if _is_out_of_bounds(error):
+                    raise  # a float may be rounded to what the bounds allow, which is not what the answer says
     return adapter.validate_json(msgspec.json.encode(row.output))
+
+
+def _is_out_of_bounds(error: ValidationError) -> bool:
+    """Return whether the numbers were understood, and some of them are not within the bounds of their fields."""
+    details = error.errors(include_url=False, include_input=False, include_context=False)
+    return all(detail["type"] in _BOUNDS for detail in details)
 
 
 def _describe(error: Exception) -> tuple[str, str]:

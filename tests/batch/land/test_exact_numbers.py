@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ from airflow_claude_batch.batch.input.output_schema import OutputSchema, read_sc
 from airflow_claude_batch.batch.land.exact_numbers import read_exact
 from airflow_claude_batch.batch.land.exact_output import exact_output
 from airflow_claude_batch.batch.land.rows import Row, RowBody
+from airflow_claude_batch.batch.land.typed_output import output_reader
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 
 
@@ -148,3 +150,26 @@ def test_last_section_of_an_answer_with_server_tools_gives_the_digits() -> None:
     row = Row(index=0, key=0, status="succeeded", text="?", output={"b": 1.0}, message={"content": content})
 
     assert exact_output(row) == {"b": Decimal("1.000000000000000001")}
+
+
+class Bounded(BaseModel):
+    cents: Decimal = Field(decimal_places=2, default=Decimal(0))
+    share: Decimal = Field(le=1, default=Decimal(0))
+    day: date = date(2026, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"cents":1.000000000000000001}', "decimal_max_places"),
+        ('{"share":1.0000000000000000001}', "less_than_equal"),
+        ('{"share":1.0000000000000000001,"day":"2026-02-01"}', "less_than_equal"),
+        ('{"cents":1.25,"share":1}', None),
+    ],
+)
+def test_number_beyond_the_bounds_of_its_field_is_not_rounded_into_them(text: str, why: str | None) -> None:
+    row = Row(index=0, key=0, status="succeeded", text=text, output=json.loads(text))
+
+    read = output_reader(Bounded)(row)
+
+    assert why is None if read.error is None else why is not None and why in read.error["message"]
