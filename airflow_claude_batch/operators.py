@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_claude_batch._airflow.check_arguments import parse_poll_interval, parse_timeout
-from airflow_claude_batch._airflow.check_requests import DEFAULT_MAX_TOKENS, NotGiven, check_params
+from airflow_claude_batch._airflow.check_requests import DEFAULT_MAX_TOKENS, NotGiven, check_keywords, check_params
 from airflow_claude_batch._airflow.compat import BaseOperator, TaskDeferralTimeout, default_deferrable
 from airflow_claude_batch._airflow.lineage import LineageMixin
 from airflow_claude_batch._airflow.rendering import HiddenValue, has_templates, is_data, render_messages
@@ -163,8 +163,7 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
 
     :param results_path: (templated) the folder or URI above all submissions. Files are in
         ``<results_path>/<dag_id>/<run_id>/<task_id>[/<map_index>]/``. All workers must reach it, so it is an absolute
-        path or a URI. Default:
-        ``[claude_batch] results_path``, else ``claude_batch`` under AIRFLOW_HOME.
+        path or a URI. Default: ``[claude_batch] results_path``, else ``claude_batch`` under AIRFLOW_HOME.
     :param results_format: ``jsonl`` (the default), or ``parquet`` for a ``results.parquet`` too, which the manifest
         then names. Parquet needs the extra ``parquet``. In two tasks the manifest hands it to the sensor.
     :param delete_batches: delete the batches at the API once all their rows are landed. In two tasks the manifest hands
@@ -226,6 +225,7 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         dry_run: bool = False,
         **kwargs: Any,
     ) -> None:
+        check_keywords(kwargs)
         super().__init__(**kwargs)
         self.messages: Any = messages
         self.model = model

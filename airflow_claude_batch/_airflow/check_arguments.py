@@ -57,8 +57,8 @@ def check_choice(task_id: str, name: str, value: Any, choices: tuple[str, ...]) 
     :raises ConfigurationError: it is not.
     """
     if value not in choices:
-        allowed = " or ".join(map(repr, choices))
-        raise ConfigurationError(f"{task_id}: {name} must be {allowed}, not {_shown(value)}.")
+        *others, last = map(repr, choices)
+        raise ConfigurationError(f"{task_id}: {name} must be {', '.join(others)} or {last}, not {_shown(value)}.")
 
 
 def parse_timeout(task_id: str, value: Any, *, at_least: timedelta = timedelta(microseconds=1)) -> timedelta:

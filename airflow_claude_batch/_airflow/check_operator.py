@@ -19,6 +19,7 @@ from airflow_claude_batch._airflow.check_requests import (
     check_messages,
     check_model,
     check_request_params,
+    check_system,
     if_given,
 )
 from airflow_claude_batch._airflow.rendering import has_templates
@@ -73,6 +74,7 @@ def _check_requests(options: SubmissionOptions, *, has_messages: bool) -> None:
         check_messages(task_id, options.messages)
     check_model(task_id, options.model)
     check_max_tokens(task_id, options.max_tokens)
+    check_system(task_id, options.system)
     check_request_params(
         task_id,
         model=options.model,

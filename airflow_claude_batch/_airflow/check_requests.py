@@ -6,6 +6,7 @@ What templates, upstream tasks and mapped arguments give is checked when the tas
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -32,6 +33,18 @@ API_PARAMETERS: Final = frozenset(
         "top_p",
     }
 )
+#: Arguments of other providers' operators, and what this one calls them.
+_OTHER_NAMES: Final = {
+    "anthropic_conn_id": "claude_conn_id",
+    "conn_id": "claude_conn_id",
+    "response_format": "output_schema",
+    "output_format": "output_schema",
+    "schema": "output_schema",
+    "system_prompt": "system",
+    "batch_timeout": "timeout",
+}
+#: A text without a blank that ends like the name of a file of text.
+_TEXT_FILE: Final = re.compile(r"\S+\.(?:md|txt|j2|jinja2?|tmpl|prompt|json|ya?ml)")
 
 
 class NotGiven(int):
@@ -94,6 +107,36 @@ def check_model(task_id: str, model: Any) -> None:
     )
 
 
+def check_system(task_id: str, system: Any) -> None:
+    """Check that ``system`` is not the path of a file: the path would be sent as the system prompt.
+
+    :raises ConfigurationError: it is.
+    """
+    if isinstance(system, os.PathLike) or (isinstance(system, str) and _TEXT_FILE.fullmatch(system.strip())):
+        raise ConfigurationError(
+            f"{task_id}: system is {str(system)!r:.40}, the path of a file, which is not read.",
+            "Give the text of the file: system=Path(…).read_text(). It is rendered as a template.",
+        )
+
+
+def check_keywords(kwargs: Mapping[str, Any]) -> None:
+    """Check that no parameter of the API, nor another provider's argument, is given as an argument of the operator.
+
+    :raises ConfigurationError: one is; names the argument that is meant.
+    """
+    for name in sorted(kwargs):
+        if name in API_PARAMETERS:
+            raise ConfigurationError(
+                f"{kwargs.get('task_id')}: the operator has no argument {name}, a parameter of the Messages API.",
+                f"Give it in request_params: request_params={{{name!r}: …}}.",
+            )
+        if name in _OTHER_NAMES:
+            raise ConfigurationError(
+                f"{kwargs.get('task_id')}: the operator has no argument {name}.",
+                f"Did you mean {_OTHER_NAMES[name]}?",
+            )
+
+
 def check_max_tokens(task_id: str, max_tokens: Any) -> None:
     """Check that ``max_tokens`` is a whole number from 1, its digits, a template or None.
 
@@ -128,7 +171,7 @@ def check_request_params(
         return
     if not isinstance(request_params, Mapping):
         raise ConfigurationError(
-            f"{task_id}: request_params must be a mapping, not of type {type(request_params).__name__}.",
+            f"{task_id}: request_params is of type {type(request_params).__name__}, and must be a mapping.",
             "Give parameters of the Messages API by their names, such as {'thinking': {'type': 'adaptive'}}.",
         )
     from airflow_claude_batch.batch.input.precedence import NAMED, OperatorValues, find_conflict

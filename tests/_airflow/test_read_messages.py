@@ -189,9 +189,7 @@ MANY = b"".join(b'"prompt %d"\n' % number for number in range(1000))
         ),
         pytest.param("m.jsonl.gz", damaged(gzip.compress(MANY)), ["breaks off after line"], id="gz damaged"),
         pytest.param("folder/m.jsonl", None, ["there is no file", "Check the path"], id="no folder"),
-        pytest.param(
-            "m.csv", b"a", ["the path of a .jsonl or .jsonl.gz file, not '", "m.csv'.", "csv.DictReader"], id="CSV"
-        ),
+        pytest.param("m.csv", b"a", ["the path of a file of JSON lines, not '", "m.csv'.", "csv.DictReader"], id="CSV"),
     ],
 )
 def test_file_that_cannot_be_read_is_refused_with_the_line(
@@ -241,9 +239,9 @@ def test_uri_without_a_provider_is_refused_with_the_remedy(hook: ClaudeHook) -> 
             id="one element",
         ),
         pytest.param("a prompt", "not a text.\nNothing was sent.\nFor one prompt: messages=['…'].", id="one prompt"),
-        pytest.param("ein…Prompt", "file, not a text.", id="one prompt without spaces"),
-        pytest.param("/d" * 40 + "/tickets.csv", "file, not '…d/d/d/d", id="a long path is cut at its start"),
-        pytest.param("/data/tickets.csv", ".jsonl.gz file, not '/data/tickets.csv'.", id="path of another format"),
+        pytest.param("ein…Prompt", "lines, not a text.", id="one prompt without spaces"),
+        pytest.param("/d" * 40 + "/tickets.csv", "lines, not '…d/d/d/d", id="a long path is cut at its start"),
+        pytest.param("/data/tickets.csv", "file of JSON lines, not '/data/tickets.csv'.", id="path of another format"),
         pytest.param(
             ["a", 7],
             "messages[1]: an element must be a string, a list or a mapping, not int",

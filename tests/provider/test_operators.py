@@ -196,7 +196,7 @@ def test_input_that_cannot_be_sent_fails_at_once_and_sends_nothing(
 ) -> None:
     says = {
         "empty": "empty: messages is empty.\nNothing was sent.\nIf that may happen, set on_empty='skip'",
-        "one": "one: messages must be a list or the path of a .jsonl or .jsonl.gz file, not a text.",
+        "one": "one: messages must be a list or the path of a file of JSON lines, not a text.",
         "types": "types: messages[1]: an element must be a string, a list or a mapping, not int",
         "keys": "keys: messages[0] and messages[2] have the same key",
         "max_tokens": "max_tokens: messages[0]: 'max_tokens' must be at least 1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -42,7 +43,7 @@ def sensor(**arguments: Any) -> MessageBatchSensor:
         pytest.param({"timeout": float("inf")}, "timeout must be seconds or a timedelta above", id="timeout infinite"),
         pytest.param({"timeout": timedelta.max}, "timeout must be seconds or a timedelta", id="timeout beyond dates"),
         pytest.param({"timeout": "3600"}, "timeout must be seconds or a timedelta above zero, not '3600'", id="text"),
-        pytest.param({"on_empty": "ignore"}, "on_empty must be 'fail' or 'skip' or 'succeed', not", id="on_empty"),
+        pytest.param({"on_empty": "ignore"}, "on_empty must be 'fail', 'skip' or 'succeed', not", id="on_empty"),
         pytest.param(
             {"repair_rounds": -1}, "repair_rounds must be a whole number, 0 for no repair, not -1", id="rounds < 0"
         ),
@@ -235,8 +236,26 @@ WITH_MESSAGES = pytest.mark.parametrize(
         pytest.param({"max_tokens": "0"}, "max_tokens must be a whole number of at least 1, not 0", id="text 0"),
         pytest.param({"max_tokens": True}, "max_tokens must be a whole number of at least 1, not True", id="bool"),
         pytest.param({"max_tokens": 1.5}, "max_tokens must be a whole number of at least 1, not 1.5", id="float"),
-        pytest.param({"request_params": ["a"]}, "request_params must be a mapping, not of type list", id="list"),
-        pytest.param({"request_params": "a"}, "request_params must be a mapping, not of type str", id="text"),
+        pytest.param(
+            {"system": "prompts/label.md"}, "system is 'prompts/label.md', the path of a file, which", id="system path"
+        ),
+        pytest.param(
+            {"system": Path("label.txt")},
+            "system is 'label.txt', the path of a file, which is not read.\nGive",
+            id="system Path",
+        ),
+        pytest.param(
+            {"temperature": 0},
+            "the operator has no argument temperature, a parameter of the Messages API.\nGive it in request_params",
+            id="parameter of the API",
+        ),
+        pytest.param(
+            {"anthropic_conn_id": "a"},
+            "the operator has no argument anthropic_conn_id.\nDid you mean claude_conn_id",
+            id="argument of another provider",
+        ),
+        pytest.param({"request_params": ["a"]}, "request_params is of type list, and must be a mapping", id="list"),
+        pytest.param({"request_params": "a"}, "request_params is of type str, and must be a mapping", id="text"),
         pytest.param(
             {"model": "a", "request_params": {"model": "b"}},
             "model is given twice: as the argument model, and in request_params.\nGive only model=…",

@@ -97,17 +97,17 @@ def _not_a_path(path: str) -> InputError:
     is_path = shown_path(path) is not None
     extension = path.lower().removesuffix(".gz").rpartition(".")[2] if "." in path else ""
     remedy = (
-        "For one prompt: messages=['…']. For other formats, yield the elements from a function "
-        "(@task.claude_batch). A template must give a list."
+        "For one prompt: messages=['…']. For a list of prompts: messages=prompts, not expand(messages=prompts). "
+        "For other formats, yield the elements from a function (@task.claude_batch). A template must give a list."
     )
     if is_path and extension in _READERS:
         remedy = f"{_FROM_A_FUNCTION.format(_READERS[extension])} Or write it as JSON lines."
     elif is_path and _PATH.match(path) and extension not in _OTHER_FILES:
-        remedy = "If it has an element on each line, give it a name that ends in .jsonl or .jsonl.gz."
+        remedy = "If it has an element on each line, give it a name that ends in .jsonl, .ndjson or .json."
     elif is_path and extension in _OTHER_FILES:
         remedy = f"Give its text as a prompt: messages=[{{'key': path, 'prompt': Path(path).read_text()}}]. {remedy}"
     return InputError(
-        "messages must be a list or the path of a .jsonl or .jsonl.gz file, not "
+        "messages must be a list or the path of a file of JSON lines, not "
         f"{'a text' if not is_path else shown_path(path)}.",
         NOTHING_SENT,
         remedy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -28,6 +29,9 @@ _OF_A_ROW: Final = (
     'returns: rows.map(lambda row: {"key": row[0], "prompt": row[1]}).'
 )
 _OF_A_NAMED_ROW: Final = 'Make an element of each row: [{"key": row.id, "prompt": row.text} for row in rows].'
+_OF_ONE_VALUE: Final = (
+    "Give the texts themselves: [row[0] for row in rows]. Of the rows that a task returns: rows.map(lambda r: r[0])."
+)
 _OF_A_MAPPING: Final = (
     'Make an element of each row: [{"key": row["id"], "prompt": row["text"]} for row in rows]. Of the rows that a task '
     'returns: rows.map(lambda row: {"key": row["id"], "prompt": row["text"]}).'
@@ -94,6 +98,8 @@ def explain_list(element: Collection[Any]) -> Explanation | None:
         return Explanation(f"{with_article(full_type_name(element))} is a row, not a conversation.", _OF_A_NAMED_ROW)
     if isinstance(element, tuple):
         *_, last = element
+        if len(element) == 1 and isinstance(last, str):
+            return Explanation("a tuple of values is a row, not a conversation.", _OF_ONE_VALUE)
         rows = rows_of_table(last) or ('frame.to_dict("records")' if is_many(last) else None)  # groupby(), iterrows()
         remedy = f"Make an element of each row of the data frame, from {rows}." if rows else _OF_A_ROW
         return Explanation("a tuple of values is a row, not a conversation.", remedy)
@@ -152,10 +158,24 @@ def _foreign_line(element: Mapping[Any, Any]) -> Explanation | None:
 def _unknown_field(element: Mapping[Any, Any], unknown: Sequence[Any]) -> Explanation:
     if not {"prompt", "messages", "key"}.intersection(element) and len(unknown) > 1:
         names = ", ".join(short_repr(name, 16) for name in unknown[:3]) + (", …" if len(unknown) > 3 else "")
-        return Explanation(f"unknown fields {names}: a row of a table is not an element.", _OF_A_MAPPING)
+        return Explanation(f"unknown fields {names}: a row of a table is not an element.", _of_fields(element))
     first = unknown[0]
     meant = next((field for field, names in _MEANT.items() if field not in element and first in names), None)
     problem = f"unknown field {short_repr(first, 40)}."
     if meant is not None:
         return Explanation(problem, f"Did you mean {meant!r}? An element is {SHAPES}.")
     return Explanation(problem, f"Put fields of the Messages API under 'params'. Or give {SHAPES}.")
+
+
+def _of_fields(row: Mapping[Any, Any]) -> str:
+    """Say how a row becomes an element, with the names of its own fields: the first one, and the longest text."""
+    key, *others = row
+    texts = [name for name in others if isinstance(name, str) and len(name) <= 40 and isinstance(row[name], str)]
+    if not texts or not isinstance(key, str) or len(key) > 40:
+        return _OF_A_MAPPING
+    text = max(texts, key=lambda name: len(row[name]))
+    made = f'{{"key": row[{json.dumps(key)}], "prompt": row[{json.dumps(text)}]}}'
+    return (
+        f"Make an element of each row, such as [{made} for row in rows]. Of the rows that a task returns: "
+        f"rows.map(lambda row: {made})."
+    )

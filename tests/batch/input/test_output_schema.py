@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 from anthropic import transform_schema
 from batch.input.schemas import NUMBER, TEXT, Address, Cat, Dog, Named, Person, Point, obj
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -440,6 +440,7 @@ def schemas() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
+@settings(deadline=None)  # the first call imports, which may take a second
 @given(schemas(), st.integers(0, 99))
 def test_answer_that_satisfies_the_schema_satisfies_the_sent_one(schema: dict[str, Any], seed: int) -> None:
     """The schema that the API gets excludes nothing that the author's schema accepts."""

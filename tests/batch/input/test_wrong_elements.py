@@ -54,6 +54,7 @@ BY_NAME = '[{"key": row["id"], "prompt": row["text"]} for row in rows]'
         pytest.param(date(2026, 1, 2), ["not date.", ".isoformat()"], id="date"),
         pytest.param(Path("/data/a.txt"), ["the path of a file", "expand(messages=paths)", "read_text()"], id="Path"),
         pytest.param((1, "secret"), ["a tuple of values is a row", BY_POSITION, "rows.map(lambda"], id="tuple"),
+        pytest.param(("secret",), ["a tuple of values is a row", "[row[0] for row in rows]"], id="one column"),
         pytest.param(("secret", "b"), ["a tuple of values is a row", BY_POSITION], id="tuple of texts"),
         pytest.param(Row(1, "secret"), ["Row is a row", '"key": row.id'], id="named tuple"),
         pytest.param(
@@ -82,8 +83,11 @@ BY_NAME = '[{"key": row["id"], "prompt": row["text"]} for row in rows]'
             id="task output",
         ),
         pytest.param(
-            {"id": 1, "title": "secret", "body": "b"}, ["'id', 'title', 'body': a row", BY_NAME], id="row as a mapping"
+            {"ticket": 1, "title": "b", "body": "secret", "at": None},
+            ["'ticket', 'title', 'body', …: a row", '[{"key": row["ticket"], "prompt": row["body"]} for row in rows]'],
+            id="row as a mapping",
         ),
+        pytest.param({"id": 1, "count": 2}, ["'id', 'count': a row", BY_NAME], id="row without texts"),
         pytest.param({"text": "secret"}, ["unknown field 'text'", "Did you mean 'prompt'?"], id="text for prompt"),
         pytest.param({"id": 1, "prompt": "secret"}, ["unknown field 'id'", "Did you mean 'key'?"], id="id for key"),
         pytest.param(
