@@ -313,6 +313,8 @@ REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
     ("cache_mark", [user(text("a", cache_control=True))], {}),
     ("cache_mark", [user(text("a", cache_control={"type": "persistent"}))], {}),
     ("cache_mark", [user(text("a", **cached("2h")))], {}),
+    ("cache_mark", [user(found(content=[text("a", **cached("2h"))]))], {}),
+    ("cache_mark", [user(document({"type": "content", "content": [text("a", cache_control=True)]}))], {}),
     ("cache_mark", [user(text("a", cache_control={"type": "ephemeral", "scope": "global"}))], {}),
     ("cache_marks_count", [user(*[text(str(n), **cached()) for n in range(5)])], {}),
     ("cache_marks_count", {"prompt": [text("a", **cached())] * 3, "system": [text("s", **cached())],

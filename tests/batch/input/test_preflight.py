@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch.input.preflight_cases import HI, PASSES, REFUSED, assistant, image, params, text, tool, user
+from batch.input.preflight_cases import HI, PASSES, REFUSED, assistant, document, found, image, params, text, tool, user
 
 from airflow_claude_batch.batch.input.checks import RequestChecker
 from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
+from airflow_claude_batch.batch.input.preflight.cache_marks import with_system_mark
 from airflow_claude_batch.batch.input.preflight.rules import rules
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.exceptions import InvalidMessageError
@@ -175,3 +176,21 @@ def test_odd_value_at_any_place_is_refused_by_number_or_passes(odd: Any) -> None
                 check(replaced(element, path, odd), how)
             except InvalidMessageError as error:
                 assert "messages[3]" in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("block", "is_marked"),
+    [
+        (lambda texts: document({"type": "content", "content": texts}), False),
+        (lambda texts: found(content=texts), False),
+        (lambda texts: document({"type": "content", "content": texts[1:]}), True),
+    ],
+)
+def test_mark_on_the_system_prompt_is_never_the_fifth(block: Any, is_marked: bool) -> None:
+    """Marks inside of documents and search results may count as well."""
+    texts = [text(str(n), cache_control={"type": "ephemeral"}) for n in range(4)]
+
+    marked, note = with_system_mark({"system": "Be brief.", "messages": [user(block(texts))]})
+
+    assert isinstance(marked["system"], list) is is_marked
+    assert (note is None) is is_marked

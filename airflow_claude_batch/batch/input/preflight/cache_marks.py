@@ -14,6 +14,7 @@ from airflow_claude_batch.batch.input.preflight.refusal import check_fields, kin
 MOST_MARKS: Final = 4
 TTLS: Final = ("5m", "1h")
 _WITHOUT_MARK: Final = ("thinking", "redacted_thinking")
+_HAVE_BLOCKS: Final = ("tool_result", "document", "search_result")
 
 
 class Mark(NamedTuple):
@@ -30,23 +31,30 @@ class Mark(NamedTuple):
         return ttl if isinstance(ttl, str) else "5m"
 
 
-def marks_of(params: Mapping[str, Any]) -> list[Mark]:
-    """Return the marks in the order in which the API reads them: tools, system, messages."""
+def marks_of(params: Mapping[str, Any], *, everywhere: bool = False) -> list[Mark]:
+    """Return the marks in the order in which the API reads them: tools, system, messages.
+
+    :param everywhere: with those inside of documents and search results. No page says if they count.
+    """
     found = [*_marks(params.get("tools"), "tools"), *_marks(params.get("system"), "system")]
     messages = params.get("messages")
     for position, message in enumerate(messages if isinstance(messages, list | tuple) else ()):
         if isinstance(message, Mapping) and not isinstance(message.get("content"), str):
-            found += _marks(message.get("content"), f"messages[{position}].content")
+            found += _marks(message.get("content"), f"messages[{position}].content", everywhere=everywhere)
     return found
 
 
-def _marks(blocks: Any, place: str) -> Iterator[Mark]:
+def _marks(blocks: Any, place: str, *, everywhere: bool = False) -> Iterator[Mark]:
     for number, block in enumerate(blocks if isinstance(blocks, list | tuple) else ()):
         if not isinstance(block, Mapping):
             continue
         here = f"{place}[{number}]"
-        if kind_of(block) == "tool_result":
-            yield from _marks(block.get("content"), f"{here}.content")
+        kind = kind_of(block)
+        if kind == "tool_result" or (kind == "search_result" and everywhere):
+            yield from _marks(block.get("content"), f"{here}.content", everywhere=everywhere)
+        source = block.get("source")
+        if kind == "document" and everywhere and isinstance(source, Mapping):
+            yield from _marks(source.get("content"), f"{here}.source.content")
         if block.get("cache_control") is not None:
             yield Mark(block["cache_control"], block, here)
 
@@ -57,7 +65,7 @@ def has_marks(params: Mapping[str, Any]) -> bool:
         return True
     contents = (message.get("content") for message in params["messages"])
     return any(
-        "cache_control" in block or block["type"] == "tool_result"
+        "cache_control" in block or block["type"] in _HAVE_BLOCKS
         for content in contents
         if isinstance(content, list)
         for block in content
@@ -70,7 +78,7 @@ def check_cache_marks(request: Request, conditions: Conditions) -> None:
     automatic = request.params.get("cache_control")
     if automatic is not None:
         marks.append(Mark(automatic, {}, "cache_control"))
-    for mark in marks:
+    for mark in (*marks_of(request.params, everywhere=True), *(marks[-1:] if automatic is not None else ())):
         _check_mark(request, mark, conditions)
     if automatic is not None and len(marks) > 1:
         _check_automatic(request, marks)
@@ -135,7 +143,7 @@ def with_system_mark(params: dict[str, Any]) -> tuple[dict[str, Any], str | None
     blocks = [{"type": "text", "text": system}] if isinstance(system, str) else list(system)
     if blocks[-1].get("cache_control") is not None:
         return params, None
-    count = len(marks_of(params)) + (params.get("cache_control") is not None)
+    count = len(marks_of(params, everywhere=True)) + (params.get("cache_control") is not None)
     if count >= MOST_MARKS:
         return params, f"cache_system: no mark was added where a request has {MOST_MARKS} cache marks already."
     earlier = [*_marks(params.get("tools"), "tools"), *_marks(blocks, "system")]
