@@ -6,6 +6,7 @@ What only a running task needs is imported within functions: a DAG file is parse
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
@@ -309,42 +310,14 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         """Return the arguments as they are now, frozen, for the code that runs the task."""
         from airflow_claude_batch._airflow.options import SubmissionOptions
 
-        timeout = self.timeout
+        own: dict[str, Any] = {"timeout": self.timeout, "max_tokens": self.max_tokens, "dry_run": self.estimate_only}
         if self.execution_timeout is not None:
             # Airflow ends the task's process then. Ours comes first, so that on_timeout takes effect.
-            timeout = min(timeout, self.execution_timeout * 0.9)
-        is_default = self._has_default_max_tokens and self.max_tokens == DEFAULT_MAX_TOKENS
-        return SubmissionOptions(
-            task_id=self.task_id,
-            messages=self.messages,
-            model=self.model,
-            max_tokens=DEFAULT_MAX_TOKENS if is_default else self.max_tokens,
-            system=self.system,
-            request_params=self.request_params,
-            output_schema=self.output_schema,
-            repair_invalid=self.repair_invalid,
-            claude_conn_id=self.claude_conn_id,
-            results_path=self.results_path,
-            wait_for_completion=self.wait_for_completion,
-            deferrable=self.deferrable,
-            poll_interval=self.poll_interval,
-            timeout=timeout,
-            on_timeout=self.on_timeout,
-            cancel_on_kill=self.cancel_on_kill,
-            repair_rounds=self.repair_rounds,
-            allow_failed=self.allow_failed,
-            on_empty=self.on_empty,
-            reuse_answers=self.reuse_answers,
-            on_lost=self.on_lost,
-            max_cost=self.max_cost,
-            deduplicate=self.deduplicate,
-            canary=self.canary,
-            warm_cache=self.warm_cache,
-            cache_system=self.cache_system,
-            delete_batches=self.delete_batches,
-            results_format=self.results_format,
-            dry_run=self.estimate_only,
-        )
+            own["timeout"] = min(self.timeout, self.execution_timeout * 0.9)
+        if self._has_default_max_tokens and self.max_tokens == DEFAULT_MAX_TOKENS:
+            own["max_tokens"] = DEFAULT_MAX_TOKENS
+        names = {field.name for field in fields(SubmissionOptions)} - own.keys()
+        return SubmissionOptions(**{name: getattr(self, name) for name in names}, **own)
 
     def _run(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
         from airflow_claude_batch._airflow.map_index_label import without_broken_label
