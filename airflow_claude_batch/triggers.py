@@ -201,7 +201,7 @@ class MessageBatchTrigger(BaseTrigger):
             return
         if not self.cancel_on_kill:
             self._finished = True
-            self.log.warning("This wait is stopped from outside. %s", batches_go_on(self.open_batch_ids))
+            self.log.warning("This wait is stopped from outside.\n%s", batches_go_on(self.open_batch_ids))
             return
         if await self._task_may_run_again(state_timeout):
             return

@@ -73,7 +73,7 @@ class RunningWork:
             )
 
     def _log_that_batches_go_on(self) -> None:
-        log.warning("This task is stopped from outside. %s", batches_go_on(self.work.open_batch_ids))
+        log.warning("This task is stopped from outside.\n%s", batches_go_on(self.work.open_batch_ids))
 
     def _cancel(self) -> None:
         if self._are_batches_wanted():

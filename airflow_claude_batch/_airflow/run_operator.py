@@ -201,7 +201,7 @@ def _write(
         log.info("messages is empty, so nothing is sent (on_empty='succeed').")
     else:
         in_force = values_in_force(options, run.hook).in_words()
-        log.info("Read %s. In force where an element says nothing else: %s.", quantity(count, "request"), in_force)
+        log.info("Read %s.\nIn force where an element says nothing else: %s.", quantity(count, "request"), in_force)
     return count
 
 

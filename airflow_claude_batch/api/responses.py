@@ -80,6 +80,11 @@ _STATUS_REMEDIES: Final = {
     ),
 }
 
+_NO_TLS: Final = (
+    "The host or its proxy seems to speak http, not https.\n"
+    "If it is a test server or a gateway, begin the connection's host with http://. allow_http may be needed too."
+)
+
 _STAGE_REMEDIES: Final = {
     Stage.CONNECTING: "Check the connection's host, and that this machine reaches it: network, firewall, proxy.",
     Stage.UNTRUSTED: "Check the connection's host, and name the CA file of your proxy or gateway in the connection.",
@@ -91,6 +96,7 @@ _PROXY_REMEDY: Final = (
 )
 _PROXY_REMEDIES: Final = {407: "Put the proxy's credentials into the connection's proxy URL: http://user:…@host:port."}
 # How TLS and HTTP/1.1 show a server that speaks another protocol.
+_PLAIN_HTTP: Final = "WRONG_VERSION_NUMBER"
 _NO_HTTP_1: Final = ("NO_APPLICATION_PROTOCOL", "illegal request line", "illegal status line")
 
 _CODE_REMEDIES: Final = {
@@ -181,6 +187,8 @@ def _network_remedy(stage: Stage, reason: str) -> str:
         return _PROXY_REMEDIES.get(int(refused[1]), _PROXY_REMEDY)
     if any(words in reason for words in _NO_HTTP_1):
         return _HTTP_2_ONLY
+    if _PLAIN_HTTP in reason:
+        return _NO_TLS
     return _STAGE_REMEDIES.get(stage, "")
 
 

@@ -36,7 +36,7 @@ def needs_own_credential(chosen: Sequence[Choice]) -> tuple[str, str]:
     return (
         "The environment's credential is not sent to a host that a connection names, nor through a proxy or past "
         "certificates that it chooses, nor to a gateway with headers of a connection, nor over http without TLS.",
-        "Put the key into password (any text if the host needs none). To use the environment's credential, remove "
+        "Put the key into password (any text if the host needs none).\nTo use the environment's credential, remove "
         f"{fields_of(chosen)}{settings_of(chosen)}.",
     )
 

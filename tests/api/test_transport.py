@@ -865,3 +865,15 @@ def test_a_token_exchange_that_drips_ends_at_its_deadline(client_class, monkeypa
         ):
             client.retrieve_batch(BATCH_ID)
     assert time.monotonic() - began < 1.5
+
+
+def test_a_host_that_speaks_http_where_https_was_taken_is_named(client_class):
+    serve = lambda c: (c.socket.recv(65_536), c.socket.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"))  # noqa: E731
+    with (
+        RawServer(serve) as server,
+        client_class(config(server.port, "https")) as client,
+        pytest.raises(exceptions.APIConnectionError) as caught,
+    ):
+        client.retrieve_batch(BATCH_ID)
+    assert "seems to speak http, not https" in str(caught.value)
+    assert "begin the connection's host with http://" in str(caught.value)

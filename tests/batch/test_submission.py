@@ -741,6 +741,6 @@ def test_manifest_says_model_price_and_where_the_defaults_come_from(
     assert manifest.estimate["models"]["claude-haiku-5-5"]["requests"] == 10
     assert manifest.estimate["max_tokens"] == {"least": 64, "most": 64}
     said = [record.getMessage() for record in caplog.records]
-    (sending,) = [text for text in said if text.startswith("To send in batches: 10 requests to claude-haiku-5-5: ")]
+    (sending,) = [text for text in said if text.startswith("To send in batches:\n10 requests to claude-haiku-5-5: ")]
     sent = next(index for index, text in enumerate(said) if text.startswith("Sent 10 requests"))
     assert said.index(sending) < sent

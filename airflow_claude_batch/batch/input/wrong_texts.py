@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from airflow_claude_batch.exceptions import InvalidMessageError
 
 READ_THE_FILES: Final = (
-    "Map over paths of .jsonl files: SendMessageBatchOperator.partial(…).expand(messages=paths). Of other files, give "
+    "Map over paths of .jsonl files: SendMessageBatchOperator.partial(…).expand(messages=paths).\nOf other files, give "
     'the text: {"key": path, "prompt": Path(path).read_text()}.'
 )
 _AS_PROMPTS: Final = 'If they are the prompts: [{"prompt": text} for text in texts].'
@@ -59,12 +59,12 @@ class TextCheck:
             raise InvalidMessageError(
                 f"{each} is the path of a file. The path would be sent as the prompt, and not the file.",
                 "Nothing was sent.",
-                f"{READ_THE_FILES} {_AS_PROMPTS}",
+                f"{READ_THE_FILES}\n{_AS_PROMPTS}",
             )
         raise InvalidMessageError(
             f"{each} is a text with the JSON of an element. The JSON would be sent as the prompt.",
             "Nothing was sent.",
-            f"Read the JSON first: messages=[json.loads(text) for text in texts]. {_AS_PROMPTS}",
+            f"Read the JSON first: messages=[json.loads(text) for text in texts].\n{_AS_PROMPTS}",
         )
 
 

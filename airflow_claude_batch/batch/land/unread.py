@@ -169,9 +169,9 @@ class UnreadBatches:
                 raise
             unread = self._count(batch_id, Trouble.NO_BATCH, reason=error.summary)
             log.warning(
-                "The API does not find message batch %s now, which proves nothing yet: it is polled again. Only if the "
-                "API says so in %s or more, until %s at least, there is none. If the id or the connection is "
-                "wrong, correct it and clear the task. %s",
+                "The API does not find message batch %s now, which proves nothing yet: it is polled again.\n"
+                "Only if the API says so in %s or more, until %s at least, there is none.\n"
+                "If the id or the connection is wrong, correct it and clear the task.\n%s",
                 batch_id,
                 quantity(LASTING_POLLS, "poll"),
                 f"{believed_at(unread):%Y-%m-%d %H:%M:%S %Z}",

@@ -38,7 +38,7 @@ def check_max_cost(
     raise CostLimitError(
         f"{_how_much(estimate.requests, most, expected, spent, max_cost)}, above {name}, ${rounded_usd(max_cost)}.",
         "Nothing more was sent." if spent else "Nothing was sent.",
-        "The upper bound assumes that every answer uses all of its max_tokens. What would fit: "
+        "The upper bound assumes that every answer uses all of its max_tokens.\nWhat would fit: "
         + ", or ".join([*_what_fits(estimate, most, max_cost - spent), f"{name}={_rounded_up(spent + most.usd)}"])
         + ".",
     )

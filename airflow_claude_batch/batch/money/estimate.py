@@ -120,7 +120,7 @@ class Estimate:
     def models_in_words(self) -> str:
         """Say how many requests go to which model, and at what price."""
         requests = [_what_is_sent(model, count, self.rates[model]) for model, count in self.models.items()]
-        return " ".join([*requests, _answer_length(*self.max_tokens)])
+        return "\n".join([*requests, _answer_length(*self.max_tokens)])
 
     def _model_to_manifest(self, model: str) -> dict[str, Any]:
         rates = self.rates[model]

@@ -88,7 +88,7 @@ class ModelChecker:
             overrides = "If your organization can use it, name it in the price overrides ([claude_batch] prices)."
             raise _unusable(first_index(model), count, problem, f"{remedy} {overrides}")
         log.warning(
-            "%s is not in the API's catalogue of models. The API may refuse %s, after the batch has run. %s",
+            "%s is not in the API's catalogue of models.\nThe API may refuse %s, after the batch has run.\n%s",
             _shown(model).strip("'"),
             "the request that names it" if count == 1 else f"all {count:,} requests that name it",
             remedy,

@@ -71,7 +71,7 @@ def check_budget(
         sent.
     """
     if estimate.models:
-        log.info("To send in batches: %s", estimate.models_in_words())
+        log.info("To send in batches:\n%s", estimate.models_in_words())
     log.info("Estimated cost of the requests to send:\n%s", estimate.to_table())
     if max_cost is None:
         return

@@ -40,7 +40,7 @@ def test_cost_limit_error_has_the_cost_and_what_would_fit() -> None:
     assert str(refusal.value) == (
         "1,000 requests may cost up to $10.22 (expected: $2.70), above max_cost, $2.50.\n"
         "Nothing was sent.\n"
-        "The upper bound assumes that every answer uses all of its max_tokens. What would fit: max_tokens of 227 "
+        "The upper bound assumes that every answer uses all of its max_tokens.\nWhat would fit: max_tokens of 227 "
         "instead of 1,000, or about 244 requests of this kind, or max_cost=10.23."
     )
 

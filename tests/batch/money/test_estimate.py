@@ -398,9 +398,9 @@ def test_the_models_and_their_prices_are_named() -> None:
     estimate = estimated([params(max_tokens=100), params(max_tokens=100), params(**own), params(model="claude-next")])
 
     assert estimate.models_in_words() == (
-        "1 request to claude-haiku-5-5: 0.05 USD per million input tokens, 0.25 per million output tokens. "
-        "1 request to claude-next: no known price. "
-        "2 requests to claude-opus-5-5: 2.00 USD per million input tokens, 10.00 per million output tokens. "
+        "1 request to claude-haiku-5-5: 0.05 USD per million input tokens, 0.25 per million output tokens.\n"
+        "1 request to claude-next: no known price.\n"
+        "2 requests to claude-opus-5-5: 2.00 USD per million input tokens, 10.00 per million output tokens.\n"
         "max_tokens is from 64 to 100."
     )
     noted = estimate.models_to_manifest()

@@ -199,7 +199,7 @@ def test_a_model_of_which_it_is_not_certain_is_sent_with_a_warning(
 ) -> None:
     check(ModelChecker(TABLE, catalogue), model, now=LONG_BEFORE)
 
-    assert f"{model} is not in the API's catalogue of models. The API may refuse all 3 requests" in caplog.text
+    assert f"{model} is not in the API's catalogue of models.\nThe API may refuse all 3 requests" in caplog.text
 
 
 def test_a_404_that_is_not_the_api_s_own_says_nothing_about_a_model(
