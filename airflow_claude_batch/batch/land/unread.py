@@ -168,15 +168,7 @@ class UnreadBatches:
             if proof_of(error) is not Proof.DOES_NOT_EXIST:
                 raise
             unread = self._count(batch_id, Trouble.NO_BATCH, reason=error.summary)
-            log.warning(
-                "The API does not find message batch %s now, which proves nothing yet: it is polled again.\n"
-                "Only if the API says so in %s or more, until %s at least, there is none.\n"
-                "If the id or the connection is wrong, correct it and clear the task.\n%s",
-                batch_id,
-                quantity(LASTING_POLLS, "poll"),
-                f"{believed_at(unread):%Y-%m-%d %H:%M:%S %Z}",
-                error,
-            )
+            _warn_of_denial(unread, error)
             return None
         known = self._by_id.get(batch_id)
         if not batch.ended:
@@ -242,3 +234,18 @@ def save_unread(folder: storage.Folder, unread: Iterable[UnreadBatch]) -> None:
     """
     with writing_to(folder, UNREAD_FILE):
         storage.write(folder, UNREAD_FILE, msgspec.json.encode(tuple(unread)))
+
+
+def _warn_of_denial(unread: UnreadBatch, error: NotFoundError) -> None:
+    """Warn at the first poll, the second, the fourth, the eighth …: a sensor may poll every second."""
+    if unread.polls.bit_count() != 1:
+        return
+    log.warning(
+        "The API does not find message batch %s now, which proves nothing yet: it is polled again.\n"
+        "Only if the API says so in %s or more, until %s at least, there is none.\n"
+        "If the id or the connection is wrong, correct it and clear the task.\n%s",
+        unread.batch_id,
+        quantity(LASTING_POLLS, "poll"),
+        f"{believed_at(unread):%Y-%m-%d %H:%M:%S %Z}",
+        error,
+    )

@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_claude_batch.api.client import ClaudeClient
+from airflow_claude_batch.api.config import ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch.land.unread import (
     UNREAD_FILE,
+    UnreadBatches,
     count_poll,
     is_due,
     is_gone,
@@ -19,6 +23,7 @@ from airflow_claude_batch.batch.land.unread import (
 )
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Trouble, UnreadBatch
 from airflow_claude_batch.batch.storage import LocalFolder
+from airflow_claude_batch.simulator import Simulator
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -112,3 +117,17 @@ def test_stored_form_is_small_and_stays_readable() -> None:
     assert ledger.unread[0].expected == 20
     assert ledger.archive_landed().parts == ledger.parts
     assert ledger.archive_landed(keep_missing=False).archived_batch_ids == ("msgbatch_1",)
+
+
+def test_batch_that_is_denied_every_second_is_warned_of_a_few_times(caplog: pytest.LogCaptureFixture) -> None:
+    simulator = Simulator()
+    config = ClientConfig(credentials=ApiKey("sk-test"), base_url="http://127.0.0.1:1", max_retries=0)
+    unread = UnreadBatches((), clock=lambda: NOW, deadline=NOW + HOUR)
+    with ClaudeClient(config, transport=simulator.transport()) as client:
+        for _ in range(100):
+            assert unread.retrieve(client, "msgbatch_01Nothing") is None
+
+    warnings = [each.getMessage() for each in caplog.records if "does not find" in each.getMessage()]
+    assert len(warnings) == 7  # polls 1, 2, 4 … 64
+    (known,) = unread
+    assert known.polls == 100
