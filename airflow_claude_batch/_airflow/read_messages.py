@@ -46,7 +46,7 @@ def write_input(
 ) -> int:
     """Write the task's requests to a file, one by one, and return their number.
 
-    :param load_earlier: reads what earlier attempts wrote.
+    :param load_earlier: tells what earlier attempts wrote.
     :raises InputError: an element cannot be sent; names it and the remedy.
     """
     max_bytes, _ = settings.batch_limits(hook.get_config())
@@ -104,7 +104,7 @@ def _requests(
     )
     defaults = _defaults(options, hook)
     mark = CacheSystem(defaults.system) if options.cache_system else None
-    earlier = EarlierForms(_earlier_defaults(options, hook, defaults), load_earlier)
+    earlier = EarlierForms(_earlier_defaults(options, hook, defaults), load_earlier())
     source = iter(iter_elements(unwrap(options.messages)))
     texts = TextCheck()
     request: Request | None = None

@@ -91,18 +91,22 @@ def resume_attempt(
 def read_earlier_input(
     store: LedgerStore, folder: storage.Folder, attempt: Attempt, scratch: Path, *, reuse_answers: bool
 ) -> EarlierInput:
-    """Read which requests earlier attempts wrote, if this attempt keeps their answers.
+    """Tell which requests earlier attempts wrote, if this attempt keeps their answers.
 
     :raises SubmissionRecordError: there is a ledger, but it cannot be read.
     """
     known = load_ledger(store)
     if known is None or not (reuse_answers or not attempt.follows_clear(known)):
         return EarlierInput()
-    earlier = _open_earlier(folder, scratch)
-    if earlier is None:
-        return EarlierInput()
-    with earlier:
-        return EarlierInput(contents_of(earlier), has_earlier_forms=known.precedence is msgspec.UNSET)
+
+    def read_contents() -> frozenset[bytes]:
+        earlier = _open_earlier(folder, scratch)
+        if earlier is None:
+            return frozenset()
+        with earlier:
+            return contents_of(earlier)
+
+    return EarlierInput(read_contents, has_earlier_forms=known.precedence is msgspec.UNSET)
 
 
 def begin_attempt(

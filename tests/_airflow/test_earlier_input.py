@@ -126,7 +126,7 @@ def content(params: dict[str, Any]) -> bytes:
 def test_a_request_keeps_the_form_that_it_was_sent_in(name: str, caplog: pytest.LogCaptureFixture) -> None:
     element, arguments, before = FORMS[name]
     before = with_defaults(before)
-    earlier = EarlierInput(frozenset({content(before)}), has_earlier_forms=True)
+    earlier = EarlierInput(lambda: frozenset({content(before)}), has_earlier_forms=True)
     with caplog.at_level(logging.WARNING):
         assert written(element, arguments, earlier) == before
     assert "1 request" in caplog.text
@@ -137,7 +137,7 @@ def test_a_request_keeps_the_form_that_it_was_sent_in(name: str, caplog: pytest.
 def test_what_was_not_sent_before_has_the_form_of_today(name: str, was_sent: bool, has_earlier_forms: bool) -> None:
     element, arguments, before = FORMS[name]
     before = with_defaults(before)
-    earlier = EarlierInput(frozenset({content(before)} if was_sent else {b"another"}), has_earlier_forms)
+    earlier = EarlierInput(lambda: frozenset({content(before)} if was_sent else {b"another"}), has_earlier_forms)
     if name in ("refused_today", "given_twice") or (name == "unknown_parameter" and not was_sent):
         with pytest.raises(InvalidMessageError):
             written(element, arguments, earlier)
@@ -147,7 +147,7 @@ def test_what_was_not_sent_before_has_the_form_of_today(name: str, was_sent: boo
 
 def test_a_list_of_paths_that_was_sent_as_prompts_is_kept() -> None:
     before = with_defaults({"messages": [{"role": "user", "content": "/data/a.txt"}]})
-    assert written("/data/a.txt", {}, EarlierInput(frozenset({content(before)}))) == before
+    assert written("/data/a.txt", {}, EarlierInput(lambda: frozenset({content(before)}))) == before
     with pytest.raises(InvalidMessageError, match="path of a file"):
         written("/data/a.txt", {}, EarlierInput())
 

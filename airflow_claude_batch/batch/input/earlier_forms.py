@@ -28,11 +28,11 @@ log = logging.getLogger(__name__)
 class EarlierInput:
     """What is known of the requests that earlier attempts wrote.
 
-    :param contents: hashes of their contents.
+    :param read_contents: reads the hashes of their contents. Slow, so it is called only if something depends on it.
     :param has_earlier_forms: a version with the earlier rules may have written them.
     """
 
-    contents: Set[bytes] = frozenset()
+    read_contents: Callable[[], Set[bytes]] = frozenset
     has_earlier_forms: bool = False
 
 
@@ -41,19 +41,19 @@ class EarlierForms:
     """Finds requests that were sent before.
 
     :param defaults: what the earlier rules put into every request.
-    :param load: reads the earlier input. It is called at most once, and only if something depends on it.
+    :param earlier: what earlier attempts wrote.
     """
 
     defaults: Defaults
-    load: Callable[[], EarlierInput]
-    _input: EarlierInput | None = field(default=None, init=False)
+    earlier: EarlierInput
+    _contents: Set[bytes] | None = field(default=None, init=False)
     _other_forms: int = field(default=0, init=False)
     _refused: int = field(default=0, init=False)
 
     def choose(self, request: Request, element: Any) -> Request:
         """Return the request, or its earlier form if it was sent in that one."""
         earlier = self._earlier_form(element, request.index)
-        if earlier is None or earlier.params == request.params or not self._known().has_earlier_forms:
+        if earlier is None or earlier.params == request.params:
             return request
         if self.was_sent(request) or not self.was_sent(earlier):
             return request
@@ -65,8 +65,7 @@ class EarlierForms:
 
         :param request: its form today, None if it has none.
         """
-        earlier = self._earlier_form(element, index) if self._known().has_earlier_forms else None
-        for form in (request, earlier):
+        for form in (request, self._earlier_form(element, index)):
             if form is not None and self.was_sent(form):
                 self._refused += 1
                 return form
@@ -74,9 +73,10 @@ class EarlierForms:
 
     def was_sent(self, request: Request) -> bool:
         """Return True if an earlier attempt wrote a request of the same content."""
-        contents = self._known().contents
+        if self._contents is None:
+            self._contents = self.earlier.read_contents()
         try:
-            return bool(contents) and hash_content(encode_params(request)) in contents
+            return bool(self._contents) and hash_content(encode_params(request)) in self._contents
         except InvalidMessageError:
             return False
 
@@ -96,13 +96,8 @@ class EarlierForms:
                 "it" if self._refused == 1 else "them",
             )
 
-    def _known(self) -> EarlierInput:
-        if self._input is None:
-            self._input = self.load()
-        return self._input
-
     def _earlier_form(self, element: Any, index: int) -> Request | None:
-        if not isinstance(element, Mapping) or "role" in element:
+        if not self.earlier.has_earlier_forms or not isinstance(element, Mapping) or "role" in element:
             return None
         try:
             return read_earlier_form(element, index, self.defaults)
