@@ -93,9 +93,14 @@ def read_earlier_input(
 ) -> EarlierInput:
     """Tell which requests earlier attempts wrote, if this attempt keeps their answers.
 
+    :raises ConfigurationError: the ledger cannot be read, and the submission's folder cannot be written either.
     :raises SubmissionRecordError: there is a ledger, but it cannot be read.
     """
-    known = load_ledger(store)
+    try:
+        known = load_ledger(store)
+    except SubmissionRecordError:
+        _check_writable(folder)
+        raise
     if known is None or not (reuse_answers or not attempt.follows_clear(known)):
         return EarlierInput()
 
