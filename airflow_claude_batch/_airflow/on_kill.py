@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 #: The supervisor sends SIGKILL soon after SIGTERM.
 CANCEL_TIMEOUT_SECONDS: Final = 20.0
 #: The interrupted code may hold the log's lock. The line is written later then.
-LOG_TIMEOUT_SECONDS: Final = 2.0
+LOG_TIMEOUT_SECONDS: Final = 0.5
 
 
 class Killable(Protocol):

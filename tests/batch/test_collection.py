@@ -148,7 +148,7 @@ def test_first_warning_of_a_denied_batch_says_when_it_is_given_up(
 
     bench.collection("msgbatch_01typed").advance()
 
-    (warning,) = [record.getMessage() for record in caplog.records]
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert "msgbatch_01typed now, which proves nothing yet" in warning
     assert "in 3 polls or more, until 2026-11-22 09:10:00 UTC at least, there is none" in warning
     assert "If the id or the connection is wrong, correct it and clear the task." in warning
