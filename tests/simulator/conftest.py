@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
-from simulated import KEY, VERSION, Api, Connect
+from simulated import KEY, VERSION, Api, Connect, fixed_clock
 
 from airflow_claude_batch.simulator import ManualClock, Simulator
 
 
 @pytest.fixture
 def clock() -> ManualClock:
-    return ManualClock(datetime(2026, 11, 22, 9, 0, tzinfo=UTC))
+    return fixed_clock()
 
 
 @pytest.fixture(params=["socket", "in-process"])

@@ -5,13 +5,21 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
+from airflow_claude_batch.simulator import ManualClock
+
 KEY = "sk-test"
 MODEL = "claude-haiku-5-5"
 VERSION = "2026-10-21"
+
+
+def fixed_clock() -> ManualClock:
+    """A clock that stands on a day on which the models that tests name are not retired."""
+    return ManualClock(datetime(2026, 11, 22, 9, 0, tzinfo=UTC))
 
 
 def params(prompt: str = "hello", **others: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from simulated import KEY, VERSION, Api, request
+from simulated import KEY, VERSION, Api, fixed_clock, request
 
 from airflow_claude_batch.simulator import Simulator
 
@@ -137,7 +137,9 @@ REFUSED: list[tuple[dict[str, Any], str, str | None, str]] = [
 
 def connect(version: str, beta: str | None) -> httpx.Client:
     headers = {"x-api-key": KEY, "anthropic-version": version, **({"anthropic-beta": beta} if beta else {})}
-    return httpx.Client(transport=Simulator().transport(), base_url="http://simulator.test", headers=headers)
+    return httpx.Client(
+        transport=Simulator(clock=fixed_clock()).transport(), base_url="http://simulator.test", headers=headers
+    )
 
 
 def result_of(fields: dict[str, Any], version: str, beta: str | None = None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_params import BASES, JSON, SELF_REFERENCE, odd_params
-from simulated import KEY, VERSION, Api, params, request
+from simulated import KEY, VERSION, Api, fixed_clock, params, request
 
 from airflow_claude_batch.simulator import Simulator
 
@@ -24,7 +24,11 @@ VERSIONS = (VERSION, "2023-06-01")
 
 def client(version: str, **options: Any) -> httpx.Client:
     headers = {**HEADERS, "anthropic-version": version, "anthropic-beta": "mcp-client-2025-11-20"}
-    return httpx.Client(transport=Simulator(**options).transport(), base_url="http://simulator.test", headers=headers)
+    return httpx.Client(
+        transport=Simulator(clock=fixed_clock(), **options).transport(),
+        base_url="http://simulator.test",
+        headers=headers,
+    )
 
 
 def check_rows(odd: list[Any], *, version: str, **options: Any) -> list[dict[str, Any]]:

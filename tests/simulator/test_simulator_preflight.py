@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from simulated import KEY, Api
+from simulated import KEY, Api, fixed_clock
 
 from airflow_claude_batch.batch.input.elements import Defaults, read_request
 from airflow_claude_batch.simulator import Simulator
@@ -44,7 +44,9 @@ def test_request_that_the_checks_let_pass_succeeds(group: tuple[str, str]) -> No
             request = read_request(element, len(items), defaults)
             items.append({"custom_id": f"r{len(items)}", "params": request.params})
     headers = {"x-api-key": KEY, "anthropic-version": version, **({"anthropic-beta": betas} if betas else {})}
-    with httpx.Client(transport=Simulator().transport(), base_url="http://simulator.test", headers=headers) as client:
+    with httpx.Client(
+        transport=Simulator(clock=fixed_clock()).transport(), base_url="http://simulator.test", headers=headers
+    ) as client:
         api = Api(client)
         outcomes = api.outcomes(api.created(*items))
     refused = [(items[int(name[1:])], result) for name, result in outcomes.items() if result["type"] != "succeeded"]

@@ -22,7 +22,8 @@ CA_FILE = "ca.pem"
 _KEY_FILE = "ca-key.pem"
 _LIFETIME = timedelta(days=365)
 _LEAST_REST = timedelta(days=30)
-_CLOCK_SKEW = timedelta(days=1)
+#: Long ago: a client's clock may be behind.
+_NOT_BEFORE = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def server_context(folder: Path, names: Iterable[str]) -> ssl.SSLContext:
@@ -86,15 +87,14 @@ def _make_authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePri
 
 
 def _builder(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(_name(name))
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + _LIFETIME)
+        .not_valid_before(_NOT_BEFORE)
+        .not_valid_after(datetime.now(UTC) + _LIFETIME)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
 
