@@ -128,8 +128,8 @@ def _poke(
         step = collection.advance()
         _check_refusal(collection, run, memory)
         if isinstance(step, WaitStep):
-            if timezone.utcnow() < deadline - LAST_POKE_MARGIN:
-                _log_hourly(step, known_of(step, history), memory)
+            _log_hourly(step, known_of(step, history), memory)
+            if timezone.utcnow() < deadline - LAST_POKE_MARGIN:  # last of all: whatever is before may take long
                 return None
             collection.deadline = timezone.utcnow()
             step = collection.advance()

@@ -521,6 +521,24 @@ def test_max_cost_is_checked_before_anything_is_sent(tmp_path: Path) -> None:
     assert world.simulator.books()["batches"] == []
 
 
+def test_answers_of_an_earlier_try_are_landed_before_a_refusal_of_the_rest_fails_the_task(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(tmp_path, queue_limit=4)
+    with world.attempt(TEN, PARTS) as submission:
+        assert isinstance(submission.advance(), WaitStep)
+    sent = world.simulator.calls()["create"]
+
+    with pytest.raises(CostLimitError, match="Nothing more was sent"):
+        world.run(TEN, replace(PARTS, max_cost=Decimal("0.00001")))
+
+    assert "Batches of an earlier try are waited for first" in caplog.text
+    assert [row["status"] for row in world.rows] == ["succeeded"] * 4
+    assert world.simulator.calls()["create"] == sent
+    assert world.run(TEN, PARTS, clear=True).failure is None
+    assert world.billed == 10
+
+
 def test_bill_is_by_model_and_counts_unanswered_requests_under_their_model(tmp_path: Path) -> None:
     world = make_world(tmp_path, outcome=fails_first(9, "errored", 1))
     messages = [

@@ -50,18 +50,24 @@ class Rounds:
     def may_send(self, landing: Landing) -> bool:
         """Check models and cost once a round, before its first create call.
 
-        A repair round that may not be sent is skipped, because the answers of the first round are worth landing.
+        A repair round that may not be sent is skipped, because the answers of the first round are worth landing. A
+        first round that may not be sent fails, but not before the batches of an earlier try have ended: their answers
+        are paid for.
 
-        :raises InputError: in the first round, a model is retired or the limit on cost may be exceeded. Nothing was
-            sent.
+        :raises InputError: in the first round, the API would refuse a request, or the limit on cost may be exceeded.
+            Nothing was sent.
         """
+        ledger = self.record.ledger
         try:
             self._check(landing)
         except InputError as error:
-            if not self.record.ledger.round:
+            if ledger.round:
+                log.warning("Repair round %d is skipped. %s", ledger.round, error)
+                self.skipped_because = str(error)
+            elif ledger.open_parts and self.policy.wait_for_completion:
+                log.warning("The rest is refused. Batches of an earlier try are waited for first. %s", error.summary)
+            else:
                 raise
-            log.warning("Repair round %d is skipped. %s", self.record.ledger.round, error)
-            self.skipped_because = str(error)
             return False
         return True
 
