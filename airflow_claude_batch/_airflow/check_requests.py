@@ -163,7 +163,7 @@ def check_request_params(
     request_params: Any,
     output_format: Mapping[str, Any] | None,
 ) -> None:
-    """Check that ``request_params`` is a mapping, and contradicts none of the arguments beside it.
+    """Check that ``request_params`` is a mapping, and does not contradict the other arguments.
 
     :raises ConfigurationError: it is not, or it does.
     """

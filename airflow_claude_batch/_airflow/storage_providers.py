@@ -1,7 +1,7 @@
 """Names the Airflow provider that serves a URI of object storage.
 
 The schemes are those of the providers' own ``fs`` modules, 2026-11: amazon 9.39, google 22.8, microsoft-azure 15.2 and
-sftp 7.0. The client of S3 and that of SFTP come with an extra only.
+sftp 7.0. S3 and SFTP need an extra of their provider as well.
 """
 
 from __future__ import annotations

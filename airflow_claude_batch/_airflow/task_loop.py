@@ -94,7 +94,7 @@ def run_until_done(
 
 
 def known_of(step: WaitStep, history: TaskHistory | None) -> Known:
-    """Return what the lines about the progress of a wait need besides the batches that are waited for."""
+    """Return what the hourly progress line says beyond the batches that are waited for."""
     usual = history.usual if history is not None and step.batch_ids else None
     return Known(step.ended_batches, step.ended_requests, usual)
 

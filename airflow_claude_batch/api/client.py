@@ -120,7 +120,7 @@ class ClaudeClient:
 
     @property
     def is_anthropic(self) -> bool:
-        """Whether the base URL is that of Anthropic's own API, not of a gateway."""
+        """Whether the calls go to Anthropic's own API, and not to a gateway."""
         return host_in(self._config.base_url) == host_in(DEFAULT_BASE_URL)
 
     @property

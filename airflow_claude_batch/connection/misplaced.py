@@ -53,7 +53,7 @@ def looks_like_key(text: str | None) -> bool:
 
 
 def check_fields(login: str | None, host: str | None, port: object, schema: str | None, *, has_password: bool) -> None:
-    """Raise if an API key is in a standard field that is not for it. One in login is left there beside a password.
+    """Raise if an API key is in a field that is not for it. A login is not checked if there is a password.
 
     :raises ConfigurationError: names the field.
     """

@@ -1,4 +1,4 @@
-"""Say what is wrong with a variable ``AIRFLOW_CONN_…`` of which Airflow only says that there is no such connection."""
+"""Find the mistake in a variable ``AIRFLOW_CONN_…``. Airflow itself only says that the connection is not defined."""
 
 from __future__ import annotations
 

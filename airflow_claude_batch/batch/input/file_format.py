@@ -45,7 +45,7 @@ _SIGNATURES: Final = (
     (b"SQLite format 3", "a SQLite database", "sqlite3"),
 )
 _GZIP: Final = b"\x1f\x8b"
-#: Byte order marks. That of UTF-32 begins like that of UTF-16.
+#: Byte order marks, UTF-32 first: its mark begins with the bytes of the UTF-16 mark.
 _MARKS: Final = (
     (b"\xff\xfe\x00\x00", "utf-32"),
     (b"\x00\x00\xfe\xff", "utf-32"),

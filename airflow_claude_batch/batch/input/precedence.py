@@ -27,7 +27,7 @@ Source = Literal["argument", "request_params", "connection", "default"]
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Two values of which only one can be sent: what is wrong, and what to do."""
+    """Two values for the same parameter: what is wrong, and what to do."""
 
     problem: str
     remedy: str

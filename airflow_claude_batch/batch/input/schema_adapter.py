@@ -4,10 +4,9 @@ Sources: structured-outputs docs, 2026-10-08; the vendor's SDK 2.12.0, ``lib/_pa
 
 * What the API takes is left as it is, except that objects are closed.
 * What the API does not take, but words can say (bounds, lengths, patterns), goes into the description. Answers are
-  validated against the author's own schema, so it is enforced nevertheless.
+  validated against the author's own schema, so it is still enforced.
 * What would get another meaning is an error, which names the place and the remedy.
-* What is sent for a schema stays as it is, release by release: another text would make other requests of those that
-  were paid for.
+* A new release must send the same text for the same schema. Another text would be another request, paid for again.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ MAX_MIN_ITEMS: Final = 1  # same
 FORMATS: Final = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
 )
-#: Keywords that a definition cannot be joined with by words. With others beside it, a reference may stay one.
+#: A ``$ref`` beside one of these keywords is replaced by a copy of its target: a description could not say them.
 _STRUCTURE: Final = frozenset(
     {
         *("type", "enum", "const", "anyOf", "oneOf", "allOf", "format", "if", "dependentSchemas"),
@@ -43,7 +42,7 @@ _STRUCTURE: Final = frozenset(
         *("items", "prefixItems", "minItems"),
     }
 )
-#: Copies of definitions that a schema may have. Beyond them, definitions that are used several times stay definitions.
+#: The most copies of definitions in one schema. With more, definitions that are used several times stay ``$ref``.
 _MOST_COPIES: Final = 1000
 _SAY_THE_TYPE: Final = "Give type, enum, const or anyOf."
 
@@ -70,9 +69,10 @@ class _TooLargeError(OutputSchemaError):
 class _Adapter:
     """One pass over a schema. ``inside`` has the references that led to a place, to find recursion.
 
-    A reference with other keywords beside it becomes a copy of its target, for the API takes nothing beside ``$ref``.
+    A ``$ref`` with other keywords in the same object becomes a copy of its target: the API takes ``$ref`` only alone.
 
-    :param shared: references that stay references even so. What is beside them is said where their value belongs to.
+    :param shared: definitions that stay ``$ref`` all the same. The other keywords go into the description of the object
+        around them.
     """
 
     def __init__(self, root: Schema, *, shared: frozenset[str]) -> None:
@@ -216,7 +216,7 @@ class _Adapter:
         }
 
     def _beside_reference(self, node: Any) -> str:
-        """Return, as a description, what would be lost beside a reference that stays one."""
+        """Return the keywords that a ``$ref`` must lose to stay one, as a description. Empty if there are none."""
         if not isinstance(node, dict) or not self._kept_reference(node):
             return ""
         said = {"$ref", "allOf", "title", "description", *DROPPED}
@@ -287,7 +287,7 @@ class _Adapter:
 
 
 def _reference_of(node: Schema) -> str:
-    """Return the reference that a node is, beside annotations: its own, or that of its only ``allOf``. Else nothing."""
+    """Return the ``$ref`` of a node, or of the only member of its ``allOf``. Empty if it has neither."""
     parts = node.get("allOf", [])
     if not parts:
         return str(node.get("$ref", ""))

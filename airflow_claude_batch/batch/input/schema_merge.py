@@ -1,4 +1,4 @@
-"""Merges schemas that a value must satisfy together into one schema: those of ``allOf``, and the target of ``$ref``."""
+"""Merges schemas that a value must satisfy together into one: the members of ``allOf``, and the target of ``$ref``."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Lookup:
 
     :param info: the model. None if the catalogue could not be read, or does not have it.
     :param is_missing: the catalogue does not have the model.
-    :param is_certain: it is missing by two answers of the API itself, and its name is not that of an alias.
+    :param is_certain: the API itself has said twice that there is no such model, and the name cannot be an alias.
     :param alike: the models that may be meant.
     :param usable: some names of models that can be used, the newest first.
     """

@@ -112,7 +112,7 @@ class Estimate:
         }
 
     def models_to_manifest(self) -> dict[str, Any]:
-        """Return what the requests ask of which model, and its price, as JSON."""
+        """Return the range of ``max_tokens``, and each model's number of requests and prices, as JSON values."""
         least, most = self.max_tokens
         models = {model: self._model_to_manifest(model) for model in self.models}
         return {"max_tokens": {"least": least, "most": most}, "models": models}

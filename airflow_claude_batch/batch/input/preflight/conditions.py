@@ -30,7 +30,7 @@ class Conditions:
 
     :param takes_unknown: send parameters, fields and kinds that are not known here. True under a beta that may bring
         some, under a newer API version, and if the connection allows it.
-    :param finds_typos: refuse a parameter nevertheless whose name is that of a known one but for a letter or two.
+    :param finds_typos: refuse an unknown parameter all the same if its name looks like a misspelt known one.
     """
 
     api_version: str

@@ -18,7 +18,7 @@ from airflow_claude_batch.batch.input.preflight.tool_pairs import check_tool_pai
 #: Roles of a message.
 ROLES: Final = ("user", "assistant", "system")
 MOST_MESSAGES: Final = 100_000
-#: Remedy for a conversation whose messages were given as elements, each of which is a request.
+#: What to do if the messages of one conversation were given as elements: each element is a request of its own.
 INNER_LIST: Final = (
     "Each element is a request of its own: to send one conversation, put its messages into an inner list, "
     "messages=[[…]]."

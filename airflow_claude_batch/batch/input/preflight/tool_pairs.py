@@ -30,7 +30,7 @@ class _Turn(NamedTuple):
 def check_tool_pairs(request: Request, kinds: set[str]) -> None:
     """Raise if a tool call has no result, or a result no call, or if an id is used twice.
 
-    :param kinds: those of the blocks of all messages.
+    :param kinds: the types of all content blocks in the messages.
     """
     messages = request.params["messages"]
     if not kinds & _HAS_TOOLS or "compaction" in kinds:
