@@ -97,9 +97,12 @@ def copy(url: str, folder: str, batch_id: str) -> Steps:
 
 def ours_submitting(url: str, folder: str, messages: str) -> Steps:
     """Submit a file of messages as the operator does, up to the response of the create call."""
+    from datetime import UTC, datetime
+
     from airflow_claude_batch._airflow.read_messages import write_input
     from airflow_claude_batch.batch.input.create_body import CreateBody
     from airflow_claude_batch.batch.input.request_file import RequestFile
+    from airflow_claude_batch.batch.money.models import ModelChecker
     from airflow_claude_batch.batch.money.pricing import PriceTable
     from airflow_claude_batch.batch.send.budget import estimate_requests
     from airflow_claude_batch.batch.storage import BUFFER_BYTES
@@ -116,7 +119,10 @@ def ours_submitting(url: str, folder: str, messages: str) -> Steps:
             write_input(task.options(), hook, prices, file)
 
     def estimate() -> None:
-        estimate_requests(opened[0], iter(range(len(opened[0]))), prices, client)
+        requests, models = opened[0], ModelChecker(prices, None)
+        estimate_requests(
+            requests, lambda: iter(range(len(requests))), prices, client, models=models, now=datetime.now(UTC)
+        )
 
     return {
         "read, check and write": read,
