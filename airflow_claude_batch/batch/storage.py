@@ -44,10 +44,29 @@ class Folder(Protocol):
         :raises OSError: the storage cannot be read.
         """
 
+    def size(self, name: str) -> int | None:
+        """Return the number of bytes of a file, None if there is none.
+
+        :raises OSError: the storage cannot be read.
+        """
+
+    def read_range(self, name: str, start: int, end: int) -> bytes | None:
+        """Read the bytes of a file from ``start`` up to ``end``, without the rest of it. None if there is no such file.
+
+        :param end: at most the size of the file.
+        :raises OSError: the storage cannot be read, or the file ends before ``end``.
+        """
+
     def replace_file(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
         """Open a new file that replaces ``name`` when the block ends without an error.
 
         :raises OSError: the storage cannot be written. The old file is untouched.
+        """
+
+    def remove(self, name: str) -> None:
+        """Remove a file. Nothing happens if there is none.
+
+        :raises OSError: the storage refuses.
         """
 
     def check_writable(self) -> None:
@@ -151,6 +170,22 @@ class LocalFolder:
         except FileNotFoundError:
             return None
 
+    def size(self, name: str) -> int | None:
+        try:
+            return (self.path / name).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def read_range(self, name: str, start: int, end: int) -> bytes | None:
+        try:
+            with (self.path / name).open("rb", buffering=0) as file:
+                return _whole(os.pread(file.fileno(), end - start, start), end - start, self.uri(name))
+        except FileNotFoundError:
+            return None
+
+    def remove(self, name: str) -> None:
+        (self.path / name).unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def replace_file(self, name: str) -> Iterator[IO[bytes]]:
         self._make_folder(self.path)
@@ -247,6 +282,29 @@ class ObjectFolder:
             except FileNotFoundError:
                 return None
 
+    def size(self, name: str) -> int | None:
+        with self._os_errors():
+            self.fs.invalidate_cache(self.root)
+            try:
+                return int(self.fs.info(self._path(name))["size"])
+            except FileNotFoundError:
+                return None
+
+    def read_range(self, name: str, start: int, end: int) -> bytes | None:
+        if start == end:  # many stores refuse an empty range
+            return b""
+        with self._os_errors():
+            self.fs.invalidate_cache(self.root)
+            try:
+                data = bytes(self.fs.cat_file(self._path(name), start=start, end=end))
+            except FileNotFoundError:
+                return None
+        return _whole(data, end - start, self.uri(name))
+
+    def remove(self, name: str) -> None:
+        with self._os_errors(), contextlib.suppress(FileNotFoundError):
+            self.fs.rm_file(self._path(name))
+
     @contextlib.contextmanager
     def replace_file(self, name: str) -> Iterator[IO[bytes]]:
         with tempfile.NamedTemporaryFile(buffering=BUFFER_BYTES) as temporary:
@@ -305,9 +363,9 @@ class ObjectFolder:
 
 
 class GuardedFolder:
-    """Folder that runs a check before each file is put in its place, however long it took to write.
+    """Folder that runs a check before each file is put in its place or removed, however long it took to write.
 
-    :param check: raises if the file must not be replaced.
+    :param check: raises if the file must not be changed.
     """
 
     def __init__(self, folder: Folder, check: Callable[[], None]) -> None:
@@ -323,17 +381,33 @@ class GuardedFolder:
     def open(self, name: str) -> IO[bytes] | None:
         return self._folder.open(name)
 
+    def size(self, name: str) -> int | None:
+        return self._folder.size(name)
+
+    def read_range(self, name: str, start: int, end: int) -> bytes | None:
+        return self._folder.read_range(name, start, end)
+
     @contextlib.contextmanager
     def replace_file(self, name: str) -> Iterator[IO[bytes]]:
         with self._folder.replace_file(name) as file:
             yield file
             self._check()
 
+    def remove(self, name: str) -> None:
+        self._check()
+        self._folder.remove(name)
+
     def check_writable(self) -> None:
         self._folder.check_writable()
 
     def remove_temporary_files(self, prefix: str) -> None:
         self._folder.remove_temporary_files(prefix)
+
+
+def _whole(data: bytes, length: int, uri: str) -> bytes:
+    if len(data) < length:
+        raise OSError(f"{uri} ends within the bytes that were asked for")
+    return data
 
 
 def _create_private(path: Path) -> IO[bytes]:

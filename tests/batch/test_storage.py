@@ -53,6 +53,31 @@ def test_file_reads_as_it_was_written_last(folder: Folder) -> None:
     assert storage.read(folder, "a.json") == b"last"
 
 
+def test_range_of_a_file_is_read_without_the_rest(folder: Folder) -> None:
+    assert (folder.size("a.json"), folder.read_range("a.json", 0, 1)) == (None, None)
+    storage.write(folder, "a.json", b"0123456789")
+
+    assert folder.size("a.json") == 10
+    assert folder.read_range("a.json", 2, 5) == b"234"
+    assert folder.read_range("a.json", 10, 10) == b""
+
+
+def test_range_beyond_the_end_of_a_file_is_refused(folder: Folder) -> None:
+    storage.write(folder, "a.json", b"0123456789")
+
+    with pytest.raises(OSError, match=r"a\.json ends within the bytes"):
+        folder.read_range("a.json", 5, 11)
+
+
+def test_removed_file_is_gone_and_may_be_removed_again(folder: Folder) -> None:
+    folder.remove("a.json")
+    storage.write(folder, "a.json", b"0")
+    folder.remove("a.json")
+    folder.remove("a.json")
+
+    assert storage.read(folder, "a.json") is None
+
+
 def test_writer_that_fails_in_the_middle_leaves_no_file(folder: Folder) -> None:
     with pytest.raises(ZeroDivisionError):
         write_half(folder, ZeroDivisionError())
