@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +17,13 @@ from typing import Any
 import msgspec
 
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch, RequestCounts
-from airflow_claude_batch.exceptions import APIConnectionError, BadRequestError, NotFoundError, OverloadedError
+from airflow_claude_batch.exceptions import (
+    APIConnectionError,
+    BadRequestError,
+    NotFoundError,
+    OverloadedError,
+    SubmissionTakenOverError,
+)
 
 START = datetime(2026, 11, 22, 9, 0, 0, 250_000, tzinfo=UTC)
 DAY = timedelta(hours=24)
@@ -210,6 +217,9 @@ class MemoryStore:
     """Ledger store in memory that survives the killed processes."""
 
     data: bytes | None = None
+    chunks: dict[str, bytes] = field(default_factory=dict)
+    #: The next save may replace another attempt's ledger.
+    has_claimed: bool = False
     #: Number of saves until one kills the process (0: never), and whether that save is still done.
     kill_at: int = 0
     kill_after: bool = False
@@ -218,17 +228,26 @@ class MemoryStore:
     workspace: ModelWorkspace | None = None
 
     def claim(self) -> None:
-        pass
+        self.has_claimed = True
 
     def load(self) -> bytes | None:
         return self.data
 
-    def save(self, data: bytes) -> None:
+    def load_chunk(self, name: str) -> bytes | None:
+        return self.chunks.get(name)
+
+    def save(self, head: bytes, chunks: Mapping[str, bytes]) -> None:
+        if not self.has_claimed:
+            self.check_owner(json.loads(head)["attempt"])
         self.kill_at -= 1
         if self.kill_at == 0 and not self.kill_after:
             raise Killed
-        self.data = data
+        self.data, self.chunks, self.has_claimed = head, dict(chunks), False
         if self.workspace is not None:
             self.workspace.advance(self.pause)
         if self.kill_at == 0:
             raise Killed
+
+    def check_owner(self, attempt: str) -> None:
+        if self.data is None or json.loads(self.data)["attempt"] != attempt:
+            raise SubmissionTakenOverError("Another attempt owns the ledger.")

@@ -235,10 +235,18 @@ class _UninterruptedStore:
         with self._check.calls.running():
             return self._store.load()
 
-    def save(self, data: bytes) -> None:
+    def load_chunk(self, name: str) -> bytes | None:
         with self._check.calls.running():
-            self._store.save(data)
+            return self._store.load_chunk(name)
+
+    def save(self, head: bytes, chunks: Mapping[str, bytes]) -> None:
+        with self._check.calls.running():
+            self._store.save(head, chunks)
         self._check.confirm_running()
+
+    def check_owner(self, attempt: str) -> None:
+        with self._check.calls.running():
+            self._store.check_owner(attempt)
 
 
 def _ledger_store(run: TaskRun, folder: Folder) -> LedgerStore:

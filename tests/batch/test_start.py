@@ -56,6 +56,7 @@ class Task:
         self, *contents: Any, generation: int = 0, reuse_answers: bool = True, now: datetime = NOW
     ) -> Iterator[tuple[LedgerRecord, RequestFile]]:
         self.tries += 1
+        self.store = FolderLedgerStore(self.folder)  # each attempt has a process of its own
         requests = [Request(index, index, {"content": content}) for index, content in enumerate(contents)]
         scratch = self.path / str(self.tries)
         scratch.mkdir()
@@ -78,7 +79,7 @@ class Task:
 
     def resume(self, *, try_number: int | None = None, generation: int = 0) -> tuple[LedgerRecord, RequestFile] | None:
         attempt = Attempt(submission_id="s", try_number=try_number or self.tries, generation=generation, now=LATER)
-        return resume_attempt(self.store, self.folder, attempt, self.path)
+        return resume_attempt(FolderLedgerStore(self.folder), self.folder, attempt, self.path)
 
     def write(self, name: str, data: bytes) -> None:
         storage.write(self.folder, name, data)

@@ -85,8 +85,12 @@ class Spec:
         return f"bucket/{self.home.name}"
 
     @property
-    def state_store(self) -> StateStore:
-        return StateStore(self.home / "state.json", f"ti-{self.try_number}")
+    def state_path(self) -> Path:
+        return self.home / "state.json"
+
+    @property
+    def ti_id(self) -> str:
+        return f"ti-{self.try_number}"
 
 
 def params(prompt: str) -> dict[str, Any]:
@@ -117,7 +121,9 @@ def _opened(spec: Spec, effects: Effects, scratch: Path) -> Iterator[Submission]
     clock = SharedClock(spec.home / "clock")
     folder = _folder(spec, effects)
     plain: LedgerStore = FolderLedgerStore(folder)
-    store = SteppedStore(plain if spec.store == "folder" else StateLedgerStore(spec.state_store, folder), effects)
+    if spec.store == "state":
+        plain = StateLedgerStore(StateStore(spec.state_path, spec.ti_id, effects), folder)
+    store = SteppedStore(plain, effects)
     attempt = Attempt(submission_id="s", try_number=spec.try_number, generation=spec.generation, now=clock.now())
 
     def write(file: IO[bytes]) -> int:

@@ -19,7 +19,7 @@ from typing import IO, Any, Literal
 
 import httpx
 
-from airflow_claude_batch.batch.ledger.stores import LedgerStore, StateLedgerStore
+from airflow_claude_batch.batch.ledger.stores import LedgerStore
 from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
 
 EPOCH = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
@@ -102,7 +102,7 @@ def _changes_something(request: httpx.Request) -> bool:
 
 
 class SteppedStore:
-    """A ledger store with a step at each of its operations. That of a folder is known by the file it publishes."""
+    """A ledger store with a step at each of its operations. What a save writes and removes are steps of its storage."""
 
     def __init__(self, inner: LedgerStore, effects: Effects) -> None:
         self._inner = inner
@@ -118,10 +118,17 @@ class SteppedStore:
         self._effects.step("loaded ledger", changes=False)
         return data
 
-    def save(self, data: bytes) -> None:
+    def load_chunk(self, name: str) -> bytes | None:
+        return self._inner.load_chunk(name)
+
+    def save(self, head: bytes, chunks: Mapping[str, bytes]) -> None:
         self._effects.step("saving ledger", changes=False)
-        self._inner.save(data)
-        self._effects.step("saved ledger", changes=isinstance(self._inner, StateLedgerStore))
+        self._inner.save(head, chunks)
+        self._effects.step("saved ledger", changes=False)
+
+    def check_owner(self, attempt: str) -> None:
+        self._inner.check_owner(attempt)
+        self._effects.step("checked owner", changes=False)
 
 
 class SteppedLocalFolder(LocalFolder):
@@ -139,6 +146,10 @@ class SteppedLocalFolder(LocalFolder):
             self._effects.step(f"drafted {name}")
         self._effects.step(f"published {name}")
 
+    def remove(self, name: str) -> None:
+        super().remove(name)
+        self._effects.step(f"removed {name}")
+
 
 class SteppedObjectFolder(ObjectFolder):
     """The same for an object store, which is a directory here."""
@@ -155,6 +166,10 @@ class SteppedObjectFolder(ObjectFolder):
             yield file
             self._effects.step(f"drafted {name}", changes=False)
         self._effects.step(f"published {name}")
+
+    def remove(self, name: str) -> None:
+        super().remove(name)
+        self._effects.step(f"removed {name}")
 
 
 class SteppedS3Folder(SteppedObjectFolder):
@@ -176,12 +191,15 @@ class StateStore:
     """Airflow's task state store as far as a task sees it: durable, JSON, and closed to tries that were replaced.
 
     Airflow gives a task instance a new id with each try (``TaskInstance.prepare_db_for_next_try``). Under an old one
-    its API server answers 404: ``get`` takes that for no value, ``set`` raises.
+    its API server answers 404: ``get`` takes that for no value, ``set`` and ``delete`` raise.
+
+    :param effects: where a step is counted for each change.
     """
 
-    def __init__(self, path: Path, ti_id: str) -> None:
+    def __init__(self, path: Path, ti_id: str, effects: Effects | None = None) -> None:
         self._path = path
         self._ti_id = ti_id
+        self._effects = effects
 
     def get(self, key: str, default: Any = None) -> Any:
         state = self._read()
@@ -193,10 +211,23 @@ class StateStore:
             raise RuntimeError(f"API_SERVER_ERROR: 404, task instance {self._ti_id} not found")
         state["values"][key] = value
         self._write(state)
+        self._step(f"stored {key}")
+
+    def delete(self, key: str) -> None:
+        state = self._read()
+        if state["ti_id"] != self._ti_id:
+            raise RuntimeError(f"API_SERVER_ERROR: 404, task instance {self._ti_id} not found")
+        state["values"].pop(key, None)
+        self._write(state)
+        self._step(f"deleted {key}")
 
     def next_try(self) -> None:
         """What Airflow does when a try has failed or is cleared; ``self`` is of the new try."""
         self._write({**self._read(), "ti_id": self._ti_id})
+
+    def _step(self, name: str) -> None:
+        if self._effects is not None:
+            self._effects.step(name)
 
     def _read(self) -> dict[str, Any]:
         return json.loads(self._path.read_bytes()) if self._path.exists() else {"ti_id": self._ti_id, "values": {}}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from crash.attempt import Prompts, Spec, run, wait
-from crash.effects import SharedClock, Trap
+from crash.effects import SharedClock, StateStore, Trap
 
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
@@ -123,7 +123,7 @@ class Task:
     def next_try(self, **changes: Any) -> None:
         self.clock.sleep(self.retry_delay)
         self.spec = dataclasses.replace(self.spec, try_number=self.spec.try_number + 1, **changes)
-        self.spec.state_store.next_try()
+        StateStore(self.spec.state_path, self.spec.ti_id).next_try()
 
     def clear(self, **changes: Any) -> None:
         """Clear the task like a user, perhaps with another input or other arguments."""

@@ -176,7 +176,7 @@ def test_ledger_in_a_folder_is_refused_or_usable_and_never_none(data: st.DataObj
     with folders(kind) as folder:
         store = FolderLedgerStore(folder)
         claim_ledger(store)
-        store.save(content)
+        store.save(content, {})
         try:
             known = load_ledger(FolderLedgerStore(folder))
         except SubmissionRecordError as error:
@@ -223,7 +223,7 @@ def test_attempt_keeps_every_batch_of_any_ledger_or_is_refused(data: st.DataObje
     with folders("disk") as folder, tempfile.TemporaryDirectory() as scratch:
         store = FolderLedgerStore(folder)
         claim_ledger(store)
-        store.save(content)
+        store.save(content, {})
         attempt = Attempt(submission_id="s", try_number=2, generation=0, now=NOW)
         try:
             record, requests = begin_attempt(

@@ -1,14 +1,18 @@
 """A ledger together with its store. What cannot be read or written stops the task.
 
-Invariant: only the attempt that owns the submission changes its ledger. Ownership is checked before and after each
-save, so an earlier attempt that comes back to life spends nothing.
+Invariant: only the attempt that owns the submission changes its ledger. Each save checks that, before or after it
+writes, and raises before anybody acts on it. So an earlier attempt that comes back to life spends nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import msgspec
 
 from airflow_claude_batch.api.wire import MessageBatch
+from airflow_claude_batch.batch.ledger.chunks import CHUNKED_VERSION, Chunk, Head, chunk_name, join, split
 from airflow_claude_batch.batch.ledger.ledger import VERSION, Ledger, Part
 from airflow_claude_batch.batch.ledger.stores import LedgerStore
 from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTakenOverError
@@ -36,9 +40,8 @@ class LedgerRecord:
         :raises SubmissionTakenOverError: another attempt took it over at the same time.
         :raises SubmissionRecordError: the ledger could not be written.
         """
-        save_ledger(store, ledger)
         record = cls(store, ledger)
-        record.check_ownership()
+        record.save(ledger)
         return record
 
     def save(self, ledger: Ledger) -> None:
@@ -47,10 +50,11 @@ class LedgerRecord:
         :raises SubmissionTakenOverError: another attempt owns the submission, even if that happened during the write.
         :raises SubmissionRecordError: the ledger could not be written.
         """
-        self.check_ownership()
-        save_ledger(self._store, ledger)
+        try:
+            save_ledger(self._store, ledger)
+        except SubmissionTakenOverError:
+            raise _taken_over(ledger) from None
         self.ledger = ledger
-        self.check_ownership()
 
     def add_batch(self, part: Part, batch: MessageBatch) -> None:
         """Record which message batch a part became. Must come right after the create call's response."""
@@ -64,15 +68,10 @@ class LedgerRecord:
         :raises SubmissionTakenOverError: another attempt owns it, or the ledger is gone.
         """
         try:
-            current = load_ledger(self._store)
-            if current is not None and current.attempt == self.ledger.attempt:
-                return
+            with _reading():
+                self._store.check_owner(self.ledger.attempt)
         except SubmissionTakenOverError:
-            pass
-        raise SubmissionTakenOverError(
-            "Another attempt of this task has taken over the submission, so this attempt stops.",
-            f"It sends nothing more. The message batches known to it: {_batch_ids(self.ledger)}.",
-        )
+            raise _taken_over(self.ledger) from None
 
 
 def claim_ledger(store: LedgerStore) -> None:
@@ -99,9 +98,37 @@ def load_ledger(store: LedgerStore) -> Ledger | None:
     :raises SubmissionRecordError: there may be a ledger, but it cannot be read or understood.
     :raises SubmissionTakenOverError: another attempt owns the submission now.
     """
-    try:
+    with _reading():
         data = store.load()
-        return None if data is None else _decode(data)
+        if data is None:
+            return None
+        head = _decode(data)
+        return join(head, {name: _load_chunk(store, name) for name in head.chunk_names})
+
+
+def save_ledger(store: LedgerStore, ledger: Ledger) -> None:
+    """Write the whole ledger.
+
+    :raises SubmissionRecordError: it could not be written. The caller must not spend money.
+    :raises SubmissionTakenOverError: another attempt owns the submission. The caller must not spend money.
+    """
+    try:
+        store.save(*split(ledger))
+    except (SubmissionRecordError, SubmissionTakenOverError):
+        raise
+    except Exception as error:
+        raise SubmissionRecordError(
+            f"The submission's ledger could not be written ({type(error).__name__}: {error}).",
+            f"Nothing more was sent. The message batches known now: {_batch_ids(ledger)}.",
+            "Make sure that the ledger's storage can be written, and retry the task: it continues from the last state "
+            "that was written.",
+        ) from error
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
     except (SubmissionRecordError, SubmissionTakenOverError):
         raise
     except Exception as error:
@@ -112,38 +139,52 @@ def load_ledger(store: LedgerStore) -> Ledger | None:
         ) from error
 
 
-def save_ledger(store: LedgerStore, ledger: Ledger) -> None:
-    """Write the whole ledger.
-
-    :raises SubmissionRecordError: it could not be written. The caller must not spend money.
-    """
-    try:
-        store.save(msgspec.json.encode(ledger))
-    except Exception as error:
-        raise SubmissionRecordError(
-            f"The submission's ledger could not be written ({type(error).__name__}: {error}).",
-            f"Nothing more was sent. The message batches known now: {_batch_ids(ledger)}.",
-            "Make sure that the ledger's storage can be written, and retry the task: it continues from the last state "
-            "that was written.",
-        ) from error
-
-
-def _decode(data: bytes) -> Ledger:
+def _decode(data: bytes) -> Head:
     try:
         version = msgspec.json.decode(data, type=_Version).version
-        if version == VERSION:
-            return msgspec.json.decode(data, type=Ledger)
+        if version in (VERSION, CHUNKED_VERSION):
+            return msgspec.json.decode(data, type=Head)
     except msgspec.MsgspecError as error:
-        raise SubmissionRecordError(
-            f"The submission's ledger is damaged ({error}).",
-            "Nothing was sent now. Batches that it named may be running: the Console lists them.",
-            "Restore the ledger. Or remove it and clear the task with reuse_answers=False: then everything is sent, "
-            "and paid, again.",
-        ) from error
+        raise _damaged(f"is damaged ({error})") from error
     raise SubmissionRecordError(
-        f"The submission's ledger has version {version}, but this release understands version {VERSION}.",
+        f"The submission's ledger has version {version}, but this release understands versions up to "
+        f"{CHUNKED_VERSION}.",
         "Nothing was sent now.",
         "Upgrade this package on the worker: a newer release wrote the ledger.",
+    )
+
+
+def _load_chunk(store: LedgerStore, name: str) -> Chunk:
+    data = store.load_chunk(name)
+    if data is None:
+        raise SubmissionRecordError(
+            f"The submission's ledger is incomplete: its chunk {name} is missing.",
+            "Nothing was sent now. Batches that it named may be running: the Console lists them.",
+            "Retry the task: if an earlier attempt was still running, it may have replaced the chunk meanwhile.",
+            "If that does not help: restore the chunk. Or remove the ledger and clear the task with "
+            "reuse_answers=False: then everything is sent, and paid, again.",
+        )
+    try:
+        if chunk_name(data) == name:
+            return msgspec.json.decode(data, type=Chunk)
+    except msgspec.MsgspecError as error:
+        raise _damaged(f"is damaged in its chunk {name} ({error})") from error
+    raise _damaged(f"is damaged: its chunk {name} has other content than was written")
+
+
+def _damaged(problem: str) -> SubmissionRecordError:
+    return SubmissionRecordError(
+        f"The submission's ledger {problem}.",
+        "Nothing was sent now. Batches that it named may be running: the Console lists them.",
+        "Restore the ledger. Or remove it and clear the task with reuse_answers=False: then everything is sent, "
+        "and paid, again.",
+    )
+
+
+def _taken_over(ledger: Ledger) -> SubmissionTakenOverError:
+    return SubmissionTakenOverError(
+        "Another attempt of this task has taken over the submission, so this attempt stops.",
+        f"It sends nothing more. The message batches known to it: {_batch_ids(ledger)}.",
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from airflow_claude_batch.api.wire import MessageBatch, RequestCounts
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, RepeatedAnswer, new_token
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger, save_ledger
-from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, StateLedgerStore
+from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTakenOverError
 
@@ -25,6 +26,7 @@ class Store:
 
     def __init__(self, data: bytes | None = None, error: Exception | None = None) -> None:
         self.data = data
+        self.chunks: dict[str, bytes] = {}
         self.error = error
         self.save_error: Exception | None = None
 
@@ -37,10 +39,17 @@ class Store:
             raise self.error
         return self.data
 
-    def save(self, data: bytes) -> None:
+    def load_chunk(self, name: str) -> bytes | None:
+        return self.chunks.get(name)
+
+    def save(self, head: bytes, chunks: Mapping[str, bytes]) -> None:
         if error := self.save_error or self.error:
             raise error
-        self.data = data
+        self.data, self.chunks = head, dict(chunks)
+
+    def check_owner(self, attempt: str) -> None:
+        if self.error:
+            raise self.error
 
 
 def part(token: str = "t1", **fields: Any) -> Part:
@@ -234,7 +243,7 @@ def test_fields_of_a_later_release_of_the_same_version_are_ignored() -> None:
         pytest.param(Store(b'{"submission_id":"s"}'), "damaged", id="without version"),
         pytest.param(Store(b'{"version":1,"x":"\xff"}'), "damaged|could not be read", id="not UTF-8"),
         pytest.param(
-            Store(b'{"version":2}'), "(?s)version 2, but this release understands version 1.*Upgrade", id="newer"
+            Store(b'{"version":3}'), "(?s)version 3, but this release understands versions up to 2.*Upgrade", id="newer"
         ),
         pytest.param(Store(b"[" * 5000), "damaged|could not be read", id="nested without end"),
         pytest.param(damaged_ledger(settled=["../v1/messages"]), r"damaged.*settled", id="an id that is a path"),
@@ -285,10 +294,14 @@ class StateStore:
         self.values[key] = json.loads(json.dumps(value))
         self.retention = retention
 
+    def delete(self, key: str) -> None:
+        self.values.pop(key, None)
+
 
 def test_ledger_in_the_state_store_outlives_the_results_and_leaves_no_file(tmp_path: Path) -> None:
     states = StateStore()
     store = StateLedgerStore(states, LocalFolder(tmp_path))
+    claim_ledger(store)
     assert load_ledger(store) is None
 
     save_ledger(store, ledger(OPEN, INTENT))
@@ -304,6 +317,7 @@ def test_ledger_in_the_folder_counts_until_one_is_in_the_state_store(tmp_path: P
     store = StateLedgerStore(StateStore(), folder)
     assert load_ledger(store) == ledger(OPEN)
 
+    LedgerRecord(store, ledger(OPEN)).check_ownership()
     save_ledger(store, ledger(LANDED))
     assert load_ledger(store) == ledger(LANDED)
 
@@ -311,8 +325,18 @@ def test_ledger_in_the_folder_counts_until_one_is_in_the_state_store(tmp_path: P
 # ---------------------------------------------------------------- ownership
 
 
-def test_record_of_this_attempt_continues() -> None:
-    store = Store()
+@pytest.fixture
+def folder(tmp_path: Path) -> LocalFolder:
+    return LocalFolder(tmp_path)
+
+
+@pytest.fixture(params=["folder", "state"])
+def store(request: pytest.FixtureRequest, folder: LocalFolder) -> LedgerStore:
+    return FolderLedgerStore(folder) if request.param == "folder" else StateLedgerStore(StateStore(), folder)
+
+
+def test_record_of_this_attempt_continues(store: LedgerStore) -> None:
+    claim_ledger(store)
     record = LedgerRecord.take_over(store, ledger())
     record.save(ledger(OPEN))
 
@@ -321,20 +345,42 @@ def test_record_of_this_attempt_continues() -> None:
 
 
 @pytest.mark.parametrize("gone", [True, False], ids=["ledger gone", "another attempt's"])
-def test_record_of_another_attempt_stops(gone: bool) -> None:
-    store = Store()
+def test_record_of_another_attempt_stops(gone: bool, folder: LocalFolder) -> None:
+    states = StateStore()
+    store = StateLedgerStore(states, folder)
+    claim_ledger(store)
     record = LedgerRecord.take_over(store, ledger(OPEN))
     if gone:
-        store.data = None
+        states.values.clear()
     else:
-        save_ledger(store, ledger(OPEN, attempt="a2"))
+        successor = StateLedgerStore(states, folder)
+        claim_ledger(successor)
+        LedgerRecord.take_over(successor, ledger(OPEN, attempt="a2"))
 
     with pytest.raises(SubmissionTakenOverError, match="known to it: b2"):
         record.check_ownership()
-    before = store.data
-    with pytest.raises(SubmissionTakenOverError):
+    before = dict(states.values)
+    with pytest.raises(SubmissionTakenOverError, match="known to it: b3"):
         record.save(ledger(LANDED))
-    assert store.data == before
+    assert states.values == before
+
+
+def test_owner_that_cannot_be_read_stops_the_attempt() -> None:
+    store = Store()
+    record = LedgerRecord.take_over(store, ledger(OPEN))
+    store.error = OSError("disk on fire")
+
+    with pytest.raises(SubmissionRecordError, match="could not be read .OSError: disk on fire"):
+        record.check_ownership()
+
+
+def test_record_stops_if_its_file_is_gone(folder: LocalFolder) -> None:
+    record = owner(folder, "a1")
+    for file in folder.names():
+        folder.remove(file)
+
+    with pytest.raises(SubmissionTakenOverError):
+        record.check_ownership()
 
 
 def test_part_is_an_intent_without_a_batch_and_open_until_landed() -> None:
@@ -346,11 +392,6 @@ def test_part_is_an_intent_without_a_batch_and_open_until_landed() -> None:
 
 
 # ---------------------------------------------------------------- two owners at once, in a folder
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> LocalFolder:
-    return LocalFolder(tmp_path)
 
 
 def owner(folder: LocalFolder, attempt: str) -> LedgerRecord:
@@ -376,9 +417,9 @@ def test_save_after_another_claim_raises(folder: LocalFolder) -> None:
     class Meanwhile(FolderLedgerStore):
         """Another owner claims the ledger just before we write."""
 
-        def save(self, data: bytes) -> None:
+        def save(self, head: bytes, chunks: Mapping[str, bytes]) -> None:
             claim_ledger(FolderLedgerStore(folder))
-            super().save(data)
+            super().save(head, chunks)
 
     store = Meanwhile(folder)
     record = LedgerRecord(store, load_ledger(store) or previous.ledger)

@@ -73,6 +73,9 @@ class TaskState:
     def set(self, key: str, value: Any, *, retention: timedelta) -> None:
         self.values[key] = value
 
+    def delete(self, key: str) -> None:
+        self.values.pop(key, None)
+
 
 class StoppedSubmission:
     """A stored submission, in a folder of its own, and a simulator that knows the batches that it created.

@@ -16,7 +16,7 @@ from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, new_token
-from airflow_claude_batch.batch.ledger.record import LedgerRecord, load_ledger, save_ledger
+from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger, save_ledger
 from airflow_claude_batch.batch.observer import NullObserver
 from airflow_claude_batch.batch.policy import LOST_CREATE_GRACE, Policy
 from airflow_claude_batch.batch.recover.clocks import CLOCK_TOLERANCE, Moment
@@ -303,6 +303,7 @@ class LostCreates(RuleBasedStateMachine):
         self.gone = False
         self.store = MemoryStore()
         ledger = Ledger(submission_id="s", input_digest="d", attempt="", attempt_began_at=START)
+        claim_ledger(self.store)
         save_ledger(self.store, ledger)
         self.begin()
 
@@ -341,6 +342,7 @@ class LostCreates(RuleBasedStateMachine):
     @rule()
     def begin(self):
         """A new attempt takes over. The previous one was killed, or continues and finds that it was replaced."""
+        claim_ledger(self.store)
         ledger = msgspec.structs.replace(load_ledger(self.store), attempt=new_token())
         self.record = LedgerRecord.take_over(self.store, ledger)
 
