@@ -370,7 +370,7 @@ def test_owner_that_cannot_be_read_stops_the_attempt() -> None:
     record = LedgerRecord.take_over(store, ledger(OPEN))
     store.error = OSError("disk on fire")
 
-    with pytest.raises(SubmissionRecordError, match="could not be read .OSError: disk on fire"):
+    with pytest.raises(SubmissionRecordError, match=r"could not be read .OSError: disk on fire"):
         record.check_ownership()
 
 
