@@ -278,6 +278,16 @@ def test_chunk_that_cannot_be_removed_stops_nothing(place: Place) -> None:
     assert load_ledger(place.store()) == MANY.archive_landed()
 
 
+def test_chunk_file_that_vanished_is_written_again(tmp_path: Path) -> None:
+    place = Place("folder", tmp_path)
+    record = take_over(place, MANY)
+    place.folder.remove(min(place.chunks))
+    for number in (41, 42):
+        record.save(record.ledger.with_part(part(number)))
+
+    assert load_ledger(place.store()) == record.ledger
+
+
 # ---------------------------------------------------------------- killed in the middle of a save
 
 
@@ -397,6 +407,16 @@ def test_new_owner_reads_the_chunks_of_the_previous_one_and_writes_its_own(place
     assert len(place.traffic.writes) == (4 if place.states is None else 3)  # a claim, two chunks, the head
     assert load_ledger(place.store()) == msgspec.structs.replace(MANY, attempt="a2")
     assert sorted(place.chunks.values())[:: 2 if place.states is None else 1] == sorted(before.values())
+
+
+def test_owner_that_has_read_a_ledger_before_its_claim_only_writes_its_own_chunks(place: Place) -> None:
+    take_over(place, MANY)
+    store = place.store()
+    load_ledger(store)
+    claim_ledger(store)
+    save_ledger(store, msgspec.structs.replace(MANY, attempt="a2"))
+
+    assert load_ledger(place.store()) == msgspec.structs.replace(MANY, attempt="a2")
 
 
 def test_successor_reads_every_chunk_although_the_previous_owner_drops_them_meanwhile(tmp_path: Path) -> None:
