@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from benchmarks import landing, million, parsing, results, submitting, waiting
+from benchmarks import landing, million, parsing, results, resuming, storage_traffic, submitting, waiting
 from benchmarks.figures import BenchmarkResult, Scope
 from benchmarks.peers import install_peers
 
@@ -16,6 +16,8 @@ BENCHMARKS: dict[str, Callable[[Scope], BenchmarkResult]] = {
     "wait": waiting.measure,
     "land": landing.measure,
     "million": million.measure,
+    "traffic": storage_traffic.measure,
+    "resume": resuming.measure,
 }
 
 

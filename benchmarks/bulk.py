@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,14 @@ class Cost:
     """The measured cost of a role: CPU seconds by step, peak memory in bytes, and elapsed seconds.
 
     The peak is counted above the memory of the interpreter with its imports.
+
+    :param counts: what the steps of the role counted.
     """
 
     cpu: Mapping[str, float]
     memory: int
     seconds: float
+    counts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cpu_seconds(self) -> float:
@@ -126,6 +130,22 @@ def serving(api: LoopbackAPI) -> Iterator[LoopbackAPI]:
 
 def run(role: str, python: str | Path, home: Path, url: str, **options: Any) -> Cost:
     """Run a role of ``bulk_role.py`` against the API at ``url``, in a process of its own."""
+    return _measure([str(python), str(ROLE)], role, home, url, options)
+
+
+def run_submission(role: str, home: Path, url: str, **options: Any) -> Cost:
+    """Run a role of ``submission_role.py``, which needs this package's environment."""
+    return _measure(own_module("submission_role"), role, home, url, options)
+
+
+def own_module(name: str) -> list[str]:
+    """Return the command that runs a module of this folder. An installed wheel comes before the checkout's package."""
+    root = str(Path(__file__).parents[1])
+    program = f"import sys; sys.path.append({root!r}); from benchmarks.{name} import main; main()"
+    return [sys.executable, "-P", "-c", program]
+
+
+def _measure(command: list[str], role: str, home: Path, url: str, options: Mapping[str, Any]) -> Cost:
     connection = json.dumps({"conn_type": "anthropic", "password": KEY, "host": url})
     environment = os.environ | {
         "AIRFLOW_HOME": str(home),
@@ -133,6 +153,6 @@ def run(role: str, python: str | Path, home: Path, url: str, **options: Any) -> 
         "AIRFLOW_CONN_CLAUDE_DEFAULT": connection,
         "NO_PROXY": "127.0.0.1",
     }
-    command = [python, ROLE, role, json.dumps({"url": url, **options})]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    arguments = [role, json.dumps({"url": url, **options})]
+    done = subprocess.run([*command, *arguments], env=environment, stdout=subprocess.PIPE, check=True)
     return Cost(**json.loads(done.stdout))

@@ -191,76 +191,6 @@ def common_ai_submitting(url: str, folder: str, messages: str, model: str) -> St
     }
 
 
-def million(url: str, folder: str, messages: str) -> Steps:
-    """Run a whole submission from its file to its rows, as the operator does from deferral to deferral."""
-    from datetime import UTC, datetime
-
-    from airflow_claude_batch._airflow.read_messages import write_input
-    from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
-    from airflow_claude_batch.batch.money.pricing import PriceTable
-    from airflow_claude_batch.batch.policy import Policy
-    from airflow_claude_batch.batch.start import Attempt, begin_attempt
-    from airflow_claude_batch.batch.steps import DoneStep, WaitStep
-    from airflow_claude_batch.batch.storage import LocalFolder
-    from airflow_claude_batch.batch.submission import Submission
-    from airflow_claude_batch.hooks import ClaudeHook
-    from airflow_claude_batch.operators import SendMessageBatchOperator
-    from airflow_claude_batch.rows import read_rows
-
-    task = SendMessageBatchOperator(task_id="send", messages=messages, max_tokens=64)
-    hook, prices, place = ClaudeHook("claude_default"), PriceTable.load(), LocalFolder(Path(folder, "submission"))
-    client, scratch = hook.get_conn(), Path(folder, "scratch")
-    scratch.mkdir()
-    begun: list[Submission] = []
-
-    def now() -> datetime:
-        return datetime.now(UTC)
-
-    def begin() -> None:
-        record, requests = begin_attempt(
-            FolderLedgerStore(place),
-            place,
-            Attempt(submission_id="million", try_number=1, generation=0, now=now()),
-            lambda file: write_input(task.options(), hook, prices, file),
-            scratch,
-            reuse_answers=True,
-        )
-        begun.append(
-            Submission(
-                client=client,
-                record=record,
-                folder=place,
-                requests=requests,
-                policy=Policy(),
-                prices=prices,
-                clock=now,
-                sleep=time.sleep,
-                estimate_client=client,
-            )
-        )
-
-    def wait(step: WaitStep) -> None:
-        done = {"all": all, "any": any}[step.wait_for]
-        while now() < step.until and not done(client.retrieve_batch(id_).ended for id_ in step.batch_ids):
-            time.sleep(1)
-
-    def run_until_done() -> None:
-        while not isinstance(step := begun[0].advance(), DoneStep):
-            print(f"{now():%H:%M:%S} {len(step.open_batch_ids)} open: {step.reason}", file=sys.stderr)
-            wait(step)
-        print(f"{now():%H:%M:%S} {step.manifest.counts} {step.failure or ''}", file=sys.stderr)
-
-    def check() -> None:
-        index = -1
-        for index, row in enumerate(read_rows(place.uri("results.jsonl"))):
-            expected = (index, f"key-{index}", "succeeded")
-            assert (row.index, row.key, row.status) == expected, f"row {index} is wrong"
-            assert f"Question {index}:" in row.text, f"row {index} has the answer of another request"
-        assert index + 1 == len(begun[0].requests), f"{index + 1} rows"
-
-    return {"begin": begin, "send, wait and land": run_until_done, "read and check every row": check}
-
-
 ROLES: dict[str, Callable[..., Steps]] = {
     role.__name__: role
     for role in (
@@ -272,7 +202,6 @@ ROLES: dict[str, Callable[..., Steps]] = {
         official_submitting,
         common_ai_submitting,
         sdk_submitting,
-        million,
     )
 }
 
@@ -283,20 +212,25 @@ def memory(name: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name))
 
 
-def main() -> None:
-    """Run one role and print its cost as JSON. Arguments: the role's name, and its options as JSON."""
+def main(roles: dict[str, Callable[..., Steps]] = ROLES) -> None:
+    """Run one role and print its cost as JSON. Arguments: the role's name, and its options as JSON.
+
+    A step may return counts of its own, as a dict.
+    """
     name, options = sys.argv[1], json.loads(sys.argv[2])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Airflow logs to stdout
-    steps = ROLES[name](**options)
+    steps, counts = roles[name](**options), dict[str, Any]()
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     alone, begun, cpu = memory("VmRSS"), time.perf_counter(), {}
     for step, work in steps.items():
         before = time.process_time()
-        work()
+        counted = work()
         cpu[step] = time.process_time() - before
-    cost = {"cpu": cpu, "memory": memory("VmHWM") - alone, "seconds": time.perf_counter() - begun}
+        counts |= counted if isinstance(counted, dict) else {}
+    seconds = time.perf_counter() - begun
+    cost = {"cpu": cpu, "memory": memory("VmHWM") - alone, "seconds": seconds, "counts": counts}
     print(json.dumps(cost), file=answers, flush=True)
 
 

@@ -8,11 +8,10 @@ minutes, most of them in the simulator.
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.bulk import run
+from benchmarks.bulk import run_submission
 from benchmarks.figures import BenchmarkResult, Figure, Scope
 from benchmarks.simulated import simulator
 
@@ -35,7 +34,7 @@ def measure(scope: Scope) -> BenchmarkResult:
     with tempfile.TemporaryDirectory(prefix="million-") as scratch, simulator(*OPTIONS) as api:
         messages = Path(scratch, "messages.jsonl")
         write_messages(messages, count)
-        cost = run("million", sys.executable, Path(scratch), api.url, folder=scratch, messages=str(messages))
+        cost = run_submission("million", Path(scratch), api.url, folder=scratch, messages=str(messages))
         books = api.books()
     assert books["billed_requests"] == count, f"{books['billed_requests']:,} requests were billed"
     *work, _ = cost.cpu.values()
