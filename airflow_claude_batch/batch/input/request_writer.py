@@ -14,14 +14,11 @@ from airflow_claude_batch.batch.input.canonical_json import hash_content
 from airflow_claude_batch.batch.input.custom_id import content_hash
 from airflow_claude_batch.batch.input.element_errors import element_error
 from airflow_claude_batch.batch.input.elements import Request
+from airflow_claude_batch.batch.input.json_encoder import encode_json
 from airflow_claude_batch.batch.input.json_errors import exact_integer, explain
 from airflow_claude_batch.exceptions import EmptyInputError, InvalidMessageError
 
-# Made once: json.dumps makes one for every call. The standard library on purpose: it refuses dates, bytes, NaN and the
-# like, which faster encoders turn silently into something that the author did not write.
-_PARAMS_ENCODER: Final = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=exact_integer
-)
+# Made once: json.dumps makes one for every call.
 _KEY_ENCODER: Final = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), default=exact_integer
 )
@@ -71,7 +68,7 @@ def encode_params(request: Request, max_bytes: int | None = None) -> bytes:
     :raises InvalidMessageError: a value is not JSON, or the request alone is larger than a batch may be.
     """
     try:
-        data = _PARAMS_ENCODER.encode(request.params).encode()
+        data = encode_json(request.params)
     except (TypeError, ValueError, RecursionError) as error:
         # The chain would show the prompt: a UnicodeEncodeError carries it.
         raise element_error(request.index, request.key, *explain(request.params, "params", error)) from None
