@@ -13,7 +13,7 @@ import msgspec
 
 from airflow_claude_batch.batch.input.custom_id import CustomId, parse_custom_id
 from airflow_claude_batch.batch.input.request_file import RequestFile
-from airflow_claude_batch.batch.money.sampling import CACHE_MARK
+from airflow_claude_batch.batch.money.planned_request import CACHE_MARK
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batch.land.validate_output import OutputValidator

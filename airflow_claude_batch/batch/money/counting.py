@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from airflow_claude_batch.api.limits import COUNT_TOKENS_FIELDS
-from airflow_claude_batch.batch.money.sampling import PlannedRequest, StratifiedSample, StratumKey
+from airflow_claude_batch.batch.money.planned_request import PlannedRequest, StratumKey
+from airflow_claude_batch.batch.money.sampling import StratifiedSample
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import (
     APIError,

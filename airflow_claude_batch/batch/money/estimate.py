@@ -27,14 +27,10 @@ from airflow_claude_batch.batch.money.counting import (
     count_sample,
     no_window,
 )
+from airflow_claude_batch.batch.money.planned_request import PlannedRequest
 from airflow_claude_batch.batch.money.prices import NEWEST_TOKENIZER
 from airflow_claude_batch.batch.money.pricing import BatchRates, PriceTable
-from airflow_claude_batch.batch.money.sampling import (
-    MAX_CALLS,
-    PlannedRequest,
-    StratifiedSample,
-    Stratum,
-)
+from airflow_claude_batch.batch.money.sampling import MAX_CALLS, StratifiedSample, Stratum
 from airflow_claude_batch.batch.quantity import quantity
 
 NEIGHBOURS: Final = 8  # counted requests that stand for a stratum: the median is outside of their range once in 128

@@ -8,103 +8,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final
 
-import msgspec
+from airflow_claude_batch.batch.money.planned_request import PlannedRequest, StratumKey
 
 MAX_CALLS: Final = 20  # count_tokens calls of one estimate
 MEDIA_BYTES: Final = 6_000  # bytes of text that weigh as much as an image of usual size: about 1,500 tokens
 LONGEST: Final = 3  # requests of a model, and of a kind, that are kept because they are the longest
-MAX_LENGTH_DISTANCE: Final = 8  # length classes between comparable requests: one is up to four times as long
-
-#: A request with a cache breakpoint has these bytes. No text has: in a JSON string a quotation mark is escaped.
-CACHE_MARK: Final = b'"cache_control":'
-_ONE_HOUR: Final = b'"ttl":"1h"'
-_MEDIA: Final = (b'"type":"image"', b'"type":"document"')
-_CLIENT_TOOLS: Final = ("custom", "bash_", "text_editor_", "computer_", "memory_")
-
-CacheTtl = Literal["5m", "1h"]
-
-
-class PlannedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One request, reduced to what an estimate needs.
-
-    ``bytes_length`` is the length of its prompt (tools, system, messages) as JSON. ``cached_bytes`` is the length up to
-    the last cache breakpoint. ``media`` tells that images or documents are in it, whose tokens do not follow from their
-    bytes. ``load`` returns the params, and ``name`` names the request for people. They are called for sampled requests
-    only, so they may read a file.
-    """
-
-    model: str
-    bytes_length: int
-    max_tokens: int
-    load: Callable[[], Mapping[str, Any]]
-    name: Callable[[], str] = lambda: "a request"
-    cached_bytes: int = 0
-    cache_ttl: CacheTtl = "5m"
-    inference_geo: str | None = None
-    media: bool = False
-    server_tools: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        params: Mapping[str, Any],
-        *,
-        load: Callable[[], Mapping[str, Any]],
-        name: Callable[[], str] = lambda: "a request",
-    ) -> PlannedRequest:
-        """Reduce checked params. ``load`` must return the same params again."""
-        length, cached, media = 0, 0, False
-        ttl: CacheTtl = "5m"
-        for block in map(msgspec.json.encode, _blocks(params)):
-            length += len(block)
-            cached = length if CACHE_MARK in block else cached
-            ttl = "1h" if _ONE_HOUR in block else ttl
-            media = media or any(mark in block for mark in _MEDIA)
-        automatic = params.get("cache_control")
-        return cls(
-            model=params["model"],
-            bytes_length=max(length, 1),
-            max_tokens=params["max_tokens"],
-            load=load,
-            name=name,
-            cached_bytes=length if automatic else cached,
-            cache_ttl="1h" if automatic and automatic.get("ttl") == "1h" else ttl,
-            inference_geo=params.get("inference_geo"),
-            media=media,
-            server_tools=bool(params.get("mcp_servers")) or any(map(_runs_on_server, params.get("tools") or ())),
-        )
-
-    @property
-    def stratum(self) -> StratumKey:
-        """The stratum that the request belongs to."""
-        length_class = _length_class(self.bytes_length)
-        return StratumKey(self.model, self.media, length_class, self.cache_ttl, self.inference_geo or "")
-
-
-class StratumKey(NamedTuple):
-    """The properties that the requests of one stratum share.
-
-    ``length_class`` grows with the length of the prompt: four classes each time the length doubles.
-    """
-
-    model: str
-    media: bool
-    length_class: int
-    cache_ttl: CacheTtl
-    inference_geo: str
-
-    def is_comparable(self, other: StratumKey) -> bool:
-        """Return whether token counts of one stratum may be used for the other."""
-        same_kind = (self.model, self.media) == (other.model, other.media)
-        return same_kind and self.length_distance(other) <= MAX_LENGTH_DISTANCE
-
-    def length_distance(self, other: StratumKey) -> int:
-        """Return how many length classes apart the strata are."""
-        return abs(self.length_class - other.length_class)
 
 
 @dataclass(slots=True)
@@ -122,8 +34,9 @@ class Stratum:
 
     def add(self, request: PlannedRequest, *, capacity: int, rng: random.Random) -> None:
         """Add a request. Reservoir sampling: every request has the same chance to stay in the reservoir."""
-        self.shortest = min(self.shortest or request.bytes_length, request.bytes_length)
-        self.longest = max(self.longest, request.bytes_length)
+        if not self.requests or not self.shortest <= request.bytes_length <= self.longest:
+            self.shortest = min(self.shortest or request.bytes_length, request.bytes_length)
+            self.longest = max(self.longest, request.bytes_length)
         self.requests += 1
         self.bytes += request.bytes_length
         self.cached_bytes += request.cached_bytes
@@ -174,7 +87,8 @@ class StratifiedSample:
 
     def _count(self, request: PlannedRequest) -> None:
         least, most = self.max_tokens if self.requests else (request.max_tokens, request.max_tokens)
-        self.max_tokens = (min(least, request.max_tokens), max(most, request.max_tokens))
+        if not self.requests or not least <= request.max_tokens <= most:
+            self.max_tokens = (min(least, request.max_tokens), max(most, request.max_tokens))
         self.requests += 1
         self.server_tools += request.server_tools
 
@@ -203,21 +117,3 @@ class StratifiedSample:
                 hits, point = hits + 1, point + step
             selected += self._rng.sample(stratum.reservoir, min(hits, len(stratum.reservoir)))
         return selected
-
-
-def _length_class(length: int) -> int:
-    octave = max(length.bit_length() - 3, 0)
-    return 4 * octave + (length >> octave)
-
-
-def _blocks(params: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the parts of the prompt in the order in which it is cached."""
-    for content in (params.get("tools"), params.get("system"), *(turn["content"] for turn in params["messages"])):
-        if isinstance(content, list):
-            yield from content
-        elif content:
-            yield content
-
-
-def _runs_on_server(tool: Mapping[str, Any]) -> bool:
-    return not str(tool.get("type") or "custom").startswith(_CLIENT_TOOLS)

@@ -19,8 +19,8 @@ from airflow_claude_batch.batch.money.cost_limit import check_max_cost, unknown_
 from airflow_claude_batch.batch.money.counting import TokenCounter
 from airflow_claude_batch.batch.money.estimate import Estimate, estimate_cost
 from airflow_claude_batch.batch.money.models import ModelChecker
+from airflow_claude_batch.batch.money.planned_request import PlannedRequest
 from airflow_claude_batch.batch.money.pricing import PriceTable
-from airflow_claude_batch.batch.money.sampling import PlannedRequest
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def check_budget(
 def _planned(requests: RequestFile, indices: Iterator[int]) -> Iterator[PlannedRequest]:
     for index in indices:
         yield PlannedRequest.of(
-            _params(requests, index), load=partial(_params, requests, index), name=partial(_name, requests, index)
+            requests.params(index), load=partial(_params, requests, index), name=partial(_name, requests, index)
         )
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from batch.money.usages import TABLE
 
 from airflow_claude_batch.batch.money.estimate import Estimate, ThreePointEstimate, estimate_cost
-from airflow_claude_batch.batch.money.sampling import PlannedRequest
+from airflow_claude_batch.batch.money.planned_request import PlannedRequest
 from airflow_claude_batch.exceptions import APIConnectionError
 from airflow_claude_batch.simulator.messages.prompts import prompt_tokens
 
@@ -37,7 +38,7 @@ def params(text: str = "x" * 400, *, model: str = MODEL, max_tokens: int = 100, 
 
 def plan(requests: Iterable[Params]) -> Iterator[PlannedRequest]:
     for request in requests:
-        yield PlannedRequest.of(request, load=lambda request=request: request)  # type: ignore[misc]
+        yield PlannedRequest.of(msgspec.json.encode(request), load=lambda request=request: request)  # type: ignore[misc]
 
 
 def estimated(requests: Iterable[Params], counter: Counter | None = None, **more: Any) -> Estimate:

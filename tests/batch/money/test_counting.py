@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import msgspec
 import pytest
 from batch.money.estimates import MODEL, Counter, Params, params
 
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch.money.counting import count_sample
-from airflow_claude_batch.batch.money.sampling import MAX_CALLS, PlannedRequest, StratifiedSample
+from airflow_claude_batch.batch.money.planned_request import PlannedRequest
+from airflow_claude_batch.batch.money.sampling import MAX_CALLS, StratifiedSample
 from airflow_claude_batch.exceptions import (
     APIError,
     APIStatusError,
@@ -34,7 +36,11 @@ BAD_BLOCK: Params = {**params(), "messages": [{"role": "user", "content": [{"typ
 
 def sample(requests: list[Params], **options: Any) -> StratifiedSample:
     planned = (
-        PlannedRequest.of(each, load=lambda each=each: each, name=lambda index=index: f"messages[{index}]")  # type: ignore[misc]
+        PlannedRequest.of(
+            msgspec.json.encode(each),
+            load=lambda each=each: each,  # type: ignore[misc]
+            name=lambda index=index: f"messages[{index}]",  # type: ignore[misc]
+        )
         for index, each in enumerate(requests)
     )
     return StratifiedSample(planned, **options)

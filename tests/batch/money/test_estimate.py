@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from airflow_claude_batch.api.wire import CacheCreation, Usage
 from airflow_claude_batch.batch.money.cost import Tokens
 from airflow_claude_batch.batch.money.cost_limit import check_max_cost
-from airflow_claude_batch.batch.money.sampling import MAX_CALLS, PlannedRequest, StratifiedSample
+from airflow_claude_batch.batch.money.planned_request import PlannedRequest
+from airflow_claude_batch.batch.money.sampling import MAX_CALLS, StratifiedSample
 from airflow_claude_batch.simulator.messages.prompts import prompt_tokens
 
 # ---------------------------------------------------------------- the sample
@@ -300,7 +301,7 @@ def test_the_bill_of_a_cached_prefix_is_within_the_bounds(hits: int) -> None:
     ],
 )
 def test_the_length_of_a_cached_prefix(request_: Params, cached: int | None) -> None:
-    planned = PlannedRequest.of(request_, load=lambda: request_)
+    planned = PlannedRequest.of(msgspec.json.encode(request_), load=lambda: request_)
 
     assert planned.cached_bytes == (planned.bytes_length if cached is None else cached)
 
