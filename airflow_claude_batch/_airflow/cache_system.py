@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.preflight.cache_marks import with_system_mark
@@ -45,4 +46,4 @@ class CacheSystem:
         if note and note not in self._noted:
             self._noted.add(note)
             log.warning(note)
-        return replace(request, params=params)
+        return msgspec.structs.replace(request, params=params)

@@ -7,7 +7,7 @@ is checked when its requests are sent: see ``money.models``.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Set
 
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.preflight.cache_marks import check_cache_marks, has_marks
@@ -44,10 +44,10 @@ class RequestChecker:
 
         :raises InvalidMessageError: names the element, the field and the remedy.
         """
-        _check_any_model(request, self._conditions)
+        kinds = _check_any_model(request, self._conditions)
         model = self._model(request.params["model"])
         if model is not None:
-            check_model(request, model, self._conditions)
+            check_model(request, model, self._conditions, kinds)
 
     def _model(self, name: str) -> ModelPrice | None:
         if name not in self._models:
@@ -63,10 +63,12 @@ def check_params(request: Request, *, api_version: str) -> None:
     _check_any_model(request, conditions_of(api_version))
 
 
-def _check_any_model(request: Request, conditions: Conditions) -> None:
+def _check_any_model(request: Request, conditions: Conditions) -> Set[str]:
+    """Raise if the API refuses the request whatever the model. Return the kinds of its content blocks."""
     check_parameters(request, conditions)
-    check_messages(request, conditions)
+    kinds = check_messages(request, conditions)
     if len(request.params) > 3:
         check_combinations(request)
-    if has_marks(request.params):
+    if has_marks(request.params, kinds):
         check_cache_marks(request, conditions)
+    return kinds

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from airflow_claude_batch.batch.input.canonical_json import hash_content
 from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request, with_format
@@ -129,4 +131,4 @@ def read_earlier_form(element: Mapping[str, Any], index: int, defaults: Defaults
     params = {**first, **defaults.params, **own, "messages": plain.params["messages"]}
     if values["system"] is not None:
         params["system"] = values["system"]
-    return with_format(replace(plain, params=params), defaults)
+    return with_format(msgspec.structs.replace(plain, params=params), defaults)

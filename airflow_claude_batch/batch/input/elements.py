@@ -6,8 +6,10 @@ Only the shape is looked at here. ``checks`` holds the rules of the API.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from airflow_claude_batch.batch.input.element_errors import (
     SAMPLING_PARAMETERS,
@@ -29,6 +31,7 @@ from airflow_claude_batch.exceptions import InvalidMessageError
 
 #: Fields of a keyed element that override the operator's arguments of the same names.
 OVERRIDES: Final = ("model", "max_tokens", "system", "params")
+_KEYED_FIELDS: Final = frozenset({"key", "prompt", "messages", *OVERRIDES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,7 @@ class Defaults:
     api_version: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One Messages call to make: the user's key (any JSON value) and the params as they go on the wire.
 
     ``index`` is the element's position in ``messages``, and the key of an element that has none.
@@ -75,14 +77,14 @@ def read_request(element: Any, index: int, defaults: Defaults) -> Request:
 
 def with_format(request: Request, defaults: Defaults) -> Request:
     """Return the request with the ``output_config.format`` of every request, unless it has one of its own."""
+    if defaults.output_format is None:
+        return request
     config = request.params.get("output_config")
     config = {} if config is None else config
-    if defaults.output_format is None or not isinstance(config, Mapping) or "format" in config:
+    if not isinstance(config, Mapping) or "format" in config:
         return request
-    return replace(
-        request,
-        params={**request.params, "output_config": {**config, "format": defaults.output_format}},
-    )
+    params = {**request.params, "output_config": {**config, "format": defaults.output_format}}
+    return msgspec.structs.replace(request, params=params)
 
 
 def _read_shape(element: Any, index: int, defaults: Defaults) -> Request:
@@ -116,14 +118,14 @@ def _read_message(element: Mapping[str, Any], index: int) -> dict[str, Any]:
 
 
 def _read_keyed(element: Mapping[str, Any], index: int, defaults: Defaults) -> Request:
-    unknown = [name for name in element if name not in ("key", "prompt", "messages", *OVERRIDES)]
-    if unknown:
+    if not _KEYED_FIELDS.issuperset(element):
+        unknown = [name for name in element if name not in _KEYED_FIELDS]
         if unknown[0] in SAMPLING_PARAMETERS and (defaults.api_version or "") >= VERSION_WITHOUT_SAMPLING:
             raise sampling_error(index, element.get("key"), unknown[0], str(defaults.api_version))
         raise _error(element, index, *explain_fields(element, unknown))
-    own = element.get("params")
-    own = _mapping(element, index, {} if own is None else own)
-    if conflict := find_element_conflict(element, own):
+    given = element.get("params")
+    own = {} if given is None else _mapping(element, index, given)
+    if own and (conflict := find_element_conflict(element, own)):
         raise _error(element, index, conflict.problem, conflict.remedy)
     if ("prompt" in element) == ("messages" in element):
         found = "both 'prompt' and 'messages' are" if "prompt" in element else "neither 'prompt' nor 'messages' is"

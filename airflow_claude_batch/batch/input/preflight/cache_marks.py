@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any, Final, NamedTuple
 
 from airflow_claude_batch.batch.input.element_errors import short_repr
@@ -14,7 +14,7 @@ from airflow_claude_batch.batch.input.preflight.refusal import check_fields, kin
 MOST_MARKS: Final = 4
 TTLS: Final = ("5m", "1h")
 _WITHOUT_MARK: Final = ("thinking", "redacted_thinking")
-_HAVE_BLOCKS: Final = ("tool_result", "document", "search_result")
+_HAVE_BLOCKS: Final = frozenset({"tool_result", "document", "search_result"})
 
 
 class Mark(NamedTuple):
@@ -59,17 +59,17 @@ def _marks(blocks: Any, place: str, *, everywhere: bool = False) -> Iterator[Mar
             yield Mark(block["cache_control"], block, here)
 
 
-def has_marks(params: Mapping[str, Any]) -> bool:
-    """Return whether a request can have marks at all: a text has none."""
+def has_marks(params: Mapping[str, Any], kinds: Set[str]) -> bool:
+    """Return whether a request can have marks at all: a text has none.
+
+    :param kinds: the types of all content blocks in the messages.
+    """
     if "cache_control" in params or "tools" in params or isinstance(params.get("system"), list | tuple):
         return True
-    contents = (message.get("content") for message in params["messages"])
-    return any(
-        "cache_control" in block or block["type"] in _HAVE_BLOCKS
-        for content in contents
-        if isinstance(content, list)
-        for block in content
-    )
+    if not kinds.isdisjoint(_HAVE_BLOCKS):
+        return True
+    contents = (message.get("content") for message in params["messages"]) if kinds else ()
+    return any("cache_control" in block for content in contents if isinstance(content, list) for block in content)
 
 
 def check_cache_marks(request: Request, conditions: Conditions) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, Final
 
 from airflow_claude_batch.batch.input.element_errors import short_repr, type_name
@@ -41,8 +41,8 @@ _FIELDS_ELSEWHERE: Final = {
 }
 
 
-def check_messages(request: Request, conditions: Conditions) -> None:
-    """Raise if the conversation, or a message of it, is one that the API refuses.
+def check_messages(request: Request, conditions: Conditions) -> Set[str]:
+    """Raise if the conversation, or a message of it, is one that the API refuses. Return the kinds of its blocks.
 
     :raises InvalidMessageError: names the element, the message and the remedy.
     """
@@ -51,11 +51,13 @@ def check_messages(request: Request, conditions: Conditions) -> None:
         refuse(request, "messages", f"'messages' must be a list, not {type_name(messages)}.", _GIVE_MESSAGES)
     if not messages:
         refuse(request, "messages", "'messages' is empty.", _GIVE_MESSAGES)
-    has_blocks, has_system = False, False
+    kinds: set[str] = set()
+    has_system = False
     last = len(messages) - 1
     for position, message in enumerate(messages):
         _check_message(request, message, position, conditions, is_last=position == last)
-        has_blocks = has_blocks or not isinstance(message.get("content"), str)
+        if not isinstance(message.get("content"), str):
+            kinds |= _kinds(message)
         has_system = has_system or message["role"] == "system"
     _check_first(request, messages[0])
     if last >= MOST_MESSAGES:
@@ -64,12 +66,12 @@ def check_messages(request: Request, conditions: Conditions) -> None:
         )
     if has_system:
         _check_system_placement(request, messages)
-    if has_blocks:
-        kinds = {kind for message in messages for kind in _kinds(message)}
+    if kinds:
         check_tool_pairs(request, kinds)
-        if kinds & _HAVE_CONTENT:
-            _check_media(request, messages)
+    if kinds & _HAVE_CONTENT:
+        _check_media(request, messages)
     _check_end(request, messages[-1])
+    return kinds
 
 
 def _check_message(request: Request, message: Any, position: int, conditions: Conditions, *, is_last: bool) -> None:
@@ -136,6 +138,8 @@ def _refuse_field(request: Request, name: Any, place: str) -> None:
 
 
 def _check_first(request: Request, first: Mapping[str, Any]) -> None:
+    if first["role"] == "user":
+        return
     place = message_place(request, 0)
     if first["role"] == "system":
         remedy = "Put it into the parameter 'system', and begin with a user's message."
@@ -169,9 +173,9 @@ def _ends_with_server_result(message: Mapping[str, Any]) -> bool:
     return kind.endswith("_tool_result")
 
 
-def _kinds(message: Mapping[str, Any]) -> set[str]:
+def _kinds(message: Mapping[str, Any]) -> Set[str]:
     content = message.get("content")
-    return {block["type"] for block in content} if isinstance(content, list) else set()
+    return {block["type"] for block in content} if isinstance(content, list) else _NO_KINDS
 
 
 # ---------------------------------------------------------------- the end
@@ -187,6 +191,7 @@ def is_prefill(message: Mapping[str, Any]) -> bool:
     return not any(kind.endswith("_tool_result") or kind in _OF_THE_SERVER for kind in _kinds(message))
 
 
+_NO_KINDS: Final = frozenset[str]()
 _OF_THE_SERVER: Final = frozenset({"server_tool_use", "mcp_tool_use", "compaction", "fallback"})
 
 

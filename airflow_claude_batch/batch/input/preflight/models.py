@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any, Final, NamedTuple
 
 from airflow_claude_batch.batch.input.element_errors import short_repr
@@ -27,13 +28,14 @@ class _UsedFeature(NamedTuple):
     remedy: str
 
 
-def check_model(request: Request, model: ModelPrice, conditions: Conditions) -> None:
+def check_model(request: Request, model: ModelPrice, conditions: Conditions, kinds: Set[str]) -> None:
     """Raise if the request asks for something that its model refuses.
 
+    :param kinds: the types of all content blocks in the messages.
     :raises InvalidMessageError: names the element, the model and the remedy.
     """
     _check_answer_length(request, model, conditions)
-    if (model.max_input_tokens or _LARGE_WINDOW) < _LARGE_WINDOW:
+    if kinds and (model.max_input_tokens or _LARGE_WINDOW) < _LARGE_WINDOW:
         _check_images(request, model)
     for used in _used_features(request.params):
         if used.feature in model.refuses:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any, Final, NamedTuple
 
 from airflow_claude_batch.batch.input.element_errors import short_repr
@@ -27,7 +27,7 @@ class _Turn(NamedTuple):
     blocks: list[_Block]
 
 
-def check_tool_pairs(request: Request, kinds: set[str]) -> None:
+def check_tool_pairs(request: Request, kinds: Set[str]) -> None:
     """Raise if a tool call has no result, or a result no call, or if an id is used twice.
 
     :param kinds: the types of all content blocks in the messages.
