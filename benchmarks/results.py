@@ -35,7 +35,7 @@ HEAD = """\
 # Performance, beside the peers
 
 Written by `make bench`, which measures this package and its peers in one run. `make bench ONLY=land` measures one
-benchmark again.
+benchmark again. `tenmillion` runs only when it is named: it takes an hour and 50 GB of disk.
 
 - A peer's column says how many times our figure it took, with the peer's own figure in brackets.
 - CPU is that of the measured process alone.
