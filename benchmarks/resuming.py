@@ -36,7 +36,7 @@ def resume_often(home: Path, requests: int, endpoint: str, parts: int = PARTS, r
         left = run_submission("half_landed", home, api.url, **options).counts
         assert left["landed"] == requests // 2, f"{left['landed']:,} landed"
         options["running"] = left["running"]
-        upload(home / "submission", endpoint, f"{s3_server.BUCKET}/{home.name}")
+        upload(home / "submission", endpoint, s3_server.place_of(home))
         return {
             storage: middle([run_submission("resume", home, api.url, **options, endpoint=place) for _ in range(rounds)])
             for storage, place in (("disk", None), ("S3", endpoint))

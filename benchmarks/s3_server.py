@@ -10,6 +10,7 @@ import subprocess
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from benchmarks.bulk import own_module
@@ -26,6 +27,11 @@ def file_system(endpoint: str) -> Any:
     from s3fs import S3FileSystem
 
     return S3FileSystem(key="test", secret="test", endpoint_url=endpoint, skip_instance_cache=True)  # noqa: S106
+
+
+def place_of(folder: str | Path) -> str:
+    """Return where the submission of a local folder is in the bucket, different for each."""
+    return f"{BUCKET}{folder}"
 
 
 def traffic(endpoint: str) -> dict[str, list[int]]:

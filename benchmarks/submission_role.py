@@ -144,7 +144,7 @@ def storage_at(folder: str, endpoint: str | None) -> Storage:
     """Return the storage of a role: a bucket if there is an endpoint."""
     if endpoint is None:
         return LocalStorage(Path(folder, "submission"))
-    return S3Storage(endpoint, f"{s3_server.BUCKET}/{Path(folder).name}")
+    return S3Storage(endpoint, s3_server.place_of(folder))
 
 
 def new_scratch(folder: str) -> Path:
