@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from airflow_claude_batch._airflow.results_folder import folder_of_file
 from airflow_claude_batch._airflow.row_sources import GivenRows, ResultsFile, find_rows
+from airflow_claude_batch.batch.land.landed_parts import landed_lines
 from airflow_claude_batch.batch.land.parquet import read_parquet
-from airflow_claude_batch.batch.land.rows import Row
+from airflow_claude_batch.batch.land.rows import RESULTS_FILE, Row
 from airflow_claude_batch.batch.land.typed_output import output_reader
 from airflow_claude_batch.exceptions import ResultsError
 
 __all__ = ["Row", "read_rows"]
+
+_T = TypeVar("_T")
 
 #: What has rows: a manifest, or a path.
 RowSource = Mapping[str, Any] | str | os.PathLike[str]
@@ -60,28 +63,36 @@ def _rows(source: Any) -> Iterator[Row]:
 
 def _rows_of_file(path: str) -> Iterator[Row]:
     folder, name = folder_of_file(path)
-    file = folder.open(name)
-    if file is None:
+    if name == RESULTS_FILE:
+        with landed_lines(folder) as lines:  # while the submission runs, its rows are in landed parts
+            yield from _decoded(_there(lines, path), path)
+        return
+    with _there(folder.open(name), path) as file:
+        yield from read_parquet(file, path=path) if name.endswith(".parquet") else _decoded(file, path)
+
+
+def _there(found: _T | None, path: str) -> _T:
+    if found is None:
         raise ResultsError(
             f"{path} is not there.",
             "Nothing is landed yet, the file was moved, or this worker has another storage.",
             "Check the path. To land the answers again at no cost, clear the task that landed them.",
         )
-    with file:
-        if name.endswith(".parquet"):
-            yield from read_parquet(file, path=path)
-            return
-        decoder = msgspec.json.Decoder(Row)
-        for number, line in enumerate(file, 1):
-            try:
-                row = decoder.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                raise ResultsError(
-                    f"Line {number} of {path} is damaged ({type(error).__name__}).",
-                    "The answers stay at the API for 29 days; a retry downloads them at no cost.",
-                    "Restore the file, or remove it and clear the task that landed it.",
-                ) from None
-            yield row
+    return found
+
+
+def _decoded(lines: Iterable[bytes], path: str) -> Iterator[Row]:
+    decoder = msgspec.json.Decoder(Row)
+    for number, line in enumerate(lines, 1):
+        try:
+            row = decoder.decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise ResultsError(
+                f"Line {number} of {path} is damaged ({type(error).__name__}).",
+                "The answers stay at the API for 29 days; a retry downloads them at no cost.",
+                "Restore the file, or remove it and clear the task that landed it.",
+            ) from None
+        yield row
 
 
 def _rows_given(given: GivenRows) -> Iterator[Row]:

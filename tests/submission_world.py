@@ -15,6 +15,7 @@ from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch.input.elements import Defaults, read_request
 from airflow_claude_batch.batch.input.output_schema import OutputSchema
 from airflow_claude_batch.batch.input.request_writer import write_requests
+from airflow_claude_batch.batch.land.landed_parts import landed_lines
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
@@ -45,7 +46,10 @@ class World:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder.path / "results.jsonl").read_text().split("\n") if line]
+        """What is landed so far."""
+        with landed_lines(self.folder) as lines:
+            assert lines is not None
+            return [json.loads(line) for line in lines]
 
     @property
     def billed(self) -> int:

@@ -22,11 +22,13 @@ from airflow_claude_batch.batch.failures import (
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.download import Outcome, download_results
 from airflow_claude_batch.batch.land.landed_before import LandedBefore
+from airflow_claude_batch.batch.land.landed_part import DamagedPartError
+from airflow_claude_batch.batch.land.landed_parts import remove_parts
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, RequestMatcher, SubmissionMatcher
 from airflow_claude_batch.batch.land.publish import publish_final
-from airflow_claude_batch.batch.land.rows import RESULTS_FILE
+from airflow_claude_batch.batch.land.restore import restore_rows
 from airflow_claude_batch.batch.land.summary import summarize
 from airflow_claude_batch.batch.land.unread import UnreadBatches, is_gone, load_unread, next_read_at, save_unread
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
@@ -112,6 +114,8 @@ class Collection:
             else:
                 raise
         except ResultsError as error:
+            if isinstance(error, DamagedPartError):
+                error.part.drop()
             step = self._wait_after_outage(error)
         else:
             self.in_contact, self.refusal = True, None
@@ -259,9 +263,8 @@ class Collection:
         known, sizes = before.manifest, before.request_counts(ended)
         while True:
             with self._open_matcher(sizes, known, ended) as matcher, Landing(matcher, prices=self.prices) as landing:
-                if known is not None and (file := self.folder.open(RESULTS_FILE)) is not None:
-                    with file:
-                        landing.restore(file, may_skip=lambda line: True)
+                if known is not None:
+                    restore_rows(landing, self.folder, matcher.digest, may_skip=lambda line: True)
                 rows, failed = self._read(ended, landing, sizes)
                 larger = {id_: count for id_, count in rows.items() if count > sizes.get(id_, 0)}
                 if self.requests is None and larger:
@@ -325,7 +328,9 @@ class Collection:
             ),
         )
         self._report_durations(whole)
-        return manifest, evaluate_outcome(landing, self.policy, manifest)[0]
+        error, _ = evaluate_outcome(landing, self.policy, manifest)
+        remove_parts(self.folder)
+        return manifest, error
 
     def _summarize(
         self,

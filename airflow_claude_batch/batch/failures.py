@@ -14,7 +14,7 @@ import msgspec
 
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest
-from airflow_claude_batch.batch.land.rows import ANSWERED, FINAL, Row, Status
+from airflow_claude_batch.batch.land.rows import ANSWERED, FINAL, Row, Status, count_where, indices_where
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Trouble, UnreadBatch
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
@@ -43,7 +43,7 @@ def evaluate_outcome(
     :param unrepaired: why no repair round was sent, None if there was no reason.
     :return: the error, None if no more failed than allowed; and whether a retry with the same input would fail again.
     """
-    failed = sum(status not in ANSWERED for status in landing.statuses)
+    failed = len(landing.statuses) - count_where(landing.statuses, ANSWERED)
     allowed = policy.allowed_failures(len(landing.statuses))
     if failed <= allowed:
         if failed:
@@ -55,7 +55,7 @@ def evaluate_outcome(
                 allowed,
             )
         return None, False
-    retryable = sum(status not in FINAL for status in landing.statuses)
+    retryable = len(landing.statuses) - count_where(landing.statuses, FINAL)
     error = incomplete_error(landing, manifest, failed=failed, allowed=allowed, unrepaired=unrepaired)
     return error, failed - retryable > allowed
 
@@ -263,15 +263,16 @@ def _remedies(landing: Landing) -> Iterator[str]:
 
 def _invalid(landing: Landing) -> Iterator[int]:
     """Yield the requests whose results are invalid, and would be so again."""
-    for index, status in enumerate(landing.statuses):
-        if status == Status.INVALID_OUTPUT and index not in landing.matcher.duplicates:
+    for index in indices_where(landing.statuses, {Status.INVALID_OUTPUT}):
+        if index not in landing.matcher.duplicates:
             yield index
 
 
 def _failed_rows(landing: Landing, most: int) -> list[str]:
     """Describe the first rows without a usable answer: key, status and reason."""
-    rows = (msgspec.json.decode(line, type=Row) for line in landing.lines(missing="no result row came"))
-    return list(islice((_describe(row) for row in rows if row.status != "succeeded"), most))
+    failed = islice(indices_where(landing.statuses, frozenset(Status) - ANSWERED), most)
+    lines = (landing.line(index, missing="no result row came") for index in failed)
+    return [_describe(msgspec.json.decode(line, type=Row)) for line in lines]
 
 
 def _describe(row: Row) -> str:

@@ -11,11 +11,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.land.download import Download, Outcome, download_results
+from airflow_claude_batch.batch.land.landed_parts import landed_lines
 from airflow_claude_batch.batch.land.landed_rows import count_results
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import (
@@ -25,8 +26,9 @@ from airflow_claude_batch.batch.land.manifest import (
     load_manifest,
     write_manifest,
 )
-from airflow_claude_batch.batch.land.publish import publish_rows, writing_to
-from airflow_claude_batch.batch.land.rows import FINAL, RESULTS_FILE, count_statuses
+from airflow_claude_batch.batch.land.publish import publish_part, publish_rows, writing_to
+from airflow_claude_batch.batch.land.restore import restore_rows
+from airflow_claude_batch.batch.land.rows import FINAL, RESULTS_FILE, Status, count_statuses, count_where
 from airflow_claude_batch.batch.land.summary import summarize
 from airflow_claude_batch.batch.land.unread import UnreadBatches, is_gone
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger, Part, Trouble, UnreadBatch
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
 
 log = logging.getLogger(__name__)
+
+#: Rows in bytes that each resumption may read one by one. More of them are made a landed part first.
+_QUICKLY_READ: Final = 1024 * 1024
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,15 +85,11 @@ class ResultCollector:
         :raises ResultsError: the file is damaged otherwise.
         """
         self._unread = self._noted()
-        if (file := self.folder.open(RESULTS_FILE)) is not None:
-            with file:
-                damaged = self.landing.restore(file, may_skip=_is_cut)
-            if damaged:
-                uri = self.folder.uri(RESULTS_FILE)
-                log.warning("The end of %s is cut off. The answers are downloaded again at no cost.", uri)
-            self._lacks_published_rows = damaged > 0 or counts_more_answers(
-                self.folder, count_statuses(self.landing.statuses)
-            )
+        restored = restore_rows(self.landing, self.folder, self.record.ledger.input_digest, may_skip=_is_cut)
+        if restored.has_rows:
+            self._has_new_rows = restored.read > _QUICKLY_READ
+            counts = count_statuses(self.landing.statuses)
+            self._lacks_published_rows = restored.damaged > 0 or counts_more_answers(self.folder, counts)
 
     def collect(self) -> None:
         """Download every open batch that has ended, and publish its rows.
@@ -119,7 +120,7 @@ class ResultCollector:
         if not self._unpublished and not self._has_new_rows:
             self._save_unread()
             return
-        publish_rows(self.landing, self.folder, missing=None)
+        self._publish_rows()
         last_end = max((at for at in self._unpublished.values() if at is not None), default=None)
         landed = self.record.ledger.with_landed(self._unpublished, last_end, missing=self._missing)
         landed = landed.with_unread(self._unread)
@@ -129,6 +130,14 @@ class ResultCollector:
         self.record.save(landed)
         self._unpublished.clear()
         self._has_new_rows = False
+
+    def _publish_rows(self) -> None:
+        """Write what is new as another landed part. If nothing can be new any more, merge all parts at once."""
+        statuses = self.landing.statuses
+        if count_where(statuses, FINAL - {Status.REPAIRABLE_OUTPUT}) == len(statuses):
+            publish_rows(self.landing, self.folder, missing=None)
+        else:
+            publish_part(self.landing, self.folder, self.record.ledger.input_digest)
 
     @property
     def unread_landed(self) -> tuple[UnreadBatch, ...]:
@@ -224,7 +233,7 @@ class ResultCollector:
         more answers than there are rows, every landed batch is read; otherwise only those without any row.
         """
         landed = self.record.ledger.landed_batch_ids
-        if all(status in FINAL for status in self.landing.statuses):
+        if count_where(self.landing.statuses, FINAL) == len(self.landing.statuses):
             for batch_id in landed:
                 self._unread.forget(batch_id)
             return
@@ -249,11 +258,11 @@ class ResultCollector:
         :raises SubmissionUnknownError: rows are lost, batches were deleted at the API, and ``on_lost`` is ``stop``.
         """
         deleted = self.record.ledger.landed_batch_ids & set(self.record.ledger.deleted or ())
-        if not deleted or self.policy.on_lost == "resend" or (file := self.folder.open(RESULTS_FILE)) is None:
+        if not deleted or self.policy.on_lost == "resend":
             return
         known = load_manifest(self.folder)
-        with file:
-            is_whole = known is None or count_results(file) >= known.result_count
+        with landed_lines(self.folder) as lines:
+            is_whole = known is None or lines is None or count_results(lines) >= known.result_count
         if not is_whole:
             reason = f"rows are missing from {self.folder.uri(RESULTS_FILE)}, and this task has deleted the batch"
             self._unread.note(min(deleted))

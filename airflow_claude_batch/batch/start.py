@@ -17,6 +17,7 @@ from airflow_claude_batch.batch.input.earlier_forms import EarlierInput, content
 from airflow_claude_batch.batch.input.earlier_requests import keep_earlier_requests
 from airflow_claude_batch.batch.input.output_schema import OutputSchema, write_schema
 from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
+from airflow_claude_batch.batch.land.landed_parts import has_landed, landed_lines, remove_parts
 from airflow_claude_batch.batch.land.manifest import landed_batch_ids
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
 from airflow_claude_batch.batch.ledger.ledger import PRECEDENCE, VERSION, AnswerUse, Ledger, Part, new_token
@@ -76,7 +77,7 @@ def resume_attempt(
     known = load_ledger(store)
     if known is None or known.try_number != attempt.try_number or known.generation != attempt.generation:
         return None
-    if known.landed_batch_ids and not _has_rows(folder):
+    if known.landed_batch_ids and not has_landed(folder):
         return None
     path = storage.local_copy(folder, REQUESTS_FILE, scratch)
     if path is None:
@@ -189,11 +190,12 @@ def _ledger_of_attempt(
     if not reuse_answers:
         if _back_up_rows(folder, known):
             storage.write(folder, RESULTS_FILE, b"")
+            remove_parts(folder)
         return msgspec.structs.replace(ledger, parts=_unlanded_parts(known, AnswerUse.DISCARD))
     if known is None:
         return ledger
     known = known.with_landed(landed_batch_ids(folder), None).archive_landed()
-    if known.archived_batch_ids and not _has_rows(folder):
+    if known.archived_batch_ids and not has_landed(folder):
         known = _reopen_archived(known, attempt)
     if known.input_digest != requests.digest:
         use = AnswerUse.DISCARD if kept == 0 else AnswerUse.PREVIOUS_INPUT
@@ -222,13 +224,6 @@ def _ledger_of_attempt(
         deleted=known.deleted,
         earlier_estimate=known.first_estimate or msgspec.UNSET,
     )
-
-
-def _has_rows(folder: storage.Folder) -> bool:
-    file = folder.open(RESULTS_FILE)
-    if file is not None:
-        file.close()
-    return file is not None
 
 
 def _reopen_archived(known: Ledger, attempt: Attempt) -> Ledger:
@@ -330,17 +325,16 @@ def _log_changed_input(known: Ledger, attempt: Attempt, kept: int | None, count:
 def _back_up_rows(folder: storage.Folder, known: Ledger | None) -> bool:
     """Copy the rows of another input or an earlier clear to a file of their own: they were paid for.
 
-    Return whether there is a file of rows.
+    Return whether there were rows.
     """
-    file = folder.open(RESULTS_FILE)
-    if file is None:
-        return False
     name = f"results-{known.attempt if known else new_token()}.jsonl"
-    with file:
-        if file.read(1):
-            file.seek(0)
+    with landed_lines(folder) as lines:
+        if lines is None:
+            return False
+        if (first := next(lines, None)) is not None:
             with folder.replace_file(name) as backup:
-                shutil.copyfileobj(file, backup, 1 << 20)
+                backup.write(first)
+                backup.writelines(lines)
             log.info("The rows that were landed before are kept as %s.", folder.uri(name))
     return True
 

@@ -28,11 +28,13 @@ from airflow_claude_batch.batch.failures import (
 )
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.handed_over import HandedOver
+from airflow_claude_batch.batch.land.landed_part import DamagedPartError
+from airflow_claude_batch.batch.land.landed_parts import remove_parts
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest, write_manifest
 from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
 from airflow_claude_batch.batch.land.publish import publish_final
-from airflow_claude_batch.batch.land.rows import FINAL
+from airflow_claude_batch.batch.land.rows import FINAL, count_where
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
@@ -137,6 +139,8 @@ class Submission:
             try:
                 step = self._next_step()
             except (APIError, ResultsError) as error:
+                if isinstance(error, DamagedPartError):
+                    error.part.drop()
                 if is_refusal(error):
                     step = self._wait_after_refusal(error)
                 elif is_outage(error):
@@ -244,7 +248,7 @@ class Submission:
             self._cancel_after_timeout()
             if not self._waits.is_past_final_deadline:
                 return self._waits.for_open_batches("all", "batches that were canceled after the timeout are ending")
-        answered = all(status in FINAL for status in self._landing.statuses)
+        answered = count_where(self._landing.statuses, FINAL) == len(self._landing.statuses)
         return self._finish(None if answered else self._timeout_error())
 
     def _cancel_after_timeout(self) -> None:
@@ -288,7 +292,8 @@ class Submission:
     def _find_copies(self) -> bool:
         """Look for second batches of create calls that lack answers. Return whether there are any to collect."""
         for part in self.ledger.parts:
-            is_lacking = any(status not in FINAL for status in self._landing.statuses[part.first : part.last + 1])
+            statuses = self._landing.statuses[part.first : part.last + 1]
+            is_lacking = count_where(statuses, FINAL) < len(statuses)
             if part.landed and part.answers == AnswerUse.CURRENT and is_lacking:
                 find_copies(self.record, self.client, part, clock=self.clock, api=self.client.base_url, peeked=PEEKED)
         return bool(self.ledger.open_parts)
@@ -308,11 +313,14 @@ class Submission:
             summarize=lambda path: self._summarize("ended" if complete else "in_progress", path),
             on_deleted=self._note_deleted,
         )
+        error, is_permanent = failure, permanent
+        if failure is None:
+            error, is_permanent = evaluate_outcome(
+                self._landing, self.policy, manifest, unrepaired=self._rounds.skipped_because
+            )
+        remove_parts(self.folder)
         if failure is not None:
             return DoneStep(manifest, failure, permanent=permanent)
-        error, is_permanent = evaluate_outcome(
-            self._landing, self.policy, manifest, unrepaired=self._rounds.skipped_because
-        )
         return DoneStep(manifest, error, permanent=is_permanent, is_old=self._is_old)
 
     def _note_deleted(self, batch_ids: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_claude_batch.batch.land.rows import Status
+from airflow_claude_batch.batch.land.rows import Status, indices_where
 from airflow_claude_batch.batch.money.amounts import exact_usd
 from airflow_claude_batch.batch.money.cost import Cost, Tokens
 
@@ -38,16 +38,16 @@ def bill_by_model(landing: Landing, *, complete: bool) -> dict[str, Any]:
 
 def _counts(landing: Landing, *, complete: bool) -> dict[str, Counter[str]]:
     """Count the rows of each model by status. A row without an answer counts for the model that was asked."""
-    rows = Counter(zip(landing.statuses, landing.rows.models(), strict=True))
-    found = Counter({key: count for key, count in rows.items() if key[1] is not None})
-    unanswered = {status for status, model in rows if model is None and (complete or status != Status.NONE)}
-    if unanswered:  # their requests are read one by one, which takes time
-        answers = enumerate(zip(landing.statuses, landing.rows.models(), strict=True))
-        found.update(
-            (status, landing.model_of(index))
-            for index, (status, model) in answers
-            if model is None and status in unanswered
-        )
+    found: Counter[tuple[int, str | None]] = Counter()
+    unanswered = {int(Status.NONE)} if complete else set[int]()
+    for (status, model, _), count in landing.rows.outcomes.counts.items():
+        if model is None:
+            unanswered.add(status)
+        else:
+            found[status, model] += count
+    for index in indices_where(landing.statuses, unanswered):  # their requests are read one by one, which takes time
+        if landing.rows.outcomes.model(index) is None:
+            found[landing.statuses[index], landing.matcher.model(index)] += 1
     counts: dict[str, Counter[str]] = {}
     for (status, model), count in found.items():
         name = landing.bill.canonical(model) if model else UNKNOWN_MODEL

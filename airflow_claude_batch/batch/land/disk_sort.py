@@ -27,22 +27,21 @@ _WINDOW_BYTES: Final = 1024 * 1024
 
 
 class DiskSorter:
-    """Rows by the index of their request, in a temporary file. A request without a row has an empty one. Close it.
+    """Rows by the index of their request, in a temporary file. Close it.
 
     Memory is 8 bytes a row, and one run of rows. Example::
 
-        sorter = DiskSorter(count)
+        sorter = DiskSorter()
         sorter.put(2, b"two")
         sorter.put(0, b"zero")
-        list(sorter)  # [b"zero", b"", b"two"] for a count of 3
+        list(sorter)  # [(0, b"zero"), (2, b"two")]
 
     Once a write has failed, every method raises: an older row could be read in place of the lost one.
 
     :raises ResultsError: from every method, when the disk refuses.
     """
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self) -> None:
         self._rows: dict[int, bytes] = {}  # of the run that is not written yet
         self._room = _SHORTEST_RUN
         self._runs: list[_Run] = []
@@ -62,7 +61,7 @@ class DiskSorter:
             self._write_run()
 
     def get(self, index: int) -> bytes:
-        """Return one request's row."""
+        """Return one request's row, empty if it has none."""
         self._check()
         if (row := self._rows.get(index)) is not None:
             return row
@@ -72,21 +71,22 @@ class DiskSorter:
                 return rows[0]
         return b""
 
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield all rows in the order of their requests."""
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the rows with the indices of their requests, in order."""
         self._write_run()
         runs, firsts = self._runs, [0] * len(self._runs)
-        start, width = 0, _WINDOW_ROWS
-        while start < self._count:
+        start, width = min((run.indices[0] for run in runs), default=0), _WINDOW_ROWS
+        stop = max((run.indices[-1] + 1 for run in runs), default=0)
+        while start < stop:
             ends = [run.find(start + width, first) for run, first in zip(runs, firsts, strict=True)]
             if width > 1 and sum(map(_Run.size, runs, firsts, ends)) > _WINDOW_BYTES:
                 width //= 2
                 continue
-            rows = [b""] * min(width, self._count - start)
+            rows = [b""] * width
             for run, first, end in zip(runs, firsts, ends, strict=True):
                 for index, row in zip(run.indices[first:end], self._read(run, first, end), strict=True):
                     rows[index - start] = row
-            yield from rows
+            yield from ((index, row) for index, row in enumerate(rows, start) if row)
             start, firsts, width = start + width, ends, min(2 * width, _WINDOW_ROWS)
 
     def _read(self, run: _Run, first: int, end: int) -> list[bytes]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from airflow_claude_batch.api.wire import MessageBatch
+from airflow_claude_batch.batch.land.landed_parts import landed_lines
 from airflow_claude_batch.batch.land.landed_rows import count_results, count_rows_by_batch
 from airflow_claude_batch.batch.land.manifest import Manifest, load_manifest
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
@@ -42,10 +43,10 @@ class LandedBefore:
         return frozenset(self._landed(self.manifest) if self.manifest else ()).intersection(self.batch_ids)
 
     def _landed(self, manifest: Manifest) -> Sequence[str]:
-        if (file := self.folder.open(RESULTS_FILE)) is None:
-            return manifest.landed_batch_ids if manifest.counts.get("missing") == manifest.request_count else ()
-        with file:
-            if count_results(file) < manifest.result_count:
+        with landed_lines(self.folder) as lines:
+            if lines is None:
+                return manifest.landed_batch_ids if manifest.counts.get("missing") == manifest.request_count else ()
+            if count_results(lines) < manifest.result_count:
                 log.warning("Rows are missing from %s; all batches are read again.", self.folder.uri(RESULTS_FILE))
                 return ()
         if not self.is_external or manifest.status == "ended":
@@ -68,7 +69,5 @@ class LandedBefore:
         return sizes | {id_: max(sizes.get(id_, 0), rows[id_]) for id_ in self.batch_ids if rows.get(id_)}
 
     def _rows_by_batch(self) -> dict[str, int]:
-        if (file := self.folder.open(RESULTS_FILE)) is None:
-            return {}
-        with file:
-            return dict(count_rows_by_batch(file))
+        with landed_lines(self.folder) as lines:
+            return dict(count_rows_by_batch(lines or ()))

@@ -13,7 +13,7 @@ from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch.land.parse_result import ParsedResult, invalid_status
 from airflow_claude_batch.batch.land.row_errors import is_permanent
 from airflow_claude_batch.batch.land.row_table import PaidAnswer
-from airflow_claude_batch.batch.land.rows import NULL, RawLine, Row, Status, body_with_cost
+from airflow_claude_batch.batch.land.rows import NULL, RawLine, Row, Status, body_of_line, body_with_cost
 from airflow_claude_batch.batch.money.pricing import PriceTable
 
 #: Words of the statuses of answers.
@@ -39,10 +39,8 @@ class LandedRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Fields(msgspec.Struct, frozen=True, gc=False):
-    """The fields of a row that tell which request it answered, how that ended, and what was paid."""
+    """The fields of a row that tell how its request ended, and what was paid."""
 
-    index: int
-    key: msgspec.Raw
     status: str
     custom_id: str | None = None
     batch_id: str | None = None
@@ -69,10 +67,7 @@ def read_landed_row(line: bytes, prices: PriceTable) -> LandedRow | None:
     _row.decode(line)  # read_rows decodes it like this: a row that it cannot read must not be kept
     if row.custom_id is None or row.batch_id is None:
         return None
-    head = b'{"index":%d,"key":%b,' % (row.index, row.key)
-    if not line.startswith(head):
-        raise ValueError("the line does not begin with index and key")
-    body = line[len(head) :].rstrip(b"\n")
+    body = body_of_line(line)
     is_answer = row.status in _ANSWERS and row.model is not None and not _is_duplicate(row)
     usage = wire.decode_usage(row.usage)
     charge = prices.charge(usage, row.model) if is_answer and row.model is not None else None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 import msgspec
 
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.api.lenient_json import MAX_DEPTH, TOO_DEEP, is_too_deep
 from airflow_claude_batch.api.line_splitter import ShortenedLine, UnendedLine
+from airflow_claude_batch.batch.land.landed_part import LandedPart
 from airflow_claude_batch.batch.land.landed_rows import read_landed_row
 from airflow_claude_batch.batch.land.match_requests import RequestMatcher
 from airflow_claude_batch.batch.land.odd_lines import OddLine, read_odd_line, read_odd_lines, without_mark
@@ -24,6 +28,8 @@ from airflow_claude_batch.batch.land.rows import (
     Status,
     body_of_duplicate,
     body_of_missing,
+    indices_where,
+    line_of,
 )
 from airflow_claude_batch.batch.money.bill import Bill
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -31,6 +37,15 @@ from airflow_claude_batch.exceptions import MalformedResponseError, ResultsError
 
 #: Lines that are put aside are in memory. A stream with more of them is not the API's.
 _MOST_ODD_BYTES: Final = 256 * 1024 * 1024
+_WITH_RESULT: Final = frozenset(Status) - {Status.NONE}
+
+
+class PublishedRows(NamedTuple):
+    """What was written as ``results.jsonl``: where, its size in bytes, and its CRC-32."""
+
+    uri: str
+    size: int
+    checksum: int
 
 
 @dataclass(slots=True)
@@ -79,9 +94,11 @@ class Landing:
 
     def __init__(self, matcher: RequestMatcher, *, prices: PriceTable) -> None:
         self.matcher = matcher
-        self.rows = RowTable(len(matcher), prices)
+        self.rows = RowTable(len(matcher), prices, matcher.duplicates)
         #: Batches whose results were read or restored.
         self.batch_ids: set[str] = set()
+        #: Batches that have answered the rows which are in no landed part yet.
+        self.pending_batch_ids: set[str] = set()
         self._prices = prices
         # Answers that are not at the request that their custom_id names, and the requests that have them.
         self._moved: dict[str, int] = {}
@@ -95,6 +112,8 @@ class Landing:
         self.unplaced: dict[str, tuple[list[OddLine], str]] = {}
         #: Batches some of whose answers are not kept as a whole.
         self.shortened_batch_ids: set[str] = set()
+        #: The ``results.jsonl`` that has all rows as they are now, None if there is none.
+        self.published: PublishedRows | None = None
 
     def __enter__(self) -> Landing:
         return self
@@ -111,6 +130,13 @@ class Landing:
     def bill(self) -> Bill:
         """Tokens and cost of every answer that was paid for."""
         return self.rows.bill
+
+    def restore_parts(self, parts: Iterable[LandedPart]) -> None:
+        """Take over landed parts, in the order in which they were landed. Their rows stay where they are."""
+        for part in parts:
+            self.rows.add_part(part)
+            self.batch_ids.update(part.content.batch_ids)
+            self.shortened_batch_ids.update(part.content.shortened_batch_ids)
 
     def restore(self, lines: Iterable[bytes], *, may_skip: Callable[[bytes], bool] = lambda line: False) -> int:
         """Take over the rows of an earlier ``results.jsonl``.
@@ -132,7 +158,7 @@ class Landing:
                     "The answers stay at the API for 29 days; a retry downloads them at no cost.",
                     "Restore the file, or remove it and clear the task.",
                 ) from None
-        self.rows.copy_to_duplicates(self.matcher.duplicates)
+        self.rows.copy_to_duplicates()
         return damaged
 
     def _restore(self, line: bytes) -> None:
@@ -140,6 +166,7 @@ class Landing:
         if row is None:
             return
         self.batch_ids |= row.batch_ids
+        self.pending_batch_ids |= row.batch_ids
         index = self.matcher.exact_index(row.custom_id, row.batch_id)
         if self.keep(index, row.custom_id, row.batch_id, row.parsed):
             for answer in row.replaced:
@@ -170,7 +197,7 @@ class Landing:
                 summary.custom_id = custom_id
         self._finish_odd_lines(stream)
         self.read_batch_ids.add(batch_id)
-        self.rows.copy_to_duplicates(self.matcher.duplicates)
+        self.rows.copy_to_duplicates()
         return summary
 
     def _parse(self, line: bytes, batch_id: str) -> tuple[str, ParsedResult]:
@@ -266,6 +293,8 @@ class Landing:
         if index is None:
             return False
         self.rows.keep(index, batch_id, parsed)
+        self.pending_batch_ids.add(batch_id)
+        self.published = None
         return True
 
     def _has_other_answer(self, index: int, custom_id: str, status: Status) -> bool:
@@ -291,38 +320,45 @@ class Landing:
     def answered_indices(self) -> list[int]:
         """Return the requests that have a result, without those that share the answer of another one."""
         duplicates = self.matcher.duplicates
-        return [index for index, status in enumerate(self.statuses) if status and index not in duplicates]
+        return [index for index in indices_where(self.statuses, _WITH_RESULT) if index not in duplicates]
 
     def repairable(self) -> Iterator[int]:
         """Yield the requests whose answers are invalid while another answer may be valid."""
-        return (index for index, status in enumerate(self.statuses) if status == Status.REPAIRABLE_OUTPUT)
+        return indices_where(self.statuses, {Status.REPAIRABLE_OUTPUT})
 
     def answer(self, index: int) -> PaidAnswer:
         """Return how the answer to an answered request ended, and what was paid for it."""
         return self.rows.answer(self.matcher.duplicates.get(index, index))
 
-    def model_of(self, index: int) -> str | None:
-        """Return the model that answered, else the one that was asked, None if neither is known."""
-        return self.rows.model(index) or self.matcher.model(index)
+    def line(self, index: int, *, missing: str) -> bytes:
+        """Return the row of one request.
+
+        :param missing: as in :meth:`lines`.
+        """
+        original = self.matcher.duplicates.get(index, index)
+        body = self.rows.body(original) or body_of_missing(missing)
+        is_copy = original != index and self.statuses[original]
+        return line_of(index, self.matcher.key(index), body_of_duplicate(body) if is_copy else body)
 
     def lines(self, *, missing: str | None) -> Iterator[bytes]:
         """Yield the rows as lines of JSON in input order.
 
         :param missing: the reason to write into the rows of requests without a result; None leaves these rows out.
+        :raises DamagedPartError: a landed part has other bytes than those that were written.
         """
-        no_result = b"" if missing is None else body_of_missing(missing)
-        for index, (key, body) in enumerate(zip(self.matcher.keys(), self._bodies(), strict=True)):
-            if body or no_result:
-                yield b'{"index":%d,"key":%b,%b\n' % (index, key, body or no_result)
+        rows = heapq.merge(self.rows.landed_lines(), self.pending_lines(), key=itemgetter(0))
+        return (line for _, line in (rows if missing is None else self._with_missing(rows, missing)))
 
-    def _bodies(self) -> Iterator[bytes]:
-        """Yield the row body of each request; a duplicate has that of the request whose answer it shares."""
-        duplicates = self.matcher.duplicates
-        if not duplicates:
-            return self.rows.bodies()
-        bodies = enumerate(self.rows.bodies())
-        return (self._duplicate_body(duplicates[index]) if index in duplicates else body for index, body in bodies)
+    def pending_lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the rows that are in no landed part yet, with the indices of their requests, in order."""
+        key = self.matcher.key
+        return ((index, line_of(index, key(index), body)) for index, body in self.rows.pending_bodies())
 
-    def _duplicate_body(self, first: int) -> bytes:
-        body = self.rows.body(first)
-        return body and body_of_duplicate(body)
+    def _with_missing(self, rows: Iterator[tuple[int, bytes]], reason: str) -> Iterator[tuple[int, bytes]]:
+        body, done = body_of_missing(reason), 0
+        for index, line in itertools.chain(rows, [(len(self.statuses), b"")]):
+            for without in range(done, index):
+                yield without, line_of(without, self.matcher.key(without), body)
+            if line:
+                yield index, line
+            done = index + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -13,6 +13,7 @@ import msgspec
 
 from airflow_claude_batch.batch.input.custom_id import CustomId, parse_custom_id
 from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.land.landed_part import NO_HASH
 from airflow_claude_batch.batch.money.planned_request import CACHE_MARK
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ class RequestMatcher(Protocol):
 
     def __len__(self) -> int:
         """Count the requests."""
+
+    @property
+    def digest(self) -> str | None:
+        """Identifies all requests: their keys, contents and order. None if they are not ours."""
 
     def exact_index(self, custom_id: str, batch_id: str) -> int | None:
         """Return the request that the custom_id names, None if it names none, or one that has changed since."""
@@ -58,8 +63,11 @@ class RequestMatcher(Protocol):
     def duplicates(self) -> Mapping[int, int]:
         """Requests that were not sent, each with the equal request whose answer it shares."""
 
-    def keys(self) -> Iterator[bytes]:
-        """Yield the author's keys as JSON, in order."""
+    def key(self, index: int) -> bytes:
+        """Return the author's key as JSON."""
+
+    def hash(self, index: int) -> bytes:
+        """Return the content hash of a request, :data:`~.landed_part.NO_HASH` if its content is not known."""
 
     def model(self, index: int) -> str | None:
         """Return the model that the request asks, None if that is not known."""
@@ -88,8 +96,15 @@ class SubmissionMatcher:
     def __len__(self) -> int:
         return self._count
 
-    def keys(self) -> Iterator[bytes]:
-        return self._requests.keys()
+    @property
+    def digest(self) -> str:
+        return self._requests.digest
+
+    def key(self, index: int) -> bytes:
+        return self._requests.key(index)
+
+    def hash(self, index: int) -> bytes:
+        return self._requests.hash(index)
 
     def model(self, index: int) -> str:
         return self._requests.model(index)
@@ -190,6 +205,10 @@ class ExternalMatcher:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def digest(self) -> None:
+        """Return None: what was sent elsewhere is not known here."""
+
     def exact_index(self, custom_id: str, batch_id: str) -> int | None:
         """Return the index of the custom_id in this batch; a new one gets the next index while there is one."""
         name = (batch_id, custom_id)
@@ -221,9 +240,11 @@ class ExternalMatcher:
     def custom_id(self, index: int, token: str) -> str:
         return self._keys[index] if index < len(self._keys) else f"(request {index})"
 
-    def keys(self) -> Iterator[bytes]:
-        for index in range(self._count):
-            yield msgspec.json.encode(self._keys[index] if index < len(self._keys) else None)
+    def key(self, index: int) -> bytes:
+        return msgspec.json.encode(self._keys[index] if index < len(self._keys) else None)
+
+    def hash(self, index: int) -> bytes:
+        return NO_HASH
 
     def model(self, index: int) -> None:
         """Return None: what was asked elsewhere is not known here."""

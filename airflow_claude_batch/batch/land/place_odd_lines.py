@@ -41,14 +41,14 @@ def keep_odd_lines(
         landing.unplaced[batch_id] = unplaced, ours.token if ours else _NO_TOKEN
         if members is not None:
             _place(landing, [batch_id], members)
-    landing.rows.copy_to_duplicates(landing.matcher.duplicates)
+    landing.rows.copy_to_duplicates()
 
 
 def place_lines(landing: Landing) -> None:
     """Make rows of the odd lines that name no request, after all batches have been read."""
     if landing.unplaced:
         _place(landing, list(landing.unplaced), range(len(landing.matcher)))
-        landing.rows.copy_to_duplicates(landing.matcher.duplicates)
+        landing.rows.copy_to_duplicates()
 
 
 def _keep_named(landing: Landing, odd: OddLine, batch_id: str) -> bool:

@@ -1,10 +1,14 @@
-"""Publish a landing: write the rows, then the manifest, and only then delete batches."""
+"""Publish a landing: write the rows, then the manifest, and only then delete batches.
+
+While a submission runs, new rows are published as a landed part. At the end all parts are merged into the results.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,11 +16,13 @@ import msgspec
 
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.cancel import delete_batches
-from airflow_claude_batch.batch.land.landing import Landing
+from airflow_claude_batch.batch.land.landed_part import LandedPart, PartRow, write_part
+from airflow_claude_batch.batch.land.landed_parts import new_part_name, results_identity
+from airflow_claude_batch.batch.land.landing import Landing, PublishedRows
 from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest, write_manifest
 from airflow_claude_batch.batch.land.parquet import PARQUET_FILE, write_parquet
 from airflow_claude_batch.batch.land.place_odd_lines import UNREADABLE_FILE, place_lines
-from airflow_claude_batch.batch.land.rows import RESULTS_FILE
+from airflow_claude_batch.batch.land.rows import RESULTS_FILE, Status
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.storable_json import MAX_LEVELS, is_storable
@@ -52,7 +58,7 @@ def publish_final(
     missing = NO_RESULT if complete else None
     if complete:
         place_lines(landing)
-    size = publish_rows(landing, folder, missing=missing)
+    size = publish_rows(landing, folder, missing=missing).size
     path = folder.uri(RESULTS_FILE)
     if complete and policy.results_format == "parquet":
         with writing_to(folder, PARQUET_FILE):
@@ -87,29 +93,77 @@ def _inline_rows(landing: Landing, path: str, *, missing: str | None) -> list[An
     return None
 
 
-def publish_rows(landing: Landing, folder: storage.Folder, *, missing: str | None) -> int:
-    """Replace ``results.jsonl`` as a whole and return its size in bytes. Lines that belong to no row go beside it.
+def publish_part(landing: Landing, folder: storage.Folder, input_digest: str) -> None:
+    """Publish the rows that were read now as another landed part. Lines that belong to no row go beside it.
 
-    :param missing: as in :meth:`.Landing.lines`.
+    :param input_digest: identifies the requests whose rows these are.
     :raises ResultsError: the storage refused. The rows that were there are untouched.
     """
-    if landing.leftover:
-        with writing_to(folder, UNREADABLE_FILE):
-            _add_leftover_lines(landing, folder)
+    _publish_leftover(landing, folder)
+    if not any(landing.rows.pending):
+        return
+    with writing_to(folder, "landed rows"):
+        name = new_part_name(folder)
+        write_part(
+            folder,
+            name,
+            _pending_rows(landing),
+            input_digest=input_digest,
+            beside=results_identity(folder),
+            bill=landing.rows.pending_sums(),
+            batch_ids=landing.pending_batch_ids,
+            shortened_batch_ids=landing.shortened_batch_ids,
+        )
+        part = LandedPart.open(folder, name)
+    if part is None:
+        raise ResultsError(
+            f"{folder.uri(name)} could not be read back after it was written.",
+            "What was landed before is untouched. The answers stay at the API for 29 days; a retry pays nothing.",
+            "Make sure that the storage keeps what is written, then clear the task.",
+        )
+    landing.rows.land_pending(part)
+    landing.pending_batch_ids.clear()
+
+
+def _pending_rows(landing: Landing) -> Iterator[PartRow]:
+    outcomes, hash_of = landing.rows.outcomes, landing.matcher.hash
+    for index, line in landing.pending_lines():
+        status, model, why = outcomes.statuses[index], outcomes.model(index), outcomes.stop_reason(index)
+        yield PartRow(index, line, status, model, why, hash_of(index))
+
+
+def publish_rows(landing: Landing, folder: storage.Folder, *, missing: str | None) -> PublishedRows:
+    """Replace ``results.jsonl`` as a whole, if it has not all rows yet. Lines that belong to no row go beside it.
+
+    :param missing: as in :meth:`.Landing.lines`.
+    :raises ResultsError: the storage refused, or a landed part cannot be read. The rows that were there are untouched.
+    """
+    _publish_leftover(landing, folder)
+    uri, known = folder.uri(RESULTS_FILE), landing.published
+    if known is not None and known.uri == uri and (missing is None or Status.NONE not in landing.statuses):
+        return known
+    size = checksum = 0
     with writing_to(folder, RESULTS_FILE), folder.replace_file(RESULTS_FILE) as file:
-        file.writelines(landing.lines(missing=missing))
-        return file.tell()
+        for line in landing.lines(missing=missing):
+            file.write(line)
+            size += len(line)
+            checksum = zlib.crc32(line, checksum)
+    landing.published = PublishedRows(uri, size, checksum)
+    return landing.published
 
 
-def verify_rows(landing: Landing, folder: storage.Folder, *, missing: str | None) -> None:
-    """Read ``results.jsonl`` back and compare it with the landing.
+def verify_rows(landing: Landing, folder: storage.Folder) -> None:
+    """Read ``results.jsonl`` back and compare it with what was published.
 
     :raises ResultsError: it differs.
     """
     with writing_to(folder, RESULTS_FILE):
+        size = checksum = 0
         with folder.open(RESULTS_FILE) or io.BytesIO() as file:
-            is_whole = all(file.readline() == line for line in landing.lines(missing=missing)) and not file.read(1)
-        if not is_whole:
+            while data := file.read(storage.BUFFER_BYTES):
+                size += len(data)
+                checksum = zlib.crc32(data, checksum)
+        if landing.published != (folder.uri(RESULTS_FILE), size, checksum):
             raise OSError("the file that is read back differs from what was written")
 
 
@@ -129,6 +183,12 @@ def writing_to(folder: storage.Folder, name: str) -> Iterator[None]:
         ) from error
 
 
+def _publish_leftover(landing: Landing, folder: storage.Folder) -> None:
+    if landing.leftover:
+        with writing_to(folder, UNREADABLE_FILE):
+            _add_leftover_lines(landing, folder)
+
+
 def _add_leftover_lines(landing: Landing, folder: storage.Folder) -> None:
     """Add lines of result streams that belong to no request, as they came, to those that were written before."""
     known = (storage.read(folder, UNREADABLE_FILE) or b"").splitlines(keepends=True)
@@ -146,7 +206,7 @@ def _delete(landing: Landing, folder: storage.Folder, client: ClaudeClient, mani
         text = "The message batches are not deleted, because the API had no result for %d of %s."
         log.warning(text, count, quantity(manifest.request_count, "request"))
         return []
-    verify_rows(landing, folder, missing=NO_RESULT)
+    verify_rows(landing, folder)
     kept = landing.rows.answers_by_batch()
     return delete_batches(client, [id_ for id_ in manifest.batch_ids if _is_kept(id_, kept[id_], landing, client)])
 

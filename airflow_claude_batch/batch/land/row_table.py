@@ -1,27 +1,38 @@
 """The row that each request has so far, by its index. Rows come in any order and leave in input order.
 
-Memory is 13 bytes a request. The rows themselves are on the local disk.
+Rows that were read now are on the local disk. Those of landed parts stay where they are.
 """
 
 from __future__ import annotations
 
-from array import array
+import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from typing import Final
 
 import msgspec
 
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch.land.disk_sort import DiskSorter
+from airflow_claude_batch.batch.land.landed_part import LandedPart
+from airflow_claude_batch.batch.land.landed_parts import merge_lines
+from airflow_claude_batch.batch.land.outcomes import Outcomes
 from airflow_claude_batch.batch.land.parse_result import ParsedResult
-from airflow_claude_batch.batch.land.rows import ANSWERED, FINAL, NULL, PAID, Status, body_with_replaced
-from airflow_claude_batch.batch.money.bill import Bill
+from airflow_claude_batch.batch.land.rows import (
+    ANSWERED,
+    FINAL,
+    NULL,
+    PAID,
+    Status,
+    body_of_duplicate,
+    body_of_line,
+    body_with_replaced,
+)
+from airflow_claude_batch.batch.money.bill import Bill, BillSums
 from airflow_claude_batch.batch.money.pricing import PriceTable
 
 _REPAIRABLE: Final = Status.REPAIRABLE_OUTPUT
-#: A stop reason is a byte in memory. The API has seven.
-_MOST_STOP_REASONS: Final = 254
 
 
 class PaidAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -52,24 +63,53 @@ class _BatchId(msgspec.Struct, frozen=True, gc=False):
 
 
 class RowTable:
-    """Keeps the best row of each request, and the bill of all answers. Close it: the rows are in a temporary file.
+    """Keeps the best row of each request, and the bill of all answers. Close it: rows are in a temporary file.
 
-    ``statuses`` holds a :class:`~.rows.Status` for each request.
+    Memory is 5 bytes a request, and 8 for each row that was read now.
+
+    :param duplicates: requests that were not sent, each with the one whose answer it shares. Their rows are made when
+        they are read.
+
+    ``outcomes`` tells how each request has ended, and ``pending`` which rows are in no landed part yet.
     """
 
-    def __init__(self, count: int, prices: PriceTable) -> None:
-        self.statuses = bytearray(count)
+    def __init__(self, count: int, prices: PriceTable, duplicates: Mapping[int, int]) -> None:
+        self.outcomes = Outcomes(count)
         self.bill = Bill(prices)
-        self._bodies = DiskSorter(count)
-        # Names are kept once; each request has their numbers. 0 is for requests without an answer.
-        self._stop_reason_numbers = {"": 0}
-        self._stop_reasons = bytearray(count)
-        self._model_numbers: dict[str | None, int] = {None: 0}
-        self._models = array("H", bytes(2 * count))
+        self.pending = bytearray(count)
+        self._duplicates = duplicates
+        self._bodies = DiskSorter()
+        self._parts: list[LandedPart] = []
+        self._landed_sums = BillSums()
+
+    @property
+    def statuses(self) -> bytearray:
+        return self.outcomes.statuses
 
     def close(self) -> None:
         """Remove the rows from the disk."""
         self._bodies.close()
+        for part in self._parts:
+            part.close()
+
+    def add_part(self, part: LandedPart) -> None:
+        """Take over the rows of a landed part. They come after those of earlier ones, and before those of results."""
+        self._parts.append(part)
+        self.outcomes.add(part.first, part.statuses, part.outcomes, part.details)
+        self.bill.add_sums(part.content.bill)
+        self._landed_sums = self.bill.sums()
+
+    def land_pending(self, part: LandedPart) -> None:
+        """Forget the rows that were read now. They are in this part."""
+        self._parts.append(part)
+        self._landed_sums = self.bill.sums()
+        self.pending = bytearray(len(self.pending))
+        self._bodies.close()
+        self._bodies = DiskSorter()
+
+    def pending_sums(self) -> BillSums:
+        """Return the bill of the answers that are in no landed part yet."""
+        return self.bill.sums(since=self._landed_sums)
 
     def keep(self, index: int, batch_id: str, parsed: ParsedResult) -> None:
         """Keep a result as the row of its request, unless the request has a better one.
@@ -87,11 +127,11 @@ class RowTable:
             if held in PAID and self._is_same_answer(index, batch_id):
                 self.bill.unreadable_answers -= 1
             elif held in PAID:
-                body = body_with_replaced(body, self._bodies.get(index))
+                body = body_with_replaced(body, self.body(index))
         self._bodies.put(index, body)
-        self.statuses[index] = parsed.status
-        self._stop_reasons[index] = 0 if charge is None else self._stop_reason_number(parsed.stop_reason or "none")
-        self._models[index] = self._model_number(parsed.model)
+        self.pending[index] = True
+        why = "" if charge is None else parsed.stop_reason or "none"
+        self.outcomes.set(index, parsed.status, parsed.model, why)
         if charge is not None:
             self.bill.add_charge(charge)
         elif parsed.is_unreadable:
@@ -117,34 +157,55 @@ class RowTable:
         answer = self.answer(index)
         return answer.batch_id == batch_id and answer.model is None
 
-    def copy_to_duplicates(self, duplicates: Mapping[int, int]) -> None:
-        """Give each duplicate the status, stop reason and model of the request whose answer it shares."""
-        for duplicate, first in duplicates.items():
-            self.statuses[duplicate] = self.statuses[first]
-            self._stop_reasons[duplicate] = self._stop_reasons[first]
-            self._models[duplicate] = self._models[first]
+    def copy_to_duplicates(self) -> None:
+        """Give each duplicate the outcome of the request whose answer it shares, if that was read now."""
+        for duplicate, first in self._duplicates.items():
+            if self.pending[first]:
+                self.pending[duplicate] = True
+                self.outcomes.copy(duplicate, first)
 
     def body(self, index: int) -> bytes:
         """Return the row body of one request, empty if there is none."""
-        return self._bodies.get(index)
+        if self.pending[index]:
+            return self._bodies.get(index)
+        for part in reversed(self._parts):
+            if part.has(index):
+                return body_of_line(part.line(index))
+        return b""
 
-    def bodies(self) -> Iterator[bytes]:
-        """Yield the row body of each request in input order, empty if there is none."""
-        return iter(self._bodies)
+    def landed_lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the rows of landed parts that were not replaced now, with the indices of their requests, in order."""
+        return merge_lines(self._parts, self.pending)
+
+    def pending_bodies(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the bodies of the rows that were read now, with the indices of their requests, in order."""
+        copies = (
+            (index, body_of_duplicate(self._bodies.get(first)))
+            for index, first in self._duplicates.items()
+            if self.pending[first]
+        )
+        return heapq.merge(self._bodies, copies, key=itemgetter(0)) if self._duplicates else iter(self._bodies)
+
+    def _sent_bodies(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the row body of each request that was sent and has one, with its index. It reads every row."""
+        for index, line in self.landed_lines():
+            if index not in self._duplicates:
+                yield index, body_of_line(line)
+        yield from self._bodies
 
     def answer(self, index: int) -> PaidAnswer:
         """Return how the answer of a row ended, and what was paid for it. There must be a row of a result."""
-        return msgspec.json.decode(b"{" + self._bodies.get(index), type=PaidAnswer)
+        return msgspec.json.decode(b"{" + self.body(index), type=PaidAnswer)
 
     def custom_id(self, index: int) -> str:
         """Return the custom_id of the result that a request's row was made of. There must be one."""
-        return msgspec.json.decode(b"{" + self._bodies.get(index), type=_CustomId).custom_id
+        return msgspec.json.decode(b"{" + self.body(index), type=_CustomId).custom_id
 
     def answers_by_batch(self) -> Counter[str]:
         """Count the answers of each batch that are in the rows. Slow: it reads every row."""
         kept = Counter[str]()
-        for status, body in zip(self.statuses, self.bodies(), strict=True):
-            if body and status in PAID:
+        for index, body in self._sent_bodies():
+            if self.statuses[index] in PAID:
                 answer = msgspec.json.decode(b"{" + body, type=PaidAnswer)
                 kept.update([answer.batch_id, *(before.batch_id for before in answer.replaced)])
         return kept
@@ -152,43 +213,15 @@ class RowTable:
     def count_of_batch(self, batch_id: str) -> tuple[int, int]:
         """Count the rows that came from a batch, and how many of them are answers. Slow: it reads every row."""
         rows = answers = 0
-        for status, body in zip(self.statuses, self.bodies(), strict=True):
-            if not body:
-                continue
+        for index, body in self._sent_bodies():
             row = msgspec.json.decode(b"{" + body, type=_BatchId)
             replaced = any(earlier.batch_id == batch_id for earlier in row.replaced or ())
             if row.batch_id == batch_id or replaced:
                 rows += 1
-                answers += replaced or status in PAID
+                answers += replaced or self.statuses[index] in PAID
         return rows, answers
-
-    def model(self, index: int) -> str | None:
-        """Return the model that answered a request, None if none did."""
-        return list(self._model_numbers)[self._models[index]]
-
-    def models(self) -> Iterator[str | None]:
-        """Yield for each request the model that answered it, None if none did."""
-        names = list(self._model_numbers)
-        return (names[number] for number in self._models)
-
-    def stop_reasons(self) -> dict[str, int]:
-        """Count why the answers ended, the most frequent reason first."""
-        found, reasons = Counter(self._stop_reasons), list(self._stop_reason_numbers)
-        return {reasons[number]: count for number, count in found.most_common() if number}
 
     def _paid_batch_ids(self, index: int) -> set[str]:
         """Return the batches that have answered a request so far."""
         answer = self.answer(index)
         return {answer.batch_id, *(before.batch_id for before in answer.replaced)}
-
-    def _model_number(self, name: str | None) -> int:
-        if (number := self._model_numbers.get(name)) is None:
-            number = self._model_numbers[name] = len(self._model_numbers)
-        return number
-
-    def _stop_reason_number(self, reason: str) -> int:
-        if (number := self._stop_reason_numbers.get(reason)) is None:
-            if (number := len(self._stop_reason_numbers)) > _MOST_STOP_REASONS:
-                return 0
-            self._stop_reason_numbers[reason] = number
-        return number

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from decimal import Decimal
 from enum import IntEnum
 from typing import Any, Final
@@ -54,13 +53,26 @@ ANSWERED: Final = frozenset({Status.SUCCEEDED})
 PAID: Final = frozenset({Status.SUCCEEDED, Status.INVALID_OUTPUT, Status.REPAIRABLE_OUTPUT})
 
 
-def count_statuses(statuses: Iterable[int]) -> dict[str, int]:
+def count_statuses(statuses: bytes | bytearray) -> dict[str, int]:
     """Count how the requests ended, by the rows' words."""
-    found = Counter(statuses)
     counts = dict.fromkeys(("succeeded", "errored", "expired", "canceled", "missing", "invalid_output"), 0)
     for status in Status:
-        counts[status.word] += found[status]
+        counts[status.word] += statuses.count(status)
     return counts
+
+
+def count_where(statuses: bytes | bytearray, wanted: Iterable[int]) -> int:
+    """Count the requests that have one of these statuses. A million take a millisecond."""
+    return sum(map(statuses.count, wanted))
+
+
+def indices_where(statuses: bytes | bytearray, wanted: Collection[int]) -> Iterator[int]:
+    """Yield the requests that have one of these statuses, in order. The others in between take no time."""
+    found = statuses.translate(bytes(status in wanted for status in range(256)))
+    index = found.find(1)
+    while index >= 0:
+        yield index
+        index = found.find(1, index + 1)
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,6 +181,35 @@ class RowBody(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 # Numbers of an output keep their digits.
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _decoder = msgspec.json.Decoder(RowBody, float_hook=Decimal)
+
+
+class _Head(msgspec.Struct, frozen=True, gc=False):
+    index: int
+    key: msgspec.Raw
+
+
+_head = msgspec.json.Decoder(_Head)
+
+
+def line_of(index: int, key: bytes, body: bytes) -> bytes:
+    """Make the line of a row.
+
+    :param key: as JSON.
+    """
+    return b'{"index":%d,"key":%b,%b\n' % (index, key, body)
+
+
+def body_of_line(line: bytes) -> bytes:
+    """Return the body of a row's line: what follows its index and key.
+
+    :raises ValueError: the line is not as :func:`line_of` has made it.
+    :raises msgspec.MsgspecError: it is not a row.
+    """
+    row = _head.decode(line)
+    head = b'{"index":%d,"key":%b,' % (row.index, row.key)
+    if not line.startswith(head):
+        raise ValueError("the line does not begin with index and key")
+    return line[len(head) :].rstrip(b"\n")
 
 
 def body_of_duplicate(body: bytes) -> bytes:

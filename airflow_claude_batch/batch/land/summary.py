@@ -37,7 +37,7 @@ def summarize(
         batch_ids=list(batch_ids),
         request_count=len(landing.statuses),
         counts=count_statuses(landing.statuses),
-        stop_reasons=landing.rows.stop_reasons(),
+        stop_reasons=landing.rows.outcomes.stop_reasons(),
         results_path=results_path,
         landed_batch_ids=[batch_id for batch_id in batch_ids if batch_id in landed],
         batch_request_counts=dict(sent) if sent and status != "ended" else msgspec.UNSET,

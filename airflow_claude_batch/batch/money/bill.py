@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from typing import Any, Final
+
+import msgspec
 
 from airflow_claude_batch.api.wire import BilledUsage
 from airflow_claude_batch.batch.money.amounts import exact_usd
@@ -12,6 +15,19 @@ from airflow_claude_batch.batch.money.pricing import Charge, PriceTable, RateKey
 
 _NO_TOKENS: Final = Tokens()
 _SUMMED_AT_ONCE: Final = 1000
+
+
+class BillSums(msgspec.Struct, frozen=True):
+    """The sums of a bill, as they are stored. Those of two bills add up to that of both.
+
+    :ivar tokens: of each model and rate: model, inference_geo, whether the prompts are long, and the token counts.
+    :ivar unknown: number of answers whose usage is in a form that is not known, by model.
+    :ivar unreadable: number of answers that cannot be read. A difference of two bills may have fewer than none.
+    """
+
+    tokens: list[tuple[str, str | None, bool, Tokens]] = []
+    unknown: dict[str, int] = {}
+    unreadable: int = 0
 
 
 class Bill:
@@ -55,6 +71,30 @@ class Bill:
             self._pending.setdefault(key, []).append(tokens)
         if not charge.is_known:
             self._unknown[charge.key[0]] += 1
+
+    def sums(self, since: BillSums | None = None) -> BillSums:
+        """Return the sums, to be stored.
+
+        :param since: earlier sums of this bill. Then only what was added since.
+        """
+        earlier = since or BillSums()
+        before = {(model, geo, is_long): tokens for model, geo, is_long, tokens in earlier.tokens}
+        added = {
+            key: Tokens(*map(operator.sub, tokens, before.get(key, _NO_TOKENS)))
+            for key, tokens in self._totals().items()
+        }
+        return BillSums(
+            [(*key, tokens) for key, tokens in added.items() if any(tokens) or key not in before],
+            dict(self._unknown - Counter(earlier.unknown)),
+            self.unreadable_answers - earlier.unreadable,
+        )
+
+    def add_sums(self, sums: BillSums) -> None:
+        """Add a bill that was stored."""
+        for model, geo, is_long, tokens in sums.tokens:
+            self._pending.setdefault((model, geo, is_long), []).append(tokens)
+        self._unknown.update(sums.unknown)
+        self.unreadable_answers += sums.unreadable
 
     def _totals(self) -> dict[RateKey, Tokens]:
         """Sum up everything. To sum a thousand at once is faster than one by one."""

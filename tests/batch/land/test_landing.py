@@ -157,7 +157,7 @@ def test_restored_output_lands_byte_for_byte_the_same(endings: list[str | None],
                 assert other.statuses == first.statuses
                 assert count_statuses(other.statuses) == count_statuses(first.statuses)
                 assert other.bill.tokens == first.bill.tokens
-                assert other.rows.stop_reasons() == first.rows.stop_reasons()
+                assert other.rows.outcomes.stop_reasons() == first.rows.outcomes.stop_reasons()
 
 
 def test_stream_that_is_cut_and_read_again_counts_nobody_twice() -> None:
@@ -432,7 +432,7 @@ def test_stop_reasons_are_counted_as_the_rows_have_them() -> None:
         landing.read_results("b", [*lines, line(requests.custom_id(5, TOKEN), type_="expired")])
         landing.read_results("b", lines)
 
-        assert landing.rows.stop_reasons() == {"end_turn": 2, "max_tokens": 1, "refusal": 1, "none": 1}
+        assert landing.rows.outcomes.stop_reasons() == {"end_turn": 2, "max_tokens": 1, "refusal": 1, "none": 1}
         assert [row["stop_reason"] for row in rows(landing)] == [*reasons, None]
 
 
@@ -443,7 +443,7 @@ def test_more_stop_reasons_than_a_byte_can_tell_apart_are_no_failure() -> None:
         )
 
         assert count_statuses(landing.statuses)["succeeded"] == 300
-        assert landing.rows.stop_reasons()["reason 253"] == 1
+        assert landing.rows.outcomes.stop_reasons()["reason 253"] == 1
 
 
 @pytest.mark.parametrize("kind", ["disk", "object store"])
@@ -452,7 +452,7 @@ def test_publishing_writes_the_rows_and_answers_their_size(kind: str, tmp_path: 
     folder = LocalFolder(tmp_path) if kind == "disk" else store
     with requests_of("a", "b") as requests, landing_of(requests) as landing:
         landing.read_results("b", answers(requests, 0))
-        size = publish_rows(landing, folder, missing="gone")
+        size = publish_rows(landing, folder, missing="gone").size
         file = folder.open("results.jsonl")
         assert file is not None
         with file:
