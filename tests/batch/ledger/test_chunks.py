@@ -138,6 +138,20 @@ def test_ledger_with_chunks_has_a_version_that_earlier_releases_refuse() -> None
     assert joined(*split(ledger(*landed(17)))).version == 1
 
 
+def test_head_and_chunks_as_this_release_stores_them_are_read() -> None:
+    parts = b"""{"parts":[{"token":"0123456789ab","first":0,"last":2,"count":3,"size":900,"attempt":"a","round":0,
+        "intended_at":"2026-11-22T09:00:00Z","batch_id":"msgbatch_a","landed":true}]}"""
+    archive = b'{"settled":["msgbatch_b"],"archived_counts":{"msgbatch_b":4}}'
+    head = f'''{{"submission_id":"s","input_digest":"d","attempt":"a","attempt_began_at":"2026-11-22T09:00:00Z",
+        "parts":[],"settled":["msgbatch_c"],"archived_counts":{{"msgbatch_c":5}},"version":2,
+        "chunks":[{{"name":"{chunk_name(parts)}","at":0}},{{"name":"{chunk_name(archive)}","at":0}}]}}'''
+    ledger = joined(head.encode(), {chunk_name(data): data for data in (parts, archive)})
+
+    assert (chunk_name(parts), chunk_name(archive)) == ("21062661a9cdfd32", "75a353e832396abc")
+    assert ledger.batch_ids == ("msgbatch_b", "msgbatch_c", "msgbatch_a")
+    assert [ledger.request_count(batch_id) for batch_id in ledger.batch_ids] == [4, 5, 3]
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["send", "create", "land", "archive", "refuse", "lose", "take over", "resume", "other input"]),

@@ -1,7 +1,8 @@
 """Submissions that an earlier release began: today's release reads their files and finishes them without paying twice.
 
 ``stored/`` holds, byte for byte, what a release of the old, flat package layout has left behind. It was stopped with a
-create call without a response, with open batches, with landed rows, and with a changed input. Each folder has:
+create call without a response, with open batches, with landed rows, and with a changed input. A later release left
+``many_parts``, whose ledger has a chunk. Each folder has:
 
 * ``submission/``: the submission's folder, with the ledger where it is stored there;
 * ``task_state.json``: what is in Airflow's task state store, where the ledger is stored there;
@@ -14,14 +15,13 @@ import contextlib
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
@@ -31,9 +31,16 @@ from airflow_claude_batch.batch.input.elements import Defaults, Request, read_re
 from airflow_claude_batch.batch.input.output_schema import SCHEMA_FILE, read_schema, write_schema
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import write_requests
+from airflow_claude_batch.batch.ledger.chunks import chunk_name, split
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, load_ledger
-from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
+from airflow_claude_batch.batch.ledger.stores import (
+    CHUNK_KEY,
+    STATE_KEY,
+    FolderLedgerStore,
+    LedgerStore,
+    StateLedgerStore,
+)
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
@@ -58,7 +65,12 @@ MESSAGES = [
     "question 5",
 ]
 CHANGED = [*MESSAGES[:5], "question 6"]
+MANY = [f"question {number}" for number in range(18)]
 KEYS = ["a", 7, {"id": "b", "day": 2}, "same", 4, 5]
+
+
+def messages_of(name: str) -> list[Any]:
+    return {"input": CHANGED, "many": MANY}.get(name.partition("_")[0], MESSAGES)
 
 
 class TaskState:
@@ -84,7 +96,7 @@ class StoppedSubmission:
     """
 
     def __init__(self, name: str, path: Path, *, accepted: bool = True) -> None:
-        self.messages = CHANGED if name.startswith("input_changed") else MESSAGES
+        self.messages = messages_of(name)
         self.api = json.loads((STORED / name / "api.json").read_text())
         self.clock = ManualClock(START)
         self.simulator = Simulator(
@@ -94,11 +106,8 @@ class StoppedSubmission:
         )
         shutil.copytree(STORED / name, path, dirs_exist_ok=True)
         ids = {batch["id"]: self._create(batch["requests"]) for batch in self.api["batches"]} if accepted else {}
-        for file in path.rglob("*.json*"):
-            text = file.read_text()
-            for stored_id, batch_id in ids.items():
-                text = text.replace(stored_id, batch_id)
-            file.write_text(text)
+        replace_texts(path, ids)
+        replace_texts(path, rename_chunks(path))
         self.clock.advance((datetime.fromisoformat(self.api["now"]) - START).total_seconds())
         self.path, self.folder = path, LocalFolder(path / "submission")
         state = path / "task_state.json"
@@ -158,7 +167,7 @@ class StoppedSubmission:
                 record=record,
                 folder=self.folder,
                 requests=requests,
-                policy=Policy(max_requests=2),
+                policy=Policy(max_requests=1 if self.messages is MANY else 2),
                 prices=PriceTable.load(),
                 clock=self.clock.now,
                 sleep=lambda _: None,
@@ -173,6 +182,28 @@ class StoppedSubmission:
                     return step
                 self.clock.advance(min(3600.0, max(1.0, (step.until - self.clock.now()).total_seconds())))
         raise AssertionError(f"not done: {step}")
+
+
+def replace_texts(path: Path, texts: Mapping[str, str]) -> None:
+    for file in path.rglob("*.json*"):
+        text = file.read_text()
+        for old, new in texts.items():
+            text = text.replace(old, new)
+        file.write_text(text)
+
+
+def rename_chunks(path: Path) -> dict[str, str]:
+    """Return the new names of the ledger's chunks, by old name: a chunk is named by its content, which has changed."""
+    names = {}
+    for file in path.rglob("ledger-*-chunk-*.json"):
+        start, _, name = file.stem.rpartition("-")
+        names[name] = chunk_name(file.read_bytes())
+        file.rename(file.with_name(f"{start}-{names[name]}.json"))
+    state = path / "task_state.json"
+    for key, value in json.loads(state.read_text()).items() if state.exists() else ():
+        if key.startswith(CHUNK_KEY):
+            names[key.removeprefix(CHUNK_KEY)] = chunk_name(value.encode())
+    return names
 
 
 def requests(messages: list[Any]) -> Iterator[Any]:
@@ -200,7 +231,7 @@ def stored_ledger(stopped: StoppedSubmission) -> Ledger:
 @pytest.mark.parametrize("name", CASES)
 def test_requests_and_schema_are_written_today_as_they_were_before(name: str, tmp_path: Path) -> None:
     stored = STORED / name / "submission"
-    messages = CHANGED if name.startswith("input_changed") else MESSAGES
+    messages = messages_of(name)
     written = io.BytesIO()
     write_requests(requests(messages), written, deduplicate=True)
     write_schema(LocalFolder(tmp_path), SCHEMA)
@@ -212,14 +243,20 @@ def test_requests_and_schema_are_written_today_as_they_were_before(name: str, tm
 @pytest.mark.parametrize("name", CASES)
 def test_ledger_is_read_and_would_be_written_as_it_was_before(name: str, tmp_path: Path) -> None:
     stopped = StoppedSubmission(name, tmp_path)
-    written = msgspec.json.encode(stored_ledger(stopped))
-    files = sorted((tmp_path / "submission").glob("ledger-*-*.json"))
+    head, chunks = split(stored_ledger(stopped))
+    files = {file.name: file.read_bytes() for file in sorted((tmp_path / "submission").glob("ledger-*-*.json"))}
+    stored_chunks = {name.removesuffix(".json")[-16:]: data for name, data in files.items() if "-chunk-" in name}
 
     if stopped.state is None:
-        assert written == files[-1].read_bytes()
+        assert head == [data for name, data in files.items() if "-chunk-" not in name][-1]
+        assert chunks == stored_chunks
     else:
         assert not files
-        assert {"claude_batch_ledger": json.loads(written)} == stopped.state.values
+        assert {
+            STATE_KEY: json.loads(head),
+            **{f"{CHUNK_KEY}{name}": data.decode() for name, data in chunks.items()},
+        } == stopped.state.values
+    assert bool(chunks) == name.startswith("many_parts")
     with RequestFile(tmp_path / "submission" / "requests.jsonl") as read:
         assert read.digest == stored_ledger(stopped).input_digest
 
@@ -247,14 +284,17 @@ def test_submission_of_an_earlier_release_is_finished_and_paid_for_once(begun: s
 
     done = stopped.finish(record, requests)
 
-    is_changed = name.startswith("input_changed")
+    batches, billed, keys = {
+        "input": (4, 6, KEYS),
+        "many": (18, 18, [*range(18)]),
+    }.get(name.partition("_")[0], (3, 5, KEYS))  # the input has five different requests
     books = stopped.simulator.books()
     assert done.failure is None
-    assert [row["key"] for row in stopped.rows] == KEYS
+    assert [row["key"] for row in stopped.rows] == keys
     assert {row["status"] for row in stopped.rows} == {"succeeded"}
     assert done.manifest.batch_ids == [batch["id"] for batch in books["batches"]]
-    assert len(books["batches"]) == (4 if is_changed else 3)
-    assert books["billed_requests"] == (6 if is_changed else 5)  # the input has five different requests
+    assert len(books["batches"]) == batches
+    assert books["billed_requests"] == billed
 
 
 def test_intent_of_an_earlier_release_that_was_not_accepted_is_sent_again(tmp_path: Path) -> None:
