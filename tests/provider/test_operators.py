@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,11 @@ from airflow.sdk import task
 from workbench import Workbench
 
 from airflow_claude_batch._airflow.compat import TASK_STATE_STORE_SUPPORTED
+from airflow_claude_batch.batch.ledger.chunks import split
+from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
+from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger
+from airflow_claude_batch.batch.ledger.stores import CHUNK_KEY, STATE_KEY, StateLedgerStore
+from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
 
@@ -186,6 +191,53 @@ def test_ledger_of_an_older_airflow_is_read(bench: Workbench, claude_default: st
     assert run.states == {"ask": "success"}
     assert run.xcom("ask")["counts"]["succeeded"] == 2
     assert simulator.books()["calls"]["create"] == 1
+
+
+@pytest.mark.skipif(not TASK_STATE_STORE_SUPPORTED, reason="before the task state store")
+def test_ledger_of_many_parts_in_airflows_own_state_store(bench: Workbench, tmp_path: Path) -> None:
+    from airflow.sdk import get_current_context
+
+    parts = tuple(
+        Part(
+            token=f"{number:012}",
+            first=number,
+            last=number,
+            count=1,
+            size=100,
+            attempt="a1",
+            round=0,
+            intended_at=datetime(2026, 11, 22, 9, tzinfo=UTC),
+            batch_id=f"msgbatch_{number}",
+            landed=True,
+        )
+        for number in range(40)
+    )
+    ledger = Ledger(
+        submission_id="s", input_digest="d", attempt="a1", attempt_began_at=parts[0].intended_at, parts=parts
+    )
+
+    @task
+    def keep() -> list[list[bool]]:
+        """Return which keys are there while the ledger has chunks, and after they were dropped."""
+        states: Any = get_current_context()["task_state_store"]
+        folder = LocalFolder(tmp_path)
+        store = StateLedgerStore(states, folder)
+        claim_ledger(store)
+        record = LedgerRecord.take_over(store, ledger)
+        keys = [STATE_KEY, *(f"{CHUNK_KEY}{name}" for name in split(ledger)[1])]
+        found = []
+        for changed in (ledger.with_landed(["msgbatch_1"], ledger.attempt_began_at), ledger.archive_landed()):
+            record.save(changed)
+            assert load_ledger(StateLedgerStore(states, folder)) == changed
+            found.append([states.get(key) is not None for key in keys])
+        return found
+
+    with bench.dag("many_parts") as dag:
+        keep()
+    run = bench.run(dag)
+
+    assert run.states == {"keep": "success"}
+    assert run.xcom("keep") == [[True, True, True], [True, False, False]]
 
 
 # ---------------------------------------------------------------- bad input
