@@ -16,12 +16,12 @@ import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
@@ -213,7 +213,7 @@ def requests(messages: list[Any]) -> Iterator[Any]:
 def in_reversed_order(value: Any) -> Any:
     """Return the same request, or the same value, with the keys of every object in reversed order."""
     if isinstance(value, Request):
-        return replace(value, params=in_reversed_order(value.params))
+        return msgspec.structs.replace(value, params=in_reversed_order(value.params))
     if isinstance(value, dict):
         return {key: in_reversed_order(value[key]) for key in reversed(value)}
     return [in_reversed_order(item) for item in value] if isinstance(value, list) else value
