@@ -89,10 +89,10 @@ def ours_submitting(url: str, folder: str, messages: str) -> Steps:
     from airflow_claude_batch._airflow.read_messages import write_input
     from airflow_claude_batch.batch.input.create_body import CreateBody
     from airflow_claude_batch.batch.input.request_file import RequestFile
+    from airflow_claude_batch.batch.input.request_writer import create_request_file
     from airflow_claude_batch.batch.money.models import ModelChecker
     from airflow_claude_batch.batch.money.pricing import PriceTable
     from airflow_claude_batch.batch.send.budget import estimate_requests
-    from airflow_claude_batch.batch.storage import BUFFER_BYTES
     from airflow_claude_batch.hooks import ClaudeHook
     from airflow_claude_batch.operators import SendMessageBatchOperator
 
@@ -102,8 +102,9 @@ def ours_submitting(url: str, folder: str, messages: str) -> Steps:
     opened: list[RequestFile] = []
 
     def read() -> None:
-        with path.open("wb", buffering=BUFFER_BYTES) as file:
-            write_input(task.options(), hook, prices, file)
+        opened.append(
+            create_request_file(path, lambda file, index: write_input(task.options(), hook, prices, file, index))
+        )
 
     def estimate() -> None:
         requests, models = opened[0], ModelChecker(prices, None)
@@ -113,7 +114,6 @@ def ours_submitting(url: str, folder: str, messages: str) -> Steps:
 
     return {
         "read, check and write": read,
-        "index": lambda: opened.append(RequestFile(path, verify=False)),
         "estimate": estimate,
         "create": lambda: client.create_batch(CreateBody(opened[0], range(len(opened[0])), "0123456789ab")),
     }

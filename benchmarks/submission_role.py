@@ -62,7 +62,7 @@ class Task:
                 FolderLedgerStore(folder),
                 folder,
                 self._attempt(),
-                lambda file: write_input(self._task.options(), self._hook, self._prices, file),
+                lambda file, index: write_input(self._task.options(), self._hook, self._prices, file, index),
                 scratch,
                 reuse_answers=True,
             )

@@ -82,7 +82,9 @@ class World:
             FolderLedgerStore(folder),
             folder,
             Attempt(submission_id="s", try_number=self.try_number, generation=self.generation, now=self.clock.now()),
-            lambda file: write_requests(requests, file, deduplicate=deduplicate, may_be_empty=may_be_empty),
+            lambda file, index: write_requests(
+                requests, file, index, deduplicate=deduplicate, may_be_empty=may_be_empty
+            ),
             scratch,
             reuse_answers=reuse_answers,
             output_schema=output_schema,

@@ -12,7 +12,8 @@ from airflow_claude_batch._airflow.compat import AirflowSkipException
 from airflow_claude_batch._airflow.results_folder import check_below_roots, folder_of_file
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.batch import storage
-from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
+from airflow_claude_batch.batch.input.request_file import RequestFile, open_requests
+from airflow_claude_batch.batch.input.request_lines import REQUESTS_FILE
 from airflow_claude_batch.batch.land.handed_over import HandedOver
 from airflow_claude_batch.batch.land.manifest import DRY_RUN, read_manifest
 from airflow_claude_batch.batch.quantity import quantity
@@ -75,20 +76,18 @@ def check_same_submission(batches: SensedBatches, expected_id: str) -> None:
 def requests_reader(batches: SensedBatches, scratch: Path) -> Callable[[], RequestFile] | None:
     """Return what reads the requests once all batches have ended. None for batches made elsewhere.
 
-    :param scratch: a directory for the local copy.
+    :param scratch: a directory for a local copy of what is read.
     :raises InputError: the file does not exist.
     """
     if batches.request_count is None:
         return None
-    if (file := batches.folder.open(REQUESTS_FILE)) is None:
+    if batches.folder.size(REQUESTS_FILE) is None:
         raise _no_requests_error(batches.folder)
-    file.close()
 
     def read() -> RequestFile:
-        path = storage.local_copy(batches.folder, REQUESTS_FILE, scratch)
-        if path is None:
+        requests = open_requests(batches.folder, scratch, verify=False)
+        if requests is None:
             raise _no_requests_error(batches.folder)
-        requests = RequestFile(path, verify=False)
         if len(requests) != batches.request_count:
             requests.close()
             found = quantity(len(requests), "request")

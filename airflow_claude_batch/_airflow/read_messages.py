@@ -25,6 +25,7 @@ from airflow_claude_batch.batch.input.elements import Defaults, Request, read_re
 from airflow_claude_batch.batch.input.file_format import check_path
 from airflow_claude_batch.batch.input.message_file import MessageFile
 from airflow_claude_batch.batch.input.output_schema import OutputSchema, read_schema
+from airflow_claude_batch.batch.input.request_index import RequestIndexWriter
 from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.input.wrong_texts import TextCheck
 from airflow_claude_batch.exceptions import InvalidMessageError
@@ -42,10 +43,12 @@ def write_input(
     hook: Hook,
     prices: PriceTable,
     file: IO[bytes],
+    index: RequestIndexWriter | None = None,
     load_earlier: Callable[[], EarlierInput] = EarlierInput,
 ) -> int:
     """Write the task's requests to a file, one by one, and return their number.
 
+    :param index: what writes their index.
     :param load_earlier: tells what earlier attempts wrote.
     :raises InputError: an element cannot be sent; names it and the remedy.
     """
@@ -53,6 +56,7 @@ def write_input(
     return write_requests(
         _requests(options, hook, prices, load_earlier),
         file,
+        index,
         deduplicate=options.deduplicate,
         max_bytes=max_bytes,
         may_be_empty=options.on_empty == "succeed",

@@ -11,7 +11,7 @@ import msgspec
 
 from airflow_claude_batch._airflow.compat import ObjectStoragePath
 from airflow_claude_batch._airflow.results_folder import folder_at, folder_of_file
-from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE
+from airflow_claude_batch.batch.input.request_lines import REQUESTS_FILE
 from airflow_claude_batch.batch.land.manifest import DRY_RUN, MANIFEST_FILE, Manifest, load_manifest
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
 from airflow_claude_batch.batch.quantity import quantity

@@ -30,7 +30,9 @@ from airflow_claude_batch._airflow.task_state import check_upstream_complete
 from airflow_claude_batch._airflow.user_end import UserEndCheck
 from airflow_claude_batch._airflow.values_in_force import values_in_force
 from airflow_claude_batch.batch.input.earlier_forms import EarlierInput
-from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
+from airflow_claude_batch.batch.input.request_index import RequestIndexWriter
+from airflow_claude_batch.batch.input.request_lines import REQUESTS_FILE
+from airflow_claude_batch.batch.input.request_writer import create_request_file
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.parquet import check_parquet_installed
 from airflow_claude_batch.batch.land.summary import summarize_dry_run
@@ -107,9 +109,8 @@ def _will_use(check: UserEndCheck, submission: Submission) -> bool:
 def _estimate(options: SubmissionOptions, run: TaskRun, scratch: Path) -> Manifest:
     """Check every element and estimate the cost. Send nothing, and leave no file behind."""
     path, prices = scratch / REQUESTS_FILE, settings.price_table()
-    with path.open("wb") as file:
-        _write(options, run, prices, file)
-    with RequestFile(path, verify=False) as requests, run.hook.get_estimate_client() as estimate_client:
+    write = partial(_write, options, run, prices)
+    with create_request_file(path, write) as requests, run.hook.get_estimate_client() as estimate_client:
         indices = [index for index in range(len(requests)) if index not in requests.duplicates]
         estimate = estimate_requests(
             requests,
@@ -184,12 +185,13 @@ def _write(
     run: TaskRun,
     prices: PriceTable,
     file: IO[bytes],
+    index: RequestIndexWriter,
     *,
     load_earlier: Callable[[], EarlierInput] = EarlierInput,
 ) -> int:
     """Write the requests, and then check that the upstream outputs they came from were complete."""
     try:
-        count = write_input(options, run.hook, prices, file, load_earlier)
+        count = write_input(options, run.hook, prices, file, index, load_earlier)
     except EmptyInputError:
         check_upstream_complete(run.ti)
         if options.on_empty != "skip":

@@ -17,8 +17,8 @@ from __future__ import annotations
 import sys
 import zlib
 from array import array
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import IO, Any, Final, TypeVar
 
 import msgspec
@@ -211,6 +211,15 @@ class Block:
         """Return one value of a column of ``bytes``. Rows count from the beginning of the block."""
         ends = self._ends[name]
         return self._bytes[name][ends[row] : ends[row + 1]]
+
+    def values(self, name: str) -> Iterator[bytes]:
+        """Iterate over a column of ``bytes``."""
+        values = self._bytes[name]
+        return (values[start:end] for start, end in pairwise(self._ends[name]))
+
+    def ends(self, name: str) -> Sequence[int]:
+        """Return 0, and the sum of the lengths up to each value of a column of ``bytes``."""
+        return self._ends[name]
 
     def _next_numbers(self, type_: str) -> array[int]:
         numbers = array(type_)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
@@ -16,7 +14,10 @@ from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.earlier_forms import EarlierInput, contents_of
 from airflow_claude_batch.batch.input.earlier_requests import keep_earlier_requests
 from airflow_claude_batch.batch.input.output_schema import OutputSchema, write_schema
-from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
+from airflow_claude_batch.batch.input.request_file import RequestFile, open_requests
+from airflow_claude_batch.batch.input.request_index import INDEX_FILE, LEAST_INDEXED_BYTES
+from airflow_claude_batch.batch.input.request_lines import REQUESTS_FILE
+from airflow_claude_batch.batch.input.request_writer import WriteInput, create_request_file
 from airflow_claude_batch.batch.land.landed_parts import has_landed, landed_lines, remove_parts
 from airflow_claude_batch.batch.land.manifest import landed_batch_ids
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
@@ -27,9 +28,6 @@ from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import ConfigurationError, SubmissionRecordError
 
 log = logging.getLogger(__name__)
-
-#: Writes the submission's requests to a file and returns their number. See ``request_file.write_requests``.
-WriteInput = Callable[[IO[bytes]], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +67,7 @@ def resume_attempt(
 ) -> tuple[LedgerRecord, RequestFile] | None:
     """Continue this attempt after a deferral, without reading the input again.
 
-    :param scratch: directory for a local copy of the requests.
+    :param scratch: directory for a local copy of the requests that are read.
     :return: the ledger and the requests. None if the attempt must begin anew, because another one has begun since, or
         because the rows or the requests are missing from the folder.
     :raises SubmissionRecordError: the ledger or the requests cannot be read.
@@ -79,10 +77,9 @@ def resume_attempt(
         return None
     if known.landed_batch_ids and not has_landed(folder):
         return None
-    path = storage.local_copy(folder, REQUESTS_FILE, scratch)
-    if path is None:
+    requests = open_requests(folder, scratch, digest=known.input_digest)
+    if requests is None:
         return None
-    requests = RequestFile(path)
     if requests.digest != known.input_digest:
         requests.close()
         return None
@@ -127,8 +124,8 @@ def begin_attempt(
 ) -> tuple[LedgerRecord, RequestFile]:
     """Begin an attempt: read the input, and take over what earlier attempts have left.
 
-    :param write_input: writes the requests to a file.
-    :param scratch: local directory for that file.
+    :param write_input: writes the requests and their index.
+    :param scratch: local directory for these files.
     :param reuse_answers: keep the answers of earlier attempts. If false, a clear sends everything again.
     :param output_schema: schema that the answers must match. It is stored for the task that lands them.
     :return: the ledger, owned by this attempt, and the requests. The caller closes the requests.
@@ -138,9 +135,7 @@ def begin_attempt(
     :raises SubmissionTakenOverError: another attempt began at the same time.
     """
     path = scratch / REQUESTS_FILE
-    with path.open("wb", buffering=storage.BUFFER_BYTES) as file:
-        write_input(file)
-    requests = RequestFile(path, verify=False)
+    requests = create_request_file(path, write_input)
     try:
         _check_writable(folder)
         claim_ledger(store)
@@ -152,14 +147,24 @@ def begin_attempt(
         ledger = _ledger_of_attempt(known, requests, folder, attempt, kept, reuse_answers=reuses)
         if output_schema is not None:
             write_schema(folder, output_schema)
-        # Written even if it is there: it may be damaged, and the error for that says to begin a new attempt.
-        with path.open("rb") as source, folder.replace_file(REQUESTS_FILE) as file:
-            shutil.copyfileobj(source, file, 1 << 20)
+        _publish_requests(requests, path, folder)
         record = LedgerRecord.take_over(store, ledger)
     except BaseException:
         requests.close()
         raise
     return record, requests
+
+
+def _publish_requests(requests: RequestFile, path: Path, folder: storage.Folder) -> None:
+    """Write the requests to the folder, and an index beside a large file.
+
+    Written even if they are there: they may be damaged, and the error for that says to begin a new attempt.
+    """
+    folder.remove(INDEX_FILE)  # an index of earlier requests never lies beside new ones
+    with path.open("rb") as source, folder.replace_file(REQUESTS_FILE) as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+    if requests.index.content.size > LEAST_INDEXED_BYTES:
+        requests.index.copy_to(folder)
 
 
 def _ledger_of_attempt(

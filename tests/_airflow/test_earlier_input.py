@@ -102,9 +102,11 @@ def _connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_CLAUDE_DEFAULT", json.dumps(connection))
 
 
-def write(messages: Any, arguments: dict[str, Any], load: Callable[[], EarlierInput], file: Any) -> int:
+def write(
+    messages: Any, arguments: dict[str, Any], load: Callable[[], EarlierInput], file: Any, index: Any = None
+) -> int:
     task = SendMessageBatchOperator(task_id="t", messages=messages, **arguments)
-    return write_input(task.options(), ClaudeHook(), TABLE, file, load)
+    return write_input(task.options(), ClaudeHook(), TABLE, file, index, load)
 
 
 def written(element: Any, arguments: dict[str, Any], earlier: EarlierInput) -> dict[str, Any]:
@@ -160,7 +162,7 @@ ITEMS: list[Any] = [
 SYSTEM: dict[str, Any] = {"system": "Brief."}
 
 
-def begin(world: World, write_file: Callable[[Any], int], *, clear: bool = False, reuse: bool = True) -> Any:
+def begin(world: World, write_file: Callable[..., int], *, clear: bool = False, reuse: bool = True) -> Any:
     world.try_number += 1
     world.generation += int(clear)
     scratch = world.path / f"scratch-{world.try_number}"
@@ -174,13 +176,13 @@ def begin(world: World, write_file: Callable[[Any], int], *, clear: bool = False
     return begin_attempt(store, world.folder, attempt, write_now, scratch, reuse_answers=reuse)
 
 
-def write_before(file: Any) -> int:
+def write_before(file: Any, index: Any) -> int:
     requests = [Request(n, item["custom_id"], with_defaults(item["params"])) for n, item in enumerate(ITEMS)]
-    return write_requests(requests, file)
+    return write_requests(requests, file, index)
 
 
-def write_today(load: Callable[[], EarlierInput], file: Any) -> int:
-    return write(ITEMS, SYSTEM, load, file)
+def write_today(load: Callable[[], EarlierInput], file: Any, index: Any) -> int:
+    return write(ITEMS, SYSTEM, load, file, index)
 
 
 def advance(world: World, opened: Any, *, steps: int | None = None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import pytest
@@ -64,7 +64,7 @@ class Task:
             self.store,
             self.folder,
             Attempt(submission_id="s", try_number=self.tries, generation=generation, now=now),
-            lambda file: write_requests(iter(requests), file),
+            lambda file, index: write_requests(iter(requests), file, index),
             scratch,
             reuse_answers=reuse_answers,
         )
@@ -311,7 +311,7 @@ def test_clear_is_told_from_a_retry_by_what_airflow_changes(
 
 def test_ledger_keeps_the_mark_of_the_clear(task: Task) -> None:
     attempt = Attempt(submission_id="s", try_number=1, generation=0, now=LATER, clear_mark="traceparent 00-a")
-    write = lambda file: write_requests([Request(0, 0, {"content": "a"})], file)  # noqa: E731  # short, and used once
+    write = lambda file, index: write_requests([Request(0, 0, {"content": "a"})], file, index)  # noqa: E731  # short, and used once
     record, requests = begin_attempt(task.store, task.folder, attempt, write, task.path, reuse_answers=True)
     requests.close()
 
@@ -618,3 +618,70 @@ def test_only_new_content_is_paid_for_whatever_order_it_comes_in(
         assert all(f"question {row['key']}" in row["text"] for row in world.rows)
     # Answers to what was left out for a while may still be found: the API keeps them.
     assert len({number for order, count, *_ in runs for number in order[:count]}) <= world.billed <= expected
+
+
+# ---------------------------------------------------------------- the index beside the requests
+
+LARGE = [f"{number} {'x' * 200_000}" for number in range(6)]
+
+
+def test_a_large_file_of_requests_gets_an_index(task: Task) -> None:
+    with task.begin(*LARGE) as (record, requests):
+        assert task.files == ["ledger", "requests.index", "requests.jsonl"]
+        written = [requests.params(index) for index in range(len(requests))]
+    # Nothing else of the requests is read.
+    (task.folder.path / "requests.jsonl").write_bytes(b"?" * (task.folder.size("requests.jsonl") or 0))
+    resumed = task.resume()
+    assert resumed is not None
+    with resumed[1] as requests:
+        assert (requests.digest, len(requests)) == (record.ledger.input_digest, len(LARGE))
+        with pytest.raises(SubmissionRecordError, match="Line 3 "):
+            requests.verify([2, 3])
+    with task.begin(*LARGE) as (_, requests):  # what the error says
+        assert [requests.params(index) for index in range(len(requests))] == written
+
+
+def test_a_small_file_of_requests_gets_no_index(task: Task) -> None:
+    with task.begin(*LARGE):
+        pass
+    with task.begin("a", "b"):
+        assert task.files == ["ledger", "requests.jsonl"]
+
+
+def test_requests_without_their_index_are_resumed(task: Task) -> None:
+    with task.begin(*LARGE) as (_, requests):
+        written = [requests.params(index) for index in range(len(requests))]
+    task.remove("requests.index")
+    resumed = task.resume()
+    assert resumed is not None
+    with resumed[1] as requests:
+        assert [requests.params(index) for index in range(len(requests))] == written
+
+
+def test_an_old_index_is_gone_before_the_requests_change(task: Task) -> None:
+    class FullFolder(LocalFolder):
+        @contextmanager
+        def replace_file(self, name: str) -> Iterator[IO[bytes]]:
+            if name == "requests.jsonl":
+                raise OSError("No space left on device")
+            with super().replace_file(name) as file:
+                yield file
+
+    with task.begin(*LARGE):
+        pass
+    task.folder = FullFolder(task.folder.path)
+    with pytest.raises(OSError, match="No space"), task.begin("another", *LARGE[1:]):
+        pass
+    assert task.files == ["ledger", "requests.jsonl"]
+
+
+def test_requests_that_keep_their_earlier_form_have_their_index(task: Task) -> None:
+    """Their keys come in another order, so the file that is published is not the one that was written first."""
+    with task.begin(*({"a": number, "b": text} for number, text in enumerate(LARGE))) as (_, requests):
+        before = [requests.hash(index) for index in range(len(requests))]
+    with task.begin({"a": 9, "b": 9}, *({"b": text, "a": number} for number, text in enumerate(LARGE))):
+        resumed = task.resume()
+        assert resumed is not None
+        with resumed[1] as requests:
+            assert [requests.hash(index) for index in range(1, len(requests))] == before
+            requests.verify(range(len(requests)))

@@ -28,6 +28,7 @@ from airflow_claude_batch._airflow.on_kill import RunningWork
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch.input.elements import Request
+from airflow_claude_batch.batch.input.request_index import RequestIndexWriter
 from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -126,9 +127,11 @@ def _opened(spec: Spec, effects: Effects, scratch: Path) -> Iterator[Submission]
     store = SteppedStore(plain, effects)
     attempt = Attempt(submission_id="s", try_number=spec.try_number, generation=spec.generation, now=clock.now())
 
-    def write(file: IO[bytes]) -> int:
+    def write(file: IO[bytes], index: RequestIndexWriter) -> int:
         return write_requests(
-            (Request(n, key, params(prompt)) for n, (key, prompt) in enumerate(spec.prompts.items())), file
+            (Request(n, key, params(prompt)) for n, (key, prompt) in enumerate(spec.prompts.items())),
+            file,
+            index,
         )
 
     opened = resume_attempt(store, folder, attempt, scratch) if spec.wait_result is not None else None

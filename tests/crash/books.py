@@ -11,7 +11,7 @@ from typing import Any
 
 from crash.attempt import Prompts, params
 
-FILES = {"requests.jsonl", "results.jsonl", "manifest.json"}
+FILES = {"requests.jsonl", "requests.index", "results.jsonl", "manifest.json"}
 
 
 def digest(prompt: str) -> str:

@@ -147,8 +147,10 @@ class SteppedLocalFolder(LocalFolder):
         self._effects.step(f"published {name}")
 
     def remove(self, name: str) -> None:
+        is_there = self.size(name) is not None
         super().remove(name)
-        self._effects.step(f"removed {name}")
+        if is_there:
+            self._effects.step(f"removed {name}")
 
 
 class SteppedObjectFolder(ObjectFolder):
@@ -168,8 +170,10 @@ class SteppedObjectFolder(ObjectFolder):
         self._effects.step(f"published {name}")
 
     def remove(self, name: str) -> None:
+        is_there = self.size(name) is not None
         super().remove(name)
-        self._effects.step(f"removed {name}")
+        if is_there:
+            self._effects.step(f"removed {name}")
 
 
 class SteppedS3Folder(SteppedObjectFolder):

@@ -14,6 +14,7 @@ from crash.attempt import Prompts, Spec
 from crash.effects import SharedClock, Trap, s3_file_system
 from crash.task import Task, prompts
 
+from airflow_claude_batch.batch.input.request_index import LEAST_INDEXED_BYTES
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.simulator import Simulator
 
@@ -45,7 +46,13 @@ def new_task(scenario: Scenario, home: Path, **choices: Any) -> Iterator[Task]:
         clock=SharedClock(home / "clock"), **{"batch_seconds": 10 * MINUTES, **scenario.simulator_options}
     )
     with simulator.serve() as server:
-        spec = Spec(url=server.url, home=home, prompts=prompts(*scenario.letters), policy=scenario.policy, **choices)
+        spec = Spec(
+            url=server.url,
+            home=home,
+            prompts=scenario.prompts or prompts(*scenario.letters),
+            policy=scenario.policy,
+            **choices,
+        )
         yield Task(simulator, spec)
 
 
@@ -73,6 +80,11 @@ def _second_time_lucky(custom_id: str, params: dict[str, Any], attempt: int) -> 
     return {"x": "expired", "o": "errored:overloaded_error", "c": "canceled"}.get(word) if attempt == 1 else None
 
 
+def _large(*letters: str) -> Prompts:
+    """Return prompts of so many bytes that an index lies beside the requests."""
+    return {key: f"{prompt}{'x' * (LEAST_INDEXED_BYTES // 2)}" for key, prompt in prompts(*letters).items()}
+
+
 def _clear(task: Task) -> None:
     task.clear()
 
@@ -95,6 +107,7 @@ SCENARIOS = {
     ),
     "cleared": Scenario(letters="abcd", afterwards=_clear),
     "cleared with other input": Scenario(letters="abcd", afterwards=_clear_with_other_input, dropped=prompts("a")),
+    "large requests": Scenario(prompts=_large(*"ab"), afterwards=_clear),
     "killed by hand": Scenario(
         letters="abcdef", simulator_options={"cancel_succeeded_share": 0.5, "cancel_seconds": 30}, trap="term"
     ),

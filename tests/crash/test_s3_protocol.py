@@ -25,8 +25,11 @@ def s3_endpoint() -> Iterator[str]:
 
 
 @pytest.mark.timeout(600)
-def test_a_kill_between_any_two_writes_to_the_bucket_pays_for_nothing_twice(s3_endpoint: str, tmp_path: Path) -> None:
-    scenario = SCENARIOS["three parts"]
+@pytest.mark.parametrize("name", ["three parts", "large requests"])
+def test_a_kill_between_any_two_writes_to_the_bucket_pays_for_nothing_twice(
+    name: str, s3_endpoint: str, tmp_path: Path
+) -> None:
+    scenario = SCENARIOS[name]
     where = {"storage": "s3", "s3_endpoint": s3_endpoint}
     undisturbed = tmp_path / f"{tmp_path.name}-undisturbed"
     undisturbed.mkdir()

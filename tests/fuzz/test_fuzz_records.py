@@ -94,7 +94,7 @@ def test_resuming_with_damaged_requests_is_refused_or_reads_the_input_again(data
             FolderLedgerStore(folder),
             folder,
             attempt,
-            lambda file: file.write(WRITTEN),
+            lambda file, index: file.write(WRITTEN),
             Path(scratch),
             reuse_answers=True,
         )
@@ -230,7 +230,7 @@ def test_attempt_keeps_every_batch_of_any_ledger_or_is_refused(data: st.DataObje
                 FolderLedgerStore(folder),
                 folder,
                 attempt,
-                lambda file: file.write(WRITTEN),
+                lambda file, index: file.write(WRITTEN),
                 Path(scratch),
                 reuse_answers=True,
             )

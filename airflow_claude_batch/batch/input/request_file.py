@@ -1,46 +1,35 @@
-"""Reads a submission's requests from ``requests.jsonl``, by index.
+"""Reads a submission's requests, by index. ``request_writer`` writes them.
 
-A line is ``{"hash": …, "key": …, "params": …}``. The params come last, so that an upload copies their bytes and never
-decodes a prompt. A request that is not sent because it equals an earlier one (a duplicate) has ``null`` for params.
-``request_writer`` writes the file.
+``request_lines`` has the format of ``requests.jsonl``, and ``request_index`` that of the index beside it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from airflow_claude_batch.batch.input.custom_id import (
-    HASH_CHARACTERS,
-    TOKEN_CHARACTERS,
-    content_hash,
-    make_custom_id,
+from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.input.custom_id import HASH_CHARACTERS, TOKEN_CHARACTERS, make_custom_id
+from airflow_claude_batch.batch.input.request_index import LEAST_INDEXED_BYTES, RequestIndex
+from airflow_claude_batch.batch.input.request_lines import (
+    REQUESTS_FILE,
+    LocalLines,
+    RemoteLines,
+    damaged_line,
 )
-from airflow_claude_batch.exceptions import SubmissionRecordError
+from airflow_claude_batch.batch.input.request_scan import check_content, scan_requests
 
-REQUESTS_FILE: Final = "requests.jsonl"
-_BUFFER_BYTES: Final = 256 * 1024
-#: Bytes that one read fetches while requests are read one after the other.
-_READ_AHEAD_BYTES: Final = 64 * 1024
-_HASH_START: Final = len('{"hash":"')
-_KEY_START: Final = len('{"hash":"","key":') + HASH_CHARACTERS
-_BEFORE_PARAMS: Final = len(',"params":')
-_FRAME_BYTES: Final = _KEY_START + _BEFORE_PARAMS + len("}\n")
-_NULL_BYTES: Final = len("null")
 _ITEM_BYTES: Final = len('{"custom_id":"--","params":},') + TOKEN_CHARACTERS + HASH_CHARACTERS
-
-
-class _Line(msgspec.Struct):
-    hash: str
-    key: msgspec.Raw
-    params: msgspec.Raw
+#: Most bytes of one read while requests are verified. From an object store it takes about as long as ten small reads.
+_MAX_RUN_BYTES: Final = 4 * 1024 * 1024
+#: Requests that are further apart are not read together.
+_MAX_GAP_BYTES: Final = 256 * 1024
 
 
 class _Model(msgspec.Struct):
@@ -51,10 +40,14 @@ class _MaxTokens(msgspec.Struct):
     max_tokens: int
 
 
+class _OutputConfig(msgspec.Struct):
+    output_config: msgspec.Raw = msgspec.Raw(b"null")
+
+
 class RequestFile:
     """The requests of a submission, by index. It holds an open file: close it, or use it as a context manager.
 
-    Only an index of the file is held in memory: about 34 bytes a request, whatever the size of the prompts.
+    Only an index of the file is held in memory: about 32 bytes a request, whatever the size of the prompts.
 
     >>> with RequestFile(folder / "requests.jsonl") as requests:
     ...     len(requests), requests.key(0), requests.model(0)
@@ -63,71 +56,36 @@ class RequestFile:
     ``digest`` identifies the whole input: its keys, contents and order. ``duplicates`` maps each request that is not
     sent to the equal one whose answer serves both.
 
-    :param verify: compare the params of each request with its hash. Do so before sending from a file that was written
-        earlier: changed params would be sent, and paid for, under the custom_id of the original ones.
-    :raises SubmissionRecordError: a line is damaged; names it.
+    :param lines: a path, or where the bytes come from.
+    :param index: the index of the requests. Without one, all of them are read.
+    :param verify: compare the params of each request with its hash: at once without an index, else before they are
+        used. Do so with a file that was written earlier: changed params would be sent, and paid for, under the
+        custom_id of the original ones.
+    :raises SubmissionRecordError: a line is damaged; names it. With an index, from all methods that read params.
+    :raises ResultsError: from all methods: the storage cannot be read now.
     """
 
-    def __init__(self, path: Path, *, verify: bool = True) -> None:
-        self._offsets = array("Q")
-        self._params_starts = array("I")
-        self._hashes = bytearray()
+    def __init__(self, lines: Path | LocalLines, *, verify: bool = True, index: RequestIndex | None = None) -> None:
+        self._lines = LocalLines.open(lines) if isinstance(lines, Path) else lines
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._raised_max_tokens: dict[int, int] = {}
-        self.duplicates: Mapping[int, int] = {}
-        self._file = path.open("rb", buffering=_BUFFER_BYTES)
-        self._window, self._window_start, self._last_read_end = b"", 0, 0
         try:
-            self.digest = self._scan(verify=verify)
+            self.index = self._scan(verify=verify) if index is None else index
         except BaseException:
             self.close()
             raise
+        self.digest = self.index.content.digest
+        self.duplicates = self.index.duplicates
+        #: A byte for each request: 1 if its params are verified. None if all of them are.
+        self._verified = bytearray(len(self.index)) if verify and index is not None else None
+        self._last_verified = -1
 
-    def _scan(self, *, verify: bool) -> str:
-        """Index every line and return the digest."""
-        decode = msgspec.json.Decoder(_Line).decode
-        digest, pending = hashlib.sha256(), bytearray()
-        duplicates = array("I")
-        offset = 0
-        for line in self._file:
-            try:
-                read = decode(line)
-                hash_ = _checked_hash(line, read)
-                if verify:
-                    _check_content(read)
-            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-                raise _damaged(len(self._offsets) + 1, error) from error
-            params_bytes = len(read.params)
-            is_duplicate = params_bytes == _NULL_BYTES
-            if is_duplicate:
-                duplicates.append(len(self._offsets))
-            self._offsets.append(offset)
-            self._params_starts.append(len(line) - 2 - params_bytes)
-            self._hashes += hash_
-            pending += b"twin" if is_duplicate else hash_  # ledgers hold digests that were made with this word
-            pending += read.key
-            if len(pending) > _BUFFER_BYTES:
-                digest.update(pending)
-                pending.clear()
-            offset += len(line)
-        self._offsets.append(offset)
-        self.duplicates = self._find_originals(duplicates)
-        digest.update(pending)
-        return digest.hexdigest()
-
-    def _find_originals(self, duplicates: Sequence[int]) -> dict[int, int]:
-        """Map each duplicate to the first request with the same content, which must come before it."""
-        hashes = {self.hash(duplicate) for duplicate in duplicates}
-        first: dict[bytes, int] = {}
-        for index in range(len(self)) if hashes else ():
-            if (hash_ := self.hash(index)) in hashes:
-                first.setdefault(hash_, index)
-        originals = {duplicate: first[self.hash(duplicate)] for duplicate in duplicates}
-        for duplicate in originals.keys() & originals.values():
-            raise _damaged(duplicate + 1, ValueError("its params are null, and no request before it has its hash"))
-        return originals
+    def _scan(self, *, verify: bool) -> RequestIndex:
+        self._scratch = tempfile.TemporaryDirectory(prefix="claude-batch-")
+        return scan_requests(self._lines.file, Path(self._scratch.name), verify=verify)
 
     def __len__(self) -> int:
-        return len(self._offsets) - 1
+        return len(self.index)
 
     def __enter__(self) -> RequestFile:
         return self
@@ -137,27 +95,29 @@ class RequestFile:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._lines.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def hash(self, index: int) -> bytes:
         """Return the content hash of a request."""
-        start = index * HASH_CHARACTERS
-        return bytes(self._hashes[start : start + HASH_CHARACTERS])
+        block, row = self.index.place(index)
+        return block.hashes[row * HASH_CHARACTERS : (row + 1) * HASH_CHARACTERS]
 
     def has_hash(self, index: int, hash_: bytes) -> bool:
-        """Return whether the request has this content hash. Faster than :meth:`hash`: every result line asks."""
-        return self._hashes.startswith(hash_, index * HASH_CHARACTERS)
+        """Return whether there is such a request, and it has this content hash."""
+        if index >= len(self.index):
+            return False
+        block, row = self.index.place(index)
+        return block.hashes.startswith(hash_, row * HASH_CHARACTERS)
 
     def key(self, index: int) -> bytes:
         """Return the user's key as JSON."""
-        start = self._offsets[index] + _KEY_START
-        return self._read(start, self._params_starts[index] - _KEY_START - _BEFORE_PARAMS)
+        return self.index.key(index)
 
     def keys(self) -> Iterator[bytes]:
         """Iterate over all keys as JSON, in order."""
-        read, around_key = self._read, _KEY_START + _BEFORE_PARAMS
-        for offset, params_start in zip(self._offsets, self._params_starts, strict=False):  # there is one offset more
-            yield read(offset + _KEY_START, params_start - around_key)
+        return self.index.keys()
 
     def params(self, index: int) -> bytes:
         """Return the params of a request as they are sent."""
@@ -171,11 +131,32 @@ class RequestFile:
         """Return the number of bytes of :meth:`params`."""
         if index in self._raised_max_tokens:
             return len(self.params(index))
-        return self._offsets[index + 1] - 2 - self._offsets[index] - self._params_starts[index]
+        block, row = self.index.place(index)
+        return block.lengths[row]
 
     def model(self, index: int) -> str:
         """Return the model that a request names. A duplicate names that of its original."""
-        return msgspec.json.decode(self._written_params(self.duplicates.get(index, index)), type=_Model).model
+        index = self.duplicates.get(index, index)
+        block, row = self.index.place(index)
+        if number := block.models[row]:
+            return self.index.content.models[number - 1]
+        return msgspec.json.decode(self._written_params(index), type=_Model).model
+
+    def output_config(self, index: int) -> bytes:
+        """Return the ``output_config`` of a request as JSON, ``null`` if it has none.
+
+        A duplicate has that of its original.
+        """
+        index = self.duplicates.get(index, index)
+        block, row = self.index.place(index)
+        if number := block.configs[row]:
+            return self._output_configs[number - 1]
+        return bytes(msgspec.json.decode(self._written_params(index), type=_OutputConfig).output_config)
+
+    @property
+    def asks_for_cache(self) -> bool:
+        """Whether one of the first requests asks for the prompt cache."""
+        return self.index.content.asks_for_cache
 
     def max_tokens(self, index: int) -> int:
         """Return the ``max_tokens`` that the author gave."""
@@ -193,39 +174,102 @@ class RequestFile:
         """Return the number of bytes of the request in the body of a create call, the comma included."""
         return self.params_size(index) + _ITEM_BYTES + len(str(index))
 
+    def without_duplicates(self, marks: bytes | bytearray) -> bytes:
+        """Set the bytes of duplicates to 0, in one byte for each request."""
+        if not self.duplicates:
+            return bytes(marks)
+        kept = int.from_bytes(marks, "little") & self._sent_mask
+        return kept.to_bytes(len(marks), "little")
+
+    def verify(self, indices: Iterable[int]) -> None:
+        """Read and verify the params of some requests, in ascending order, if that was not done yet.
+
+        Do so before they are sent. Then nothing that may be damaged or out of reach stops an upload in the middle.
+        """
+        if self._verified is None:
+            return
+        for first, last in self._runs(index for index in indices if not self._verified[index]):
+            self._verify(first, last)
+
+    def _runs(self, indices: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """Join requests that are near each other to runs of a few MB."""
+        first = last = -1
+        start = end = 0
+        for index in indices:
+            next_start, next_end = self._extent(index)
+            if first < 0 or next_start - end > _MAX_GAP_BYTES or next_end - start > _MAX_RUN_BYTES:
+                if first >= 0:
+                    yield first, last
+                first, start = index, next_start
+            last, end = index, next_end
+        if first >= 0:
+            yield first, last
+
+    def _verify(self, first: int, last: int) -> None:
+        """Read the params of all requests from ``first`` to ``last``, and compare them with their hashes."""
+        assert self._verified is not None  # noqa: S101
+        start = self._extent(first)[0]
+        data = memoryview(self._lines.fetch(start, self._extent(last)[1]))
+        for index in range(first, last + 1):
+            if index not in self.duplicates:
+                begin, end = self._extent(index)
+                try:
+                    check_content(bytes(data[begin - start : end - start]), self.hash(index))
+                except ValueError as error:
+                    raise damaged_line(index + 1, error) from error
+            self._verified[index] = 1
+        self._last_verified = last
+
+    def _extent(self, index: int) -> tuple[int, int]:
+        """Return where the params of a request begin and end."""
+        block, row = self.index.place(index)
+        end = block.params_end(row)
+        return end - block.lengths[row], end
+
     def _written_params(self, index: int) -> bytes:
-        start = self._offsets[index] + self._params_starts[index]
-        return self._read(start, self._offsets[index + 1] - 2 - start)
+        if self._verified is not None and not self._verified[index]:
+            self._verify(index, self._last_ahead(index))
+        start, end = self._extent(index)
+        return self._lines.read(start, end - start)
 
-    def _read(self, offset: int, length: int) -> bytes:
-        # Not mapped into memory: the pages of a large file would count as ours until the system is short of them.
-        start = offset - self._window_start
-        if 0 <= start <= len(self._window) - length:
-            self._last_read_end = offset + length
-            return self._window[start : start + length]
-        ahead, self._last_read_end = offset - self._last_read_end, offset + length
-        if not 0 <= ahead <= _READ_AHEAD_BYTES // 4 or length > _READ_AHEAD_BYTES // 4:
-            return os.pread(self._file.fileno(), length, offset)
-        self._window, self._window_start = os.pread(self._file.fileno(), _READ_AHEAD_BYTES, offset), offset
-        return self._window[:length]
+    def _last_ahead(self, index: int) -> int:
+        """Return the last request to read together with this one: more than one while they are read in order."""
+        if index != self._last_verified + 1:
+            return index
+        ahead = self._runs(range(index, len(self)))
+        return next(ahead)[1]
 
+    @cached_property
+    def _sent_mask(self) -> int:
+        """A byte for each request, as one number: 0 for a duplicate, else 255."""
+        mask = bytearray(b"\xff" * len(self))
+        for index in self.duplicates:
+            mask[index] = 0
+        return int.from_bytes(mask, "little")
 
-def _checked_hash(line: bytes, read: _Line) -> bytes:
-    """Return the hash. Offsets are computed from lengths, so the line must have exactly the bytes that were written."""
-    length, hash_ = _FRAME_BYTES + len(read.key) + len(read.params), read.hash.encode()
-    if len(line) != length or not line.startswith(hash_, _HASH_START) or not line.endswith(b"}\n"):
-        raise ValueError("it has other bytes than those that were written")
-    return hash_
-
-
-def _check_content(read: _Line) -> None:
-    if len(read.params) != _NULL_BYTES and content_hash(bytes(read.params)) != read.hash.encode():
-        raise ValueError("its params are not those that were written")
+    @cached_property
+    def _output_configs(self) -> list[bytes]:
+        return [bytes(config) for config in self.index.content.output_configs]
 
 
-def _damaged(line: int, error: Exception) -> SubmissionRecordError:
-    return SubmissionRecordError(
-        f"Line {line} of the submission's {REQUESTS_FILE} is damaged: {error}.",
-        "Restore the file, or clear the task that sent the requests: it writes the file again and pays for nothing "
-        "twice.",
-    )
+def open_requests(
+    folder: storage.Folder, scratch: Path, *, digest: str | None = None, verify: bool = True
+) -> RequestFile | None:
+    """Open the requests of a submission by the index that lies beside them. Read all of them if there is none.
+
+    :param scratch: directory for a local copy of what is read from an object store.
+    :param digest: what the ledger knows of the requests. An index of others is not used.
+    :param verify: see :class:`RequestFile`.
+    :return: None if there is no file of requests.
+    :raises OSError: the storage cannot be read.
+    :raises SubmissionRecordError: a line is damaged; names it.
+    """
+    if (size := folder.size(REQUESTS_FILE)) is None:
+        return None
+    index = RequestIndex.open(folder) if size > LEAST_INDEXED_BYTES else None
+    if index is not None and index.content.size == size and digest in (None, index.content.digest):
+        if isinstance(folder, storage.LocalFolder):
+            return RequestFile(folder.path / REQUESTS_FILE, verify=verify, index=index)
+        return RequestFile(RemoteLines(folder, scratch), index=index)
+    path = storage.local_copy(folder, REQUESTS_FILE, scratch)
+    return None if path is None else RequestFile(path, verify=verify)

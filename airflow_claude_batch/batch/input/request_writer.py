@@ -1,4 +1,7 @@
-"""Writes a submission's requests to ``requests.jsonl``, one by one. ``request_file`` has the format."""
+"""Writes a submission's requests to ``requests.jsonl``, one by one, and the index beside it.
+
+``request_lines`` and ``request_index`` have the formats.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,25 @@ import hashlib
 import itertools
 import json
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import IO, Final
 
 from airflow_claude_batch.api import limits
 from airflow_claude_batch.batch.input.canonical_json import hash_content
-from airflow_claude_batch.batch.input.custom_id import content_hash
+from airflow_claude_batch.batch.input.custom_id import HASH_CHARACTERS, content_hash
 from airflow_claude_batch.batch.input.element_errors import element_error
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.json_encoder import encode_json
 from airflow_claude_batch.batch.input.json_errors import exact_integer, explain
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.input.request_index import INDEX_FILE, RequestIndex, RequestIndexWriter
+from airflow_claude_batch.batch.input.request_lines import NO_PARAMS, format_line
+from airflow_claude_batch.batch.storage import BUFFER_BYTES, LocalFolder
 from airflow_claude_batch.exceptions import EmptyInputError, InvalidMessageError
+
+#: Writes the submission's requests and their index, and returns how many there are. See :func:`write_requests`.
+WriteInput = Callable[[IO[bytes], RequestIndexWriter], int]
 
 # Made once: json.dumps makes one for every call.
 _KEY_ENCODER: Final = json.JSONEncoder(
@@ -24,9 +35,21 @@ _KEY_ENCODER: Final = json.JSONEncoder(
 )
 
 
+def create_request_file(path: Path, write_input: WriteInput) -> RequestFile:
+    """Write the requests of a submission to a file, and their index beside it. Open them.
+
+    :raises InputError: the input cannot be sent.
+    """
+    index_path = path.with_name(INDEX_FILE)
+    with path.open("wb", buffering=BUFFER_BYTES) as file, index_path.open("wb", buffering=BUFFER_BYTES) as index_file:
+        write_input(file, RequestIndexWriter(index_file))
+    return RequestFile(path, verify=False, index=RequestIndex.open(LocalFolder(path.parent)))
+
+
 def write_requests(
     requests: Iterable[Request],
     file: IO[bytes],
+    index: RequestIndexWriter | None = None,
     *,
     deduplicate: bool = False,
     max_bytes: int | None = None,
@@ -34,6 +57,7 @@ def write_requests(
 ) -> int:
     """Write the requests of a submission and return how many there are. Holds about 8 bytes a request.
 
+    :param index: what writes the index of the requests.
     :param deduplicate: write a request that equals an earlier one without its params: it is not sent. It has the hash
         of that one, whatever the order of its keys. Holds about 250 bytes a request.
     :param max_bytes: largest body of one create call, if that is less than the API's limit.
@@ -41,17 +65,17 @@ def write_requests(
     :raises InvalidMessageError: a value is not JSON, a request is too large, or two elements have the same key.
     :raises EmptyInputError: there is no request.
     """
-    keys, hashes_by_content = _KeyHashes(), dict[bytes, bytes]()
+    keys, duplicates = _KeyHashes(), _Duplicates()
     for request in requests:
         params = encode_params(request, max_bytes)
         key = _encode_key(request)
         keys.add(key)
         hash_ = content_hash(params)
-        if deduplicate and (content := hash_content(params)) in hashes_by_content:
-            hash_, params = hashes_by_content[content], b"null"
-        elif deduplicate:
-            hashes_by_content[content] = hash_
-        file.write(b'{"hash":"%b","key":%b,"params":%b}\n' % (hash_, key, params))
+        if deduplicate and (original := duplicates.add(params, hash_)) is not None:
+            hash_, params = original, NO_PARAMS
+        file.write(format_line(hash_, key, params))
+        if index is not None:
+            index.add(hash_, key, params)
     if not keys.count and not may_be_empty:
         raise EmptyInputError(
             "messages is empty.",
@@ -59,6 +83,8 @@ def write_requests(
             "If that may happen, set on_empty='skip', or on_empty='succeed' for a manifest without rows.",
         )
     keys.check()
+    if index is not None:
+        index.finish(duplicates.originals)
     return keys.count
 
 
@@ -92,6 +118,28 @@ def _encode_key(request: Request) -> bytes:
             problem = "a mapping in the key has names of different types."
             raise element_error(request.index, None, problem, "Use strings as names.") from None
         raise element_error(request.index, None, *explain(request.key, "the key", error)) from None
+
+
+class _Duplicates:
+    """Finds requests that equal an earlier one.
+
+    :ivar originals: each duplicate, in order, with the request that it equals.
+    """
+
+    def __init__(self) -> None:
+        self.originals: dict[int, int] = {}
+        self._first: dict[bytes, int] = {}
+        self._hashes = bytearray()
+
+    def add(self, params: bytes, hash_: bytes) -> bytes | None:
+        """Add the next request. Return the hash of the earlier one that it equals, None if there is none."""
+        index = len(self._hashes) // HASH_CHARACTERS
+        self._hashes += hash_
+        first = self._first.setdefault(hash_content(params), index)
+        if first == index:
+            return None
+        self.originals[index] = first
+        return bytes(self._hashes[first * HASH_CHARACTERS : (first + 1) * HASH_CHARACTERS])
 
 
 class _KeyHashes:

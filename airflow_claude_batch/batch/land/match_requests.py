@@ -14,13 +14,10 @@ import msgspec
 from airflow_claude_batch.batch.input.custom_id import CustomId, parse_custom_id
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landed_part import NO_HASH
-from airflow_claude_batch.batch.money.planned_request import CACHE_MARK
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batch.land.validate_output import OutputValidator
 
-#: How many requests are searched for the mark. A mark that only later requests have is not meant for a shared prefix.
-_SEARCHED_REQUESTS: Final = 20
 #: One of our custom_ids, whose hash may be cut.
 _DAMAGED_ID: Final = re.compile(rb"\b([0-9a-f]{12})-([0-9]{1,10})-([A-Za-z0-9_-]{0,22})")
 
@@ -156,11 +153,10 @@ class SubmissionMatcher:
                 return None
             index = candidates[0]
         # A request may have had an output_config.format of its own.
-        return self._validator if self._validator.is_asked_for(self._requests.params(index)) else None
+        return self._validator if self._validator.is_asked_for(self._requests.output_config(index)) else None
 
     def asks_for_cache(self) -> bool:
-        searched = range(min(len(self), _SEARCHED_REQUESTS))
-        return any(CACHE_MARK in self._requests.params(index) for index in searched)
+        return self._requests.asks_for_cache
 
     def _has_folded_hash(self, ours: CustomId) -> bool:
         """Return whether the hash is the request's but for its case, which a gateway may have changed."""

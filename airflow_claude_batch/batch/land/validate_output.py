@@ -27,6 +27,8 @@ _REASONS: Final = {
     "model_context_window_exceeded": "it was cut off: the context window is full",
     "refusal": "the model refused",
 }
+#: More of them are not kept: each request may have an ``output_config`` of its own.
+_MAX_KNOWN_CONFIGS: Final = 255
 #: Characters of the schema that an error quotes.
 _QUOTED_CHARACTERS: Final = 160
 
@@ -35,11 +37,7 @@ class _OutputConfig(msgspec.Struct):
     format: Any = None
 
 
-class _Params(msgspec.Struct):
-    output_config: _OutputConfig | None = None
-
-
-_params = msgspec.json.Decoder(_Params)
+_output_config = msgspec.json.Decoder(_OutputConfig | None)
 _extend: Any = extend  # jsonschema gives it no types
 
 
@@ -54,6 +52,8 @@ class OutputValidator:
 
     def __init__(self, schema: OutputSchema) -> None:
         self._format = schema.format
+        #: Whether an ``output_config`` asks for the schema. Most submissions have one, and each result asks.
+        self._is_asked_for: dict[bytes, bool] = {}
         base = exact_class(_with_dependencies(validator_for(schema.schema, default=Draft202012Validator)))
         bounded = PatternMatcher().validator_class(base, schema.schema)
         registry: Registry[Any] = Registry()  # jsonschema's own would ask servers for schemas
@@ -68,10 +68,15 @@ class OutputValidator:
         schema = load_schema(folder)
         return None if schema is None else cls(schema)
 
-    def is_asked_for(self, params: bytes) -> bool:
-        """Tell whether a request's params ask for this schema rather than a format of their own."""
-        config = _params.decode(params).output_config
-        return config is not None and config.format == self._format
+    def is_asked_for(self, output_config: bytes) -> bool:
+        """Tell whether a request's ``output_config`` asks for this schema rather than a format of its own."""
+        if (known := self._is_asked_for.get(output_config)) is not None:
+            return known
+        config = _output_config.decode(output_config)
+        found = config is not None and config.format == self._format
+        if len(self._is_asked_for) < _MAX_KNOWN_CONFIGS:
+            self._is_asked_for[output_config] = found
+        return found
 
     def read_first_valid(self, texts: Sequence[str], stop_reason: str | None) -> tuple[Any, dict[str, Any] | None]:
         """Return the first valid value of an answer's texts, else the reason why the last one is invalid."""

@@ -8,10 +8,10 @@ that nothing is sent again before ``recover`` has found out what happened.
 from __future__ import annotations
 
 import logging
-from array import array
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from itertools import compress
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -47,13 +47,17 @@ MAX_CLOCK_ERROR = timedelta(days=1)
 #: Statuses that a repair round sends again. Canceled requests wait for a later attempt: somebody wanted them stopped.
 REPAIRABLE = frozenset({Status.NONE, Status.ERRORED, Status.EXPIRED})
 
+#: Marks of requests: to send, and sent in an open part or in this round.
+_SEND: Final = 1
+_SENT: Final = 2
+
 
 def repairable_statuses(policy: Policy) -> frozenset[Status]:
     """Return the statuses that a repair round sends again."""
     return REPAIRABLE | {Status.REPAIRABLE_OUTPUT} if policy.repair_invalid else REPAIRABLE
 
 
-def next_slice(ledger: Ledger, requests: RequestFile, statuses: Sequence[int], policy: Policy) -> Slice | None:
+def next_slice(ledger: Ledger, requests: RequestFile, statuses: bytes | bytearray, policy: Policy) -> Slice | None:
     """Return the requests of the next create call, None if the round has no more.
 
     They are unanswered, in no open batch, and not yet sent in this round. A slice never spans requests of another part.
@@ -64,7 +68,7 @@ def next_slice(ledger: Ledger, requests: RequestFile, statuses: Sequence[int], p
     eligible = repairable_statuses(policy) if ledger.round else REPAIRABLE | {Status.CANCELED}
     sizes = (
         ((index, requests.wire_size(index)) for index in run)
-        for run in _runs(statuses, eligible, _mark_sent(ledger, statuses, policy), requests.duplicates)
+        for run in _runs(_mark_runs(ledger, requests, statuses, eligible, policy))
     )
     slices = (
         request_slice
@@ -91,7 +95,10 @@ def send_slice(
     :raises APIError: if ``may_have_been_accepted``, the intent stays in the ledger and must be resolved. It also stays
         if the API refused the call for now: a look at the listing is cheap. Otherwise nothing was accepted, and the
         intent is removed.
+    :raises SubmissionRecordError: a request is damaged. Nothing was sent.
+    :raises ResultsError: the requests cannot be read now. Nothing was sent.
     """
+    requests.verify(request_slice.indices)
     began = clock()
     part = _write_intent(request_slice, record, client, clock=clock)
     body = CreateBody(requests, request_slice.indices, part.token)
@@ -214,36 +221,51 @@ def is_in_current_round(part: Part, ledger: Ledger) -> bool:
     return part.attempt == ledger.attempt and part.round == ledger.round
 
 
-def _mark_sent(ledger: Ledger, statuses: Sequence[int], policy: Policy) -> bytearray:
-    """Return one byte a request: 1 if it is in an open part, or was sent in this round.
+def _mark_runs(
+    ledger: Ledger, requests: RequestFile, statuses: bytes | bytearray, eligible: frozenset[Status], policy: Policy
+) -> bytes:
+    """Return one byte a request: ``_SEND`` to send it, ``_SENT`` if it ends a run, 0 if it is nothing of both.
 
-    Nor is a request sent again that was sent and got no row, unless the author agreed that it may be paid twice.
+    Sent are the requests in an open part, and those that were sent in this round. Nor is a request sent again that was
+    sent and got no row, unless the author agreed that it may be paid twice.
     """
-    sent = bytearray(len(statuses))
+    unanswered = frozenset(Status) - FINAL | eligible
+    marks = bytearray(statuses.translate(_table(dict.fromkeys(eligible, _SEND))))
+    sent = _table(dict.fromkeys(unanswered, _SENT))
+    missing = _table({**dict.fromkeys(eligible, _SEND), Status.NONE: _SENT})
+    for table, parts in ((missing, _parts_with_missing(ledger, policy)), (sent, _sent_parts(ledger))):
+        for part in parts:
+            marks[part.first : part.last + 1] = statuses[part.first : part.last + 1].translate(table)
+    return requests.without_duplicates(marks)
+
+
+def _sent_parts(ledger: Ledger) -> Iterator[Part]:
+    """Yield the parts that are open or were made in this round."""
     for part in ledger.parts:
-        if part.answers != AnswerUse.CURRENT:
-            continue
-        if is_in_current_round(part, ledger) or not part.landed:
-            sent[part.first : part.last + 1] = b"\1" * (part.last + 1 - part.first)
-        elif part.missing and policy.on_lost == "stop":
-            for index in range(part.first, part.last + 1):
-                sent[index] |= statuses[index] == Status.NONE
-    return sent
+        if part.answers == AnswerUse.CURRENT and (is_in_current_round(part, ledger) or not part.landed):
+            yield part
 
 
-def _runs(
-    statuses: Sequence[int], eligible: frozenset[Status], sent: bytearray, duplicates: Container[int]
-) -> Iterator[array[int]]:
+def _parts_with_missing(ledger: Ledger, policy: Policy) -> Iterator[Part]:
+    """Yield the landed parts whose requests without a row must not be sent again."""
+    for part in ledger.parts if policy.on_lost == "stop" else ():
+        if part.answers == AnswerUse.CURRENT and part.landed and part.missing:
+            yield part
+
+
+def _table(marks: Mapping[Status, int]) -> bytes:
+    """Return a table for ``bytes.translate`` that gives statuses these marks, and 0 to all others."""
+    table = bytearray(256)
+    for status, mark in marks.items():
+        table[status] = mark
+    return bytes(table)
+
+
+def _runs(marks: bytes) -> Iterator[Iterator[int]]:
     """Yield runs of requests to send. A request in between that was sent ends a run."""
-    run: array[int] = array("I")
-    for index, status in enumerate(statuses):
-        if index in duplicates or (status in FINAL and status not in eligible):
-            continue
-        if sent[index]:
-            if run:
-                yield run
-            run = array("I")
-        elif status in eligible:
-            run.append(index)
-    if run:
-        yield run
+    start = marks.find(_SEND)
+    while start >= 0:
+        end = marks.find(_SENT, start)
+        end = len(marks) if end < 0 else end
+        yield compress(range(start, end), memoryview(marks)[start:end])
+        start = marks.find(_SEND, end)

@@ -185,8 +185,9 @@ class RoundSender:
         One goes first, once for each input. Whatever became of it, the others follow: a request that was not answered
         says nothing about them, and a refused canary has ended the task before.
         """
-        has_final_rows = any(status in FINAL for status in self.landing.statuses)
-        if not (self.policy.canary or self.policy.warm_cache) or has_final_rows:
+        if not (self.policy.canary or self.policy.warm_cache):
+            return False
+        if any(status in FINAL for status in self.landing.statuses):
             return False
         ledger = self.record.ledger
         return ledger.created_at is None or [(part.count, part.is_open) for part in ledger.parts] == [(1, True)]

@@ -12,7 +12,8 @@ from pathlib import Path
 from airflow_claude_batch.batch.input.create_body import CreateBody
 from airflow_claude_batch.batch.input.elements import Defaults, read_request
 from airflow_claude_batch.batch.input.output_schema import SCHEMA_FILE, load_schema, read_schema, write_schema
-from airflow_claude_batch.batch.input.request_file import REQUESTS_FILE, RequestFile
+from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.input.request_lines import REQUESTS_FILE
 from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.storage import LocalFolder
 

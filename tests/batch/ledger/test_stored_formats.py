@@ -144,7 +144,7 @@ class StoppedSubmission:
             self.store,
             self.folder,
             self._attempt(self.api["try_number"] + 1),
-            lambda file: write_requests(read, file, deduplicate=True),
+            lambda file, index: write_requests(read, file, index, deduplicate=True),
             self.path,
             reuse_answers=True,
             output_schema=SCHEMA,
