@@ -77,6 +77,13 @@ def changes(path: Path) -> list[int]:
     return [number for number, line in enumerate(lines, 1) if line.startswith("+")]
 
 
+def changes_near(path: Path, name: str) -> list[int]:
+    """Return the numbers of the changes to what has ``name`` in its name, and of the change before and after each."""
+    lines, numbers = path.read_text().splitlines(), changes(path)
+    near = [at for at, number in enumerate(numbers) if name in lines[number - 1]]
+    return sorted({numbers[at + step] for at in near for step in (-1, 0, 1) if at + step < len(numbers)})
+
+
 class SteppedTransport(httpx.BaseTransport):
     """Real sockets. A step before each call leaves, and one when its answer is here but nobody has read it."""
 

@@ -39,6 +39,14 @@ class Scenario:
     trap: Trap = "kill"
 
 
+#: The first 17 parts have landed before the last two are sent: these are sent with a chunk beside the ledger.
+MANY_PARTS = Scenario(
+    letters="abcdefghijklmnopqrs",
+    policy=Policy(max_requests=1, lost_create_grace=GRACE),
+    simulator_options={"queue_limit": 17},
+)
+
+
 @contextmanager
 def new_task(scenario: Scenario, home: Path, **choices: Any) -> Iterator[Task]:
     """Yield the scenario's task in a new workspace, before its first process."""

@@ -7,31 +7,22 @@ from typing import Any, get_args
 
 import pytest
 from crash import books
-from crash.effects import changes
-from crash.scenarios import GRACE, Scenario, new_task, run_scenario
+from crash.effects import changes_near
+from crash.scenarios import MANY_PARTS, new_task, run_scenario
 from crash.zombies import Return, run_beside_successor
 
-from airflow_claude_batch.batch.policy import Policy
-
-#: The first 17 parts have landed before the last two are sent, so that these are sent with a chunk beside the ledger.
-SCENARIO = Scenario(
-    letters="abcdefghijklmnopqrs",
-    policy=Policy(max_requests=1, lost_create_grace=GRACE),
-    simulator_options={"queue_limit": 17},
-)
 #: What happens to a chunk.
-CHANGES = {"folder": {"drafted", "published", "removed"}, "state": {"stored", "deleted"}}
+CHANGES = {"folder": ("drafted", "published", "removed"), "state": ("stored", "deleted")}
 
 
 def effects_near_chunks(home: Path, **choices: Any) -> list[int]:
     """Run the task, and return the numbers of the changes to chunks and of the change before and after each."""
     home.mkdir()
-    with new_task(SCENARIO, home, **choices) as task:
-        run_scenario(SCENARIO, task, {})
-    lines, numbers = (home / "effects").read_text().splitlines(), changes(home / "effects")
-    near = [at for at, number in enumerate(numbers) if "chunk" in lines[number - 1]]
-    assert {lines[numbers[at] - 1].split()[1] for at in near} >= CHANGES[choices["store"]]
-    return sorted({numbers[at + step] for at in near for step in (-1, 0, 1) if at + step < len(numbers)})
+    with new_task(MANY_PARTS, home, **choices) as task:
+        run_scenario(MANY_PARTS, task, {})
+    lines = (home / "effects").read_text().splitlines()
+    assert all(any(change in line and "chunk" in line for line in lines) for change in CHANGES[choices["store"]])
+    return changes_near(home / "effects", "chunk")
 
 
 @pytest.mark.timeout(900)
@@ -40,9 +31,9 @@ def test_kill_around_a_chunk_pays_for_nothing_twice_and_loses_no_answer(store: s
     for point in effects_near_chunks(tmp_path / "undisturbed", store=store):
         home = tmp_path / str(point)
         home.mkdir()
-        with new_task(SCENARIO, home, store=store) as task:
+        with new_task(MANY_PARTS, home, store=store) as task:
             try:
-                run_scenario(SCENARIO, task, {point: "kill"})
+                run_scenario(MANY_PARTS, task, {point: "kill"})
             except AssertionError as error:
                 raise AssertionError(f"killed after effect {point}: {task.history}") from error
 
@@ -54,7 +45,7 @@ def test_try_that_is_replaced_around_a_chunk_harms_nothing(store: str, returns: 
     for point in effects_near_chunks(tmp_path / "undisturbed", store=store, deferrable=False):
         home = tmp_path / str(point)
         home.mkdir()
-        with new_task(SCENARIO, home, store=store) as task:
+        with new_task(MANY_PARTS, home, store=store) as task:
             assert run_beside_successor(task, point, returns)
             report = task.run_to_the_end()
             try:

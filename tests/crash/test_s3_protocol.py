@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from crash.effects import changes, s3_file_system
-from crash.scenarios import SCENARIOS, new_task, run_scenario
+from crash.effects import changes, changes_near, s3_file_system
+from crash.scenarios import MANY_PARTS, SCENARIOS, Scenario, new_task, run_scenario
 
 server = pytest.importorskip("moto.server", reason="moto and s3fs are installed where object storage is tested")
 
@@ -30,18 +30,34 @@ def test_a_kill_between_any_two_writes_to_the_bucket_pays_for_nothing_twice(
     name: str, s3_endpoint: str, tmp_path: Path
 ) -> None:
     scenario = SCENARIOS[name]
-    where = {"storage": "s3", "s3_endpoint": s3_endpoint}
-    undisturbed = tmp_path / f"{tmp_path.name}-undisturbed"
-    undisturbed.mkdir()
-    with new_task(scenario, undisturbed, **where) as task:
-        run_scenario(scenario, task, {})
-    points = changes(undisturbed / "effects")
+    points = changes(run_undisturbed(scenario, s3_endpoint, tmp_path))
 
     assert len(points) > 10
+    run_killed(scenario, s3_endpoint, tmp_path, points)
+
+
+@pytest.mark.timeout(600)
+def test_a_kill_around_a_chunk_of_the_ledger_pays_for_nothing_twice(s3_endpoint: str, tmp_path: Path) -> None:
+    points = changes_near(run_undisturbed(MANY_PARTS, s3_endpoint, tmp_path), "chunk")
+
+    assert len(points) >= 6
+    run_killed(MANY_PARTS, s3_endpoint, tmp_path, points)
+
+
+def run_undisturbed(scenario: Scenario, endpoint: str, path: Path) -> Path:
+    """Run the scenario and return the log of its effects."""
+    home = path / f"{path.name}-undisturbed"
+    home.mkdir()
+    with new_task(scenario, home, storage="s3", s3_endpoint=endpoint) as task:
+        run_scenario(scenario, task, {})
+    return home / "effects"
+
+
+def run_killed(scenario: Scenario, endpoint: str, path: Path, points: list[int]) -> None:
     for point in points:
-        home = tmp_path / f"{tmp_path.name}-{point}"
+        home = path / f"{path.name}-{point}"
         home.mkdir()
-        with new_task(scenario, home, **where) as task:
+        with new_task(scenario, home, storage="s3", s3_endpoint=endpoint) as task:
             try:
                 run_scenario(scenario, task, {point: scenario.trap})
             except AssertionError as error:
