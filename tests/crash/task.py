@@ -17,15 +17,18 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from crash.attempt import Prompts, Spec, run, wait
+from crash.attempt import Prompts, Spec, run
 from crash.effects import SharedClock, StateStore, Trap
 
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
+from airflow_claude_batch.batch.wait.blocking import wait_for_batches
 from airflow_claude_batch.simulator import Simulator
 
 RETRY_DELAY_SECONDS = 5
 PATIENCE_SECONDS = 60.0
+#: The triggerer looks no more often: what it does is no effect, and each look costs as much as a tenth of a process.
+SECONDS_BETWEEN_LOOKS = 130.0
 #: A day with a look every quarter of an hour has fewer. More are a loop of a task and its trigger.
 MOST_DEFERRALS = 200
 
@@ -91,8 +94,19 @@ class Task:
         config = ClientConfig(credentials=ApiKey("sk-test"), base_url="http://127.0.0.1", max_retries=0)
         until = datetime.fromisoformat(report["until"])
         with ClaudeClient(config, transport=self.simulator.transport()) as client:
-            wait_result = wait(client, report["batch_ids"], report["wait_for"], until, self.clock).to_event()
+            wait_result = wait_for_batches(
+                client,
+                report["batch_ids"],
+                wait_for=report["wait_for"],
+                until=until,
+                clock=self.clock.now,
+                sleep=lambda seconds: self._pause(seconds, until),
+            ).to_event()
         return json.loads(json.dumps(wait_result))  # type: ignore[no-any-return]
+
+    def _pause(self, seconds: float, until: datetime) -> None:
+        left = (until - self.clock.now()).total_seconds()
+        self.clock.sleep(max(seconds, min(SECONDS_BETWEEN_LOOKS, left)))
 
     def run_process(self) -> dict[str, Any]:
         return self.end_of(self.start())
