@@ -15,8 +15,9 @@ demo: $(STAMP) ## run the main example on a real Airflow with a simulated API (K
 demo-stop: $(STAMP) ## stop a demo that KEEP=1 kept running
 	@$(BIN)/python -m demo stop
 
+# Three workers on two cores: one of them waits for a real Airflow most of the time.
 test: $(STAMP) ## run the tests (ARGS go to pytest)
-	@$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 matrix: $(STAMP) ## run the tests on every supported Airflow: all on the oldest and newest (ONLY=3.1 selects, ARGS go to pytest)
 	@$(BIN)/python tests/matrix/run.py $(foreach version,$(ONLY),--only $(version)) $(ARGS)

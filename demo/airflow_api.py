@@ -58,6 +58,13 @@ class AirflowApi:
         response = self._send("GET", f"/api/v2/dags/{dag_id}")
         return None if response.status_code == httpx.codes.NOT_FOUND else _body(response)
 
+    def parse_again(self, dag_id: str) -> None:
+        """Let the DAG processor parse the DAG's file now."""
+        token = self._call("GET", f"/api/v2/dags/{dag_id}")["file_token"]
+        response = self._send("PUT", f"/api/v2/parseDagFile/{token}")
+        if response.status_code != httpx.codes.CONFLICT:  # an earlier call has asked for it
+            _body(response)
+
     def import_error(self, file_name: str) -> str | None:
         """Return the import error of a DAG file. None: it has none, or was not parsed yet."""
         errors = self._call("GET", "/api/v2/importErrors")["import_errors"]

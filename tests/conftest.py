@@ -13,14 +13,12 @@ import pytest
 pytest_plugins = ["airflow_fixtures"]
 
 #: Tests that take minutes, in the order in which they begin. Those on a real Airflow wait more than they compute, so
-#: that one of them runs beside the tests of crashes.
+#: that they run beside the tests of crashes.
 LONG_TESTS = (
     "stack/shared_airflow/",
     "crash/test_every_step",
-    "stack/test_scheduling",
     "crash/test_s3_protocol",
     "crash/test_zombies",
-    "stack/test_stack",
     "crash/",
     "stack/",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -38,6 +38,19 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
+}
+
+#: Of the Airflow that several test files share.
+SHARED_SETTINGS = {
+    "AIRFLOW__CORE__PARALLELISM": "6",  # four tasks of by_hand wait in their workers
+    # A busy machine may need seconds to end a task that was marked failed, and the package asks whether that was long.
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
+    "AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS": "True",
+    # A file is parsed again when a test asks for it.
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+    "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
+    "AIRFLOW__CORE__MIN_SERIALIZED_DAG_FETCH_INTERVAL": "0",
 }
 
 
@@ -85,8 +98,8 @@ class Stack:
 
 
 @contextmanager
-def running_stack(folder: Path, venv: Path, **more_settings: str) -> Iterator[Stack]:
-    settings = {**SETTINGS, "PYTHONPATH": str(ROOT), **more_settings}
+def running_stack(folder: Path, venv: Path) -> Iterator[Stack]:
+    settings = {**SETTINGS, "PYTHONPATH": str(ROOT)}
     with AirflowProcesses(folder / "home", dags_folder=ROOT / "dags", venv=venv, settings=settings) as airflow:
         migrate(airflow)
         simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_ENDED)
@@ -100,47 +113,51 @@ def running_stack(folder: Path, venv: Path, **more_settings: str) -> Iterator[St
         yield stack
 
 
+Simulators = Mapping[str, SimulatorProcess]
+
+
 @dataclass(frozen=True)
 class DagStack:
-    """An Airflow with the DAGs of several test files. Each DAG's connection is named as the DAG.
+    """An Airflow with the DAGs of several test files.
 
     :param simulators: the simulator of each connection. Batches run until a test ends them.
     """
 
     airflow: AirflowProcesses
-    simulators: Mapping[str, SimulatorProcess]
+    simulators: Simulators
+    dags_folder: Path
 
 
 @contextmanager
-def running_dags(folder: Path, sources: Mapping[str, Callable[[SimulatorProcess], str]]) -> Iterator[DagStack]:
+def running_dags(
+    folder: Path, connections: Iterable[str], sources: Mapping[str, Callable[[Simulators], str]], **more_settings: str
+) -> Iterator[DagStack]:
     """Run an Airflow with these DAGs.
 
-    :param sources: by DAG id, a function that takes the DAG's simulator and returns the text of its file.
+    :param connections: the connections of the DAGs. Each gets a simulator of its own.
+    :param sources: by DAG id, a function that takes the simulators and returns the text of the DAG's file.
     """
     home, dags = folder / "home", folder / "dags"
     dags.mkdir()
-    # A busy machine may need seconds to end a task that was marked failed, and the package asks whether that was long.
-    settings = {
-        **SETTINGS,
-        "PYTHONPATH": str(ROOT),
-        "AIRFLOW__CORE__PARALLELISM": "6",  # four tasks of by_hand wait in their workers
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
-    }
+    settings = {**SETTINGS, **SHARED_SETTINGS, "PYTHONPATH": str(ROOT), **more_settings}
     with AirflowProcesses(home, dags_folder=dags, venv=environment(), settings=settings) as airflow:
         migrate(airflow)
         simulators = {}
+        for name in connections:
+            simulators[name] = SimulatorProcess.start(home, name=name, batch_seconds=UNTIL_ENDED)
+            airflow.supervise(simulators[name].process)
+        # Written before the DAG processor starts, because it finds new files every few minutes only.
         for dag_id, source in sources.items():
-            simulators[dag_id] = SimulatorProcess.start(home, name=dag_id, batch_seconds=UNTIL_ENDED)
-            airflow.supervise(simulators[dag_id].process)
-            # Written before the DAG processor starts, because it finds new files every few minutes only.
-            (dags / f"{dag_id}.py").write_text(source(simulators[dag_id]))
+            (dags / f"{dag_id}.py").write_text(source(simulators))
         airflow.start()
-        airflow.wait_until_healthy()
-        for dag_id, simulator in simulators.items():
-            airflow.wait_for_dag(dag_id)
+        airflow.wait_until_healthy("api-server")
+        for name, simulator in simulators.items():
             server = {"host": simulator.url, "password": KEY}
-            airflow.api.put_connection({"connection_id": dag_id, "conn_type": "claude", **server})
-        yield DagStack(airflow, simulators)
+            airflow.api.put_connection({"connection_id": name, "conn_type": "claude", **server})
+        for dag_id in sources:
+            airflow.wait_for_dag(dag_id)
+        airflow.wait_until_healthy()
+        yield DagStack(airflow, simulators, dags)
 
 
 def environment() -> Path:

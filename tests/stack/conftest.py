@@ -14,11 +14,11 @@ from demo.simulator import SimulatorProcess
 
 
 @pytest.fixture(scope="module")
-def start_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Stack]]:
+def start_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Stack]]:
     """Start a stack with the Airflow of an environment. It is stopped after the module's last test."""
 
-    def start(venv: Path, **settings: str) -> Stack:
-        return running.enter_context(running_stack(tmp_path_factory.mktemp("stack"), venv, **settings))
+    def start(venv: Path) -> Stack:
+        return running.enter_context(running_stack(tmp_path_factory.mktemp("stack"), venv))
 
     with ExitStack() as running:
         yield start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import httpx
-from airflow_stack import environment
+from airflow_stack import Simulators, environment
 
 from demo.airflow_processes import airflow_version
 from demo.simulator import KEY, SimulatorProcess
@@ -24,9 +24,9 @@ def is_supported() -> bool:
     return tuple(map(int, airflow_version(environment()).split(".")[:2])) >= (3, 3)
 
 
-def source(simulator: SimulatorProcess) -> str:
+def source(simulators: Simulators) -> str:
     """Return the text of the DAG's file. Creates the batch that it names."""
-    return DAG.format(dag_id=DAG_ID, batch_id=_create_batch(simulator))
+    return DAG.format(dag_id=DAG_ID, batch_id=_create_batch(simulators[DAG_ID]))
 
 
 def _create_batch(simulator: SimulatorProcess) -> str:

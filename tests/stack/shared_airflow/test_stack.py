@@ -1,13 +1,13 @@
 """The main example on real processes with faults, with its connection in Airflow's database."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_stack import UNTIL_ENDED, Stack, environment
+from airflow_stack import CONNECTION_ID, UNTIL_ENDED, DagStack, Stack
 from gateway import GATEWAY_KEY, Gateway
 from statsd_listener import StatsdListener
 
@@ -18,15 +18,8 @@ pytestmark = pytest.mark.stack
 
 
 @pytest.fixture(scope="module")
-def statsd() -> Iterator[StatsdListener]:
-    listener = StatsdListener()
-    yield listener
-    listener.socket.close()
-
-
-@pytest.fixture(scope="module")
-def running(start_stack: Callable[..., Stack], statsd: StatsdListener) -> Stack:
-    return start_stack(environment(), **statsd.settings)
+def running(dag_stack: DagStack) -> Stack:
+    return Stack(dag_stack.airflow, dag_stack.simulators[CONNECTION_ID])
 
 
 @dataclass(frozen=True)
@@ -45,6 +38,7 @@ class FirstRun:
 @pytest.fixture(scope="module")
 def first_run(running: Stack, statsd: StatsdListener) -> FirstRun:
     known = batch_ids(running.simulator)
+    statsd.listen().clear()  # what other DAGs have sent
     run_id = running.trigger()
     running.wait_for_task(run_id, "wait", "deferred")
     running.simulator.inject(do="status", on="retrieve", status=500, times=2)

@@ -12,6 +12,7 @@ with DAG(
     end_date=pendulum.datetime(2026, 1, 3),
     catchup=True,
     max_active_runs=2,
+    is_paused_upon_creation=True,
 ):
     SendMessageBatchOperator(
         task_id="ask",

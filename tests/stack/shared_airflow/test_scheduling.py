@@ -3,13 +3,12 @@
 All DAGs are unpaused at once and wait in parallel. Each has its own simulator.
 """
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from scheduling_stack import SCHEDULING_DAGS, SchedulingStack, running_scheduling_stack, texts
+from airflow_stack import DagStack
 
-from demo.simulator import SimulatorProcess
+from shared_airflow.scheduling_stack import SCHEDULING_DAGS, SchedulingStack, texts
 
 pytestmark = pytest.mark.stack
 
@@ -17,12 +16,10 @@ STORE_OTHER_KWARGS = Path(__file__).with_name("store_other_versions_kwargs.py")
 
 
 @pytest.fixture(scope="module")
-def stack(
-    tmp_path_factory: pytest.TempPathFactory, start_simulator: Callable[[], SimulatorProcess]
-) -> Iterator[SchedulingStack]:
-    with running_scheduling_stack(tmp_path_factory.mktemp("scheduling"), start_simulator) as stack:
-        stack.begin()
-        yield stack
+def stack(dag_stack: DagStack) -> SchedulingStack:
+    stack = SchedulingStack.of(dag_stack)
+    stack.begin()
+    return stack
 
 
 def test_paused_dag_continues_ended_and_future_runs_after_it_is_unpaused(stack: SchedulingStack) -> None:
@@ -50,13 +47,13 @@ def test_paused_dag_continues_ended_and_future_runs_after_it_is_unpaused(stack: 
 def test_catch_up_of_mapped_tasks_sends_one_submission_per_interval_and_index(stack: SchedulingStack) -> None:
     stack.wait_for_states("mapped", "ask", *["deferred"] * 9)
 
-    stack.simulators["claude_default"].pace(0)
+    stack.simulators["mapped"].pace(0)
 
     runs = stack.wait_for_runs("mapped", 3)
     assert [run["data_interval_start"][:10] for run in runs] == ["2026-01-01", "2026-02-01", "2026-03-01"]
     manifests = [stack.manifest("mapped", run["dag_run_id"], "ask", index) for run in runs for index in range(3)]
     assert [len(manifest["batch_ids"]) for manifest in manifests] == [1] * 9
-    assert sorted(manifest["batch_ids"][0] for manifest in manifests) == sorted(stack.batch_ids("claude_default"))
+    assert sorted(manifest["batch_ids"][0] for manifest in manifests) == sorted(stack.batch_ids("mapped"))
     assert len({manifest["submission_id"] for manifest in manifests}) == 9
     for run, tides in zip(runs, manifests[::3], strict=True):
         assert list(texts(tides)) == ["tides/1", "tides/2"]
@@ -65,8 +62,8 @@ def test_catch_up_of_mapped_tasks_sends_one_submission_per_interval_and_index(st
         assert [line.partition(":")[0] for line in book] == [
             "tides/1", "tides/2", "winds/1", "winds/2", "winds/3", "clouds/1",
         ]  # fmt: skip
-    assert stack.billed("claude_default") == [3] * 6
-    assert stack.canceled("claude_default") == 0
+    assert stack.billed("mapped") == [3] * 6
+    assert stack.canceled("mapped") == 0
 
 
 def test_deferred_tasks_free_the_only_slot_of_their_pool(stack: SchedulingStack) -> None:

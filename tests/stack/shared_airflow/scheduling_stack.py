@@ -1,48 +1,44 @@
-"""An Airflow whose scheduler follows the DAGs' schedules. Its DAGs are paused at first, each with its own simulator."""
+"""DAGs with schedules that the scheduler follows. Those are paused at first; each DAG has its own simulators."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_stack import ROOT, RUN_SECONDS, SETTINGS, environment
-from migrated_database import migrate
+from airflow_stack import ROOT, RUN_SECONDS, DagStack
 
 from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.rows import read_rows
 from demo.airflow_api import AirflowApi, wait_for
 from demo.airflow_processes import AirflowProcesses
-from demo.simulator import KEY, SimulatorProcess
+from demo.simulator import SimulatorProcess
 
 SCHEDULING_DAGS = Path(__file__).parent / "scheduling_dags"
 DAG_IDS = ("mapped", "diary", "pooled", "revised")
-CONNECTIONS = ("claude_default", "diary", "left_when_deferred", "kept_when_deferred", "revised")
-
-SCHEDULING_SETTINGS = {
-    **SETTINGS,
-    "PYTHONPATH": str(ROOT),
-    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
-    "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
-    "AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS": "True",
-    # By default, changed files are parsed and stored every 30 seconds only.
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
-    "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
-    "AIRFLOW__CORE__MIN_SERIALIZED_DAG_FETCH_INTERVAL": "0",
-}
+CONNECTIONS = ("mapped", "diary", "left_when_deferred", "kept_when_deferred", "revised")
 
 
 def example_with_past_schedule() -> str:
-    """Return the source of the example ``mapped``, with a schedule that began and ended in the past."""
+    """Return the source of the example ``mapped``, with its own connection and a schedule that ended in the past."""
     source = (ROOT / "dags" / "mapped.py").read_text()
-    schedule = 'schedule="@monthly"'
-    assert source.count(schedule) == source.count("from airflow.sdk import") == 1
     past = "start_date=pendulum.datetime(2026, 1, 1), end_date=pendulum.datetime(2026, 3, 31), catchup=True"
-    source = source.replace("from airflow.sdk import", "import pendulum\nfrom airflow.sdk import")
-    return source.replace(schedule, f"{schedule}, {past}")
+    for old, new in {
+        "from airflow.sdk import": "import pendulum\nfrom airflow.sdk import",
+        'schedule="@monthly"': f'schedule="@monthly", {past}, is_paused_upon_creation=True',
+        'task_id="ask"': 'task_id="ask", claude_conn_id="mapped"',
+    }.items():
+        assert source.count(old) == 1, old
+        source = source.replace(old, new)
+    return source
+
+
+def scheduling_sources() -> dict[str, str]:
+    """Return the text of each DAG's file, by DAG id."""
+    files = {dag_id: (SCHEDULING_DAGS / f"{dag_id}.py").read_text() for dag_id in DAG_IDS[1:]}
+    return {"mapped": example_with_past_schedule(), **files}
 
 
 @dataclass
@@ -52,6 +48,13 @@ class SchedulingStack:
     airflow: AirflowProcesses
     simulators: Mapping[str, SimulatorProcess]
     dags_folder: Path
+
+    @classmethod
+    def of(cls, stack: DagStack) -> SchedulingStack:
+        """Take the shared Airflow, and make the pools of these DAGs."""
+        stack.airflow.api.put_pool("left_when_deferred", slots=1, include_deferred=False)
+        stack.airflow.api.put_pool("kept_when_deferred", slots=1, include_deferred=True)
+        return cls(stack.airflow, stack.simulators, stack.dags_folder)
 
     @property
     def api(self) -> AirflowApi:
@@ -67,6 +70,7 @@ class SchedulingStack:
     def replace_dag(self, dag_id: str, source: Path, description: str) -> None:
         """Replace the file of a DAG. Wait until Airflow has parsed it, by its description."""
         shutil.copy(source, self.dags_folder / f"{dag_id}.py")
+        self.api.parse_again(dag_id)
 
         def known() -> bool:
             self.airflow.check()
@@ -119,33 +123,6 @@ class SchedulingStack:
 
     def canceled(self, connection: str) -> int:
         return int(self.simulators[connection].books()["calls"].get("cancel", 0))
-
-
-@contextmanager
-def running_scheduling_stack(
-    folder: Path, start_simulator: Callable[[], SimulatorProcess]
-) -> Iterator[SchedulingStack]:
-    dags = folder / "dags"
-    dags.mkdir()
-    for dag_id in DAG_IDS[1:]:
-        shutil.copy(SCHEDULING_DAGS / f"{dag_id}.py", dags)
-    (dags / "mapped.py").write_text(example_with_past_schedule())
-    with AirflowProcesses(
-        folder / "home", dags_folder=dags, venv=environment(), settings=SCHEDULING_SETTINGS
-    ) as airflow:
-        migrate(airflow)
-        simulators = {name: start_simulator() for name in CONNECTIONS}
-        airflow.start()
-        airflow.wait_until_healthy("api-server")
-        for name, simulator in simulators.items():
-            server = {"host": simulator.url, "password": KEY}
-            airflow.api.put_connection({"connection_id": name, "conn_type": "claude", **server})
-        airflow.api.put_pool("left_when_deferred", slots=1, include_deferred=False)
-        airflow.api.put_pool("kept_when_deferred", slots=1, include_deferred=True)
-        for dag_id in DAG_IDS:
-            airflow.wait_for_dag(dag_id)
-        airflow.wait_until_healthy()
-        yield SchedulingStack(airflow, simulators, dags)
 
 
 def texts(manifest: Mapping[str, Any]) -> dict[Any, str | None]:
