@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from airflow_claude_batch.batch.input.request_file import RequestFile
@@ -13,7 +14,7 @@ _TAIL: Final = b"]}"
 _CHUNK_BYTES: Final = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CreateBody:
     """The body of one create call.
 
@@ -25,7 +26,7 @@ class CreateBody:
     indices: Iterable[int]
     token: str
 
-    @property
+    @cached_property
     def content_length(self) -> int:
         """Return the exact number of bytes that :meth:`chunks` yields."""
         items = sum(self.requests.wire_size(index) for index in self.indices)

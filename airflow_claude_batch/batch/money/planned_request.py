@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -70,7 +70,7 @@ class PlannedRequest(msgspec.Struct, frozen=True, kw_only=True):
         :param load: must return the same params.
         """
         read = _decode_params(params)
-        prompt = _measure(map(bytes, (read.tools, read.system, *[turn.content for turn in read.messages])))
+        prompt = _measure(read)
         automatic = read.cache_control
         return cls(
             model=read.model,
@@ -128,11 +128,12 @@ class _Prompt(NamedTuple):
     media: bool
 
 
-def _measure(contents: Iterable[bytes]) -> _Prompt:
-    """Measure the parts of a prompt, given as JSON in the order in which they are cached."""
+def _measure(params: _Params) -> _Prompt:
+    """Measure the parts of a prompt in the order in which they are cached."""
     length, cached, media = 0, 0, False
     ttl: CacheTtl = "5m"
-    for content in contents:
+    contents = (params.tools, params.system, *[turn.content for turn in params.messages])
+    for content in [bytes(content) for content in contents if content is not _NOTHING]:
         if not content.startswith(b"["):  # a text, which has no marks
             length += len(content) if content not in (b"null", b'""') else 0
             continue
