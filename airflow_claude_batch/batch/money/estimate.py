@@ -269,7 +269,7 @@ def _estimate_stratum(
     outputs = ThreePointEstimate(stratum.requests, expected_output, stratum.max_tokens)
     cache_hits = ThreePointEstimate(Fraction(1), EXPECTED_CACHE_HITS, Fraction(0))
     mean_length = Fraction(stratum.bytes, stratum.requests)
-    lengths = ThreePointEstimate(Fraction(stratum.shortest), mean_length, Fraction(stratum.longest))
+    lengths = ThreePointEstimate(Fraction(stratum.shortest), mean_length, Fraction(stratum.longest[0].bytes_length))
     roundings: ThreePointEstimate[Callable[[Fraction], int]] = ThreePointEstimate(floor, round, ceil)
     entry = table.lookup(stratum.key.model)
 

@@ -21,30 +21,41 @@ LONGEST: Final = 3  # requests of a model, and of a kind, that are kept because 
 
 @dataclass(slots=True)
 class Stratum:
-    """The requests of one stratum: sums over all of them, and a random few of them (the reservoir)."""
+    """The requests of one stratum: sums over all of them, the longest, and a random few of them (the reservoir)."""
 
     key: StratumKey
+    shortest: int
+    least_max_tokens: int
+    most_max_tokens: int = 0
     requests: int = 0
     bytes: int = 0
     cached_bytes: int = 0
     max_tokens: int = 0
-    shortest: int = 0
-    longest: int = 0
+    server_tools: int = 0
+    longest: list[PlannedRequest] = field(default_factory=list)
     reservoir: list[PlannedRequest] = field(default_factory=list)
 
     def add(self, request: PlannedRequest, *, capacity: int, rng: random.Random) -> None:
         """Add a request. Reservoir sampling: every request has the same chance to stay in the reservoir."""
-        if not self.requests or not self.shortest <= request.bytes_length <= self.longest:
-            self.shortest = min(self.shortest or request.bytes_length, request.bytes_length)
-            self.longest = max(self.longest, request.bytes_length)
         self.requests += 1
         self.bytes += request.bytes_length
         self.cached_bytes += request.cached_bytes
         self.max_tokens += request.max_tokens
+        self.server_tools += request.server_tools
+        self._add_to_ranges(request)
         if len(self.reservoir) < capacity:
             self.reservoir.append(request)
         elif (replaced := rng.randrange(self.requests)) < capacity:
             self.reservoir[replaced] = request
+
+    def _add_to_ranges(self, request: PlannedRequest) -> None:
+        if request.bytes_length < self.shortest:
+            self.shortest = request.bytes_length
+        if len(self.longest) < LONGEST or request.bytes_length > self.longest[-1].bytes_length:
+            self.longest = _longest([*self.longest, request])
+        if not self.least_max_tokens <= request.max_tokens <= self.most_max_tokens:
+            self.least_max_tokens = min(self.least_max_tokens, request.max_tokens)
+            self.most_max_tokens = max(self.most_max_tokens, request.max_tokens)
 
     @property
     def weight(self) -> int:
@@ -62,20 +73,21 @@ class StratifiedSample:
     """
 
     def __init__(self, requests: Iterable[PlannedRequest], *, max_calls: int = MAX_CALLS) -> None:
-        self.requests = self.server_tools = 0
-        self.max_tokens = (0, 0)
         self._max_calls = max_calls
         self._rng = random.Random(0)  # noqa: S311 - no secret, and the same in a retry
         strata: dict[StratumKey, Stratum] = {}
-        self._longest: dict[tuple[str, bool], list[PlannedRequest]] = {}
         for request in requests:
             key = request.stratum
             if (stratum := strata.get(key)) is None:
-                stratum = strata[key] = Stratum(key)
+                stratum = strata[key] = Stratum(key, request.bytes_length, request.max_tokens)
             stratum.add(request, capacity=max_calls, rng=self._rng)
-            self._count(request)
-            self._keep_if_long(request)
         self.strata = sorted(strata.values(), key=lambda stratum: stratum.key)
+        self.requests = sum(stratum.requests for stratum in self.strata)
+        self.server_tools = sum(stratum.server_tools for stratum in self.strata)
+        self.max_tokens = (
+            min((stratum.least_max_tokens for stratum in self.strata), default=0),
+            max((stratum.most_max_tokens for stratum in self.strata), default=0),
+        )
 
     @property
     def models(self) -> dict[str, int]:
@@ -85,23 +97,12 @@ class StratifiedSample:
             counts[stratum.key.model] += stratum.requests
         return dict(counts)
 
-    def _count(self, request: PlannedRequest) -> None:
-        least, most = self.max_tokens if self.requests else (request.max_tokens, request.max_tokens)
-        if not self.requests or not least <= request.max_tokens <= most:
-            self.max_tokens = (min(least, request.max_tokens), max(most, request.max_tokens))
-        self.requests += 1
-        self.server_tools += request.server_tools
-
-    def _keep_if_long(self, request: PlannedRequest) -> None:
-        longest = self._longest.setdefault((request.model, request.media), [])
-        if len(longest) < LONGEST or request.bytes_length > longest[-1].bytes_length:
-            longest.append(request)
-            longest.sort(key=lambda each: -each.bytes_length)
-            del longest[LONGEST:]
-
     def longest(self, model: str) -> list[PlannedRequest]:
         """Return the longest texts of a model, and the longest of its requests with images or documents."""
-        return [*self._longest.get((model, False), ()), *self._longest.get((model, True), ())]
+        strata = [stratum for stratum in self.strata if stratum.key.model == model]
+        texts = [request for stratum in strata if not stratum.key.media for request in stratum.longest]
+        media = [request for stratum in strata if stratum.key.media for request in stratum.longest]
+        return [*_longest(texts), *_longest(media)]
 
     def select(self) -> list[PlannedRequest]:
         """Select the requests to count: all if they are few, else by systematic sampling over the strata's weights."""
@@ -117,3 +118,7 @@ class StratifiedSample:
                 hits, point = hits + 1, point + step
             selected += self._rng.sample(stratum.reservoir, min(hits, len(stratum.reservoir)))
         return selected
+
+
+def _longest(requests: list[PlannedRequest]) -> list[PlannedRequest]:
+    return sorted(requests, key=lambda request: -request.bytes_length)[:LONGEST]

@@ -32,7 +32,7 @@ class Counter:
         return prompt_tokens(dict(params))
 
 
-def params(text: str = "x" * 400, *, model: str = MODEL, max_tokens: int = 100, **more: Any) -> Params:
+def params(text: str | list[Params] = "x" * 400, *, model: str = MODEL, max_tokens: int = 100, **more: Any) -> Params:
     return {"model": model, "max_tokens": max_tokens, "messages": [{"role": "user", "content": text}], **more}
 
 

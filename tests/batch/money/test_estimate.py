@@ -55,6 +55,21 @@ def test_every_request_of_a_stream_may_be_sampled() -> None:
     assert 300 < sum(sampled) / len(sampled) < 700
 
 
+def test_the_longest_requests_of_a_model_are_kept_texts_before_images() -> None:
+    image = [{"type": "image", "source": {"type": "file", "file_id": "file_1"}}]
+    lengths = [300, 40, 301, 20, 302, 303, 50, 2_000, 30]
+    requests = [
+        *(params("x" * length) for length in lengths),
+        *(params(image * count) for count in (1, 5, 2, 3)),
+        params("x" * 9_000, model="claude-haiku-5-5"),
+    ]
+
+    longest = StratifiedSample(plan(requests)).longest(MODEL)
+
+    contents = [request.load()["messages"][0]["content"] for request in longest]
+    assert [len(content) for content in contents] == [2_000, 303, 302, 5, 3, 2]
+
+
 def test_the_sample_is_the_same_in_a_retry() -> None:
     def selected() -> list[Mapping[str, Any]]:
         return [
@@ -304,6 +319,17 @@ def test_the_length_of_a_cached_prefix(request_: Params, cached: int | None) -> 
     planned = PlannedRequest.of(msgspec.json.encode(request_), load=lambda: request_)
 
     assert planned.cached_bytes == (planned.bytes_length if cached is None else cached)
+
+
+def test_nothing_is_counted_for_what_is_not_there() -> None:
+    more = {"tools": None, "system": "", "cache_control": None, "mcp_servers": None}
+    silent = {"role": "system"}  # of a beta, without content
+    request = params("Hi", **more)
+    request["messages"] += [silent, {"role": "assistant", "content": []}]
+
+    planned = PlannedRequest.of(msgspec.json.encode(request), load=lambda: request)
+
+    assert (planned.bytes_length, planned.cached_bytes, planned.server_tools) == (len('"Hi"'), 0, False)
 
 
 # ---------------------------------------------------------------- as JSON and as text
