@@ -199,14 +199,18 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         event: dict[str, Any] | None = None,
         deadline: str | None = None,
         submission_id: str | None = None,
+        rendered_again: bool = False,
     ) -> Any:
         """Continue after a deferral, with the trigger's event. Safe to call twice with the same event.
 
         :param deadline: when to stop waiting, ISO 8601. None: the scheduler deferred the task.
         :param submission_id: the submission that the sensor waits for. None: it has not begun to wait.
+        :param rendered_again: the sensor was deferred because the batch may have been rendered too early.
         """
         at = datetime.fromisoformat(deadline) if deadline else self._default_deadline(context, event or {})
-        return self._run(context, event=event or {}, deadline=at, submission_id=submission_id)
+        return self._run(
+            context, event=event or {}, deadline=at, submission_id=submission_id, rendered_again=rendered_again
+        )
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after a deferral. After Airflow's own deferral timeout too, so that answers are landed."""
@@ -284,7 +288,13 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         return timeout if self.execution_timeout is None else min(timeout, self.execution_timeout)
 
     def _run(
-        self, context: Context, *, event: dict[str, Any] | None, deadline: datetime, submission_id: str | None
+        self,
+        context: Context,
+        *,
+        event: dict[str, Any] | None,
+        deadline: datetime,
+        submission_id: str | None,
+        rendered_again: bool = False,
     ) -> Any:
         from airflow_claude_batch._airflow.map_index_label import without_broken_label
         from airflow_claude_batch._airflow.run_sensor import run_collection
@@ -300,6 +310,7 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
                     event=event,
                     deadline=deadline,
                     submission_id=submission_id,
+                    rendered_again=rendered_again,
                 )
         except (AirflowFailException, AirflowSensorTimeout) as error:
             self._skip_softly(error)

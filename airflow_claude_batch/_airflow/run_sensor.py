@@ -58,11 +58,13 @@ def run_collection(
     event: Mapping[str, Any] | None,
     deadline: datetime,
     submission_id: str | None,
+    rendered_again: bool = False,
 ) -> dict[str, Any]:
     """Advance a deferrable sensor to its end, or to the next deferral; return the manifest.
 
     :param event: the trigger's event, when the sensor resumes.
     :param submission_id: the submission that the sensor waits for; None before it has begun to wait.
+    :param rendered_again: the sensor was deferred because the batch may have been rendered too early.
     """
     kwargs = {"deadline": deadline.isoformat(), "submission_id": submission_id}
     with fail_on_input_error(run.ti):
@@ -76,6 +78,8 @@ def run_collection(
                 return run_until_done(collection, options, run, kwargs, waited=waited, history=history).to_xcom()
         except InputError as error:
             _wait_for_upstream(options, run, error, deadline, kwargs)
+            if options.batch is None and event is not None and not rendered_again:
+                _render_again(options, run, error, deadline, kwargs)
             raise
 
 
@@ -90,10 +94,29 @@ def _wait_for_upstream(
     if not names:
         return
     reason = _not_finished(names)
-    now = timezone.utcnow()
-    if now >= deadline:
+    if timezone.utcnow() >= deadline:
         raise BatchTimeoutError(f"The timeout has passed, and {reason}: {error}") from None
-    until = min(now + timedelta(seconds=settings.poll_interval(options.poll_interval)), deadline)
+    _defer_for_an_interval(reason, options, run, error, deadline, kwargs)
+
+
+def _render_again(
+    options: CollectionOptions, run: TaskRun, error: InputError, deadline: datetime, kwargs: dict[str, Any]
+) -> None:
+    """Defer for one poll interval, once: an upstream task may have finished after Airflow had rendered the batch."""
+    if timezone.utcnow() < deadline:
+        reason = "an upstream task may have finished just now"
+        _defer_for_an_interval(reason, options, run, error, deadline, {**kwargs, "rendered_again": True})
+
+
+def _defer_for_an_interval(
+    reason: str,
+    options: CollectionOptions,
+    run: TaskRun,
+    error: InputError,
+    deadline: datetime,
+    kwargs: dict[str, Any],
+) -> None:
+    until = min(timezone.utcnow() + timedelta(seconds=settings.poll_interval(options.poll_interval)), deadline)
     log.info("Waiting until %s: %s. %s", time_in_words(until), reason, error)
     defer(WaitStep((), "any", until, reason), options, run, kwargs)
 

@@ -98,6 +98,41 @@ class GivenAnother(MessageBatchSensor):
             return self.resume_execution(deferred.method_name, kwargs, context)
 
 
+class RenderedTooEarly(MessageBatchSensor):
+    """A sensor whose batch is rendered while an upstream task runs, which finishes right after that.
+
+    ``times``: so often.
+    """
+
+    def __init__(self, *, times: int, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.times = times
+
+    def execute(self, context: Any) -> Any:
+        given, self.batch = self.batch, None
+        resume: tuple[str, dict[str, Any]] = ("execute_complete", {"deadline": "2999-01-01T00:00:00+00:00"})
+        for _ in range(self.times):
+            with pytest.raises(TaskDeferred) as deferred:
+                self.resume_execution(resume[0], {**resume[1], "event": {"status": "due"}}, context)
+            resume = (deferred.value.method_name, deferred.value.kwargs or {})
+        self.batch = given
+        return self.resume_execution(resume[0], {**resume[1], "event": {"status": "due"}}, context)
+
+
+@pytest.mark.parametrize(("times", "state"), [(1, "success"), (2, "failed")])
+def test_sensor_whose_upstream_finished_just_now_is_rendered_once_more(
+    times: int, state: str, bench: Workbench, claude_default: str
+) -> None:
+    with bench.dag(f"rendered_too_early_{times}") as dag:
+        sent = SendMessageBatchOperator(task_id="send", messages=["a"]).output
+        RenderedTooEarly(task_id="wait", batch=sent, times=times, deferrable=True)
+    run = bench.run(dag)
+
+    assert run.states == {"send": "success", "wait": state}
+    if state == "failed":
+        assert "batch is None" in run.error("wait")
+
+
 @pytest.mark.parametrize("simulator", [{"batch_seconds": 3600.0}], indirect=True, ids=["running"])
 def test_sensor_does_not_land_another_submission_than_it_waited_for(
     bench: Workbench, claude_default: str, simulator: Any
