@@ -30,7 +30,7 @@ BLOCK_ROWS: Final = 8192
 _MAGIC: Final = b"CLAUDEINDEX1\n"
 _END_BYTES: Final = 16 + len(_MAGIC)
 #: What the first read fetches from the end of the file. Most descriptions are smaller.
-_TAIL_BYTES: Final = 64 * 1024
+_TAIL_BYTES: Final = 4 * 1024
 _NUMBERS: Final = frozenset("BHIQ")
 _T = TypeVar("_T")
 
@@ -137,19 +137,19 @@ class IndexFile:
         self.block_count = len(description.blocks)
 
     @classmethod
-    def open(cls, folder: Folder, name: str, kind: str, version: int) -> IndexFile | None:
+    def open(cls, folder: Folder, name: str, kind: str, version: int, *, size: int | None = None) -> IndexFile | None:
         """Read the end of an index. None if there is no such file, or if it is no whole index of this kind.
 
         The large file tells everything, too. So an index that cannot be used counts as none.
 
+        :param size: of the file, if a listing has told it.
         :raises OSError: the storage cannot be read.
         """
-        size = folder.size(name)
+        size = folder.size(name) if size is None else size
         if size is None or size < _END_BYTES:
             return None
-        tail = folder.read_range(name, max(0, size - _TAIL_BYTES), size)
         try:
-            description = None if tail is None else _read_description(folder, name, size, tail)
+            description = _read_description(folder, name, size)
         except (msgspec.MsgspecError, ValueError):
             return None
         if description is None or (description.kind, description.version) != (kind, version):
@@ -231,19 +231,17 @@ class Block:
         return self._data[start : self._read]
 
 
-def _read_description(folder: Folder, name: str, size: int, tail: bytes) -> Description | None:
-    """Read the description. ``tail`` is the end of the file. Return None if it is no index.
+def _read_description(folder: Folder, name: str, size: int) -> Description | None:
+    """Read the description. Return None if it is no index.
 
     :raises ValueError: it is damaged.
     """
-    if not tail.endswith(_MAGIC):
+    tail = folder.read_range(name, max(0, size - _TAIL_BYTES), size)
+    if tail is None or not tail.endswith(_MAGIC):
         return None
     length, checksum = (int(tail[start : start + 8], 16) for start in (-_END_BYTES, 8 - _END_BYTES))
     if length + _END_BYTES > len(tail):
-        longer = folder.read_range(name, max(0, size - _END_BYTES - length), size)
-        if longer is None:
-            return None
-        tail = longer
+        tail = folder.read_range(name, max(0, size - _END_BYTES - length), size) or b""
     text = tail[-_END_BYTES - length : -_END_BYTES]
     if zlib.crc32(text) != checksum:
         return None

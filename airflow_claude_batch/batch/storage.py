@@ -38,6 +38,12 @@ class Folder(Protocol):
     def names(self) -> list[str]:
         """List the files. Empty if the folder does not exist yet."""
 
+    def sizes(self) -> dict[str, int]:
+        """List the files with their sizes in bytes. Empty if the folder does not exist yet.
+
+        :raises OSError: the storage cannot be read.
+        """
+
     def open(self, name: str) -> IO[bytes] | None:
         """Open a file for reading, None if there is none.
 
@@ -164,6 +170,10 @@ class LocalFolder:
         except FileNotFoundError:
             return []
 
+    def sizes(self) -> dict[str, int]:
+        sizes = {name: self.size(name) for name in self.names()}
+        return {name: size for name, size in sizes.items() if size is not None}
+
     def open(self, name: str) -> IO[bytes] | None:
         try:
             return (self.path / name).open("rb")
@@ -273,6 +283,15 @@ class ObjectFolder:
             except FileNotFoundError:
                 return []
 
+    def sizes(self) -> dict[str, int]:
+        with self._os_errors():
+            self.fs.invalidate_cache(self.root)
+            try:
+                listed = self.fs.ls(self.root, detail=True)
+            except FileNotFoundError:
+                return {}
+        return {file["name"].rpartition("/")[2]: int(file["size"]) for file in listed if file["type"] == "file"}
+
     def open(self, name: str) -> IO[bytes] | None:
         with self._os_errors():
             # Most stores' clients cache listings, and another process may have written since.
@@ -377,6 +396,9 @@ class GuardedFolder:
 
     def names(self) -> list[str]:
         return self._folder.names()
+
+    def sizes(self) -> dict[str, int]:
+        return self._folder.sizes()
 
     def open(self, name: str) -> IO[bytes] | None:
         return self._folder.open(name)

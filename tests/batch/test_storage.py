@@ -54,10 +54,10 @@ def test_file_reads_as_it_was_written_last(folder: Folder) -> None:
 
 
 def test_range_of_a_file_is_read_without_the_rest(folder: Folder) -> None:
-    assert (folder.size("a.json"), folder.read_range("a.json", 0, 1)) == (None, None)
+    assert (folder.size("a.json"), folder.sizes(), folder.read_range("a.json", 0, 1)) == (None, {}, None)
     storage.write(folder, "a.json", b"0123456789")
 
-    assert folder.size("a.json") == 10
+    assert (folder.size("a.json"), folder.sizes()) == (10, {"a.json": 10})
     assert folder.read_range("a.json", 2, 5) == b"234"
     assert folder.read_range("a.json", 10, 10) == b""
 

@@ -15,7 +15,7 @@ import zlib
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import IO, Final, NamedTuple
 
@@ -98,7 +98,7 @@ class LandedPart:
 
     Example::
 
-        with LandedPart.open(folder, "landed-1-0123456789ab") as part:
+        with closing(LandedPart.open(folder, "landed-1-0123456789ab", folder.sizes())) as part:
             for index, line in part.lines(): ...
 
     :raises ResultsError: from every method that reads rows: the storage cannot be read.
@@ -117,19 +117,20 @@ class LandedPart:
         self._ends: array[int] = array("Q")
 
     @classmethod
-    def open(cls, folder: storage.Folder, name: str) -> LandedPart | None:
+    def open(cls, folder: storage.Folder, name: str, sizes: Mapping[str, int]) -> LandedPart | None:
         """Open a part. None if it is not whole: it has no index that can be used, or its rows have another size.
 
+        :param sizes: of the files in the folder.
         :raises OSError: the storage cannot be read.
         """
-        index = IndexFile.open(folder, name + INDEX_SUFFIX, _KIND, _VERSION)
+        index = IndexFile.open(folder, name + INDEX_SUFFIX, _KIND, _VERSION, size=sizes.get(name + INDEX_SUFFIX))
         if index is None:
             return None
         try:
             part = cls(folder, name, index, index.content(PartContent))
         except (msgspec.MsgspecError, ValueError, zlib.error):
             return None
-        is_whole = folder.size(name + ROWS_SUFFIX) == part.content.rows_bytes
+        is_whole = sizes.get(name + ROWS_SUFFIX) == part.content.rows_bytes
         return part if is_whole and part.count == index.count else None
 
     def close(self) -> None:

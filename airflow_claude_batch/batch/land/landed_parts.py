@@ -8,7 +8,7 @@ import itertools
 import logging
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from airflow_claude_batch.batch.land.landed_part import (
@@ -34,7 +34,7 @@ def has_landed(folder: Folder) -> bool:
     :raises OSError: the storage cannot be read.
     """
     names = folder.names()
-    return RESULTS_FILE in names or any(_NAME.fullmatch(name) for name in names)
+    return RESULTS_FILE in names or bool(_of_parts(names))
 
 
 def find_parts(folder: Folder) -> list[LandedPart]:
@@ -45,12 +45,13 @@ def find_parts(folder: Folder) -> list[LandedPart]:
 
     :raises OSError: the storage cannot be read.
     """
-    names = {name.removesuffix(INDEX_SUFFIX) for name in _files(folder) if name.endswith(INDEX_SUFFIX)}
+    sizes = folder.sizes()
+    names = {name.removesuffix(INDEX_SUFFIX) for name in _of_parts(sizes) if name.endswith(INDEX_SUFFIX)}
     if not names:
         return []
-    beside, found = results_identity(folder), list[LandedPart]()
+    beside, found = results_identity(folder, sizes), list[LandedPart]()
     for name in sorted(names, key=_number):
-        part = LandedPart.open(folder, name)
+        part = LandedPart.open(folder, name, sizes)
         if part is None:
             log.warning("%s is not whole, so its rows count as lost.", folder.uri(name + ROWS_SUFFIX))
         elif part.content.beside == beside:
@@ -58,15 +59,21 @@ def find_parts(folder: Folder) -> list[LandedPart]:
     return found
 
 
-def new_part_name(folder: Folder) -> str:
-    """Return a name for another part, which comes after those that are there."""
-    number = max(map(_number, _files(folder)), default=0) + 1
+def new_part_name(names: Iterable[str]) -> str:
+    """Return a name for another part, which comes after those that are there.
+
+    :param names: of the files in the folder.
+    """
+    number = max(map(_number, _of_parts(names)), default=0) + 1
     return f"{_PREFIX}{number}-{new_token()}"
 
 
-def results_identity(folder: Folder) -> str:
-    """Return what tells one ``results.jsonl`` from another: size and checksum of its end. Empty if there is none."""
-    size = folder.size(RESULTS_FILE)
+def results_identity(folder: Folder, sizes: Mapping[str, int]) -> str:
+    """Return what tells one ``results.jsonl`` from another: size and checksum of its end. Empty if there is none.
+
+    :param sizes: of the files in the folder.
+    """
+    size = sizes.get(RESULTS_FILE)
     if size is None:
         return ""
     end = folder.read_range(RESULTS_FILE, max(0, size - _COMPARED_BYTES), size)
@@ -79,7 +86,7 @@ def remove_parts(folder: Folder) -> None:
     What stays does not count, because it was landed beside another ``results.jsonl``.
     """
     try:
-        names = _files(folder)
+        names = _of_parts(folder.names())
         for name in sorted(names, key=lambda name: name.endswith(ROWS_SUFFIX)):  # a part without an index never counts
             folder.remove(name)
         folder.remove_temporary_files(_PREFIX)  # of writers that were killed
@@ -171,8 +178,8 @@ def _lines(parts: Sequence[LandedPart]) -> Iterator[bytes]:
     return (line for _, line in merge_lines(parts))
 
 
-def _files(folder: Folder) -> list[str]:
-    return [name for name in folder.names() if _NAME.fullmatch(name)]
+def _of_parts(names: Iterable[str]) -> list[str]:
+    return [name for name in names if _NAME.fullmatch(name)]
 
 
 def _number(name: str) -> int:

@@ -103,18 +103,19 @@ def publish_part(landing: Landing, folder: storage.Folder, input_digest: str) ->
     if not any(landing.rows.pending):
         return
     with writing_to(folder, "landed rows"):
-        name = new_part_name(folder)
+        sizes = folder.sizes()
+        name = new_part_name(sizes)
         write_part(
             folder,
             name,
             _pending_rows(landing),
             input_digest=input_digest,
-            beside=results_identity(folder),
+            beside=results_identity(folder, sizes),
             bill=landing.rows.pending_sums(),
             batch_ids=landing.pending_batch_ids,
             shortened_batch_ids=landing.shortened_batch_ids,
         )
-        part = LandedPart.open(folder, name)
+        part = LandedPart.open(folder, name, folder.sizes())
     if part is None:
         raise ResultsError(
             f"{folder.uri(name)} could not be read back after it was written.",
