@@ -40,13 +40,13 @@ def _counts(landing: Landing, *, complete: bool) -> dict[str, Counter[str]]:
     """Count the rows of each model by status. A row without an answer counts for the model that was asked."""
     found: Counter[tuple[int, str | None]] = Counter()
     unanswered = {int(Status.NONE)} if complete else set[int]()
-    for (status, model, _), count in landing.rows.outcomes.counts.items():
+    for (status, model, _), count in landing.rows.outcomes.counts().items():
         if model is None:
             unanswered.add(status)
         else:
             found[status, model] += count
     for index in indices_where(landing.statuses, unanswered):  # their requests are read one by one, which takes time
-        if landing.rows.outcomes.model(index) is None:
+        if landing.rows.outcomes[index].model is None:
             found[landing.statuses[index], landing.matcher.model(index)] += 1
     counts: dict[str, Counter[str]] = {}
     for (status, model), count in found.items():

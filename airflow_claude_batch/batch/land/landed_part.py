@@ -23,13 +23,13 @@ import msgspec
 
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.index_file import Block, DamagedIndexError, IndexFile, IndexWriter
-from airflow_claude_batch.batch.land.outcomes import OutcomeCounts
+from airflow_claude_batch.batch.land.outcomes import Outcome
 from airflow_claude_batch.batch.money.bill import BillSums
 from airflow_claude_batch.exceptions import ResultsError
 
 _KIND: Final = "landed rows"
 _VERSION: Final = 1
-_COLUMNS: Final = {"place": "I", "length": "I", "status": "B", "model": "H", "stop_reason": "B", "hash": "22s"}
+_COLUMNS: Final = {"place": "I", "length": "I", "status": "B", "model": "H", "stop_reason": "H", "hash": "22s"}
 #: The hash of a row whose request is not known.
 NO_HASH: Final = b"-" * 22
 ROWS_SUFFIX: Final = ".jsonl"
@@ -41,15 +41,12 @@ class PartRow(NamedTuple):
 
     :ivar place: index of its request.
     :ivar line: with the line feed.
-    :ivar stop_reason: empty if there is no answer.
     :ivar hash: content hash of the request.
     """
 
     place: int
     line: bytes
-    status: int
-    model: str | None
-    stop_reason: str
+    outcome: Outcome
     hash: bytes
 
 
@@ -61,7 +58,7 @@ class PartContent(msgspec.Struct, frozen=True, kw_only=True):
         it holds is in the parts. Beside another one they do not count: they were merged into that.
     :ivar rows_bytes: size of the rows, and their CRC-32.
     :ivar first: request of the first status. A zero is a request without a row here. Compressed, in base64.
-    :ivar outcomes: status, model, stop reason and number of the rows that have them.
+    :ivar outcomes: status, model and stop reason, and the number of rows that have them.
     :ivar bill: what the answers cost that were read for this part.
     :ivar batch_ids: batches whose results were read for this part.
     :ivar shortened_batch_ids: those of them some of whose answers are not kept as a whole.
@@ -73,7 +70,7 @@ class PartContent(msgspec.Struct, frozen=True, kw_only=True):
     rows_crc32: int
     first: int
     statuses: str
-    outcomes: list[tuple[int, str | None, str, int]]
+    outcomes: list[tuple[Outcome, int]]
     bill: BillSums
     batch_ids: list[str]
     shortened_batch_ids: list[str] = []
@@ -157,21 +154,17 @@ class LandedPart:
         """The number of rows."""
         return len(self.statuses) - self.statuses.count(0)
 
-    @property
-    def outcomes(self) -> OutcomeCounts:
-        return Counter({(status, model, why): count for status, model, why, count in self.content.outcomes})
-
     def has(self, index: int) -> bool:
         """Tell whether the part has a row of a request."""
         return self.first <= index <= self.last and bool(self.statuses[index - self.first])
 
-    def details(self) -> Iterator[tuple[int, str | None, str]]:
-        """Yield index, model and stop reason of each row."""
+    def details(self) -> Iterator[tuple[int, Outcome]]:
+        """Yield the index and the outcome of each row."""
         models, stop_reasons = self.content.models, self.content.stop_reasons
         for block in self._blocks():
-            columns = map(block.numbers, ("place", "model", "stop_reason"))
-            for index, model, stop_reason in zip(*columns, strict=True):
-                yield index, models[model], stop_reasons[stop_reason]
+            columns = map(block.numbers, ("place", "status", "model", "stop_reason"))
+            for index, status, model, stop_reason in zip(*columns, strict=True):
+                yield index, Outcome(status, models[model], stop_reasons[stop_reason])
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield all rows, with the indices of their requests."""
@@ -270,7 +263,7 @@ def write_part(
             rows_crc32=table.checksum,
             first=table.first,
             statuses=base64.b64encode(zlib.compress(table.statuses)).decode(),
-            outcomes=[(*outcome, count) for outcome, count in table.outcomes.items()],
+            outcomes=list(table.outcomes.items()),
             bill=bill,
             batch_ids=sorted(batch_ids),
             shortened_batch_ids=sorted(shortened_batch_ids),
@@ -289,7 +282,7 @@ class _PartTable:
     def __init__(self, file: IO[bytes]) -> None:
         self.index = IndexWriter(file, _KIND, _VERSION, _COLUMNS)
         self.statuses = bytearray()
-        self.outcomes: OutcomeCounts = Counter()
+        self.outcomes: Counter[Outcome] = Counter()
         self.models: dict[str | None, int] = {}
         self.stop_reasons: dict[str, int] = {}
         self.first = self.size = self.checksum = 0
@@ -298,10 +291,11 @@ class _PartTable:
         if not self.statuses:
             self.first = row.place
         self.statuses += bytes(row.place - self.first - len(self.statuses))  # requests without a row here
-        self.statuses.append(row.status)
-        self.outcomes[row.status, row.model, row.stop_reason] += 1
-        model = self.models.setdefault(row.model, len(self.models))
-        stop_reason = self.stop_reasons.setdefault(row.stop_reason, len(self.stop_reasons))
-        self.index.add(row.place, len(row.line), row.status, model, stop_reason, row.hash)
+        status, model, stop_reason = row.outcome
+        self.statuses.append(status)
+        self.outcomes[row.outcome] += 1
+        model_number = self.models.setdefault(model, len(self.models))
+        stop_reason_number = self.stop_reasons.setdefault(stop_reason, len(self.stop_reasons))
+        self.index.add(row.place, len(row.line), status, model_number, stop_reason_number, row.hash)
         self.size += len(row.line)
         self.checksum = zlib.crc32(row.line, self.checksum)

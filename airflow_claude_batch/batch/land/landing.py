@@ -41,11 +41,10 @@ _WITH_RESULT: Final = frozenset(Status) - {Status.NONE}
 
 
 class PublishedRows(NamedTuple):
-    """What was written as ``results.jsonl``: where, its size in bytes, and its CRC-32."""
+    """What was written as ``results.jsonl``: where, and its size in bytes."""
 
     uri: str
     size: int
-    checksum: int
 
 
 @dataclass(slots=True)
@@ -346,8 +345,12 @@ class Landing:
         :param missing: the reason to write into the rows of requests without a result; None leaves these rows out.
         :raises DamagedPartError: a landed part has other bytes than those that were written.
         """
-        rows = heapq.merge(self.rows.landed_lines(), self.pending_lines(), key=itemgetter(0))
-        return (line for _, line in (rows if missing is None else self._with_missing(rows, missing)))
+        rows: Iterator[tuple[int, bytes]] = heapq.merge(
+            self.rows.landed_lines(), self.pending_lines(), key=itemgetter(0)
+        )
+        if missing is not None and Status.NONE in self.statuses:
+            rows = self._with_missing(rows, missing)
+        return (line for _, line in rows)
 
     def pending_lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield the rows that are in no landed part yet, with the indices of their requests, in order."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -129,8 +128,7 @@ def publish_part(landing: Landing, folder: storage.Folder, input_digest: str) ->
 def _pending_rows(landing: Landing) -> Iterator[PartRow]:
     outcomes, hash_of = landing.rows.outcomes, landing.matcher.hash
     for index, line in landing.pending_lines():
-        status, model, why = outcomes.statuses[index], outcomes.model(index), outcomes.stop_reason(index)
-        yield PartRow(index, line, status, model, why, hash_of(index))
+        yield PartRow(index, line, outcomes[index], hash_of(index))
 
 
 def publish_rows(landing: Landing, folder: storage.Folder, *, missing: str | None) -> PublishedRows:
@@ -143,28 +141,22 @@ def publish_rows(landing: Landing, folder: storage.Folder, *, missing: str | Non
     uri, known = folder.uri(RESULTS_FILE), landing.published
     if known is not None and known.uri == uri and (missing is None or Status.NONE not in landing.statuses):
         return known
-    size = checksum = 0
     with writing_to(folder, RESULTS_FILE), folder.replace_file(RESULTS_FILE) as file:
-        for line in landing.lines(missing=missing):
-            file.write(line)
-            size += len(line)
-            checksum = zlib.crc32(line, checksum)
-    landing.published = PublishedRows(uri, size, checksum)
+        file.writelines(landing.lines(missing=missing))
+        size = file.tell()
+    landing.published = PublishedRows(uri, size)
     return landing.published
 
 
-def verify_rows(landing: Landing, folder: storage.Folder) -> None:
-    """Read ``results.jsonl`` back and compare it with what was published.
+def verify_rows(landing: Landing, folder: storage.Folder, *, missing: str | None) -> None:
+    """Read ``results.jsonl`` back and compare it with the landing.
 
     :raises ResultsError: it differs.
     """
     with writing_to(folder, RESULTS_FILE):
-        size = checksum = 0
         with folder.open(RESULTS_FILE) or io.BytesIO() as file:
-            while data := file.read(storage.BUFFER_BYTES):
-                size += len(data)
-                checksum = zlib.crc32(data, checksum)
-        if landing.published != (folder.uri(RESULTS_FILE), size, checksum):
+            is_whole = all(file.readline() == line for line in landing.lines(missing=missing)) and not file.read(1)
+        if not is_whole:
             raise OSError("the file that is read back differs from what was written")
 
 
@@ -207,7 +199,7 @@ def _delete(landing: Landing, folder: storage.Folder, client: ClaudeClient, mani
         text = "The message batches are not deleted, because the API had no result for %d of %s."
         log.warning(text, count, quantity(manifest.request_count, "request"))
         return []
-    verify_rows(landing, folder)
+    verify_rows(landing, folder, missing=NO_RESULT)
     kept = landing.rows.answers_by_batch()
     return delete_batches(client, [id_ for id_ in manifest.batch_ids if _is_kept(id_, kept[id_], landing, client)])
 

@@ -95,7 +95,7 @@ class RowTable:
     def add_part(self, part: LandedPart) -> None:
         """Take over the rows of a landed part. They come after those of earlier ones, and before those of results."""
         self._parts.append(part)
-        self.outcomes.add(part.first, part.statuses, part.outcomes, part.details)
+        self.outcomes.add(part.first, part.statuses, dict(part.content.outcomes), part.details)
         self.bill.add_sums(part.content.bill)
         self._landed_sums = self.bill.sums()
 
@@ -162,7 +162,7 @@ class RowTable:
         for duplicate, first in self._duplicates.items():
             if self.pending[first]:
                 self.pending[duplicate] = True
-                self.outcomes.copy(duplicate, first)
+                self.outcomes.set(duplicate, *self.outcomes[first])
 
     def body(self, index: int) -> bytes:
         """Return the row body of one request, empty if there is none."""
