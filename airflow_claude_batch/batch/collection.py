@@ -20,6 +20,7 @@ from airflow_claude_batch.batch.failures import (
     unread_results_error,
 )
 from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.input.request_index import INDEX_FILE
 from airflow_claude_batch.batch.land.download import Outcome, download_results
 from airflow_claude_batch.batch.land.landed_before import LandedBefore
 from airflow_claude_batch.batch.land.landed_part import DamagedPartError
@@ -329,7 +330,7 @@ class Collection:
         )
         self._report_durations(whole)
         error, _ = evaluate_outcome(landing, self.policy, manifest)
-        remove_parts(self.folder)
+        remove_parts(self.folder, INDEX_FILE)
         return manifest, error
 
     def _summarize(

@@ -27,6 +27,7 @@ from airflow_claude_batch.batch.failures import (
     unplaced_rows_error,
 )
 from airflow_claude_batch.batch.input.request_file import RequestFile
+from airflow_claude_batch.batch.input.request_index import INDEX_FILE
 from airflow_claude_batch.batch.land.handed_over import HandedOver
 from airflow_claude_batch.batch.land.landed_part import DamagedPartError
 from airflow_claude_batch.batch.land.landed_parts import remove_parts
@@ -318,7 +319,7 @@ class Submission:
             error, is_permanent = evaluate_outcome(
                 self._landing, self.policy, manifest, unrepaired=self._rounds.skipped_because
             )
-        remove_parts(self.folder)
+        remove_parts(self.folder, INDEX_FILE)
         if failure is not None:
             return DoneStep(manifest, failure, permanent=permanent)
         return DoneStep(manifest, error, permanent=is_permanent, is_old=self._is_old)

@@ -80,18 +80,21 @@ def results_identity(folder: Folder, sizes: Mapping[str, int]) -> str:
     return "" if end is None else f"{size}-{zlib.crc32(end):08x}"
 
 
-def remove_parts(folder: Folder) -> None:
+def remove_parts(folder: Folder, *others: str) -> None:
     """Remove all landed parts, once their rows are in ``results.jsonl``. The storage may refuse: then they stay.
 
     What stays does not count, because it was landed beside another ``results.jsonl``.
+
+    :param others: names of other files that are not needed any more.
     """
     try:
-        names = _of_parts(folder.names())
-        for name in sorted(names, key=lambda name: name.endswith(ROWS_SUFFIX)):  # a part without an index never counts
+        names = folder.names()
+        parts = sorted(_of_parts(names), key=lambda name: name.endswith(ROWS_SUFFIX))  # without an index it is no part
+        for name in (*parts, *(name for name in others if name in names)):
             folder.remove(name)
         folder.remove_temporary_files(_PREFIX)  # of writers that were killed
     except OSError as error:
-        log.warning("Landed parts that are merged could not be removed. They are not needed any more. %s", error)
+        log.warning("Files that are not needed any more could not be removed. %s", error)
 
 
 def merge_lines(parts: Sequence[LandedPart], skipped: bytes | bytearray = b"") -> Iterator[tuple[int, bytes]]:
