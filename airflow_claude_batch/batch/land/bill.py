@@ -45,7 +45,7 @@ def _counts(landing: Landing, *, complete: bool) -> dict[str, Counter[str]]:
             unanswered.add(status)
         else:
             found[status, model] += count
-    for index in indices_where(landing.statuses, unanswered):  # their requests are read one by one, which takes time
+    for index in indices_where(landing.statuses, unanswered):
         if landing.rows.outcomes[index].model is None:
             found[landing.statuses[index], landing.matcher.model(index)] += 1
     counts: dict[str, Counter[str]] = {}

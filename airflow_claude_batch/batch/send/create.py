@@ -66,16 +66,9 @@ def next_slice(ledger: Ledger, requests: RequestFile, statuses: bytes | bytearra
     :param statuses: status of every request, by index.
     """
     eligible = repairable_statuses(policy) if ledger.round else REPAIRABLE | {Status.CANCELED}
-    sizes = (
-        ((index, requests.wire_size(index)) for index in run)
-        for run in _runs(_mark_runs(ledger, requests, statuses, eligible, policy))
-    )
-    slices = (
-        request_slice
-        for run in sizes
-        for request_slice in split(run, max_requests=policy.max_requests, max_bytes=policy.max_bytes)
-    )
-    return next(slices, None)
+    run = _first_run(_mark_runs(ledger, requests, statuses, eligible, policy))
+    sizes = ((index, requests.wire_size(index)) for index in run)
+    return next(split(sizes, max_requests=policy.max_requests, max_bytes=policy.max_bytes), None)
 
 
 def send_slice(
@@ -261,11 +254,11 @@ def _table(marks: Mapping[Status, int]) -> bytes:
     return bytes(table)
 
 
-def _runs(marks: bytes) -> Iterator[Iterator[int]]:
-    """Yield runs of requests to send. A request in between that was sent ends a run."""
+def _first_run(marks: bytes) -> Iterator[int]:
+    """Iterate over the requests to send up to one that was sent."""
     start = marks.find(_SEND)
-    while start >= 0:
-        end = marks.find(_SENT, start)
-        end = len(marks) if end < 0 else end
-        yield compress(range(start, end), memoryview(marks)[start:end])
-        start = marks.find(_SEND, end)
+    if start < 0:
+        return iter(())
+    end = marks.find(_SENT, start)
+    end = len(marks) if end < 0 else end
+    return compress(range(start, end), memoryview(marks)[start:end])

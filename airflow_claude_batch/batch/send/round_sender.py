@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from airflow_claude_batch.api.evidence import Proof, proof_of
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing
-from airflow_claude_batch.batch.land.rows import FINAL
+from airflow_claude_batch.batch.land.rows import FINAL, count_where
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -187,7 +187,7 @@ class RoundSender:
         """
         if not (self.policy.canary or self.policy.warm_cache):
             return False
-        if any(status in FINAL for status in self.landing.statuses):
+        if count_where(self.landing.statuses, FINAL):
             return False
         ledger = self.record.ledger
         return ledger.created_at is None or [(part.count, part.is_open) for part in ledger.parts] == [(1, True)]

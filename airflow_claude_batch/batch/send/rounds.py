@@ -7,7 +7,7 @@ pays for that, with an answer that is not valid.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,7 +15,7 @@ import msgspec
 
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing
-from airflow_claude_batch.batch.land.rows import FINAL
+from airflow_claude_batch.batch.land.rows import FINAL, Status, count_where, indices_where
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.money.models import ModelChecker
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -71,14 +71,13 @@ class Rounds:
             return False
         return True
 
-    def repairable_count(self, statuses: Sequence[int]) -> int:
+    def repairable_count(self, statuses: bytes | bytearray) -> int:
         """Count the requests that another repair round would send again. 0 if no round is left."""
         if self.skipped_because or self.record.ledger.round >= self.policy.repair_rounds:
             return 0
-        repairable = repairable_statuses(self.policy)
-        return sum(status in repairable for status in statuses)
+        return count_where(statuses, repairable_statuses(self.policy))
 
-    def begin_repair_round(self, statuses: Sequence[int]) -> bool:
+    def begin_repair_round(self, statuses: bytes | bytearray) -> bool:
         """Begin a repair round if one is left and there is something to send again. Return whether it began."""
         ledger, count = self.record.ledger, self.repairable_count(statuses)
         if not count:
@@ -106,9 +105,8 @@ class Rounds:
             noted = {**estimate.to_manifest(), **estimate.models_to_manifest(), **defaults}
             self.record.save(msgspec.structs.replace(ledger, estimate=noted))
 
-    def _unanswered(self, statuses: Sequence[int]) -> Iterator[int]:
-        """Yield the requests that are to be sent, now or later."""
+    def _unanswered(self, statuses: bytes | bytearray) -> Iterator[int]:
+        """Iterate over the requests that are to be sent, now or later."""
         repairable = repairable_statuses(self.policy) if self.record.ledger.round else frozenset()
-        for index, status in enumerate(statuses):
-            if (status not in FINAL or status in repairable) and index not in self.requests.duplicates:
-                yield index
+        unanswered = indices_where(statuses, frozenset(Status) - FINAL | repairable)
+        return (index for index in unanswered if index not in self.requests.duplicates)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -15,9 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stores import Store
 
+from airflow_claude_batch.batch.index_file import Block
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import RequestFile, open_requests
-from airflow_claude_batch.batch.input.request_index import INDEX_FILE, RequestIndex, RequestIndexWriter
+from airflow_claude_batch.batch.input.request_index import (
+    INDEX_FILE,
+    IndexedBlock,
+    RequestIndex,
+    RequestIndexWriter,
+)
 from airflow_claude_batch.batch.input.request_writer import create_request_file, write_requests
 from airflow_claude_batch.batch.storage import Folder, LocalFolder, ObjectFolder, write
 from airflow_claude_batch.exceptions import ResultsError, SubmissionRecordError
@@ -174,6 +181,15 @@ def test_the_first_requests_tell_whether_they_ask_for_the_cache(place: int, asks
         assert requests.asks_for_cache == asks
 
 
+def test_blocks_of_more_than_4_gb_have_their_offsets() -> None:
+    rows, length = 20, 250_000_000
+    data = [array("I", [length] * rows), b"h" * 22 * rows, bytes(2 * rows), array("I", [1] * rows), b"7" * rows]
+    columns = [("length", "I"), ("hash", "22s"), ("model", "B"), ("config", "B"), ("key", "bytes")]
+    block = IndexedBlock(Block(columns, b"".join(map(bytes, data)), rows), 1000)
+    line = len('{"hash":"","key":7,"params":}\n') + 22 + length
+    assert [block.params_end(row) for row in (0, 19)] == [1000 + line - 2, 1000 + 20 * line - 2]
+
+
 # ---------------------------------------------------------------- opened again
 
 
@@ -189,6 +205,7 @@ def test_a_resumption_reads_the_end_of_the_index_only(store: CountingStore, tmp_
 def test_what_is_sent_is_all_that_is_read(store: CountingStore, tmp_path: Path) -> None:
     with opened(store, tmp_path) as requests:
         part = range(9_000, 12_000)
+        requests.verify([15_000])
         requests.verify(part)
         assert store.opened == []
         wanted = sum(len(requests.params(index)) for index in part)

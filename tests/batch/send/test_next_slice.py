@@ -5,10 +5,12 @@ from __future__ import annotations
 import tempfile
 from array import array
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,13 +76,8 @@ def parts(draw: st.DrawFn, count: int) -> Part:
     return Part(token="t", first=first, last=last, count=1, size=1, intended_at=NOW, **values)
 
 
-@given(data=st.data())
-def test_the_next_requests_are_those_that_a_loop_finds(data: st.DataObject) -> None:
-    contents = data.draw(st.lists(st.integers(0, 30), min_size=1, max_size=30))
-    count = len(contents)
-    originals = {index: contents.index(content) for index, content in enumerate(contents)}
-    statuses = bytearray(data.draw(st.lists(st.sampled_from(Status), min_size=count, max_size=count)))
-    ledger = Ledger(
+def ledger_of(*parts: Part, round_: int = 0) -> Ledger:
+    return Ledger(
         version=VERSION,
         submission_id="s",
         input_digest="d",
@@ -88,15 +85,13 @@ def test_the_next_requests_are_those_that_a_loop_finds(data: st.DataObject) -> N
         attempt_began_at=NOW,
         try_number=1,
         generation=0,
-        round=data.draw(st.integers(0, 1)),
-        parts=tuple(data.draw(st.lists(parts(count), max_size=4))),
+        round=round_,
+        parts=parts,
     )
-    policy = Policy(
-        max_requests=data.draw(st.integers(1, 6)),
-        max_bytes=data.draw(st.integers(100, 1000)),
-        on_lost=data.draw(st.sampled_from(["stop", "resend"])),
-        repair_invalid=data.draw(st.booleans()),
-    )
+
+
+@contextmanager
+def requests_with(contents: list[int], *, deduplicate: bool = False) -> Iterator[RequestFile]:
     with tempfile.TemporaryDirectory() as path:
         requests = create_request_file(
             Path(path, "requests.jsonl"),
@@ -104,10 +99,41 @@ def test_the_next_requests_are_those_that_a_loop_finds(data: st.DataObject) -> N
                 (Request(n, n, {"content": content}) for n, content in enumerate(contents)),
                 file,
                 index,
-                deduplicate=data.draw(st.booleans()),
+                deduplicate=deduplicate,
             ),
         )
         with requests:
-            assert requests.duplicates.items() <= originals.items()
-            found = next_slice(ledger, requests, statuses, policy)
-            assert (None if found is None else list(found.indices)) == expected(ledger, requests, statuses, policy)
+            yield requests
+
+
+@pytest.mark.parametrize(
+    ("status", "first"),
+    [(Status.NONE, [0]), (Status.ERRORED, [0]), (Status.CANCELED, [0]), (Status.SUCCEEDED, [0, 2])],
+)
+def test_a_request_that_is_in_another_batch_ends_the_slice_unless_it_is_answered(
+    status: Status, first: list[int]
+) -> None:
+    part = Part(token="t", first=1, last=1, count=1, size=1, attempt="a", round=0, intended_at=NOW)
+    with requests_with([0, 1, 2]) as requests:
+        found = next_slice(ledger_of(part, round_=1), requests, bytes([0, status, 0]), Policy())
+    assert found is not None
+    assert list(found.indices) == first
+
+
+@given(data=st.data())
+def test_the_next_requests_are_those_that_a_loop_finds(data: st.DataObject) -> None:
+    contents = data.draw(st.lists(st.integers(0, 30), min_size=1, max_size=30))
+    count = len(contents)
+    originals = {index: contents.index(content) for index, content in enumerate(contents)}
+    statuses = bytearray(data.draw(st.lists(st.sampled_from(Status), min_size=count, max_size=count)))
+    ledger = ledger_of(*data.draw(st.lists(parts(count), max_size=4)), round_=data.draw(st.integers(0, 1)))
+    policy = Policy(
+        max_requests=data.draw(st.integers(1, 6)),
+        max_bytes=data.draw(st.integers(100, 1000)),
+        on_lost=data.draw(st.sampled_from(["stop", "resend"])),
+        repair_invalid=data.draw(st.booleans()),
+    )
+    with requests_with(contents, deduplicate=data.draw(st.booleans())) as requests:
+        assert requests.duplicates.items() <= originals.items()
+        found = next_slice(ledger, requests, statuses, policy)
+        assert (None if found is None else list(found.indices)) == expected(ledger, requests, statuses, policy)
