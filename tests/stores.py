@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,63 @@ class Store(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
 
     def invalidate_cache(self, path: str | None = None) -> None:
         self.flushed.append(path)
+
+
+class TheirError(Exception):
+    """What a store's library raises."""
+
+
+@dataclass
+class FailingStore:
+    """Counts the calls of one kind, and lets those fail that are named.
+
+    :param kind: ``put``, ``open``, ``size``, ``range``, ``list`` or ``remove``.
+    :param about: only calls about files whose names begin so.
+    :param error: makes what is raised, from a text.
+    """
+
+    kind: str
+    failing: set[int] = field(default_factory=set)
+    calls: int = 0
+    about: str = ""
+    error: Callable[[str], Exception] = TheirError
+
+    def store(self) -> Store:
+        """Return an empty store that fails as described."""
+        counter = self
+
+        class Counted(Store):
+            def put_file(self, lpath: str, rpath: str, **options: Any) -> None:
+                counter.count("put", rpath)
+                super().put_file(lpath, rpath, **options)
+
+            def _open(self, path: str, *args: Any, **options: Any) -> Any:
+                counter.count("open", path)
+                return super()._open(path, *args, **options)
+
+            def info(self, path: str, **options: Any) -> Any:
+                counter.count("size", path)
+                return super().info(path, **options)
+
+            def cat_file(self, path: str, *args: Any, **options: Any) -> Any:
+                counter.count("range", path)
+                return super().cat_file(path, *args, **options)
+
+            def ls(self, path: str, *args: Any, **options: Any) -> Any:
+                counter.count("list", path)
+                return super().ls(path, *args, **options)
+
+            def rm_file(self, path: str) -> None:
+                counter.count("remove", path)
+                super().rm_file(path)
+
+        return Counted()
+
+    def count(self, kind: str, path: str) -> None:
+        if kind == self.kind and path.rpartition("/")[2].startswith(self.about):
+            self.calls += 1
+            if self.calls in self.failing:
+                raise self.error(f"call {self.calls} has failed")
 
 
 class FileServer(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types

@@ -18,6 +18,7 @@ from airflow_claude_batch.batch.input.request_file import RequestFile, open_requ
 from airflow_claude_batch.batch.input.request_index import INDEX_FILE, LEAST_INDEXED_BYTES
 from airflow_claude_batch.batch.input.request_lines import REQUESTS_FILE
 from airflow_claude_batch.batch.input.request_writer import WriteInput, create_request_file
+from airflow_claude_batch.batch.land.landed_part import DamagedPartError
 from airflow_claude_batch.batch.land.landed_parts import has_landed, landed_lines, remove_parts
 from airflow_claude_batch.batch.land.manifest import landed_batch_ids
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
@@ -195,7 +196,7 @@ def _ledger_of_attempt(
     if not reuse_answers:
         if _back_up_rows(folder, known):
             storage.write(folder, RESULTS_FILE, b"")
-            remove_parts(folder)
+            remove_parts(folder, must=True)
         return msgspec.structs.replace(ledger, parts=_unlanded_parts(known, AnswerUse.DISCARD))
     if known is None:
         return ledger
@@ -333,6 +334,15 @@ def _back_up_rows(folder: storage.Folder, known: Ledger | None) -> bool:
     Return whether there were rows.
     """
     name = f"results-{known.attempt if known else new_token()}.jsonl"
+    while True:
+        try:
+            return _copy_rows(folder, name)
+        except DamagedPartError as error:  # only its owner may drop it, so that the rest can be read
+            log.warning("%s", error)
+            error.part.drop()
+
+
+def _copy_rows(folder: storage.Folder, name: str) -> bool:
     with landed_lines(folder) as lines:
         if lines is None:
             return False

@@ -136,7 +136,11 @@ class Submission:
         seconds = (self._waits.next_deadline - self.clock()).total_seconds()
         with Landing(matcher, prices=self.prices) as landing, calls_until(seconds):
             self._use(landing)
-            self._collector.restore()
+            try:
+                self._collector.restore()
+            except DamagedPartError as error:
+                error.part.drop()
+                return self._waits.within_deadline(self._wait_after_outage(error))
             try:
                 step = self._next_step()
             except (APIError, ResultsError) as error:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stores import Store, small_disk
+from stores import FailingStore, small_disk
 from submission_world import TEN, World
 
 from airflow_claude_batch.batch import storage
@@ -21,39 +21,6 @@ from airflow_claude_batch.exceptions import ClaudeBatchError
 from airflow_claude_batch.simulator import ManualClock, Simulator
 
 POLICY = Policy(max_requests=4, results_format="parquet")
-
-
-class TheirError(Exception):
-    """What a store's library raises."""
-
-
-@dataclass
-class FailingStore:
-    """Counts the calls of one kind, and lets those fail that are named."""
-
-    kind: str
-    failing: set[int] = field(default_factory=set)
-    calls: int = 0
-
-    def store(self) -> Store:
-        counter = self
-
-        class Counted(Store):
-            def put_file(self, *args: Any, **options: Any) -> None:
-                counter.count("put")
-                super().put_file(*args, **options)
-
-            def _open(self, *args: Any, **options: Any) -> Any:
-                counter.count("open")
-                return super()._open(*args, **options)
-
-        return Counted()
-
-    def count(self, kind: str) -> None:
-        if kind == self.kind:
-            self.calls += 1
-            if self.calls in self.failing:
-                raise TheirError(f"call {self.calls} has failed")
 
 
 @dataclass

@@ -56,6 +56,8 @@ class PartContent(msgspec.Struct, frozen=True, kw_only=True):
     :ivar input: digest of the requests whose rows these are.
     :ivar beside: the ``results.jsonl`` that was there when the first part was landed, empty if there was none. All that
         it holds is in the parts. Beside another one they do not count: they were merged into that.
+    :ivar after: names of the parts that counted when this one was written, in order. What this one holds was read in
+        addition to them.
     :ivar rows_bytes: size of the rows, and their CRC-32.
     :ivar first: request of the first status. A zero is a request without a row here. Compressed, in base64.
     :ivar outcomes: status, model and stop reason, and the number of rows that have them.
@@ -66,6 +68,7 @@ class PartContent(msgspec.Struct, frozen=True, kw_only=True):
 
     input: str
     beside: str
+    after: list[str]
     rows_bytes: int
     rows_crc32: int
     first: int
@@ -241,6 +244,7 @@ def write_part(
     *,
     input_digest: str,
     beside: str,
+    after: Iterable[str],
     bill: BillSums,
     batch_ids: Iterable[str],
     shortened_batch_ids: Iterable[str],
@@ -259,6 +263,7 @@ def write_part(
         content = PartContent(
             input=input_digest,
             beside=beside,
+            after=list(after),
             rows_bytes=table.size,
             rows_crc32=table.checksum,
             first=table.first,

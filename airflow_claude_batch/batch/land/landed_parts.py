@@ -40,8 +40,9 @@ def has_landed(folder: Folder) -> bool:
 def find_parts(folder: Folder) -> list[LandedPart]:
     """Return the parts whose rows count, in the order in which they were landed. Close them.
 
-    Parts that were merged into ``results.jsonl`` do not count any more. Neither does one that is not whole: the caller
-    sees that its answers are missing, and downloads them again.
+    The newest part names those before it. Others do not count: two processes that did not see each other's parts may
+    have landed the same answers. Neither do those that were merged into ``results.jsonl``, nor those that come after
+    one that is not whole. The caller sees that answers are missing, and downloads them again.
 
     :raises OSError: the storage cannot be read.
     """
@@ -49,14 +50,33 @@ def find_parts(folder: Folder) -> list[LandedPart]:
     names = {name.removesuffix(INDEX_SUFFIX) for name in _of_parts(sizes) if name.endswith(INDEX_SUFFIX)}
     if not names:
         return []
-    beside, found = results_identity(folder, sizes), list[LandedPart]()
-    for name in sorted(names, key=_number):
+    beside = results_identity(folder, sizes)
+    for name in sorted(names, key=_number, reverse=True):
+        newest = LandedPart.open(folder, name, sizes)
+        if newest is None:
+            _log_lost(folder, name)
+        elif newest.content.beside == beside:
+            return _with_earlier(folder, newest, sizes)
+    return []
+
+
+def _with_earlier(folder: Folder, newest: LandedPart, sizes: Mapping[str, int]) -> list[LandedPart]:
+    """Return the parts that came before the newest one, and that one, up to the first that is not whole.
+
+    Those after it may replace its rows, and what they say of the costs is in addition to it.
+    """
+    found = list[LandedPart]()
+    for name in newest.content.after:
         part = LandedPart.open(folder, name, sizes)
         if part is None:
-            log.warning("%s is not whole, so its rows count as lost.", folder.uri(name + ROWS_SUFFIX))
-        elif part.content.beside == beside:
-            found.append(part)
-    return found
+            _log_lost(folder, name)
+            return found
+        found.append(part)
+    return [*found, newest]
+
+
+def _log_lost(folder: Folder, name: str) -> None:
+    log.warning("%s is not whole, so its rows count as lost, and those of later parts.", folder.uri(name + ROWS_SUFFIX))
 
 
 def new_part_name(names: Iterable[str]) -> str:
@@ -80,20 +100,25 @@ def results_identity(folder: Folder, sizes: Mapping[str, int]) -> str:
     return "" if end is None else f"{size}-{zlib.crc32(end):08x}"
 
 
-def remove_parts(folder: Folder, *others: str) -> None:
+def remove_parts(folder: Folder, *others: str, must: bool = False) -> None:
     """Remove all landed parts, once their rows are in ``results.jsonl``. The storage may refuse: then they stay.
 
     What stays does not count, because it was landed beside another ``results.jsonl``.
 
     :param others: names of other files that are not needed any more.
+    :param must: ``results.jsonl`` may be the same as before, so that what stays would count.
+    :raises OSError: the storage refuses, although it ``must`` not.
     """
     try:
         names = folder.names()
-        parts = sorted(_of_parts(names), key=lambda name: name.endswith(ROWS_SUFFIX))  # without an index it is no part
+        # The first index goes first: without it, no part counts.
+        parts = sorted(_of_parts(names), key=lambda name: (name.endswith(ROWS_SUFFIX), _number(name)))
         for name in (*parts, *(name for name in others if name in names)):
             folder.remove(name)
         folder.remove_temporary_files(_PREFIX)  # of writers that were killed
     except OSError as error:
+        if must:
+            raise
         log.warning("Files that are not needed any more could not be removed. %s", error)
 
 

@@ -24,6 +24,7 @@ class LandedRow(msgspec.Struct, frozen=True, gc=False):
     """A landed row as the result that it was made of.
 
     ``replaced``: invalid answers that were paid for before. ``is_shortened``: not all of the answer was kept.
+    ``is_copy``: the row shares the answer of an equal request.
     """
 
     custom_id: str
@@ -31,6 +32,7 @@ class LandedRow(msgspec.Struct, frozen=True, gc=False):
     parsed: ParsedResult
     replaced: list[PaidAnswer]
     is_shortened: bool = False
+    is_copy: bool = False
 
     @property
     def batch_ids(self) -> set[str]:
@@ -75,7 +77,7 @@ def read_landed_row(line: bytes, prices: PriceTable) -> LandedRow | None:
         body = body_with_cost(body, charge.usd)  # earlier releases left out what iterations cost
     parsed = ParsedResult(_status(row, usage, prices), body, row.model, row.stop_reason, charge)
     left_out = row.raw is not None and row.raw.left_out > 0
-    return LandedRow(row.custom_id, row.batch_id, parsed, row.replaced, left_out)
+    return LandedRow(row.custom_id, row.batch_id, parsed, row.replaced, left_out, _is_duplicate(row))
 
 
 def _is_duplicate(row: _Fields) -> bool:

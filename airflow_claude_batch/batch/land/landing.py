@@ -167,6 +167,8 @@ class Landing:
         self.batch_ids |= row.batch_ids
         self.pending_batch_ids |= row.batch_ids
         index = self.matcher.exact_index(row.custom_id, row.batch_id)
+        if row.is_copy and index is not None and self.statuses[index]:
+            return  # the row that it was copied from says more
         if self.keep(index, row.custom_id, row.batch_id, row.parsed):
             for answer in row.replaced:
                 if answer.model is None:

@@ -110,6 +110,7 @@ def publish_part(landing: Landing, folder: storage.Folder, input_digest: str) ->
             _pending_rows(landing),
             input_digest=input_digest,
             beside=results_identity(folder, sizes),
+            after=landing.rows.part_names,
             bill=landing.rows.pending_sums(),
             batch_ids=landing.pending_batch_ids,
             shortened_batch_ids=landing.shortened_batch_ids,

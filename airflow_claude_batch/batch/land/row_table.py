@@ -9,13 +9,13 @@ import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from operator import itemgetter
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch.land.disk_sort import DiskSorter
-from airflow_claude_batch.batch.land.landed_part import LandedPart
+from airflow_claude_batch.batch.land.landed_part import DamagedPartError, LandedPart
 from airflow_claude_batch.batch.land.landed_parts import merge_lines
 from airflow_claude_batch.batch.land.outcomes import Outcomes
 from airflow_claude_batch.batch.land.parse_result import ParsedResult
@@ -33,6 +33,7 @@ from airflow_claude_batch.batch.money.bill import Bill, BillSums
 from airflow_claude_batch.batch.money.pricing import PriceTable
 
 _REPAIRABLE: Final = Status.REPAIRABLE_OUTPUT
+_T = TypeVar("_T")
 
 
 class PaidAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -98,6 +99,11 @@ class RowTable:
         self.outcomes.add(part.first, part.statuses, dict(part.content.outcomes), part.details)
         self.bill.add_sums(part.content.bill)
         self._landed_sums = self.bill.sums()
+
+    @property
+    def part_names(self) -> list[str]:
+        """The landed parts that these rows are in, in order."""
+        return [part.name for part in self._parts]
 
     def land_pending(self, part: LandedPart) -> None:
         """Forget the rows that were read now. They are in this part."""
@@ -168,10 +174,28 @@ class RowTable:
         """Return the row body of one request, empty if there is none."""
         if self.pending[index]:
             return self._bodies.get(index)
-        for part in reversed(self._parts):
-            if part.has(index):
-                return body_of_line(part.line(index))
-        return b""
+        part = self._part_of(index)
+        return b"" if part is None else self._landed_body(index, part.line(index))
+
+    def _part_of(self, index: int) -> LandedPart | None:
+        return next((part for part in reversed(self._parts) if part.has(index)), None)
+
+    def _landed_body(self, index: int, line: bytes) -> bytes:
+        try:
+            return body_of_line(line)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise self._damaged(index, error) from error
+
+    def _decode(self, index: int, body: bytes, type_: type[_T]) -> _T:
+        try:
+            return msgspec.json.decode(b"{" + body, type=type_)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise self._damaged(index, error) from error
+
+    def _damaged(self, index: int, error: Exception) -> Exception:
+        """Return the error of a row that is not as it was written. Its checksum is known for the whole part only."""
+        part = None if self.pending[index] else self._part_of(index)
+        return error if part is None else DamagedPartError(part, error)
 
     def landed_lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield the rows of landed parts that were not replaced now, with the indices of their requests, in order."""
@@ -190,23 +214,23 @@ class RowTable:
         """Yield the row body of each request that was sent and has one, with its index. It reads every row."""
         for index, line in self.landed_lines():
             if index not in self._duplicates:
-                yield index, body_of_line(line)
+                yield index, self._landed_body(index, line)
         yield from self._bodies
 
     def answer(self, index: int) -> PaidAnswer:
         """Return how the answer of a row ended, and what was paid for it. There must be a row of a result."""
-        return msgspec.json.decode(b"{" + self.body(index), type=PaidAnswer)
+        return self._decode(index, self.body(index), PaidAnswer)
 
     def custom_id(self, index: int) -> str:
         """Return the custom_id of the result that a request's row was made of. There must be one."""
-        return msgspec.json.decode(b"{" + self.body(index), type=_CustomId).custom_id
+        return self._decode(index, self.body(index), _CustomId).custom_id
 
     def answers_by_batch(self) -> Counter[str]:
         """Count the answers of each batch that are in the rows. Slow: it reads every row."""
         kept = Counter[str]()
         for index, body in self._sent_bodies():
             if self.statuses[index] in PAID:
-                answer = msgspec.json.decode(b"{" + body, type=PaidAnswer)
+                answer = self._decode(index, body, PaidAnswer)
                 kept.update([answer.batch_id, *(before.batch_id for before in answer.replaced)])
         return kept
 
@@ -214,7 +238,7 @@ class RowTable:
         """Count the rows that came from a batch, and how many of them are answers. Slow: it reads every row."""
         rows = answers = 0
         for index, body in self._sent_bodies():
-            row = msgspec.json.decode(b"{" + body, type=_BatchId)
+            row = self._decode(index, body, _BatchId)
             replaced = any(earlier.batch_id == batch_id for earlier in row.replaced or ())
             if row.batch_id == batch_id or replaced:
                 rows += 1
