@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -27,7 +28,9 @@ from crash.effects import (
 from airflow_claude_batch._airflow.on_kill import RunningWork
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
+from airflow_claude_batch.batch.collection import Collection
 from airflow_claude_batch.batch.input.elements import Request
+from airflow_claude_batch.batch.input.request_file import RequestFile, open_requests
 from airflow_claude_batch.batch.input.request_index import RequestIndexWriter
 from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
@@ -53,6 +56,7 @@ class Spec:
 
     :param home: directory of its clock, its state and its folder.
     :param wait_result: the trigger's event. None in the first process of a try.
+    :param sensed: batches that a sensor lands. Empty for the operator.
     :param effects: file name of the effect log that the processes share.
     """
 
@@ -68,6 +72,7 @@ class Spec:
     deferrable: bool = True
     reuse_answers: bool = True
     wait_result: Mapping[str, Any] | None = None
+    sensed: tuple[str, ...] = ()
     traps: Mapping[int, Trap] = field(default_factory=dict)
     effects: str = "effects"
     max_retries: int = 1
@@ -102,19 +107,66 @@ def params(prompt: str) -> dict[str, Any]:
     }
 
 
+Work = Submission | Collection
+
+
 def run(spec: Spec) -> None:
     """Run one process of a task. It writes its report only if it was not killed."""
     logging.disable()
     effects = Effects(spec.home / spec.effects, spec.traps)
     effects.step("started", changes=False)
     try:
-        with tempfile.TemporaryDirectory(dir=spec.home) as scratch, _opened(spec, effects, Path(scratch)) as submission:
-            report = _run(spec, submission)
+        with tempfile.TemporaryDirectory(dir=spec.home) as scratch, _work(spec, effects, Path(scratch)) as work:
+            report = _run(spec, work)
     except Exception as error:
         report = {"kind": "error", "type": type(error).__name__, "message": str(error)}
     draft = spec.report.with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps(report))
     draft.replace(spec.report)
+
+
+@contextmanager
+def _work(spec: Spec, effects: Effects, scratch: Path) -> Iterator[Work]:
+    with _opened(spec, effects, scratch) if not spec.sensed else _sensor(spec, effects, scratch) as work:
+        yield work
+
+
+@contextmanager
+def _sensor(spec: Spec, effects: Effects, scratch: Path) -> Iterator[Collection]:
+    clock, folder = SharedClock(spec.home / "clock"), _folder(spec, effects)
+
+    def requests() -> RequestFile:
+        opened = open_requests(folder, scratch, verify=False)
+        assert opened is not None
+        return opened
+
+    with _client(spec, effects, clock) as client:
+        yield Collection(
+            client=client,
+            submission_id="s",
+            batch_ids=spec.sensed,
+            folder=folder,
+            requests=requests,
+            policy=spec.policy,
+            prices=PRICES,
+            deadline=clock.now() + timedelta(hours=25),
+            clock=clock.now,
+            sleep=clock.sleep,
+        )
+
+
+def _config(spec: Spec) -> ClientConfig:
+    return ClientConfig(
+        credentials=ApiKey("sk-test"),
+        base_url=spec.url,
+        max_retries=spec.max_retries,
+        read_timeout=spec.read_timeout,
+    )
+
+
+def _client(spec: Spec, effects: Effects, clock: SharedClock) -> ClaudeClient:
+    timing: dict[str, Any] = {"sleep": clock.sleep, "clock": clock.seconds, "rng": lambda: 0.5}
+    return ClaudeClient(_config(spec), transport=SteppedTransport(effects), **timing)
 
 
 @contextmanager
@@ -138,14 +190,7 @@ def _opened(spec: Spec, effects: Effects, scratch: Path) -> Iterator[Submission]
     if opened is None:
         opened = begin_attempt(store, folder, attempt, write, scratch, reuse_answers=spec.reuse_answers)
     record, requests = opened
-    config = ClientConfig(
-        credentials=ApiKey("sk-test"),
-        base_url=spec.url,
-        max_retries=spec.max_retries,
-        read_timeout=spec.read_timeout,
-    )
-    timing: dict[str, Any] = {"sleep": clock.sleep, "clock": clock.seconds, "rng": lambda: 0.5}
-    with requests, ClaudeClient(config, transport=SteppedTransport(effects), **timing) as client:
+    with requests, _client(spec, effects, clock) as client:
         submission = Submission(
             client=client,
             record=record,
@@ -157,7 +202,7 @@ def _opened(spec: Spec, effects: Effects, scratch: Path) -> Iterator[Submission]
             sleep=clock.sleep,
             estimate_client=client,
         )
-        effects.on_term = lambda: RunningWork(submission, config, lambda: False).kill(cancel=True)
+        effects.on_term = lambda: RunningWork(submission, _config(spec), lambda: False).kill(cancel=True)
         yield submission
 
 
@@ -171,12 +216,12 @@ def _folder(spec: Spec, effects: Effects) -> SteppedLocalFolder | SteppedObjectF
             return SteppedS3Folder(spec.s3_endpoint, spec.s3_root, effects)
 
 
-def _run(spec: Spec, submission: Submission) -> dict[str, Any]:
+def _run(spec: Spec, work: Work) -> dict[str, Any]:
     clock = SharedClock(spec.home / "clock")
     if spec.wait_result is not None:
-        _apply_wait_result(WaitResult.from_event(spec.wait_result), submission)
+        _apply_wait_result(WaitResult.from_event(spec.wait_result), work)
     while True:
-        step = submission.advance()
+        step = work.advance()
         if isinstance(step, DoneStep):
             failure = step.failure and {"type": type(step.failure).__name__, "message": str(step.failure)}
             return {
@@ -192,18 +237,18 @@ def _run(spec: Spec, submission: Submission) -> dict[str, Any]:
                 "wait_for": step.wait_for,
                 "until": step.until.isoformat(),
             }
-        _apply_wait_result(wait(submission.client, step.batch_ids, step.wait_for, step.until, clock), submission)
+        _apply_wait_result(wait(work.client, step.batch_ids, step.wait_for, step.until, clock), work)
 
 
 def wait(client: ClaudeClient, batch_ids: Sequence[str], wait_for: Any, until: Any, clock: SharedClock) -> WaitResult:
     return wait_for_batches(client, batch_ids, wait_for=wait_for, until=until, clock=clock.now, sleep=clock.sleep)
 
 
-def _apply_wait_result(wait_result: WaitResult, submission: Submission) -> None:
+def _apply_wait_result(wait_result: WaitResult, work: Work) -> None:
     """Do what ``task_loop.apply_wait_result`` does."""
     if wait_result.status != "error":
         return
     if not wait_result.lost:
         raise BatchError(f"waiting ended: {wait_result.error}")
     for batch_id in wait_result.lost:
-        submission.mark_lost(batch_id, wait_result.error or "not found")
+        work.mark_lost(batch_id, wait_result.error or "not found")

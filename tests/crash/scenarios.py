@@ -27,13 +27,17 @@ GRACE = timedelta(seconds=30)
 class Scenario:
     """One scenario.
 
+    ``midway``: what a user does once the first part has landed, if that is not the last one.
     ``afterwards``: what a user does after the task has ended for the first time. Then it runs to its end again.
+    ``has_sensor``: a second task lands what the first one has sent.
     """
 
     letters: str = "abc"
     policy: Policy = field(default_factory=lambda: Policy(max_requests=3, lost_create_grace=GRACE))
     simulator_options: Mapping[str, Any] = field(default_factory=dict)
+    midway: Callable[[Task], None] | None = None
     afterwards: Callable[[Task], None] | None = None
+    has_sensor: bool = False
     prompts: Prompts | None = None
     dropped: Prompts = field(default_factory=dict)
     trap: Trap = "kill"
@@ -66,7 +70,12 @@ def new_task(scenario: Scenario, home: Path, **choices: Any) -> Iterator[Task]:
 
 def run_scenario(scenario: Scenario, task: Task, traps: Mapping[int, Trap]) -> None:
     """Run the scenario to its end and check the books."""
+    if scenario.midway is not None:
+        task.run_until_landed(traps)
+        scenario.midway(task)
     report = task.run_to_the_end(traps)
+    if scenario.has_sensor:
+        report = task.sense(report["manifest"], traps)
     if scenario.afterwards is not None:
         scenario.afterwards(task)
         report = task.run_to_the_end(traps)
@@ -102,6 +111,27 @@ def _clear_with_other_input(task: Task) -> None:
     task.clear(prompts=prompts(*"edcb"))
 
 
+#: Parts lie beside earlier rows, or are taken over by another input or another task.
+IN_PARTS = {
+    "parts on top of rows": Scenario(
+        letters="axcode",
+        policy=Policy(max_requests=2, repair_rounds=0, lost_create_grace=GRACE),
+        simulator_options={"queue_limit": 2, "outcome": _second_time_lucky},
+    ),
+    "other input over parts": Scenario(
+        letters="abcd",
+        policy=Policy(max_requests=2, lost_create_grace=GRACE),
+        simulator_options={"queue_limit": 3},
+        midway=_clear_with_other_input,
+        dropped=prompts("a"),
+    ),
+    "two tasks": Scenario(
+        letters="abcdef",
+        policy=Policy(max_requests=2, wait_for_completion=False, lost_create_grace=GRACE),
+        simulator_options={"queue_limit": 3},
+        has_sensor=True,
+    ),
+}
 SCENARIOS = {
     "one part": Scenario(),
     "three parts": Scenario(letters="abcdefg"),

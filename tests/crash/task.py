@@ -73,6 +73,23 @@ class Task:
             self.next_try()
         raise AssertionError(f"not done after {tries} tries: {self.history}")
 
+    def run_until_landed(self, traps: Mapping[int, Trap], *, tries: int = 8) -> None:
+        """Run until the first part has landed and the task waits for the next, or until done."""
+        self.spec = dataclasses.replace(self.spec, traps=traps)
+        for _ in range(tries):
+            report = self.run_process()
+            while report["kind"] == "deferred" and not list(self.spec.folder.glob("landed-*.index")):
+                report = self.resume(report)
+            if report["kind"] in ("deferred", "done"):
+                return
+            self.next_try()
+        raise AssertionError(f"no part has landed after {tries} tries: {self.history}")
+
+    def sense(self, manifest: Mapping[str, Any], traps: Mapping[int, Trap]) -> dict[str, Any]:
+        """Run a sensor to its end: it lands the batches of this manifest."""
+        self.spec = dataclasses.replace(self.spec, sensed=tuple(manifest["batch_ids"]))
+        return self.run_to_the_end(traps)
+
     def run_try(self) -> dict[str, Any]:
         """Run one try through all its deferrals."""
         report = self.run_process()

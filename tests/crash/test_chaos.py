@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from crash.effects import Trap
-from crash.scenarios import GRACE, SCENARIOS, new_task, run_scenario
+from crash.scenarios import GRACE, IN_PARTS, SCENARIOS, new_task, run_scenario
 
 from airflow_claude_batch.batch.policy import LOST_CREATE_GRACE
 from airflow_claude_batch.simulator import Fault
@@ -26,7 +26,7 @@ STRANGE_RUNS = int(os.environ.get("CHAOS_RUNS", "10"))
 RUNS_PER_TEST = 10
 
 #: Scenarios without a user's action half way: a delay by a fault must not change what they check.
-NAMES = ("one part", "three parts", "repair", "queue full")
+NAMES = ("one part", "three parts", "repair", "queue full", "parts on top of rows", "two tasks")
 
 FAULTS = (
     lambda: Fault(do="drop_after_accept", on="create"),
@@ -126,7 +126,7 @@ def disturb(
     :param grace: how long the batch of a create call without a response is searched for.
     """
     dice = random.Random(seed)
-    scenario = SCENARIOS[dice.choice(NAMES)]
+    scenario = (SCENARIOS | IN_PARTS)[dice.choice(NAMES)]
     scenario = replace(scenario, policy=replace(scenario.policy, lost_create_grace=grace))
     kills: dict[int, Trap] = {dice.randrange(1, 90): "kill" for _ in range(dice.randrange(most_kills + 1))}
     with new_task(scenario, home, store=dice.choice(["folder", "state"])) as task:

@@ -9,7 +9,7 @@ from typing import IO
 
 import pytest
 from crash.effects import EPOCH, changes, changes_near, s3_file_system
-from crash.scenarios import MANY_PARTS, SCENARIOS, Scenario, new_task, run_scenario
+from crash.scenarios import IN_PARTS, MANY_PARTS, SCENARIOS, Scenario, new_task, run_scenario
 
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_writer import write_requests
@@ -50,6 +50,15 @@ def test_a_kill_around_a_chunk_of_the_ledger_pays_for_nothing_twice(s3_endpoint:
 
     assert len(points) >= 6
     run_killed(MANY_PARTS, s3_endpoint, tmp_path, points)
+
+
+@pytest.mark.timeout(600)
+def test_a_kill_around_a_landed_part_pays_for_nothing_twice(s3_endpoint: str, tmp_path: Path) -> None:
+    scenario = IN_PARTS["parts on top of rows"]
+    points = changes_near(run_undisturbed(scenario, s3_endpoint, tmp_path), "landed-")
+
+    assert len(points) > 10
+    run_killed(scenario, s3_endpoint, tmp_path, points[::4])
 
 
 def run_undisturbed(scenario: Scenario, endpoint: str, path: Path) -> Path:

@@ -2,7 +2,8 @@
 
 ``stored/`` holds, byte for byte, what a release of the old, flat package layout has left behind. It was stopped with a
 create call without a response, with open batches, with landed rows, and with a changed input. A later release left
-``many_parts``, whose ledger has a chunk. Each folder has:
+``many_parts``, whose ledger has a chunk. ``ended_folder`` and ``retried_folder`` are of the last release that published
+its rows whole after each batch: one has ended with failures, one has landed a batch of the next try. Each folder has:
 
 * ``submission/``: the submission's folder, with the ledger where it is stored there;
 * ``task_state.json``: what is in Airflow's task state store, where the ledger is stored there;
@@ -134,27 +135,30 @@ class StoppedSubmission:
         assert resumed is not None
         return resumed
 
-    def retry(self, *, reorders: bool = False) -> tuple[LedgerRecord, RequestFile]:
+    def retry(
+        self, *, reorders: bool = False, is_clear: bool = False, reuse_answers: bool = True
+    ) -> tuple[LedgerRecord, RequestFile]:
         """Begin the next attempt with the same input.
 
         :param reorders: give the keys of every object in another order.
+        :param is_clear: a user has cleared the task.
         """
         read = map(in_reversed_order, requests(self.messages)) if reorders else requests(self.messages)
         return begin_attempt(
             self.store,
             self.folder,
-            self._attempt(self.api["try_number"] + 1),
+            self._attempt(self.api["try_number"] + 1, generation=self.api["generation"] + is_clear),
             lambda file, index: write_requests(read, file, index, deduplicate=True),
             self.path,
-            reuse_answers=True,
+            reuse_answers=reuse_answers,
             output_schema=SCHEMA,
         )
 
-    def _attempt(self, try_number: int) -> Attempt:
+    def _attempt(self, try_number: int, generation: int | None = None) -> Attempt:
         return Attempt(
             submission_id="dag/run/task",
             try_number=try_number,
-            generation=self.api["generation"],
+            generation=self.api["generation"] if generation is None else generation,
             now=self.clock.now(),
         )
 
@@ -287,6 +291,9 @@ def test_submission_of_an_earlier_release_is_finished_and_paid_for_once(begun: s
     batches, billed, keys = {
         "input": (4, 6, KEYS),
         "many": (18, 18, [*range(18)]),
+        # Four requests of the first try ended without an answer. Here their batches are billed in full.
+        "ended": (5, 9, KEYS),
+        "retried": (5, 9, KEYS),
     }.get(name.partition("_")[0], (3, 5, KEYS))  # the input has five different requests
     books = stopped.simulator.books()
     assert done.failure is None
@@ -307,12 +314,34 @@ def test_intent_of_an_earlier_release_that_was_not_accepted_is_sent_again(tmp_pa
     assert stopped.simulator.books()["billed_requests"] == 5
 
 
-def test_landed_rows_of_an_earlier_release_stay_as_they_are(tmp_path: Path) -> None:
-    stopped = StoppedSubmission("partly_landed_folder", tmp_path)
-    landed = (tmp_path / "submission" / "results.jsonl").read_bytes().splitlines()
+@pytest.mark.parametrize(
+    ("name", "answered"), [("partly_landed_folder", 3), ("ended_folder", 1), ("retried_folder", 4)]
+)
+@pytest.mark.parametrize("begun", ["resume", "retry", "clear"])
+def test_landed_rows_of_an_earlier_release_stay_as_they_are(
+    begun: str, name: str, answered: int, tmp_path: Path
+) -> None:
+    stopped = StoppedSubmission(name, tmp_path)
+    before = (tmp_path / "submission" / "results.jsonl").read_bytes().splitlines()
+    landed = [line for line in before if b'"status":"succeeded"' in line]
 
-    stopped.finish(*stopped.retry())
+    done = stopped.finish(*(stopped.resume() if begun == "resume" else stopped.retry(is_clear=begun == "clear")))
 
     now = (tmp_path / "submission" / "results.jsonl").read_bytes().splitlines()
-    assert len(landed) == 3
+    assert len(landed) == answered
     assert set(landed) <= set(now)
+    assert done.failure is None
+    left = {path.name for path in (tmp_path / "submission").iterdir() if not path.name.startswith("ledger-")}
+    assert left == {"requests.jsonl", "results.jsonl", "manifest.json", "output_schema.json"}
+
+
+def test_clear_that_sends_everything_again_keeps_the_rows_of_an_earlier_release_aside(tmp_path: Path) -> None:
+    stopped = StoppedSubmission("ended_folder", tmp_path)
+    before = (tmp_path / "submission" / "results.jsonl").read_bytes()
+
+    done = stopped.finish(*stopped.retry(is_clear=True, reuse_answers=False))
+
+    assert done.failure is None
+    assert [path.read_bytes() for path in (tmp_path / "submission").glob("results-*.jsonl")] == [before]
+    assert len(stopped.simulator.books()["batches"]) == 3 + 3
+    assert len(stopped.rows) == 6
