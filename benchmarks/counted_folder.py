@@ -17,6 +17,8 @@ from airflow_claude_batch.batch.storage import LocalFolder
 
 #: The parts of a file name that differ from run to run, or from part to part.
 _VARIABLE = re.compile(r"[0-9a-f]{8,}|\d+")
+#: Bytes of a page of the system's file cache.
+_PAGE = 4096
 
 
 @dataclass
@@ -51,9 +53,11 @@ class CountedLocalFolder(LocalFolder):
 def counting_reads(root: Path, traffic: Traffic) -> Iterator[None]:
     """Count what this process reads from files below ``root``, whoever opens them: each open is a call.
 
-    Files that are mapped into memory or copied by the kernel are not seen. The package does neither.
+    A page of a file that ``os.pread`` reads again in this process comes from memory, and is not counted again. Files
+    that are mapped into memory or copied by the kernel are not seen. The package does neither.
     """
     io_open, pread, below = io.open, os.pread, f"{root}{os.sep}"
+    pages: set[tuple[str, int]] = set()
 
     def counting_open(file: Any, mode: str = "r", buffering: int = -1, *arguments: Any, **options: Any) -> Any:
         if mode != "rb" or not str(file).startswith(below):
@@ -64,8 +68,10 @@ def counting_reads(root: Path, traffic: Traffic) -> Iterator[None]:
     def counting_pread(descriptor: int, length: int, offset: int) -> bytes:
         data = pread(descriptor, length, offset)
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        if str(path).startswith(below):
-            traffic.add(path.name, read=len(data))
+        if data and str(path).startswith(below):
+            new = {(str(path), page) for page in range(offset // _PAGE, (offset + len(data) - 1) // _PAGE + 1)} - pages
+            pages.update(new)
+            traffic.add(path.name, read=min(len(data), _PAGE * len(new)))
         return data
 
     io.open = builtins.open = counting_open  # type: ignore[assignment]

@@ -181,7 +181,7 @@ class TestAnswers:
         assert run.manifest["counts"]["invalid_output"] == 4
         assert run.manifest["stop_reasons"] == {"end_turn": 4, "refusal": 1, "max_tokens": 1}
         logs = "".join((caplog.text, *capsys.readouterr()))
-        assert "Incomplete or refused answers, by stop_reason: 1 refusal, 1 max_tokens." in logs
+        assert "Incomplete or refused answers, by stop_reason: 1 max_tokens, 1 refusal." in logs
         rows = run.rows
         assert list(rows) == keys
         assert rows["cased"]["output"] == {"amount": 1, "kind": "Green Tea"}

@@ -52,15 +52,12 @@ class Outcomes:
 
     def __getitem__(self, index: int) -> Outcome:
         """Return the outcome of a request. Its status is 0 if it has none yet."""
-        self._read_details()
-        return self._outcomes[self._of_request[index]]
+        return self._outcomes[self._number_of(index)]
 
     def set(self, index: int, status: int, model: str | None, stop_reason: str) -> None:
         """Set the outcome of a request, in place of an earlier one. The fields are those of :class:`Outcome`."""
-        if self.statuses[index]:
-            self._read_details()
         number = self._number(status, model, stop_reason)
-        self._counts[self._of_request[index]] -= 1
+        self._counts[self._number_of(index)] -= 1
         self._counts[number] += 1
         self._of_request[index] = number
         self.statuses[index] = status
@@ -91,7 +88,12 @@ class Outcomes:
         found: Counter[str] = Counter()
         for outcome, count in self.counts().items():
             found[outcome.stop_reason] += count
-        return {reason: count for reason, count in found.most_common() if reason}
+        return {reason: found[reason] for reason in sorted(found, key=lambda name: (-found[name], name)) if reason}
+
+    def _number_of(self, index: int) -> int:
+        if self.statuses[index] and not self._of_request[index]:  # it is in a landed part
+            self._read_details()
+        return self._of_request[index]
 
     def _number(self, status: int, model: str | None, stop_reason: str) -> int:
         if (number := self._numbers.get((status, model, stop_reason))) is None:

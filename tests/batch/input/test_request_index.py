@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stores import Store
 
-from airflow_claude_batch.batch.index_file import Block
+from airflow_claude_batch.batch.index_file import BLOCK_ROWS, Block
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import RequestFile, open_requests
 from airflow_claude_batch.batch.input.request_index import (
@@ -220,7 +221,7 @@ def test_what_is_sent_is_all_that_is_read(store: CountingStore, tmp_path: Path) 
 def test_keys_in_order_read_each_block_once(store: CountingStore, tmp_path: Path) -> None:
     with opened(store, tmp_path) as requests:
         assert [json.loads(requests.key(index)) for index in range(COUNT)] == [f"row-{n}" for n in range(COUNT)]
-        assert len(store.ranges) == 1 + 3
+        assert len(store.ranges) == 1 + math.ceil(COUNT / BLOCK_ROWS)
 
 
 def test_requests_that_are_far_apart_are_read_by_themselves(tmp_path: Path) -> None:
