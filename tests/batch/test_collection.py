@@ -647,7 +647,10 @@ def test_rows_that_come_late_are_waited_for(own: bool, rows: int, make: Callable
     assert batch in step.reason
     assert len(bench.rows) == rows + len(ids) - 1
     assert load_manifest(bench.folder).status == "in_progress"  # type: ignore[union-attr]
+    assert "unread.json" in bench.folder.names()
     done, pauses = finish(bench, collection)
+
+    assert "unread.json" not in bench.folder.names()
 
     assert done.failure is None
     assert done.manifest.counts["succeeded"] == len(bench.rows) == 3 + len(ids)

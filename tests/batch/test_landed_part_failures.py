@@ -107,6 +107,16 @@ def test_failure_of_the_store_at_any_moment_loses_no_part(
             raise AssertionError(f"calls {number} to {number + long - 1}: {error}") from error
 
 
+@pytest.mark.parametrize(("kind", "stride"), [("open", 3), ("range", 4)])
+def test_part_that_the_store_denies_for_a_moment_is_landed_and_counted_once(
+    kind: str, stride: int, tmp_path: Path
+) -> None:
+    for number in range(1, calls_of(kind, tmp_path, "landed-") + 1, stride):
+        failing = FailingStore(kind, {number}, about="landed-", error=FileNotFoundError)
+        world = world_of(tmp_path / str(number), failing.store())
+        check_end(world, run_until_done(world), may_leave_parts=False)
+
+
 # ---------------------------------------------------------------- full disks
 
 

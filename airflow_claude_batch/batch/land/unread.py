@@ -230,10 +230,16 @@ def load_unread(folder: storage.Folder) -> tuple[UnreadBatch, ...]:
 def save_unread(folder: storage.Folder, unread: Iterable[UnreadBatch]) -> None:
     """Write what a sensor has to remember until its next poke or resumption, maybe in another process.
 
+    Nothing to remember is no file: when everything has landed, none is left.
+
     :raises ResultsError: the storage refused.
     """
+    noted = tuple(unread)
     with writing_to(folder, UNREAD_FILE):
-        storage.write(folder, UNREAD_FILE, msgspec.json.encode(tuple(unread)))
+        if noted:
+            storage.write(folder, UNREAD_FILE, msgspec.json.encode(noted))
+        else:
+            folder.remove(UNREAD_FILE)
 
 
 def _warn_of_denial(unread: UnreadBatch, error: NotFoundError) -> None:
