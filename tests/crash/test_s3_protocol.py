@@ -58,7 +58,7 @@ def test_a_kill_around_a_landed_part_pays_for_nothing_twice(s3_endpoint: str, tm
     points = changes_near(run_undisturbed(scenario, s3_endpoint, tmp_path), "landed-")
 
     assert len(points) > 10
-    run_killed(scenario, s3_endpoint, tmp_path, points[::4])
+    run_killed(scenario, s3_endpoint, tmp_path, points[::6])
 
 
 def run_undisturbed(scenario: Scenario, endpoint: str, path: Path) -> Path:
