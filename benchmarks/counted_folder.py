@@ -23,9 +23,13 @@ _PAGE = 4096
 
 @dataclass
 class Traffic:
-    """Bytes written and read, and calls, by kind of file: ``{"ledger-*-*.json": [7000, 9000, 30]}``."""
+    """Bytes written and read, and calls, by kind of file: ``{"ledger-*-*.json": [7000, 9000, 30]}``.
+
+    ``pages_in_memory`` has the files and pages that this resumption has read. Clear it for the next one.
+    """
 
     by_file: dict[str, list[int]] = field(default_factory=dict)
+    pages_in_memory: set[tuple[str, int]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, name: str, *, written: int = 0, read: int = 0, calls: int = 0) -> None:
@@ -53,11 +57,10 @@ class CountedLocalFolder(LocalFolder):
 def counting_reads(root: Path, traffic: Traffic) -> Iterator[None]:
     """Count what this process reads from files below ``root``, whoever opens them: each open is a call.
 
-    A page of a file that ``os.pread`` reads again in this process comes from memory, and is not counted again. Files
+    A page that ``os.pread`` reads again comes from memory, and is not counted again until the next resumption. Files
     that are mapped into memory or copied by the kernel are not seen. The package does neither.
     """
     io_open, pread, below = io.open, os.pread, f"{root}{os.sep}"
-    pages: set[tuple[str, int]] = set()
 
     def counting_open(file: Any, mode: str = "r", buffering: int = -1, *arguments: Any, **options: Any) -> Any:
         if mode != "rb" or not str(file).startswith(below):
@@ -69,9 +72,9 @@ def counting_reads(root: Path, traffic: Traffic) -> Iterator[None]:
         data = pread(descriptor, length, offset)
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
         if data and str(path).startswith(below):
-            new = {(str(path), page) for page in range(offset // _PAGE, (offset + len(data) - 1) // _PAGE + 1)} - pages
-            pages.update(new)
-            traffic.add(path.name, read=min(len(data), _PAGE * len(new)))
+            pages = {(str(path), page) for page in range(offset // _PAGE, (offset + len(data) - 1) // _PAGE + 1)}
+            traffic.add(path.name, read=min(len(data), _PAGE * len(pages - traffic.pages_in_memory)))
+            traffic.pages_in_memory |= pages
         return data
 
     io.open = builtins.open = counting_open  # type: ignore[assignment]

@@ -71,8 +71,9 @@ def measure(scope: Scope) -> BenchmarkResult:
     return BenchmarkResult(
         f"{rows:,} rows of 1.1 KB, with short prompts, in parts of which the queue takes one at a time; each wait ends "
         "in a new resumption. Bytes of the submission's folder, as multiples of those of its `results.jsonl`: all of "
-        "its files count, requests and ledger included. S3 is moto's server over sockets; its calls are HTTP requests, "
-        "and its bytes those of their bodies. Checked: every row; that every request was billed once.",
+        "its files count, requests and ledger included. What a resumption reads again from the disk comes from memory, "
+        "and counts once. S3 is moto's server over sockets; its calls are HTTP requests, and its bytes those of their "
+        "bodies. Checked: every row; that every request was billed once.",
         tuple(figures),
     )
 

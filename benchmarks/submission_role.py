@@ -121,6 +121,7 @@ class LocalStorage:
         self._counting.enter_context(counting_reads(path, self._traffic))
 
     def folder(self) -> Folder:
+        self._traffic.pages_in_memory.clear()
         return CountedLocalFolder(self._path, self._traffic)
 
     def traffic(self) -> dict[str, list[int]]:
