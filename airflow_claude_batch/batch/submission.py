@@ -139,21 +139,9 @@ class Submission:
             try:
                 self._collector.restore()
             except DamagedPartError as error:
-                error.part.drop()
-                return self._waits.within_deadline(self._wait_after_outage(error))
-            try:
-                step = self._next_step()
-            except (APIError, ResultsError) as error:
-                if isinstance(error, DamagedPartError):
-                    error.part.drop()
-                if is_refusal(error):
-                    step = self._wait_after_refusal(error)
-                elif is_outage(error):
-                    step = self._wait_after_outage(error)
-                else:
-                    raise
+                step: WaitStep | DoneStep = self._wait_after(error)
             else:
-                self._forget_refusals()
+                step = self._next_step_or_wait()
             return step if isinstance(step, DoneStep) else self._waits.within_deadline(step)
 
     def stop(self) -> None:
@@ -182,6 +170,14 @@ class Submission:
         self.record.save(self.ledger.without_batch(batch_id))
 
     # ------------------------------------------------------------------ the steps of a round
+
+    def _next_step_or_wait(self) -> WaitStep | DoneStep:
+        try:
+            step = self._next_step()
+        except (APIError, ResultsError) as error:
+            return self._wait_after(error)
+        self._forget_refusals()
+        return step
 
     def _next_step(self) -> WaitStep | DoneStep:
         """Take the steps of a round in order, round after round, until one must wait or everything is done."""
@@ -318,15 +314,12 @@ class Submission:
             summarize=lambda path: self._summarize("ended" if complete else "in_progress", path),
             on_deleted=self._note_deleted,
         )
-        error, is_permanent = failure, permanent
+        is_old = self._is_old and failure is None
         if failure is None:
-            error, is_permanent = evaluate_outcome(
-                self._landing, self.policy, manifest, unrepaired=self._rounds.skipped_because
-            )
+            skipped = self._rounds.skipped_because
+            failure, permanent = evaluate_outcome(self._landing, self.policy, manifest, unrepaired=skipped)
         remove_parts(self.folder, INDEX_FILE)
-        if failure is not None:
-            return DoneStep(manifest, failure, permanent=permanent)
-        return DoneStep(manifest, error, permanent=is_permanent, is_old=self._is_old)
+        return DoneStep(manifest, failure, permanent=permanent, is_old=is_old)
 
     def _note_deleted(self, batch_ids: Sequence[str]) -> None:
         """Note which batches are gone because this task has deleted them."""
@@ -336,6 +329,19 @@ class Submission:
 
     def _summarize(self, status: str, results_path: str | None = None) -> Manifest:
         return summarize_submission(self.ledger, self._landing, self.folder, status, results_path)
+
+    def _wait_after(self, error: APIError | ResultsError) -> WaitStep:
+        """Wait after a failure that may pass. A landed part that is damaged is downloaded again.
+
+        :raises Exception: the error itself, if it does not pass.
+        """
+        if isinstance(error, DamagedPartError):
+            error.part.drop()
+        if is_refusal(error):
+            return self._wait_after_refusal(error)
+        if is_outage(error):
+            return self._wait_after_outage(error)
+        raise error
 
     def _wait_after_outage(self, error: Exception) -> WaitStep:
         """Land what came before an outage, then wait and try again: it proves nothing.

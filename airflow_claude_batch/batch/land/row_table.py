@@ -66,7 +66,7 @@ class _BatchId(msgspec.Struct, frozen=True, gc=False):
 class RowTable:
     """Keeps the best row of each request, and the bill of all answers. Close it: rows are in a temporary file.
 
-    Memory is 5 bytes a request, and 8 for each row that was read now.
+    Memory is 4 bytes a request, and 8 for each row that was read now.
 
     :param duplicates: requests that were not sent, each with the one whose answer it shares. Their rows are made when
         they are read.
