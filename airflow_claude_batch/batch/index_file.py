@@ -26,7 +26,7 @@ import msgspec
 from airflow_claude_batch.batch.storage import Folder
 
 #: Rows of a block. Of a few dozen bytes each, so that a block is one small read from an object store.
-BLOCK_ROWS: Final = 4096
+BLOCK_ROWS: Final = 2048
 _MAGIC: Final = b"CLAUDEINDEX1\n"
 _END_BYTES: Final = 16 + len(_MAGIC)
 #: What the first read fetches from the end of the file. Most descriptions are smaller.

@@ -117,7 +117,7 @@ class LandedPart:
         self._ends: array[int] = array("Q")
 
     @classmethod
-    def open(cls, folder: storage.Folder, name: str, sizes: Mapping[str, int]) -> LandedPart | None:
+    def open(cls, folder: storage.Folder, name: str, sizes: Mapping[str, int | None]) -> LandedPart | None:
         """Open a part. None if it is not whole: it has no index that can be used, or its rows have another size.
 
         :param sizes: of the files in the folder.
@@ -235,6 +235,11 @@ class LandedPart:
                 "What was landed is untouched, and nothing is paid for again.",
                 "Make sure that the storage can be read, then retry the task.",
             ) from error
+
+
+def part_files(name: str) -> tuple[str, str]:
+    """Return the names of a part's files: rows, and index."""
+    return name + ROWS_SUFFIX, name + INDEX_SUFFIX
 
 
 def write_part(

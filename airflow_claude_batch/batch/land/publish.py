@@ -15,7 +15,7 @@ import msgspec
 
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.cancel import delete_batches
-from airflow_claude_batch.batch.land.landed_part import LandedPart, PartRow, write_part
+from airflow_claude_batch.batch.land.landed_part import LandedPart, PartRow, part_files, write_part
 from airflow_claude_batch.batch.land.landed_parts import new_part_name, results_identity
 from airflow_claude_batch.batch.land.landing import Landing, PublishedRows
 from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest, write_manifest
@@ -115,7 +115,7 @@ def publish_part(landing: Landing, folder: storage.Folder, input_digest: str) ->
             batch_ids=landing.pending_batch_ids,
             shortened_batch_ids=landing.shortened_batch_ids,
         )
-        part = LandedPart.open(folder, name, folder.sizes())
+        part = LandedPart.open(folder, name, {file: folder.size(file) for file in part_files(name)})
     if part is None:
         raise ResultsError(
             f"{folder.uri(name)} could not be read back after it was written.",
