@@ -142,6 +142,10 @@ class _Duplicates:
         return bytes(self._hashes[first * HASH_CHARACTERS : (first + 1) * HASH_CHARACTERS])
 
 
+#: Hashes of keys that are sorted together. A sorted list takes 40 bytes for each of them.
+_SORTED_AT_ONCE: Final = 250_000
+
+
 class _KeyHashes:
     """Finds duplicate keys by hashes of eight bytes a key."""
 
@@ -157,9 +161,12 @@ class _KeyHashes:
 
     def check(self) -> None:
         """Raise if two keys are the same; name both elements."""
-        for before, after in itertools.pairwise(sorted(self._hashes)):
-            if before == after:
-                raise self._duplicate(before)
+        groups = 1 + len(self._hashes) // _SORTED_AT_ONCE
+        for group in range(groups):
+            hashes = sorted(hash_ for hash_ in self._hashes if hash_ % groups == group)
+            for before, after in itertools.pairwise(hashes):
+                if before == after:
+                    raise self._duplicate(before)
 
     def _duplicate(self, hash_: int) -> InvalidMessageError:
         first, second = [index for index, known in enumerate(self._hashes) if known == hash_][:2]

@@ -15,6 +15,7 @@ from batch.input.request_files import PARAMS
 from hypothesis import given
 
 from airflow_claude_batch.api import limits
+from airflow_claude_batch.batch.input import request_writer
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_writer import encode_params, write_requests
 from airflow_claude_batch.exceptions import InputError, InvalidMessageError
@@ -155,3 +156,12 @@ def test_a_request_above_the_limit_of_a_gateway_is_refused_with_the_setting():
     encode_params(Request(0, 0, {"x": "a" * 3000}), 4096)
     with pytest.raises(InvalidMessageError, match=r"a whole batch may have 4,096\.(?s:.*)max_batch_bytes"):
         encode_params(Request(0, 0, {"x": "a" * 3100}), 4096)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1000])
+def test_same_keys_are_found_however_many_are_sorted_at_once(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(request_writer, "_SORTED_AT_ONCE", at_once)
+    keys = [*range(50), "twice", *range(50, 90), "twice"]
+
+    with pytest.raises(InvalidMessageError, match=r"messages\[50\] and messages\[91\] have the same key"):
+        write_requests((Request(index, key, {"content": index}) for index, key in enumerate(keys)), io.BytesIO())
