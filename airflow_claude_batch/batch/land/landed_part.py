@@ -82,11 +82,14 @@ class PartContent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DamagedPartError(ResultsError):
-    """A landed part has other bytes than those that were written. Whoever owns the submission drops it."""
+    """A landed part has other bytes than those that were written, or is gone.
+
+    The attempt that owns the submission removes it, so that its answers are downloaded again. A reader must not.
+    """
 
     def __init__(self, part: LandedPart, why: object) -> None:
         super().__init__(
-            f"{part.uri} was damaged after it was written ({why}).",
+            f"{part.uri} is not there any more as it was written ({why}).",
             "The answers stay at the API for 29 days; a retry downloads them at no cost.",
             "Look for what changed the file, if this comes again.",
         )

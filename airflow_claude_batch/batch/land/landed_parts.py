@@ -76,7 +76,11 @@ def _with_earlier(folder: Folder, newest: LandedPart, sizes: Mapping[str, int]) 
 
 
 def _log_lost(folder: Folder, name: str) -> None:
-    log.warning("%s is not whole, so its rows count as lost, and those of later parts.", folder.uri(name + ROWS_SUFFIX))
+    log.warning(
+        "%s or its index is not whole, so its rows count as lost, and those of later parts. The answers are downloaded "
+        "again, at no cost.",
+        folder.uri(name + ROWS_SUFFIX),
+    )
 
 
 def new_part_name(names: Iterable[str]) -> str:

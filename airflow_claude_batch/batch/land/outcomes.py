@@ -65,7 +65,8 @@ class Outcomes:
     def add(self, first: int, statuses: bytes, counts: Mapping[Outcome, int], details: Details) -> None:
         """Add the outcomes of a landed part. Where requests have one already, the part's takes its place.
 
-        :param first: the request of the first status. A status of 0 is that of a request without a row in the part.
+        :param first: index of the request that the first status belongs to.
+        :param statuses: 0 stands for a request without a row in the part.
         """
         end = first + len(statuses)
         if any(self.statuses[first:end]):

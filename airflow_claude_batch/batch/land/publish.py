@@ -101,7 +101,7 @@ def publish_part(landing: Landing, folder: storage.Folder, input_digest: str) ->
     _publish_leftover(landing, folder)
     if not any(landing.rows.pending):
         return
-    with writing_to(folder, "landed rows"):
+    with writing_to(folder, "landed-….jsonl"):
         sizes = folder.sizes()
         name = new_part_name(sizes)
         write_part(

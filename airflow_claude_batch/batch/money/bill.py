@@ -18,7 +18,7 @@ _SUMMED_AT_ONCE: Final = 1000
 
 
 class BillSums(msgspec.Struct, frozen=True):
-    """The sums of a bill, as they are stored. Those of two bills add up to that of both.
+    """The sums of a bill, as they are stored. Added to another bill, they give the bill of all answers together.
 
     :ivar tokens: of each model and rate: model, inference_geo, whether the prompts are long, and the token counts.
     :ivar unknown: number of answers whose usage is in a form that is not known, by model.
