@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from airflow_claude_batch._airflow.results_folder import folder_of_file
 from airflow_claude_batch._airflow.row_sources import GivenRows, ResultsFile, find_rows
-from airflow_claude_batch.batch.land.landed_parts import landed_lines
-from airflow_claude_batch.batch.land.parquet import read_parquet
-from airflow_claude_batch.batch.land.rows import RESULTS_FILE, Row
+from airflow_claude_batch.batch.land.read_results import rows_of_file
+from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.batch.land.typed_output import output_reader
 from airflow_claude_batch.exceptions import ResultsError
 
 __all__ = ["Row", "read_rows"]
-
-_T = TypeVar("_T")
 
 #: What has rows: a manifest, or a path.
 RowSource = Mapping[str, Any] | str | os.PathLike[str]
@@ -39,9 +36,10 @@ def read_rows(source: RowSource | Iterable[RowSource], *, schema: Any = None) ->
                     save(row.key, row.output.name, row.cost_usd)
 
     :param source: a manifest; a list of them, such as the output of a mapped sensor, whose rows come one manifest after
-        the other; or the path or URI of a results file (``.jsonl`` or ``.parquet``) or of a submission's folder. A file
-        is opened with the Airflow connection that the URI names. If a manifest holds the rows itself, in ``responses``,
-        no file is read: small results need no shared storage.
+        the other; or the path or URI of a results file (``.jsonl``, ``.parquet`` or ``.csv``) or of a submission's
+        folder. A file is opened with the Airflow connection that the URI names. If a manifest holds the rows itself, in
+        ``responses``, no file is read: small results need no shared storage. A CSV file has rows without ``message``,
+        ``replaced`` and ``raw``.
     :param schema: a pydantic model, or any type that pydantic's ``TypeAdapter`` takes. Each ``output`` is given as an
         instance of it, and decimals have the digits of the answer. Its own validators run now: only its JSON Schema was
         checked when the rows were landed. A row whose output they refuse comes with the status ``invalid_output``, no
@@ -58,41 +56,11 @@ def read_rows(source: RowSource | Iterable[RowSource], *, schema: Any = None) ->
 
 def _rows(source: Any) -> Iterator[Row]:
     for found in find_rows(source):
-        yield from _rows_of_file(found.path) if isinstance(found, ResultsFile) else _rows_given(found)
-
-
-def _rows_of_file(path: str) -> Iterator[Row]:
-    folder, name = folder_of_file(path)
-    if name == RESULTS_FILE:
-        with landed_lines(folder) as lines:  # while the submission runs, its rows are in landed parts
-            yield from _decoded(_there(lines, path), path)
-        return
-    with _there(folder.open(name), path) as file:
-        yield from read_parquet(file, path=path) if name.endswith(".parquet") else _decoded(file, path)
-
-
-def _there(found: _T | None, path: str) -> _T:
-    if found is None:
-        raise ResultsError(
-            f"{path} is not there.",
-            "Nothing is landed yet, the file was moved, or this worker has another storage.",
-            "Check the path. To land the answers again at no cost, clear the task that landed them.",
-        )
-    return found
-
-
-def _decoded(lines: Iterable[bytes], path: str) -> Iterator[Row]:
-    decoder = msgspec.json.Decoder(Row)
-    for number, line in enumerate(lines, 1):
-        try:
-            row = decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise ResultsError(
-                f"Line {number} of {path} is damaged ({type(error).__name__}).",
-                "The answers stay at the API for 29 days; a retry downloads them at no cost.",
-                "Restore the file, or remove it and clear the task that landed it.",
-            ) from None
-        yield row
+        if isinstance(found, ResultsFile):
+            folder, name = folder_of_file(found.path)
+            yield from rows_of_file(folder, name, path=found.path)
+        else:
+            yield from _rows_given(found)
 
 
 def _rows_given(given: GivenRows) -> Iterator[Row]:

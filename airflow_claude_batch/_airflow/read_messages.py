@@ -1,4 +1,4 @@
-"""Read the operator's ``messages`` as requests: from a list or another iterable, or from a file."""
+"""Read the operator's ``messages`` or ``rows`` as requests."""
 
 from __future__ import annotations
 
@@ -6,36 +6,50 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from airflow_claude_batch._airflow import settings
 from airflow_claude_batch._airflow.cache_system import CacheSystem
 from airflow_claude_batch._airflow.check_requests import DEFAULT_MAX_TOKENS
+from airflow_claude_batch._airflow.check_rows import check_combination
 from airflow_claude_batch._airflow.compat import ObjectStoragePath
+from airflow_claude_batch._airflow.read_rows import row_elements
 from airflow_claude_batch._airflow.rendering import unwrap
 from airflow_claude_batch._airflow.results_folder import object_path
+from airflow_claude_batch._airflow.source import Source
 from airflow_claude_batch._airflow.values_in_force import int_of_digits, values_in_force
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.checks import RequestChecker
 from airflow_claude_batch.batch.input.containers import check_container, elements_of_text
 from airflow_claude_batch.batch.input.earlier_forms import EarlierForms, EarlierInput
+from airflow_claude_batch.batch.input.element_errors import MESSAGES, ROWS, name_source_row
 from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
 from airflow_claude_batch.batch.input.file_format import check_path
+from airflow_claude_batch.batch.input.iterating import iterating
 from airflow_claude_batch.batch.input.message_file import MessageFile
 from airflow_claude_batch.batch.input.output_schema import OutputSchema, read_schema
 from airflow_claude_batch.batch.input.request_index import RequestIndexWriter
 from airflow_claude_batch.batch.input.request_writer import write_requests
+from airflow_claude_batch.batch.input.rows.column_names import short_name
+from airflow_claude_batch.batch.input.rows.elements_of_rows import RowElements
 from airflow_claude_batch.batch.input.wrong_texts import TextCheck
-from airflow_claude_batch.exceptions import InvalidMessageError
+from airflow_claude_batch.exceptions import NOTHING_SENT, InputError, InvalidMessageError
 
 if TYPE_CHECKING:
     from airflow_claude_batch._airflow.options import SubmissionOptions
     from airflow_claude_batch._airflow.task_run import Hook
     from airflow_claude_batch.batch.money.pricing import PriceTable
 
-NOTHING_SENT: Final = "Nothing was sent."
+#: Of a function and of the operator.
+_GIVE_A_PROMPT: Final = (
+    "Give the text of each request with the columns in it: prompt='Summarize: {body}'. The operator takes the source "
+    "as rows=…, not as messages=…."
+)
 
 
 def write_input(
@@ -52,15 +66,28 @@ def write_input(
     :param load_earlier: tells what earlier attempts wrote.
     :raises InputError: an element cannot be sent; names it and the remedy.
     """
+    check_combination(options)
     max_bytes, _ = settings.batch_limits(hook.get_config())
-    return write_requests(
-        _requests(options, hook, prices, load_earlier),
-        file,
-        index,
-        deduplicate=options.deduplicate,
-        max_bytes=max_bytes,
-        may_be_empty=options.on_empty == "succeed",
-    )
+    elements = iter_elements(unwrap(options.messages)) if options.rows is None else row_elements(options)
+    with iterating(_requests(options, hook, prices, elements, load_earlier)) as requests:
+        count = write_requests(
+            requests,
+            file,
+            index,
+            deduplicate=options.deduplicate,
+            max_bytes=max_bytes,
+            may_be_empty=options.on_empty == "succeed",
+            argument=input_argument(options),
+            locate=partial(_located, source=elements),
+        )
+    if index is not None and index.kept is not None and isinstance(elements, RowElements):
+        index.kept.types = elements.types
+    return count
+
+
+def input_argument(options: SubmissionOptions) -> str:
+    """Return the name of the argument that gives the requests."""
+    return MESSAGES if options.rows is None else ROWS
 
 
 def output_schema(options: SubmissionOptions) -> OutputSchema | None:
@@ -77,6 +104,8 @@ def iter_elements(messages: Any, *, name: str = "messages") -> Iterable[Any]:
     :param name: what gave them, for the error.
     :raises InputError: it is none of these.
     """
+    if isinstance(messages, Source):
+        raise InputError(f"{name} is a source of rows, and there is no prompt for them.", NOTHING_SENT, _GIVE_A_PROMPT)
     if isinstance(messages, str | ObjectStoragePath | os.PathLike):
         text = str(messages) if isinstance(messages, str | ObjectStoragePath) else os.fsdecode(messages)
         text = text.strip()
@@ -100,7 +129,11 @@ def _file_elements(uri: str) -> MessageFile:
 
 
 def _requests(
-    options: SubmissionOptions, hook: Hook, prices: PriceTable, load_earlier: Callable[[], EarlierInput]
+    options: SubmissionOptions,
+    hook: Hook,
+    prices: PriceTable,
+    elements: Iterable[Any],
+    load_earlier: Callable[[], EarlierInput],
 ) -> Iterator[Request]:
     config = hook.get_config()
     checker = RequestChecker(
@@ -109,22 +142,23 @@ def _requests(
     defaults = _defaults(options, hook)
     mark = CacheSystem(defaults.system) if options.cache_system else None
     earlier = EarlierForms(_earlier_defaults(options, hook, defaults), load_earlier())
-    source = iter(iter_elements(unwrap(options.messages)))
     texts = TextCheck()
     request: Request | None = None
-    for index, element in enumerate(source):
-        texts.see(element)
-        request = None
-        try:
-            request = read_request(element, index, defaults)
-            request = mark.put_on(request) if mark else request
-            checker.check(request)
-            request = earlier.choose(request, element)
-        except InvalidMessageError as error:
-            request = earlier.of_refused(element, index, request)
-            if request is None:
-                raise _located(error, source) from None
-        yield request
+    with iterating(elements) as opened:
+        for index, element in enumerate(opened):
+            _check_cached(mark, elements)
+            texts.see(element)
+            request = None
+            try:
+                request = read_request(element, index, defaults)
+                request = mark.put_on(request) if mark else request
+                checker.check(request)
+                request = earlier.choose(request, element)
+            except InvalidMessageError as error:
+                request = earlier.of_refused(element, index, request)
+                if request is None:
+                    raise _located(error, elements) from None
+            yield msgspec.structs.replace(request, kept=elements.kept) if isinstance(elements, RowElements) else request
     try:
         texts.check()
     except InvalidMessageError:
@@ -133,8 +167,24 @@ def _requests(
     earlier.log_kept()
 
 
+def _check_cached(mark: CacheSystem | None, elements: Any) -> None:
+    """Refuse to mark a system prompt that each row changes: it would be written to the cache for every row.
+
+    :raises InputError: it names a column.
+    """
+    if mark is None or not isinstance(elements, RowElements) or (column := elements.system_column()) is None:
+        return
+    raise InputError(
+        f"cache_system=True, but system has the column {short_name(column)!r}: rows have prompts of their own.",
+        NOTHING_SENT,
+        "Move the column into prompt, or leave cache_system out.",
+    )
+
+
 def _located(error: InvalidMessageError, source: Any) -> InvalidMessageError:
-    """Add the line of a file. Its number differs from the index: blank lines are skipped."""
+    """Add the line of a file, or the place of a source row. Its number differs from the index: lines are skipped."""
+    if isinstance(source, RowElements):
+        return source.broken_text() or name_source_row(error, source.place)
     if not isinstance(source, MessageFile):
         return error
     located = InvalidMessageError(f"{source.place}: {error}")

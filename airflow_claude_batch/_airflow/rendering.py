@@ -51,6 +51,21 @@ class HiddenValue:
         return f"{size} {unit}{'' if size == '1' else 's'} ({self.origin})"
 
 
+class HiddenRows(HiddenValue):
+    """A rendered manifest. The UI shows where its rows are, because a small manifest holds the rows themselves."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value, "from an upstream task")
+
+    def __str__(self) -> str:
+        if not isinstance(self.value, Mapping):
+            return super().__str__()
+        from airflow_claude_batch.batch.quantity import quantity  # not when a DAG is parsed
+
+        count, path = self.value.get("request_count"), self.value.get("results_path")
+        return f"{quantity(count, 'row')} in {path}" if isinstance(count, int) and path else "a manifest without rows"
+
+
 def unwrap(value: Any) -> Any:
     """Return the value inside a HiddenValue, any other value as it is."""
     return value.value if isinstance(value, HiddenValue) else value
@@ -58,12 +73,13 @@ def unwrap(value: Any) -> Any:
 
 def render_messages(
     task: BaseOperator,
+    field: str,
     content: Any,
     context: Context,
     jinja_env: jinja2.Environment | None,
     seen_oids: set[int] | None,
 ) -> HiddenValue:
-    """Render the ``messages`` field as a whole.
+    """Render the field ``messages`` or ``rows`` as a whole.
 
     A string is a template that gives a native object, whatever the DAG's setting. A literal list is rendered element by
     element. What another task returned, or what is one of many mapped arguments, is data and stays as it is.
@@ -72,7 +88,7 @@ def render_messages(
         return HiddenValue(render_object(task, content, context, jinja_env), "from a template")
     if _is_reference(content):
         return HiddenValue(content.resolve(context), "from an upstream task")
-    if _is_mapped_argument(task) or id(content) in (seen_oids or ()):
+    if _is_mapped_argument(task, field) or id(content) in (seen_oids or ()):
         return HiddenValue(content, "a mapped argument")
     if not has_templates(content):
         return HiddenValue(content, "written in the DAG")
@@ -84,6 +100,15 @@ def render_object(task: BaseOperator, text: str, context: Context, jinja_env: ji
     from jinja2.nativetypes import native_concat
 
     return _render(text, context, _native_environment(task, jinja_env), native_concat)
+
+
+def render_text(task: BaseOperator, text: str, context: Context, jinja_env: jinja2.Environment | None) -> str:
+    """Render a template to a text, whatever the DAG's setting: a prompt that looks like JSON must not become a dict."""
+    from jinja2.compiler import CodeGenerator
+
+    env = (jinja_env or task.get_template_env()).overlay()
+    env.code_generator_class = CodeGenerator
+    return str(_render(text, context, env, "".join))
 
 
 def is_data(task: BaseOperator, field: str) -> bool:
@@ -153,10 +178,10 @@ def _is_reference(content: Any) -> bool:
     return hasattr(content, "iter_references") and hasattr(content, "resolve")
 
 
-def _is_mapped_argument(task: BaseOperator) -> bool:
-    """Return True if ``messages`` was given to ``expand``, and not to ``partial``."""
+def _is_mapped_argument(task: BaseOperator, field: str) -> bool:
+    """Return True if a field was given to ``expand``, and not to ``partial``."""
     mapped = _mapped_operator(task)
-    return mapped is not None and "messages" not in mapped.partial_kwargs
+    return mapped is not None and field not in mapped.partial_kwargs
 
 
 def _mapped_operator(task: BaseOperator) -> Any:

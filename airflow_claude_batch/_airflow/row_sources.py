@@ -127,7 +127,7 @@ def _of_text(text: str, place: str) -> ResultsFile | GivenRows:
         )
     if name == MANIFEST_FILE:
         return _of_folder(folder, text)
-    if name.endswith((".jsonl", ".parquet")) or _is_file(folder, name):
+    if name.endswith((".jsonl", ".parquet", ".csv")) or _is_file(folder, name):
         return ResultsFile(text)
     return _of_folder(folder_at(text.rstrip("/") or "/"), text)
 

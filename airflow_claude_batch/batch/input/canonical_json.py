@@ -7,9 +7,9 @@ are compared as they are written.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 
@@ -17,8 +17,17 @@ import msgspec
 _DECODER: Final = msgspec.json.Decoder(float_hook=lambda digits: msgspec.Raw(digits.encode()))
 
 
+def canonical(params: bytes, change: Callable[[Any], Any] = lambda value: value) -> bytes:
+    """Write JSON so that the same content in another key order has the same bytes.
+
+    :param change: returns what to write in place of the decoded value. Its floats are ``msgspec.Raw``.
+    """
+    try:
+        return msgspec.json.encode(change(_DECODER.decode(params)), order="sorted")
+    except (msgspec.MsgspecError, RecursionError):  # what cannot be read here equals only itself
+        return params
+
+
 def hash_content(params: bytes) -> bytes:
     """Hash JSON so that the same content in another key order has the same hash, 16 bytes."""
-    with contextlib.suppress(msgspec.MsgspecError, RecursionError):  # what cannot be read here equals only itself
-        params = msgspec.json.encode(_DECODER.decode(params), order="sorted")
-    return hashlib.blake2b(params, digest_size=16).digest()
+    return hashlib.blake2b(canonical(params), digest_size=16).digest()

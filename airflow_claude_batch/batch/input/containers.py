@@ -22,9 +22,8 @@ from airflow_claude_batch.batch.input.foreign_types import (
 )
 from airflow_claude_batch.batch.input.json_text import NotJsonError, read_values
 from airflow_claude_batch.batch.quantity import with_article
-from airflow_claude_batch.exceptions import InputError
+from airflow_claude_batch.exceptions import NOTHING_SENT, InputError
 
-NOTHING_SENT: Final = "Nothing was sent."
 _GIVE: Final = "Give a list of elements (of one, for a single one), or the path of a .jsonl file."
 _ELEMENT_FIELDS: Final = frozenset({"key", "prompt", "messages", "role", "custom_id", "params"})
 #: How a text begins that holds elements, in JSON or as Python shows them. A path or a prompt does not.
@@ -94,7 +93,8 @@ def _refuse_table(messages: Any) -> Refusal | None:
     what = "the result of a query" if hasattr(type(messages), "mappings") else "a data frame"
     return Refusal(
         f"of type {full_type_name(messages)}: {what}, which is no list of elements",
-        f"Make an element of each row: {_EACH_ROW.format(rows=rows)}. If its columns are key and prompt: "
+        f"Give rows={rows} and prompt='… {{column}} …', a request of each row. "
+        f"Or make an element of each: {_EACH_ROW.format(rows=rows)}. If its columns are key and prompt: "
         f"messages={rows}.",
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from typing import Final
 
 import msgspec
@@ -17,6 +18,12 @@ TOKEN_CHARACTERS: Final = 12
 #: Length of a content hash: 16 bytes in URL-safe base64 without padding, all of it allowed in custom_ids.
 HASH_CHARACTERS: Final = 22
 _INDEX_CHARACTERS: Final = 10
+#: Some gateways change the case, replace the hyphens, or add a prefix.
+_LIKE_OURS: Final = re.compile(
+    rf"(?:.*[^0-9a-z])?[0-9a-f]{{{TOKEN_CHARACTERS}}}[^0-9a-z]"
+    rf"[0-9]{{1,{_INDEX_CHARACTERS}}}[^0-9a-z][0-9a-z_-]{{{HASH_CHARACTERS}}}",
+    re.ASCII | re.IGNORECASE | re.DOTALL,
+)
 
 
 class CustomId(msgspec.Struct, frozen=True, gc=False):
@@ -44,6 +51,11 @@ def has_token(custom_id: str, token: str) -> bool:
     of ours.
     """
     return token.casefold() in custom_id.casefold()
+
+
+def is_like_ours(custom_id: str) -> bool:
+    """Tell whether this package has made a custom_id, however it is spelled. A stranger's would differ by chance."""
+    return _LIKE_OURS.fullmatch(custom_id) is not None
 
 
 def parse_custom_id(custom_id: str) -> CustomId | None:

@@ -55,13 +55,15 @@ class Request(msgspec.Struct, frozen=True):
     """One Messages call to make: the user's key (any JSON value) and the params as they go on the wire.
 
     ``index`` is the element's position in ``messages``, and the key of an element that has none.
-    ``is_single_message`` is true if the element is itself one message, or its text.
+    ``is_single_message`` is true if the element is itself one message, or its text. ``kept`` are the columns of its
+    source row that the landed row carries, as a JSON object.
     """
 
     index: int
     key: Any
     params: dict[str, Any]
     is_single_message: bool = False
+    kept: bytes | None = None
 
 
 def read_request(element: Any, index: int, defaults: Defaults) -> Request:

@@ -6,11 +6,11 @@ import gzip
 import io
 import os
 import re
+import zlib
 from typing import IO, Final, Protocol
 
-from airflow_claude_batch.exceptions import InputError
+from airflow_claude_batch.exceptions import NOTHING_SENT, InputError
 
-NOTHING_SENT: Final = "Nothing was sent."
 #: The longest path that an error shows whole.
 SHOWN_CHARACTERS: Final = 45
 _TAKEN: Final = re.compile(r".*\.(jsonl|ndjson|json)(\.gz)?", re.IGNORECASE | re.DOTALL)
@@ -53,6 +53,8 @@ _MARKS: Final = (
     (b"\xfe\xff", "utf-16"),
 )
 UTF8_MARK: Final = b"\xef\xbb\xbf"
+#: What reading a cut or damaged gzip file raises.
+GZIP_ERRORS: Final = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
 class Lines(Protocol):
@@ -164,6 +166,34 @@ def open_lines(file: io.BufferedReader, uri: str) -> Lines:
 
     :raises InputError: it is not text; names the format and the remedy.
     """
+    try:
+        return text_lines(file)
+    except NotTextError as error:
+        raise InputError(
+            f"messages: {uri} is {error.format}, not JSON lines.",
+            NOTHING_SENT,
+            f"{_FROM_A_FUNCTION.format(error.reader)} Or write it as JSON lines.",
+        ) from None
+
+
+class NotTextError(Exception):
+    """A file is not text.
+
+    :param format: what it is, with its article.
+    :param reader: what reads it.
+    """
+
+    def __init__(self, format: str, reader: str) -> None:  # the word for it
+        super().__init__(format)
+        self.format = format
+        self.reader = reader
+
+
+def text_lines(file: io.BufferedReader) -> Lines:
+    """Return the lines of a file, unpacked and in UTF-8, whatever its name says.
+
+    :raises NotTextError: it is not text.
+    """
     head = file.peek(16)[:16]
     unpacked: IO[bytes] | gzip.GzipFile = file
     if head.startswith(_GZIP):
@@ -171,18 +201,23 @@ def open_lines(file: io.BufferedReader, uri: str) -> Lines:
         head = unpacked.peek(16)[:16]
     for signature, what, reader in _SIGNATURES:
         if head.startswith(signature):
-            raise _not_text(uri, what, reader)
+            raise NotTextError(what, reader)
     if head.startswith(_GZIP):
-        raise _not_text(uri, "compressed twice", "gzip.open(gzip.open(path)), or pack it once")
+        raise NotTextError("compressed twice", "gzip.open(gzip.open(path)), or pack it once")
     encoding = _encoding(head)
     return unpacked if encoding is None else _Recoded(unpacked, encoding)
 
 
-def _not_text(uri: str, what: str, reader: str) -> InputError:
+def cut_gzip_error(argument: str, uri: str, line_number: int) -> InputError:
+    """Build the error about gzip data that is cut or damaged.
+
+    :param argument: which argument named the file.
+    :param line_number: the last line that was read.
+    """
     return InputError(
-        f"messages: {uri} is {what}, not JSON lines.",
+        f"{argument}: {uri} breaks off after line {line_number}: its gzip data is cut or damaged.",
         NOTHING_SENT,
-        f"{_FROM_A_FUNCTION.format(reader)} Or write it as JSON lines.",
+        "Write the file again, whole.",
     )
 
 

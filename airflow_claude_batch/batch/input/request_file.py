@@ -16,6 +16,8 @@ import msgspec
 
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.custom_id import HASH_CHARACTERS, TOKEN_CHARACTERS, make_custom_id
+from airflow_claude_batch.batch.input.element_errors import MESSAGES
+from airflow_claude_batch.batch.input.kept_columns import KeptColumns, input_digest
 from airflow_claude_batch.batch.input.request_index import LEAST_INDEXED_BYTES, RequestIndex
 from airflow_claude_batch.batch.input.request_lines import (
     REQUESTS_FILE,
@@ -53,11 +55,12 @@ class RequestFile:
     ...     len(requests), requests.key(0), requests.model(0)
     (2, b'"row-1"', 'claude-haiku-5-5')
 
-    ``digest`` identifies the whole input: its keys, contents and order. ``duplicates`` maps each request that is not
-    sent to the equal one whose answer serves both.
+    ``digest`` identifies the whole input: its keys, contents, order and kept columns. ``duplicates`` maps each request
+    that is not sent to the equal one whose answer serves both.
 
     :param lines: a path, or where the bytes come from.
     :param index: the index of the requests. Without one, all of them are read.
+    :param kept: the columns of the source rows that the landed rows carry.
     :param verify: compare the params of each request with its hash: at once without an index, else before they are
         used. Do so with a file that was written earlier: changed params would be sent, and paid for, under the
         custom_id of the original ones.
@@ -65,7 +68,14 @@ class RequestFile:
     :raises ResultsError: from all methods: the storage cannot be read now.
     """
 
-    def __init__(self, lines: Path | LocalLines, *, verify: bool = True, index: RequestIndex | None = None) -> None:
+    def __init__(
+        self,
+        lines: Path | LocalLines,
+        *,
+        verify: bool = True,
+        index: RequestIndex | None = None,
+        kept: KeptColumns | None = None,
+    ) -> None:
         self._lines = LocalLines.open(lines) if isinstance(lines, Path) else lines
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._raised_max_tokens: dict[int, int] = {}
@@ -74,7 +84,10 @@ class RequestFile:
         except BaseException:
             self.close()
             raise
-        self.digest = self.index.content.digest
+        self.kept = kept
+        #: What gave the elements, for errors: ``messages`` or ``rows``.
+        self.argument = MESSAGES
+        self._count = len(self.index)
         self.duplicates = self.index.duplicates
         #: A byte for each request: 1 if its params are verified. None if all of them are.
         self._verified = bytearray(len(self.index)) if verify and index is not None else None
@@ -84,8 +97,12 @@ class RequestFile:
         self._scratch = tempfile.TemporaryDirectory(prefix="claude-batch-")
         return scan_requests(self._lines.file, Path(self._scratch.name), verify=verify)
 
+    @property
+    def digest(self) -> str:
+        return input_digest(self.index.content.digest, self.kept)
+
     def __len__(self) -> int:
-        return len(self.index)
+        return self._count
 
     def __enter__(self) -> RequestFile:
         return self
@@ -106,7 +123,7 @@ class RequestFile:
 
     def has_hash(self, index: int, hash_: bytes) -> bool:
         """Return whether there is such a request, and it has this content hash."""
-        if index >= len(self.index):
+        if index >= self._count:
             return False
         block, row = self.index.place(index)
         return block.hashes.startswith(hash_, row * HASH_CHARACTERS)
@@ -126,6 +143,10 @@ class RequestFile:
             return params
         raised = {**json.loads(params), "max_tokens": self._raised_max_tokens[index]}
         return json.dumps(raised, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def written_params(self, index: int) -> bytes:
+        """Return the params of a request as the author gave them, whatever ``max_tokens`` they are sent with."""
+        return self._written_params(index)
 
     def params_size(self, index: int) -> int:
         """Return the number of bytes of :meth:`params`."""
@@ -267,9 +288,19 @@ def open_requests(
     if (size := folder.size(REQUESTS_FILE)) is None:
         return None
     index = RequestIndex.open(folder) if size > LEAST_INDEXED_BYTES else None
-    if index is not None and index.content.size == size and digest in (None, index.content.digest):
-        if isinstance(folder, storage.LocalFolder):
-            return RequestFile(folder.path / REQUESTS_FILE, verify=verify, index=index)
-        return RequestFile(RemoteLines(folder, scratch), index=index)
+    if index is not None and index.content.size == size:
+        kept = KeptColumns.open(folder, index.content.digest)
+        if digest in (None, input_digest(index.content.digest, kept)):
+            if isinstance(folder, storage.LocalFolder):
+                return RequestFile(folder.path / REQUESTS_FILE, verify=verify, index=index, kept=kept)
+            return RequestFile(RemoteLines(folder, scratch), index=index, kept=kept)
     path = storage.local_copy(folder, REQUESTS_FILE, scratch)
-    return None if path is None else RequestFile(path, verify=verify)
+    if path is None:
+        return None
+    requests = RequestFile(path, verify=verify)
+    try:
+        requests.kept = KeptColumns.open(folder, requests.index.content.digest)
+    except BaseException:
+        requests.close()
+        raise
+    return requests

@@ -31,6 +31,7 @@ import msgspec
 
 from airflow_claude_batch.batch.index_file import BLOCK_ROWS, Block, DamagedIndexError, IndexFile, IndexWriter
 from airflow_claude_batch.batch.input.custom_id import HASH_CHARACTERS
+from airflow_claude_batch.batch.input.kept_columns import KeptColumnsWriter
 from airflow_claude_batch.batch.input.request_lines import (
     AFTER_PARAMS,
     FRAME_BYTES,
@@ -99,6 +100,8 @@ _decode_facts: Final = msgspec.json.Decoder(_Facts).decode
 class RequestIndexWriter:
     """Writes the index while the requests are written. It holds one block in memory.
 
+    :param kept: what writes the kept columns, which lie beside the requests as well.
+
     Example::
 
         index = RequestIndexWriter(file)
@@ -106,7 +109,8 @@ class RequestIndexWriter:
         index.finish()
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], kept: KeptColumnsWriter | None = None) -> None:
+        self.kept = kept
         self._rows = IndexWriter(file, _KIND, _VERSION, _COLUMNS)
         self._count = self._size = 0
         self._digest, self._pending = hashlib.sha256(), bytearray()
@@ -259,7 +263,9 @@ class RequestIndex:
     def key(self, index: int) -> bytes:
         """Return one key. Fast if keys are asked for in order."""
         number, row = divmod(index, self._block_rows)
-        return self._read(number).value("key", row)
+        last = self._last_read
+        block = last[1] if last is not None and last[0] == number else self._read(number)
+        return block.value("key", row)
 
     def copy_to(self, folder: Folder) -> None:
         """Copy the file to another folder."""

@@ -5,21 +5,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
 from airflow_claude_batch.api import limits
 from airflow_claude_batch.batch.input.canonical_json import hash_content
 from airflow_claude_batch.batch.input.custom_id import HASH_CHARACTERS, content_hash
-from airflow_claude_batch.batch.input.element_errors import element_error
+from airflow_claude_batch.batch.input.element_errors import MESSAGES, ROWS, element_error
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.json_encoder import encode_json
 from airflow_claude_batch.batch.input.json_errors import exact_integer, explain
+from airflow_claude_batch.batch.input.kept_columns import MOST_KEPT_BYTES, KeptColumns, KeptColumnsWriter
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_index import INDEX_FILE, RequestIndex, RequestIndexWriter
 from airflow_claude_batch.batch.input.request_lines import NO_PARAMS, format_line
@@ -36,14 +38,20 @@ _KEY_ENCODER: Final = json.JSONEncoder(
 
 
 def create_request_file(path: Path, write_input: WriteInput) -> RequestFile:
-    """Write the requests of a submission to a file, and their index beside it. Open them.
+    """Write the requests of a submission to a file. Their index and their kept columns go beside it. Open them.
 
     :raises InputError: the input cannot be sent.
     """
     index_path = path.with_name(INDEX_FILE)
-    with path.open("wb", buffering=BUFFER_BYTES) as file, index_path.open("wb", buffering=BUFFER_BYTES) as index_file:
-        write_input(file, RequestIndexWriter(index_file))
-    return RequestFile(path, verify=False, index=RequestIndex.open(LocalFolder(path.parent)))
+    with (
+        path.open("wb", buffering=BUFFER_BYTES) as file,
+        index_path.open("wb", buffering=BUFFER_BYTES) as index_file,
+        contextlib.closing(KeptColumnsWriter(path.parent)) as kept,
+    ):
+        write_input(file, RequestIndexWriter(index_file, kept))
+        kept.finish()
+    index = RequestIndex.open(LocalFolder(path.parent))
+    return RequestFile(path, verify=False, index=index, kept=KeptColumns.written(path.parent))
 
 
 def write_requests(
@@ -54,6 +62,8 @@ def write_requests(
     deduplicate: bool = False,
     max_bytes: int | None = None,
     may_be_empty: bool = False,
+    argument: str = MESSAGES,
+    locate: Callable[[InvalidMessageError], InvalidMessageError] | None = None,
 ) -> int:
     """Write the requests of a submission and return how many there are. Holds about 8 bytes a request.
 
@@ -62,13 +72,18 @@ def write_requests(
         of that one, whatever the order of its keys. Holds about 250 bytes a request.
     :param max_bytes: largest body of one create call, if that is less than the API's limit.
     :param may_be_empty: take an input without a request, too.
+    :param argument: what gave the elements, for errors: ``messages`` or ``rows``.
+    :param locate: adds to an error where the last element stands.
     :raises InvalidMessageError: a value is not JSON, a request is too large, or two elements have the same key.
     :raises EmptyInputError: there is no request.
     """
     keys, duplicates = _KeyHashes(), _Duplicates()
-    for request in requests:
-        params = encode_params(request, max_bytes)
-        key = _encode_key(request)
+    for request in _or_none(requests) if may_be_empty else requests:
+        try:
+            params, key = encode_params(request, max_bytes), _encode_key(request)
+            _check_kept(request)
+        except InvalidMessageError as error:
+            raise error if locate is None else locate(error) from None
         keys.add(key)
         hash_ = content_hash(params)
         if deduplicate and (original := duplicates.add(params, hash_)) is not None:
@@ -76,16 +91,24 @@ def write_requests(
         file.write(format_line(hash_, key, params))
         if index is not None:
             index.add(hash_, key, params)
+            if index.kept is not None and request.kept is not None:
+                index.kept.add(request.kept)
     if not keys.count and not may_be_empty:
         raise EmptyInputError(
-            "messages is empty.",
+            f"{argument} is empty." if argument == MESSAGES else f"{argument} has no row.",
             "Nothing was sent.",
             "If that may happen, set on_empty='skip', or on_empty='succeed' for a manifest without rows.",
         )
-    keys.check()
+    keys.check(argument)
     if index is not None:
         index.finish(duplicates.originals)
     return keys.count
+
+
+def _or_none(requests: Iterable[Request]) -> Iterator[Request]:
+    """Yield the requests. A source that says that it has nothing, such as a folder without files, has none."""
+    with contextlib.suppress(EmptyInputError):
+        yield from requests
 
 
 def encode_params(request: Request, max_bytes: int | None = None) -> bytes:
@@ -108,6 +131,16 @@ def encode_params(request: Request, max_bytes: int | None = None) -> bytes:
             f"Shorten it, or pass large documents by reference (Files API).{or_raise}",
         )
     return data
+
+
+def _check_kept(request: Request) -> None:
+    if request.kept is not None and len(request.kept) > MOST_KEPT_BYTES:
+        raise element_error(
+            request.index,
+            request.key,
+            f"the kept columns have {len(request.kept):,} bytes, and may have {MOST_KEPT_BYTES:,}.",
+            "Leave the large column out of keep, and join the rows with the source by their key.",
+        )
 
 
 def _encode_key(request: Request) -> bytes:
@@ -159,23 +192,24 @@ class _KeyHashes:
     def add(self, key: bytes) -> None:
         self._hashes.append(_short_hash(key))
 
-    def check(self) -> None:
+    def check(self, argument: str) -> None:
         """Raise if two keys are the same; name both elements."""
         groups = 1 + len(self._hashes) // _SORTED_AT_ONCE
         for group in range(groups):
             hashes = sorted(hash_ for hash_ in self._hashes if hash_ % groups == group)
             for before, after in itertools.pairwise(hashes):
                 if before == after:
-                    raise self._duplicate(before)
+                    raise self._duplicate(before, argument)
 
-    def _duplicate(self, hash_: int) -> InvalidMessageError:
+    def _duplicate(self, hash_: int, argument: str) -> InvalidMessageError:
         first, second = [index for index, known in enumerate(self._hashes) if known == hash_][:2]
         is_position = hash_ in (_short_hash(b"%d" % first), _short_hash(b"%d" % second))
         hint = " An element without a key has its position as its key." if is_position else ""
+        remedy = f"Give each element a key of its own: answers are matched by key.{hint}"
+        if argument == ROWS:
+            remedy = "Name more columns in key, such as key=['id', 'language'], or select each row once."
         return InvalidMessageError(
-            f"messages[{first}] and messages[{second}] have the same key.",
-            "Nothing was sent.",
-            f"Give each element a key of its own: answers are matched by key.{hint}",
+            f"{argument}[{first}] and {argument}[{second}] have the same key.", "Nothing was sent.", remedy
         )
 
 

@@ -175,7 +175,9 @@ def _of_fields(row: Mapping[Any, Any]) -> str:
         return _OF_A_MAPPING
     text = max(texts, key=lambda name: len(row[name]))
     made = f'{{"key": row[{json.dumps(key)}], "prompt": row[{json.dumps(text)}]}}'
+    placeholder = f", key={key!r} and prompt='… {{{text}}} …'" if text.isidentifier() else ", key and prompt"
     return (
-        f"Make an element of each row, such as [{made} for row in rows]. Of the rows that a task returns: "
+        f"Give them as rows=…{placeholder} (@task.claude_batch: without rows=…). "
+        f"Or make an element of each row, such as [{made} for row in rows]. Of the rows that a task returns: "
         f"rows.map(lambda row: {made})."
     )

@@ -24,6 +24,7 @@ from airflow_claude_batch.batch.land.rows import (
     FINAL,
     NULL,
     PAID,
+    RowBody,
     Status,
     body_of_duplicate,
     body_of_line,
@@ -71,21 +72,19 @@ class RowTable:
     :param duplicates: requests that were not sent, each with the one whose answer it shares. Their rows are made when
         they are read.
 
-    ``outcomes`` tells how each request has ended, and ``pending`` which rows are in no landed part yet.
+    ``outcomes`` tells how each request has ended, ``statuses`` are those of the outcomes, and ``pending`` tells which
+    rows are in no landed part yet.
     """
 
     def __init__(self, count: int, prices: PriceTable, duplicates: Mapping[int, int]) -> None:
         self.outcomes = Outcomes(count)
+        self.statuses = self.outcomes.statuses
         self.bill = Bill(prices)
         self.pending = bytearray(count)
         self._duplicates = duplicates
         self._bodies = DiskSorter()
         self._parts: list[LandedPart] = []
         self._landed_sums = BillSums()
-
-    @property
-    def statuses(self) -> bytearray:
-        return self.outcomes.statuses
 
     def close(self) -> None:
         """Remove the rows from the disk."""
@@ -134,14 +133,23 @@ class RowTable:
                 self.bill.unreadable_answers -= 1
             elif held in PAID:
                 body = body_with_replaced(body, self.body(index))
+            elif held == Status.REUSED:
+                self.bill.reused = self.bill.reused.without_answer(self._first_usd(index))
         self._bodies.put(index, body)
         self.pending[index] = True
-        why = "" if charge is None else parsed.stop_reason or "none"
+        why = "" if charge is None and parsed.reused_from is None else parsed.stop_reason or "none"
         self.outcomes.set(index, parsed.status, parsed.model, why)
         if charge is not None:
             self.bill.add_charge(charge)
+        elif parsed.reused_from is not None:
+            self.bill.reused = self.bill.reused.with_answer(parsed.reused_from.cost_usd, parsed.reused_from.answered_at)
         elif parsed.is_unreadable:
             self.bill.unreadable_answers += 1
+
+    def _first_usd(self, index: int) -> str | None:
+        """Return what the reused answer of a request cost first."""
+        reused_from = RowBody.decode(self.body(index)).reused_from
+        return reused_from.cost_usd if reused_from else None
 
     def _is_better(self, index: int, held: int, parsed: ParsedResult, batch_id: str) -> bool:
         """Tell whether a result takes the place of the row that its request has."""
@@ -210,6 +218,12 @@ class RowTable:
         )
         return heapq.merge(self._bodies, copies, key=itemgetter(0)) if self._duplicates else iter(self._bodies)
 
+    def answered_bodies(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the row body of each valid answer of this submission, with its index. Slow: it reads every row."""
+        for index, body in self._sent_bodies():
+            if self.statuses[index] == Status.SUCCEEDED:
+                yield index, body
+
     def _sent_bodies(self) -> Iterator[tuple[int, bytes]]:
         """Yield the row body of each request that was sent and has one, with its index. It reads every row."""
         for index, line in self.landed_lines():
@@ -238,6 +252,8 @@ class RowTable:
         """Count the rows that came from a batch, and how many of them are answers. Slow: it reads every row."""
         rows = answers = 0
         for index, body in self._sent_bodies():
+            if self.statuses[index] == Status.REUSED:
+                continue
             row = self._decode(index, body, _BatchId)
             replaced = any(earlier.batch_id == batch_id for earlier in row.replaced or ())
             if row.batch_id == batch_id or replaced:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Iterable, Iterator
+from datetime import datetime
 from decimal import Decimal
 from enum import IntEnum
 from typing import Any, Final
@@ -29,6 +30,8 @@ class Status(IntEnum):
     CANCELED = 6
     #: Invalid, but another answer may be valid. Sent again only with ``repair_invalid``, since that is paid for.
     REPAIRABLE_OUTPUT = 7
+    #: Has a valid answer of an earlier submission, from the answer store. It costs nothing now.
+    REUSED = 8
 
     @property
     def word(self) -> str:
@@ -41,15 +44,21 @@ _WORDS = {
     Status.NONE: "missing",
     Status.REFUSED: "errored",
     Status.REPAIRABLE_OUTPUT: "invalid_output",
+    Status.REUSED: "succeeded",
 }
 
 #: Needs no further call: answered, or refused for good.
-FINAL: Final = frozenset({Status.SUCCEEDED, Status.INVALID_OUTPUT, Status.REPAIRABLE_OUTPUT, Status.REFUSED})
+FINAL: Final = frozenset(
+    {Status.SUCCEEDED, Status.INVALID_OUTPUT, Status.REPAIRABLE_OUTPUT, Status.REFUSED, Status.REUSED}
+)
 
 #: Has a valid answer.
-ANSWERED: Final = frozenset({Status.SUCCEEDED})
+ANSWERED: Final = frozenset({Status.SUCCEEDED, Status.REUSED})
 
-#: Was answered, validly or not. Answers are billed.
+#: Needs no further call because of what the API said for this submission.
+ASKED: Final = FINAL - {Status.REUSED}
+
+#: Was answered for this submission, validly or not. These answers are billed.
 PAID: Final = frozenset({Status.SUCCEEDED, Status.INVALID_OUTPUT, Status.REPAIRABLE_OUTPUT})
 
 
@@ -92,6 +101,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     #: The request's key as the author gave it, any JSON value. Without one, the position in the input.
     #: For batches made elsewhere it is the ``custom_id``, or None if no result came.
     key: Any
+    #: The kept columns of the source row that the request was made of (``keep=``), by name: numbers, texts, booleans,
+    #: None and nested values. Decimals, dates and times are texts. None without ``keep``.
+    input: dict[str, Any] | None = None
     #: ``succeeded``: there is an answer. ``invalid_output``: there is one, but it does not satisfy the output schema
     #: or cannot be read. ``errored``: the API refused the request or failed. ``expired``: the batch ended before the
     #: request ran. ``canceled``: the batch was canceled first. ``missing``: the batch has no result for the request.
@@ -104,10 +116,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     stop_reason: str | None = None
     #: The model that answered, with its full id. None without an answer.
     model: str | None = None
-    #: Tokens used, as the API sent them. None without an answer, and for a duplicate, whose answer is paid for once.
+    #: Tokens used, as the API sent them. None without an answer, and for a duplicate or a reused answer, which are not
+    #: paid for.
     usage: dict[str, Any] | None = None
-    #: Price of the answer in US dollars, in decimal digits. ``"0"`` for a duplicate. None without an answer, or if the
-    #: model's price is not known.
+    #: Price of the answer in US dollars, in decimal digits. ``"0"`` for a duplicate or a reused answer. None without an
+    #: answer, or if the model's price is not known.
     cost_usd: str | None = None
     #: Why there is no valid answer: ``type`` and ``message``; ``request_id`` if the API sent one; ``path`` of the
     #: invalid place in the answer. None if the request succeeded. Rows that earlier versions landed also have None if
@@ -115,7 +128,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     error: dict[str, Any] | None = None
     #: The message batch that the result came from. None if no result came.
     batch_id: str | None = None
-    #: The request's id in that batch. None if no result came.
+    #: The request's id in that batch. None if no result came. For a reused answer, a name of the request in this
+    #: submission.
     custom_id: str | None = None
     #: The whole message as the API sent it. None without an answer, or if it is not valid JSON.
     message: dict[str, Any] | None = None
@@ -126,6 +140,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     #: ``base64``. What could be read of it is in the other fields, with U+FFFD for what is no character. None for
     #: ordinary results, which lose nothing.
     raw: dict[str, Any] | None = None
+    #: Where a reused answer comes from: ``submission_id``, ``batch_id``, ``custom_id``, ``answered_at`` (ISO 8601, UTC)
+    #: and ``cost_usd``, what it cost then. None for an answer of this submission.
+    reused_from: dict[str, Any] | None = None
 
 
 NULL: Final = msgspec.Raw(b"null")
@@ -151,6 +168,19 @@ class RawLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
             return cls(reason=reason, base64=base64.b64encode(line).decode(), left_out=left_out)
 
 
+class ReusedFrom(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where a reused answer comes from.
+
+    ``cost_usd`` is what it cost then. It is ``"0"`` in the row of a duplicate, and None if it was not known.
+    """
+
+    submission_id: str
+    batch_id: str
+    custom_id: str
+    answered_at: datetime
+    cost_usd: str | None = None
+
+
 class RowBody(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A row without its index and key. The fields are in the order of :class:`Row`."""
 
@@ -167,6 +197,7 @@ class RowBody(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     message: msgspec.Raw = NULL
     replaced: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
     raw: RawLine | msgspec.UnsetType = msgspec.UNSET
+    reused_from: ReusedFrom | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def decode(cls, body: bytes) -> RowBody:
@@ -186,27 +217,31 @@ _decoder = msgspec.json.Decoder(RowBody, float_hook=Decimal)
 class _Head(msgspec.Struct, frozen=True, gc=False):
     index: int
     key: msgspec.Raw
+    input: msgspec.Raw = msgspec.Raw()
 
 
 _head = msgspec.json.Decoder(_Head)
 
 
-def line_of(index: int, key: bytes, body: bytes) -> bytes:
+def line_of(index: int, key: bytes, body: bytes, kept: bytes = b"") -> bytes:
     """Make the line of a row.
 
     :param key: as JSON.
+    :param kept: the kept columns as a JSON object, empty if there are none.
     """
+    if kept:
+        return b'{"index":%d,"key":%b,"input":%b,%b\n' % (index, key, kept, body)
     return b'{"index":%d,"key":%b,%b\n' % (index, key, body)
 
 
 def body_of_line(line: bytes) -> bytes:
-    """Return the body of a row's line: what follows its index and key.
+    """Return the body of a row's line: what follows its index, its key and its kept columns.
 
     :raises ValueError: the line is not as :func:`line_of` has made it.
     :raises msgspec.MsgspecError: it is not a row.
     """
     row = _head.decode(line)
-    head = b'{"index":%d,"key":%b,' % (row.index, row.key)
+    head = line_of(row.index, bytes(row.key), b"", bytes(row.input)).rstrip(b"\n")
     if not line.startswith(head):
         raise ValueError("the line does not begin with index and key")
     return line[len(head) :].rstrip(b"\n")
@@ -214,8 +249,12 @@ def body_of_line(line: bytes) -> bytes:
 
 def body_of_duplicate(body: bytes) -> bytes:
     """Make the row of a request that was not sent because an earlier one equals it: same answer, no cost."""
-    row = RowBody.decode(body)
-    return msgspec.structs.replace(row, usage=NULL, cost_usd="0", replaced=msgspec.UNSET, raw=msgspec.UNSET).encode()
+    row, own = RowBody.decode(body), dict[str, Any]()
+    if row.reused_from:
+        own["reused_from"] = msgspec.structs.replace(row.reused_from, cost_usd="0")
+    return msgspec.structs.replace(
+        row, usage=NULL, cost_usd="0", replaced=msgspec.UNSET, raw=msgspec.UNSET, **own
+    ).encode()
 
 
 def body_with_cost(body: bytes, cost_usd: str | None) -> bytes:

@@ -6,6 +6,8 @@ import base64
 import struct
 from typing import Any
 
+import media_files
+
 OLD = {"model": "claude-haiku-4-5", "api_version": "2023-06-01"}
 OPUS_5 = {"model": "claude-opus-5"}
 SONNET_46 = {"model": "claude-sonnet-4-6", "api_version": "2023-06-01"}
@@ -249,6 +251,9 @@ REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
     ("data_of_media_type", [HI, assistant(use()), user(result(content=[image(GIF)]))], {}),
     ("image_size", [user(image(PNG + "A" * 10 * 1024 * 1024))], {}),
     ("image_edge", [user(image(encoded(png(9000, 10))))], {}),
+    ("image_edge", [user(image(encoded(media_files.jpeg(10, 8001)), "image/jpeg"))], {}),
+    ("image_edge", [user(image(encoded(media_files.webp(8001, 10)), "image/webp"))], {}),
+    ("base64", [user(image(PNG + "A" * 2_000_000 + "=" + "A" * 3))], {}),
     ("image_count", [user(*[{"type": "image", "source": {"type": "file", "file_id": "f"}}] * 101)], OLD),
     ("image_count", [user(*[{"type": "image", "source": {"type": "file", "file_id": "f"}}] * 601)], {}),
     ("tools", params(tools={"name": "a"}), {}),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from batch.input.request_files import PARAMS
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 
 from airflow_claude_batch.api import limits
 from airflow_claude_batch.batch.input import request_writer
@@ -70,6 +70,7 @@ def test_request_larger_than_a_batch_is_refused(monkeypatch: pytest.MonkeyPatch)
         encode_params(Request(0, 0, {"x": "a" * 1025}))
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # other tests share the machine
 @given(params=PARAMS)
 def test_params_go_on_the_wire_as_they_are(params: dict[str, Any]) -> None:
     assert json.loads(encode_params(Request(0, 0, params))) == params

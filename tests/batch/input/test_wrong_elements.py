@@ -84,7 +84,11 @@ BY_NAME = '[{"key": row["id"], "prompt": row["text"]} for row in rows]'
         ),
         pytest.param(
             {"ticket": 1, "title": "b", "body": "secret", "at": None},
-            ["'ticket', 'title', 'body', …: a row", '[{"key": row["ticket"], "prompt": row["body"]} for row in rows]'],
+            [
+                "'ticket', 'title', 'body', …: a row",
+                "Give them as rows=…, key='ticket' and prompt='… {body} …' (@task.claude_batch: ",
+                '[{"key": row["ticket"], "prompt": row["body"]} for row in rows]',
+            ],
             id="row as a mapping",
         ),
         pytest.param({"id": 1, "count": 2}, ["'id', 'count': a row", BY_NAME], id="row without texts"),

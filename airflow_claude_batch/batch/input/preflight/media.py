@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import binascii
-import struct
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,15 +12,18 @@ from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.preflight.conditions import Conditions
 from airflow_claude_batch.batch.input.preflight.known_fields import IMAGE_TYPES, SOURCES
 from airflow_claude_batch.batch.input.preflight.refusal import check_shape, did_you_mean, kind_of, refuse
+from airflow_claude_batch.batch.media_formats import HEAD_BYTES, PIXELS_HEAD_BYTES, format_of, pixels_of
 from airflow_claude_batch.batch.quantity import with_article
 
 #: The largest image: 10 MB in base64.
 LARGEST_IMAGE: Final = 10 * 1024 * 1024
 LONGEST_EDGE: Final = 8000
 MOST_IMAGES: Final = 600
-#: A PDF may have some bytes before its mark.
-_PDF_HEAD: Final = 1024
-_HEAD: Final = 48
+#: Characters in base64 that have what is looked at, and those that are decoded at once.
+_HEAD: Final = PIXELS_HEAD_BYTES // 3 * 4
+_PIECE: Final = 1024 * 1024
+_SPACE: Final = re.compile("[\\n\\r\\t ]")
+_NO_SPACE: Final = str.maketrans("", "", "\n\r\t ")
 _ENCODE: Final = "Give base64.b64encode(data).decode(), without a prefix."
 _MISSPELLED: Final = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png"}
 
@@ -98,25 +101,30 @@ def _refuse_media_type(request: Request, media_type: Any, allowed: tuple[str, ..
 
 
 def _decoded_head(data: str) -> bytes | None:
-    """Return the first bytes of data in base64, None if it is none. White space and missing padding are let pass."""
+    """Return the first bytes of data in base64, None if it is none. White space and missing padding are let pass.
+
+    The data is decoded in pieces, because a PDF may have 32 MB.
+    """
+    if _SPACE.search(data):
+        data = data.translate(_NO_SPACE)
+    padding = len(data[-3:]) - len(data[-3:].rstrip("="))
+    if padding > 2 or (len(data) - padding) % 4 == 1 or data.find("=", 0, len(data) - padding) >= 0:
+        return None
+    last = (len(data) - 1) // _PIECE * _PIECE
     try:
-        packed = data.encode("ascii")
-        if any(space in packed for space in b"\n\r\t "):
-            packed = packed.translate(None, b"\n\r\t ")
-        bare = packed.rstrip(b"=")
-        if len(packed) - len(bare) > 2 or len(bare) % 4 == 1:
-            return None
-        binascii.a2b_base64(bare + b"=" * (-len(bare) % 4), strict_mode=True)
-        return binascii.a2b_base64(packed[: _PDF_HEAD * 4] + b"===")
-    except (ValueError, UnicodeEncodeError):
+        for start in range(0, last, _PIECE):
+            binascii.a2b_base64(data[start : start + _PIECE], strict_mode=True)
+        bare = data[last:].rstrip("=")
+        binascii.a2b_base64(bare + "=" * (-len(bare) % 4), strict_mode=True)
+        return binascii.a2b_base64(data[:_HEAD] + "===")
+    except ValueError:
         return None
 
 
 def _check_head(request: Request, head: bytes, media_type: str, inside: str) -> None:
-    found = _format_of(head)
+    found = format_of(head[:HEAD_BYTES])
     if found == media_type:
-        if media_type in ("image/png", "image/gif"):
-            _check_edges(request, head, media_type, inside)
+        _check_edges(request, head, inside)
         return
     if found is None:
         problem = f"'data' does not begin as {media_type} does."
@@ -125,39 +133,8 @@ def _check_head(request: Request, head: bytes, media_type: str, inside: str) -> 
     refuse(request, "data_of_media_type", problem, f"Set 'media_type' to {found}, if the API takes it.", inside=inside)
 
 
-def _format_of(head: bytes) -> str | None:
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "image/gif"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "image/webp"
-    if b"%PDF-" in head[:_PDF_HEAD]:
-        return "application/pdf"
-    return _other_format_of(head)
-
-
-def _other_format_of(head: bytes) -> str | None:
-    """Name formats that people give and the API does not take."""
-    if head.startswith(b"BM"):
-        return "image/bmp"
-    if head.startswith((b"II*\x00", b"MM\x00*")):
-        return "image/tiff"
-    if head[4:8] == b"ftyp":
-        return "image/heic or a video"
-    if head.lstrip()[:5].lower() in (b"<?xml", b"<svg ", b"<svg>"):
-        return "image/svg+xml"
-    return None
-
-
-def _check_edges(request: Request, head: bytes, media_type: str, inside: str) -> None:
-    """PNG and GIF say their size in the first bytes."""
-    place, form = (16, ">II") if media_type == "image/png" else (6, "<HH")
-    if len(head) < place + struct.calcsize(form):
-        return
-    width, height = struct.unpack_from(form, head, place)
-    if max(width, height) > LONGEST_EDGE:
-        problem = f"the image has {width} x {height} pixels, and an edge may have {LONGEST_EDGE}."
+def _check_edges(request: Request, head: bytes, inside: str) -> None:
+    pixels = pixels_of(head)
+    if pixels is not None and max(pixels) > LONGEST_EDGE:
+        problem = f"the image has {pixels.width} x {pixels.height} pixels, and an edge may have {LONGEST_EDGE}."
         refuse(request, "image_edge", problem, "Make the image smaller.", inside=inside)
