@@ -1,6 +1,6 @@
 """An index: a small table beside a large file, for what a process must know about its lines without reading them.
 
-An index file begins with blocks of rows, and ends with a description of them::
+An index file has blocks of rows, and ends with a description of them. Other bytes may come before the first block::
 
     block 0, block 1, …          each column of the block's rows, one after the other
     description                  JSON: Description
@@ -62,6 +62,8 @@ class DamagedIndexError(ValueError):
 class IndexWriter:
     """Writes an index row by row. It holds one block in memory.
 
+    :param offset: bytes that the file has already. They stay before the index.
+
     Example::
 
         writer = IndexWriter(file, "requests", 1, {"length": "I", "hash": "22s", "key": "bytes"})
@@ -70,14 +72,21 @@ class IndexWriter:
     """
 
     def __init__(
-        self, file: IO[bytes], kind: str, version: int, columns: Mapping[str, str], *, block_rows: int = BLOCK_ROWS
+        self,
+        file: IO[bytes],
+        kind: str,
+        version: int,
+        columns: Mapping[str, str],
+        *,
+        block_rows: int = BLOCK_ROWS,
+        offset: int = 0,
     ) -> None:
         self._file = file
         self._kind, self._version = kind, version
         self._columns = dict(columns)
         self._block_rows = block_rows
         self._rows: list[tuple[Any, ...]] = []
-        self._count = self._offset = 0
+        self._count, self._offset = 0, offset
         self._blocks: list[tuple[int, int, int]] = []
 
     def add(self, *values: int | bytes) -> None:
@@ -128,33 +137,46 @@ class IndexFile:
     :raises OSError: from every method: the storage cannot be read.
     """
 
-    def __init__(self, folder: Folder, name: str, description: Description) -> None:
+    def __init__(self, folder: Folder, name: str, description: Description, *, tail: tuple[int, bytes]) -> None:
         self._folder = folder
         self.name = name
+        #: The end of the file, if it was asked for, and where it begins.
+        self._tail_start, self._tail = tail
         self._description = description
         self.count = description.count
         self.block_rows = description.block_rows
         self.block_count = len(description.blocks)
 
     @classmethod
-    def open(cls, folder: Folder, name: str, kind: str, version: int, *, size: int | None = None) -> IndexFile | None:
+    def open(
+        cls,
+        folder: Folder,
+        name: str,
+        kind: str,
+        version: int,
+        *,
+        size: int | None = None,
+        tail_bytes: int = 0,
+    ) -> IndexFile | None:
         """Read the end of an index. None if there is no such file, or if it is no whole index of this kind.
 
         The large file tells everything, too. So an index that cannot be used counts as none.
 
         :param size: of the file, if a listing has told it.
+        :param tail_bytes: to read from the end in one call. What is in them is not read again until :meth:`blocks` has
+            iterated over all blocks.
         :raises OSError: the storage cannot be read.
         """
         size = folder.size(name) if size is None else size
         if size is None or size < _END_BYTES:
             return None
         try:
-            description = _read_description(folder, name, size)
+            description, tail = _read_description(folder, name, size, max(tail_bytes, _TAIL_BYTES))
         except (msgspec.MsgspecError, ValueError):
             return None
         if description is None or (description.kind, description.version) != (kind, version):
             return None
-        return cls(folder, name, description)
+        return cls(folder, name, description, tail=(size - len(tail), tail) if tail_bytes else (size, b""))
 
     def content(self, type_: type[_T]) -> _T:
         """Return what the index says about the whole file.
@@ -168,9 +190,34 @@ class IndexFile:
 
         :raises DamagedIndexError: it has other bytes than those that were written, or is gone.
         """
-        offset, length, checksum = self._description.blocks[number]
-        data = self._folder.read_range(self.name, offset, offset + length)
-        if data is None or zlib.crc32(data) != checksum:
+        offset, length, _ = self._description.blocks[number]
+        return self._block(number, self._read(offset, offset + length))
+
+    def blocks(self, at_once: int) -> Iterator[Block]:
+        """Iterate over all blocks, in order. It reads several in one call.
+
+        :param at_once: bytes to read in one call. A single block may have more.
+        :raises DamagedIndexError: one has other bytes than those that were written, or is gone.
+        """
+        places, first = self._description.blocks, 0
+        while first < len(places):
+            start, end, following = places[first][0], sum(places[first][:2]), first + 1
+            while following < len(places) and places[following][0] == end and end - start < at_once:
+                end, following = end + places[following][1], following + 1
+            data = memoryview(self._read(start, end) or b"")
+            for number in range(first, following):
+                offset, length, _ = places[number]
+                yield self._block(number, bytes(data[offset - start : offset - start + length]))
+            first = following
+        self._tail_start, self._tail = sys.maxsize, b""
+
+    def _read(self, start: int, end: int) -> bytes | None:
+        if start >= self._tail_start:
+            return self._tail[start - self._tail_start : end - self._tail_start]
+        return self._folder.read_range(self.name, start, end)
+
+    def _block(self, number: int, data: bytes | None) -> Block:
+        if data is None or zlib.crc32(data) != self._description.blocks[number][2]:
             raise DamagedIndexError(f"block {number} of {self._folder.uri(self.name)} is damaged")
         rows = min(self.block_rows, self.count - number * self.block_rows)
         return Block(self._description.columns, data, rows)
@@ -231,21 +278,21 @@ class Block:
         return self._data[start : self._read]
 
 
-def _read_description(folder: Folder, name: str, size: int) -> Description | None:
-    """Read the description. Return None if it is no index.
+def _read_description(folder: Folder, name: str, size: int, tail_bytes: int) -> tuple[Description | None, bytes]:
+    """Read the end of the file. Return the description, None if it is no index, and all that was read.
 
     :raises ValueError: it is damaged.
     """
-    tail = folder.read_range(name, max(0, size - _TAIL_BYTES), size)
+    tail = folder.read_range(name, max(0, size - tail_bytes), size)
     if tail is None or not tail.endswith(_MAGIC):
-        return None
+        return None, b""
     length, checksum = (int(tail[start : start + 8], 16) for start in (-_END_BYTES, 8 - _END_BYTES))
     if length + _END_BYTES > len(tail):
         tail = folder.read_range(name, max(0, size - _END_BYTES - length), size) or b""
     text = tail[-_END_BYTES - length : -_END_BYTES]
     if zlib.crc32(text) != checksum:
-        return None
-    return msgspec.json.decode(text, type=Description)
+        return None, b""
+    return msgspec.json.decode(text, type=Description), tail
 
 
 def _encode(type_: str, values: Sequence[Any]) -> bytes:

@@ -19,20 +19,32 @@ UNKNOWN_MODEL: Final = "unknown"
 def bill_by_model(landing: Landing, *, complete: bool) -> dict[str, Any]:
     """Sum up each model's rows, as the manifest shows them.
 
-    A model has ``counts`` by status, the ``usage`` in tokens, and ``usd``, which is None if its cost is not known. A
-    model that only advised another one has no counts::
+    A model has ``counts`` by status, the ``usage`` in tokens, and ``usd``, which is None if its cost is not known.
+    ``reused`` is how many of the rows have a reused answer, left out if none has. A model that only advised another one
+    has no counts::
 
         {"claude-haiku-5-5": {"counts": {"succeeded": 2}, "usage": {"input_tokens": 20, …}, "usd": "0.0021"}}
 
     :param complete: requests without a result have ended as missing; else they are left out.
     """
     tokens, costs = landing.bill.tokens_by_model, landing.bill.by_model
-    counts = _counts(landing, complete=complete)
+    counts, reused = _counts(landing, complete=complete), _reused(landing)
     found: dict[str, Any] = {}
     for model in sorted({*counts, *tokens}):
         cost = costs.get(model, Cost())
         usage = tokens.get(model, Tokens()).to_manifest()
         found[model] = {"counts": dict(counts.get(model, ())), "usage": usage, "usd": cost and exact_usd(cost.usd)}
+        if model in reused:
+            found[model]["reused"] = reused[model]
+    return found
+
+
+def _reused(landing: Landing) -> Counter[str]:
+    """Count the rows of each model that have a reused answer."""
+    found = Counter[str]()
+    for (status, model, _), count in landing.rows.outcomes.counts().items():
+        if status == Status.REUSED and model is not None:
+            found[landing.bill.canonical(model)] += count
     return found
 
 

@@ -12,7 +12,7 @@ The ledger holds no requests and no answers: a few hundred bytes a part.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -21,6 +21,7 @@ import msgspec
 
 from airflow_claude_batch.api.evidence import has_lasted
 from airflow_claude_batch.api.wire import BatchId, MessageBatch, Timestamp, check_year
+from airflow_claude_batch.batch.ledger.approval import Approval, ApprovalState
 
 #: The rules of ``batch.input.precedence``.
 PRECEDENCE = 2
@@ -77,7 +78,10 @@ class UnreadBatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Requests of one create call: those between ``first`` and ``last`` that had no final answer at that time."""
+    """Requests of one create call: those between ``first`` and ``last`` that had no final answer at that time.
+
+    A sample has only some of them, which it names.
+    """
 
     #: Prefix of every custom_id in the part. It identifies our batch among all others.
     token: str
@@ -122,6 +126,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Number of requests without a row, although the rows are published. They are not sent again.
     missing: Count = 0
     answers: AnswerUse = AnswerUse.CURRENT
+    #: The requests of a sample, ascending. Empty in all other parts.
+    sample: tuple[Count, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.first <= self.last or self.count > self.last - self.first + 1:
@@ -144,6 +150,11 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             foreign=(),
             has_all_candidates=False,
         )
+
+    @property
+    def indices(self) -> Sequence[int]:
+        """The requests that may be in the part. Those that had an answer before are not."""
+        return self.sample or range(self.first, self.last + 1)
 
     @property
     def is_intent(self) -> bool:
@@ -217,6 +228,13 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     archived_counts: dict[BatchId, Count] | msgspec.UnsetType = msgspec.UNSET
     #: Batches that this task has deleted at the API. Not stored while there are none.
     deleted: tuple[BatchId, ...] | msgspec.UnsetType = msgspec.UNSET
+    #: The question whether the requests may be sent, and its answer. Not stored if nobody has to be asked.
+    approval: Approval | msgspec.UnsetType = msgspec.UNSET
+    #: This attempt has looked its requests up in the answer store. Not stored before that.
+    answers_looked_up: bool | msgspec.UnsetType = msgspec.UNSET
+    #: Batches that a person has brought in: the next attempt lands their answers, whatever ``reuse_answers`` says. Not
+    #: stored if there are none.
+    adopted: tuple[BatchId, ...] | msgspec.UnsetType = msgspec.UNSET
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -245,6 +263,11 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(part.batch_id for part in self.parts if part.batch_id and not part.landed)
 
     @property
+    def adopted_open(self) -> tuple[str, ...]:
+        """Batches that a person has brought in, and whose answers are not landed yet."""
+        return tuple(id_ for id_ in self.adopted or () if id_ in self.open_batch_ids)
+
+    @property
     def landed_batch_ids(self) -> frozenset[str]:
         """Batches whose rows are published."""
         return frozenset(self.archived_batch_ids).union(
@@ -266,10 +289,25 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         parts = (part.count for part in self.parts if part.batch_id == batch_id and part.count)
         return next(parts, None) or (self.archived_counts or {}).get(batch_id)
 
-    def indices_of(self, batch_id: str) -> range:
-        """Return the indices between which a batch's requests are. Empty if they are not indices of this input."""
+    def indices_of(self, batch_id: str) -> Sequence[int]:
+        """Return the requests that may be in a batch. Empty if they are not indices of this input."""
         parts = (part for part in self.parts if part.batch_id == batch_id and part.answers == AnswerUse.CURRENT)
-        return next((range(part.first, part.last + 1) for part in parts), range(0))
+        return next((part.indices for part in parts), range(0))
+
+    @property
+    def sample_part(self) -> Part | None:
+        """The part of the sample whose end is not noted yet, None if there is none."""
+        if self.approval:
+            return None
+        return next((part for part in self.parts if part.sample and part.answers == AnswerUse.CURRENT), None)
+
+    def with_sample_ended(self) -> Ledger:
+        """Note that the sample has ended, if there is one that is landed. Then the rest is asked for."""
+        part = self.sample_part
+        if part is None or not part.landed:
+            return self
+        approval = Approval(input=self.input_digest, state=ApprovalState.SAMPLED, sampled=part.count)
+        return msgspec.structs.replace(self, approval=approval)
 
     @property
     def unread(self) -> tuple[UnreadBatch, ...]:

@@ -106,6 +106,15 @@ def load_ledger(store: LedgerStore) -> Ledger | None:
         return join(head, {name: _load_chunk(store, name) for name in head.chunk_names})
 
 
+def decode_ledger(data: bytes) -> Ledger | None:
+    """Decode what a store has for a ledger. Return None if that has chunks, so that ``load_ledger`` must read it.
+
+    :raises SubmissionRecordError: it cannot be understood.
+    """
+    head = _decode(data)
+    return None if head.chunk_names else join(head, {})
+
+
 def save_ledger(store: LedgerStore, ledger: Ledger) -> None:
     """Write the whole ledger.
 

@@ -175,6 +175,11 @@ class _LedgerFile(NamedTuple):
         )
 
 
+def is_ledger_file(name: str) -> bool:
+    """Tell whether a file of a submission's folder is a ledger, or the claim of one."""
+    return _FILE_NAME.fullmatch(name) is not None
+
+
 def _ledger_files(names: Iterable[str]) -> list[_LedgerFile]:
     matches = map(_FILE_NAME.fullmatch, names)
     return [_LedgerFile(int(match[1]), match[2]) for match in matches if match]

@@ -3,6 +3,26 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import NamedTuple
+
+
+class Amount(NamedTuple):
+    """A sum of money in USD. If ``is_complete`` is False, parts of it are unknown and the sum is a lower bound.
+
+    >>> Amount(Decimal("1.50"), True) + Amount(Decimal("0.25"), False)
+    Amount(usd=Decimal('1.75'), is_complete=False)
+    """
+
+    usd: Decimal
+    is_complete: bool
+
+    def __add__(self, other: object) -> Amount:
+        if not isinstance(other, Amount):
+            return NotImplemented
+        return Amount(self.usd + other.usd, self.is_complete and other.is_complete)
+
+
+NOTHING = Amount(Decimal(0), True)
 
 
 def exact_usd(amount: Decimal) -> str:

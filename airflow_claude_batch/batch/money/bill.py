@@ -12,6 +12,7 @@ from airflow_claude_batch.api.wire import BilledUsage
 from airflow_claude_batch.batch.money.amounts import exact_usd
 from airflow_claude_batch.batch.money.cost import Cost, Tokens
 from airflow_claude_batch.batch.money.pricing import Charge, PriceTable, RateKey
+from airflow_claude_batch.batch.money.reused import ReusedSums
 
 _NO_TOKENS: Final = Tokens()
 _SUMMED_AT_ONCE: Final = 1000
@@ -23,11 +24,13 @@ class BillSums(msgspec.Struct, frozen=True):
     :ivar tokens: of each model and rate: model, inference_geo, whether the prompts are long, and the token counts.
     :ivar unknown: number of answers whose usage is in a form that is not known, by model.
     :ivar unreadable: number of answers that cannot be read. A difference of two bills may have fewer than none.
+    :ivar reused: what reused answers cost first. Left out if there are none.
     """
 
     tokens: list[tuple[str, str | None, bool, Tokens]] = []
     unknown: dict[str, int] = {}
     unreadable: int = 0
+    reused: ReusedSums | msgspec.UnsetType = msgspec.UNSET
 
 
 class Bill:
@@ -48,6 +51,8 @@ class Bill:
         self._unknown: Counter[str] = Counter()
         #: The number of answers that cannot be read. They may be billed, and their cost is in no sum.
         self.unreadable_answers = 0
+        #: What reused answers cost first. It is in no other sum.
+        self.reused = ReusedSums()
 
     def add_usage(self, usage: BilledUsage | None, model: str, *, inference_geo: str | None = None) -> None:
         """Add one answer by its usage and the model that its row names. None: the usage could not be read."""
@@ -87,6 +92,7 @@ class Bill:
             [(*key, tokens) for key, tokens in added.items() if any(tokens) or key not in before],
             dict(self._unknown - Counter(earlier.unknown)),
             self.unreadable_answers - earlier.unreadable,
+            self.reused.since(earlier.reused or ReusedSums()) if self.reused.newest else msgspec.UNSET,
         )
 
     def add_sums(self, sums: BillSums) -> None:
@@ -95,6 +101,8 @@ class Bill:
             self._pending.setdefault((model, geo, is_long), []).append(tokens)
         self._unknown.update(sums.unknown)
         self.unreadable_answers += sums.unreadable
+        if sums.reused:
+            self.reused = self.reused.plus(sums.reused)
 
     def _totals(self) -> dict[RateKey, Tokens]:
         """Sum up everything. To sum a thousand at once is faster than one by one."""

@@ -39,7 +39,7 @@ def check_max_cost(
         f"{_how_much(estimate.requests, most, expected, spent, max_cost)}, above {name}, ${rounded_usd(max_cost)}.",
         "Nothing more was sent." if spent else "Nothing was sent.",
         "The upper bound assumes that every answer uses all of its max_tokens.\nWhat would fit: "
-        + ", or ".join([*_what_fits(estimate, most, max_cost - spent), f"{name}={_rounded_up(spent + most.usd)}"])
+        + ", or ".join([*what_fits(estimate, most, max_cost - spent), f"{name}={_rounded_up(spent + most.usd)}"])
         + ".",
     )
 
@@ -77,7 +77,11 @@ def _rounded_up(amount: Decimal) -> Decimal:
     return amount.quantize(_CENT if amount >= _CENT else _MICRO, ROUND_UP)
 
 
-def _what_fits(estimate: Estimate, most: Cost, max_cost: Decimal) -> Iterator[str]:
+def what_fits(estimate: Estimate, most: Cost, max_cost: Decimal) -> Iterator[str]:
+    """Yield what would fit into an amount of USD: less max_tokens, or fewer requests.
+
+    :param most: upper bound of the cost of all requests.
+    """
     if max_cost <= 0 or not most.usd:
         return
     least_allowed, most_allowed = estimate.max_tokens

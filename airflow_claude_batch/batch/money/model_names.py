@@ -44,6 +44,15 @@ def may_be_alias(name: str, ids: Iterable[str]) -> bool:
     return any(_DATE.sub("", each) in (name, base) for each in ids if each != name)
 
 
+def is_same_model(one: str, other: str) -> bool:
+    """Tell whether two ids may be of the same model: they are equal, or one of them only lacks the date.
+
+    >>> is_same_model("claude-haiku-5-5", "claude-haiku-5-5-20261001")
+    True
+    """
+    return one == other or one == _DATE.sub("", other) or other == _DATE.sub("", one)
+
+
 def _plain(name: str) -> str:
     """Reduce a name to the words and numbers that tell models apart."""
     plain = name.strip().lower()

@@ -30,9 +30,11 @@ class ModelChecker:
     """Checks the models that requests name. Looks each one up once, and none after the first failure.
 
     :param catalogue: the API's catalogue; None leaves the decision to the price table.
+    :param argument: what gave the elements, for errors: ``messages`` or ``rows``.
     """
 
-    def __init__(self, prices: PriceTable, catalogue: ModelCatalogue | None) -> None:
+    def __init__(self, prices: PriceTable, catalogue: ModelCatalogue | None, *, argument: str = "messages") -> None:
+        self._argument = argument
         self._prices = prices
         self._reader = CatalogueReader(catalogue, [(model, *entry.aliases) for model, entry in prices.models.items()])
         self._betas = catalogue.betas if catalogue is not None else ()
@@ -52,10 +54,10 @@ class ModelChecker:
             info, lifecycle = lookup.info, self._lifecycle(model, lookup.info, now)
             if lifecycle.state == "retired":
                 problem, remedy = f"{lifecycle.problem}", lifecycle.remedy or "Name another model."
-                raise _unusable(first_index(model), count, problem, remedy)
+                raise self._unusable(first_index(model), count, problem, remedy)
             if info is not None and info.batch_supported is False:
                 problem = f"{model} does not run in message batches, by the API's catalogue of models."
-                raise _unusable(first_index(model), count, problem, "Name another model.")
+                raise self._unusable(first_index(model), count, problem, "Name another model.")
             if lookup.is_missing:
                 self._check_missing(model, lookup, count, first_index)
             if lifecycle.warning:
@@ -70,6 +72,11 @@ class ModelChecker:
         if not window or window < 0:
             return None
         return max(window, *(1_000_000 * int(beta[1]) for beta in map(_WINDOW_BETA.match, self._betas) if beta), 0)
+
+    def resolve(self, model: str) -> str | None:
+        """Return the id of the model that a name stands for now, by the API's catalogue. None if nothing tells."""
+        info = self._reader.look_up(model).info
+        return info.id if info is not None else None
 
     def count(self, indices: Sequence[int], model_of: Callable[[int], str]) -> Mapping[str, int]:
         """Count the requests of each model among checked ones. Reads none of them if only one model was checked."""
@@ -86,12 +93,18 @@ class ModelChecker:
         if lookup.is_certain and not self._prices.is_overridden(model):
             problem = f"the API has no model {_shown(model)}."
             overrides = "If your organization can use it, name it in the price overrides ([claude_batch] prices)."
-            raise _unusable(first_index(model), count, problem, f"{remedy} {overrides}")
+            raise self._unusable(first_index(model), count, problem, f"{remedy} {overrides}")
         log.warning(
             "%s is not in the API's catalogue of models.\nThe API may refuse %s, after the batch has run.\n%s",
             _shown(model).strip("'"),
             "the request that names it" if count == 1 else f"all {count:,} requests that name it",
             remedy,
+        )
+
+    def _unusable(self, first_index: int, count: int, problem: str, remedy: str) -> InputError:
+        unsent = "names it and was not sent." if count == 1 else "name it and were not sent."
+        return InputError(
+            f"{self._argument}[{first_index}]: {problem}", f"{quantity(count, 'request')} {unsent}", remedy
         )
 
     def _lifecycle(self, model: str, info: ModelInfo | None, now: datetime) -> Lifecycle:
@@ -108,11 +121,6 @@ def _state(info: ModelInfo, now: datetime) -> State:
     if info.retires_at and now >= info.retires_at - RETIREMENT_SLACK:
         return "retires_soon"
     return "deprecated" if info.lifecycle == "deprecated" else "active"
-
-
-def _unusable(first_index: int, count: int, problem: str, remedy: str) -> InputError:
-    unsent = "names it and was not sent." if count == 1 else "name it and were not sent."
-    return InputError(f"messages[{first_index}]: {problem}", f"{quantity(count, 'request')} {unsent}", remedy)
 
 
 def _which_model(lookup: Lookup) -> str:

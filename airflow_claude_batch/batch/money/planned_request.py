@@ -7,6 +7,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from airflow_claude_batch.batch.money.media_tokens import comparable_length
+
 MAX_LENGTH_DISTANCE: Final = 8  # length classes between comparable requests: one is up to four times as long
 
 #: A request with a cache breakpoint has these bytes. No text has: in a JSON string a quotation mark is escaped.
@@ -43,10 +45,10 @@ _decode_blocks: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 class PlannedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request, reduced to what an estimate needs.
 
-    ``bytes_length`` is the length of its prompt (tools, system, messages) as JSON. ``cached_bytes`` is the length up to
-    the last cache breakpoint. ``media`` tells that images or documents are in it, whose tokens do not follow from their
-    bytes. ``load`` returns the params, and ``name`` names the request for people. They are called for sampled requests
-    only, so they may read a file.
+    ``bytes_length`` is the length of its prompt (tools, system, messages) as JSON. Images and PDF files in it count as
+    text of about as many tokens, because theirs do not follow from their bytes. ``cached_bytes`` is the length up to
+    the last cache breakpoint. ``media`` tells that images or documents are in it. ``load`` returns the params, and
+    ``name`` names the request for people. They are called for sampled requests only, so they may read a file.
     """
 
     model: str
@@ -138,10 +140,11 @@ def _measure(params: _Params) -> _Prompt:
             length += len(content) if content not in (b"null", b'""') else 0
             continue
         for block in map(bytes, _decode_blocks(content)):
-            length += len(block)
+            is_media = any(mark in block for mark in _MEDIA)
+            length += comparable_length(block) if is_media else len(block)
             cached = length if CACHE_MARK in block else cached
             ttl = "1h" if _ONE_HOUR in block else ttl
-            media = media or any(mark in block for mark in _MEDIA)
+            media = media or is_media
     return _Prompt(length, cached, ttl, media)
 
 

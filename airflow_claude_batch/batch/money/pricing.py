@@ -148,9 +148,9 @@ class PriceTable:
         :param usage: None if it is in a form that is not known: the charge has no tokens and no price then.
         """
         if usage is None:
-            return Charge(self._rates_of(model, inference_geo, 0).key, Tokens(), None, is_known=False)
+            return Charge(self._rates_of(model, inference_geo, Tokens()).key, Tokens(), None, is_known=False)
         tokens, geo = Tokens.of(usage), inference_geo or usage.inference_geo
-        rates = self._rates_of(model, geo, tokens.prompt)
+        rates = self._rates_of(model, geo, tokens)
         charge = Charge(rates.key, tokens, rates.usd(tokens))
         return charge if usage.iterations is None else self._add_iterations(charge, usage.iterations, model, geo)
 
@@ -158,20 +158,20 @@ class PriceTable:
         """Add the runs that are billed apart. Each run has its own prompt, which decides whether that is a long one."""
         if (runs := read_iterations(iterations, model)) is None:
             return msgspec.structs.replace(charge, usd=None, is_known=False)
-        rates = [self._rates_of(run.model, geo, run.tokens.prompt) for run in runs]
+        rates = [self._rates_of(run.model, geo, run.tokens) for run in runs]
         amounts = [charge.usd, *(rate.usd(run.tokens) for rate, run in zip(rates, runs, strict=True))]
         known = [Decimal(amount) for amount in amounts if amount is not None]
         usd = exact_usd(sum(known, Decimal(0))) if len(known) == len(amounts) else None
         billed = tuple((rate.key, run.tokens) for rate, run in zip(rates, runs, strict=True))
         return msgspec.structs.replace(charge, usd=usd, iterations=billed)
 
-    def _rates_of(self, model: str, geo: str | None, prompt_tokens: int) -> _TokenRates:
+    def _rates_of(self, model: str, geo: str | None, tokens: Tokens) -> _TokenRates:
         """Return the rates of one run of a model. They are computed once."""
         try:
             rates = self._rates[model, geo]
         except KeyError:
             rates = self._rates[model, geo] = self._token_rates(model, geo)
-        if rates.long_prompt is not None and prompt_tokens > rates.long_prompt[1]:
+        if rates.long_prompt is not None and tokens.prompt > rates.long_prompt[1]:
             return rates.long_prompt[0]
         return rates
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -18,9 +18,12 @@ from airflow_claude_batch.batch.money.catalogue import ModelCatalogue
 from airflow_claude_batch.batch.money.cost_limit import check_max_cost, unknown_spending_error, unpriced_error
 from airflow_claude_batch.batch.money.counting import TokenCounter
 from airflow_claude_batch.batch.money.estimate import Estimate, estimate_cost
+from airflow_claude_batch.batch.money.expectation import Expectations
 from airflow_claude_batch.batch.money.models import ModelChecker
 from airflow_claude_batch.batch.money.planned_request import PlannedRequest
 from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.money.run_history import Run
+from airflow_claude_batch.batch.wait.progress import run_time_in_words
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +40,16 @@ def estimate_requests(
     *,
     models: ModelChecker,
     now: datetime,
+    earlier_runs: Sequence[Run] = (),
+    sampled_share: float | None = None,
 ) -> Estimate:
     """Estimate what these requests will cost. Check their models first, and a sample of them by counting its tokens.
 
     :param indices: returns the requests to estimate.
     :param client: counts the tokens of a sample, free of charge. None estimates from the lengths of the texts.
     :param now: the moment of sending.
+    :param earlier_runs: of the task, the oldest first. What is expected comes from the last ones.
+    :param sampled_share: share of ``max_tokens`` that the answers to a sample use. It counts more than earlier runs.
     :raises InputError: a model cannot be used, or the API is certain to refuse one of the sampled requests.
     """
 
@@ -53,6 +60,7 @@ def estimate_requests(
         _planned(requests, indices()),
         table=prices,
         client=client,
+        expectations=Expectations(earlier_runs, sampled_share=sampled_share),
         duplicates=len(requests.duplicates),
         check_models=lambda request_counts: models.check(request_counts, now, first_of),
         context_window=models.context_window,
@@ -72,7 +80,8 @@ def check_budget(
     """
     if estimate.models:
         log.info("To send in batches:\n%s", estimate.models_in_words())
-    log.info("Estimated cost of the requests to send:\n%s", estimate.to_table())
+    table = "\n".join(filter(None, [estimate.to_table(), run_time_in_words(estimate.run_time)]))
+    log.info("Estimated cost of the requests to send:\n%s", table)
     if max_cost is None:
         return
     if bill is not None and bill.unpriced_models:
@@ -91,7 +100,7 @@ def _planned(requests: RequestFile, indices: Iterator[int]) -> Iterator[PlannedR
 
 
 def _name(requests: RequestFile, index: int) -> str:
-    return element_name(index, msgspec.json.decode(requests.key(index)))
+    return element_name(index, msgspec.json.decode(requests.key(index)), argument=requests.argument)
 
 
 def _params(requests: RequestFile, index: int) -> dict[str, Any]:

@@ -8,7 +8,8 @@ that nothing is sent again before ``recover`` has found out what happened.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import compress
 from typing import TYPE_CHECKING, Final
@@ -19,7 +20,7 @@ from airflow_claude_batch.api.limits import DEFAULT_LIST_LIMIT
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.input.create_body import CreateBody
 from airflow_claude_batch.batch.input.request_file import RequestFile
-from airflow_claude_batch.batch.land.rows import FINAL, Status
+from airflow_claude_batch.batch.land.rows import FINAL, Status, indices_where
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger, Part, new_token
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.policy import LOST_CREATE_GRACE, Policy
@@ -61,14 +62,30 @@ def next_slice(ledger: Ledger, requests: RequestFile, statuses: bytes | bytearra
     """Return the requests of the next create call, None if the round has no more.
 
     They are unanswered, in no open batch, and not yet sent in this round. A slice never spans requests of another part.
-    So ``first`` and ``last`` of a part tell which requests are its own.
+    So ``first`` and ``last`` of a part tell which requests are its own, except those of a sample, which has a list.
 
     :param statuses: status of every request, by index.
     """
-    eligible = repairable_statuses(policy) if ledger.round else REPAIRABLE | {Status.CANCELED}
-    run = _first_run(_mark_runs(ledger, requests, statuses, eligible, policy))
-    sizes = ((index, requests.wire_size(index)) for index in run)
-    return next(split(sizes, max_requests=policy.max_requests, max_bytes=policy.max_bytes), None)
+    return first_slice(_first_run(_mark_runs(ledger, requests, statuses, policy)), requests, policy)
+
+
+def unsent_requests(
+    ledger: Ledger, requests: RequestFile, statuses: bytes | bytearray, policy: Policy
+) -> Iterator[int]:
+    """Iterate over the requests that the round has still to send, in order."""
+    return indices_where(_mark_runs(ledger, requests, statuses, policy), {_SEND})
+
+
+def first_slice(
+    indices: Iterable[int], requests: RequestFile, policy: Policy, *, is_sample: bool = False
+) -> Slice | None:
+    """Return as many of these requests as one create call carries, None if there are none.
+
+    :param indices: ascending.
+    """
+    sizes = ((index, requests.wire_size(index)) for index in indices)
+    found = next(split(sizes, max_requests=policy.max_requests, max_bytes=policy.max_bytes), None)
+    return found and replace(found, is_sample=is_sample)
 
 
 def send_slice(
@@ -138,6 +155,7 @@ def _write_intent(
         watermark_at=watermark.created_at if watermark else None,
         listed_before=_listed_before(newest.data),
         unreadable_before=newest.unreadable,
+        sample=tuple(request_slice.indices) if request_slice.is_sample else (),
     )
     record.save(record.ledger.without_repeated(LIST).with_part(part))
     return part
@@ -214,21 +232,24 @@ def is_in_current_round(part: Part, ledger: Ledger) -> bool:
     return part.attempt == ledger.attempt and part.round == ledger.round
 
 
-def _mark_runs(
-    ledger: Ledger, requests: RequestFile, statuses: bytes | bytearray, eligible: frozenset[Status], policy: Policy
-) -> bytes:
+def _mark_runs(ledger: Ledger, requests: RequestFile, statuses: bytes | bytearray, policy: Policy) -> bytes:
     """Return one byte a request: ``_SEND`` to send it, ``_SENT`` if it ends a run, 0 if it is nothing of both.
 
     Sent are the requests in an open part, and those that were sent in this round. Nor is a request sent again that was
     sent and got no row, unless the author agreed that it may be paid twice.
     """
+    eligible = repairable_statuses(policy) if ledger.round else REPAIRABLE | {Status.CANCELED}
     unanswered = frozenset(Status) - FINAL | eligible
     marks = bytearray(statuses.translate(_table(dict.fromkeys(eligible, _SEND))))
     sent = _table(dict.fromkeys(unanswered, _SENT))
     missing = _table({**dict.fromkeys(eligible, _SEND), Status.NONE: _SENT})
     for table, parts in ((missing, _parts_with_missing(ledger, policy)), (sent, _sent_parts(ledger))):
         for part in parts:
-            marks[part.first : part.last + 1] = statuses[part.first : part.last + 1].translate(table)
+            if part.sample:
+                for index in part.sample:
+                    marks[index] = table[statuses[index]]
+            else:
+                marks[part.first : part.last + 1] = statuses[part.first : part.last + 1].translate(table)
     return requests.without_duplicates(marks)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from airflow_claude_batch.api.evidence import Proof, proof_of
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing
-from airflow_claude_batch.batch.land.rows import FINAL, count_where
+from airflow_claude_batch.batch.land.rows import ASKED, count_where
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -20,11 +20,12 @@ from airflow_claude_batch.batch.observer import Observer
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.recover.resolve import LIST, unproven_create_error
+from airflow_claude_batch.batch.send.approval import Verdict
 from airflow_claude_batch.batch.send.create import next_slice, send_slice
 from airflow_claude_batch.batch.send.longer_answers import raise_token_limits
 from airflow_claude_batch.batch.send.rounds import Rounds
 from airflow_claude_batch.batch.send.splitting import Slice
-from airflow_claude_batch.batch.steps import WaitStep
+from airflow_claude_batch.batch.steps import AskStep, WaitStep
 from airflow_claude_batch.batch.wait_planner import WaitPlanner
 from airflow_claude_batch.exceptions import (
     APIConnectionError,
@@ -50,6 +51,7 @@ _CREATE = "create a message batch"
 class RoundSender:
     """Sends the requests of the current round until none is left or the API's queue is full.
 
+    :param rows: path or URI of the file with the rows of the answers.
     :param is_stopped: true once the task is being killed.
     :param resolve_open_creates: finds out what happened to create calls without a response.
     """
@@ -64,6 +66,7 @@ class RoundSender:
     waits: WaitPlanner
     observer: Observer
     clock: Callable[[], datetime]
+    rows: str
     is_stopped: Callable[[], bool]
     resolve_open_creates: Callable[[], WaitStep | None]
 
@@ -72,9 +75,12 @@ class RoundSender:
         """Return whether the current round has requests that are in no batch."""
         return self._next_slice(self.policy) is not None
 
-    def send_round(self) -> WaitStep | None:
+    def send_round(self) -> WaitStep | AskStep | None:
         """Send what is left of the round. Return None when nothing is left, or the round is skipped.
 
+        If a person must approve the requests, nothing is sent before but a sample.
+
+        :raises ApprovalRejectedError: the estimate has grown since it was approved. Nothing was sent.
         :raises InputError: a model is retired, or the limit on cost is exceeded. Nothing was sent.
         :raises SubmissionError: the task is being killed.
         :raises APIError: the API refuses the requests.
@@ -88,13 +94,32 @@ class RoundSender:
             raise_token_limits(self.landing, self.requests, self.prices)
         policy = dataclasses.replace(self.policy, max_requests=1) if one_first else self.policy
         while (request_slice := self._next_slice(policy)) is not None:
-            if not self.rounds.may_send(self.landing):
+            verdict = self.rounds.check(self.landing)
+            if verdict is Verdict.REFUSED:
                 return None
+            if verdict is Verdict.COUNT_LATER:
+                log.warning("Tokens cannot be counted just now, so the cost cannot be compared with what was approved.")
+                return self.waits.for_outage()
+            if verdict is not Verdict.SEND:
+                return self._sample_or_ask(verdict)
             if (wait := self._send(request_slice)) is not None:
                 return wait
             if one_first:
                 return self._wait_for_first_request()
         return None
+
+    def _sample_or_ask(self, verdict: Verdict) -> WaitStep | AskStep | None:
+        """Send the sample, or ask for the rest. What is answered by then is in the question."""
+        if self.record.ledger.open_parts:
+            return self.waits.for_open_batches("all", "their answers come before the question about the others")
+        if verdict is Verdict.ASK:
+            return self.rounds.ask(self.landing, self.rows)
+        if (sample := self.rounds.sample(self.landing)) is None:
+            return None
+        return self._send(sample) or self.wait_for_sample()
+
+    def wait_for_sample(self) -> WaitStep:
+        return self.waits.for_open_batches("all", "a sample was sent; a person is asked about the others then")
 
     def _send(self, request_slice: Slice) -> WaitStep | None:
         if self.is_stopped():
@@ -187,7 +212,7 @@ class RoundSender:
         """
         if not (self.policy.canary or self.policy.warm_cache):
             return False
-        if count_where(self.landing.statuses, FINAL):
+        if count_where(self.landing.statuses, ASKED):
             return False
         ledger = self.record.ledger
         return ledger.created_at is None or [(part.count, part.is_open) for part in ledger.parts] == [(1, True)]

@@ -7,7 +7,7 @@ pays for that, with an answer that is not valid.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,14 +16,29 @@ import msgspec
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.rows import FINAL, Status, count_where, indices_where
+from airflow_claude_batch.batch.land.run_record import answered_before
+from airflow_claude_batch.batch.ledger.ledger import Ledger
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
+from airflow_claude_batch.batch.money.estimate import Estimate
 from airflow_claude_batch.batch.money.models import ModelChecker
+from airflow_claude_batch.batch.money.planned_request import PlannedRequest
 from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.money.run_history import Run
+from airflow_claude_batch.batch.money.stratified_choice import choose_indices
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
+from airflow_claude_batch.batch.send.approval import ApprovalGate, Verdict
 from airflow_claude_batch.batch.send.budget import EstimateClient, check_budget, estimate_requests
-from airflow_claude_batch.batch.send.create import is_in_current_round, repairable_statuses
-from airflow_claude_batch.exceptions import InputError
+from airflow_claude_batch.batch.send.create import (
+    first_slice,
+    is_in_current_round,
+    repairable_statuses,
+    unsent_requests,
+)
+from airflow_claude_batch.batch.send.day_budget import DayBudget
+from airflow_claude_batch.batch.send.splitting import Slice
+from airflow_claude_batch.batch.steps import AskStep
+from airflow_claude_batch.exceptions import DailyCostLimitError, InputError
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +47,8 @@ log = logging.getLogger(__name__)
 class Rounds:
     """Rounds of one attempt. The number of the current one is in the ledger.
 
-    ``skipped_because`` says why a repair round was not sent, None if none was skipped.
+    ``skipped_because`` says why a repair round was not sent, None if none was skipped. ``earlier_runs`` returns those
+    of the same task, the oldest first.
     """
 
     record: LedgerRecord
@@ -41,14 +57,20 @@ class Rounds:
     prices: PriceTable
     clock: Callable[[], datetime]
     estimate_client: EstimateClient | None
+    day_budget: DayBudget | None = None
+    earlier_runs: Callable[[], Sequence[Run]] = tuple
     models: ModelChecker = field(init=False)
     skipped_because: str | None = field(default=None, init=False)
+    approval: ApprovalGate = field(init=False)
+    #: What the last check estimated, for the question.
+    _estimate: Estimate | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.models = ModelChecker(self.prices, self.estimate_client)
+        self.models = ModelChecker(self.prices, self.estimate_client, argument=self.requests.argument)
+        self.approval = ApprovalGate(record=self.record, requests=self.requests, policy=self.policy, clock=self.clock)
 
-    def may_send(self, landing: Landing) -> bool:
-        """Check models and cost once a round, before its first create call.
+    def check(self, landing: Landing) -> Verdict:
+        """Check models, cost and approval once a round, before its first create call.
 
         A repair round that may not be sent is skipped, because the answers of the first round are worth landing. A
         first round that may not be sent fails, but not before the batches of an earlier try have ended: their answers
@@ -56,11 +78,12 @@ class Rounds:
 
         :raises InputError: in the first round, the API would refuse a request, or the limit on cost may be exceeded.
             Nothing was sent.
+        :raises DailyCostLimitError: in the first round, a limit of the day has no room now. Nothing was sent.
         """
         ledger = self.record.ledger
         try:
-            self._check(landing)
-        except InputError as error:
+            return self._check(landing)
+        except (InputError, DailyCostLimitError) as error:
             if ledger.round:
                 log.warning("Repair round %d is skipped. %s", ledger.round, error)
                 self.skipped_because = str(error)
@@ -68,8 +91,25 @@ class Rounds:
                 log.warning("The rest is refused. Batches of an earlier try are waited for first. %s", error.summary)
             else:
                 raise
-            return False
-        return True
+            return Verdict.REFUSED
+
+    def ask(self, landing: Landing, rows: str) -> AskStep:
+        """Return the question for a person, after a check that says so.
+
+        :param rows: where the rows of earlier answers are.
+        :raises ApprovalRejectedError: the estimate has grown since this attempt got its approval.
+        """
+        assert self._estimate is not None, "check() comes first"  # noqa: S101
+        return self.approval.ask(self._estimate, landing, rows)
+
+    def sample(self, landing: Landing) -> Slice | None:
+        """Return the requests of the sample: as many of each stratum as are its share."""
+        strata = (
+            (index, PlannedRequest.of(self.requests.params(index), load=dict).stratum)
+            for index in unsent_requests(self.record.ledger, self.requests, landing.statuses, self.policy)
+        )
+        chosen = choose_indices(strata, self.policy.sample)
+        return first_slice(chosen, self.requests, self.policy, is_sample=True)
 
     def repairable_count(self, statuses: bytes | bytearray) -> int:
         """Count the requests that another repair round would send again. 0 if no round is left."""
@@ -86,11 +126,13 @@ class Rounds:
         log.info("Repair round %d sends %s again.", ledger.round + 1, quantity(count, "request"))
         return True
 
-    def _check(self, landing: Landing) -> None:
+    def _check(self, landing: Landing) -> Verdict:
         ledger = self.record.ledger
-        if any(is_in_current_round(part, ledger) for part in ledger.parts):
-            return
-        token_counter = self.estimate_client if ledger.estimate is None else None
+        if any(is_in_current_round(part, ledger) and not part.sample for part in ledger.parts):
+            return Verdict.SEND
+        # What was approved is compared with counted tokens: lengths give a much higher bound.
+        is_counted = ledger.estimate is None or self.policy.approve_above is not None
+        token_counter = self.estimate_client if is_counted else None
         estimate = estimate_requests(
             self.requests,
             lambda: self._unanswered(landing.statuses),
@@ -98,15 +140,41 @@ class Rounds:
             token_counter,
             models=self.models,
             now=self.clock(),
+            earlier_runs=self.earlier_runs(),
+            sampled_share=self.approval.output_share(landing),
         )
         check_budget(estimate, self.policy.max_cost, name=self.policy.max_cost_name, bill=landing.bill)
-        if ledger.estimate is None:
+        verdict = self.approval.verdict(estimate, landing)
+        self._reserve(estimate, landing, verdict)
+        if ledger.estimate is None and verdict is not Verdict.COUNT_LATER:
             defaults = {"defaults": self.policy.request_defaults}
-            noted = {**estimate.to_manifest(), **estimate.models_to_manifest(), **defaults}
+            before = answered_before(landing)
+            noted = {**estimate.to_manifest(), **estimate.models_to_manifest(), **defaults, **before}
             self.record.save(msgspec.structs.replace(ledger, estimate=noted))
+        self._estimate = estimate
+        return verdict
+
+    def _reserve(self, estimate: Estimate, landing: Landing, verdict: Verdict) -> None:
+        """Reserve what will be sent in the budget of the day. Nothing is reserved while a person thinks."""
+        if self.day_budget is None:
+            return
+        ledger = self.record.ledger
+        if verdict in (Verdict.SEND, Verdict.SAMPLE):
+            has_open = bool(ledger.open_parts)
+            self.day_budget.reserve(estimate, landing.bill, covers=covers(ledger), has_open_batches=has_open)
+            return
+        if verdict is Verdict.ASK:
+            self.day_budget.check_limits(estimate)
+        if not ledger.open_parts:
+            self.day_budget.settle(landing.bill, covers=covers(ledger))
 
     def _unanswered(self, statuses: bytes | bytearray) -> Iterator[int]:
         """Iterate over the requests that are to be sent, now or later."""
         repairable = repairable_statuses(self.policy) if self.record.ledger.round else frozenset()
         unanswered = indices_where(statuses, frozenset(Status) - FINAL | repairable)
         return (index for index in unanswered if index not in self.requests.duplicates)
+
+
+def covers(ledger: Ledger) -> str:
+    """Identify the requests and the batches that a submission's bill is about. The budget of the day compares this."""
+    return f"{ledger.input_digest} {len(ledger.dropped)}"

@@ -18,10 +18,12 @@ class Slice:
 
     :param indices: ascending.
     :param size: size of the call's body in bytes.
+    :param is_sample: other requests between the first and the last are not sent yet.
     """
 
     indices: array[int]
     size: int
+    is_sample: bool = False
 
     @property
     def first(self) -> int:

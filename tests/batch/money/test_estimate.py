@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -10,8 +11,10 @@ from batch.money.estimates import MODEL, Counter, Params, estimated, params, pla
 from batch.money.usages import TABLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from media_files import jpeg, pdf, png
 
 from airflow_claude_batch.api.wire import CacheCreation, Usage
+from airflow_claude_batch.batch.media_formats import format_of
 from airflow_claude_batch.batch.money.cost import Tokens
 from airflow_claude_batch.batch.money.cost_limit import check_max_cost
 from airflow_claude_batch.batch.money.planned_request import PlannedRequest
@@ -103,6 +106,51 @@ def test_images_and_texts_are_estimated_apart(image: Params) -> None:
 
     assert estimate.tokens.lower.input <= tokens <= estimate.tokens.upper.input
     assert estimate.tokens.upper.input < 1.2 * tokens
+
+
+def _file(data: bytes) -> Params:
+    source = {"type": "base64", "media_type": format_of(data[:1024]), "data": base64.b64encode(data).decode()}
+    kind = "document" if data.startswith(b"%PDF") else "image"
+    return {"type": kind, "source": source}
+
+
+@pytest.mark.parametrize(
+    ("data", "tokens"),
+    [
+        pytest.param(png(750, 1000), 1_000, id="image"),
+        pytest.param(png(750, 1000) + bytes(5_000_000), 1_000, id="image of many bytes"),
+        pytest.param(jpeg(8000, 8000, metadata=60_000), 4_784, id="reduced image"),
+        pytest.param(png(1, 1), 1, id="pixel"),
+        pytest.param(pdf(20), 50_000, id="PDF"),
+        pytest.param(pdf(20, size=10_000_000), 50_000, id="PDF of many bytes"),
+        pytest.param(b"%PDF-1.7\n" + bytes(400_000), 50_000, id="PDF of an unknown number of pages"),
+    ],
+)
+def test_without_a_client_tokens_of_files_follow_from_pixels_and_pages(data: bytes, tokens: int) -> None:
+    text = {"type": "text", "text": "What is it?"}
+
+    alone, with_file = estimated([params([text])]).tokens, estimated([params([_file(data), text])]).tokens
+
+    assert with_file.lower.input == 0
+    assert with_file.expected.input - alone.expected.input == pytest.approx(tokens * 1.2, rel=0.1, abs=60)
+    assert tokens <= with_file.upper.input - alone.upper.input <= 3 * tokens + 120
+
+
+def test_a_document_of_text_has_the_length_of_its_text() -> None:
+    source = {"type": "text", "media_type": "text/plain", "data": "x" * 34_000}
+    document = estimated([params([{"type": "document", "source": source}])])
+
+    assert document.tokens.expected.input == pytest.approx(34_000 / 2.5, rel=0.01)
+
+
+def test_counted_files_of_many_sizes_stand_for_the_others() -> None:
+    """Images of like pixels have like tokens, whatever the bytes that they are packed into."""
+    requests = [params([_file(png(900, 900) + bytes(index * 1_000))]) for index in range(200)]
+
+    estimate = estimated(requests, Counter())
+
+    assert estimate.tokens.expected.input == pytest.approx(200 * 1_500, rel=0.02)
+    assert estimate.tokens.upper.input < 1.15 * 200 * 1_500
 
 
 def test_texts_of_another_length_are_not_comparable() -> None:
@@ -241,12 +289,6 @@ def test_inference_geo_of_a_request_is_in_its_estimate() -> None:
     assert usd_of(american).expected == usd_of(exact_usd).expected * Decimal("1.1")
 
 
-def test_the_expected_output_takes_a_known_share() -> None:
-    estimate = estimated([params(max_tokens=1_000)] * 2, Counter(), output_share=0.6)
-
-    assert estimate.tokens.map(lambda tokens: tokens.output) == (2, 1_200, 2_000)
-
-
 # ---------------------------------------------------------------- cached prefixes
 
 SHARED = {"type": "text", "text": "y" * 4_000}
@@ -376,7 +418,8 @@ def test_an_estimate_as_a_table() -> None:
         "output tokens            1,501          37,525         150,100",
         "USD                     0.2777          0.6755            1.84",
         "1,501 requests: the tokens of 8 were counted, those of 1,493 estimated from their length.",
-        "The expected output is 25% of max_tokens. The upper bound is all of it.",
+        "The expected output is a guess, 25% of max_tokens: this task has no earlier run with this model.",
+        "The upper bound is all of max_tokens.",
         "Counting stopped early: APIConnectionError: connection refused",
         "3 duplicates are not sent.",
         "1 request uses server tools. What these add is not in the estimate.",
@@ -431,6 +474,12 @@ def test_the_models_and_their_prices_are_named() -> None:
         "max_tokens is from 64 to 100."
     )
     noted = estimate.models_to_manifest()
-    assert noted["models"]["claude-opus-5-5"] == {"requests": 2, "usd_per_million": {"input": "2", "output": "10"}}
+    assert noted["models"]["claude-opus-5-5"] == {
+        "requests": 2,
+        "usd_per_million": {"input": "2", "output": "10"},
+        "max_tokens": 200,
+        "input_tokens": 322,
+        "expected": {"output_share": 0.25, "runs": 0},
+    }
     assert noted["models"]["claude-next"]["usd_per_million"] is None
     assert noted["max_tokens"] == {"least": 64, "most": 100}

@@ -1,0 +1,1 @@
+"""Answers of earlier submissions: an unchanged request is not paid for again."""
