@@ -11,7 +11,7 @@ from pathlib import Path
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.web.gather import gather_all
-from airflow_claude_batch.web.page import render
+from airflow_claude_batch.web.report_page import render
 
 
 def main(arguments: list[str] | None = None) -> int:

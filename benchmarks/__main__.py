@@ -6,7 +6,22 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from benchmarks import landing, million, parsing, results, resuming, storage_traffic, submitting, waiting
+from benchmarks import (
+    answers,
+    expectation,
+    landing,
+    large_results,
+    million,
+    overview,
+    parsing,
+    report,
+    results,
+    resuming,
+    rows,
+    storage_traffic,
+    submitting,
+    waiting,
+)
 from benchmarks.figures import BenchmarkResult, Scope
 from benchmarks.peers import install_peers
 
@@ -18,6 +33,12 @@ BENCHMARKS: dict[str, Callable[[Scope], BenchmarkResult]] = {
     "million": million.measure,
     "traffic": storage_traffic.measure,
     "resume": resuming.measure,
+    "rows": rows.measure,
+    "answers": answers.measure,
+    "report": report.measure,
+    "expectation": expectation.measure,
+    "page": large_results.measure,
+    "overview": overview.measure,
     "tenmillion": million.measure_ten,
 }
 #: Runs only when it is named: an hour, and 50 GB of disk.

@@ -138,6 +138,21 @@ def run_submission(role: str, home: Path, url: str, **options: Any) -> Cost:
     return _measure(own_module("submission_role"), role, home, url, options)
 
 
+def run_rows(role: str, home: Path, url: str = "", **options: Any) -> Cost:
+    """Run a role of ``rows_role.py``, which needs this package's environment, and most of them a database."""
+    return _measure(own_module("rows_role"), role, home, url, options)
+
+
+def run_answers(role: str, home: Path, **options: Any) -> Cost:
+    """Run a role of ``answers_role.py``, which needs this package's environment."""
+    return _measure(own_module("answers_role"), role, home, "", options)
+
+
+def run_large_results(role: str, home: Path, **options: Any) -> Cost:
+    """Run a role of ``large_results_role.py``, which needs this package's environment."""
+    return _measure(own_module("large_results_role"), role, home, "", options)
+
+
 def own_module(name: str) -> list[str]:
     """Return the command that runs a module of this folder. An installed wheel comes before the checkout's package."""
     root = str(Path(__file__).parents[1])

@@ -19,11 +19,11 @@ KEY = "sk-benchmark"
 Steps = dict[str, Callable[[], object]]
 
 
-def ours_landing(url: str, folder: str, requests: str, batch_ids: list[str]) -> Steps:
+def ours_landing(url: str, folder: str, batch_ids: list[str]) -> Steps:
     """Land the results of batches as the sensor does."""
     from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
     from airflow_claude_batch.api.credentials import ApiKey
-    from airflow_claude_batch.batch.input.request_file import RequestFile
+    from airflow_claude_batch.batch.input.request_file import open_requests
     from airflow_claude_batch.batch.land.download import download_results
     from airflow_claude_batch.batch.land.landing import Landing
     from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
@@ -31,17 +31,16 @@ def ours_landing(url: str, folder: str, requests: str, batch_ids: list[str]) -> 
     from airflow_claude_batch.batch.money.pricing import PriceTable
     from airflow_claude_batch.batch.storage import LocalFolder
 
-    prices = PriceTable.load()
+    prices, place = PriceTable.load(), LocalFolder(Path(folder))
     client = ClaudeClient(ClientConfig(credentials=ApiKey(KEY), base_url=url))
 
     def land() -> None:
-        with (
-            RequestFile(Path(requests), verify=False) as own,
-            Landing(SubmissionMatcher(own), prices=prices) as landing,
-        ):
+        requests = open_requests(place, place.path)
+        assert requests is not None, "they were written before"
+        with requests, Landing(SubmissionMatcher(requests), prices=prices) as landing:
             for batch_id in batch_ids:
                 download_results(client, client.retrieve_batch(batch_id), landing, sleep=time.sleep)
-            publish_rows(landing, LocalFolder(Path(folder)), missing="missing")
+            publish_rows(landing, place, missing="missing")
 
     return {"landing": land}
 

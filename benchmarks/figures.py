@@ -48,6 +48,10 @@ class Figure:
         """Add a bound: at most this much."""
         return self._with_bound(f"≤ {most:g} {self.unit}".rstrip(), self.ours <= most)
 
+    def at_least(self, least: float) -> Figure:
+        """Add a bound: at least this much."""
+        return self._with_bound(f"≥ {least:,g} {self.unit}".rstrip(), self.ours >= least)
+
     def within(self, share: float, peer: str, words: str) -> Figure:
         """Add a bound: at most a share of the peer's figure. No bound if the peer was left out."""
         if peer not in self.peers:

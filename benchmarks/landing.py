@@ -19,7 +19,7 @@ from typing import Any
 
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import RequestFile
-from airflow_claude_batch.batch.input.request_writer import write_requests
+from airflow_claude_batch.batch.input.request_writer import create_request_file, write_requests
 from benchmarks.bulk import Cost, LoopbackAPI, middle, run, serving
 from benchmarks.figures import COMMON_AI, SDK, BenchmarkResult, Figure, Scope
 from benchmarks.peers import install_peers
@@ -55,10 +55,9 @@ def record(path: Path, indices: Iterator[int] | range, custom_id: Callable[[int]
 
 def write_input(path: Path, count: int) -> RequestFile:
     """The requests that were sent."""
-    with path.open("wb") as file:
-        prompts = ({"model": MODEL, "max_tokens": 64, "messages": [f"Question {index}"]} for index in range(count))
-        write_requests((Request(index, f"key-{index}", params) for index, params in enumerate(prompts)), file)
-    return RequestFile(path)
+    prompts = ({"model": MODEL, "max_tokens": 64, "messages": [f"Question {index}"]} for index in range(count))
+    requests = (Request(index, f"key-{index}", params) for index, params in enumerate(prompts))
+    return create_request_file(path, partial(write_requests, requests))
 
 
 @contextmanager
@@ -74,7 +73,7 @@ def ours(home: Path, count: int) -> Iterator[Callable[[], Cost]]:
             )
             for first in range(0, count, BATCH)
         }
-    options = {"folder": str(home), "requests": str(home / "requests.jsonl"), "batch_ids": list(streams)}
+    options = {"folder": str(home), "batch_ids": list(streams)}
 
     def land() -> Cost:
         cost = run("ours_landing", sys.executable, home, api.url, **options)

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,16 +41,19 @@ def now() -> datetime:
 class Task:
     """A task instance: begins a submission as the operator does, and resumes it as after a deferral.
 
+    :param rows: the operator's arguments for source rows, instead of messages.
     :param scratch: the directory for temporary files. Each call gets its own, as each process of a worker does.
     """
 
-    messages: str
+    messages: str | None
     scratch: Path
     max_tokens: int = 64
     policy: Policy = field(default_factory=Policy)
+    rows: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._task = SendMessageBatchOperator(task_id="send", messages=self.messages, max_tokens=self.max_tokens)
+        arguments: dict[str, Any] = {"messages": self.messages, "max_tokens": self.max_tokens, **self.rows}
+        self._task = SendMessageBatchOperator(task_id="send", **arguments)
         self._hook, self._prices = ClaudeHook("claude_default"), PriceTable.load()
         self.client = self._hook.get_conn()
 
@@ -173,21 +176,24 @@ def end_batches(url: str, batch_ids: Sequence[str]) -> None:
         urllib.request.urlopen(urllib.request.Request(path, b"{}", method="POST"), timeout=120).close()
 
 
-def million(url: str, folder: str, messages: str) -> Steps:
-    """Run a whole submission from its file to its rows, in one process state: waits cost no resumption."""
-    place, task = LocalFolder(Path(folder, "submission")), Task(messages, new_scratch(folder))
-    begun, stack = list[Submission](), contextlib.ExitStack()
+def run_in_one_process(task: Task, submission: Submission) -> None:
+    """Send, wait and land until all is done. Waits cost no resumption."""
 
     def wait(step: WaitStep) -> None:
         done = {"all": all, "any": any}[step.wait_for]
         while now() < step.until and not done(task.client.retrieve_batch(id_).ended for id_ in step.batch_ids):
             time.sleep(1)
 
-    def run_until_done() -> None:
-        while not isinstance(step := begun[0].advance(), DoneStep):
-            print(f"{now():%H:%M:%S} {len(step.open_batch_ids)} open: {step.reason}", file=sys.stderr)
-            wait(step)
-        print(f"{now():%H:%M:%S} {step.manifest.counts} {step.failure or ''}", file=sys.stderr)
+    while not isinstance(step := submission.advance(), DoneStep):
+        print(f"{now():%H:%M:%S} {len(step.open_batch_ids)} open: {step.reason}", file=sys.stderr)
+        wait(step)
+    print(f"{now():%H:%M:%S} {step.manifest.counts} {step.failure or ''}", file=sys.stderr)
+
+
+def million(url: str, folder: str, messages: str) -> Steps:
+    """Run a whole submission from its file to its rows, in one process state."""
+    place, task = LocalFolder(Path(folder, "submission")), Task(messages, new_scratch(folder))
+    begun, stack = list[Submission](), contextlib.ExitStack()
 
     def check() -> None:
         from airflow_claude_batch.rows import read_rows
@@ -201,7 +207,7 @@ def million(url: str, folder: str, messages: str) -> Steps:
 
     return {
         "begin": lambda: begun.append(stack.enter_context(task.begin(place))),
-        "send, wait and land": run_until_done,
+        "send, wait and land": lambda: run_in_one_process(task, begun[0]),
         "read and check every row": check,
     }
 

@@ -1,10 +1,11 @@
-"""Explain every configuration option of this Airflow in plain words.
+"""Explain every configuration option of this Airflow in plain words: a table in, a table out.
 
-The input is the official description of each option of the installed Airflow: several hundred texts. One task sends
-them as one message batch. A deferred sensor waits for it and uses no worker meanwhile. The last task writes a page
-with each text before and after.
+The input is the official description of each option of the installed Airflow: several hundred texts, in a table of a
+SQL database. One task sends them as one message batch. A deferred sensor waits for it and uses no worker meanwhile. The
+last tasks write a table of the explanations, and a page with each text before and after.
 
-It needs only a connection ``claude_default`` of type Claude, with an API key as its password.
+It needs a connection ``claude_default`` of type Claude with an API key as its password, and a connection ``warehouse``
+to a database, such as ``AIRFLOW_CONN_WAREHOUSE='{"conn_type": "sqlite", "host": "/tmp/warehouse.db"}'``.
 """
 
 from html import escape
@@ -15,12 +16,16 @@ from airflow.sdk import DAG, ObjectStoragePath, task
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
 from airflow_claude_batch.sensors import MessageBatchSensor
+from airflow_claude_batch.sources import SqlRows
+from airflow_claude_batch.transfers import RowsToSqlOperator
 
+WAREHOUSE = "warehouse"
 MODEL = "claude-haiku-5-5"
 MAX_TOKENS = 1024
+PROMPT = "{name}\n\n{description}"
 SYSTEM = (
     "You explain configuration options of Apache Airflow to people who run it for the first time. You are given an "
-    "option's section and name, then its official description. Say the same in plain words: three sentences at most, "
+    "option as section.name, then its official description. Say the same in plain words: three sentences at most, "
     "no list, no preamble. Keep every unit, default value and warning."
 )
 PAGE = """<!doctype html>
@@ -41,14 +46,13 @@ td:first-child {{ font-family: monospace }}
 """
 
 
-@task
-def read_options() -> list[dict[str, str]]:
-    """Build one message per option that has a description. Its key is ``section.option``."""
+def read_options() -> list[tuple[str, str]]:
+    """Return the name and the description of each option that has a description."""
     # Imported here, so that only the worker loads Airflow's configuration.
     from airflow.configuration import conf
 
     return [
-        {"key": f"{section}.{name}", "prompt": f"[{section}] {name}\n\n{option['description'].strip()}"}
+        (f"{section}.{name}", option["description"].strip())
         for section, contents in conf.configuration_description.items()
         for name, option in contents["options"].items()
         if option.get("description")
@@ -56,10 +60,20 @@ def read_options() -> list[dict[str, str]]:
 
 
 @task
-def write_report(messages: list[dict[str, str]], manifest: dict[str, Any]) -> str:
+def save_options() -> int:
+    """Write the options to the table ``airflow_options``. Your texts are in a table already."""
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+    hook, options = DbApiHook.get_hook(WAREHOUSE), read_options()
+    hook.run(["DROP TABLE IF EXISTS airflow_options", "CREATE TABLE airflow_options (name text, description text)"])
+    hook.insert_rows("airflow_options", options, target_fields=["name", "description"])
+    return len(options)
+
+
+@task
+def write_report(manifest: dict[str, Any]) -> str:
     """Write the page to the folder of the results, which may be an object store, and return its path."""
-    descriptions = {message["key"]: message["prompt"].partition("\n\n")[2] for message in messages}
-    cells = ((row.key, descriptions[row.key], row.text or "") for row in read_rows(manifest))
+    cells = ((row.key, row.input["description"], row.text or "") for row in read_rows(manifest))
     page = PAGE.format(
         count=manifest["request_count"],
         model=MODEL,
@@ -72,7 +86,24 @@ def write_report(messages: list[dict[str, str]], manifest: dict[str, Any]) -> st
 
 
 with DAG("describe_options", schedule="@monthly", tags=["claude"], default_args={"retries": 2}):
-    options = read_options()
-    send = SendMessageBatchOperator(task_id="send", messages=options, model=MODEL, max_tokens=MAX_TOKENS, system=SYSTEM)
+    send = SendMessageBatchOperator(
+        task_id="send",
+        rows=SqlRows(WAREHOUSE, "SELECT name, description FROM airflow_options ORDER BY name"),
+        key="name",
+        prompt=PROMPT,
+        keep=["description"],
+        model=MODEL,
+        max_tokens=MAX_TOKENS,
+        system=SYSTEM,
+    )
     wait = MessageBatchSensor(task_id="wait", batch=send.output, deferrable=True)
-    write_report(options, wait.output)
+    RowsToSqlOperator(
+        task_id="load",
+        rows=wait.output,
+        conn_id=WAREHOUSE,
+        table="airflow_options_explained",
+        columns={"name": "key", "explanation": "text", "usd": "cost_usd", "why_not": "error.message"},
+        create_table=True,
+    )
+    save_options() >> send
+    write_report(wait.output)

@@ -21,6 +21,8 @@ _LOCAL_SCHEMES = ("file", "local")
 _BUCKET_SCHEMES = ("s3", "s3a", "gs", "gcs")
 #: Longer ones leave the range of datetime when they are added to the present.
 _LONGEST = timedelta(days=365_000)
+#: The ledger names each request of a sample.
+LARGEST_SAMPLE = 1000
 
 
 def check_results_path(name: str, value: Any) -> None:
@@ -29,11 +31,12 @@ def check_results_path(name: str, value: Any) -> None:
     :param name: of the argument or setting, for the error.
     :raises ConfigurationError: it is relative, a Windows path, or a URI with a mistake.
     """
-    if reason := _wrong_path(value):
+    if reason := wrong_path(value):
         raise ConfigurationError(f"{name} is {_shown(value)}: {reason}.", "Nothing was sent or landed.", _PATH_REMEDY)
 
 
-def _wrong_path(value: Any) -> str | None:
+def wrong_path(value: Any) -> str | None:
+    """Return why a path or URI does not name the same place for every process. None if it does."""
     if not isinstance(value, str):
         return "it is not a text"
     if re.match(r"[A-Za-z]:[\\/]|\\\\", value):
@@ -76,6 +79,48 @@ def parse_timeout(task_id: str, value: Any, *, at_least: timedelta = timedelta(m
     return timeout
 
 
+def parse_approval_timeout(task_id: str, value: Any) -> timedelta:
+    """Read ``approval_timeout``: seconds, or a timedelta.
+
+    :raises ConfigurationError: it is neither, or not above zero.
+    """
+    timeout = _parse_duration(value)
+    if timeout is None or not timedelta() < timeout <= _LONGEST:
+        raise ConfigurationError(
+            f"{task_id}: approval_timeout must be seconds or a timedelta above zero, not {_shown(value)}.",
+            "Write approval_timeout=timedelta(hours=24), or seconds such as 3600.",
+        )
+    return timeout
+
+
+def check_approval(task_id: str, approve_above: Any, sample: Any) -> None:
+    """Check ``approve_above`` and ``sample``.
+
+    :raises ConfigurationError: one of them cannot be right, or this Airflow cannot ask anybody.
+    """
+    if isinstance(sample, bool) or not isinstance(sample, int) or not 0 <= sample <= LARGEST_SAMPLE:
+        raise ConfigurationError(
+            f"{task_id}: sample must be a whole number of requests up to {LARGEST_SAMPLE:,}, not {_shown(sample)}.",
+            "Write sample=20, or 0 for no sample.",
+        )
+    if approve_above is None:
+        if sample:
+            raise ConfigurationError(
+                f"{task_id}: sample needs approve_above.",
+                "A sample is sent before a person is asked to approve the rest. Without a question it has no use.",
+            )
+        return
+    parse_usd(f"{task_id}: approve_above", approve_above)
+    from airflow_claude_batch._airflow.compat import ASKING_SUPPORTED
+
+    if not ASKING_SUPPORTED:
+        raise ConfigurationError(
+            f"{task_id}: approve_above needs Airflow 3.1 or newer: this one cannot ask a person.",
+            "Nothing was sent.",
+            "Limit the cost with max_cost instead, or upgrade Airflow.",
+        )
+
+
 def parse_poll_interval(task_id: str, value: Any) -> float | None:
     """Read ``poll_interval``: seconds, or a timedelta. None stays None.
 
@@ -88,6 +133,39 @@ def parse_poll_interval(task_id: str, value: Any) -> float | None:
             "Write seconds such as 60, or timedelta(minutes=1).",
         )
     return interval if interval is None else interval.total_seconds()
+
+
+def parse_max_age(value: Any) -> timedelta | None:
+    """Read ``max_age`` of an answer store: seconds, or a timedelta. None stays None.
+
+    :raises ConfigurationError: it is neither, or not above zero.
+    """
+    age = _parse_duration(value)
+    if value is not None and (age is None or not timedelta() < age <= _LONGEST):
+        raise ConfigurationError(
+            f"AnswerStore: max_age must be a timedelta or seconds above zero, not {_shown(value)}.",
+            "Nothing was sent.",
+            "Write max_age=timedelta(days=90), or leave it out to reuse answers of any age.",
+        )
+    return age
+
+
+def check_answer_store(task_id: str, value: Any) -> None:
+    """Check that ``answer_store`` is an AnswerStore, None or False.
+
+    :param value: the store as options, or what the author gave instead.
+    :raises ConfigurationError: it is something else.
+    """
+    from airflow_claude_batch._airflow.options import StoreOptions
+
+    if value is None or value is False or isinstance(value, StoreOptions):
+        return
+    shown = f"{value!r:.60}" if isinstance(value, str) else "'s3://aws_default@my-bucket/answers'"
+    raise ConfigurationError(
+        f"{task_id}: answer_store must be an AnswerStore, None or False, not {_shown(value)}.",
+        "Nothing was sent.",
+        f"Write answer_store=AnswerStore({shown}), with: from airflow_claude_batch.answers import AnswerStore",
+    )
 
 
 def _parse_duration(value: Any) -> timedelta | None:

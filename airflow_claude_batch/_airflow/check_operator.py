@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_claude_batch._airflow.check_arguments import (
     check_allow_failed,
+    check_answer_store,
+    check_approval,
     check_choice,
     check_flags,
     check_output_schema,
@@ -16,12 +18,12 @@ from airflow_claude_batch._airflow.check_arguments import (
 from airflow_claude_batch._airflow.check_requests import (
     check_cache_system,
     check_max_tokens,
-    check_messages,
     check_model,
+    check_prompt_text,
     check_request_params,
-    check_system,
     if_given,
 )
+from airflow_claude_batch._airflow.check_rows import check_input, check_templates
 from airflow_claude_batch._airflow.rendering import has_templates
 from airflow_claude_batch.exceptions import ConfigurationError
 
@@ -44,10 +46,10 @@ FLAGS: Final = (
 )
 
 
-def check_operator(options: SubmissionOptions, *, has_messages: bool) -> None:
+def check_operator(options: SubmissionOptions, *, is_written: bool) -> None:
     """Check what is written in the DAG file. What templates and upstream tasks give is checked when the task runs.
 
-    :param has_messages: ``messages`` is what the author wrote, and neither mapped nor of a function.
+    :param is_written: all arguments are what the author wrote, and neither mapped nor of a function.
     :raises ConfigurationError: names the task, the argument and what it may be.
     :raises OutputSchemaError: the API does not support ``output_schema``.
     """
@@ -55,26 +57,31 @@ def check_operator(options: SubmissionOptions, *, has_messages: bool) -> None:
     check_choice(task_id, "on_timeout", options.on_timeout, ("cancel", "leave"))
     check_choice(task_id, "on_lost", options.on_lost, ("stop", "resend"))
     check_choice(task_id, "on_empty", options.on_empty, ("fail", "skip", "succeed"))
-    check_choice(task_id, "results_format", options.results_format, ("jsonl", "parquet"))
+    check_choice(task_id, "on_rejected", options.on_rejected, ("fail", "skip"))
+    check_choice(task_id, "results_format", options.results_format, ("jsonl", "parquet", "csv"))
     check_allow_failed(task_id, options.allow_failed)
+    check_answer_store(task_id, options.answer_store)
     check_repair_rounds(task_id, options.repair_rounds)
     check_flags(task_id, {name: getattr(options, name) for name in FLAGS})
     if isinstance(options.results_path, str) and options.results_path and not has_templates(options.results_path):
         check_results_path(f"{task_id}: results_path", options.results_path)
     if options.max_cost is not None:
         parse_usd(f"{task_id}: max_cost", options.max_cost)
+    check_approval(task_id, options.approve_above, options.sample)
     if options.repair_invalid and (options.output_schema is None or not options.repair_rounds):
         raise ConfigurationError(f"{task_id}: repair_invalid needs output_schema, and repair_rounds above 0.")
-    _check_requests(options, has_messages=has_messages)
+    _check_requests(options, is_written=is_written)
 
 
-def _check_requests(options: SubmissionOptions, *, has_messages: bool) -> None:
+def _check_requests(options: SubmissionOptions, *, is_written: bool) -> None:
     task_id = options.task_id
-    if has_messages:
-        check_messages(task_id, options.messages)
+    if is_written:
+        check_input(options)
+    for name in ("system", "prompt"):
+        check_prompt_text(task_id, name, getattr(options, name))
+    check_templates(options)
     check_model(task_id, options.model)
     check_max_tokens(task_id, options.max_tokens)
-    check_system(task_id, options.system)
     check_request_params(
         task_id,
         model=options.model,

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from airflow_claude_batch._airflow.compat import ObjectStoragePath
 from airflow_claude_batch._airflow.rendering import has_templates
+from airflow_claude_batch._airflow.source import Source
 from airflow_claude_batch.exceptions import ConfigurationError, InputError
 
 #: Parameters of the Messages API that an author may put into ``params`` by mistake: those are the DAG's.
@@ -69,6 +70,11 @@ def check_messages(task_id: str, messages: Any) -> None:
         raise ConfigurationError(
             f"{task_id}: messages is None.", "Give a list of elements. What a task or a template gives may be empty."
         )
+    if isinstance(messages, Source):
+        raise ConfigurationError(
+            f"{task_id}: messages is a source of rows, not a list of elements.",
+            "Give it as rows=…, with the text of each request: prompt='Summarize: {body}'.",
+        )
     if isinstance(messages, Mapping):
         raise ConfigurationError(
             f"{task_id}: messages is a mapping, and must be a list of elements.",
@@ -107,15 +113,15 @@ def check_model(task_id: str, model: Any) -> None:
     )
 
 
-def check_system(task_id: str, system: Any) -> None:
-    """Check that ``system`` is not the path of a file: the path would be sent as the system prompt.
+def check_prompt_text(task_id: str, name: str, text: Any) -> None:
+    """Check that ``system`` or ``prompt`` is not the path of a file: the path would be sent in place of its text.
 
     :raises ConfigurationError: it is.
     """
-    if isinstance(system, os.PathLike) or (isinstance(system, str) and _TEXT_FILE.fullmatch(system.strip())):
+    if isinstance(text, os.PathLike) or (isinstance(text, str) and _TEXT_FILE.fullmatch(text.strip())):
         raise ConfigurationError(
-            f"{task_id}: system is {str(system)!r:.40}, the path of a file, which is not read.",
-            "Give the text of the file: system=Path(…).read_text(). It is rendered as a template.",
+            f"{task_id}: {name} is {str(text)!r:.40}, the path of a file, which is not read.",
+            f"Give the text of the file: {name}=Path(…).read_text(). It is rendered as a template.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Import every name that the package takes from Airflow, 3.0.6 to 3.3. No other module imports Airflow.
+"""Import every name that tasks take from Airflow, 3.0.6 to 3.3. ``servers`` and ``api_server`` have those of servers.
 
 Names that would cost milliseconds when a DAG file is parsed are imported at their first use (``_LAZY_IMPORTS``). The
 others are already loaded by ``airflow.sdk``.
@@ -14,26 +14,32 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from airflow import __version__
 from airflow.sdk import (
     BaseOperator,
+    BaseOperatorLink,
     BaseSensorOperator,
     Context,
     ObjectStoragePath,
     PokeReturnValue,
 )
+from airflow.sdk.definitions._internal.mixins import ResolveMixin  # no public module has it, 3.0 to 3.4
 from airflow.sdk.log import mask_secret
 
 if TYPE_CHECKING:
-    # Not in __all__, because the provider need not be installed.
+    # Not in __all__, because the provider need not be installed, or this Airflow does not have them.
     from airflow.providers.openlineage.extractors import OperatorLineage as OperatorLineage
+    from airflow.providers.standard.triggers.hitl import HITLTrigger as HITLTrigger
     from airflow.sdk import Asset, XComArg
+    from airflow.sdk._shared.secrets_masker import redact
     from airflow.sdk.bases.decorator import (
         DecoratedOperator,
         TaskDecorator,
         determine_kwargs,
         task_decorator_factory,
     )
+    from airflow.sdk.exceptions import TaskAwaitingInput as TaskAwaitingInput
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
     from airflow.sdk.observability.stats import Stats
-    from airflow.triggers.base import BaseTrigger, StartTriggerArgs, TriggerEvent
+    from airflow.triggers.base import BaseEventTrigger, BaseTrigger, StartTriggerArgs, TriggerEvent
+    from opentelemetry.trace import TracerProvider
 
 #: The version as numbers, such as (3, 3, 2).
 AIRFLOW_VERSION: Final = tuple(int(number) for number in re.findall(r"\d+", __version__)[:3])
@@ -72,6 +78,8 @@ else:
 
 __all__ = [
     "AIRFLOW_VERSION",
+    "ASKING_SUPPORTED",
+    "AWAITING_INPUT_SUPPORTED",
     "ON_KILL_SUPPORTED",
     "START_FROM_TRIGGER_SUPPORTED",
     "TASK_BREADCRUMBS_SUPPORTED",
@@ -82,14 +90,17 @@ __all__ = [
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "Asset",
+    "BaseEventTrigger",
     "BaseHook",
     "BaseOperator",
+    "BaseOperatorLink",
     "BaseSensorOperator",
     "BaseTrigger",
     "Context",
     "DecoratedOperator",
     "ObjectStoragePath",
     "PokeReturnValue",
+    "ResolveMixin",
     "RuntimeTaskInstance",
     "StartTriggerArgs",
     "Stats",
@@ -106,12 +117,22 @@ __all__ = [
     "default_deferrable",
     "determine_kwargs",
     "executors",
+    "get_variable",
     "heartbeat_timeout",
     "loop_iteration",
     "mask_secret",
+    "put_variable",
+    "redact",
+    "show_question",
     "task_decorator_factory",
     "timezone",
+    "tracer_provider",
 ]
+
+#: True if a task can ask a person in Airflow's UI.
+ASKING_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 1)
+#: True if a task that asks waits in a state of its own. 3.1 and 3.2 wait in the triggerer.
+AWAITING_INPUT_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
 
 #: True if Airflow calls a trigger's ``on_kill`` when a user ends its deferred task.
 ON_KILL_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
@@ -125,14 +146,18 @@ TASK_STATE_STORE_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
 _LAZY_IMPORTS: Final = {
     "Asset": "airflow.sdk",
     "DecoratedOperator": "airflow.sdk.bases.decorator",
+    "HITLTrigger": "airflow.providers.standard.triggers.hitl",
     "OperatorLineage": "airflow.providers.openlineage.extractors",
     "RuntimeTaskInstance": "airflow.sdk.execution_time.task_runner",
     "Stats": "airflow.sdk.observability.stats" if AIRFLOW_VERSION >= (3, 2) else "airflow.stats",
+    "TaskAwaitingInput": "airflow.sdk.exceptions",
     "TaskDecorator": "airflow.sdk.bases.decorator",
+    "redact": "airflow.sdk.log" if AIRFLOW_VERSION >= (3, 1) else "airflow.sdk.execution_time.secrets_masker",
     "determine_kwargs": (
         "airflow.sdk.bases.decorator" if AIRFLOW_VERSION >= (3, 2) else "airflow.utils.operator_helpers"
     ),
     "task_decorator_factory": "airflow.sdk.bases.decorator",
+    "BaseEventTrigger": "airflow.triggers.base",
     "BaseTrigger": "airflow.triggers.base",
     "StartTriggerArgs": "airflow.triggers.base",
     "TriggerEvent": "airflow.triggers.base",
@@ -168,6 +193,7 @@ class TaskInstance(TaskInstanceKey, Protocol):
     @property
     def start_date(self) -> datetime: ...
     def get_first_reschedule_date(self, context: Context) -> datetime | None: ...
+    def xcom_push(self, key: str, value: Any) -> None: ...
 
 
 def clear_mark(context: Context) -> str | None:
@@ -198,6 +224,56 @@ def loop_iteration(context: Context) -> str | None:
     return f"loop-{loop.index}" if region is None else f"loop-{loop.index}-{region.hex}"
 
 
+def show_question(**fields: Any) -> str | None:
+    """Show a question of a running task in Airflow's UI, and return the text that it has there.
+
+    Airflow updates the id of the task instance in its question when it retries or clears, and then keeps the old text.
+    ``upsert_hitl_detail`` of the SDK does the same, but does not return what it gets.
+    """
+    from airflow.sdk.execution_time import task_runner
+
+    payload = importlib.import_module("airflow.sdk.execution_time.comms").CreateHITLDetailPayload
+    shown = task_runner.SUPERVISOR_COMMS.send(payload(assigned_users=[], **fields))
+    return getattr(shown, "body", None)
+
+
+def get_variable(key: str) -> str | None:
+    """Return an Airflow Variable from Airflow's database, None only if there certainly is none.
+
+    ``Variable.get`` says "not found" whatever went wrong (3.1 and newer), and asks other secrets backends first.
+    """
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+
+    comms: Any = importlib.import_module("airflow.sdk.execution_time.comms")
+    try:
+        response = _ask_supervisor(comms.GetVariable(key=key))
+    except AirflowRuntimeError as error:
+        response = error.error
+    if isinstance(response, comms.VariableResult):
+        return response.value or ""  # it exists, even if Airflow cannot decrypt it
+    if not isinstance(response, comms.ErrorResponse):
+        raise TypeError(f"Airflow's supervisor has answered with {type(response).__name__}.")
+    if response.error is ErrorType.VARIABLE_NOT_FOUND:
+        return None
+    raise AirflowRuntimeError(response)
+
+
+def put_variable(key: str, value: str, description: str) -> None:
+    """Store an Airflow Variable. ``Variable.set`` does not raise if that fails."""
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    comms: Any = importlib.import_module("airflow.sdk.execution_time.comms")
+    response = _ask_supervisor(comms.PutVariable(key=key, value=value, description=description))
+    if isinstance(response, comms.ErrorResponse):
+        raise AirflowRuntimeError(response)
+
+
+def _ask_supervisor(message: Any) -> Any:
+    from airflow.sdk.execution_time import task_runner
+
+    return task_runner.SUPERVISOR_COMMS.send(message)
+
+
 def default_deferrable() -> bool:
     """Return ``[operators] default_deferrable``: True if tasks defer whose author did not decide. Default: False."""
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
@@ -211,6 +287,23 @@ def executors() -> str:
 def heartbeat_timeout() -> float:
     """Return the seconds without a heartbeat after which the scheduler fails a running task. Default: 300."""
     return float(conf.getfloat("scheduler", "task_instance_heartbeat_timeout", fallback=300.0))
+
+
+def tracer_provider() -> TracerProvider | None:
+    """Return what makes the tracers of OpenTelemetry, as ``[traces]`` says. None if tracing is off.
+
+    From 3.2 on, Airflow makes one for each process, and sends what a task has reported when it ends. Before, a task
+    makes its own, which sends each span at once.
+    """
+    if not conf.getboolean("traces", "otel_on", fallback=False):
+        return None
+    if AIRFLOW_VERSION >= (3, 2):
+        from opentelemetry import trace
+
+        return trace.get_tracer_provider()
+    otel_tracer, tracer = (importlib.import_module(f"airflow.traces.{name}") for name in ("otel_tracer", "tracer"))
+    provider: TracerProvider = otel_tracer.get_otel_tracer_for_task(tracer.Trace).get_otel_tracer_provider()
+    return provider
 
 
 def __getattr__(name: str) -> Any:

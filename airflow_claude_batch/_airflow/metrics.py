@@ -9,6 +9,7 @@ name                             kind     meaning
 ``claude_batch.answers``         counter  answers, by ``stop_reason`` (end_turn, max_tokens, refusal, …)
 ``claude_batch.tokens``          counter  billed tokens, by ``kind`` (input, output, …) and ``model``
 ``claude_batch.cost_microusd``   counter  millionths of a US dollar billed, by ``model``
+``claude_batch.reused_answers``  counter  reused answers of earlier submissions, by ``model``
 ``claude_batch.queue_time``      timer    of a batch, from its creation at the API to its end
 ``claude_batch.turnaround``      timer    of a submission, from its first create to its last batch's end
 ``claude_batch.poll_errors``     counter  failed polls of batches, by ``error`` (RateLimitError, …)
@@ -72,6 +73,8 @@ def count_submission(manifest: Manifest, *, is_old: bool = False) -> None:
         _count("answers", count, stop_reason=reason)
     for model, part in manifest.by_model.items():
         _count_model(model, part)
+        if reused := part.get("reused"):
+            _count("reused_answers", reused, model=model)
     if manifest.created_at and manifest.ended_at:
         _time("turnaround", manifest.ended_at - manifest.created_at)
 

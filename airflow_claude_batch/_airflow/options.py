@@ -5,7 +5,7 @@ Nothing below :mod:`~airflow_claude_batch.operators` and :mod:`~airflow_claude_b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -28,13 +28,28 @@ class TaskOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOptions:
+    """Arguments of :class:`~airflow_claude_batch.answers.AnswerStore`, after rendering."""
+
+    path: str
+    max_age: timedelta | None = None
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubmissionOptions(TaskOptions):
     """Arguments of :class:`~airflow_claude_batch.operators.SendMessageBatchOperator`, after rendering.
 
-    :param timeout: already bounded by the task's ``execution_timeout``.
+    :param timeout: and ``approval_timeout``: already bounded by the task's ``execution_timeout``.
+    :param answer_store: None for the deployment's, False for none.
     """
 
     messages: Any
+    rows: Any
+    prompt: str | None
+    key: str | Sequence[str] | None
+    keep: str | Sequence[str]
+    files: Sequence[str]
     model: str | None
     max_tokens: int | str | None
     system: Any
@@ -48,14 +63,19 @@ class SubmissionOptions(TaskOptions):
     allow_failed: float | str
     on_empty: Literal["fail", "skip", "succeed"]
     reuse_answers: bool
+    answer_store: StoreOptions | Literal[False] | None
     on_lost: Literal["stop", "resend"]
     max_cost: float | str | Decimal | None
+    approve_above: float | str | Decimal | None
+    approval_timeout: timedelta
+    on_rejected: Literal["fail", "skip"]
+    sample: int
     deduplicate: bool
     canary: bool
     warm_cache: bool
     cache_system: bool
     delete_batches: bool
-    results_format: Literal["jsonl", "parquet"]
+    results_format: Literal["jsonl", "parquet", "csv"]
     dry_run: bool
 
 
@@ -71,5 +91,5 @@ class CollectionOptions(TaskOptions):
     batch: Any
     allow_failed: float | str | None
     delete_batches: bool | None
-    results_format: Literal["jsonl", "parquet"] | None
+    results_format: Literal["jsonl", "parquet", "csv"] | None
     reschedule: bool

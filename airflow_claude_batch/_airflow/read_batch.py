@@ -35,6 +35,7 @@ class SensedBatches:
     :param request_count: how many requests are in the folder. None for batches made elsewhere.
     :param root: the results_path that the folder is below, None for the deployment's.
     :param handed_over: the operator's arguments that count for the sensor.
+    :param has_kept_columns: columns of the source rows lie beside the requests.
     """
 
     ids: Sequence[str]
@@ -43,6 +44,7 @@ class SensedBatches:
     request_count: int | None
     root: str | None
     handed_over: HandedOver = field(default_factory=HandedOver)
+    has_kept_columns: bool = False
 
 
 def read_batch(value: Any, results_path: str | None, run: TaskRun) -> SensedBatches:
@@ -97,6 +99,14 @@ def requests_reader(batches: SensedBatches, scratch: Path) -> Callable[[], Reque
                 NOTHING_LANDED,
                 "Restore the file, or clear the operator's task: it writes the file again and pays for nothing twice.",
             )
+        if batches.has_kept_columns and requests.kept is None:
+            requests.close()
+            raise SubmissionRecordError(
+                f"{batches.folder.uri('')} has no kept columns that belong to its {REQUESTS_FILE}.",
+                NOTHING_LANDED,
+                "If the operator's task runs now, it writes them anew: try this task again. Else clear the operator's "
+                "task: it reads the rows again and pays for nothing twice.",
+            )
         return requests
 
     return read
@@ -122,7 +132,8 @@ def _read_manifest(value: Mapping[str, Any], results_path: str | None, run: Task
             raise _no_requests_error(folder) from None  # whatever its place, it is not on this worker's disk
         raise
     handed_over = HandedOver.of_manifest(manifest.for_sensor or {})
-    return SensedBatches(ids, manifest.submission_id, folder, manifest.request_count, root, handed_over)
+    has_kept = bool(manifest.kept_columns)
+    return SensedBatches(ids, manifest.submission_id, folder, manifest.request_count, root, handed_over, has_kept)
 
 
 def _results_paths_upstream(run: TaskRun) -> Iterator[str]:

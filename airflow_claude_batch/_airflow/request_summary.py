@@ -26,9 +26,10 @@ def summarize_requests(options: SubmissionOptions, hook: Hook) -> str:
         rates = settings.price_table().batch_rates(values.model.value)
     except Exception as error:  # reading a connection may raise anything
         return f"not known yet: {type(error).__name__}"
-    messages = unwrap(options.messages)
-    is_counted = isinstance(messages, Sized) and not isinstance(messages, str)
-    count = quantity(len(messages), "request") if is_counted else "requests"
+    given = unwrap(options.messages if options.rows is None else options.rows)
+    is_counted = isinstance(given, Sized) and not isinstance(given, str)
+    unknown = "requests" if options.rows is None else "a request for each row"
+    count = quantity(len(given), "request") if is_counted else unknown
     price = (
         "no known price"
         if rates is None

@@ -15,11 +15,12 @@ from airflow_claude_batch._airflow.check_arguments import check_results_path
 from airflow_claude_batch._airflow.compat import AirflowNotFoundException, ObjectStoragePath
 from airflow_claude_batch._airflow.storage_providers import install_remedy
 from airflow_claude_batch.api.redaction import shorten
+from airflow_claude_batch.batch.land.place import Place, find_place, id_of_names
 from airflow_claude_batch.exceptions import ConfigurationError, InputError
 
 if TYPE_CHECKING:
     from airflow_claude_batch._airflow.compat import TaskInstanceKey
-    from airflow_claude_batch.batch.storage import Folder
+    from airflow_claude_batch.batch.storage import Folder, LocalFolder, ObjectFolder
 
 #: Characters that names may keep, beside letters and digits: run ids such as ``manual__2026-11-22T09:00:00+00:00``.
 _SAFE_CHARACTERS = ":+~@=,"
@@ -56,12 +57,15 @@ def submission_folder(results_path: str | None, ti: TaskInstanceKey, loop: str |
     :param loop: the iteration of a loop that the task instance belongs to, from :func:`.compat.loop_iteration`.
     :raises ConfigurationError: ``results_path`` cannot be right, or no installed provider serves it.
     """
-    names = [ti.dag_id, ti.run_id, ti.task_id]
-    if ti.map_index is not None and ti.map_index >= 0:
-        names.append(str(ti.map_index))
-    if loop is not None:
-        names.append(loop)
-    return folder_at("/".join([results_root(results_path).rstrip("/"), *map(_path_segment, names)]))
+    return folder_at(folder_of_place(results_root(results_path), place_of_task(ti, loop)))
+
+
+def place_of_task(ti: TaskInstanceKey, loop: str | None = None) -> Place:
+    """Return the names of a task instance's folder.
+
+    :param loop: as in :func:`submission_folder`.
+    """
+    return Place(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index, loop)
 
 
 def history_folder(root: str | None, ti: TaskInstanceKey) -> Folder:
@@ -74,13 +78,63 @@ def history_folder(root: str | None, ti: TaskInstanceKey) -> Folder:
     return folder_at("/".join([results_root(root).rstrip("/"), *names]))
 
 
+def spending_folder(day: str) -> Folder:
+    """Return the folder with the spending of one day. For "", the folder above those of all days.
+
+    It is ``<root>/_spending/<day>``. Tasks with a ``results_path`` of their own use it too: there is one budget.
+    Submissions have their files one level below, so that no name of a DAG or a run can collide with it.
+
+    :raises ConfigurationError: the deployment's results folder cannot be right, or no installed provider serves it.
+    """
+    return folder_at("/".join([results_root(None).rstrip("/"), "_spending", *filter(None, [day])]))
+
+
+def sender_history_folder(folder: Folder, id_: str) -> Folder | None:
+    """Return the history of the task that has sent a submission. None if it cannot be told from the folder's names.
+
+    Of the instances of a mapped task only the first one has a history, because all of them share one.
+
+    :param folder: the submission's folder.
+    :param id_: the submission's id.
+    :raises ConfigurationError: no installed provider serves the URI.
+    """
+    found = place_of(folder, id_)
+    if found is None or found[1].map_index > 0:
+        return None
+    root, place = found
+    names = (_path_segment(place.dag_id), "_history", _path_segment(place.task_id))
+    return folder_at("/".join([root, *names]))
+
+
+def place_of(folder: Folder, id_: str) -> tuple[str, Place] | None:
+    """Return the folder above all submissions, and the names below it that belong to a submission's task instance.
+
+    None if the folder's names do not have them: long names are shortened.
+
+    :param id_: the submission's id. It tells which of the folder's names are those of the task.
+    """
+    return find_place(folder.uri(""), id_)
+
+
+def folder_of_place(root: str, place: Place) -> str:
+    """Return the path or URI of the folder of a task instance's submission.
+
+    :param root: the folder above all submissions.
+    """
+    names = [place.dag_id, place.run_id, place.task_id]
+    if place.map_index >= 0:
+        names.append(str(place.map_index))
+    if place.loop is not None:
+        names.append(place.loop)
+    return "/".join([root.rstrip("/"), *map(_path_segment, names)])
+
+
 def submission_id(ti: TaskInstanceKey, loop: str | None = None) -> str:
     """Return the submission's id: the same for each try of a task instance, and unique to the task instance.
 
     :param loop: as in :func:`submission_folder`.
     """
-    name = "\0".join((ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index), *([] if loop is None else [loop])))
-    return hashlib.sha256(name.encode()).hexdigest()[:16]
+    return id_of_names(ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index), *([] if loop is None else [loop]))
 
 
 def check_below_roots(folder: Folder, results_paths: Iterable[str | None]) -> str:
@@ -114,7 +168,7 @@ def _is_below(folder: Folder, root: Folder) -> bool:
     return name.startswith(f"{above_name}/") and not {"", ".", ".."}.intersection(segments[1:])
 
 
-def folder_at(uri: str) -> Folder:
+def folder_at(uri: str) -> LocalFolder | ObjectFolder:
     """Return the folder at a path or URI, such as ``s3://aws_default@bucket/claude-batch``.
 
     :raises ConfigurationError: no installed provider serves the URI.
@@ -145,6 +199,8 @@ def object_path(uri: str) -> ObjectStoragePath:
         raise _unreachable(
             uri, error, "Create that connection, or name another one before the @ of the URI."
         ) from error
+    except Exception as error:  # secrets backends and the clients of stores raise errors of their own
+        raise _unreachable(uri, error, "Check the connection before the @ of the URI, and where it is kept.") from error
     return path
 
 

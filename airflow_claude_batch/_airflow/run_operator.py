@@ -6,7 +6,8 @@ import contextlib
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -14,12 +15,17 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_claude_batch._airflow import settings
+from airflow_claude_batch._airflow.answer_store import open_answer_store
+from airflow_claude_batch._airflow.approval import apply_answer
 from airflow_claude_batch._airflow.check_arguments import parse_usd
 from airflow_claude_batch._airflow.compat import AirflowSkipException, clear_mark, timezone
+from airflow_claude_batch._airflow.day_budget import begun_anew, day_budget
+from airflow_claude_batch._airflow.earlier_attempts import push_earlier_attempts
 from airflow_claude_batch._airflow.map_index_label import check_label
 from airflow_claude_batch._airflow.on_kill import RunningWork
-from airflow_claude_batch._airflow.read_messages import output_schema, write_input
+from airflow_claude_batch._airflow.read_messages import input_argument, output_schema, write_input
 from airflow_claude_batch._airflow.shared_results import check_results_shared
+from airflow_claude_batch._airflow.snapshots import Snapshots
 from airflow_claude_batch._airflow.task_history import TaskHistory
 from airflow_claude_batch._airflow.task_loop import (
     apply_wait_result,
@@ -29,29 +35,34 @@ from airflow_claude_batch._airflow.task_loop import (
 from airflow_claude_batch._airflow.task_state import check_upstream_complete
 from airflow_claude_batch._airflow.user_end import UserEndCheck
 from airflow_claude_batch._airflow.values_in_force import values_in_force
+from airflow_claude_batch.batch.answer_reuse import ReusableRequests
 from airflow_claude_batch.batch.input.earlier_forms import EarlierInput
 from airflow_claude_batch.batch.input.request_index import RequestIndexWriter
 from airflow_claude_batch.batch.input.request_lines import REQUESTS_FILE
 from airflow_claude_batch.batch.input.request_writer import create_request_file
 from airflow_claude_batch.batch.land.manifest import Manifest
+from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
 from airflow_claude_batch.batch.land.parquet import check_parquet_installed
 from airflow_claude_batch.batch.land.summary import summarize_dry_run
+from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.money.models import ModelChecker
-from airflow_claude_batch.batch.observer import Observer
 from airflow_claude_batch.batch.policy import CANCEL_GRACE_PERIOD, Policy
 from airflow_claude_batch.batch.quantity import quantity
+from airflow_claude_batch.batch.send.approval import would_ask
 from airflow_claude_batch.batch.send.budget import check_budget, estimate_requests
 from airflow_claude_batch.batch.start import Attempt, begin_attempt, read_earlier_input, resume_attempt
 from airflow_claude_batch.batch.submission import Submission
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
-from airflow_claude_batch.exceptions import EmptyInputError, SubmissionTakenOverError
+from airflow_claude_batch.exceptions import APIError, EmptyInputError, SubmissionTakenOverError
 
 if TYPE_CHECKING:
     from airflow_claude_batch._airflow.options import SubmissionOptions
     from airflow_claude_batch._airflow.task_run import TaskRun
+    from airflow_claude_batch.api.client import ClaudeClient
     from airflow_claude_batch.api.config import ClientConfig
+    from airflow_claude_batch.batch.input.request_file import RequestFile
     from airflow_claude_batch.batch.money.pricing import PriceTable
     from airflow_claude_batch.batch.storage import Folder
 
@@ -59,15 +70,20 @@ log = logging.getLogger(__name__)
 
 
 def run_submission(
-    options: SubmissionOptions, run: TaskRun, *, event: Mapping[str, Any] | None = None
+    options: SubmissionOptions,
+    run: TaskRun,
+    *,
+    event: Mapping[str, Any] | None = None,
+    answer: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Advance a task's submission to its end, or to the next deferral; return the manifest.
 
     :param event: the trigger's event, when the task resumes.
+    :param answer: Airflow's event after a person was asked.
     """
     with fail_on_input_error(run.ti), tempfile.TemporaryDirectory(prefix="claude-batch-") as scratch:
         if options.dry_run:
-            manifest = _estimate(options, run, Path(scratch))
+            manifest = _estimate(options, run, Path(scratch), TaskHistory(options.results_path, run.ti))
             run.record_manifest(manifest, run.context)
             return manifest.to_xcom()
         check = UserEndCheck.of(run.ti)
@@ -75,15 +91,24 @@ def run_submission(
             check.confirm_running()
         with (
             TaskHistory(options.results_path, run.ti) as history,
-            _open(options, run, Path(scratch), check, history, resuming=event is not None) as submission,
+            _open_or_show(
+                options, run, _open(options, run, Path(scratch), check, history, resuming=event is not None)
+            ) as submission,
+            Snapshots(submission, run, conn_id=options.claude_conn_id, history=history, calls=check.calls) as snapshots,
         ):
+            snapshots.push()
             will_use = partial(_will_use, check, submission)
             run.set_running_work(RunningWork(submission, run.hook.get_config(), will_use, check.calls))
             waited = None if event is None else WaitResult.from_event(event)
+            if answer is not None:
+                apply_answer(answer, submission)
             if waited is not None:
                 apply_wait_result(waited, submission, options.task_id)
             sleep = _sleep(options, check)
-            return run_until_done(submission, options, run, waited=waited, sleep=sleep, history=history).to_xcom()
+            manifest = run_until_done(
+                submission, options, run, waited=waited, sleep=sleep, history=history, snapshots=snapshots
+            )
+            return manifest.to_xcom()
 
 
 def _sleep(options: SubmissionOptions, check: UserEndCheck) -> Callable[[float], None]:
@@ -106,26 +131,76 @@ def _will_use(check: UserEndCheck, submission: Submission) -> bool:
     return False
 
 
-def _estimate(options: SubmissionOptions, run: TaskRun, scratch: Path) -> Manifest:
+def _estimate(options: SubmissionOptions, run: TaskRun, scratch: Path, history: TaskHistory) -> Manifest:
     """Check every element and estimate the cost. Send nothing, and leave no file behind."""
     path, prices = scratch / REQUESTS_FILE, settings.price_table()
     write = partial(_write, options, run, prices)
     with create_request_file(path, write) as requests, run.hook.get_estimate_client() as estimate_client:
+        requests.argument = input_argument(options)
+        models = ModelChecker(prices, estimate_client, argument=requests.argument)
         indices = [index for index in range(len(requests)) if index not in requests.duplicates]
+        reused = _look_up(options, requests, indices, estimate_client, models, prices)
+        indices = [index for index in indices if index not in reused.indices]
         estimate = estimate_requests(
             requests,
             lambda: iter(indices),
             prices,
             estimate_client,
-            models=ModelChecker(prices, estimate_client),
+            models=models,
             now=timezone.utcnow(),
+            earlier_runs=history.earlier_runs(),
         )
         limit, name = _max_cost(options)
         check_budget(estimate, limit, name=name)
+        if (budget := day_budget(run, sleep=time.sleep)) is not None:
+            budget.check(estimate)
         log.info("dry_run=True: nothing was sent.")
+        if (above := _approve_above(options)) is not None:
+            log.info("%s", would_ask(estimate, above, options.sample))
         defaults = {"defaults": values_in_force(options, run.hook).to_manifest()}
         noted = {**estimate.to_manifest(), **estimate.models_to_manifest(), **defaults}
-        return summarize_dry_run(run.submission_id, len(requests), noted)
+        return summarize_dry_run(run.submission_id, len(requests), noted, reused.to_manifest())
+
+
+def _look_up(
+    options: SubmissionOptions,
+    requests: RequestFile,
+    indices: Sequence[int],
+    client: ClaudeClient,
+    models: ModelChecker,
+    prices: PriceTable,
+) -> ReusableRequests:
+    """Look up which requests would not be sent. If the API cannot be asked for the workspace, none is known."""
+    answers = open_answer_store(options)
+    if answers is None or not answers.looks_up:
+        return ReusableRequests()
+    schema = output_schema(options)
+    matcher = SubmissionMatcher(requests, None if schema is None else OutputValidator(schema))
+    try:
+        return answers.look_up(indices, matcher, client, models=models, prices=prices)
+    except APIError as error:
+        log.warning("Stored answers could not be looked up, so the estimate is of all requests. %s", error)
+        return ReusableRequests()
+
+
+@contextlib.contextmanager
+def _open_or_show(
+    options: SubmissionOptions, run: TaskRun, opened: AbstractContextManager[Submission]
+) -> Iterator[Submission]:
+    """Open a submission. If that fails, show which batches of earlier attempts may run."""
+    with contextlib.ExitStack() as stack:
+        try:
+            submission = stack.enter_context(opened)
+        except Exception as error:
+            push_earlier_attempts(
+                run,
+                lambda: run.submission_folder(options.results_path),
+                partial(_ledger_store, run),
+                conn_id=options.claude_conn_id,
+                error=error,
+            )
+            raise
+        yield submission
 
 
 @contextlib.contextmanager
@@ -134,7 +209,7 @@ def _open(
     run: TaskRun,
     scratch: Path,
     check: UserEndCheck,
-    observer: Observer,
+    history: TaskHistory,
     *,
     resuming: bool,
 ) -> Iterator[Submission]:
@@ -144,8 +219,10 @@ def _open(
         store = _UninterruptedStore(store, check)
     if options.results_format == "parquet":
         check_parquet_installed()
+    answers = open_answer_store(options)
     prices = settings.price_table()
     attempt = _attempt(run)
+    budget = begun_anew(day_budget(run, sleep=_sleep(options, check)), attempt, reuse_answers=options.reuse_answers)
     opened = resume_attempt(store, folder, attempt, scratch) if resuming else None
     defaults = None  # a resumed attempt has noted them
     if opened is None:
@@ -163,8 +240,9 @@ def _open(
         )
         ledger = opened[0].ledger
         if ledger.archived_batch_ids or any(part.answers != AnswerUse.DISCARD for part in ledger.parts):
-            observer.recovered("taken_over")
+            history.recovered("taken_over")
     record, requests = opened
+    requests.argument = input_argument(options)
     with requests, run.hook.get_conn() as client, run.hook.get_estimate_client() as estimate_client:
         yield Submission(
             client=client,
@@ -176,7 +254,10 @@ def _open(
             clock=timezone.utcnow,
             sleep=_sleep(options, check),
             estimate_client=estimate_client,
-            observer=observer,
+            day_budget=budget,
+            answers=answers,
+            observer=history,
+            earlier_runs=history.earlier_runs,
         )
 
 
@@ -190,20 +271,27 @@ def _write(
     load_earlier: Callable[[], EarlierInput] = EarlierInput,
 ) -> int:
     """Write the requests, and then check that the upstream outputs they came from were complete."""
+    empty = "messages is empty" if options.rows is None else "rows has no row"
     try:
         count = write_input(options, run.hook, prices, file, index, load_earlier)
     except EmptyInputError:
         check_upstream_complete(run.ti)
         if options.on_empty != "skip":
             raise
-        raise AirflowSkipException("messages is empty, so nothing was sent (on_empty='skip').") from None
+        raise AirflowSkipException(f"{empty}, so nothing was sent (on_empty='skip').") from None
     check_upstream_complete(run.ti)
     check_label(run.context)
     if not count:
-        log.info("messages is empty, so nothing is sent (on_empty='succeed').")
+        log.info("%s, so nothing is sent (on_empty='succeed').", empty)
     else:
+        if options.rows is not None and options.key is None:
+            log.warning(
+                "No key is given, so the key of each row is its position. If the source changes, another row may have "
+                "that position. Name the column that tells rows apart: key='id'."
+            )
         in_force = values_in_force(options, run.hook).in_words()
-        log.info("Read %s.\nIn force where an element says nothing else: %s.", quantity(count, "request"), in_force)
+        where = "where an element says nothing else" if options.rows is None else "for every row"
+        log.info("Read %s.\nIn force %s: %s.", quantity(count, "request"), where, in_force)
     return count
 
 
@@ -273,6 +361,10 @@ def _policy(options: SubmissionOptions, config: ClientConfig, defaults: dict[str
         max_inline_bytes=settings.max_inline_bytes(),
         max_cost=limit,
         max_cost_name=limit_name,
+        approve_above=_approve_above(options),
+        approval_timeout=options.approval_timeout,
+        on_rejected=options.on_rejected,
+        sample=options.sample,
         canary=options.canary,
         warm_cache=options.warm_cache,
         delete_batches=options.delete_batches,
@@ -280,6 +372,11 @@ def _policy(options: SubmissionOptions, config: ClientConfig, defaults: dict[str
         request_defaults=defaults,
         lost_create_grace=settings.lost_create_grace(config.read_timeout),
     )
+
+
+def _approve_above(options: SubmissionOptions) -> Decimal | None:
+    above = options.approve_above
+    return None if above is None else parse_usd(f"{options.task_id}: approve_above", above)
 
 
 def _max_cost(options: SubmissionOptions) -> tuple[Decimal | None, str]:

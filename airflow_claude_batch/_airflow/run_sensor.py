@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_claude_batch._airflow import settings
+from airflow_claude_batch._airflow.answer_store import open_sensors_answer_store
 from airflow_claude_batch._airflow.compat import timezone
+from airflow_claude_batch._airflow.day_budget import settles
 from airflow_claude_batch._airflow.on_kill import RunningWork
 from airflow_claude_batch._airflow.read_batch import check_same_submission, read_batch, requests_reader
+from airflow_claude_batch._airflow.snapshots import Snapshots
 from airflow_claude_batch._airflow.task_history import TaskHistory
 from airflow_claude_batch._airflow.task_loop import (
     apply_wait_result,
@@ -70,12 +73,20 @@ def run_collection(
     with fail_on_input_error(run.ti):
         try:
             check, in_contact = UserEndCheck.of(run.ti), event is not None
-            with _open(options, run, deadline, submission_id, check, in_contact=in_contact) as (collection, history):
+            with (
+                _open(options, run, deadline, submission_id, check, in_contact=in_contact) as (collection, history),
+                Snapshots(
+                    collection, run, conn_id=options.claude_conn_id, history=history, calls=check.calls
+                ) as snapshots,
+            ):
                 waited = None if event is None else WaitResult.from_event(event)
                 if waited is not None:
                     apply_wait_result(waited, collection, options.task_id)
                 kwargs["submission_id"] = collection.submission_id
-                return run_until_done(collection, options, run, kwargs, waited=waited, history=history).to_xcom()
+                manifest = run_until_done(
+                    collection, options, run, kwargs, waited=waited, history=history, snapshots=snapshots
+                )
+                return manifest.to_xcom()
         except InputError as error:
             _wait_for_upstream(options, run, error, deadline, kwargs)
             if options.batch is None and event is not None and not rendered_again:
@@ -146,17 +157,26 @@ def _poke(
 ) -> dict[str, Any] | None:
     # One for all pokes of a process: a kill that comes at the beginning of a poke finds the work of the poke before.
     check = memory.check = memory.check or UserEndCheck.of(run.ti)
-    with _open(options, run, deadline, memory.submission_id, check, in_contact=in_contact) as (collection, history):
+    with (
+        _open(options, run, deadline, memory.submission_id, check, in_contact=in_contact) as (collection, history),
+        Snapshots(collection, run, conn_id=options.claude_conn_id, history=history, calls=check.calls) as snapshots,
+    ):
         memory.submission_id = collection.submission_id  # Airflow renders the batch once for each process
         step = collection.advance()
         _check_refusal(collection, run, memory)
         if isinstance(step, WaitStep):
+            if not memory.is_shown:
+                memory.is_shown = True
+                snapshots.push(step)
             _log_hourly(step, known_of(step, history), memory)
             if timezone.utcnow() < deadline - LAST_POKE_MARGIN:  # last of all: whatever is before may take long
                 return None
             collection.deadline = timezone.utcnow()
             step = collection.advance()
-        return None if isinstance(step, WaitStep) else finish_task(step, run).to_xcom()
+        if isinstance(step, WaitStep):
+            return None
+        snapshots.push(step)
+        return finish_task(step, run, history).to_xcom()
 
 
 def _log_hourly(step: WaitStep, known: Known, memory: PokeMemory) -> None:
@@ -212,7 +232,7 @@ def _open(
             check_parquet_installed(batches.ids)
         if options.cancel_on_kill:
             check.confirm_running()  # a sensor that pokes comes here for each poke
-        history = stack.enter_context(TaskHistory(batches.root, run.ti))
+        history = stack.enter_context(TaskHistory(batches.root, run.ti, sent_to=batches.folder))
         collection = Collection(
             client=stack.enter_context(run.hook.get_conn()),
             submission_id=batches.submission_id,
@@ -225,6 +245,8 @@ def _open(
             clock=timezone.utcnow,
             sleep=check.sleep if options.cancel_on_kill else time.sleep,
             observer=history,
+            settle=settles(batches.handed_over.reservation, batches.submission_id, run.ti),
+            answers=open_sensors_answer_store(batches, options.claude_conn_id, run),
             in_contact=in_contact,
         )
         run.set_running_work(RunningWork(collection, run.hook.get_config(), check.will_run_again, check.calls))

@@ -29,6 +29,8 @@ _DAY_SECONDS: Final = 86_400
 #: An octal mode in which the owner may read and write, and nobody may execute.
 _FILE_MODE: Final = re.compile(r"(0o)?0?6[0246][0246]", re.ASCII)
 MAX_COST: Final = f"[{SECTION}] max_cost_per_submission"
+MAX_COST_PER_DAY: Final = f"[{SECTION}] max_cost_per_day"
+MAX_COST_PER_DAG_PER_DAY: Final = f"[{SECTION}] max_cost_per_dag_per_day"
 
 
 def poll_interval(of_task: float | None = None) -> float:
@@ -58,6 +60,12 @@ def results_path() -> str | None:
     return path or None
 
 
+def answer_store() -> str | None:
+    """Read ``answer_store``: the path or URI of the answer store of tasks that name none. Default: None, no store."""
+    path: str | None = conf.get(SECTION, "answer_store", fallback=None)
+    return path or None
+
+
 def max_cost_per_submission() -> Decimal | None:
     """Read ``max_cost_per_submission``: US dollars that one submission may cost at most. Default: None, no limit.
 
@@ -65,6 +73,24 @@ def max_cost_per_submission() -> Decimal | None:
     """
     value = conf.get(SECTION, "max_cost_per_submission", fallback=None)
     return parse_usd(MAX_COST, value) if value else None
+
+
+def max_cost_per_day() -> Decimal | None:
+    """Read ``max_cost_per_day``: US dollars that all submissions of a day (UTC) may cost. Default: None, no limit.
+
+    :raises ConfigurationError: it is not an amount.
+    """
+    value = conf.get(SECTION, "max_cost_per_day", fallback=None)
+    return parse_usd(MAX_COST_PER_DAY, value) if value else None
+
+
+def max_cost_per_dag_per_day() -> Decimal | None:
+    """Read ``max_cost_per_dag_per_day``: US dollars that each DAG's submissions of a day (UTC) may cost. Default: None.
+
+    :raises ConfigurationError: it is not an amount.
+    """
+    value = conf.get(SECTION, "max_cost_per_dag_per_day", fallback=None)
+    return parse_usd(MAX_COST_PER_DAG_PER_DAY, value) if value else None
 
 
 def lost_create_grace(read_timeout: float) -> timedelta:

@@ -37,6 +37,7 @@ def log_manifest(manifest: Manifest, *, is_old: bool = False) -> None:
         _log_end(manifest)
     if manifest.by_model and not is_old:
         log.info("Bill:\n%s", bill_table(manifest))
+        _log_reused(manifest)
     if unpriced := (manifest.cost or {}).get("unpriced_models"):
         log.warning(
             "No price is known for %s, so the cost of its tokens is not in the bill. Add the price to the file that "
@@ -80,6 +81,23 @@ def _log_nothing_new(manifest: Manifest) -> None:
     paid = "an unknown amount" if usd is None else f"{rounded_usd(Decimal(usd))} USD"
     log.info("Nothing was sent: %s. Nothing is billed now; the cost of %s was paid earlier.", rows, paid)
     log.info("The rows are in %s.", manifest.results_path)
+
+
+def _log_reused(manifest: Manifest) -> None:
+    """Say how many answers were reused, from when they are, and what they cost first."""
+    if not manifest.reused:
+        return
+    first, last = (str(manifest.reused[name])[:10] for name in ("oldest_at", "newest_at"))
+    usd = manifest.reused["first_usd"]
+    log.info(
+        "%s %s reused from the answer store, answered %s. Nothing is billed for %s; %s cost %s then.",
+        quantity(manifest.reused["requests"], "answer"),
+        "was" if manifest.reused["requests"] == 1 else "were",
+        f"on {first}" if first == last else f"between {first} and {last}",
+        "it" if manifest.reused["requests"] == 1 else "them",
+        "it" if manifest.reused["requests"] == 1 else "they",
+        "an unknown amount" if usd is None else f"{rounded_usd(Decimal(usd))} USD",
+    )
 
 
 def _counts(manifest: Manifest) -> str:

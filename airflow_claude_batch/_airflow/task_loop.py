@@ -11,21 +11,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from airflow_claude_batch import exceptions
-from airflow_claude_batch._airflow import metrics, settings
+from airflow_claude_batch._airflow import metrics, settings, tracing
+from airflow_claude_batch._airflow.approval import ask, raise_rejection
 from airflow_claude_batch._airflow.compat import AirflowFailException, TaskDeferred, timezone
 from airflow_claude_batch._airflow.task_log import log_manifest
 from airflow_claude_batch._airflow.task_state import unfinished_upstream
 from airflow_claude_batch._airflow.times import time_in_words
 from airflow_claude_batch.batch.land.manifest import Manifest
-from airflow_claude_batch.batch.steps import DoneStep, WaitStep
+from airflow_claude_batch.batch.steps import AskStep, DoneStep, WaitStep
 from airflow_claude_batch.batch.wait.blocking import wait_for_batches
 from airflow_claude_batch.batch.wait.progress import Known, usual_in_words
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
-from airflow_claude_batch.exceptions import ClaudeBatchError, InputError
+from airflow_claude_batch.exceptions import ApprovalRejectedError, ClaudeBatchError, InputError
 
 if TYPE_CHECKING:
     from airflow_claude_batch._airflow.compat import TaskInstance
     from airflow_claude_batch._airflow.options import TaskOptions
+    from airflow_claude_batch._airflow.snapshots import Snapshots
     from airflow_claude_batch._airflow.task_history import TaskHistory
     from airflow_claude_batch._airflow.task_run import TaskRun
     from airflow_claude_batch.api.client import ClaudeClient
@@ -41,7 +43,7 @@ class Work(Protocol):
 
     client: ClaudeClient
 
-    def advance(self) -> WaitStep | DoneStep: ...
+    def advance(self) -> WaitStep | AskStep | DoneStep: ...
 
     def mark_lost(self, batch_id: str, reason: str) -> None: ...
 
@@ -55,18 +57,23 @@ def run_until_done(
     waited: WaitResult | None = None,
     sleep: Callable[[float], None] = time.sleep,
     history: TaskHistory | None = None,
+    snapshots: Snapshots,
 ) -> Manifest:
     """Advance until done. A deferrable task leaves by the exception that defers it.
 
     :param waited: the result of the wait from which the task resumes.
     :param sleep: pause between two polls, in seconds.
     :param kwargs: arguments for ``execute_complete`` when the task resumes.
-    :param history: knows how long the task's earlier batches took.
+    :param history: knows how long the task's earlier batches took, and notes what this submission used.
+    :param snapshots: get where the submission stands after each step.
     """
     while True:
         step = work.advance()
+        snapshots.push(step)
         if isinstance(step, DoneStep):
-            return finish_task(step, run)
+            return finish_task(step, run, history)
+        if isinstance(step, AskStep):
+            ask(step, run)
         log.info("Waiting until %s at the latest: %s.", time_in_words(step.until), step.reason)
         known = known_of(step, history)
         unconfirmed = _unconfirmed_ids(step, waited)
@@ -167,18 +174,26 @@ def apply_wait_result(result: WaitResult, work: Work, task_id: str) -> None:
     raise exceptions.BatchError(f"{task_id} stopped waiting ({name}): {result.error}")
 
 
-def finish_task(step: DoneStep, run: TaskRun) -> Manifest:
-    """Log, record and count the outcome, and return its manifest.
+def finish_task(step: DoneStep, run: TaskRun, history: TaskHistory | None = None) -> Manifest:
+    """Log, record, count and trace the outcome, and return its manifest.
 
-    A submission is counted once: not in a try that is followed by another one.
+    A submission is counted and traced once: not in a try that is followed by another one.
 
     :raises BatchError: the submission failed; a retry of the task may succeed.
     :raises AirflowFailException: it failed, and a retry cannot succeed.
+    :raises AirflowSkipException: it was rejected, and the author wants the task to be skipped then.
     """
+    if isinstance(step.failure, ApprovalRejectedError):
+        raise_rejection(step.failure, skips=step.skips)
+    if history is not None and not step.is_old:
+        history.submission_ended(step.manifest)
     log_manifest(step.manifest, is_old=step.is_old)
     run.record_manifest(step.manifest, run.context)
     if step.failure is None or step.permanent or run.ti.try_number > run.ti.max_tries:
-        metrics.count_submission(step.manifest, is_old=step.is_old and step.failure is None)
+        is_old = step.is_old and step.failure is None
+        metrics.count_submission(step.manifest, is_old=is_old)
+        if not is_old:
+            tracing.trace_submission(step.manifest, run.ti, step.failure)
     if step.failure is None:
         return step.manifest
     if step.permanent:

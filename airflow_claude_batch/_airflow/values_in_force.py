@@ -16,13 +16,12 @@ from airflow_claude_batch.batch.input.precedence import (
     choose,
     find_conflict,
 )
-from airflow_claude_batch.exceptions import InputError
+from airflow_claude_batch.exceptions import NOTHING_SENT, InputError
 
 if TYPE_CHECKING:
     from airflow_claude_batch._airflow.options import SubmissionOptions
     from airflow_claude_batch._airflow.task_run import Hook
 
-NOTHING_SENT: Final = "Nothing was sent."
 _WORDS: Final[dict[Source, str]] = {
     "argument": "the task's argument",
     "request_params": "from request_params",

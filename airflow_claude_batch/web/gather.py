@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import islice
+from functools import cached_property
 from typing import Any, Final
+from urllib.parse import unquote
 
 from airflow_claude_batch.batch.land.manifest import Manifest
-from airflow_claude_batch.batch.land.rows import Row
-from airflow_claude_batch.exceptions import ClaudeBatchError
-from airflow_claude_batch.rows import read_rows
-from airflow_claude_batch.web.manifests import Problem, check_is_file, find_manifests, in_words
+from airflow_claude_batch.batch.land.place import Place, find_place
+from airflow_claude_batch.web.failed_rows import FailedRow, read_failed_rows
+from airflow_claude_batch.web.manifests import FoundManifest, Problem, find_manifests
+from airflow_claude_batch.web.results_tree import ResultsTree, tree_at
 
 log = logging.getLogger(__name__)
 
-#: How many rows without an answer the report lists for each submission.
-MAX_LISTED_FAILURES: Final = 20
+#: A submission's folder is ``<dag_id>/<run_id>/<task_id>`` below the results folder.
+_DEPTH: Final = 3
 
 
 @dataclass(slots=True)
@@ -47,39 +48,26 @@ class Spending:
         self.usd = None if self.usd is None or part["usd"] is None else self.usd + Decimal(part["usd"])
 
 
-@dataclass(frozen=True, slots=True)
-class FailedRow:
-    """A row without an answer."""
-
-    key: str
-    status: str
-    reason: str
-
-    @classmethod
-    def of(cls, row: Row) -> FailedRow:
-        error = row.error or {}
-        reason = ": ".join(str(part) for part in (error.get("type"), error.get("message")) if part)
-        return cls(str(row.key), row.status, reason)
-
-
-@dataclass(slots=True)
+@dataclass
 class SubmissionSummary:
     """One submission: its manifest, and the first of its rows without an answer.
 
     :param name: its folder, relative to the folder of the report.
+    :param place: the names of its task instance, None if the folder's names do not tell them.
     """
 
     name: str
     manifest: Manifest
-    failures: list[FailedRow] = field(default_factory=list)
+    place: Place | None = None
+    failures: Sequence[FailedRow] = ()
 
-    @property
+    @cached_property
     def usd(self) -> Decimal:
         """The known part of the bill."""
         parts = (part["usd"] for part in self.manifest.by_model.values())
         return sum((Decimal(usd) for usd in parts if usd is not None), Decimal(0))
 
-    @property
+    @cached_property
     def is_cost_known(self) -> bool:
         """Return whether ``usd`` is the whole bill."""
         return all(part["usd"] is not None for part in self.manifest.by_model.values())
@@ -105,6 +93,11 @@ class SubmissionSummary:
         return None if usd is None else Decimal(usd)
 
     @property
+    def reused(self) -> int:
+        """The number of rows with a reused answer."""
+        return self.manifest.reused["requests"] if self.manifest.reused else 0
+
+    @property
     def in_progress(self) -> int:
         """The number of requests that may still be answered."""
         return 0 if self.manifest.status == "ended" else self.manifest.counts.get("missing", 0)
@@ -113,18 +106,18 @@ class SubmissionSummary:
     def succeeded(self) -> int:
         return self.manifest.counts.get("succeeded", 0)
 
-    @property
+    @cached_property
     def failed(self) -> int:
         """The number of rows without an answer. Rows are missing only after the end."""
         return sum(self.manifest.counts.values()) - self.succeeded - self.in_progress
 
-    @property
+    @cached_property
     def day(self) -> str:
         """The day of submission in UTC, ISO 8601, or ``unknown``."""
         created_at = self.manifest.created_at
         return created_at.date().isoformat() if created_at else "unknown"
 
-    @property
+    @cached_property
     def turnaround(self) -> timedelta | None:
         """The time from the submission to its end; None before."""
         created_at, ended_at = self.manifest.created_at, self.manifest.ended_at
@@ -162,29 +155,30 @@ def gather_all(root: str) -> Gathered:
     :raises ConfigurationError: when no installed provider serves the URI.
     :raises OSError: when the folder cannot be listed.
     """
-    submissions, problems = [], []
-    for found in find_manifests(root):
+    tree = tree_at(root)
+    submissions, problems = {}, []
+    for found in find_manifests(tree):
         if isinstance(found, Problem):
             problems.append(found)
-            continue
-        submission = SubmissionSummary(found.name, found.manifest)
-        submissions.append(submission)
-        try:
-            submission.failures += _failed_rows(submission, found.folder)
-        except (ClaudeBatchError, OSError, ValueError, ImportError) as error:
-            problems.append(Problem(found.name, f"Its rows without an answer cannot be read: {in_words(error)}"))
+        else:
+            submissions[found.name] = SubmissionSummary(found.name or tree.name, found.manifest, _place(found, tree))
+    ordered = sorted(submissions.items(), key=lambda item: item[1].sort_key)
+    newest_first = [(folder, each.manifest, each.failed) for folder, each in reversed(ordered) if each.failed]
+    for folder, read in read_failed_rows(tree, newest_first):
+        if isinstance(read, Problem):
+            problems.append(read)
+        else:
+            submissions[folder].failures = read
     for problem in problems:
         # A name that is no text cannot be written to a log as it is.
         name, reason = (text.encode(errors="backslashreplace").decode() for text in (problem.name, problem.reason))
         log.warning("The report is incomplete at %s. %s", name, reason)
-    return Gathered(sorted(submissions, key=lambda submission: submission.sort_key), problems)
+    return Gathered([submission for _, submission in ordered], problems)
 
 
-def _failed_rows(submission: SubmissionSummary, folder: str) -> list[FailedRow]:
-    """Read the first rows without an answer from the file beside the manifest, wherever the folder was when written."""
-    if submission.manifest.results_path is None or not submission.failed:
-        return []
-    uri = f"{folder.rstrip('/')}/{submission.manifest.results_path.rpartition('/')[2]}"
-    check_is_file(uri)
-    failed = (FailedRow.of(row) for row in read_rows(uri) if row.status != "succeeded")
-    return list(islice(failed, min(MAX_LISTED_FAILURES, submission.failed)))
+def _place(found: FoundManifest, tree: ResultsTree) -> Place | None:
+    """Return the names of a submission's task instance. Without its id, the folder's position tells them."""
+    if located := find_place(tree.uri(found.name), found.manifest.submission_id):
+        return located[1]
+    names = [unquote(name) for name in found.name.split("/")]
+    return Place(names[0], names[1], names[2]) if len(names) >= _DEPTH else None

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from functools import partial
+from typing import Annotated, Final
 
 import msgspec
 
-from airflow_claude_batch._airflow.results_folder import folder_at, object_path
 from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Count, Manifest
+from airflow_claude_batch.web.results_tree import ResultsTree
 
-if TYPE_CHECKING:
-    from airflow_claude_batch._airflow.compat import ObjectStoragePath
-
-#: Many times the largest manifest: it has some numbers for each model and an id for each message batch.
-MAX_MANIFEST_BYTES: Final = 16 * 1024 * 1024
+#: An object store answers many reads at a time. A disk in memory gains nothing, and loses little.
+READERS: Final = 16
+#: How many manifests a thread reads before it takes others.
+_CHUNK: Final = 64
 
 _Tokens = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 #: Decimal digits, as ``exact_usd`` writes them.
@@ -40,12 +38,10 @@ class Problem:
 class FoundManifest:
     """A manifest that was read.
 
-    :param name: its folder, relative to the folder of the report.
-    :param folder: its folder, as a path or URI.
+    :param name: its folder, relative to the folder of the report. "" for that folder itself.
     """
 
     name: str
-    folder: str
     manifest: Manifest
 
 
@@ -70,48 +66,36 @@ class _Cost(msgspec.Struct):
     unknown_answers: Count = 0
 
 
+class _Reused(msgspec.Struct):
+    requests: Count
+    first_usd: _Usd | None = None
+
+
 class _Summed(msgspec.Struct):
     """What the report adds up. In a manifest these fields have looser types: later versions may write more."""
 
     counts: dict[str, Count]
     cost: _Cost | None = None
     by_model: dict[str, _ModelPart] = {}
+    reused: _Reused | None = None
 
 
-def find_manifests(root: str) -> Iterator[FoundManifest | Problem]:
+_summed: Final = msgspec.json.Decoder(_Summed)
+_manifest: Final = msgspec.json.Decoder(Manifest)
+
+
+def find_manifests(tree: ResultsTree) -> Iterator[FoundManifest | Problem]:
     """Yield each manifest below a folder, or why it cannot be read, in the order of their paths.
 
-    :param root: a folder, or a manifest itself.
-    :raises ConfigurationError: no installed provider serves the URI.
     :raises OSError: the folder cannot be listed.
     """
-    parent, _, last = root.rpartition("/")
-    if last == MANIFEST_FILE:
-        root = parent or "."
-    path = object_path(root)
-    base = path.path.rstrip("/")
-    root = str(Path(path.path).absolute()) if _is_local(path) else root.rstrip("/")
-    problems: list[OSError] = []
-    for file_path in _list_manifests(path, base, problems):
-        folder = _below(file_path.rpartition("/")[0], base)
-        name, uri = folder or base.rpartition("/")[2], f"{root}/{folder}".rstrip("/")
-        try:
-            yield FoundManifest(name, uri, _decode(_read(uri)))
-        except (msgspec.MsgspecError, ValueError, OSError, RecursionError) as error:
-            yield Problem(name, f"Its {MANIFEST_FILE} cannot be read: {in_words(error)}")
+    folders, problems = tree.find()
+    chunks = [folders[start : start + _CHUNK] for start in range(0, len(folders), _CHUNK)]
+    with ThreadPoolExecutor(READERS) as pool:
+        for found in pool.map(partial(_read_all, tree), chunks):
+            yield from found
     for problem in problems:
-        yield Problem(_below(str(problem.filename), base), f"This folder cannot be listed: {in_words(problem)}")
-
-
-def check_is_file(uri: str) -> None:
-    """Raise if a path on a disk does not lead to a file. To read from a pipe or a device might never end.
-
-    :raises OSError: it leads nowhere.
-    :raises ValueError: it leads to something else.
-    """
-    path = object_path(uri)
-    if _is_local(path) and not stat.S_ISREG(Path(path.path).stat().st_mode):
-        raise ValueError("it is not a file")
+        yield Problem(str(problem.filename) or tree.name, f"This folder cannot be listed: {in_words(problem)}")
 
 
 def in_words(error: Exception) -> str:
@@ -122,37 +106,17 @@ def in_words(error: Exception) -> str:
     return f"{reason.splitlines()[0].rstrip('.')}."
 
 
-def _is_local(path: ObjectStoragePath) -> bool:
-    return path.protocol in ("file", "local", "")
+def _read_all(tree: ResultsTree, folders: Sequence[str]) -> list[FoundManifest | Problem]:
+    return [_read(tree, folder) for folder in folders]
 
 
-def _list_manifests(path: ObjectStoragePath, base: str, problems: list[OSError]) -> list[str]:
-    """List whatever is named like a manifest. Links to other folders are not followed."""
-    if _is_local(path) and Path(base).is_dir():
-        walk = os.walk(base, onerror=problems.append)  # fsspec's find would leave such errors out
-        found = [f"{folder}/{MANIFEST_FILE}" for folder, *names in walk if any(MANIFEST_FILE in each for each in names)]
-    else:
-        found = [file for file in path.fs.find(base) if file.rpartition("/")[2] == MANIFEST_FILE]
-    return sorted(found)
-
-
-def _read(folder: str) -> bytes:
-    check_is_file(f"{folder}/{MANIFEST_FILE}")
-    file = folder_at(folder).open(MANIFEST_FILE)
-    if file is None:
-        raise ValueError("it is not there any more")
-    with file:
-        data = file.read(MAX_MANIFEST_BYTES + 1)
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise ValueError(f"it has more than {MAX_MANIFEST_BYTES:,} bytes")
-    return data
+def _read(tree: ResultsTree, folder: str) -> FoundManifest | Problem:
+    try:
+        return FoundManifest(folder, _decode(tree.read_manifest(folder)))
+    except (msgspec.MsgspecError, ValueError, OSError, RecursionError) as error:
+        return Problem(folder or tree.name, f"Its {MANIFEST_FILE} cannot be read: {in_words(error)}")
 
 
 def _decode(data: bytes) -> Manifest:
-    msgspec.json.decode(data, type=_Summed)
-    return msgspec.json.decode(data, type=Manifest)
-
-
-def _below(folder: str, base: str) -> str:
-    """Return a folder's name below the base. Some file systems list paths without the leading slash."""
-    return folder.removeprefix(base.lstrip("/")).removeprefix(base).strip("/")
+    _summed.decode(data)
+    return _manifest.decode(data)

@@ -1,47 +1,19 @@
-"""Compute the geometry of the report's charts. ``templates/charts.html.j2`` draws them as SVG, without scripts."""
+"""Compute the geometry of charts, in percent. ``templates/charts.html.j2`` draws them as SVG, without scripts.
+
+The drawings stretch with the page. Their texts are beside them, so that these do not.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
 from typing import Final
 
-#: All sizes are in pixels of an SVG that is as wide as the page.
-CHART_WIDTH: Final = 960
-BAR_HEIGHT: Final = 22
-VALUE_WIDTH: Final = 110
-#: The width of a 12 px letter: the upper limit of a path's average.
-LETTER_WIDTH: Final = 7.2
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """One horizontal bar, with a label before and its value behind."""
-
-    label: str
-    value: str
-    top: int
-    width: float
-
-
-@dataclass(frozen=True, slots=True)
-class BarChart:
-    """Horizontal bars, one below the other.
-
-    :param label_width: the space for labels.
-    """
-
-    bars: Sequence[Bar]
-    label_width: int
-    color: str
-
-    @property
-    def width(self) -> int:
-        return CHART_WIDTH
-
-    @property
-    def height(self) -> int:
-        return BAR_HEIGHT * len(self.bars)
+#: More days are shown as months: columns narrower than two pixels cannot be read.
+MAX_DAYS: Final = 400
+MIN_COLUMNS: Final = 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,48 +22,85 @@ class Segment:
 
     name: str
     count: int
-    color: str
     left: float
     width: float
 
 
-def bar_chart(
-    values: Mapping[str, float], texts: Mapping[str, str], *, label_width: int, color: str = "#c96442"
-) -> BarChart:
-    """Lay out one bar for each value, scaled to the largest.
-
-    :param values: by label.
-    :param texts: how each value is written, by the same labels.
-    """
-    largest = max(values.values(), default=0) or 1
-    room = CHART_WIDTH - label_width - VALUE_WIDTH
-    bars = [
-        Bar(
-            label=shorten(label, int(label_width / LETTER_WIDTH)),
-            value=texts[label],
-            top=number * BAR_HEIGHT,
-            width=round(max(room * value / largest, 1.0), 1),
-        )
-        for number, (label, value) in enumerate(values.items())
-    ]
-    return BarChart(bars, label_width, color)
-
-
-def stacked_bar(counts: Iterable[tuple[str, int, str]]) -> list[Segment]:
+def stacked_bar(counts: Iterable[tuple[str, int]]) -> list[Segment]:
     """Divide one bar by counts.
 
-    :param counts: name, count and color of each segment.
+    :param counts: name and count of each segment.
     """
     counts = list(counts)
-    total = sum(count for _, count, _ in counts) or 1
+    total = sum(count for _, count in counts) or 1
     segments, left = [], 0.0
-    for name, count, color in counts:
-        width = CHART_WIDTH * count / total
-        segments.append(Segment(name, count, color, round(left, 1), round(width, 1)))
+    for name, count in counts:
+        width = 100 * count / total
+        segments.append(Segment(name, count, round(left, 2), round(width, 2)))
         left += width
     return segments
 
 
-def shorten(label: str, limit: int) -> str:
-    """Cut out the middle of a long label: its ends, a DAG's name and a run's, say more."""
-    return label if len(label) <= limit else f"{label[: limit // 2 - 1]}…{label[-(limit - limit // 2) :]}"
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One day or month.
+
+    :param height: as a percentage of the largest.
+    """
+
+    name: str
+    usd: Decimal
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnChart:
+    """What was spent over time, the oldest first.
+
+    :param unit: ``day`` or ``month``.
+    """
+
+    unit: str
+    columns: Sequence[Column]
+
+    @property
+    def width(self) -> int:
+        """The number of columns that there is room for. A few would be as wide as the page."""
+        return max(len(self.columns), MIN_COLUMNS)
+
+    @property
+    def first(self) -> str:
+        return self.columns[0].name
+
+    @property
+    def last(self) -> str:
+        return self.columns[-1].name
+
+    @property
+    def largest(self) -> Column:
+        """The column with the most."""
+        return max(self.columns, key=lambda column: column.usd)
+
+
+def spending_columns(usd_by_day: Mapping[str, Decimal]) -> ColumnChart:
+    """Return a column for each day from the first to the last, those without spending too.
+
+    :param usd_by_day: by ISO 8601 date. Other keys are left out.
+    """
+    days = {date.fromisoformat(day): usd for day, usd in usd_by_day.items() if day[:1].isdecimal()}
+    if not days:
+        return ColumnChart("day", [])
+    first, last = min(days), max(days)
+    if (last - first).days < MAX_DAYS:
+        every = (first + timedelta(days=number) for number in range((last - first).days + 1))
+        return ColumnChart("day", _columns({day.isoformat(): days.get(day, Decimal(0)) for day in every}))
+    months: dict[str, Decimal] = {}
+    for day, usd in sorted(days.items()):
+        month = f"{day:%Y-%m}"
+        months[month] = months.get(month, Decimal(0)) + usd
+    return ColumnChart("month", _columns(months))
+
+
+def _columns(usd: Mapping[str, Decimal]) -> list[Column]:
+    largest = max(usd.values()) or Decimal(1)
+    return [Column(name, amount, round(float(100 * amount / largest), 2)) for name, amount in usd.items()]

@@ -8,27 +8,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
-from airflow_claude_batch.web.gather import FailedRow, Spending, SubmissionSummary
-
-
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """A sum of money in USD. If ``is_complete`` is False, parts of it are unknown and the sum is a lower bound."""
-
-    usd: Decimal
-    is_complete: bool
+from airflow_claude_batch.batch.money.amounts import Amount
+from airflow_claude_batch.web.failed_rows import FailedRow
+from airflow_claude_batch.web.gather import Spending, SubmissionSummary
 
 
 @dataclass(frozen=True, slots=True)
 class Failures:
     """The rows without an answer.
 
-    :param total: how many there are.
+    :param all: how many there are.
     :param listed: how many of them the submissions list.
     :param reasons: status, reason and number of the listed rows, the most frequent first.
     """
 
-    total: int
+    all: int
     listed: int
     reasons: Sequence[tuple[str, str, int]]
 
@@ -53,6 +47,12 @@ def cost_field(submissions: Sequence[SubmissionSummary], name: str) -> Amount:
     amounts = [(submission.manifest.cost or {}).get(name) for submission in submissions]
     usd = sum((Decimal(amount) for amount in amounts if amount is not None), Decimal(0))
     return Amount(usd, None not in amounts)
+
+
+def first_cost_of_reused(submissions: Iterable[SubmissionSummary]) -> Amount:
+    """Sum what the reused answers cost when they were asked for."""
+    amounts = [each.manifest.reused.get("first_usd") for each in submissions if each.manifest.reused]
+    return Amount(sum((Decimal(usd) for usd in amounts if usd is not None), Decimal(0)), None not in amounts)
 
 
 def unpriced_models(submissions: Iterable[SubmissionSummary]) -> list[str]:
@@ -84,9 +84,11 @@ def by_model(submissions: Iterable[SubmissionSummary]) -> list[tuple[str, Spendi
 
 
 def usd_by_day(submissions: Iterable[SubmissionSummary]) -> dict[str, Decimal]:
-    """Sum the cost by day of submission, in order."""
+    """Sum the cost by day of submission, in order. A submission that has sent nothing has no day."""
     days: dict[str, Decimal] = {}
     for submission in submissions:
+        if submission.reused and not submission.manifest.batch_ids:
+            continue
         days[submission.day] = days.get(submission.day, Decimal(0)) + submission.usd
     return dict(sorted(days.items()))
 
@@ -101,5 +103,5 @@ def failures(submissions: Sequence[SubmissionSummary]) -> Failures:
     """Count the rows without an answer, and the reasons of those that are listed."""
     rows: list[FailedRow] = [row for submission in submissions for row in submission.failures]
     reasons = Counter((row.status, row.reason) for row in rows)
-    total = sum(submission.failed for submission in submissions if submission.failures)
+    total = sum(submission.failed for submission in submissions)
     return Failures(total, len(rows), [(status, reason, n) for (status, reason), n in reasons.most_common()])

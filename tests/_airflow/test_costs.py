@@ -283,7 +283,7 @@ def test_compaction_and_advisor_are_in_rows_bill_metrics_and_report(
     assert counted["claude_batch.rows", "succeeded", "claude-haiku-5-5"] == 1
     page = tmp_path / "page.html"
     main([str(Path(manifest["results_path"]).parent), "-o", str(page)])
-    assert '<td>claude-opus-5</td><td class="n">0</td><td class="n">1,000</td>' in page.read_text()
+    assert '<td>claude-opus-5</td><td class="n less">0</td><td class="n">1,000</td>' in page.read_text()
 
 
 @pytest.mark.parametrize("simulator", [{"answer": lambda params, n: UNKNOWN}], indirect=True)

@@ -88,6 +88,13 @@ def test_ended_submission_is_counted_by_model_outcome_tokens_and_cost(stats: Rec
     assert stats.timers == {"claude_batch.turnaround": timedelta(minutes=7)}
 
 
+def test_reused_answers_are_counted_by_model(stats: RecordingStats) -> None:
+    part = {"counts": {"succeeded": 3}, "usage": {}, "usd": "0", "reused": 2}
+    metrics.count_submission(replace(manifest("ended"), by_model={"claude-haiku-5-5": part}))
+
+    assert stats.counters["claude_batch.reused_answers,model=claude-haiku-5-5"] == 2
+
+
 def test_submission_in_progress_counts_no_rows(stats: RecordingStats) -> None:
     metrics.count_submission(manifest("in_progress"))
 
@@ -148,6 +155,8 @@ def test_documented_metrics_are_exactly_those_reported(stats: RecordingStats) ->
     observer.batch_ended(timedelta(1))
     observer.poll_failed(OSError())
     metrics.count_submission(replace(manifest("ended"), stop_reasons={"end_turn": 3}))
+    part = {"counts": {}, "usage": {}, "usd": "0", "reused": 2}
+    metrics.count_submission(replace(manifest("ended"), by_model={"claude-haiku-5-5": part}))
 
     told = {counter.partition(",")[0] for counter in stats.counters} | set(stats.timers)
     assert set(re.findall(r"``(claude_batch\.\w+)``", str(metrics.__doc__))) == told

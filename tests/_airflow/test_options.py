@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from airflow_claude_batch._airflow.compat import ASKING_SUPPORTED
 from airflow_claude_batch._airflow.options import CollectionOptions, SubmissionOptions
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.sensors import MessageBatchSensor
@@ -39,14 +40,29 @@ OPERATOR: dict[str, Any] = {
     "cancel_on_kill": False,
     "repair_rounds": 4,
     "on_empty": "skip",
+    "answer_store": False,
     "reuse_answers": False,
     "on_lost": "resend",
     "max_cost": "12.50",
+    "approve_above": "7.50",
+    "approval_timeout": timedelta(hours=2),
+    "on_rejected": "skip",
+    "sample": 20,
     "deduplicate": True,
     "canary": True,
     "warm_cache": True,
     "cache_system": True,
     "dry_run": True,
+}
+if not ASKING_SUPPORTED:
+    OPERATOR |= {"approve_above": None, "sample": 0}
+#: What stands in place of messages.
+ROWS: dict[str, Any] = {
+    "rows": [{"id": 1, "uri": "/data/a.pdf"}],
+    "prompt": "Summarize {id}.",
+    "key": "id",
+    "keep": ["uri"],
+    "files": ["/data/{id}.pdf"],
 }
 SENSOR: dict[str, Any] = {**SHARED, "batch": "msgbatch_1", "cancel_on_kill": True}
 #: The sensor makes a deadline of one, and uses the other when the DAG is parsed.
@@ -61,10 +77,15 @@ def arguments(task_class: type) -> dict[str, Any]:
 
 def test_operator_hands_down_every_argument() -> None:
     own = arguments(SendMessageBatchOperator)
-    assert OPERATOR.keys() == own.keys() | {"task_id"}
-    assert not [name for name, default in own.items() if OPERATOR[name] == default]
+    given = {**OPERATOR, **ROWS}
+    assert given.keys() == own.keys() | {"task_id"}
+    same = [name for name, default in own.items() if given[name] == default]
+    assert same == ([] if ASKING_SUPPORTED else ["approve_above", "sample"])
 
-    assert dataclasses.asdict(SendMessageBatchOperator(**OPERATOR).options()) == OPERATOR
+    of_messages = {**OPERATOR, "rows": None, "prompt": None, "key": None, "keep": (), "files": ()}
+    of_rows = {**given, "messages": None}
+    for arguments_ in (of_messages, of_rows):
+        assert dataclasses.asdict(SendMessageBatchOperator(**arguments_).options()) == arguments_
 
 
 def test_sensor_hands_down_every_argument() -> None:
@@ -89,6 +110,7 @@ def test_timeout_is_bounded_by_execution_timeout(execution_timeout: timedelta | 
     operator = SendMessageBatchOperator(**OPERATOR, execution_timeout=execution_timeout)
 
     assert operator.options().timeout == expected
+    assert operator.options().approval_timeout == min(timedelta(hours=2), expected)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from stores import BlockStore
 from airflow_claude_batch._airflow.read_messages import write_input
 from airflow_claude_batch._airflow.rendering import HiddenValue
 from airflow_claude_batch.batch.money.pricing import PriceTable
-from airflow_claude_batch.decorators import ClaudeBatchDecoratedOperator, _FunctionMessages
+from airflow_claude_batch.decorators import ClaudeBatchDecoratedOperator, _Function, _FunctionMessages
 from airflow_claude_batch.exceptions import ConfigurationError, InputError, InvalidMessageError
 from airflow_claude_batch.hooks import ClaudeHook
 from airflow_claude_batch.operators import SendMessageBatchOperator
@@ -302,7 +302,7 @@ def test_what_a_decorated_function_returns_is_read_as_messages_are(returned: Any
         return returned
 
     operator = ClaudeBatchDecoratedOperator(task_id="t", python_callable=ask)
-    operator.messages = _FunctionMessages(operator, {})  # type: ignore[arg-type]
+    operator.messages = _FunctionMessages(_Function(operator, {}))  # type: ignore[arg-type]
 
     with pytest.raises(InputError) as error:
         write_input(operator.options(), hook, TABLE, io.BytesIO())

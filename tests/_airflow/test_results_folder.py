@@ -503,6 +503,21 @@ def test_storage_whose_connection_does_not_exist_is_refused(monkeypatch: pytest.
         folder_at("gs://gcp@b/x")
 
 
+def test_storage_whose_client_raises_an_error_of_its_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Store:
+        def __init__(self, uri: str) -> None:
+            self.uri = uri
+
+        @property
+        def fs(self) -> None:
+            raise RuntimeError("the vault is sealed")
+
+    monkeypatch.setattr(results_folder, "ObjectStoragePath", Store)
+
+    with pytest.raises(ConfigurationError, match=r"s3://c@b/x cannot be reached: the vault is sealed\.\n"):
+        folder_at("s3://c@b/x")
+
+
 # ---------------------------------------------------------------- on Airflow
 
 

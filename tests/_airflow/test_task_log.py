@@ -71,3 +71,15 @@ def test_attempt_that_landed_something_logs_its_bill(caplog: pytest.LogCaptureFi
 
     assert "Bill:" in caplog.text
     assert "Nothing was sent" not in caplog.text
+
+
+def test_reused_answers_are_told_with_their_days_and_what_they_cost_first(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    told = {"first_usd": "1.25", "oldest_at": "2026-11-20T09:00:00Z", "newest_at": "2026-11-22T09:00:00Z"}
+    log_manifest(manifest({"succeeded": 950}, reused={"requests": 949, **told}))
+    assert "949 answers were reused from the answer store, answered between 2026-11-20 and 2026-11-22." in caplog.text
+    assert "Nothing is billed for them; they cost 1.25 USD then." in caplog.text
+    one = {"requests": 1, "first_usd": None, "oldest_at": told["newest_at"], "newest_at": told["newest_at"]}
+    log_manifest(manifest({"succeeded": 1}, reused=one))
+    assert "1 answer was reused from the answer store, answered on 2026-11-22." in caplog.text
+    assert "Nothing is billed for it; it cost an unknown amount then." in caplog.text

@@ -59,6 +59,16 @@ class Work:
     def mark_lost(self, batch_id: str, reason: str) -> None: ...
 
 
+class Shown:
+    """Keeps what is pushed for Airflow's UI."""
+
+    def __init__(self) -> None:
+        self.steps: list[Any] = []
+
+    def push(self, step: Any = None) -> None:
+        self.steps.append(step)
+
+
 class Run:
     """Makes a trigger of its arguments."""
 
@@ -71,7 +81,7 @@ def test_a_worker_pauses_between_looks_that_contradict_each_other() -> None:
     work = Work(Contradictory(iter(["in_progress", "ended"] * 20 + ["ended"])))
 
     with pytest.raises(LookupError):
-        run_until_done(work, Options(deferrable=False), Run(), sleep=pauses.append)  # type: ignore[arg-type]  # fakes
+        run_until_done(work, Options(deferrable=False), Run(), sleep=pauses.append, snapshots=Shown())  # type: ignore[arg-type]  # fakes
 
     assert sum(pause >= 10 for pause in pauses) == 19
 
@@ -91,6 +101,6 @@ def test_a_trigger_is_told_of_batches_that_were_said_to_have_ended(
     work = Work(Contradictory(iter(["in_progress"])))
 
     with pytest.raises(TaskDeferred) as deferred:
-        run_until_done(work, Options(deferrable=True), Run(), waited=waited)  # type: ignore[arg-type]  # fakes
+        run_until_done(work, Options(deferrable=True), Run(), waited=waited, snapshots=Shown())  # type: ignore[arg-type]  # fakes
 
     assert deferred.value.trigger["unconfirmed_batch_ids"] == unconfirmed  # type: ignore[index]  # the fake's

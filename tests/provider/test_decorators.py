@@ -11,6 +11,7 @@ from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.sdk import DAG, task
 from pydantic import BaseModel
 
+from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.rows import read_rows
 
 pytestmark = pytest.mark.airflow
@@ -161,3 +162,16 @@ def test_messages_as_an_argument_are_refused() -> None:
 
         with pytest.raises(TypeError, match="return or yield"):
             question()
+
+
+@pytest.mark.parametrize("given", [{"key": "id"}, {"keep": ["id"]}, {"files": ["s3://bucket/{id}.pdf"]}], ids=str)
+def test_arguments_of_rows_without_a_prompt_are_refused_when_the_dag_is_parsed(given: dict[str, Any]) -> None:
+    with DAG("decorated_without_prompt"):
+
+        @task.claude_batch(**given)
+        def label() -> list[dict[str, Any]]:
+            return [{"id": 1}]
+
+        with pytest.raises(ConfigurationError, match=f"label: {next(iter(given))} is given without prompt") as raised:
+            label()
+    assert "prompt='Summarize: {body}'" in str(raised.value)

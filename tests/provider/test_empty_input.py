@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from workbench import Workbench
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.rows import read_rows
 from airflow_claude_batch.sensors import MessageBatchSensor
+from airflow_claude_batch.sources import FileRows
 
 pytestmark = pytest.mark.airflow
 
@@ -53,6 +55,26 @@ def test_empty_day_is_what_the_author_says(bench: Workbench, claude_default: str
         assert list(read_rows(manifest)) == list(read_rows(manifest["results_path"])) == []
     assert (run.folder("succeed") / "results.jsonl").read_bytes() == b""
     assert run.xcom("dry")["request_count"] == 0
+    assert simulator.books()["calls"]["create"] == 0
+
+
+def test_folder_without_files_is_what_the_author_says(
+    bench: Workbench, claude_default: str, simulator: Any, tmp_path: Path
+) -> None:
+    with bench.dag("no_files") as dag:
+        for on_empty in ("fail", "skip", "succeed"):
+            SendMessageBatchOperator(
+                task_id=on_empty,
+                rows=FileRows(f"{tmp_path}/day={{{{ ds }}}}/"),
+                prompt="{text}",
+                on_empty=on_empty,  # type: ignore[arg-type]  # one of its choices
+                deferrable=False,
+            )
+    run = bench.run(dag)
+
+    assert run.states == {"fail": "failed", "skip": "skipped", "succeed": "success"}
+    assert "rows: there is no file at " in run.error("fail")
+    assert (run.xcom("succeed")["status"], run.xcom("succeed")["request_count"]) == ("ended", 0)
     assert simulator.books()["calls"]["create"] == 0
 
 

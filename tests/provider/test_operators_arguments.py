@@ -13,6 +13,7 @@ from airflow.sdk import DAG, task
 
 from airflow_claude_batch._airflow.check_operator import FLAGS
 from airflow_claude_batch._airflow.check_requests import API_PARAMETERS
+from airflow_claude_batch._airflow.compat import ASKING_SUPPORTED
 from airflow_claude_batch.exceptions import ConfigurationError, InputError
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.sensors import MessageBatchSensor
@@ -31,7 +32,9 @@ def sensor(**arguments: Any) -> MessageBatchSensor:
     [
         pytest.param({"on_timeout": "stop"}, "on_timeout must be 'cancel' or 'leave', not 'stop'", id="on_timeout"),
         pytest.param({"on_lost": None}, "on_lost must be 'stop' or 'resend', not None", id="on_lost"),
-        pytest.param({"results_format": "csv"}, "results_format must be 'jsonl' or 'parquet'", id="results_format"),
+        pytest.param(
+            {"results_format": "xlsx"}, "results_format must be 'jsonl', 'parquet' or 'csv'", id="results_format"
+        ),
         pytest.param(
             {"timeout": timedelta()}, "timeout must be seconds or a timedelta above zero, not", id="timeout 0"
         ),
@@ -53,6 +56,17 @@ def sensor(**arguments: Any) -> MessageBatchSensor:
         pytest.param({"max_cost": "much"}, "max_cost must be an amount of US dollars", id="max_cost of text"),
         pytest.param({"max_cost": -1}, "max_cost must be an amount of US dollars", id="max_cost below 0"),
         pytest.param({"max_cost": float("nan")}, "max_cost must be an amount of US dollars", id="max_cost NaN"),
+        pytest.param({"approve_above": "much"}, "approve_above must be an amount of US dollars", id="approve_above"),
+        pytest.param({"approval_timeout": 0}, "approval_timeout must be seconds or a timedelta a", id="approval 0 s"),
+        pytest.param({"approval_timeout": "1 h"}, "approval_timeout must be seconds or a timed", id="approval text"),
+        pytest.param({"on_rejected": "retry"}, "on_rejected must be 'fail' or 'skip', not 'retry'", id="on_rejected"),
+        pytest.param({"sample": 20}, "sample needs approve_above.", id="sample alone"),
+        pytest.param(
+            {"sample": True, "approve_above": 5}, "sample must be a whole number of requests up to 1,000", id="bool"
+        ),
+        pytest.param(
+            {"sample": 1001, "approve_above": 5}, "sample must be a whole number of requests up to 1,000", id="large"
+        ),
     ],
 )
 def test_invalid_operator_argument_is_refused(arguments: dict[str, Any], says: str) -> None:
@@ -60,6 +74,12 @@ def test_invalid_operator_argument_is_refused(arguments: dict[str, Any], says: s
         operator(**arguments)
 
     assert str(error.value).startswith(f"send: {says}")
+
+
+@pytest.mark.skipif(ASKING_SUPPORTED, reason="this Airflow can ask a person")
+def test_question_is_refused_where_airflow_cannot_ask() -> None:
+    with pytest.raises(ConfigurationError, match=r"^send: approve_above needs Airflow 3\.1 or newer"):
+        operator(approve_above=50)
 
 
 BOTH = pytest.mark.parametrize("make", [operator, sensor])
@@ -161,8 +181,8 @@ def test_flag_of_a_sensor_is_no_text(name: str) -> None:
 
 @BOTH
 def test_argument_that_does_not_exist_is_refused(make: Any) -> None:
-    with pytest.raises(TypeError, match="prompt"):
-        make(prompt="a")
+    with pytest.raises(TypeError, match="prompts"):
+        make(prompts="a")
 
 
 @pytest.mark.parametrize("name", sorted(API_PARAMETERS))

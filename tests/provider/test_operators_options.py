@@ -166,3 +166,19 @@ def test_limit_of_a_batch_that_is_no_number_is_refused(value: str, monkeypatch: 
     monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__MAX_BATCH_BYTES", value)
     with pytest.raises(ConfigurationError, match=r"\[claude_batch\] max_batch_bytes is"):
         settings.batch_limits(CONFIG)
+
+
+def test_rows_without_a_key_are_sent_with_a_warning(
+    bench: Workbench, claude_default: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"id": 7, "text": "a"}, {"id": 8, "text": "b"}]
+    with bench.dag("positions") as dag:
+        for key in (None, "id"):
+            options = {"rows": rows, "prompt": "{text}", "key": key, "wait_for_completion": True}
+            SendMessageBatchOperator(task_id=f"by_{key}", **options)
+    run = bench.run(dag)
+
+    assert [row.key for row in read_rows(run.xcom("by_None"))] == [0, 1]
+    assert [row.key for row in read_rows(run.xcom("by_id"))] == [7, 8]
+    logs = (caplog.text, *capsys.readouterr())  # Airflow 3.0 writes to several of them
+    assert max(log.count("No key is given, so the key of each row is its position") for log in logs) == 1

@@ -55,6 +55,11 @@ def test_every_module_it_names_exists(kind: str) -> None:
             importlib.import_module(module)
 
 
+def test_module_of_the_transfer_exists() -> None:
+    (transfer,) = get_provider_info()["transfers"]
+    assert importlib.import_module(transfer["python-module"]).RowsToSqlOperator
+
+
 def test_connection_type_agrees_with_the_hook() -> None:
     (connection_type,) = get_provider_info()["connection-types"]
     assert connection_type["connection-type"] == ClaudeHook.conn_type
@@ -93,6 +98,7 @@ def test_airflow_gives_the_provider_in_full(capsys: pytest.CaptureFixture[str]) 
     assert set(shown["config"]["claude_batch"]["options"]) == {
         "results_path",
         "results_mode",
+        "answer_store",
         "allow_connection_token_files",
         "require_shared_results",
         "poll_interval",
@@ -101,6 +107,8 @@ def test_airflow_gives_the_provider_in_full(capsys: pytest.CaptureFixture[str]) 
         "max_batch_requests",
         "max_inline_bytes",
         "max_cost_per_submission",
+        "max_cost_per_day",
+        "max_cost_per_dag_per_day",
         "prices_path",
         "prices",
     }

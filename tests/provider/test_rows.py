@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from airflow_claude_batch._airflow.compat import ObjectStoragePath
-from airflow_claude_batch.batch.land.parquet import write_parquet
+from airflow_claude_batch.batch.land.parquet_writer import write_parquet
 from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import OutputSchemaError, ResultsError

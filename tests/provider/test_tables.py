@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -50,11 +51,7 @@ def test_parquet_is_scanned_without_this_package(manifest: Any) -> None:
     frame = (
         pl.scan_parquet(manifest["results_path"])
         .filter(pl.col("status") == "succeeded")
-        .select(
-            pl.col("key").str.json_decode(pl.String),
-            pl.col("output").str.json_decode(pl.Struct({"name": pl.String, "year": pl.Int64})),
-            pl.col("cost_usd").cast(pl.Float64),
-        )
+        .select("key", "output", "cost_usd")
         .unnest("output")
         .collect()
     )
@@ -62,7 +59,7 @@ def test_parquet_is_scanned_without_this_package(manifest: Any) -> None:
     rows = list(read_rows(manifest["results_path"], schema=Fact))
     assert frame["key"].to_list() == ["tea", "coffee", "milk"]
     assert frame["year"].to_list() == [row.output.year for row in rows]
-    assert frame["cost_usd"].sum() > 0
+    assert frame["cost_usd"].sum() == sum(Decimal(row.cost_usd or 0) for row in rows)
 
 
 def test_json_lines_are_scanned_without_this_package(manifest: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +23,7 @@ from demo.simulator import KEY, SimulatorProcess
 ROOT = Path(__file__).resolve().parent.parent.parent
 DAG_ID = "describe_options"
 CONNECTION_ID = "claude_default"
+WAREHOUSE_FILE = "warehouse.db"
 RUN_SECONDS = 120
 UNTIL_ENDED = 3600.0
 
@@ -42,7 +44,7 @@ SETTINGS = {
 
 #: Of the Airflow that several test files share.
 SHARED_SETTINGS = {
-    "AIRFLOW__CORE__PARALLELISM": "6",  # four tasks of by_hand wait in their workers
+    "AIRFLOW__CORE__PARALLELISM": "7",  # four tasks of by_hand wait in their workers, and one of page
     # A busy machine may need seconds to end a task that was marked failed, and the package asks whether that was long.
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
     "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
@@ -99,7 +101,7 @@ class Stack:
 
 @contextmanager
 def running_stack(folder: Path, venv: Path) -> Iterator[Stack]:
-    settings = {**SETTINGS, "PYTHONPATH": str(ROOT)}
+    settings = {**SETTINGS, **_warehouse(folder), "PYTHONPATH": str(ROOT)}
     with AirflowProcesses(folder / "home", dags_folder=ROOT / "dags", venv=venv, settings=settings) as airflow:
         migrate(airflow)
         simulator = SimulatorProcess.start(airflow.home, batch_seconds=UNTIL_ENDED)
@@ -121,11 +123,13 @@ class DagStack:
     """An Airflow with the DAGs of several test files.
 
     :param simulators: the simulator of each connection. Batches run until a test ends them.
+    :param warehouse: the SQLite database of the connection ``warehouse``.
     """
 
     airflow: AirflowProcesses
     simulators: Simulators
     dags_folder: Path
+    warehouse: Path
 
 
 @contextmanager
@@ -139,7 +143,7 @@ def running_dags(
     """
     home, dags = folder / "home", folder / "dags"
     dags.mkdir()
-    settings = {**SETTINGS, **SHARED_SETTINGS, "PYTHONPATH": str(ROOT), **more_settings}
+    settings = {**SETTINGS, **SHARED_SETTINGS, **_warehouse(folder), "PYTHONPATH": str(ROOT), **more_settings}
     with AirflowProcesses(home, dags_folder=dags, venv=environment(), settings=settings) as airflow:
         migrate(airflow)
         simulators = {}
@@ -157,7 +161,12 @@ def running_dags(
         for dag_id in sources:
             airflow.wait_for_dag(dag_id)
         airflow.wait_until_healthy()
-        yield DagStack(airflow, simulators, dags)
+        yield DagStack(airflow, simulators, dags, folder / WAREHOUSE_FILE)
+
+
+def _warehouse(folder: Path) -> dict[str, str]:
+    """Return the setting of the connection to the tables of the examples."""
+    return {"AIRFLOW_CONN_WAREHOUSE": json.dumps({"conn_type": "sqlite", "host": str(folder / WAREHOUSE_FILE)})}
 
 
 def environment() -> Path:

@@ -29,7 +29,7 @@ def test_nothing_is_installed_where_nothing_is_missing(path: Path) -> None:
 
 
 def test_without_apt_the_error_names_what_is_missing(path: Path) -> None:
-    with pytest.raises(ServiceError, match="needs redis-server, and there is no apt-get"):
+    with pytest.raises(ServiceError, match="This needs redis-server, and there is no apt-get"):
         require("redis-server")
 
 

@@ -4,7 +4,7 @@ import io
 import json
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -92,11 +92,11 @@ def test_plan_of_a_live_run_names_model_count_size_and_maximum_cost() -> None:
     assert f"{plan.count} requests" in str(plan)
 
 
-def results(usd: str) -> Results:
+def results(usd: str, *, asked: Sequence[str] = ("a",), loaded: Sequence[str] = ("a",)) -> Results:
     """One answer, estimated to cost between 1 and 3 cents."""
     estimate = {"usd": {"lower": "0.01", "expected": "0.02", "upper": "0.03"}}
     row = Row(index=0, key="a", status="succeeded", text="yes")
-    return Results([{"key": "a", "prompt": "a"}], [row], {"cost": {"usd": usd}, "estimate": estimate})
+    return Results(Path("none"), list(asked), [row], list(loaded), {"cost": {"usd": usd}, "estimate": estimate})
 
 
 def test_cost_is_shown_with_the_estimate() -> None:
@@ -113,6 +113,38 @@ def test_cost_outside_of_the_estimate_fails_the_demo(usd: str) -> None:
         results(usd).check()
 
 
+def test_option_without_an_answer_fails_the_demo() -> None:
+    with pytest.raises(DemoError, match="1 of 2 options have no answer, such as b"):
+        results("0.02", asked=("a", "b"), loaded=("a", "b")).check()
+
+
+def test_option_that_was_not_written_to_the_table_fails_the_demo() -> None:
+    with pytest.raises(DemoError, match="1 of 1 options are not in the table that was written, such as a"):
+        results("0.02", loaded=()).check()
+
+
+@pytest.mark.airflow
+def test_tables_of_the_demo_are_read_and_their_first_rows_shown(tmp_path: Path) -> None:
+    database, rows = tmp_path / "warehouse.db", tmp_path / "results.jsonl"
+    rows.write_text("")
+    names = [f"core.option_{number}" for number in range(9)]
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE airflow_options (name text, description text)")
+        connection.execute("CREATE TABLE airflow_options_explained (name text, explanation text, usd real)")
+        connection.executemany("INSERT INTO airflow_options VALUES (?, 'Long. ' || ?)", [(n, "a " * 99) for n in names])
+        connection.executemany(
+            "INSERT INTO airflow_options_explained VALUES (?, 'Short.', 1.2e-05)", [(n,) for n in names[1:]]
+        )
+
+    read = Results.read(database, {"results_path": str(rows), "status": "ended", "responses": []})
+
+    assert (read.asked, read.loaded) == (names, names[1:])
+    samples = read.samples()
+    assert [sample[0] for sample in samples] == names[1:6]
+    assert samples[0][1].endswith("a a ...")
+    assert samples[0][2:] == ["Short.", "0.0000120"]
+
+
 @pytest.mark.airflow
 def test_report_covers_all_submissions_of_the_demo_s_airflow(tmp_path: Path) -> None:
     for run in ("one", "two"):
@@ -126,4 +158,4 @@ def test_report_covers_all_submissions_of_the_demo_s_airflow(tmp_path: Path) -> 
 
     page = write_report(manifest, tmp_path)
 
-    assert "<b>2</b>submissions" in page.read_text()
+    assert "<b>2</b><span>submissions</span>" in page.read_text()

@@ -28,7 +28,7 @@ def test_line_begins_with_the_seconds_and_is_never_wrapped(screen: Screen, outpu
 
 def test_brackets_are_text_and_not_markup(screen: Screen, output: io.StringIO) -> None:
     screen.say("[core] dags_folder [red]")
-    screen.rows([("[core]", "[bold] before", "[/] after")])
+    screen.rows([("[core]", "[bold] before", "[/] after", "0.1")])
 
     assert "[core] dags_folder [red]" in output.getvalue()
     assert "[bold] before" in output.getvalue()

@@ -15,6 +15,8 @@ from airflow_claude_batch.api.wire import ContentBlock
 
 def join_texts(content: Sequence[ContentBlock]) -> str | None:
     """Join the text blocks of an answer. None if it has none."""
+    if len(content) == 1:  # as nearly every answer has
+        return content[0].text if content[0].type == "text" else None
     texts = [block.text for block in content if block.type == "text" and block.text is not None]
     return "".join(texts) if texts else None
 

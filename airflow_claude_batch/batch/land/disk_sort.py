@@ -10,8 +10,8 @@ import os
 import tempfile
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
-from itertools import accumulate, pairwise
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, compress, pairwise
 from typing import IO, Final
 
 from airflow_claude_batch.exceptions import ResultsError
@@ -86,7 +86,7 @@ class DiskSorter:
             for run, first, end in zip(runs, firsts, ends, strict=True):
                 for index, row in zip(run.indices[first:end], self._read(run, first, end), strict=True):
                     rows[index - start] = row
-            yield from ((index, row) for index, row in enumerate(rows, start) if row)
+            yield from compress(enumerate(rows, start), rows)
             start, firsts, width = start + width, ends, min(2 * width, _WINDOW_ROWS)
 
     def _read(self, run: _Run, first: int, end: int) -> list[bytes]:
@@ -114,10 +114,12 @@ class DiskSorter:
         if not self._rows:
             return
         offset = self._file.seek(0, os.SEEK_END)
-        run = _Run(offset, self._rows)
+        indices = sorted(self._rows)
+        rows = [*map(self._rows.__getitem__, indices)]
+        run = _Run(offset, indices, rows)
         try:
             with open(self._file.fileno(), "wb", buffering=_BUFFER_BYTES, closefd=False) as file:
-                file.writelines(map(self._rows.__getitem__, run.indices))
+                file.writelines(rows)
         except OSError as error:
             raise self._fail(error) from error
         self._runs.append(run)
@@ -143,10 +145,10 @@ class DiskSorter:
 class _Run:
     """Rows that were written together, sorted by index: their place in the file."""
 
-    def __init__(self, offset: int, rows: Mapping[int, bytes]) -> None:
+    def __init__(self, offset: int, indices: Sequence[int], rows: Sequence[bytes]) -> None:
         self.offset = offset
-        self.indices = array("I", sorted(rows))
-        self.starts = array("I", accumulate((len(rows[index]) for index in self.indices), initial=0))
+        self.indices = array("I", indices)
+        self.starts = array("I", accumulate(map(len, rows), initial=0))
 
     def find(self, index: int, first: int = 0) -> int:
         """Return the position of a request's row, or of the next one, from the position ``first`` on."""

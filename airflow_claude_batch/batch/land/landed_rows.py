@@ -13,7 +13,7 @@ from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch.land.parse_result import ParsedResult, invalid_status
 from airflow_claude_batch.batch.land.row_errors import is_permanent
 from airflow_claude_batch.batch.land.row_table import PaidAnswer
-from airflow_claude_batch.batch.land.rows import NULL, RawLine, Row, Status, body_of_line, body_with_cost
+from airflow_claude_batch.batch.land.rows import NULL, RawLine, ReusedFrom, Row, Status, body_of_line, body_with_cost
 from airflow_claude_batch.batch.money.pricing import PriceTable
 
 #: Words of the statuses of answers.
@@ -36,7 +36,9 @@ class LandedRow(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def batch_ids(self) -> set[str]:
-        """The batches that have answered the request."""
+        """The batches of this submission that have answered the request. A reused answer has none."""
+        if self.parsed.reused_from is not None:
+            return set()
         return {self.batch_id, *(answer.batch_id for answer in self.replaced)}
 
 
@@ -53,6 +55,7 @@ class _Fields(msgspec.Struct, frozen=True, gc=False):
     cost_usd: str | None = None
     replaced: list[PaidAnswer] = []
     raw: RawLine | None = None
+    reused_from: ReusedFrom | None = None
 
 
 _row = msgspec.json.Decoder(Row)
@@ -70,19 +73,20 @@ def read_landed_row(line: bytes, prices: PriceTable) -> LandedRow | None:
     if row.custom_id is None or row.batch_id is None:
         return None
     body = body_of_line(line)
-    is_answer = row.status in _ANSWERS and row.model is not None and not _is_duplicate(row)
+    is_answer = row.status in _ANSWERS and row.model is not None and row.reused_from is None and not _is_duplicate(row)
     usage = wire.decode_usage(row.usage)
     charge = prices.charge(usage, row.model) if is_answer and row.model is not None else None
     if charge is not None and usage is not None and usage.iterations is not None and charge.usd != row.cost_usd:
         body = body_with_cost(body, charge.usd)  # earlier releases left out what iterations cost
-    parsed = ParsedResult(_status(row, usage, prices), body, row.model, row.stop_reason, charge)
+    status = _status(row, usage, prices)
+    parsed = ParsedResult(status, body, row.model, row.stop_reason, charge, reused_from=row.reused_from)
     left_out = row.raw is not None and row.raw.left_out > 0
     return LandedRow(row.custom_id, row.batch_id, parsed, row.replaced, left_out, _is_duplicate(row))
 
 
 def _is_duplicate(row: _Fields) -> bool:
     """Tell whether the row shares the answer of an equal request, which is paid for once."""
-    return row.usage == NULL and row.cost_usd == "0"
+    return row.usage == NULL and row.cost_usd == "0" and row.reused_from is None
 
 
 class _Ids(msgspec.Struct, frozen=True, gc=False):
@@ -121,6 +125,8 @@ def count_results(lines: Iterable[bytes]) -> int:
 
 
 def _status(row: _Fields, usage: wire.BilledUsage | None, prices: PriceTable) -> Status:
+    if row.reused_from is not None:
+        return Status.REUSED
     if row.status == "errored":
         permanent = row.error is not None and is_permanent(row.error.type, row.error.message)
         return Status.REFUSED if permanent else Status.ERRORED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final, NamedTuple
@@ -37,7 +37,7 @@ from airflow_claude_batch.exceptions import MalformedResponseError, ResultsError
 
 #: Lines that are put aside are in memory. A stream with more of them is not the API's.
 _MOST_ODD_BYTES: Final = 256 * 1024 * 1024
-_WITH_RESULT: Final = frozenset(Status) - {Status.NONE}
+_WITH_RESULT: Final = frozenset(Status) - {Status.NONE, Status.REUSED}
 
 
 class PublishedRows(NamedTuple):
@@ -94,6 +94,8 @@ class Landing:
     def __init__(self, matcher: RequestMatcher, *, prices: PriceTable) -> None:
         self.matcher = matcher
         self.rows = RowTable(len(matcher), prices, matcher.duplicates)
+        #: How each request has ended so far, as :class:`~.rows.Status`.
+        self.statuses = self.rows.statuses
         #: Batches whose results were read or restored.
         self.batch_ids: set[str] = set()
         #: Batches that have answered the rows which are in no landed part yet.
@@ -102,6 +104,8 @@ class Landing:
         # Answers that are not at the request that their custom_id names, and the requests that have them.
         self._moved: dict[str, int] = {}
         self._taken_by_moved: set[int] = set()
+        # The first of equal requests whose custom_ids were read from landed parts.
+        self._read_ids_of: set[int] = set()
         self._has_duplicates = bool(matcher.duplicates)
         #: Batches whose results were read, not restored.
         self.read_batch_ids: set[str] = set()
@@ -111,6 +115,8 @@ class Landing:
         self.unplaced: dict[str, tuple[list[OddLine], str]] = {}
         #: Batches some of whose answers are not kept as a whole.
         self.shortened_batch_ids: set[str] = set()
+        #: Batches whose answers are in the answer store, in order.
+        self.stored_batch_ids: tuple[str, ...] = ()
         #: The ``results.jsonl`` that has all rows as they are now, None if there is none.
         self.published: PublishedRows | None = None
 
@@ -119,11 +125,6 @@ class Landing:
 
     def __exit__(self, *exc: object) -> None:
         self.rows.close()
-
-    @property
-    def statuses(self) -> bytearray:
-        """How each request has ended so far, as :class:`~.rows.Status`."""
-        return self.rows.statuses
 
     @property
     def bill(self) -> Bill:
@@ -207,10 +208,10 @@ class Landing:
         :raises MalformedResponseError: it is not.
         """
         result = wire.decode_result_line(line)
-        if line.count(b"[") + line.count(b"{") > MAX_DEPTH and is_too_deep(line):
-            raise MalformedResponseError(f"The line has {TOO_DEEP}.")
         validator = self.matcher.validator(result.custom_id, batch_id)
         parsed = parse_result(result, batch_id, self._prices, validator)
+        if len(line) - parsed.flat_bytes > 2 * MAX_DEPTH and is_too_deep(line):  # each list or object has two brackets
+            raise MalformedResponseError(f"The line has {TOO_DEEP}.")
         if parsed.is_unreadable:
             raise MalformedResponseError("The line has a message that is not in the API's form.")
         return result.custom_id, parsed
@@ -289,17 +290,20 @@ class Landing:
 
     def keep(self, index: int | None, custom_id: str, batch_id: str, parsed: ParsedResult) -> bool:
         """Keep a result at its exact index if that is free, else at an equal request; False if there is none."""
-        if index is None or index in self._taken_by_moved or self._has_other_answer(index, custom_id, parsed.status):
+        if index is None or (self.statuses[index] and self._is_taken(index, custom_id, parsed.status)):
             index = self._equal_index(custom_id, parsed.status)
         if index is None:
             return False
         self.rows.keep(index, batch_id, parsed)
-        self.pending_batch_ids.add(batch_id)
+        if parsed.reused_from is None:
+            self.pending_batch_ids.add(batch_id)
         self.published = None
         return True
 
-    def _has_other_answer(self, index: int, custom_id: str, status: Status) -> bool:
-        """Return whether a request that was sent twice has the other answer already: then this one is to spare."""
+    def _is_taken(self, index: int, custom_id: str, status: Status) -> bool:
+        """Return whether the row of a request is another answer: one that was moved there, or the first of two."""
+        if index in self._taken_by_moved:
+            return True
         if status not in ANSWERED or self.statuses[index] not in ANSWERED:
             return False
         return self.rows.custom_id(index).lower() != custom_id.lower()
@@ -311,6 +315,9 @@ class Landing:
         candidates = self.matcher.candidate_indices(custom_id)
         if len(candidates) < 2:
             return candidates[0] if candidates else None
+        self._read_restored_ids(candidates)
+        if (index := self._moved.get(custom_id)) is not None:
+            return index
         free = (index for index in candidates if self.statuses[index] not in ANSWERED)
         index = next(free, candidates[0])
         if status in ANSWERED:
@@ -318,8 +325,30 @@ class Landing:
             self._taken_by_moved.add(index)
         return index
 
+    def _read_restored_ids(self, candidates: Sequence[int]) -> None:
+        """Find the answers of landed parts that are not at the request that their custom_id names, once for these.
+
+        Parts are restored without their rows being read. An answer that came again would be kept twice.
+        """
+        is_read = candidates[0] in self._read_ids_of
+        self._read_ids_of.add(candidates[0])
+        for index in candidates if not is_read else ():
+            if self.statuses[index] in ANSWERED and not self.rows.pending[index]:
+                custom_id = self.rows.custom_id(index)
+                if self.matcher.exact_index(custom_id, "") != index:
+                    self._moved.setdefault(custom_id, index)
+                    self._taken_by_moved.add(index)
+
+    def reuse(self, index: int, parsed: ParsedResult) -> None:
+        """Keep an answer of an earlier submission as the row of a request. See :func:`~.reused_rows.reused_result`.
+
+        :raises ResultsError: the local disk refuses.
+        """
+        self.rows.keep(index, "", parsed)
+        self.published = None
+
     def answered_indices(self) -> list[int]:
-        """Return the requests that have a result, without those that share the answer of another one."""
+        """Return the requests that have a result, without those that share the answer of another one or reuse one."""
         duplicates = self.matcher.duplicates
         return [index for index in indices_where(self.statuses, _WITH_RESULT) if index not in duplicates]
 
@@ -339,7 +368,7 @@ class Landing:
         original = self.matcher.duplicates.get(index, index)
         body = self.rows.body(original) or body_of_missing(missing)
         is_copy = original != index and self.statuses[original]
-        return line_of(index, self.matcher.key(index), body_of_duplicate(body) if is_copy else body)
+        return self._line(index, body_of_duplicate(body) if is_copy else body)
 
     def lines(self, *, missing: str | None) -> Iterator[bytes]:
         """Yield the rows as lines of JSON in input order.
@@ -352,18 +381,21 @@ class Landing:
         )
         if missing is not None and Status.NONE in self.statuses:
             rows = self._with_missing(rows, missing)
-        return (line for _, line in rows)
+        return map(itemgetter(1), rows)
 
     def pending_lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield the rows that are in no landed part yet, with the indices of their requests, in order."""
-        key = self.matcher.key
-        return ((index, line_of(index, key(index), body)) for index, body in self.rows.pending_bodies())
+        key, kept = self.matcher.key, self.matcher.kept
+        return ((index, line_of(index, key(index), body, kept(index))) for index, body in self.rows.pending_bodies())
+
+    def _line(self, index: int, body: bytes) -> bytes:
+        return line_of(index, self.matcher.key(index), body, self.matcher.kept(index))
 
     def _with_missing(self, rows: Iterator[tuple[int, bytes]], reason: str) -> Iterator[tuple[int, bytes]]:
         body, done = body_of_missing(reason), 0
         for index, line in itertools.chain(rows, [(len(self.statuses), b"")]):
             for without in range(done, index):
-                yield without, line_of(without, self.matcher.key(without), body)
+                yield without, self._line(without, body)
             if line:
                 yield index, line
             done = index + 1

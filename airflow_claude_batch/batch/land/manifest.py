@@ -48,8 +48,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     #: Number of requests in each batch, as far as they are known. In the file only, while batches are in progress.
     batch_request_counts: dict[str, Count] | msgspec.UnsetType = msgspec.UNSET
     #: The operator's arguments that count for the sensor, unless it has its own: ``allow_failed``, ``delete_batches``
-    #: and ``results_format``. Left out if there are none.
+    #: and ``results_format``; and ``answer_store``. Left out if there are none.
     for_sensor: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    #: Reused answers: the number of ``requests``, and ``first_usd``, what they cost when they were asked for (None if
+    #: that is not known), answered between ``oldest_at`` and ``newest_at``. Left out if there are none.
+    reused: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    #: Batches whose answers are in the answer store. Left out if there are none.
+    stored_batch_ids: list[str] | msgspec.UnsetType = msgspec.UNSET
+    #: The columns of the source rows that each row carries in ``input``. Left out if there are none.
+    kept_columns: list[str] | msgspec.UnsetType = msgspec.UNSET
     #: Tokens of all answers, by the API's names.
     usage: dict[str, Any] | None = None
     #: US dollars as decimal digits: ``usd``, ``estimated_usd``, ``without_batch_usd``, ``without_cache_usd``. Those
@@ -60,6 +67,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     by_model: dict[str, Any] = {}
     #: The estimate that was made before sending.
     estimate: dict[str, Any] | None = None
+    #: Who approved the cost (``by``), when (``at``), and up to which amount in all (``usd``, None if a price was not
+    #: known). Left out if nobody had to be asked, or nobody was.
+    approval: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     #: When the first batch was created, and when the last one ended.
     created_at: Timestamp | None = None
     ended_at: Timestamp | None = None
@@ -116,9 +126,8 @@ def landed_batch_ids(folder: storage.Folder) -> frozenset[str]:
     return frozenset(known.landed_batch_ids if known else ())
 
 
-def counts_more_answers(folder: storage.Folder, counts: Mapping[str, int]) -> bool:
-    """Tell whether the manifest counts more paid answers than these: then rows were lost after it was written."""
-    known = load_manifest(folder)
+def counts_more_answers(known: Manifest | None, counts: Mapping[str, int]) -> bool:
+    """Tell whether the manifest counts more answers than these: then rows were lost after it was written."""
     return known is not None and any(known.counts.get(word, 0) > counts[word] for word in _PAID)
 
 

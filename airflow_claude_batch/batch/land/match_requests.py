@@ -63,6 +63,13 @@ class RequestMatcher(Protocol):
     def key(self, index: int) -> bytes:
         """Return the author's key as JSON."""
 
+    def kept(self, index: int) -> bytes:
+        """Return the kept columns of a request as a JSON object, empty if there are none."""
+
+    @property
+    def kept_types(self) -> Mapping[str, str]:
+        """The kept columns and what their values are, empty if there are none."""
+
     def hash(self, index: int) -> bytes:
         """Return the content hash of a request, :data:`~.landed_part.NO_HASH` if its content is not known."""
 
@@ -85,9 +92,10 @@ class SubmissionMatcher:
     """
 
     def __init__(self, requests: RequestFile, validator: OutputValidator | None = None) -> None:
-        self._requests = requests
+        self.requests = requests
         self._count = len(requests)
         self._validator = validator
+        self._kept = requests.kept
         self.duplicates = requests.duplicates
 
     def __len__(self) -> int:
@@ -95,22 +103,29 @@ class SubmissionMatcher:
 
     @property
     def digest(self) -> str:
-        return self._requests.digest
+        return self.requests.digest
 
     def key(self, index: int) -> bytes:
-        return self._requests.key(index)
+        return self.requests.key(index)
+
+    def kept(self, index: int) -> bytes:
+        return self._kept.of(index) if self._kept is not None else b""
+
+    @property
+    def kept_types(self) -> Mapping[str, str]:
+        return {} if self._kept is None else self._kept.types
 
     def hash(self, index: int) -> bytes:
-        return self._requests.hash(index)
+        return self.requests.hash(index)
 
     def model(self, index: int) -> str:
-        return self._requests.model(index)
+        return self.requests.model(index)
 
     def exact_index(self, custom_id: str, batch_id: str) -> int | None:
         ours = parse_custom_id(custom_id)
         if ours is None:
             return None
-        if not self._requests.has_hash(ours.index, ours.hash) and not self._has_folded_hash(ours):
+        if not self.requests.has_hash(ours.index, ours.hash) and not self._has_folded_hash(ours):
             return None
         return self.duplicates.get(ours.index, ours.index)
 
@@ -121,7 +136,7 @@ class SubmissionMatcher:
         ours = parse_custom_id(custom_id)
         if ours is None:
             return ()
-        order, hash_of = self._indices_by_hash, self._requests.hash
+        order, hash_of = self._indices_by_hash, self.requests.hash
         first = bisect_left(order, ours.hash, key=hash_of)
         if found := order[first : bisect_right(order, ours.hash, first, key=hash_of)]:
             return found
@@ -134,7 +149,7 @@ class SubmissionMatcher:
         for found in _DAMAGED_ID.finditer(raw):
             token, number, hash_ = (group.decode() for group in found.groups())
             if (index := int(number)) < self._count:
-                custom_id = self._requests.custom_id(index, token)
+                custom_id = self.requests.custom_id(index, token)
                 if custom_id.startswith(f"{token}-{index}-{hash_}"):
                     return custom_id
         return None
@@ -143,7 +158,7 @@ class SubmissionMatcher:
         """Return None: each line belongs to a request."""
 
     def custom_id(self, index: int, token: str) -> str:
-        return self._requests.custom_id(index, token)
+        return self.requests.custom_id(index, token)
 
     def validator(self, custom_id: str, batch_id: str) -> OutputValidator | None:
         if self._validator is None:
@@ -153,21 +168,21 @@ class SubmissionMatcher:
                 return None
             index = candidates[0]
         # A request may have had an output_config.format of its own.
-        return self._validator if self._validator.is_asked_for(self._requests.output_config(index)) else None
+        return self._validator if self._validator.is_asked_for(self.requests.output_config(index)) else None
 
     def asks_for_cache(self) -> bool:
-        return self._requests.asks_for_cache
+        return self.requests.asks_for_cache
 
     def _has_folded_hash(self, ours: CustomId) -> bool:
         """Return whether the hash is the request's but for its case, which a gateway may have changed."""
-        return ours.index < self._count and self._requests.hash(ours.index).lower() == ours.hash.lower()
+        return ours.index < self._count and self.requests.hash(ours.index).lower() == ours.hash.lower()
 
     @cached_property
     def _indices_by_folded_hash(self) -> Mapping[bytes, Sequence[int]]:
         """The requests that are sent, by their hash in lower case. Made when the first changed custom_id comes."""
         found: dict[bytes, list[int]] = {}
         for index in sorted(self._indices_by_hash):
-            found.setdefault(self._requests.hash(index).lower(), []).append(index)
+            found.setdefault(self.requests.hash(index).lower(), []).append(index)
         return found
 
     @cached_property
@@ -177,7 +192,7 @@ class SubmissionMatcher:
         Made when the first answer to an earlier input comes: most submissions have none. Four bytes a request.
         """
         sent = (index for index in range(self._count) if index not in self.duplicates)
-        return array("I", sorted(sent, key=self._requests.hash))
+        return array("I", sorted(sent, key=self.requests.hash))
 
 
 def _is_folded(hash_: bytes) -> bool:
@@ -238,6 +253,14 @@ class ExternalMatcher:
 
     def key(self, index: int) -> bytes:
         return msgspec.json.encode(self._keys[index] if index < len(self._keys) else None)
+
+    def kept(self, index: int) -> bytes:
+        """Return nothing: batches made elsewhere have no source rows."""
+        return b""
+
+    @property
+    def kept_types(self) -> Mapping[str, str]:
+        return {}
 
     def hash(self, index: int) -> bytes:
         return NO_HASH

@@ -57,7 +57,7 @@ class Outcomes:
     def set(self, index: int, status: int, model: str | None, stop_reason: str) -> None:
         """Set the outcome of a request, in place of an earlier one. The fields are those of :class:`Outcome`."""
         number = self._number(status, model, stop_reason)
-        self._counts[self._number_of(index)] -= 1
+        self._counts[self._number_of(index) if self.statuses[index] else 0] -= 1
         self._counts[number] += 1
         self._of_request[index] = number
         self.statuses[index] = status

@@ -10,7 +10,7 @@ import msgspec
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch.land.answer_text import join_texts, texts_to_validate
 from airflow_claude_batch.batch.land.row_errors import is_permanent, read_error
-from airflow_claude_batch.batch.land.rows import NULL, RawLine, RowBody, Status
+from airflow_claude_batch.batch.land.rows import NULL, RawLine, ReusedFrom, RowBody, Status
 from airflow_claude_batch.batch.money.pricing import Charge, PriceTable
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ CUT_OFF: Final = "max_tokens"
 #: Stop reasons with which the same request would end again.
 _FINAL_STOP_REASONS: Final = frozenset({"refusal", "model_context_window_exceeded", "pause_turn", "tool_use"})
 
+# To look up a member of an enum, or its word, takes ten times as long as a global: too long for each of a million rows.
+_SUCCEEDED: Final = Status.SUCCEEDED
+_SUCCEEDED_WORD: Final = _SUCCEEDED.word
 _UNANSWERED: Final = frozenset({"errored", "expired", "canceled"})
 _STATUS_BY_TYPE: Final = {"expired": Status.EXPIRED, "canceled": Status.CANCELED}
 #: The error messages of rows without an error of the API's.
@@ -33,7 +36,9 @@ _WHY: Final = {
 class ParsedResult(msgspec.Struct, frozen=True, gc=False):
     """A result line as a row: its status, the row body as JSON, and what the bill needs.
 
-    ``model``, ``stop_reason`` and ``charge`` are None without an answer that could be read.
+    ``model``, ``stop_reason`` and ``charge`` are None without an answer that could be read. ``flat_bytes`` is the size
+    of a message that certainly has no lists or objects inside each other but those of the API's form, else 0.
+    ``reused_from`` is None unless the answer is of an earlier submission. It is not billed then.
     """
 
     status: Status
@@ -41,6 +46,8 @@ class ParsedResult(msgspec.Struct, frozen=True, gc=False):
     model: str | None = None
     stop_reason: str | None = None
     charge: Charge | None = None
+    flat_bytes: int = 0
+    reused_from: ReusedFrom | None = None
 
     @property
     def is_unreadable(self) -> bool:
@@ -58,32 +65,29 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 # A row copies the whole message, so that what nobody reads must be valid JSON too. msgspec checks only what it decodes:
-# a message with no other fields than these is checked while it is read. Any other is decoded a second time, in full.
+# an answer of text with no other fields than these is checked while it is read. Any other is decoded a second time, in
+# full.
 
 
-class _KnownBlock(wire.ContentBlock, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A content block with all fields that are known."""
+class _FlatBlock(wire.ContentBlock, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A content block of text or thinking, without lists or objects in it."""
 
-    citations: Any = None
-    thinking: Any = None
-    signature: Any = None
-    id: Any = None
-    name: Any = None
-    input: Any = None
-    caller: Any = None
+    citations: None = None
+    thinking: str | None = None
+    signature: str | None = None
 
 
-class _KnownMessage(_Message, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """A message with all fields that are known."""
+class _FlatMessage(_Message, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """A message without lists or objects in it but its content and its usage."""
 
-    content: list[_KnownBlock]  # type: ignore[assignment]  # narrower
-    id: Any = None
-    type: Any = None
-    role: Any = None
-    stop_sequence: Any = None
-    stop_details: Any = None
-    container: Any = None
-    diagnostics: Any = None
+    content: list[_FlatBlock]  # type: ignore[assignment]  # narrower
+    id: str | None = None
+    type: str | None = None
+    role: str | None = None
+    stop_sequence: str | None = None
+    stop_details: None = None
+    container: None = None
+    diagnostics: None = None
 
 
 class _KnownCacheCreation(wire.CacheCreation, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -106,7 +110,7 @@ class _KnownUsage(wire.Usage, frozen=True, kw_only=True, gc=False, forbid_unknow
     server_tool_use: _KnownServerToolUse | None = None
 
 
-_known_message = msgspec.json.Decoder(_KnownMessage)
+_flat_message = msgspec.json.Decoder(_FlatMessage)
 _known_usage = msgspec.json.Decoder(_KnownUsage)
 _message = msgspec.json.Decoder(_Message)
 _any_json = msgspec.json.Decoder()
@@ -130,16 +134,16 @@ def parse_result(
 
     :param raw: the line as it came, if it is not in the API's form.
     """
-    result = line.result
+    result, message = line.result, line.result.message
     kept = msgspec.UNSET if raw is None else raw
-    if result.type == "succeeded" or (result.type not in _UNANSWERED and result.message is not None):
+    if result.type == "succeeded" or (result.type not in _UNANSWERED and message is not None):
         try:
-            return _succeeded(result.message or NULL, line.custom_id, batch_id, prices, validator, kept)
+            return _succeeded(message or NULL, line.custom_id, batch_id, prices, validator, kept)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            return _unreadable(result.message or NULL, line.custom_id, batch_id, error, kept)
-    if result.message is not None and result.error is None:
+            return _unreadable(message or NULL, line.custom_id, batch_id, error, kept)
+    if message is not None and result.error is None:
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return _succeeded(result.message, line.custom_id, batch_id, prices, validator, kept)
+            return _succeeded(message, line.custom_id, batch_id, prices, validator, kept)
     if (status := _STATUS_BY_TYPE.get(result.type)) is not None:
         why = {"type": status.word, "message": _WHY[status]}
         body = RowBody(status=status.word, error=why, batch_id=batch_id, custom_id=line.custom_id, raw=kept)
@@ -163,9 +167,12 @@ def _succeeded(
         output, error = validator.read(text, message.stop_reason)
         if error is not None and len(message.content) > 1:
             output, error = validator.read_first_valid(texts_to_validate(message.content), message.stop_reason)
-    status = Status.SUCCEEDED if error is None else invalid_status(message.stop_reason, usage, message.model, prices)
+    status, word = _SUCCEEDED, _SUCCEEDED_WORD
+    if error is not None:
+        status = invalid_status(message.stop_reason, usage, message.model, prices)
+        word = status.word
     body = RowBody(
-        status=status.word,
+        status=word,
         text=text,
         output=output,
         stop_reason=message.stop_reason,
@@ -178,14 +185,16 @@ def _succeeded(
         message=raw,
         raw=kept,
     )
-    return ParsedResult(status, body.encode(), message.model, message.stop_reason, charge)
+    is_flat = isinstance(message, _FlatMessage) and usage is not None and usage.iterations is None
+    flat_bytes = len(raw) if is_flat else 0
+    return ParsedResult(status, body.encode(), message.model, message.stop_reason, charge, flat_bytes)
 
 
 def _read(raw: msgspec.Raw) -> tuple[_Message, wire.BilledUsage | None]:
     try:
-        known = _known_message.decode(raw)
-        return known, _known_usage.decode(known.usage)
-    except msgspec.ValidationError:  # a field is new, or this is not a message
+        flat = _flat_message.decode(raw)
+        return flat, _known_usage.decode(flat.usage)
+    except msgspec.ValidationError:  # it has more than text, or a field is new, or this is not a message
         message = _message.decode(raw)
         _any_json.decode(raw)
         return message, wire.decode_usage(message.usage)

@@ -15,12 +15,16 @@ import msgspec
 
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.cancel import delete_batches
+from airflow_claude_batch.batch.input.output_schema import load_schema
+from airflow_claude_batch.batch.land.csv_results import CSV_FILE, write_csv
 from airflow_claude_batch.batch.land.landed_part import LandedPart, PartRow, part_files, write_part
 from airflow_claude_batch.batch.land.landed_parts import new_part_name, results_identity
 from airflow_claude_batch.batch.land.landing import Landing, PublishedRows
 from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, Manifest, write_manifest
-from airflow_claude_batch.batch.land.parquet import PARQUET_FILE, write_parquet
+from airflow_claude_batch.batch.land.parquet import PARQUET_FILE
+from airflow_claude_batch.batch.land.parquet_writer import write_parquet
 from airflow_claude_batch.batch.land.place_odd_lines import UNREADABLE_FILE, place_lines
+from airflow_claude_batch.batch.land.row_layout import layout_of
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE, Status
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
@@ -36,6 +40,9 @@ log = logging.getLogger(__name__)
 NO_RESULT: Final = "The batch has ended, but the API has no result for this request."
 
 
+_TABLES: Final = {"parquet": (PARQUET_FILE, write_parquet), "csv": (CSV_FILE, write_csv)}
+
+
 def publish_final(
     landing: Landing,
     folder: storage.Folder,
@@ -45,12 +52,14 @@ def publish_final(
     complete: bool,
     summarize: Callable[[str], Manifest],
     on_deleted: Callable[[Sequence[str]], None] = lambda _: None,
+    store_answers: Callable[[], None] | None = None,
 ) -> Manifest:
     """Publish the rows, then the manifest. Delete the batches after that, if the policy says so.
 
     :param complete: no batch is open any more, so that every request gets a row. Else only results so far are written.
     :param summarize: makes the manifest, given the path of the rows.
     :param on_deleted: takes the batches that were deleted.
+    :param store_answers: puts the answers into the answer store, once the rows are in the folder. None without a store.
     :returns: the manifest, with the rows in ``responses`` if they are small and Airflow's stores can hold them.
     :raises ResultsError: the storage refused, or rows that were read back differ. No batch was deleted.
     """
@@ -59,10 +68,14 @@ def publish_final(
         place_lines(landing)
     size = publish_rows(landing, folder, missing=missing).size
     path = folder.uri(RESULTS_FILE)
-    if complete and policy.results_format == "parquet":
-        with writing_to(folder, PARQUET_FILE):
-            write_parquet(folder, landing.lines(missing=missing))
-        path = folder.uri(PARQUET_FILE)
+    if complete and policy.results_format in _TABLES:
+        name, write_table = _TABLES[policy.results_format]
+        with writing_to(folder, name):
+            layout = layout_of(landing, load_schema(folder), has_store=store_answers is not None)
+            write_table(folder, landing.lines(missing=missing), layout)
+        path = folder.uri(name)
+    if store_answers is not None:
+        store_answers()
     manifest = summarize(path)
     with writing_to(folder, MANIFEST_FILE):
         write_manifest(folder, manifest)

@@ -11,7 +11,7 @@ import msgspec
 from airflow_claude_batch.batch.land.bill import bill_by_model
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import DRY_RUN, Manifest
-from airflow_claude_batch.batch.land.rows import count_statuses
+from airflow_claude_batch.batch.land.rows import Status, count_statuses
 
 
 def summarize(
@@ -25,12 +25,15 @@ def summarize(
     created_at: datetime | None,
     ended_at: datetime | None,
     estimate: dict[str, Any] | None = None,
+    approval: dict[str, Any] | None = None,
     sent: Mapping[str, int] | None = None,
 ) -> Manifest:
     """Make the manifest of a submission as it stands.
 
+    :param approval: who approved it.
     :param sent: number of requests in each batch, as far as they are known.
     """
+    all_reused = estimate is None and not batch_ids and Status.REUSED in landing.statuses
     return Manifest(
         submission_id=submission_id,
         status=status,
@@ -41,17 +44,31 @@ def summarize(
         results_path=results_path,
         landed_batch_ids=[batch_id for batch_id in batch_ids if batch_id in landed],
         batch_request_counts=dict(sent) if sent and status != "ended" else msgspec.UNSET,
+        reused=_reused(landing),
+        stored_batch_ids=[id_ for id_ in batch_ids if id_ in landing.stored_batch_ids] or msgspec.UNSET,
+        kept_columns=list(landing.matcher.kept_types) or msgspec.UNSET,
         usage=landing.bill.tokens.to_manifest(),
-        cost={**landing.bill.to_manifest(), "estimated_usd": _expected_usd(estimate)},
+        cost={**landing.bill.to_manifest(), "estimated_usd": "0" if all_reused else _expected_usd(estimate)},
         by_model=bill_by_model(landing, complete=status == "ended"),
         estimate=estimate,
+        approval=approval or msgspec.UNSET,
         created_at=created_at,
         ended_at=ended_at if status == "ended" else None,
     )
 
 
-def summarize_dry_run(submission_id: str, request_count: int, estimate: dict[str, Any]) -> Manifest:
-    """Make the manifest of a dry run: nothing was sent."""
+def _reused(landing: Landing) -> dict[str, Any] | msgspec.UnsetType:
+    count = landing.statuses.count(Status.REUSED)
+    return landing.bill.reused.to_manifest(count) if count else msgspec.UNSET
+
+
+def summarize_dry_run(
+    submission_id: str, request_count: int, estimate: dict[str, Any], reused: Mapping[str, Any] | None = None
+) -> Manifest:
+    """Make the manifest of a dry run: nothing was sent.
+
+    :param reused: what the manifest is to say of requests that the answer store has. None if there are none.
+    """
     return Manifest(
         submission_id=submission_id,
         status=DRY_RUN,
@@ -60,6 +77,7 @@ def summarize_dry_run(submission_id: str, request_count: int, estimate: dict[str
         counts={},
         results_path=None,
         cost={"usd": "0", "estimated_usd": _expected_usd(estimate)},
+        reused=dict(reused) if reused else msgspec.UNSET,
         estimate=estimate,
     )
 

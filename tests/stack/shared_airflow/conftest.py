@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from airflow_stack import CONNECTION_ID, DAG_ID, ROOT, DagStack, Simulators, running_dags
+from otlp_receiver import OtlpReceiver, otlp_receiver
 from statsd_listener import StatsdListener
 
-from shared_airflow import scheduling_stack, worker_free_dag
+from shared_airflow import (
+    approval_dag,
+    changing_table,
+    made_elsewhere,
+    page_stack,
+    scheduling_stack,
+    tables,
+    worker_free_dag,
+)
 
 #: DAGs that are files of this folder. Each has a connection with its name.
-DAGS_HERE = ("by_hand", "clear_or_retry", "cleared_upstream")
+DAGS_HERE = ("by_hand", "clear_or_retry", "cleared_upstream", "page")
 
 
 def main_example() -> str:
@@ -30,6 +40,8 @@ def sources() -> dict[str, Callable[[Simulators], str]]:
     found: dict[str, Callable[[Simulators], str]] = {dag_id: lambda _, t=text: t for dag_id, text in texts.items()}
     if worker_free_dag.is_supported():
         found[worker_free_dag.DAG_ID] = worker_free_dag.source
+    if approval_dag.is_supported():
+        found[approval_dag.DAG_ID] = approval_dag.source
     return found
 
 
@@ -41,7 +53,32 @@ def statsd() -> Iterator[StatsdListener]:
 
 
 @pytest.fixture(scope="package")
-def dag_stack(tmp_path_factory: pytest.TempPathFactory, statsd: StatsdListener) -> Iterator[DagStack]:
-    connections = (*DAGS_HERE, worker_free_dag.DAG_ID, CONNECTION_ID, *scheduling_stack.CONNECTIONS)
-    with running_dags(tmp_path_factory.mktemp("dag_stack"), connections, sources(), **statsd.settings) as stack:
+def traces() -> Iterator[OtlpReceiver]:
+    with otlp_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="package")
+def dag_stack(
+    tmp_path_factory: pytest.TempPathFactory, statsd: StatsdListener, traces: OtlpReceiver
+) -> Iterator[DagStack]:
+    folder = tmp_path_factory.mktemp("dag_stack")
+    simulated = (CONNECTION_ID, tables.CONNECTION, changing_table.CONNECTION, made_elsewhere.CONNECTION)
+    own = (worker_free_dag.DAG_ID, approval_dag.DAG_ID, *simulated)
+    connections = (*DAGS_HERE, *own, *scheduling_stack.CONNECTIONS)
+    dags = {
+        **sources(),
+        **tables.sources(str(folder)),
+        made_elsewhere.DAG_ID: made_elsewhere.source,
+        changing_table.DAG_ID: partial(changing_table.source, str(folder)),
+    }
+    page_stack.install_auth_manager(folder / "home")
+    settings = statsd.settings | traces.settings | page_stack.SETTINGS
+    with running_dags(folder, connections, dags, **settings) as stack:
         yield stack
+
+
+@pytest.fixture(scope="package")
+def page(dag_stack: DagStack) -> Iterator[page_stack.PageStack]:
+    with page_stack.running_page(dag_stack, "manual__2026-01-01T00:00:00+00:00") as running:
+        yield running

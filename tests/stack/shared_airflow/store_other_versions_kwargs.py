@@ -1,4 +1,4 @@
-"""Replace the stored kwargs of all triggers by those of other versions of the package.
+"""Replace the stored kwargs of all triggers that tasks wait for by those of other versions of the package.
 
 The triggers get in turn the kwargs of the first version, and kwargs that only a future version could store.
 """
@@ -10,7 +10,8 @@ FIRST_VERSION = ("claude_conn_id", "batch_ids", "wait_for", "poll_interval", "un
 FUTURE_VERSION = {"regions": ["eu"], "priority": {"level": 3}}
 
 with create_session() as session:
-    triggers = session.query(Trigger).order_by(Trigger.id).all()
+    waiting = Trigger.classpath == "airflow_claude_batch.triggers.MessageBatchTrigger"
+    triggers = session.query(Trigger).filter(waiting).order_by(Trigger.id).all()
     assert len(triggers) > 1
     for number, trigger in enumerate(triggers):
         stored = trigger.kwargs

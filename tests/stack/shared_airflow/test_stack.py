@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from airflow_stack import CONNECTION_ID, UNTIL_ENDED, DagStack, Stack
 from gateway import GATEWAY_KEY, Gateway
+from otlp_receiver import OtlpReceiver
 from statsd_listener import StatsdListener
 
+from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
 from demo.airflow_api import wait_for
 from demo.simulator import KEY, SimulatorProcess
 
@@ -67,14 +69,14 @@ def batch_ids(simulator: SimulatorProcess) -> list[str]:
 
 
 def assert_answered_and_paid_once(stack: Stack, run_id: str, known: list[str]) -> None:
-    """Check that every option has its answer, from one message batch."""
+    """Check that every option has its answer, in the order of the table, from one message batch."""
     rows = stack.wait_for_success(run_id)
-    asked = [message["key"] for message in stack.returned(run_id, "read_options")]
-    assert len(asked) > 200
-    assert [row.key for row in rows] == asked
+    asked = stack.returned(run_id, "save_options")
+    assert len(rows) == asked > 200
+    assert [row.key for row in rows] == sorted(row.key for row in rows)
     assert {row.status for row in rows} == {"succeeded"}
     (batch,) = new_batches(stack.simulator, known)
-    assert batch["request_count"] == len(asked)
+    assert batch["request_count"] == asked
     assert stack.returned(run_id, "wait")["batch_ids"] == [batch["id"]]
 
 
@@ -96,6 +98,22 @@ def test_metrics_of_workers_and_of_the_triggerer_arrive(
     assert received[f"cost_microusd,model={model}"] > 0
     assert received["queue_time"] == received["turnaround"] == 1
     assert statsd.invalid == []
+
+
+def test_submission_is_one_span_below_the_one_that_airflow_makes_of_its_task(
+    running: Stack, first_run: FirstRun, traces: OtlpReceiver
+) -> None:
+    rows = running.wait_for_success(first_run.run_id)
+    wait_for(lambda: traces.of_run(first_run.run_id), seconds=60, what="the span of the submission")
+
+    (span,) = traces.of_run(first_run.run_id)
+    assert span.name == f"chat {rows[0].model}"
+    assert span.attributes["airflow.task_id"] == "wait"
+    assert span.attributes["claude_batch.rows.succeeded"] == len(rows)
+    assert span.attributes["gen_ai.usage.output_tokens"] == sum(row.usage["output_tokens"] for row in rows if row.usage)
+    if AIRFLOW_VERSION >= (3, 2):  # before, Airflow gives its trace to no task
+        assert span.parent_id
+        assert [other for other in traces.spans if other.trace_id == span.trace_id and other is not span]
 
 
 def test_triggerer_killed_while_it_waits_continues_after_its_restart(stack: Stack) -> None:

@@ -1,0 +1,1 @@
+"""Find orphans: message batches of the workspace that no submission of this Airflow knows."""
