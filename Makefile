@@ -22,8 +22,9 @@ test: $(STAMP) ## run the tests (ARGS go to pytest)
 matrix: $(STAMP) ## run the tests on every supported Airflow: all on the oldest and newest (ONLY=3.1 selects, ARGS go to pytest)
 	@$(BIN)/python tests/matrix/run.py $(foreach version,$(ONLY),--only $(version)) $(ARGS)
 
-chaos: $(STAMP) ## run random crashes and faults, RUNS times (default 1000), starting at SEED
-	@CHAOS_RUNS=$(or $(RUNS),1000) CHAOS_SEED=$(or $(SEED),1) $(BIN)/pytest -n 2 tests/crash/test_chaos.py
+chaos: $(STAMP) ## run random crashes and faults, RUNS times (default 1000; ROWS_RUNS=100 of tables), starting at SEED
+	@CHAOS_RUNS=$(or $(RUNS),1000) CHAOS_ROWS_RUNS=$(or $(ROWS_RUNS),100) CHAOS_SEED=$(or $(SEED),1) \
+	  $(BIN)/pytest -n 2 tests/crash/test_chaos.py tests/crash/test_killed_rows.py
 
 dates: $(STAMP) ## run the tests 7 days, 6 months and 3 years from now (DAYS=7 selects, ARGS go to pytest)
 	@$(BIN)/python tests/faked_dates/run.py $(foreach days,$(DAYS),--days $(days)) $(ARGS)
@@ -37,7 +38,7 @@ lint: $(STAMP) ## check formatting, lint rules and import contracts
 types: $(STAMP) ## check types with mypy
 	@$(BIN)/mypy
 
-bench: $(STAMP) ## measure time and memory, compared with other providers (ONLY=land selects; without ONLY all but tenmillion; 40 min, Linux)
+bench: $(STAMP) ## measure time and memory, compared with other providers (ONLY=land selects; without ONLY all but tenmillion; 50 min, Linux)
 	@$(BIN)/python -m benchmarks $(ONLY) $(ARGS)
 
 peers: $(STAMP) ## measure what lost responses, killed workers and outages cost, compared with other providers (15 min)

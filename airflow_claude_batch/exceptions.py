@@ -7,6 +7,9 @@ ClaudeBatchError
 │   ├── OutputSchemaError              ``output_schema`` is not a schema that the API accepts
 │   └── CostLimitError                 the estimated cost is above ``max_cost``
 ├── ConfigurationError (ValueError)  the connection or a setting is wrong: nothing was sent now
+├── DailyCostLimitError              a limit of the day has no room now, a retry may fit: nothing was sent
+├── SourceError                      ``rows`` could not be read now, a retry may: nothing was sent
+├── ApprovalRejectedError            a person rejected the cost, or nobody answered in time: nothing more was sent
 ├── APIError                         a call to the API failed; see ``may_have_been_accepted``
 │   ├── APIConnectionError             no response: DNS failure, refused connection, reset, timeout
 │   ├── MalformedResponseError         a response that is not the API's: a proxy's HTML page, broken JSON
@@ -16,11 +19,13 @@ ClaudeBatchError
 ├── SubmissionError                  nothing may be sent until the state of earlier batches is known
 │   ├── SubmissionUnknownError         a create call's response was lost, and a search did not find the batch
 │   ├── SubmissionTakenOverError       another attempt of the same task owns the submission now
-│   └── SubmissionRecordError          the submission's files or ledger cannot be read or written
+│   ├── SubmissionRecordError          the submission's files or ledger cannot be read or written
+│   └── AdoptionError                  a message batch cannot be brought into the submission: nothing was changed
 └── BatchError                       batches were accepted and are billed, but did not end as asked
     ├── BatchTimeoutError              the batches did not end in time
     ├── BatchIncompleteError           more requests failed than ``allow_failed`` permits
     └── ResultsError                   the answers exist but could not all be saved
+        └── TableError                   a table of a database cannot take the rows
 """
 
 from __future__ import annotations
@@ -30,6 +35,8 @@ from typing import Final
 
 #: A line may end with a text that has a full stop of its own.
 _TWO_FULL_STOPS: Final = re.compile(r"(?<=[\w)\]'\"])\.\.(?=\s|$)")
+#: The second line of an error about the input: what it means for money.
+NOTHING_SENT: Final = "Nothing was sent."
 
 
 class ClaudeBatchError(Exception):
@@ -91,6 +98,28 @@ class ConfigurationError(ClaudeBatchError, ValueError):
 
     Nothing was sent now. Batches that were sent before are not affected. A retry reads the connection and the settings
     again.
+    """
+
+
+class DailyCostLimitError(ClaudeBatchError):
+    """A limit on the cost of a day has no room for the submission now, or what was spent today cannot be read.
+
+    Nothing was sent now. A retry checks again: the limit frees up at 00:00 UTC, or when open submissions end.
+    """
+
+
+class SourceError(ClaudeBatchError):
+    """The source of ``rows`` did not give all of them: its database or storage was not reached, or was lost meanwhile.
+
+    Nothing was sent and nothing is billed. A retry reads all rows again.
+    """
+
+
+class ApprovalRejectedError(ClaudeBatchError):
+    """The cost had to be approved (``approve_above``), and was rejected, or nobody answered in time.
+
+    Nothing was sent but a sample, if there is one: its answers are billed and kept. A retry fails the same way without
+    asking. A clear of the task asks again.
     """
 
 
@@ -246,6 +275,13 @@ class SubmissionRecordError(SubmissionError):
     """
 
 
+class AdoptionError(SubmissionError):
+    """A message batch cannot be brought into a task's submission.
+
+    Nothing was changed, sent or billed. The message says what to do with the batch instead.
+    """
+
+
 class BatchError(ClaudeBatchError):
     """The batches were accepted but did not end as asked.
 
@@ -271,4 +307,12 @@ class ResultsError(BatchError):
     """The answers exist but could not all be downloaded, saved or read.
 
     They are billed already and stay at the API for 29 days. A retry downloads them at no cost.
+    """
+
+
+class TableError(ResultsError):
+    """A table of a database cannot take the rows as they are.
+
+    The answers are billed already and stay in the results file. A retry fails the same way until the table or the
+    arguments change.
     """

@@ -5,17 +5,23 @@ What only a running task needs is imported within functions: a DAG file is parse
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_claude_batch._airflow.check_arguments import parse_poll_interval, parse_timeout
+from airflow_claude_batch._airflow.check_arguments import (
+    parse_approval_timeout,
+    parse_poll_interval,
+    parse_timeout,
+)
 from airflow_claude_batch._airflow.check_requests import DEFAULT_MAX_TOKENS, NotGiven, check_keywords, check_params
 from airflow_claude_batch._airflow.compat import BaseOperator, TaskDeferralTimeout, default_deferrable
 from airflow_claude_batch._airflow.lineage import LineageMixin
-from airflow_claude_batch._airflow.rendering import HiddenValue, has_templates, is_data, render_messages
+from airflow_claude_batch._airflow.links import ClaudeBatchLink
+from airflow_claude_batch._airflow.rendering import HiddenValue, has_templates, is_data, render_messages, render_text
+from airflow_claude_batch._airflow.source import Source
 
 if TYPE_CHECKING:
     import jinja2
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_claude_batch._airflow.compat import BaseTrigger, Context, XComArg
     from airflow_claude_batch._airflow.on_kill import RunningWork
     from airflow_claude_batch._airflow.options import SubmissionOptions
+    from airflow_claude_batch.answers import AnswerStore
     from airflow_claude_batch.elements import Element, Messages
 
 
@@ -71,9 +78,20 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
             max_cost=5,
         )
 
+    Or of the rows of a table, a folder of files or a data frame, one request of each row::
+
+        SendMessageBatchOperator(
+            task_id="label",
+            rows=SqlRows("warehouse", "SELECT id, title, body FROM tickets WHERE day = '{{ ds }}'"),
+            key="id",
+            prompt="Classify this ticket.\\n<title>{title}</title>\\n<body>{body}</body>",
+            keep=["title"],
+            output_schema=Label,
+        )
+
     Arguments marked "templated" are rendered by Jinja. What another task returned is data and is never rendered.
 
-    **What to send**
+    **What to send**: either ``messages``, or ``rows`` and ``prompt``
 
     :param messages: (templated) the requests: a list, an upstream task's output, or the path or URI of a ``.jsonl``
         file with an element on each line, packed with gzip or not. A template string gives the object that it names.
@@ -88,6 +106,20 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
 
         An element's own values win over the arguments, those over ``request_params``, and those over the connection's.
         Contradictions are refused.
+    :param rows: (templated) the source rows, one request of each: :class:`~airflow_claude_batch.sources.SqlRows`,
+        :class:`~airflow_claude_batch.sources.FileRows`, a list of mappings, an upstream task's output, a data frame of
+        pandas or polars, or a pyarrow table. Each row has the same columns.
+    :param prompt: (templated) the prompt of each row: a text with ``{column}`` where a column's value goes. Values are
+        put in as they are, once, and are never read as templates. Other braces stay, such as those of JSON; a name that
+        is no column is refused. With spaces inside, ``{ name }`` is text; ``{{ name }}`` is Jinja's. NULL gives an
+        empty text, numbers, dates and nested values are written as in JSON. Put tags around values,
+        ``<body>{body}</body>``: then the model tells them from your instructions, whatever they say. ``system``, or the
+        texts of its blocks, may have columns, too.
+    :param key: the column, or the list of columns, that is the key of each row. Several columns give a mapping. The key
+        is unique, and comes back with the answer. Default: the position of the row, which changes with the source.
+    :param keep: columns that each landed row carries in ``input``, or ``"*"`` for all. Default: none.
+    :param files: (templated) URIs of images and PDFs that go before the prompt, such as
+        ``["s3://my_conn@bucket/{pdf_name}"]``. A path on the worker's disk stands in the template, not in the column.
     :param model: (templated) the model's id. Default: that of ``request_params``, else the connection's, else
         ``claude-opus-5-5``.
     :param max_tokens: (templated) the most tokens of each answer. Default: that of ``request_params``, else 4096.
@@ -131,11 +163,27 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
     **Money**
 
     :param max_cost: US dollars. Nothing is sent if the submission may cost more, with every answer as long as its
-        ``max_tokens``. ``[claude_batch] max_cost_per_submission`` limits it for the deployment. Default: no limit.
+        ``max_tokens``. ``[claude_batch] max_cost_per_submission`` limits it for the deployment, and
+        ``max_cost_per_day`` what all submissions of a day cost together. Default: no limit.
+    :param approve_above: US dollars. If the submission may cost more, a person sees model, requests, expected and most
+        cost in Airflow's UI (*Required Actions*), and approves or rejects it before it is sent. No worker is held
+        meanwhile. An approval holds for these requests up to this amount: retries and clears do not ask again. Needs
+        Airflow 3.1. Default: nobody is asked.
+    :param approval_timeout: how long to wait for a person, in seconds or as a timedelta; it does not count for
+        ``timeout``. Then it counts as rejected. Default: 24 hours. Nine tenths of ``execution_timeout``, if that is
+        shorter.
+    :param on_rejected: ``fail`` (the default) or ``skip`` the task after a rejection. A retry does not ask again, a
+        clear does.
+    :param sample: how many requests to send before a person is asked, 1,000 at most. They are chosen from all lengths
+        and models. The question has their real cost, and their answers are kept. Default: 0.
     :param dry_run: check every element, estimate the cost, and send nothing. The manifest's status is ``dry_run``, and
         a sensor that gets it is skipped. Default: False.
-    :param reuse_answers: continue from earlier answers after a clear. False starts a new submission after a clear,
-        which pays for everything again. A retry always continues. Default: True.
+    :param answer_store: (templated) an :class:`~airflow_claude_batch.answers.AnswerStore`: requests that earlier runs
+        have asked are not sent, and take their answers from it. The estimate, ``max_cost`` and the canary leave them
+        out. Default: ``[claude_batch] answer_store``; False for none.
+    :param reuse_answers: continue from earlier answers after a clear, and look requests up in the answer store. False
+        starts a new submission after a clear, which pays for everything again, and looks nothing up in any run. The new
+        answers take the place of those in the store. A retry always continues. Default: True.
 
     ::
 
@@ -143,8 +191,8 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
 
     **Failures**
 
-    :param on_empty: if ``messages`` has no element, ``fail`` (the default), ``skip`` the task, or ``succeed`` with a
-        manifest and a results file without rows.
+    :param on_empty: if ``messages`` has no element, or ``rows`` no row, ``fail`` (the default), ``skip`` the task, or
+        ``succeed`` with a manifest and a results file without rows.
     :param allow_failed: how many rows may end without an answer before the task fails: a number of rows (``5``), or a
         share of them (``0.05`` or ``"5%"``). So 1 is one row, and 1.0 is all of them. In two tasks the manifest hands
         it to the sensor. Default: 0.
@@ -165,8 +213,9 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
     :param results_path: (templated) the folder or URI above all submissions. Files are in
         ``<results_path>/<dag_id>/<run_id>/<task_id>[/<map_index>]/``. All workers must reach it, so it is an absolute
         path or a URI. Default: ``[claude_batch] results_path``, else ``claude_batch`` under AIRFLOW_HOME.
-    :param results_format: ``jsonl`` (the default), or ``parquet`` for a ``results.parquet`` too, which the manifest
-        then names. Parquet needs the extra ``parquet``. In two tasks the manifest hands it to the sensor.
+    :param results_format: ``jsonl`` (the default). Or ``parquet`` for a ``results.parquet`` with typed columns too, or
+        ``csv`` for a ``results.csv`` for people and spreadsheets too; the manifest then names that file. Parquet needs
+        the extra ``parquet``. In two tasks the manifest hands it to the sensor.
     :param delete_batches: delete the batches at the API once all their rows are landed. In two tasks the manifest hands
         it to the sensor. Default: False; the API deletes results after 29 days.
 
@@ -180,15 +229,20 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
 
     template_fields: Sequence[str] = (
         "messages",
+        "rows",
+        "prompt",
+        "files",
         "model",
         "max_tokens",
         "system",
         "request_params",
         "claude_conn_id",
         "results_path",
+        "answer_store",
         "request_summary",
     )
     template_fields_renderers = {"request_params": "json"}  # noqa: RUF012  # Airflow reads a plain class attribute
+    operator_extra_links = (ClaudeBatchLink(),)
     ui_color = "#f0e6dc"
     #: False if ``messages`` come from a function.
     _messages_are_written = True
@@ -196,7 +250,12 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
     def __init__(
         self,
         *,
-        messages: Messages | XComArg | Sequence[Element | XComArg],
+        messages: Messages | XComArg | Sequence[Element | XComArg] | None = None,
+        rows: Source | XComArg | Iterable[Mapping[str, Any]] | Any = None,
+        prompt: str | None = None,
+        key: str | Sequence[str] | None = None,
+        keep: str | Sequence[str] = (),
+        files: Sequence[str] = (),
         model: str | None = None,
         max_tokens: int | str | None = DEFAULT_MAX_TOKENS,
         system: str | list[Any] | None = None,
@@ -214,21 +273,31 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         repair_rounds: int = 1,
         allow_failed: float | str = 0,
         on_empty: Literal["fail", "skip", "succeed"] = "fail",
+        answer_store: AnswerStore | Literal[False] | None = None,
         reuse_answers: bool = True,
         on_lost: Literal["stop", "resend"] = "stop",
         max_cost: float | str | Decimal | None = None,
+        approve_above: float | str | Decimal | None = None,
+        approval_timeout: float | timedelta = timedelta(hours=24),
+        on_rejected: Literal["fail", "skip"] = "fail",
+        sample: int = 0,
         deduplicate: bool = False,
         canary: bool = False,
         warm_cache: bool = False,
         cache_system: bool = False,
         delete_batches: bool = False,
-        results_format: Literal["jsonl", "parquet"] = "jsonl",
+        results_format: Literal["jsonl", "parquet", "csv"] = "jsonl",
         dry_run: bool = False,
         **kwargs: Any,
     ) -> None:
         check_keywords(kwargs)
         super().__init__(**kwargs)
         self.messages: Any = messages
+        self.rows: Any = rows
+        self.prompt = prompt
+        self.key = key
+        self.keep = keep
+        self.files = files
         self.model = model
         # Airflow stores template fields as messages that take no subclass of int.
         self.max_tokens = int(max_tokens) if isinstance(max_tokens, NotGiven) else max_tokens
@@ -248,9 +317,14 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         self.repair_rounds = repair_rounds
         self.allow_failed = allow_failed
         self.on_empty = on_empty
+        self.answer_store = answer_store
         self.reuse_answers = reuse_answers
         self.on_lost = on_lost
         self.max_cost = max_cost
+        self.approve_above = approve_above
+        self.approval_timeout = parse_approval_timeout(self.task_id, approval_timeout)
+        self.on_rejected = on_rejected
+        self.sample = sample
         self.deduplicate = deduplicate
         self.canary = canary
         self.warm_cache = warm_cache
@@ -270,6 +344,10 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Continue after a deferral, with the trigger's event. Safe to call twice with the same event."""
         return self._run(context, event=event or {})
+
+    def execute_answered(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Continue after a person has answered, or the time for that has passed. The event is Airflow's."""
+        return self._run(context, event={}, answer=event or {})
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after a deferral. After Airflow's own deferral timeout too, so that answers are landed."""
@@ -298,7 +376,16 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         self._rendering_field = True
         try:
             if content is self.messages and content is not None and not _is_literal_text(content):
-                return render_messages(self, content, context, jinja_env, seen_oids)
+                return render_messages(self, "messages", content, context, jinja_env, seen_oids)
+            if content is self.rows and content is not None:
+                return self._render_rows(content, context, jinja_env, seen_oids)
+            if (
+                content is self.prompt
+                and isinstance(content, str)
+                and has_templates(content)
+                and not self._is_data(content)
+            ):
+                return render_text(self, content, context, jinja_env)
             rendered = content if self._is_data(content) else self._render_text(content, context, jinja_env, seen_oids)
         finally:
             self._rendering_field = False
@@ -311,15 +398,19 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         from airflow_claude_batch._airflow.options import SubmissionOptions
 
         own: dict[str, Any] = {"timeout": self.timeout, "max_tokens": self.max_tokens, "dry_run": self.estimate_only}
+        own["answer_store"] = _store_options(self.answer_store)
         if self.execution_timeout is not None:
             # Airflow ends the task's process then. Ours comes first, so that on_timeout takes effect.
             own["timeout"] = min(self.timeout, self.execution_timeout * 0.9)
+            own["approval_timeout"] = min(self.approval_timeout, self.execution_timeout * 0.9)
         if self._has_default_max_tokens and self.max_tokens == DEFAULT_MAX_TOKENS:
             own["max_tokens"] = DEFAULT_MAX_TOKENS
         names = {field.name for field in fields(SubmissionOptions)} - own.keys()
         return SubmissionOptions(**{name: getattr(self, name) for name in names}, **own)
 
-    def _run(self, context: Context, event: dict[str, Any] | None) -> dict[str, Any]:
+    def _run(
+        self, context: Context, event: dict[str, Any] | None, answer: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         from airflow_claude_batch._airflow.map_index_label import without_broken_label
         from airflow_claude_batch._airflow.run_operator import run_submission
         from airflow_claude_batch._airflow.task_run import TaskRun
@@ -333,7 +424,7 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
             record_manifest=self.record_manifest,
         )
         with without_broken_label(context):
-            return run_submission(self.options(), run, event=event)
+            return run_submission(self.options(), run, event=event, answer=answer)
 
     def _set_running_work(self, work: RunningWork) -> None:
         self._running_work = work
@@ -343,6 +434,12 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         from airflow_claude_batch.hooks import ClaudeHook
 
         return summarize_requests(self.options(), ClaudeHook(self.claude_conn_id))
+
+    def _render_rows(self, content: Any, context: Context, *arguments: Any) -> Any:
+        """Render the arguments of a source. Other rows are data, or templates as ``messages`` are."""
+        if isinstance(content, Source):
+            return content.resolve(context)
+        return render_messages(self, "rows", content, context, *arguments)
 
     def _render_text(self, content: Any, *arguments: Any) -> Any:
         return content if _is_literal_text(content) else super().render_template(content, *arguments)
@@ -359,7 +456,7 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         from airflow_claude_batch._airflow.check_operator import check_operator
 
         is_mapped = getattr(self, "_BaseOperator__from_mapped", False)
-        check_operator(self.options(), has_messages=self._messages_are_written and not is_mapped)
+        check_operator(self.options(), is_written=self._messages_are_written and not is_mapped)
         if not self._may_read_params():
             dag = self.get_dag()
             names = (*self.template_fields, *PLACES_OF_PARAMS)
@@ -369,6 +466,11 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
     def _may_read_params(self) -> bool:
         """Return True if code of the author's runs that may read ``params``."""
         return not type(self).__module__.startswith("airflow_claude_batch.")
+
+
+def _store_options(store: Any) -> Any:
+    """Return the options of an answer store, or whatever was given instead of one, to be checked."""
+    return store.options() if hasattr(store, "options") else store
 
 
 def _make_trigger(claude_conn_id: str, **kwargs: Any) -> BaseTrigger:

@@ -196,12 +196,33 @@ _CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
         default="49152",
         example=None,
     ),
+    "answer_store": _option(
+        "string",
+        "The path or URI of the answer store of tasks that name none: requests that earlier runs have asked are not "
+        "sent again. If empty, such tasks have no answer store.\n",
+        default=None,
+        example="s3://aws_default@my-bucket/answers",
+    ),
     "max_cost_per_submission": _option(
         "float",
         "The limit of a task's estimated cost, in US dollars. A task above it fails before anything is sent. A task's "
         "own max_cost can only be lower. If empty, there is no limit.\n",
         default=None,
         example="250",
+    ),
+    "max_cost_per_day": _option(
+        "float",
+        "The limit of what all submissions of one day (UTC) may cost together, in US dollars: what was billed, and "
+        "open submissions at their upper bound. A submission without room in it fails before anything is sent, and a "
+        "retry checks again. All workers must share results_path. If empty, there is no limit.\n",
+        default=None,
+        example="500",
+    ),
+    "max_cost_per_dag_per_day": _option(
+        "float",
+        "The same limit for the submissions of each DAG. If empty, there is no limit.\n",
+        default=None,
+        example="50",
     ),
     "prices_path": _option(
         "string",
@@ -219,8 +240,8 @@ _CONFIG_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def _modules(kind: str) -> list[dict[str, Any]]:
-    return [{"integration-name": "Claude", "python-modules": [f"airflow_claude_batch.{kind}"]}]
+def _modules(*names: str) -> list[dict[str, Any]]:
+    return [{"integration-name": "Claude", "python-modules": [f"airflow_claude_batch.{name}" for name in names]}]
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -239,7 +260,16 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": _modules("hooks"),
         "operators": _modules("operators"),
         "sensors": _modules("sensors"),
-        "triggers": _modules("triggers"),
+        "triggers": _modules("triggers", "events"),
+        "transfers": [
+            {
+                "source-integration-name": "Claude",
+                "target-integration-name": "Common SQL",
+                "python-module": "airflow_claude_batch.transfers",
+            }
+        ],
+        "cli": ["airflow_claude_batch.cli.get_commands"],
+        "extra-links": ["airflow_claude_batch._airflow.links.ClaudeBatchLink"],
         "task-decorators": [
             {"name": "claude_batch", "class-name": "airflow_claude_batch.decorators.claude_batch_task"}
         ],

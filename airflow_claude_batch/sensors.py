@@ -28,6 +28,7 @@ from airflow_claude_batch._airflow.compat import (
     timezone,
 )
 from airflow_claude_batch._airflow.lineage import LineageMixin
+from airflow_claude_batch._airflow.links import ClaudeBatchLink
 from airflow_claude_batch._airflow.poke_memory import PokeMemory
 from airflow_claude_batch._airflow.rendering import has_templates, is_data, render_object
 from airflow_claude_batch.exceptions import BatchTimeoutError, ConfigurationError, InputError
@@ -105,8 +106,9 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
     :param results_path: (templated) the folder or URI above all submissions, for batches that are not the operator's,
         and for the output of an operator in another DAG that has the same one. An absolute path or a URI that all
         workers reach. Default: ``[claude_batch] results_path``, else ``claude_batch`` under AIRFLOW_HOME.
-    :param results_format: ``jsonl`` (the default), or ``parquet`` for a ``results.parquet`` too, which the manifest
-        then names. Parquet needs the extra ``parquet``. Default: the operator's.
+    :param results_format: ``jsonl`` (the default). Or ``parquet`` for a ``results.parquet`` with typed columns too, or
+        ``csv`` for a ``results.csv`` for people and spreadsheets too; the manifest then names that file. Parquet needs
+        the extra ``parquet``. Default: the operator's.
     :param delete_batches: delete the batches at the API once all their rows are landed. Default: the operator's, else
         False; the API deletes results after 29 days.
 
@@ -118,6 +120,7 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("batch", "claude_conn_id", "results_path")
+    operator_extra_links = (ClaudeBatchLink(),)
     ui_color = "#f0e6dc"
 
     def __init__(
@@ -132,7 +135,7 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         cancel_on_kill: bool = False,
         allow_failed: float | str | None = None,
         delete_batches: bool | None = None,
-        results_format: Literal["jsonl", "parquet"] | None = None,
+        results_format: Literal["jsonl", "parquet", "csv"] | None = None,
         start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -157,7 +160,7 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         self._running_work: RunningWork | None = None
         self._memory = PokeMemory()
         if results_format is not None:
-            check_choice(self.task_id, "results_format", results_format, ("jsonl", "parquet"))
+            check_choice(self.task_id, "results_format", results_format, ("jsonl", "parquet", "csv"))
         if allow_failed is not None:
             check_allow_failed(self.task_id, allow_failed)
         flags = ("deferrable", "cancel_on_kill", "delete_batches")

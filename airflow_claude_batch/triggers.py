@@ -23,8 +23,11 @@ from airflow_claude_batch.batch.wait.registry import WATCHERS
 from airflow_claude_batch.batch.wait.schedule import WaitFor
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.batch.wait.watcher import Watcher
+from airflow_claude_batch.events import MessageBatchEndedTrigger
 from airflow_claude_batch.exceptions import APIError, BadRequestError, ClaudeBatchError
 from airflow_claude_batch.hooks import ClaudeHook
+
+__all__ = ["MessageBatchEndedTrigger", "MessageBatchTrigger"]
 
 #: With the LocalExecutor, a task whose trigger fires 3 to 6 s after it deferred may be marked failed: the scheduler
 #: then sees its first process end while it is queued again (Airflow 3.3.2, [workers] min_heartbeat_interval).

@@ -83,9 +83,12 @@ class AirflowApi:
         pool = {"name": name, "slots": slots, "include_deferred": include_deferred}
         self._call("POST", "/api/v2/pools", json=pool)
 
-    def trigger(self, dag_id: str, run_id: str) -> bool:
-        """Trigger a run, as the UI's button does. Returns False if a run with this id exists."""
-        body: dict[str, Any] = {"dag_run_id": run_id, "logical_date": None, "conf": {}}
+    def trigger(self, dag_id: str, run_id: str, *, logical_date: str | None = None) -> bool:
+        """Trigger a run, as the UI's button does. Returns False if a run with this id exists.
+
+        :param logical_date: without one, templates have no ``ds``.
+        """
+        body: dict[str, Any] = {"dag_run_id": run_id, "logical_date": logical_date, "conf": {}}
         response = self._send("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)
         if response.status_code == httpx.codes.CONFLICT:
             return False
@@ -127,6 +130,16 @@ class AirflowApi:
         index = f"/{map_index}" if map_index >= 0 else ""
         self._call("PATCH", f"{_task(dag_id, run_id, task_id)}{index}", json={"new_state": state})
 
+    def questions(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
+        """Return what the tasks of the run have asked, by task id."""
+        found = self._call("GET", f"{_run(dag_id, run_id)}/hitlDetails")["hitl_details"]
+        return {question["task_instance"]["task_id"]: question for question in found}
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
+        """Answer a task's question, as the UI's buttons do."""
+        body = {"chosen_options": [option], "params_input": {}}
+        self._call("PATCH", f"{_task(dag_id, run_id, task_id)}/-1/hitlDetails", json=body)
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return the state of a run: ``queued``, ``running``, ``success`` or ``failed``."""
         return str(self._call("GET", _run(dag_id, run_id))["state"])
@@ -158,6 +171,16 @@ class AirflowApi:
         """Return the ``extra`` of each asset event of the DAG's tasks."""
         events = self._call("GET", "/api/v2/assets/events", params={"source_dag_id": dag_id})["asset_events"]
         return [event["extra"] for event in events]
+
+    def trigger_payloads(self) -> list[dict[str, Any]]:
+        """Return the payload of each asset event that a trigger has fired."""
+        extras = [event["extra"] for event in self._pages("/api/v2/assets/events", "asset_events")]
+        return [extra["payload"] for extra in extras if extra.get("from_trigger")]
+
+    def variable(self, key: str) -> str | None:
+        """Return a Variable. None: there is none."""
+        response = self._send("GET", f"/api/v2/variables/{quote(key, safe='')}")
+        return None if response.status_code == httpx.codes.NOT_FOUND else str(_body(response)["value"])
 
     def log_lines(self, dag_id: str, run_id: str, task_id: str, attempt: int, map_index: int = -1) -> list[str]:
         """Return the task's log as the UI shows it."""

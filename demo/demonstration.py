@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,14 +12,15 @@ from demo.errors import DemoError
 from demo.live import delete_stored_connection, read_plan
 from demo.ports import is_free
 from demo.processes import SessionFile, stop
-from demo.results import Results, write_report
+from demo.results import SAMPLE_QUERY, Results, write_report
 from demo.screen import Screen
 from demo.settings import Settings
 from demo.simulator import KEY, SimulatorProcess
 
 DAG_ID = "describe_options"
-TASK_IDS = ("read_options", "send", "wait", "write_report")
+TASK_IDS = ("save_options", "send", "wait", "load", "write_report")
 CONNECTION_ID = "claude_default"
+WAREHOUSE_ID = "warehouse"  # of the examples that read or write tables
 DEFAULT_PORT = 8080
 BATCH_SECONDS = 20  # long enough to see the sensor deferred
 SIMULATED_RUN_SECONDS = 300
@@ -40,6 +42,7 @@ class Demonstration:
         self._settings, self._screen, self._root = settings, screen, root
         self._home = airflow_home(root, live=settings.live)
         self._run_file = self._home / "unfinished_run"
+        self._warehouse = self._home / "warehouse.db"
         self._simulator: SimulatorProcess | None = None
 
     def run(self) -> None:
@@ -110,14 +113,17 @@ class Demonstration:
         self._screen.say(f"The simulated Claude API runs at {self._simulator.url}. Its batches take {BATCH_SECONDS} s.")
 
     def _prepare_database(self, airflow: AirflowProcesses) -> None:
-        """Store the connection, and fail the runs of an earlier demo, because their simulator is gone."""
+        """Store the connections, and fail the runs of an earlier demo, because their simulator is gone."""
         host, key = self._settings.base_url, self._settings.api_key
         if self._simulator:
             host, key = self._simulator.url, KEY
         airflow.api.put_connection(
             {"connection_id": CONNECTION_ID, "conn_type": "claude", "host": host, "password": key}
         )
-        self._screen.say(f"Stored the connection {CONNECTION_ID} in Airflow's database.")
+        airflow.api.put_connection({"connection_id": WAREHOUSE_ID, "conn_type": "sqlite", "host": str(self._warehouse)})
+        self._screen.say(
+            f"Stored the connections {CONNECTION_ID}, and {WAREHOUSE_ID} to the SQLite database {self._warehouse}."
+        )
         if not self._settings.live and airflow.api.dag(DAG_ID):
             for run_id in airflow.api.unfinished_runs(DAG_ID):
                 airflow.api.fail_run(DAG_ID, run_id)
@@ -144,14 +150,16 @@ class Demonstration:
         self._run_file.unlink(missing_ok=True)
         manifest = run.returned("wait")
         with self._screen.progress("Reading the results"):
-            results = Results.read(run.returned("read_options"), manifest)
+            results = Results.read(self._warehouse, manifest)
         results.check()
+        self._screen.say(
+            f"{len(results.rows)} of {len(results.asked)} options were answered, in the order of their table,"
+            f" and {len(results.loaded)} rows were written to another table."
+        )
         if self._simulator:
             self._screen.say("The simulator answers with the start of the prompt.")
+        self._screen.say(f"{SAMPLE_QUERY};")
         self._screen.rows(results.samples())
-        self._screen.say(
-            f"{len(results.rows)} of {len(results.messages)} options were answered, in the order of the messages."
-        )
         if self._simulator:
             books = self._simulator.books()
             batches = "1 batch" if len(books["batches"]) == 1 else f"{len(books['batches'])} batches"
@@ -159,6 +167,7 @@ class Demonstration:
         if summary := results.cost_summary():
             self._screen.say(summary + " Nothing was paid, because the API is simulated." * bool(self._simulator))
         self._screen.say("The files to look at:")
+        self._screen.say(f"  both tables, a database of SQLite   {self._warehouse}")
         self._screen.say(f"  page: each option before and after  {run.returned('write_report')}")
         self._screen.say(f"  results, a row per option           {manifest['results_path']}")
         self._screen.say(
@@ -170,6 +179,9 @@ class Demonstration:
         if keep:
             self._screen.say(f"Airflow keeps running at {airflow.url}. User {USERNAME}, password {airflow.password}")
             self._screen.say(f"See the run: {airflow.url}/dags/{DAG_ID}")
+            self._screen.say(f"See its batches, costs and rows: {airflow.url}/claude-batch/")
+            self._screen.say(f"From a shell: AIRFLOW_HOME={self._home} {sys.executable} -m airflow_claude_batch list")
+            self._screen.say("Here a DAG runs only when you trigger it: not by its schedule, and not by an event.")
             self._screen.say("Stop Airflow: make demo-stop")
             return
         with self._screen.progress("Stopping everything"):

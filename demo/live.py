@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from airflow_claude_batch.batch.input.rows.template import PromptTemplate
 from airflow_claude_batch.batch.money.cost import Tokens
 from airflow_claude_batch.batch.money.pricing import PriceTable
 
@@ -32,13 +33,15 @@ class Plan:
 def read_plan(dag_file: Path) -> Plan:
     """Determine what the example DAG will send, without sending it."""
     example = runpy.run_path(str(dag_file))
-    messages = example["read_options"].function()
+    columns = ("name", "description")
+    write_prompt = PromptTemplate(example["PROMPT"]).bind(columns)
+    prompts = [write_prompt(dict(zip(columns, option, strict=True))) for option in example["read_options"]()]
     model, max_tokens = example["MODEL"], example["MAX_TOKENS"]
-    size = sum(_request_bytes(message["prompt"], example["SYSTEM"]) for message in messages)
+    size = sum(_request_bytes(prompt, example["SYSTEM"]) for prompt in prompts)
     # A token is at least one byte of the prompt, and no answer is longer than max_tokens.
-    worst = Tokens(input=size, output=len(messages) * max_tokens)
+    worst = Tokens(input=size, output=len(prompts) * max_tokens)
     cost = PriceTable.load().token_cost(worst, model)
-    return Plan(model, len(messages), size, cost.usd if cost else None)
+    return Plan(model, len(prompts), size, cost.usd if cost else None)
 
 
 def delete_stored_connection(home: Path, connection_id: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sqlite3
 import textwrap
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -16,44 +18,58 @@ from demo.errors import DemoError
 if TYPE_CHECKING:
     from airflow_claude_batch.batch.land.rows import Row
 
-SHOWN_ROWS = 3
+#: The first rows of the table that the DAG read, with what it wrote beside them.
+SAMPLE_QUERY = (
+    "SELECT name, description, explanation, usd"
+    " FROM airflow_options JOIN airflow_options_explained USING (name) ORDER BY name LIMIT 5"
+)
 #: Folders between the results folder and the rows: DAG, run and task.
 FOLDER_DEPTH = 3
-SHOWN_CHARACTERS = 150
+SHOWN_CHARACTERS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The messages that were sent, the rows that came back, and their manifest."""
+    """The names in the table that was read, the rows that came back, and the names in the table that was written.
 
-    messages: Sequence[dict[str, str]]
+    :param warehouse: the SQLite database with both tables.
+    """
+
+    warehouse: Path
+    asked: Sequence[str]
     rows: Sequence[Row]
+    loaded: Sequence[str]
     manifest: dict[str, Any]
 
     @classmethod
-    def read(cls, messages: Sequence[dict[str, str]], manifest: dict[str, Any]) -> Results:
-        """Read the rows that the manifest names."""
+    def read(cls, warehouse: Path, manifest: dict[str, Any]) -> Results:
+        """Read both tables, and the rows that the manifest names."""
         from airflow_claude_batch.rows import read_rows  # imports Airflow, which takes seconds
 
-        return cls(messages, list(read_rows(manifest)), manifest)
+        asked, loaded = (
+            [name for (name,) in _select(warehouse, f"SELECT name FROM {table} ORDER BY name")]  # noqa: S608  no input
+            for table in ("airflow_options", "airflow_options_explained")
+        )
+        return cls(warehouse, asked, list(read_rows(manifest)), loaded, manifest)
 
     def check(self) -> None:
-        """Check that every message has its answer, in order, and that the bill is within the estimate.
+        """Check that every option has its answer, in order and in the table, and that the bill is within the estimate.
 
         :raises DemoError: when one of these is not true.
         """
-        asked = [message["key"] for message in self.messages]
         answered = [row.key for row in self.rows if row.status == "succeeded" and row.text]
-        missing = [key for key in asked if key not in set(answered)]
-        if missing:
-            raise DemoError(
-                f"{len(missing)} of {len(asked)} options have no answer, for example {', '.join(missing[:5])}."
-            )
-        if asked != answered:
-            raise DemoError("The answers are not in the order of the messages.")
+        self._check_complete("have no answer", set(answered))
+        self._check_complete("are not in the table that was written", set(self.loaded))
+        if self.asked != answered:
+            raise DemoError("The answers are not in the order of the table.")
         bounds, usd = self._bounds(), self._usd()
         if bounds and usd is not None and not bounds["lower"] <= usd <= bounds["upper"]:
             raise DemoError(f"The cost is outside of the estimate. {self.cost_summary()}")
+
+    def _check_complete(self, problem: str, found: set[str]) -> None:
+        missing = [name for name in self.asked if name not in found]
+        if missing:
+            raise DemoError(f"{len(missing)} of {len(self.asked)} options {problem}, such as {', '.join(missing[:5])}.")
 
     def cost_summary(self) -> str | None:
         """Compare the cost with the estimate. None: a price is unknown."""
@@ -73,14 +89,10 @@ class Results:
         usd = (self.manifest["estimate"] or {}).get("usd")
         return usd and {name: Decimal(amount) for name, amount in usd.items()}
 
-    def samples(self) -> list[tuple[str, str, str]]:
-        """Choose a few rows from the whole result: option, before, after."""
-        step = max(1, len(self.rows) // SHOWN_ROWS)
-        chosen = list(zip(self.messages, self.rows, strict=True))[::step][:SHOWN_ROWS]
-        return [
-            (message["key"], _shorten(message["prompt"].partition("\n\n")[2]), _shorten(row.text or ""))
-            for message, row in chosen
-        ]
+    def samples(self) -> list[list[str]]:
+        """Return the rows of :data:`SAMPLE_QUERY`, with long texts cut."""
+        found = _select(self.warehouse, SAMPLE_QUERY)
+        return [[*map(_shorten, texts), f"{usd:.7f}"] for *texts, usd in found]
 
 
 def write_report(manifest: dict[str, Any], home: Path) -> Path:
@@ -97,6 +109,11 @@ def write_report(manifest: dict[str, Any], home: Path) -> Path:
         if main([str(root), "-o", str(page)]):
             raise DemoError(f"There is no submission in {root}.")
     return page
+
+
+def _select(database: Path, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute(query).fetchall()
 
 
 def _shorten(text: str) -> str:

@@ -77,10 +77,10 @@ class Screen:
                 self._shown[line.task_id] = (line.state, line.remark)
                 self.say(f"{line.task_id}: {line.state}" + (f", {line.remark}" if line.remark else ""))
 
-    def rows(self, rows: Sequence[tuple[str, str, str]]) -> None:
-        """Print a table with the columns option, before and after."""
+    def rows(self, rows: Sequence[Sequence[str]]) -> None:
+        """Print the first rows of the demo's tables."""
         table = Table(box=HORIZONTALS, show_lines=True, expand=True)
-        for heading, ratio in (("option", 2), ("before", 3), ("after", 3)):
+        for heading, ratio in (("name", 2), ("description", 3), ("explanation", 3), ("usd", None)):
             table.add_column(heading, ratio=ratio, overflow="fold")
         for row in rows:
             table.add_row(*(_escape_markup(cell) for cell in row))

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import msgspec
 
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
-from airflow_claude_batch.batch.input.elements import Defaults, read_request
+from airflow_claude_batch.batch.answer_reuse import AnswerReuse
+from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
 from airflow_claude_batch.batch.input.output_schema import OutputSchema
+from airflow_claude_batch.batch.input.request_index import RequestIndexWriter
 from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.land.landed_parts import landed_lines
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
 from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.money.run_history import Run
 from airflow_claude_batch.batch.policy import Policy
+from airflow_claude_batch.batch.send.day_budget import DayBudget
 from airflow_claude_batch.batch.start import Attempt, begin_attempt
-from airflow_claude_batch.batch.steps import DoneStep, WaitStep
+from airflow_claude_batch.batch.steps import AskStep, DoneStep, WaitStep
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.batch.submission import Submission
 from airflow_claude_batch.simulator import ManualClock, Simulator
@@ -31,14 +37,32 @@ DEFAULTS = Defaults(model="claude-haiku-5-5", max_tokens=64)
 
 @dataclass
 class World:
-    """One task instance, its folder and a simulator."""
+    """One task instance, its folder and a simulator.
+
+    ``url``: calls the simulator over a socket, at this URL. ``day_budget`` limits what submissions cost.
+    """
 
     path: Path
     simulator: Simulator
     clock: ManualClock
     try_number: int = 0
     generation: int = 0
-    steps: list[WaitStep | DoneStep] = field(default_factory=list)
+    steps: list[WaitStep | AskStep | DoneStep] = field(default_factory=list)
+    submission_id: str = "s"
+    url: str | None = None
+    day_budget: DayBudget | None = None
+    #: Earlier runs of the task.
+    runs: tuple[Run, ...] = ()
+
+    def another(self, name: str) -> World:
+        """Return another task instance with the same simulator, clock and answer store."""
+        path = self.path.parent / name
+        path.mkdir()
+        return World(path, self.simulator, self.clock, submission_id=name)
+
+    @property
+    def store_path(self) -> Path:
+        return self.path.parent / "answers"
 
     @property
     def folder(self) -> LocalFolder:
@@ -68,8 +92,13 @@ class World:
         defaults: Defaults = DEFAULTS,
         output_schema: OutputSchema | None = None,
         may_be_empty: bool = False,
+        kept: Sequence[dict[str, Any]] | None = None,
+        store: dict[str, Any] | None = None,
     ) -> Iterator[Submission]:
-        """Begin a try of the task and yield its submission."""
+        """Begin a try of the task and yield its submission.
+
+        :param store: arguments of its answer store, empty for the usual one. None without a store.
+        """
         self.try_number += 1
         self.generation += int(clear)
         scratch = self.path / f"scratch-{self.try_number}"
@@ -77,20 +106,31 @@ class World:
         folder = self.folder
         if output_schema is not None:
             defaults = replace(defaults, output_format=output_schema.format)
-        requests = (read_request(message, index, defaults) for index, message in enumerate(messages))
+        requests = (_request(message, index, defaults, kept) for index, message in enumerate(messages))
+
+        def write(file: IO[bytes], index: RequestIndexWriter) -> int:
+            if index.kept is not None and kept:
+                index.kept.types = dict.fromkeys(kept[0], "json")
+            return write_requests(requests, file, index, deduplicate=deduplicate, may_be_empty=may_be_empty)
+
         record, opened = begin_attempt(
             FolderLedgerStore(folder),
             folder,
-            Attempt(submission_id="s", try_number=self.try_number, generation=self.generation, now=self.clock.now()),
-            lambda file, index: write_requests(
-                requests, file, index, deduplicate=deduplicate, may_be_empty=may_be_empty
+            Attempt(
+                submission_id=self.submission_id,
+                try_number=self.try_number,
+                generation=self.generation,
+                now=self.clock.now(),
             ),
+            write,
             scratch,
             reuse_answers=reuse_answers,
             output_schema=output_schema,
         )
-        config = ClientConfig(credentials=ApiKey("sk-test"), base_url="http://127.0.0.1:1", max_retries=0)
-        with opened, ClaudeClient(config, transport=self.simulator.transport(), sleep=lambda _: None) as client:
+        url = self.url or "http://127.0.0.1:1"
+        config = ClientConfig(credentials=ApiKey("sk-test"), base_url=url, max_retries=0)
+        transport = None if self.url else self.simulator.transport()
+        with opened, ClaudeClient(config, transport=transport, sleep=lambda _: None) as client:
             yield Submission(
                 client=client,
                 record=record,
@@ -101,14 +141,36 @@ class World:
                 clock=self.clock.now,
                 sleep=lambda _: None,
                 estimate_client=client,
+                answers=None if store is None else self.answer_reuse(**{"looks_up": reuse_answers, **store}),
+                day_budget=self.day_budget,
+                earlier_runs=lambda: self.runs,
             )
 
+    def answer_reuse(self, **choices: Any) -> AnswerReuse:
+        """Return the answer store, beside the folders of all tasks."""
+        path = self.store_path
+        return AnswerReuse(
+            path=str(path),
+            **{
+                "open_folder": lambda name: LocalFolder(path / name),
+                "connection": "claude_default",
+                "clock": self.clock.now,
+                **choices,
+            },
+        )
+
     def finish(self, submission: Submission, *, most: int = 100) -> DoneStep:
-        """Advance until done. Waiting moves the clock."""
+        """Advance until done. Waiting moves the clock. Nobody may be asked."""
+        step = self.advance(submission, most=most)
+        assert isinstance(step, DoneStep), step
+        return step
+
+    def advance(self, submission: Submission, *, most: int = 100) -> AskStep | DoneStep:
+        """Advance until a person must be asked, or until done. Waiting moves the clock."""
         for _ in range(most):
             step = submission.advance()
             self.steps.append(step)
-            if isinstance(step, DoneStep):
+            if not isinstance(step, WaitStep):
                 return step
             self.clock.advance(min(60.0, max(1.0, (step.until - self.clock.now()) / timedelta(seconds=1))))
         raise AssertionError(f"not done after {most} steps: {step}")
@@ -117,6 +179,22 @@ class World:
         """Run one whole try of the task."""
         with self.attempt(messages, policy, **how) as submission:
             return self.finish(submission)
+
+
+def _request(message: Any, index: int, defaults: Defaults, kept: Sequence[dict[str, Any]] | None) -> Request:
+    request = read_request(message, index, defaults)
+    return msgspec.structs.replace(request, kept=None if kept is None else msgspec.json.encode(kept[index]))
+
+
+def same_answer(params: dict[str, Any], n: int) -> str:
+    """Answer the same to the same, wherever it stands in its batch."""
+    return f"answer to {params['messages'][-1]['content']}"
+
+
+def new_world(path: Path, **options: Any) -> World:
+    """Make a world in a folder of its own, which gives equal answers to equal requests."""
+    (path / "one").mkdir()
+    return make_world(path / "one", **{"answer": same_answer, **options})
 
 
 def make_world(path: Path, **options: Any) -> World:

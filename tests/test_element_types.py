@@ -84,5 +84,5 @@ def test_types_accept_right_messages_and_refuse_wrong_ones(tmp_path: Path) -> No
 def test_operator_takes_these_types() -> None:
     annotation = inspect.signature(SendMessageBatchOperator.__init__).parameters["messages"].annotation
 
-    assert annotation == "Messages | XComArg | Sequence[Element | XComArg]"
+    assert annotation == "Messages | XComArg | Sequence[Element | XComArg] | None"
     assert Row.__doc__

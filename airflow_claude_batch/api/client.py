@@ -119,6 +119,21 @@ class ClaudeClient:
         return self._config.base_url
 
     @property
+    def workspace_id(self) -> str | None:
+        """The workspace that the last response named. None before that, and behind a gateway that drops the header."""
+        return self._transport.workspace_id
+
+    @property
+    def configured_workspace_id(self) -> str | None:
+        """The workspace that every call names, None if the credential belongs to one. Nobody has confirmed it."""
+        return self._config.workspace_id
+
+    @property
+    def api_version(self) -> str:
+        """The version of the API that every call asks for."""
+        return self._config.api_version
+
+    @property
     def is_anthropic(self) -> bool:
         """Whether the calls go to Anthropic's own API, and not to a gateway."""
         return host_in(self._config.base_url) == host_in(DEFAULT_BASE_URL)

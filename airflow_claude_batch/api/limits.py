@@ -55,12 +55,17 @@ BATCH_ID_PATTERN: Final = rf"^(?:[A-Za-z0-9_-]{{1,128}}|{_GATEWAY_ID})\Z"
 _BATCH_ID: Final = re.compile(BATCH_ID_PATTERN)
 
 
+def is_batch_id(value: str) -> bool:
+    """Return True if a text is a message batch's id that can be part of a URL."""
+    return _BATCH_ID.match(value) is not None
+
+
 def check_batch_id(value: object) -> str:
     """Return the value if it is a message batch's id that can be part of a URL. Ids from XCom may not be.
 
     :raises InputError: it is not. The message shows its beginning.
     """
-    if isinstance(value, str) and _BATCH_ID.match(value):
+    if isinstance(value, str) and is_batch_id(value):
         return value
     shown = repr(value)
     if len(shown) > 60:

@@ -10,6 +10,7 @@ may take as long as it brings bytes.
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
@@ -51,6 +52,8 @@ class Transport:
 
     def __init__(self, config: ClientConfig, transport: httpx.BaseTransport | None = None) -> None:
         self.calls_per_minute: int | None = None
+        #: As the last response that named it.
+        self.workspace_id: str | None = None
         self._config = config
         self._socket_options = SocketOptions(config.write_timeout)
         context = ssl_context(config)
@@ -109,6 +112,7 @@ class Transport:
         except (httpx.HTTPError, UploadStopped, TooSlow) as error:
             raise call_failure(request, error) from error
         self.calls_per_minute = _calls_per_minute(response) or self.calls_per_minute
+        self.workspace_id = response.headers.get("anthropic-workspace-id") or self.workspace_id
         try:
             yield response
         finally:
@@ -294,6 +298,11 @@ def _proxy_errors() -> Iterator[None]:
         ) from None
 
 
+@functools.cache  # to find the version, files of the installed package are read and parsed
+def _user_agent() -> str:
+    return f"airflow-claude-batch/{version('airflow-claude-batch')}"
+
+
 def _options(config: ClientConfig, context: ssl.SSLContext) -> dict[str, Any]:
     # Unencrypted http is allowed on loopback because nothing leaves the machine. A proxy would break that. Elsewhere it
     # is allowed because the connection trusts the way to its host, which is not the way through a proxy.
@@ -305,7 +314,7 @@ def _options(config: ClientConfig, context: ssl.SSLContext) -> dict[str, Any]:
         "follow_redirects": False,
         "limits": httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_SECONDS),
         "headers": {
-            "user-agent": f"airflow-claude-batch/{version('airflow-claude-batch')}",
+            "user-agent": _user_agent(),
             "accept-encoding": ENCODING,
         },
     }

@@ -262,7 +262,11 @@ def decode_result_line(line: bytes | bytearray | memoryview) -> ResultLine:
 
     :raises MalformedResponseError: the line is not a result.
     """
-    return _decode(_RESULT_LINE, line)
+    try:
+        return _RESULT_LINE.decode(line)
+    except _UNREADABLE as error:
+        failure = _not_expected(error)
+    raise failure
 
 
 def decode_error(raw: bytes | msgspec.Raw) -> ErrorEnvelope:
@@ -297,16 +301,22 @@ _RESULT_LINE = msgspec.json.Decoder(ResultLine)
 _ERROR = msgspec.json.Decoder(ErrorEnvelope)
 _USAGE = msgspec.json.Decoder(Usage)
 _BILLED_USAGE = msgspec.json.Decoder(BilledUsage)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], data: bytes | bytearray | memoryview | msgspec.Raw) -> T:
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        # A UnicodeDecodeError holds the data. So only its reason is shown, and it is not chained.
-        reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
-        reason = re.sub(r"matching regex '.*'", "that can be an id", reason)
-    raise MalformedResponseError(f"The response is not the expected JSON: {reason}.")
+    except _UNREADABLE as error:
+        failure = _not_expected(error)
+    raise failure  # not in the except block: a UnicodeDecodeError holds the data, and would be chained
+
+
+def _not_expected(error: Exception) -> MalformedResponseError:
+    """Return the error of data that cannot be decoded. It quotes nothing of them."""
+    reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
+    reason = re.sub(r"matching regex '.*'", "that can be an id", reason)
+    return MalformedResponseError(f"The response is not the expected JSON: {reason}.")
 
 
 def _decode_gateway_form(data: bytes | msgspec.Raw, kind: type[Any]) -> msgspec.Struct | None:

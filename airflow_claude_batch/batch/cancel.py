@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from airflow_claude_batch.api.evidence import Proof, proof_of
@@ -19,33 +20,62 @@ log = logging.getLogger(__name__)
 RETRY_PAUSES: Final = (1.0, 3.0)
 
 
-def cancel_batch(client: ClaudeClient, batch_id: str, *, sleep: Callable[[float], None] = time.sleep) -> bool:
-    """Cancel a batch. The API refuses that for a batch that has ended, which is no error here.
+class Canceling(StrEnum):
+    """What came of the request to cancel a batch."""
 
-    A failure is only logged, because the caller has more batches to cancel or a process to end. A 404 is no proof that
-    the batch is gone, and a gateway's response is no proof of anything: both are tried again.
+    #: Its running requests are still answered, and billed.
+    ACCEPTED = "accepted"
+    #: It had ended before.
+    ENDED = "ended"
+    #: The batch may still run.
+    FAILED = "failed"
+
+
+def cancel_batch(client: ClaudeClient, batch_id: str, *, sleep: Callable[[float], None] = time.sleep) -> bool:
+    """Cancel a batch, and log what came of it.
+
+    A failure is only logged, because the caller has more batches to cancel or a process to end.
 
     :return: whether the batch certainly runs no longer than its running requests.
     """
-    error = _try_to_cancel(client, batch_id)
+    outcome, error = try_to_cancel(client, batch_id, sleep=sleep)
+    if outcome is Canceling.ACCEPTED:
+        log.warning("Canceled message batch %s. What it has answered is billed and will be landed.", batch_id)
+    elif outcome is Canceling.ENDED:
+        log.info("Message batch %s ended before it could be canceled.", batch_id)
+    else:
+        log.warning(
+            "Message batch %s could not be canceled. It runs for 24 hours at most, and what it answers is billed. "
+            "Cancel it in the Claude Console if its answers are not wanted. %s",
+            batch_id,
+            error,
+        )
+    return outcome is not Canceling.FAILED
+
+
+def try_to_cancel(
+    client: ClaudeClient, batch_id: str, *, sleep: Callable[[float], None] = time.sleep
+) -> tuple[Canceling, APIError | None]:
+    """Cancel a batch. Return what came of it, and the error if it failed.
+
+    The API refuses to cancel a batch that has ended, which is no error here. A 404 is no proof that the batch is gone,
+    and a gateway's response is no proof of anything: both are tried again.
+
+    Example::
+
+        outcome, error = try_to_cancel(client, "msgbatch_01AbCd")
+    """
+    error = _cancel(client, batch_id)
     for pause in RETRY_PAUSES:
         if not _may_be_passing(error):
             break
         sleep(pause)
-        error = _try_to_cancel(client, batch_id)
+        error = _cancel(client, batch_id)
     if error is None:
-        log.warning("Canceled message batch %s. What it has answered is billed and will be landed.", batch_id)
-        return True
+        return Canceling.ACCEPTED, None
     if proof_of(error) is Proof.REFUSED:
-        log.info("Message batch %s ended before it could be canceled.", batch_id)
-        return True
-    log.warning(
-        "Message batch %s could not be canceled. It runs for 24 hours at most, and what it answers is billed. Cancel "
-        "it in the Claude Console if its answers are not wanted. %s",
-        batch_id,
-        error,
-    )
-    return False
+        return Canceling.ENDED, None
+    return Canceling.FAILED, error
 
 
 def delete_batches(client: ClaudeClient, batch_ids: Iterable[str]) -> list[str]:
@@ -72,7 +102,7 @@ def delete_batches(client: ClaudeClient, batch_ids: Iterable[str]) -> list[str]:
     return deleted
 
 
-def _try_to_cancel(client: ClaudeClient, batch_id: str) -> APIError | None:
+def _cancel(client: ClaudeClient, batch_id: str) -> APIError | None:
     try:
         client.cancel_batch(batch_id)
     except APIError as error:

@@ -8,11 +8,13 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from airflow_claude_batch.api.time_limit import calls_until
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.answer_reuse import AnswerReuse
 from airflow_claude_batch.batch.failures import (
     collection_timeout_error,
     evaluate_outcome,
@@ -30,10 +32,13 @@ from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, RequestMatcher, SubmissionMatcher
 from airflow_claude_batch.batch.land.publish import publish_final
 from airflow_claude_batch.batch.land.restore import restore_rows
+from airflow_claude_batch.batch.land.rows import Status, indices_where
+from airflow_claude_batch.batch.land.snapshot import SnapshotPart, parts_of_batches
 from airflow_claude_batch.batch.land.summary import summarize
 from airflow_claude_batch.batch.land.unread import UnreadBatches, is_gone, load_unread, next_read_at, save_unread
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.ledger.ledger import Trouble, UnreadBatch
+from airflow_claude_batch.batch.money.bill import Bill
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.policy import Policy
@@ -53,6 +58,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_REUSED: Final = frozenset({Status.REUSED})
+
 
 @dataclass(slots=True, kw_only=True)
 class Collection:
@@ -71,6 +78,8 @@ class Collection:
         the rows come in input order under the author's keys. None for batches made elsewhere: their rows come in order
         of arrival, with their custom_ids as keys.
     :param deadline: when to stop waiting.
+    :param settle: called with the bill once everything has ended and was read. For the budget of the day.
+    :param answers: where the answers of batches that this package has sent are stored. None for no store.
     :param in_contact: an earlier look reached the API. Then a refused credential is waited out: a key may be rotated.
     """
 
@@ -85,11 +94,20 @@ class Collection:
     clock: Callable[[], datetime]
     sleep: Callable[[float], None]
     observer: Observer = field(default_factory=NullObserver)
+    settle: Callable[[Bill], None] | None = None
+    answers: AnswerReuse | None = None
     in_contact: bool = False
     refusal: APIError | None = field(default=None, init=False)
     #: Everything had been landed when this process began.
     _is_old: bool = field(default=True, init=False)
     _unread: UnreadBatches = field(init=False)
+    #: Batches that ran, and those whose rows were there, at the last poll.
+    _running: tuple[str, ...] = field(default=(), init=False)
+    _landed: frozenset[str] = field(default=frozenset(), init=False)
+    _batches: dict[str, MessageBatch] = field(default_factory=dict, init=False)
+    _request_count: int = field(default=0, init=False)
+    #: The manifest in the folder at the last poll: the one of the task that sent the batches, or of an earlier landing.
+    _manifest: Manifest | None = field(default=None, init=False)
     #: Batches without a row for every request, as the API's counts agree or because custom_ids were changed on the way.
     #: They are not listed as landed: the operator would send the requests without a row again.
     _agreed: set[str] = field(default_factory=set, init=False)
@@ -137,6 +155,21 @@ class Collection:
         return tuple(self.batch_ids)
 
     @property
+    def request_count(self) -> int:
+        """The number of requests, 0 before the first poll."""
+        return self._request_count
+
+    @property
+    def estimate(self) -> dict[str, object] | None:
+        """The estimate of the task that has sent the batches, None before the first poll and if there is none."""
+        return self._manifest.estimate if self._manifest is not None else None
+
+    def parts(self) -> list[SnapshotPart]:
+        """Return the message batches: those in progress first."""
+        sizes = self._manifest.batch_request_counts if self._manifest is not None else None
+        return parts_of_batches(self.batch_ids, self._running, self._landed, self._batches, sizes or {})
+
+    @property
     def not_found(self) -> dict[str, str]:
         """Batches that the API did not find at the last poll, with its message."""
         return {batch.batch_id: batch.reason for batch in self._unread if batch.trouble == Trouble.NO_BATCH}
@@ -167,6 +200,10 @@ class Collection:
         batches = [batch for batch in polled if batch is not None]
         ended = [batch for batch in batches if batch.ended]
         open_ = tuple(id_ for id_ in self.batch_ids if id_ not in landed.union(batch.id for batch in ended))
+        self._running, self._landed, self._manifest = open_, landed, before.manifest
+        self._batches |= {batch.id: batch for batch in batches}
+        counted = sum(batch.request_counts.total for batch in batches)
+        self._request_count = before.manifest.request_count if before.manifest is not None else counted
         if gone := {
             batch.batch_id: batch.reason for batch in self._unread if batch.batch_id in open_ and is_gone(batch)
         }:
@@ -265,6 +302,9 @@ class Collection:
         while True:
             with self._open_matcher(sizes, known, ended) as matcher, Landing(matcher, prices=self.prices) as landing:
                 if known is not None:
+                    landing.stored_batch_ids = tuple(known.stored_batch_ids or ())
+                # Reused answers are in the rows alone, even if somebody has removed the manifest.
+                if known is not None or self.requests is not None:
                     restore_rows(landing, self.folder, matcher.digest, may_skip=lambda line: True)
                 rows, failed = self._read(ended, landing, sizes)
                 larger = {id_: count for id_, count in rows.items() if count > sizes.get(id_, 0)}
@@ -327,11 +367,31 @@ class Collection:
             summarize=lambda path: self._summarize(
                 landing, ended, known, listed.difference(landing.unplaced), sizes, path, complete=complete
             ),
+            store_answers=self._storing(landing, listed.union(self._agreed), whole),
         )
+        if self.settle is not None and complete and Status.NONE not in landing.statuses:
+            self.settle(landing.bill)
         self._report_durations(whole)
         error, _ = evaluate_outcome(landing, self.policy, manifest)
         remove_parts(self.folder, INDEX_FILE)
         return manifest, error
+
+    def _storing(
+        self, landing: Landing, batch_ids: frozenset[str], ended: Sequence[MessageBatch]
+    ) -> Callable[[], None] | None:
+        """Return what stores the answers of these batches. None without a store, or for batches made elsewhere."""
+        answers, matcher = self.answers, landing.matcher
+        if answers is None or not isinstance(matcher, SubmissionMatcher):
+            return None
+        return partial(
+            answers.store,
+            landing,
+            matcher.requests,
+            self.client,
+            submission_id=self.submission_id,
+            batch_ids=batch_ids,
+            ends={batch.id: batch.ended_at for batch in ended if batch.ended_at is not None},
+        )
 
     def _summarize(
         self,
@@ -356,6 +416,7 @@ class Collection:
             created_at=min(filter(None, created), default=None),
             ended_at=max(filter(None, ends), default=None),
             estimate=known.estimate if known else None,
+            approval=(known.approval or None) if known else None,
             sent={id_: sizes[id_] for id_ in self.batch_ids if id_ in sizes},
         )
 
@@ -386,8 +447,9 @@ class Collection:
         return download.rows
 
     def _most_requests(self, batch: MessageBatch, landing: Landing) -> int | None:
-        """Bound the API's counts by what the submission has: no batch has more requests, and a single one has all."""
-        most = len(landing.matcher) - len(landing.matcher.duplicates)
+        """Bound the API's counts by what was sent: no batch has more requests, and a single one has all."""
+        reused = sum(index not in landing.matcher.duplicates for index in indices_where(landing.statuses, _REUSED))
+        most = len(landing.matcher) - len(landing.matcher.duplicates) - reused
         return most if batch.request_counts.total > most or len(self.batch_ids) == 1 else None
 
     def _report_durations(self, ended: Sequence[MessageBatch]) -> None:

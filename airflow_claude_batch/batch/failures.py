@@ -6,7 +6,7 @@ Each error says what happened, what it means for money, and what to do.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -14,7 +14,7 @@ import msgspec
 
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest
-from airflow_claude_batch.batch.land.rows import ANSWERED, FINAL, Row, Status, count_where, indices_where
+from airflow_claude_batch.batch.land.rows import ANSWERED, ASKED, FINAL, Row, Status, count_where, indices_where
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Trouble, UnreadBatch
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
@@ -32,7 +32,7 @@ _NAMED_ROWS = 5
 #: How many rows of invalid answers are searched for unreadable ones.
 _SEARCHED_ROWS = 1000
 #: How requests end that are not billed.
-_UNBILLED = frozenset({Status.REFUSED, Status.ERRORED, Status.EXPIRED, Status.CANCELED})
+_UNBILLED = frozenset({Status.REFUSED, Status.ERRORED, Status.EXPIRED, Status.CANCELED, Status.REUSED})
 
 
 def evaluate_outcome(
@@ -167,11 +167,11 @@ def unplaced_rows_error(batch_id: str, custom_ids: Sequence[str], rows: int) -> 
 
 def refused_canary_error(landing: Landing) -> BatchIncompleteError | None:
     """Build the error for a first request that was refused before any was accepted. None if that is not the case."""
-    if Status.REFUSED not in landing.statuses or not FINAL.isdisjoint(set(landing.statuses) - {Status.REFUSED}):
+    if Status.REFUSED not in landing.statuses or not ASKED.isdisjoint(set(landing.statuses) - {Status.REFUSED}):
         return None
     return BatchIncompleteError(
         "The request that was sent first (canary=True) was refused.",
-        f"The request: {_failed_rows(landing, 1)[0]}.",
+        f"The request: {_failed_rows(landing, 1, {Status.REFUSED})[0]}.",
         "It is not billed. No other request was sent, since they would probably be refused too.",
         "Correct the parameters of the requests and clear the task.",
     )
@@ -231,7 +231,8 @@ def lost_batch_error(batch_id: str, reason: str) -> SubmissionUnknownError:
 def _billed(landing: Landing, manifest: Manifest) -> str:
     """Say what is billed. A request without a row may have been answered, and so may an earlier round have been."""
     if _UNBILLED.issuperset(landing.statuses) and not any((manifest.usage or {}).values()):
-        return "No request was answered, so nothing was billed."
+        sent = " that was sent" if Status.REUSED in landing.statuses else ""
+        return f"No request{sent} was answered, so nothing was billed."
     return "What was answered is billed and kept."
 
 
@@ -268,9 +269,9 @@ def _invalid(landing: Landing) -> Iterator[int]:
             yield index
 
 
-def _failed_rows(landing: Landing, most: int) -> list[str]:
+def _failed_rows(landing: Landing, most: int, statuses: Collection[Status] = frozenset(Status) - ANSWERED) -> list[str]:
     """Describe the first rows without a usable answer: key, status and reason."""
-    failed = islice(indices_where(landing.statuses, frozenset(Status) - ANSWERED), most)
+    failed = islice(indices_where(landing.statuses, statuses), most)
     lines = (landing.line(index, missing="no result row came") for index in failed)
     return [_describe(msgspec.json.decode(line, type=Row)) for line in lines]
 

@@ -45,6 +45,11 @@ class Policy:
     :param max_inline_bytes: largest size of the rows that the manifest carries to XCom.
     :param max_cost: USD that the submission may cost in all. None for no limit.
     :param max_cost_name: setting that ``max_cost`` comes from, for error messages.
+    :param approve_above: USD in all above which a person must approve the submission before it is sent. None: nobody is
+        asked.
+    :param approval_timeout: without an answer for so long, it counts as rejected.
+    :param on_rejected: ``fail`` or ``skip`` the task then.
+    :param sample: how many requests are sent before the question, so that their real cost is in it.
     :param canary: send one request first. If it is refused, send no other.
     :param warm_cache: send one request first, so that it writes the prompt cache for the others.
     :param delete_batches: delete the batches at the API once their rows are landed.
@@ -66,10 +71,14 @@ class Policy:
     max_inline_bytes: int = 48 * 1024
     max_cost: Decimal | None = None
     max_cost_name: str = "max_cost"
+    approve_above: Decimal | None = None
+    approval_timeout: timedelta = timedelta(hours=24)
+    on_rejected: Literal["fail", "skip"] = "fail"
+    sample: int = 0
     canary: bool = False
     warm_cache: bool = False
     delete_batches: bool = False
-    results_format: Literal["jsonl", "parquet"] = "jsonl"
+    results_format: Literal["jsonl", "parquet", "csv"] = "jsonl"
     request_defaults: Mapping[str, Any] | None = None
     lost_create_grace: timedelta = LOST_CREATE_GRACE
 

@@ -31,6 +31,7 @@ from airflow_claude_batch.batch.land.restore import restore_rows
 from airflow_claude_batch.batch.land.rows import FINAL, RESULTS_FILE, Status, count_statuses, count_where
 from airflow_claude_batch.batch.land.summary import summarize
 from airflow_claude_batch.batch.land.unread import UnreadBatches, is_gone
+from airflow_claude_batch.batch.ledger.approval import ApprovalState
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger, Part, Trouble, UnreadBatch
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.observer import Observer
@@ -68,6 +69,10 @@ class ResultCollector:
     mark_lost: Callable[[str, str], None]
     #: Batches that the last ``collect()`` saw running, and that nobody has canceled.
     running: set[str] = field(default_factory=set, init=False)
+    #: Rows that were published are gone. Some of them may have had reused answers.
+    may_lack_reused: bool = field(default=False, init=False)
+    #: When the batches ended that were downloaded now.
+    ends: dict[str, datetime] = field(default_factory=dict, init=False)
     #: Downloads with rows under our token that name no request, by batch.
     unplaced: dict[str, Download] = field(default_factory=dict, init=False)
     #: Downloaded batches whose rows are not published yet, with the time of their end.
@@ -89,7 +94,13 @@ class ResultCollector:
         if restored.has_rows:
             self._has_new_rows = restored.read > _QUICKLY_READ
             counts = count_statuses(self.landing.statuses)
-            self._lacks_published_rows = restored.damaged > 0 or counts_more_answers(self.folder, counts)
+            known = load_manifest(self.folder)
+            self.landing.stored_batch_ids = tuple(known.stored_batch_ids or ()) if known is not None else ()
+            self._lacks_published_rows = restored.damaged > 0 or counts_more_answers(known, counts)
+            self.may_lack_reused = self._lacks_published_rows
+        elif self.record.ledger.answers_looked_up:
+            known = load_manifest(self.folder)
+            self.may_lack_reused = known is not None and bool(known.reused)
 
     def collect(self) -> None:
         """Download every open batch that has ended, and publish its rows.
@@ -130,6 +141,15 @@ class ResultCollector:
         self.record.save(landed)
         self._unpublished.clear()
         self._has_new_rows = False
+
+    def publish_reused(self) -> None:
+        """Publish the rows of reused answers.
+
+        :raises ResultsError: the storage refuses.
+        """
+        self.landing.rows.copy_to_duplicates()
+        self._has_new_rows = True
+        self.publish()
 
     def _publish_rows(self) -> None:
         """Write what is new as another landed part. If nothing can be new any more, merge all parts at once."""
@@ -174,6 +194,8 @@ class ResultCollector:
         :param part: what was sent as this batch, None if the ledger does not know it any more.
         """
         is_current = part is not None and part.answers == AnswerUse.CURRENT
+        if batch.ended_at is not None:
+            self.ends[batch.id] = batch.ended_at
         download = download_results(
             self.client,
             batch,
@@ -333,5 +355,15 @@ def summarize_submission(
         created_at=ledger.created_at,
         ended_at=ledger.ended_at,
         estimate=ledger.first_estimate,
+        approval=_approval(ledger),
         sent={id_: count for id_ in ledger.batch_ids if (count := ledger.request_count(id_))},
     )
+
+
+def _approval(ledger: Ledger) -> dict[str, str | None] | None:
+    """Return who approved the submission, as the manifest shows it. None if nobody did."""
+    given = ledger.approval
+    if not given or given.state is not ApprovalState.APPROVED:
+        return None
+    at = given.answered_at
+    return {"by": given.by, "at": at.isoformat() if at else None, "usd": given.usd}

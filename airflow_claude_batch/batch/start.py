@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import msgspec
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.input.earlier_forms import EarlierInput, contents_of
 from airflow_claude_batch.batch.input.earlier_requests import keep_earlier_requests
+from airflow_claude_batch.batch.input.kept_columns import remove_other_columns
 from airflow_claude_batch.batch.input.output_schema import OutputSchema, write_schema
 from airflow_claude_batch.batch.input.request_file import RequestFile, open_requests
 from airflow_claude_batch.batch.input.request_index import INDEX_FILE, LEAST_INDEXED_BYTES
@@ -22,6 +24,7 @@ from airflow_claude_batch.batch.land.landed_part import DamagedPartError
 from airflow_claude_batch.batch.land.landed_parts import has_landed, landed_lines, remove_parts
 from airflow_claude_batch.batch.land.manifest import landed_batch_ids
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
+from airflow_claude_batch.batch.ledger.approval import Approval, ApprovalState
 from airflow_claude_batch.batch.ledger.ledger import PRECEDENCE, VERSION, AnswerUse, Ledger, Part, new_token
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger
 from airflow_claude_batch.batch.ledger.stores import LedgerStore
@@ -100,7 +103,7 @@ def read_earlier_input(
     except SubmissionRecordError:
         _check_writable(folder)
         raise
-    if known is None or not (reuse_answers or not attempt.follows_clear(known)):
+    if known is None or not _keeps_answers(known, attempt, reuse_answers=reuse_answers):
         return EarlierInput()
 
     def read_contents() -> frozenset[bytes]:
@@ -141,7 +144,7 @@ def begin_attempt(
         _check_writable(folder)
         claim_ledger(store)
         known = load_ledger(store)
-        reuses = reuse_answers or (known is not None and not attempt.follows_clear(known))
+        reuses = reuse_answers if known is None else _keeps_answers(known, attempt, reuse_answers=reuse_answers)
         kept = None
         if known is not None and reuses and known.input_digest != requests.digest:
             requests, kept = _compare_with_earlier(requests, path, folder, scratch)
@@ -156,16 +159,25 @@ def begin_attempt(
     return record, requests
 
 
+def _keeps_answers(known: Ledger, attempt: Attempt, *, reuse_answers: bool) -> bool:
+    """Return whether the attempt keeps what earlier ones have sent: always, if a person has brought in a batch."""
+    return reuse_answers or not attempt.follows_clear(known) or bool(known.adopted_open)
+
+
 def _publish_requests(requests: RequestFile, path: Path, folder: storage.Folder) -> None:
-    """Write the requests to the folder, and an index beside a large file.
+    """Write the requests to the folder, and beside them their kept columns and the index of a large file.
 
     Written even if they are there: they may be damaged, and the error for that says to begin a new attempt.
     """
     folder.remove(INDEX_FILE)  # an index of earlier requests never lies beside new ones
+    requests_digest = requests.index.content.digest
+    if requests.kept is not None:
+        requests.kept.publish(folder, requests_digest)
     with path.open("rb") as source, folder.replace_file(REQUESTS_FILE) as file:
         shutil.copyfileobj(source, file, 1 << 20)
     if requests.index.content.size > LEAST_INDEXED_BYTES:
         requests.index.copy_to(folder)
+    remove_other_columns(folder, None if requests.kept is None else requests_digest)
 
 
 def _ledger_of_attempt(
@@ -192,6 +204,7 @@ def _ledger_of_attempt(
         generation=attempt.generation,
         clear_mark=attempt.clear_mark or msgspec.UNSET,
         precedence=known.precedence if known and reuse_answers else PRECEDENCE,
+        adopted=(known and known.adopted_open) or msgspec.UNSET,
     )
     if not reuse_answers:
         if _back_up_rows(folder, known):
@@ -200,7 +213,10 @@ def _ledger_of_attempt(
         return msgspec.structs.replace(ledger, parts=_unlanded_parts(known, AnswerUse.DISCARD))
     if known is None:
         return ledger
-    known = known.with_landed(landed_batch_ids(folder), None).archive_landed()
+    known = known.with_landed(landed_batch_ids(folder), None)
+    if known.input_digest == requests.digest:
+        known = known.with_sample_ended()
+    known = known.archive_landed()
     if known.archived_batch_ids and not has_landed(folder):
         known = _reopen_archived(known, attempt)
     if known.input_digest != requests.digest:
@@ -210,7 +226,7 @@ def _ledger_of_attempt(
         _back_up_rows(folder, known)
         return msgspec.structs.replace(
             ledger,
-            parts=_unlanded_parts(known, use),
+            parts=_unlanded_parts(known, use, kept=known.adopted_open),
             archived_batch_ids=known.archived_batch_ids,
             archived_counts=known.archived_counts,
             dropped=known.dropped,
@@ -228,8 +244,19 @@ def _ledger_of_attempt(
         ended_at=known.ended_at,
         unread_batches=known.unread_batches,
         deleted=known.deleted,
+        approval=_approval_of_attempt(known, attempt),
         earlier_estimate=known.first_estimate or msgspec.UNSET,
     )
+
+
+def _approval_of_attempt(known: Ledger, attempt: Attempt) -> Approval | msgspec.UnsetType:
+    """Return what the new attempt keeps of the question. After a rejection only a clear asks again."""
+    if not known.approval or not known.approval.is_refused or not attempt.follows_clear(known):
+        return known.approval
+    sampled = known.approval.sampled
+    if not sampled:
+        return msgspec.UNSET
+    return Approval(input=known.input_digest, state=ApprovalState.SAMPLED, sampled=sampled)
 
 
 def _reopen_archived(known: Ledger, attempt: Attempt) -> Ledger:
@@ -257,15 +284,19 @@ def _reopen_archived(known: Ledger, attempt: Attempt) -> Ledger:
     return msgspec.structs.replace(known, parts=(*reopened, *known.parts), archived_batch_ids=())
 
 
-def _unlanded_parts(known: Ledger | None, answers: AnswerUse) -> tuple[Part, ...]:
+def _unlanded_parts(known: Ledger | None, answers: AnswerUse, *, kept: Collection[str] = ()) -> tuple[Part, ...]:
     """Return the parts that are not landed as a whole, with the new use of their answers.
 
     What was discarded stays discarded. A landed part without all of its rows is read again: in another input nobody
     knows which of its requests must not be sent again.
+
+    :param kept: batches that a person has brought in. They may answer requests that the previous input did not have.
     """
     parts = known.parts if known else ()
     return tuple(
-        part
+        msgspec.structs.replace(part, answers=AnswerUse.PREVIOUS_INPUT)
+        if part.batch_id in kept
+        else part
         if part.answers == AnswerUse.DISCARD
         else msgspec.structs.replace(part, answers=answers, landed=False, missing=0)
         for part in parts
@@ -290,7 +321,7 @@ def _compare_with_earlier(
         if keep_earlier_requests(requests, earlier, rewritten):
             requests.close()
             rewritten.replace(path)
-            requests = RequestFile(path, verify=False)
+            requests = RequestFile(path, verify=False, kept=requests.kept)
         hashes = {earlier.hash(index) for index in range(len(earlier))}
     return requests, sum(requests.hash(index) in hashes for index in range(len(requests)))
 

@@ -1,20 +1,24 @@
-"""Results of one ``advance()`` of a submission or a collection: wait, or done.
+"""Results of one ``advance()`` of a submission or a collection: wait, ask a person, or done.
 
-``WaitStep`` says which message batches to wait for and until when. ``DoneStep`` carries the manifest and, if there is
-one, the failure. Neither does anything: the caller sleeps, defers or raises.
+``WaitStep`` says which message batches to wait for and until when. ``AskStep`` has the question for a person.
+``DoneStep`` carries the manifest and, if there is one, the failure. None of them does anything: the caller sleeps,
+defers or raises.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Literal
 
 from airflow_claude_batch.api.evidence import Proof, proof_of
 from airflow_claude_batch.batch.land.manifest import Manifest
+from airflow_claude_batch.batch.money.question import Question
 from airflow_claude_batch.exceptions import (
     APIConnectionError,
     APIError,
+    ApprovalRejectedError,
     AuthenticationError,
     BatchError,
     MalformedResponseError,
@@ -79,6 +83,19 @@ class WaitStep:
     read_connection: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskStep:
+    """Ask a person, then call ``answer()`` and ``advance()`` again. No message batch is open meanwhile.
+
+    :param until: without an answer by then, it counts as rejected.
+    :param most: what an approval allows the whole submission to cost, in USD. None for any amount.
+    """
+
+    question: Question
+    until: datetime
+    most: Decimal | None
+
+
 @dataclass(frozen=True, slots=True)
 class DoneStep:
     """This attempt has ended. Everything that was answered is landed, even if ``failure`` is set.
@@ -87,9 +104,11 @@ class DoneStep:
     :param failure: error that the task raises, None if it succeeds.
     :param permanent: a retry with the same input would fail in the same way.
     :param is_old: earlier attempts had sent and landed everything, so that nothing is billed now.
+    :param skips: the author wants the task to be skipped for this failure.
     """
 
     manifest: Manifest
-    failure: BatchError | None = None
+    failure: BatchError | ApprovalRejectedError | None = None
     permanent: bool = False
     is_old: bool = False
+    skips: bool = False

@@ -90,10 +90,10 @@ class Folder(Protocol):
 
 def buffered(file: Any) -> io.BufferedReader:
     """Buffer a file of fsspec's. By itself it copies a whole block, of megabytes, for each line that is read."""
-    return io.BufferedReader(_RawFile(file), BUFFER_BYTES)
+    return io.BufferedReader(RawFile(file), BUFFER_BYTES)
 
 
-class _RawFile(io.RawIOBase):
+class RawFile(io.RawIOBase):
     """Adapter of a file of fsspec's to ``io``: not all of them are ``io`` objects."""
 
     def __init__(self, file: Any) -> None:
@@ -173,6 +173,13 @@ class LocalFolder:
     def sizes(self) -> dict[str, int]:
         sizes = {name: self.size(name) for name in self.names()}
         return {name: size for name, size in sizes.items() if size is not None}
+
+    def folders(self) -> list[str]:
+        """List the names of the folders in this one, sorted. Empty if it does not exist."""
+        try:
+            return sorted(path.name for path in self.path.iterdir() if path.is_dir())
+        except FileNotFoundError:
+            return []
 
     def open(self, name: str) -> IO[bytes] | None:
         try:
@@ -284,13 +291,15 @@ class ObjectFolder:
                 return []
 
     def sizes(self) -> dict[str, int]:
-        with self._os_errors():
-            self.fs.invalidate_cache(self.root)
-            try:
-                listed = self.fs.ls(self.root, detail=True)
-            except FileNotFoundError:
-                return {}
-        return {file["name"].rpartition("/")[2]: int(file["size"]) for file in listed if file["type"] == "file"}
+        return {file["name"].rpartition("/")[2]: int(file["size"]) for file in self._list() if file["type"] == "file"}
+
+    def folders(self) -> list[str]:
+        """List the names of the folders in this one, sorted. Empty if it does not exist.
+
+        :raises OSError: the storage cannot be read.
+        """
+        names = (file["name"].rstrip("/").rpartition("/")[2] for file in self._list() if file["type"] == "directory")
+        return sorted(names)
 
     def open(self, name: str) -> IO[bytes] | None:
         with self._os_errors():
@@ -367,6 +376,14 @@ class ObjectFolder:
     def _remove(self, path: str) -> None:
         with contextlib.suppress(Exception):  # it was moved, or the storage that refused the write refuses this too
             self.fs.rm_file(path)
+
+    def _list(self) -> list[dict[str, Any]]:
+        with self._os_errors():
+            self.fs.invalidate_cache(self.root)
+            try:
+                return list(self.fs.ls(self.root, detail=True))
+            except FileNotFoundError:
+                return []
 
     @contextlib.contextmanager
     def _os_errors(self) -> Iterator[None]:

@@ -2,22 +2,25 @@
 
 First run, retry, resumption, clear, full queue and repair round are one call, ``Submission.advance()``. It resolves
 create calls without a response, collects what has ended, sends what may be sent, begins another round for what is worth
-it, and returns *wait* or *done*. Everything that it must remember is in the ledger and the folder. So any process may
-make the next call.
+it, and returns *wait*, *ask* or *done*. Everything that it must remember is in the ledger and the folder. So any
+process may make the next call.
 """
 
 from __future__ import annotations
 
 import logging
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from airflow_claude_batch.api.time_limit import calls_until
 from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.answer_reuse import AnswerReuse, reuse_answers
 from airflow_claude_batch.batch.cancel import cancel_batch
 from airflow_claude_batch.batch.failures import (
     evaluate_outcome,
@@ -34,32 +37,34 @@ from airflow_claude_batch.batch.land.landed_parts import remove_parts
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest, write_manifest
 from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
-from airflow_claude_batch.batch.land.publish import publish_final
-from airflow_claude_batch.batch.land.rows import FINAL, count_where
+from airflow_claude_batch.batch.land.publish import publish_final, publish_rows
+from airflow_claude_batch.batch.land.rows import FINAL, RESULTS_FILE, count_where
+from airflow_claude_batch.batch.land.snapshot import SnapshotPart, parts_of
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.money.run_history import Run
 from airflow_claude_batch.batch.observer import NullObserver, Observer
+from airflow_claude_batch.batch.outages import OutageHandler
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.recover.copies import find_copies
 from airflow_claude_batch.batch.recover.peeked import PEEKED
 from airflow_claude_batch.batch.recover.resolve import resolve_open_creates, unknown_create_error
 from airflow_claude_batch.batch.result_collector import ResultCollector, summarize_submission
 from airflow_claude_batch.batch.send.budget import EstimateClient
+from airflow_claude_batch.batch.send.create import unsent_requests
+from airflow_claude_batch.batch.send.day_budget import DayBudget
 from airflow_claude_batch.batch.send.round_sender import RoundSender
-from airflow_claude_batch.batch.send.rounds import Rounds
-from airflow_claude_batch.batch.steps import OUTAGE_RETRY_DELAY, DoneStep, WaitStep, is_outage, is_refusal
+from airflow_claude_batch.batch.send.rounds import Rounds, covers
+from airflow_claude_batch.batch.steps import AskStep, DoneStep, WaitStep
 from airflow_claude_batch.batch.wait_planner import WaitPlanner
-from airflow_claude_batch.exceptions import APIError, BatchError, BatchTimeoutError, ResultsError
+from airflow_claude_batch.exceptions import APIError, BatchError, BatchTimeoutError, ConfigurationError, ResultsError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
 
 log = logging.getLogger(__name__)
-
-#: Names the refusals of the credential among the ledger's answers that are believed only if they last.
-_CREDENTIAL: Final = "credential"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,6 +86,9 @@ class Submission:
     :param sleep: pause between the tries of a download, in seconds.
     :param estimate_client: counts tokens and lists models before sending. Without one, the price table and the lengths
         of the texts decide.
+    :param day_budget: limits what all submissions of a day cost. None for no limit.
+    :param answers: where answers of earlier submissions are found, and new ones stored. None for no store.
+    :param earlier_runs: returns those of the same task, the oldest first. What an estimate expects comes from them.
     """
 
     client: ClaudeClient
@@ -92,20 +100,26 @@ class Submission:
     clock: Callable[[], datetime]
     sleep: Callable[[float], None]
     estimate_client: EstimateClient | None = None
+    earlier_runs: Callable[[], Sequence[Run]] = tuple
     observer: Observer = field(default_factory=NullObserver)
+    day_budget: DayBudget | None = None
+    answers: AnswerReuse | None = None
     _rounds: Rounds = field(init=False)
     _waits: WaitPlanner = field(init=False)
     _stopped: bool = field(default=False, init=False)
     #: Nothing was sent or open since this process took the attempt up.
     _is_old: bool = field(default=True, init=False)
-    # These three live as long as one ``advance()``.
+    # These four live as long as one ``advance()``.
     _landing: Landing = field(init=False)
     _collector: ResultCollector = field(init=False)
     _sender: RoundSender = field(init=False)
+    _outages: OutageHandler = field(init=False)
 
     def __post_init__(self) -> None:
         # An earlier attempt that comes back must not replace the rows of its successor by older ones.
         self.folder = storage.GuardedFolder(self.folder, self.record.check_ownership)
+        if self.day_budget is not None:
+            self.day_budget = self.day_budget.guarded(self.record.check_ownership)
         self._waits = WaitPlanner(record=self.record, policy=self.policy, clock=self.clock)
         self._rounds = Rounds(
             record=self.record,
@@ -114,6 +128,8 @@ class Submission:
             prices=self.prices,
             clock=self.clock,
             estimate_client=self.estimate_client,
+            day_budget=self.day_budget,
+            earlier_runs=self.earlier_runs,
         )
 
     @property
@@ -124,12 +140,30 @@ class Submission:
     def open_batch_ids(self) -> tuple[str, ...]:
         return self.ledger.open_batch_ids
 
-    def advance(self) -> WaitStep | DoneStep:
+    @property
+    def submission_id(self) -> str:
+        return self.ledger.submission_id
+
+    @property
+    def request_count(self) -> int:
+        return len(self.requests)
+
+    @property
+    def estimate(self) -> dict[str, Any] | None:
+        """The estimate that was made before anything was sent, None before that."""
+        return self.ledger.first_estimate
+
+    def parts(self) -> list[SnapshotPart]:
+        """Return the message batches of the submission: those in progress first."""
+        return parts_of(self.ledger)
+
+    def advance(self) -> WaitStep | AskStep | DoneStep:
         """Do everything that can be done now.
 
         :raises SubmissionError: a person must decide, or another attempt owns the submission.
         :raises BatchTimeoutError: the timeout has expired during an outage.
         :raises InputError: the requests must not be sent, for example because of ``max_cost``.
+        :raises DailyCostLimitError: a limit of the day has no room for them now.
         :raises APIError: the API refuses, or cannot be reached and no batch of this submission exists.
         """
         matcher = SubmissionMatcher(self.requests, OutputValidator.of(self.folder))
@@ -139,10 +173,18 @@ class Submission:
             try:
                 self._collector.restore()
             except DamagedPartError as error:
-                step: WaitStep | DoneStep = self._wait_after(error)
+                step: WaitStep | AskStep | DoneStep = self._outages.wait_after(error)
             else:
                 step = self._next_step_or_wait()
-            return step if isinstance(step, DoneStep) else self._waits.within_deadline(step)
+            return self._waits.within_deadline(step) if isinstance(step, WaitStep) else step
+
+    def answer(self, *, approved: bool, by: str | None, at: datetime, timed_out: bool = False) -> None:
+        """Keep a person's answer to the question of an ``AskStep``. Then call ``advance()``.
+
+        :param by: who answered.
+        :param timed_out: nobody did, in time.
+        """
+        self._rounds.approval.answer(approved=approved, by=by, at=at, timed_out=timed_out)
 
     def stop(self) -> None:
         """Send nothing more. Safe to call from a signal handler at any moment."""
@@ -171,17 +213,21 @@ class Submission:
 
     # ------------------------------------------------------------------ the steps of a round
 
-    def _next_step_or_wait(self) -> WaitStep | DoneStep:
+    def _next_step_or_wait(self) -> WaitStep | AskStep | DoneStep:
         try:
             step = self._next_step()
         except (APIError, ResultsError) as error:
-            return self._wait_after(error)
-        self._forget_refusals()
+            try:
+                return self._outages.wait_after(error)
+            except (APIError, ResultsError):
+                self._release_reservation()
+                raise
+        self._outages.forget_refusals()
         return step
 
-    def _next_step(self) -> WaitStep | DoneStep:
+    def _next_step(self) -> WaitStep | AskStep | DoneStep:
         """Take the steps of a round in order, round after round, until one must wait or everything is done."""
-        actions: tuple[Callable[[], WaitStep | DoneStep | None], ...] = (
+        actions: tuple[Callable[[], WaitStep | AskStep | DoneStep | None], ...] = (
             self._resolve_open_creates,
             self._drop_discarded_batches,
             self._collector.collect,
@@ -189,6 +235,9 @@ class Submission:
             self._finish_after_refused_canary,
             self._finish_after_timeout,
             self._wait_for_landed_rows,
+            self._reuse_answers,
+            self._end_sample,
+            self._finish_after_rejection,
             self._sender.send_round,
             self._wait_for_open_batches,
             self._finish_unless_round_begins,
@@ -274,13 +323,67 @@ class Submission:
         unread = self._collector.unread_landed
         return self._waits.for_landed_rows(unread) if unread else None
 
+    def _end_sample(self) -> WaitStep | None:
+        """Publish the rows of the sample once it has ended. Its requests without an answer go to the rest."""
+        part = self.ledger.sample_part
+        if part is None:
+            return None
+        if not part.landed:
+            return self._sender.wait_for_sample()
+        if self._find_copies():
+            return self._sender.wait_for_sample()  # what they answered need not be sent again
+        publish_rows(self._landing, self.folder, missing=None)
+        self.record.save(self.ledger.with_sample_ended().archive_landed())
+        if self.answers is not None:
+            self._store_answers(self.answers)  # a rejection is the end of the submission, and these are paid for
+        self._settle_reservation()
+        return None
+
+    def _finish_after_rejection(self) -> DoneStep | None:
+        """End the attempt if a person has rejected what is still to be sent, or nobody has answered in time."""
+        self._rounds.approval.expire()
+        error = self._rounds.approval.rejection()
+        if error is None or self.ledger.open_parts or not self._sender.has_unsent_requests:
+            return None
+        skips = self.policy.on_rejected == "skip"
+        return DoneStep(self._summarize("in_progress"), error, permanent=True, skips=skips)
+
+    def _reuse_answers(self) -> None:
+        """Before anything is sent, land what the answer store has of the requests that would be sent. Once an attempt.
+
+        While batches of an earlier input are open, their answers come first. A crash in between costs nothing: what is
+        not landed is looked up again.
+        """
+        ledger = self.ledger
+        is_done = ledger.answers_looked_up and not self._collector.may_lack_reused
+        if self.answers is None or not self.answers.looks_up or is_done or ledger.round:
+            return
+        if any(part.answers == AnswerUse.PREVIOUS_INPUT for part in ledger.open_parts):
+            return
+        unsent = array("I", unsent_requests(ledger, self.requests, self._landing.statuses, self.policy))
+        if not unsent:
+            return
+        try:
+            count = reuse_answers(unsent, self._landing, self.answers, self.client, self._rounds.models, self.prices)
+        except ConfigurationError as error:
+            if not (ledger.parts or ledger.archived_batch_ids):
+                raise
+            log.warning("The answer store cannot be used, and everything else is sent. %s", error)
+            count = 0
+        self._collector.may_lack_reused = False
+        if count:
+            self._is_old = False
+            self._collector.publish_reused()
+        self.record.save(msgspec.structs.replace(self.ledger, answers_looked_up=True))
+
     def _wait_for_open_batches(self) -> WaitStep | DoneStep | None:
         """Wait for what was sent, or leave that to the sensor."""
         if not self.ledger.open_parts:
             return None
         if self.policy.wait_for_completion:
             return self._waits.for_completion()
-        for_sensor = HandedOver.of_policy(self.policy).to_manifest()
+        store = None if self.answers is None else self.answers.handed_over(self.client)
+        for_sensor = HandedOver.of_policy(self.policy, self._hand_over_reservation(), store).to_manifest()
         manifest = msgspec.structs.replace(self._summarize("in_progress"), for_sensor=for_sensor or msgspec.UNSET)
         write_manifest(self.folder, manifest)
         return DoneStep(manifest, is_old=not self.ledger.has_sent)
@@ -293,18 +396,21 @@ class Submission:
     def _find_copies(self) -> bool:
         """Look for second batches of create calls that lack answers. Return whether there are any to collect."""
         for part in self.ledger.parts:
+            if not part.landed or part.answers != AnswerUse.CURRENT:
+                continue  # indices of an earlier input say nothing of this one
             statuses = self._landing.statuses[part.first : part.last + 1]
-            is_lacking = count_where(statuses, FINAL) < len(statuses)
-            if part.landed and part.answers == AnswerUse.CURRENT and is_lacking:
+            if part.sample:
+                statuses = bytearray(self._landing.statuses[index] for index in part.sample)
+            if count_where(statuses, FINAL) < len(statuses):
                 find_copies(self.record, self.client, part, clock=self.clock, api=self.client.base_url, peeked=PEEKED)
         return bool(self.ledger.open_parts)
 
-    # ------------------------------------------------------------------ the end, and outages
+    # ------------------------------------------------------------------ the end
 
     def _finish(self, failure: BatchError | None, *, permanent: bool = False) -> DoneStep:
         """Publish the rows and evaluate them. While batches are open, only requests with an outcome get a row."""
         complete = not self.ledger.open_parts
-        self.record.save(self.ledger.archive_landed())
+        self.record.save(self.ledger.with_sample_ended().archive_landed())  # a timeout comes before the sample's end
         manifest = publish_final(
             self._landing,
             self.folder,
@@ -313,13 +419,40 @@ class Submission:
             complete=complete,
             summarize=lambda path: self._summarize("ended" if complete else "in_progress", path),
             on_deleted=self._note_deleted,
+            store_answers=None if self.answers is None else partial(self._store_answers, self.answers),
         )
+        if complete:
+            self._settle_reservation()
         is_old = self._is_old and failure is None
         if failure is None:
             skipped = self._rounds.skipped_because
             failure, permanent = evaluate_outcome(self._landing, self.policy, manifest, unrepaired=skipped)
         remove_parts(self.folder, INDEX_FILE)
         return DoneStep(manifest, failure, permanent=permanent, is_old=is_old)
+
+    def _settle_reservation(self) -> None:
+        """Tell the budget of the day what was billed, unless answers that may be billed were not read."""
+        is_read = not (self.ledger.unread or any(part.missing for part in self.ledger.parts))
+        if self.day_budget is not None and is_read:
+            self.day_budget.settle(self._landing.bill, covers=covers(self.ledger))
+
+    def _release_reservation(self) -> None:
+        """Settle before an error ends the attempt, unless something that was sent may still be billed."""
+        if not (self.ledger.open_parts or self.ledger.intents):
+            self._settle_reservation()
+
+    def _hand_over_reservation(self) -> str | None:
+        return None if self.day_budget is None else self.day_budget.hand_over(covers=covers(self.ledger))
+
+    def _store_answers(self, answers: AnswerReuse) -> None:
+        answers.store(
+            self._landing,
+            self.requests,
+            self.client,
+            submission_id=self.ledger.submission_id,
+            batch_ids=self.ledger.landed_batch_ids,
+            ends=self._collector.ends,
+        )
 
     def _note_deleted(self, batch_ids: Sequence[str]) -> None:
         """Note which batches are gone because this task has deleted them."""
@@ -329,58 +462,6 @@ class Submission:
 
     def _summarize(self, status: str, results_path: str | None = None) -> Manifest:
         return summarize_submission(self.ledger, self._landing, self.folder, status, results_path)
-
-    def _wait_after(self, error: APIError | ResultsError) -> WaitStep:
-        """Wait after a failure that may pass. A landed part that is damaged is downloaded again.
-
-        :raises Exception: the error itself, if it does not pass.
-        """
-        if isinstance(error, DamagedPartError):
-            error.part.drop()
-        if is_refusal(error):
-            return self._wait_after_refusal(error)
-        if is_outage(error):
-            return self._wait_after_outage(error)
-        raise error
-
-    def _wait_after_outage(self, error: Exception) -> WaitStep:
-        """Land what came before an outage, then wait and try again: it proves nothing.
-
-        Without batches of ours, the task's own retries decide.
-
-        :raises BatchTimeoutError: the final deadline has passed.
-        """
-        if not (self.ledger.parts or self.ledger.unread or isinstance(error, ResultsError)):
-            raise error
-        try:
-            self._collector.publish()
-        except ResultsError as storage_error:
-            error = storage_error
-        if self._waits.is_timed_out and self.policy.on_timeout == "cancel" and self._waits.unended_batch_ids:
-            self._cancel_after_timeout()
-        if self._waits.is_past_final_deadline:
-            raise timeout_error(self.ledger, self.policy, outage=error) from error
-        log.warning("An outage stops the submission for now; it continues in %s. %s", OUTAGE_RETRY_DELAY, error)
-        return self._waits.for_outage()
-
-    def _wait_after_refusal(self, error: Exception) -> WaitStep:
-        """Wait for a credential that the API accepts, as long as a 404 would be waited out.
-
-        :raises Exception: the error itself, if nothing was sent yet, or if the refusal has lasted.
-        """
-        if not (self.ledger.parts or self.ledger.unread):
-            raise error
-        now = self.clock()
-        self.record.save(self.ledger.with_repeated(_CREDENTIAL, now))
-        refusals = self.ledger.repeated_answer(_CREDENTIAL)
-        if refusals is not None and refusals.has_lasted(now):
-            raise error
-        self._wait_after_outage(error)
-        return self._waits.for_refusal()
-
-    def _forget_refusals(self) -> None:
-        if self.ledger.repeated_answer(_CREDENTIAL) is not None:
-            self.record.save(self.ledger.without_repeated(_CREDENTIAL))
 
     def _use(self, landing: Landing) -> None:
         """Build what collects into this landing and what sends according to it."""
@@ -407,6 +488,15 @@ class Submission:
             waits=self._waits,
             observer=self.observer,
             clock=self.clock,
+            rows=self.folder.uri(RESULTS_FILE),
             is_stopped=lambda: self._stopped,
             resolve_open_creates=self._resolve_open_creates,
+        )
+        self._outages = OutageHandler(
+            record=self.record,
+            policy=self.policy,
+            waits=self._waits,
+            clock=self.clock,
+            publish=self._collector.publish,
+            cancel=self._cancel_after_timeout,
         )

@@ -31,7 +31,10 @@ class WaitPlanner:
 
     @property
     def timeout_at(self) -> datetime:
-        return self._ledger.attempt_began_at + self.policy.timeout
+        """The end of the author's timeout. The time in which a person is asked does not count."""
+        approval = self._ledger.approval
+        asked = approval.waited(self._ledger.attempt, self.clock()) if approval else timedelta()
+        return self._ledger.attempt_began_at + self.policy.timeout + asked
 
     @property
     def final_deadline(self) -> datetime:

@@ -48,8 +48,10 @@ def test_a_share_stays_a_share_in_any_store_of_json(value: float | str, stored: 
         ({}, HandedOver()),
         ({"allow_failed": "5%"}, HandedOver(allow_failed="5%")),
         ({"allow_failed": 3, "delete_batches": True, "later": 1}, HandedOver(allow_failed=3, delete_batches=True)),
-        ({"allow_failed": -1, "delete_batches": "yes", "results_format": "csv"}, HandedOver()),
+        ({"allow_failed": -1, "delete_batches": "yes", "results_format": "xlsx"}, HandedOver()),
         ({"allow_failed": [], "results_format": "parquet"}, HandedOver(results_format="parquet")),
+        ({"results_format": "csv"}, HandedOver(results_format="csv")),
+        ({"results_format": ["csv"]}, HandedOver()),
     ],
 )
 def test_values_of_a_manifest_are_taken_only_if_they_can_be_right(given: dict[str, Any], expected: HandedOver) -> None:

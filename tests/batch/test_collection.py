@@ -167,6 +167,30 @@ def test_running_batches_are_waited_for_and_nothing_is_landed(make: Callable[...
     assert list(bench.path.iterdir()) == []
 
 
+def test_what_is_shown_of_running_batches_is_complete(make: Callable[..., Bench]) -> None:
+    bench = make(batch_seconds=600)
+    mine = bench.own("a", "b")
+    sent = Manifest(
+        submission_id="s",
+        status="sent",
+        batch_ids=[mine],
+        created_at=bench.clock.now(),
+        request_count=2,
+        counts={},
+        results_path=None,
+        estimate={"requests": 2},
+    )
+    write_manifest(bench.folder, sent)
+    collection = bench.collection(mine, own=True)
+
+    collection.advance()
+
+    (part,) = collection.parts()
+    assert (collection.request_count, collection.estimate) == (2, {"requests": 2})
+    assert (part.requests, part.created_at) == (2, bench.clock.now())
+    assert part.expires_at == bench.clock.now() + timedelta(hours=24)
+
+
 def test_requests_are_not_read_before_everything_has_ended(make: Callable[..., Bench]) -> None:
     bench = make()
     batch = bench.own("a")

@@ -20,7 +20,7 @@ from demo.processes import ChildProcess, stop
 
 START_SECONDS = 60
 DATABASE = "airflow"
-PACKAGES = {"postgres": "postgresql", "redis-server": "redis-server"}
+PACKAGES = {"postgres": "postgresql", "redis-server": "redis-server", "mariadbd": "mariadb-server"}
 #: PostgreSQL refuses to run as root. Debian's package creates this user.
 POSTGRES_USER = "postgres"
 
@@ -90,9 +90,7 @@ def require(*programs: str) -> None:
         return
     remedy = f"apt-get install {' '.join(missing)}"
     if shutil.which("apt-get") is None:
-        raise ServiceError(
-            f"The cluster needs {' and '.join(missing)}, and there is no apt-get.\nInstall them by hand."
-        )
+        raise ServiceError(f"This needs {' and '.join(missing)}, and there is no apt-get.\nInstall by hand.")
     if os.geteuid() != 0:
         raise ServiceError(f"The cluster needs {' and '.join(missing)}, and only root can install: {remedy}")
     print(f"Installing {' and '.join(missing)} ...", flush=True)
@@ -108,8 +106,8 @@ def require(*programs: str) -> None:
 
 
 def find(program: str) -> Path | None:
-    """Find a program on the path or in Debian's folders of PostgreSQL, which may contain several versions."""
-    if found := shutil.which(program):
+    """Find a program on the path, in /usr/sbin or in Debian's folders of PostgreSQL, which may contain versions."""
+    if found := shutil.which(program) or shutil.which(program, path="/usr/sbin"):
         return Path(found)
     versions = Path("/usr/lib/postgresql").glob(f"*/bin/{program}")
     return max(versions, key=lambda path: float(path.parts[-3]), default=None)
@@ -118,7 +116,7 @@ def find(program: str) -> Path | None:
 def _start_redis(folder: Path, port: int, logs: Path) -> ChildProcess:
     command = [_program("redis-server"), "--bind", HOST, "--port", str(port), "--save", "", "--appendonly", "no"]
     child = ChildProcess.start("redis", command, env=os.environ, cwd=folder, log_path=logs / "redis.log")
-    _wait_for_port(child, port)
+    wait_for_port(child, port)
     return child
 
 
@@ -140,7 +138,7 @@ def _start_postgres(folder: Path, port: int, logs: Path) -> ChildProcess:
     command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     log = logs / "postgres.log"
     child = ChildProcess.start("postgres", [*_as_user(), *command], env=os.environ, cwd=data, log_path=log)
-    _wait_for_port(child, port)
+    wait_for_port(child, port)
     create = ["createdb", "-h", HOST, "-p", str(port), "-U", database_user(), DATABASE]
     wait_for(lambda: _runs(create, cwd=data), seconds=START_SECONDS, what=f"PostgreSQL to respond (its log is {log})")
     return child
@@ -179,7 +177,12 @@ def _runs(command: Sequence[str | Path], *, cwd: Path) -> bool:
     return True
 
 
-def _wait_for_port(child: ChildProcess, port: int) -> None:
+def wait_for_port(child: ChildProcess, port: int) -> None:
+    """Wait until a service listens.
+
+    :raises ServiceError: when it stops instead.
+    """
+
     def open_() -> bool:
         if child.exit_code is not None:
             raise ServiceError(f"The {child.name} stopped unexpectedly. The end of its log:\n{child.tail()}")
@@ -190,4 +193,4 @@ def _wait_for_port(child: ChildProcess, port: int) -> None:
 
 
 if __name__ == "__main__":
-    require("postgres")
+    require("postgres", "mariadbd")

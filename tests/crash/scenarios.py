@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ class Scenario:
 
     ``midway``: what a user does once the first part has landed, if that is not the last one.
     ``afterwards``: what a user does after the task has ended for the first time. Then it runs to its end again.
+    ``kept``: marks the kept columns of the rows; None without any.
     ``has_sensor``: a second task lands what the first one has sent.
+    ``next_run``: what a second submission asks, which has the same answer store.
     """
 
     letters: str = "abc"
@@ -38,8 +41,10 @@ class Scenario:
     midway: Callable[[Task], None] | None = None
     afterwards: Callable[[Task], None] | None = None
     has_sensor: bool = False
+    next_run: Prompts | None = None
     prompts: Prompts | None = None
     dropped: Prompts = field(default_factory=dict)
+    kept: str | None = None
     trap: Trap = "kill"
 
 
@@ -63,6 +68,8 @@ def new_task(scenario: Scenario, home: Path, **choices: Any) -> Iterator[Task]:
             home=home,
             prompts=scenario.prompts or prompts(*scenario.letters),
             policy=scenario.policy,
+            kept=scenario.kept,
+            has_answers=scenario.next_run is not None,
             **choices,
         )
         yield Task(simulator, spec)
@@ -73,13 +80,14 @@ def run_scenario(scenario: Scenario, task: Task, traps: Mapping[int, Trap]) -> N
     if scenario.midway is not None:
         task.run_until_landed(traps)
         scenario.midway(task)
-    report = task.run_to_the_end(traps)
-    if scenario.has_sensor:
-        report = task.sense(report["manifest"], traps)
+    report = _run(scenario, task, traps)
     if scenario.afterwards is not None:
         scenario.afterwards(task)
         report = task.run_to_the_end(traps)
     assert report["failure"] is None, report["failure"]
+    if scenario.next_run is not None:
+        _run_again(scenario, task, traps, report)
+        return
     if task.spec.storage == "s3":
         s3_file_system(task.spec.s3_endpoint).get(task.spec.s3_root, str(task.spec.folder), recursive=True)
     books.check(
@@ -88,6 +96,33 @@ def run_scenario(scenario: Scenario, task: Task, traps: Mapping[int, Trap]) -> N
         task.spec.folder,
         task.spec.prompts,
         dropped=scenario.dropped,
+        kept=task.spec.kept,
+    )
+
+
+#: A sample goes out first, and then a person is asked.
+SAMPLED = Scenario(
+    letters="abcd", policy=Policy(max_requests=3, lost_create_grace=GRACE, approve_above=Decimal(0), sample=2)
+)
+
+
+def _run(scenario: Scenario, task: Task, traps: Mapping[int, Trap]) -> dict[str, Any]:
+    report = task.run_to_the_end(traps)
+    return task.sense(report["manifest"], traps) if scenario.has_sensor else report
+
+
+def _run_again(scenario: Scenario, task: Task, traps: Mapping[int, Trap], first: Mapping[str, Any]) -> None:
+    """Run the second submission to its end, and check the books of both."""
+    assert scenario.next_run is not None
+    folder = task.spec.folder
+    task.another("next", scenario.next_run)
+    report = _run(scenario, task, traps)
+    assert report["failure"] is None, report["failure"]
+    manifests = [first["manifest"], report["manifest"]]
+    books.check_both(
+        task.simulator.books(),
+        manifests,
+        [(folder, scenario.prompts or prompts(*scenario.letters)), (task.spec.folder, scenario.next_run)],
     )
 
 
@@ -111,6 +146,42 @@ def _clear_with_other_input(task: Task) -> None:
     task.clear(prompts=prompts(*"edcb"))
 
 
+def _clear_with_other_columns(task: Task) -> None:
+    task.clear(kept="later")
+
+
+def _clear_without_columns(task: Task) -> None:
+    task.clear(kept=None)
+
+
+#: Kept columns lie beside the requests, and other ones take their place, or none.
+WITH_KEPT_COLUMNS = {
+    "other input": Scenario(letters="abcd", kept="first", afterwards=_clear_with_other_input, dropped=prompts("a")),
+    "other input midway": Scenario(
+        letters="abcd",
+        kept="first",
+        policy=Policy(max_requests=2, lost_create_grace=GRACE),
+        simulator_options={"queue_limit": 3},
+        midway=_clear_with_other_input,
+        dropped=prompts("a"),
+    ),
+    "other columns": Scenario(letters="abcd", kept="first", afterwards=_clear_with_other_columns),
+    "other columns midway": Scenario(
+        letters="abcd",
+        kept="first",
+        policy=Policy(max_requests=2, lost_create_grace=GRACE),
+        simulator_options={"queue_limit": 3},
+        midway=_clear_with_other_columns,
+    ),
+    "no columns": Scenario(letters="abcd", kept="first", afterwards=_clear_without_columns),
+    "two tasks": Scenario(
+        letters="abcdef",
+        kept="first",
+        policy=Policy(max_requests=2, wait_for_completion=False, lost_create_grace=GRACE),
+        simulator_options={"queue_limit": 3},
+        has_sensor=True,
+    ),
+}
 #: Parts lie beside earlier rows, or are taken over by another input or another task.
 IN_PARTS = {
     "parts on top of rows": Scenario(
@@ -131,6 +202,17 @@ IN_PARTS = {
         simulator_options={"queue_limit": 3},
         has_sensor=True,
     ),
+}
+#: A second submission asks what the first one has asked, and more.
+WITH_ANSWERS = {
+    "next run": Scenario(letters="abcd", next_run=prompts(*"edcb")),
+    "next run in two tasks": Scenario(
+        letters="abc",
+        policy=Policy(max_requests=2, wait_for_completion=False, lost_create_grace=GRACE),
+        has_sensor=True,
+        next_run=prompts(*"bxc"),
+    ),
+    "next run asks the same": Scenario(letters="ab", next_run=prompts(*"ab")),
 }
 SCENARIOS = {
     "one part": Scenario(),

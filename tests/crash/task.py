@@ -101,7 +101,8 @@ class Task:
 
     def resume(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """Wait like the triggerer, then run the next process of the try."""
-        spec, self.spec = self.spec, dataclasses.replace(self.spec, wait_result=self.wait(report))
+        asked = report.get("asked", False)
+        spec, self.spec = self.spec, dataclasses.replace(self.spec, wait_result=self.wait(report), answered=asked)
         try:
             return self.run_process()
         finally:
@@ -155,6 +156,12 @@ class Task:
         self.clock.sleep(self.retry_delay)
         self.spec = dataclasses.replace(self.spec, try_number=self.spec.try_number + 1, **changes)
         StateStore(self.spec.state_path, self.spec.ti_id).next_try()
+
+    def another(self, name: str, prompts: Prompts) -> None:
+        """Become another task instance, which asks this, with the same answer store."""
+        self.clock.sleep(self.retry_delay)
+        changes = {"name": name, "prompts": prompts, "try_number": 1, "generation": 0, "sensed": ()}
+        self.spec = dataclasses.replace(self.spec, **changes)
 
     def clear(self, **changes: Any) -> None:
         """Clear the task like a user, perhaps with another input or other arguments."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from crash.effects import Trap
-from crash.scenarios import GRACE, IN_PARTS, SCENARIOS, new_task, run_scenario
+from crash.scenarios import GRACE, IN_PARTS, SCENARIOS, WITH_ANSWERS, new_task, run_scenario
 
 from airflow_claude_batch.batch.policy import LOST_CREATE_GRACE
 from airflow_claude_batch.simulator import Fault
@@ -27,6 +27,8 @@ RUNS_PER_TEST = 10
 
 #: Scenarios without a user's action half way: a delay by a fault must not change what they check.
 NAMES = ("one part", "three parts", "repair", "queue full", "parts on top of rows", "two tasks")
+#: One in so many runs has a second submission, which reuses answers.
+REUSING = 10
 
 FAULTS = (
     lambda: Fault(do="drop_after_accept", on="create"),
@@ -119,14 +121,23 @@ STRANGE: dict[str, Callable[[random.Random], list[dict[str, Any]]]] = {
 
 
 def disturb(
-    seed: int, home: Path, *, grace: timedelta, most_kills: int, faults: Callable[[random.Random], list[Fault]]
+    seed: int,
+    home: Path,
+    *,
+    grace: timedelta,
+    most_kills: int,
+    faults: Callable[[random.Random], list[Fault]],
+    reuses: bool = False,
 ) -> None:
     """Run one scenario with a ledger store, kills and faults, all chosen by the seed.
 
     :param grace: how long the batch of a create call without a response is searched for.
+    :param reuses: some runs have a second submission, which reuses answers.
     """
     dice = random.Random(seed)
     scenario = (SCENARIOS | IN_PARTS)[dice.choice(NAMES)]
+    if reuses and seed % REUSING == 0:
+        scenario = dice.choice(list(WITH_ANSWERS.values()))
     scenario = replace(scenario, policy=replace(scenario.policy, lost_create_grace=grace))
     kills: dict[int, Trap] = {dice.randrange(1, 90): "kill" for _ in range(dice.randrange(most_kills + 1))}
     with new_task(scenario, home, store=dice.choice(["folder", "state"])) as task:
@@ -152,7 +163,7 @@ def test_any_crashes_and_faults_pay_for_nothing_twice_and_lose_no_answer(first: 
     def faults(dice: random.Random) -> list[Fault]:
         return [make() for make in dice.sample(FAULTS, dice.randrange(5))]
 
-    run_all(first, RUNS, tmp_path, grace=GRACE, most_kills=3, faults=faults)
+    run_all(first, RUNS, tmp_path, grace=GRACE, most_kills=3, faults=faults, reuses=True)
 
 
 @pytest.mark.timeout(1200)

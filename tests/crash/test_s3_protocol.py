@@ -65,7 +65,7 @@ def run_undisturbed(scenario: Scenario, endpoint: str, path: Path) -> Path:
     """Run the scenario and return the log of its effects."""
     home = path / f"{path.name}-undisturbed"
     home.mkdir()
-    with new_task(scenario, home, storage="s3", s3_endpoint=endpoint) as task:
+    with new_task(scenario, home, storage="s3", s3_endpoint=endpoint, counted=False) as task:
         run_scenario(scenario, task, {})
     return home / "effects"
 
@@ -74,7 +74,7 @@ def run_killed(scenario: Scenario, endpoint: str, path: Path, points: list[int])
     for point in points:
         home = path / f"{path.name}-{point}"
         home.mkdir()
-        with new_task(scenario, home, storage="s3", s3_endpoint=endpoint) as task:
+        with new_task(scenario, home, storage="s3", s3_endpoint=endpoint, counted=False) as task:
             try:
                 run_scenario(scenario, task, {point: scenario.trap})
             except AssertionError as error:

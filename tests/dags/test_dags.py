@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow_fixtures import KEY
+from databases import Database
+from waiting_world import BODY
 
+from airflow_claude_batch.answers import AnswerStore
+from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
+from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.simulator import Simulator
 
 FILES = {path.stem for path in Path(__file__).parents[2].joinpath("dags").glob("*.py")}
+
+#: The day of all runs here.
+DAY = datetime(2026, 11, 28, tzinfo=UTC)
 
 pytestmark = [pytest.mark.airflow, pytest.mark.usefixtures("claude_default")]
 
@@ -28,8 +38,15 @@ class Example:
 
 
 @pytest.fixture
+def warehouse(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """An empty database behind the connection that the examples name."""
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", sqlite_database.airflow_connection)
+    return sqlite_database
+
+
+@pytest.fixture
 def run_example(examples: dict[str, Any], run_dag: Callable[..., Any]) -> Callable[[str], Example]:
-    return lambda dag_id: Example(run_dag(examples[dag_id]))
+    return lambda dag_id: Example(run_dag(examples[dag_id], logical_date=DAY))
 
 
 def test_every_file_is_one_scheduled_dag_of_its_name(examples: dict[str, Any]) -> None:
@@ -93,7 +110,44 @@ def test_mapped_sends_a_batch_per_chapter_and_binds_all_answers(
     assert sorted(batch["request_count"] for batch in simulator.books()["batches"]) == [1, 2, 3]
 
 
-def test_describe_options_costs_what_was_estimated(run_example: Callable[[str], Example]) -> None:
+def test_table_to_table_has_a_label_for_each_ticket_however_often_it_runs(
+    any_database: Database, run_example: Callable[[str], Example]
+) -> None:
+    written = [run_example("table_to_table").returned("load")["rows_written"] for _ in range(2)]
+
+    assert written == [4, 4]
+    rows = any_database.query(
+        "SELECT tickets.id, labels.title, topic, urgent, wish, usd, why_not, CAST(labels.day AS char(10))"
+        " FROM example_tickets tickets JOIN example_ticket_labels labels ON labels.id = tickets.id ORDER BY tickets.id"
+    )
+    assert [row[:2] for row in rows] == [(1041, "Charged twice"), (1042, "Where is it?"), (1043, "Size"), (1044, None)]
+    for _, _, topic, urgent, wish, usd, why_not, day in rows:
+        assert topic in ("billing", "delivery", "product", "other")
+        assert urgent in (True, False)
+        assert wish
+        assert 0 < usd < 1
+        assert why_not is None
+        assert day == "2026-11-28"
+
+
+def test_parquet_to_parquet_gives_typed_columns(run_example: Callable[[str], Example], simulator: Simulator) -> None:
+    pl = pytest.importorskip("polars")
+    pytest.importorskip("pyarrow")
+    example = run_example("parquet_to_parquet")
+
+    ratings = example.returned("rate_products")
+    assert [rating["product"] for rating in ratings] == ["lamp", "radio"]
+    assert all(1 <= rating["stars"] <= 5 for rating in ratings)
+    rows = pl.read_parquet(example.returned("judge")["results_path"].removeprefix("file://"))
+    assert rows["key"].to_list() == [100, 101, 200, 201]
+    assert rows.schema["written_at"] == pl.Datetime
+    assert rows.schema["cost_usd"] == pl.Decimal(18, 12)
+    assert set(rows["output"].struct.fields) == {"sentiment", "stars", "complaint"}
+    assert rows.schema["output"].fields[1].dtype == pl.Int64
+    assert simulator.calls()["create"] == 1
+
+
+def test_describe_options_costs_what_was_estimated(warehouse: Database, run_example: Callable[[str], Example]) -> None:
     """The estimate counts the tokens of a sample. The cost is within its bounds, and the prompt tokens are close."""
     manifest = run_example("describe_options").returned("wait")
 
@@ -108,16 +162,68 @@ def test_describe_options_costs_what_was_estimated(run_example: Callable[[str], 
 
 
 def test_describe_options_reports_every_option_before_and_after(
-    run_example: Callable[[str], Example], simulator: Simulator
+    warehouse: Database, run_example: Callable[[str], Example], simulator: Simulator
 ) -> None:
     example = run_example("describe_options")
 
-    asked = example.returned("read_options")
+    asked = warehouse.query("SELECT name, description FROM airflow_options")
     page = Path(example.returned("write_report").removeprefix("file://")).read_text()
     assert len(asked) > 200
     assert page.count("<tr><td>") == len(asked)
-    assert all(f"<td>{message['key']}</td>" in page for message in asked)
+    assert all(f"<td>{name}</td>" in page for name, _ in asked)
     assert page.count("Simulated answer to") == len(asked)
     assert "The folder where your airflow pipelines live" in page
     assert simulator.books()["billed_requests"] == len(asked)
+    explained = warehouse.query("SELECT name FROM airflow_options_explained WHERE explanation LIKE 'Simulated answer%'")
+    assert sorted(explained) == sorted((name,) for name, _ in asked)
     assert simulator.calls()["create"] == 1
+
+
+def test_files_to_table_writes_a_row_for_each_file(
+    run_example: Callable[[str], Example], simulator: Simulator, warehouse: Database
+) -> None:
+    example = run_example("files_to_table")
+
+    assert example.returned("load")["rows_written"] == 3
+    rows = warehouse.query("SELECT file, seller, due, total, why_not FROM example_invoices ORDER BY file")
+    assert [row[0] for row in rows] == ["2041.pdf", "2042.pdf", "2043.pdf"]
+    assert all(seller and due.count("-") == 2 and total is not None for _, seller, due, total, _ in rows)
+    assert {row[-1] for row in rows} == {None}
+    manifest = example.returned("read")
+    assert manifest["usage"]["input_tokens"] == pytest.approx(3 * 2500, rel=0.05)  # a page each
+    assert manifest["estimate"]["input_tokens"]["upper"] < 3 * 2600
+    assert simulator.books()["billed_requests"] == 3
+
+
+def test_changing_table_pays_for_the_rows_that_changed(
+    warehouse: Database, examples: dict[str, Any], run_dag: Callable[..., Any], simulator: Simulator, tmp_path: Path
+) -> None:
+    examples["changing_table"].get_task("describe").answer_store = AnswerStore(str(tmp_path))
+    lines = [
+        Example(run_dag(examples["changing_table"], logical_date=datetime(2026, 1, day, tzinfo=UTC))).returned(
+            "say_cost"
+        )
+        for day in range(1, 6)
+    ]
+
+    assert [line.rpartition(",")[0] for line in lines] == [
+        "2026-01-01: 20 asked, 0 reused",
+        *(f"2026-01-{day:02}: 1 asked, 19 reused" for day in range(2, 6)),
+    ]
+    assert simulator.books()["billed_requests"] == 24
+
+
+def test_batches_made_elsewhere_lands_those_that_it_is_triggered_with(
+    examples: dict[str, Any], run_dag: Callable[..., Any], simulator: Simulator, simulator_url: str
+) -> None:
+    """That its events run it is tested on a real Airflow."""
+    with ClaudeClient(ClientConfig(credentials=ApiKey(KEY), base_url=simulator_url)) as client:
+        ids = [client.create_batch(BODY).id for _ in range(2)]
+    dag = examples["batches_made_elsewhere"]
+
+    without = Example(run_dag(dag, logical_date=DAY))
+    assert without.returned("land") is None
+    by_hand = Example(run_dag(dag, logical_date=DAY, run_conf={"batch_ids": ids}))
+    assert by_hand.returned("count_outcomes") == {"succeeded": 2}
+    assert sorted(by_hand.returned("land")["batch_ids"]) == sorted(ids)
+    assert simulator.calls()["create"] == 2

@@ -16,6 +16,11 @@ from pathlib import Path
 from docs.pages import ROOT
 
 from airflow_claude_batch import report
+from airflow_claude_batch._airflow import answers_command
+from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
+from airflow_claude_batch.cli import make_parser
+from airflow_claude_batch.commands.process import execute
+from airflow_claude_batch.commands.terminal import Terminal
 from airflow_claude_batch.connection.settings import ConnectionValues, config_from_connection
 from airflow_claude_batch.provider_info import get_provider_info
 
@@ -99,6 +104,10 @@ class Shell:
     def _airflow(self, words: list[str], assigned: Mapping[str, str]) -> None:
         from airflow.cli import cli_parser
 
+        if words[0] == "claude-batch":
+            if AIRFLOW_VERSION >= (3, 2):
+                cli_parser.get_parser().parse_args(words)  # the same module is run by the other entry point
+            return
         if words[:2] == ["connections", "add"]:
             self._connections.append(words[2])
         arguments = cli_parser.get_parser().parse_args(words)
@@ -112,8 +121,23 @@ class Shell:
             os.environ.clear()
             os.environ.update(before)
 
+    def _python_m_airflow_claude_batch(self, words: list[str], assigned: Mapping[str, str]) -> None:
+        options = make_parser().parse_args(words)
+        if any("…" in word for word in words):
+            return
+        before = dict(os.environ)
+        os.environ.update({**self.environ, **assigned})
+        try:
+            assert execute(options.command, options, Terminal()) == 0
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
     def _python_m_airflow_claude_batch_report(self, words: list[str], assigned: Mapping[str, str]) -> None:
         assert report.main(words) == 0
+
+    def _python_m_airflow_claude_batch_answers(self, words: list[str], assigned: Mapping[str, str]) -> None:
+        assert answers_command.main(words) == 0
 
     def _python_m_airflow_claude_batch_simulator(self, words: list[str], assigned: Mapping[str, str]) -> None:
         command = [sys.executable, "-m", "airflow_claude_batch.simulator", *words, "--port", "0"]

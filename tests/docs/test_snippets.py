@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import base64
 import configparser
+import dataclasses
 import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +21,23 @@ import msgspec
 import pytest
 import yaml
 from airflow_fixtures import KEY
+from batch.money.estimates import Counter, estimated, params
+from batch.money.runs import run
+from batch.send.day_budgets import PER_DAY, estimate_of
 from docs.pages import DOCS, README, ROOT, Snippet, snippets
 from docs.python_snippets import load, used_names
 from docs.shell_snippets import OPTIONS, Shell, command_lines
+from docs.warehouse import make_warehouse
 
 from airflow_claude_batch import simulator
 from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
 from airflow_claude_batch.batch.input.checks import RequestChecker
 from airflow_claude_batch.batch.input.elements import Defaults, read_request
 from airflow_claude_batch.batch.land.manifest import read_manifest
+from airflow_claude_batch.batch.money.day_limit import DayLimit, Excess, day_limit_error
+from airflow_claude_batch.batch.money.expectation import Expectations
 from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.batch.wait.progress import run_time_in_words
 from airflow_claude_batch.exceptions import InvalidMessageError
 from airflow_claude_batch.rows import Row
 from airflow_claude_batch.simulator import Fault
@@ -61,7 +71,10 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def in_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Submissions are kept there too."""
+    """Submissions are kept there too. It has the database and the files of the examples of tables."""
+    today = datetime.now(UTC).date()
+    days = [str(today + timedelta(days=days)) for days in (-1, 0, 1)]  # midnight may come
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", make_warehouse(data, days))
     monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__RESULTS_PATH", str(data / "claude-batch"))
     return data
 
@@ -133,11 +146,16 @@ def test_shell_snippets_of_a_page_work(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if any("airflow_claude_batch.report" in snippet.text for snippet in snippets(page, "sh")):
-        request.getfixturevalue("manifest")  # there is a submission to report on
+    named: dict[str, str] = {}
+    text = "".join(snippet.text for snippet in snippets(page, "sh"))
+    if "airflow_claude_batch.report" in text or "$ID" in text:  # there is a submission to look at
+        manifest = request.getfixturevalue("manifest")
+        run_id = Path(manifest["results_path"]).parts[-3]
+        named = {"ID": manifest["submission_id"], "BATCH": manifest["batch_ids"][0]}
+        named |= {"DAG": "questions", "RUN": run_id, "TASK": "ask"}
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AIRFLOW_CONN_CLAUDE_DEFAULT", raising=False)
-    shell = Shell({"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": simulator_url}, data)
+    shell = Shell({"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": simulator_url, **named}, data)
     try:
         for snippet in snippets(page, "sh"):
             for line in command_lines(snippet.text):
@@ -190,8 +208,32 @@ def test_text_snippet_of_the_cost_page_is_what_is_logged(
     manifest: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     logged = [record.getMessage() for record in caplog.get_records("setup")]
-    (shown,) = snippets(ROOT / "docs" / "cost.md", "text")
+    _, _, shown = snippets(ROOT / "docs" / "cost.md", "text")
     assert [message for message in logged if message.endswith(shown.text.rstrip())], logged
+
+
+def test_text_snippet_of_expectations_is_what_is_logged() -> None:
+    shown, _, _ = snippets(ROOT / "docs" / "cost.md", "text")
+    requests = [params("A review of " + "ten words. " * number, max_tokens=1_000) for number in range(0, 80, 2)]
+    runs = [run(number, output=120, seconds=seconds) for number, seconds in enumerate((720.0, 900, 2400, 800, 950), 1)]
+    estimate = estimated(requests, Counter(), expectations=Expectations(runs))
+    assert estimate.run_time is not None
+    assert f"{estimate.to_table()}\n{run_time_in_words(estimate.run_time)}" == shown.text.rstrip("\n")
+
+
+def test_text_snippet_of_the_budget_is_the_error() -> None:
+    _, shown, _ = snippets(ROOT / "docs" / "cost.md", "text")
+    excess = Excess(
+        limit=DayLimit(usd=Decimal(500), name=PER_DAY),
+        left=Decimal("8.20"),
+        billed=Decimal("431.80"),
+        spent_by=41,
+        open_=Decimal(60),
+        open_submissions=2,
+    )
+    estimate = dataclasses.replace(estimate_of("12.50", requests=1000), max_tokens=(1000, 1000))
+    now = datetime(2026, 11, 29, 20, 40, tzinfo=UTC)
+    assert str(day_limit_error(excess, estimate, now, sent_before=False)) == shown.text.rstrip()
 
 
 def test_text_snippet_of_the_page_of_checks_is_the_error() -> None:

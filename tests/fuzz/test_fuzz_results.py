@@ -24,6 +24,7 @@ from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.output_schema import read_schema
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import write_requests
+from airflow_claude_batch.batch.land.csv_results import CSV_FILE, write_csv
 from airflow_claude_batch.batch.land.download import download_results
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest
@@ -278,9 +279,9 @@ def _file(content: bytes) -> list[bytes]:
 
 
 @fuzzed
-@given(data=st.data(), suffix=st.sampled_from([".jsonl", ".parquet"]))
+@given(data=st.data(), suffix=st.sampled_from([".jsonl", ".parquet", ".csv"]))
 def test_rows_are_read_or_refused_by_line(data: st.DataObject, suffix: str) -> None:
-    from airflow_claude_batch.batch.land.parquet import write_parquet
+    from airflow_claude_batch.batch.land.parquet_writer import write_parquet
 
     with submission() as requests, tempfile.TemporaryDirectory() as path:
         with Landing(SubmissionMatcher(requests), prices=PRICES) as landing:
@@ -290,6 +291,9 @@ def test_rows_are_read_or_refused_by_line(data: st.DataObject, suffix: str) -> N
         if suffix == ".parquet":
             write_parquet(folder, lines)
             good = (folder.path / PARQUET_FILE).read_bytes()
+        elif suffix == ".csv":
+            write_csv(folder, lines)
+            good = (folder.path / CSV_FILE).read_bytes()
         else:
             good = b"".join(lines)
         content = (

@@ -27,12 +27,32 @@ CONSTRAINTS = ROOT / "constraints.txt"
 UV = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 OLDEST_PYTHON = "3.11"
 #: What the tests need besides Airflow; it must leave Airflow's own packages as they are.
-TOOLS = ("anthropic", "hypothesis", "polars", "pyarrow", "pytest", "pytest-timeout", "pytest-xdist", "statsd")
+TOOLS = (
+    "anthropic",
+    "hypothesis",
+    "pandas",
+    "playwright",
+    "polars",
+    "psycopg",
+    "psycopg-binary",
+    "pyarrow",
+    "pymysql",
+    "pytest",
+    "pytest-timeout",
+    "pytest-xdist",
+    "statsd",
+)
+#: Providers of databases, in the versions of Airflow's day.
+PROVIDERS = ("apache-airflow-providers-postgres", "apache-airflow-providers-sqlite")
 ALL = ("tests",)
 AIRFLOW_ALONE = (
     "tests/_airflow",
     "tests/provider",
+    "tests/commands",
     "tests/dags",
+    "tests/stack/shared_airflow/test_approval_by_rest_api.py",
+    "tests/stack/shared_airflow/test_page_access.py",
+    "tests/stack/shared_airflow/test_page_in_browser.py",
     "tests/stack/shared_airflow/test_ended_by_hand.py",
     "tests/stack/shared_airflow/test_clear_or_retry.py",
     "tests/stack/shared_airflow/test_cleared_upstream.py",
@@ -73,7 +93,7 @@ class Environment:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        return (f"apache-airflow=={self.airflow}", *self.more)
+        return (f"apache-airflow=={self.airflow}", *PROVIDERS, *self.more)
 
 
 OLDEST = ("--exclude-newer", "2025-09-10")

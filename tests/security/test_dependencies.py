@@ -80,7 +80,10 @@ def test_requirements_are_exactly_what_airflow_brings() -> None:
 
 
 def test_extras_are_the_only_requirements_that_airflow_does_not_bring() -> None:
-    assert {name for name, each in declared().items() if "extra" in str(each.marker)} == {"pyarrow"}
+    assert {name for name, each in declared().items() if "extra" in str(each.marker)} == {
+        "apache-airflow-providers-common-sql",
+        "pyarrow",
+    }
 
 
 def test_nothing_is_imported_that_is_not_declared() -> None:

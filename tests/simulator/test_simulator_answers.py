@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from media_files import pdf
 from simulated import Api, Connect, request, requests
 
 from airflow_claude_batch.simulator import ManualClock, Simulator
@@ -295,6 +297,13 @@ class TestUsage:
         source = {"type": "base64", "media_type": "image/png", "data": "A" * 100_000}
         messages = [{"role": "user", "content": [{"type": "image", "source": source}]}]
         assert api.message(messages=messages)["usage"]["input_tokens"] == 1500
+
+    @pytest.mark.parametrize("pages", [1, 3])
+    def test_a_pdf_has_the_tokens_of_its_pages(self, pages: int, api: Api) -> None:
+        data = base64.b64encode(pdf(pages, size=100_000)).decode()
+        source = {"type": "base64", "media_type": "application/pdf", "data": data}
+        messages = [{"role": "user", "content": [{"type": "document", "source": source}]}]
+        assert api.message(messages=messages)["usage"]["input_tokens"] == pages * 2500
 
 
 class TestPromptCache:

@@ -1,6 +1,7 @@
-"""Remember how long the message batches of a task took, over all its runs, so that people know what is usual.
+"""Remember how long the message batches of a task took, and what its runs used, so that people know what to expect.
 
-One small file for each task. It is only for log lines: whatever is wrong with it, nobody waits or fails because of it.
+One small file for each task. It is only for log lines and expectations: whatever is wrong with it, nobody waits or
+fails because of it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Annotated, Final
 import msgspec
 
 from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.money.run_history import Run, add_run
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +25,21 @@ LONGEST_SECONDS: Final = 25 * 3600.0
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
-    """How long the last message batches of a task took, from their creation to their end, by the API's clock.
+    """How long the last message batches of a task took, by the API's clock, and what its last runs used.
 
     Example: ``History(seconds=(720.0, 2400.0)).shortest`` is 720.0.
     """
 
-    #: The oldest first.
+    #: From the creation of a batch to its end. The oldest first.
     seconds: tuple[Annotated[float, msgspec.Meta(gt=0, le=LONGEST_SECONDS)], ...] = ()
     version: int = 1
+    #: Not stored while there are none. Versions before did not have them, and leave them out when they write.
+    known_runs: tuple[Run, ...] | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="runs")
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The last runs, the oldest first."""
+        return self.known_runs or ()
 
     @property
     def shortest(self) -> float:
@@ -43,7 +52,11 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     def with_batches(self, seconds: Iterable[float]) -> History:
         """Add batches that ended now, and forget the oldest ones."""
         valid = [each for each in seconds if 0 < each <= LONGEST_SECONDS]
-        return History(seconds=(*self.seconds, *valid)[-MOST_BATCHES:])
+        return msgspec.structs.replace(self, seconds=(*self.seconds, *valid)[-MOST_BATCHES:])
+
+    def with_run(self, run: Run) -> History:
+        """Add a run that ended now, and forget the oldest one."""
+        return msgspec.structs.replace(self, known_runs=add_run(self.runs, run))
 
 
 def load_history(folder: storage.Folder) -> History:
@@ -56,9 +69,14 @@ def load_history(folder: storage.Folder) -> History:
         return History()
 
 
-def add_to_history(folder: storage.Folder, seconds: Iterable[float]) -> None:
-    """Add batches that ended now. Of two tasks that do so at once, one may be forgotten."""
+def add_to_history(folder: storage.Folder, seconds: Iterable[float] = (), run: Run | None = None) -> None:
+    """Add batches, or a run, that ended now. Of two tasks that do so at once, one may be forgotten."""
+    known = load_history(folder)
+    new = known.with_batches(seconds)
+    new = new if run is None else new.with_run(run)
+    if new == known:
+        return
     try:
-        storage.write(folder, HISTORY_FILE, msgspec.json.encode(load_history(folder).with_batches(seconds)))
+        storage.write(folder, HISTORY_FILE, msgspec.json.encode(new))
     except OSError as error:
         log.debug("%s could not be written: %s", folder.uri(HISTORY_FILE), error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Generator
+from typing import TypeVar
 
 from airflow_claude_batch.batch.observer import NullObserver, Observer
 from airflow_claude_batch.batch.wait.poll_round import Call, ListPage, PollResult, Response, Retrieve
@@ -13,9 +15,11 @@ from airflow_claude_batch.exceptions import APIConnectionError, APIError, Config
 
 log = logging.getLogger(__name__)
 
+R = TypeVar("R")
+
 
 class Poller:
-    """Polls the due batches of a watch list. It never raises for a failed call: errors are part of the result.
+    """Makes the calls of poll rounds. It never raises for a failed call: errors are part of the result.
 
     :param observer: counts failed calls.
     """
@@ -25,14 +29,17 @@ class Poller:
         self._observer = observer or NullObserver()
 
     async def poll(self, watch_list: WatchList, *, now: float) -> PollResult:
-        """Run one poll round. The calls of each step run concurrently."""
-        round_ = watch_list.begin_round(now)
+        """Run one poll round of a watch list."""
+        return await self.run(watch_list.begin_round(now))
+
+    async def run(self, round_: Generator[list[Call], list[Response], R]) -> R:
+        """Make the calls of a round, and return its result. The calls of each step run concurrently."""
         try:
             calls = next(round_)
             while True:
                 calls = round_.send(await asyncio.gather(*map(self._call, calls)))
         except StopIteration as stop:
-            result: PollResult = stop.value
+            result: R = stop.value
             return result
 
     async def _call(self, call: Call) -> Response:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pendulum import duration
 
+from airflow_claude_batch.batch.money.expectation import RunTime
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.wait.history import History
 from airflow_claude_batch.batch.wait.wait_result import BatchState
@@ -67,11 +68,22 @@ def usual_in_words(usual: Usual | None) -> str:
     """Return a sentence about the usual duration, empty if it is not known."""
     if usual is None:
         return ""
-    shortest, longest, count = _rounded(usual[0]), _rounded(usual[1]), usual[2]
-    if count == 1:
-        return f"The last message batch of this task took {longest}."
-    took = longest if shortest == longest else f"{shortest} to {longest}"
-    return f"The last {count} message batches of this task took {took}."
+    shortest, longest, count = usual
+    what = "message batch" if count == 1 else f"{count} message batches"
+    return f"The last {what} of this task took {_range_in_words(shortest, longest)}."
+
+
+def run_time_in_words(usual: RunTime | None) -> str:
+    """Return a sentence about how long earlier runs took, empty if that is not known."""
+    if usual is None:
+        return ""
+    what = "run" if usual.runs == 1 else f"{usual.runs} runs"
+    return f"The last {what} took {_range_in_words(usual.shortest, usual.longest)}, from sending to the last answer."
+
+
+def _range_in_words(shortest: float, longest: float) -> str:
+    least, most = _rounded(shortest), _rounded(longest)
+    return most if least == most else f"{least} to {most}"
 
 
 def _rounded(seconds: float) -> str:

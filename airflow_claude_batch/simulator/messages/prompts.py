@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +17,8 @@ from airflow_claude_batch.simulator.messages.models import Model
 
 CHARACTERS_PER_TOKEN = 4
 _IMAGE_CHARACTERS = 6_000  # about 1,500 tokens, for an image of any size
+_PAGE_CHARACTERS = 10_000  # about 2,500 tokens, for a page of a PDF
+_PAGE = re.compile(rb"/Type\s*/Page\b")
 _LIFETIMES = {"5m": timedelta(minutes=5), "1h": timedelta(hours=1)}
 
 Params = dict[str, Any]
@@ -141,8 +145,21 @@ def _block_length(block: dict[str, Any]) -> int:
             return len(block["text"])
         case "image":
             return _IMAGE_CHARACTERS
+        case "document":
+            source = block.get("source")
+            if isinstance(source, dict) and source.get("type") == "base64":
+                return _pages(source.get("data")) * _PAGE_CHARACTERS
+            return _json_length(block)
         case _:
             return _json_length(block)
+
+
+def _pages(data: Any) -> int:
+    """Count the pages of a PDF in base64 that stand in it in plain. Any other file is one page."""
+    try:
+        return max(1, len(_PAGE.findall(base64.b64decode(data))))
+    except (TypeError, ValueError):
+        return 1
 
 
 def _json_length(value: Any) -> int:

@@ -12,7 +12,7 @@ from airflow_claude_batch.batch.land.landed_rows import read_landed_row
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import load_manifest
 from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
-from airflow_claude_batch.batch.land.parquet import write_parquet
+from airflow_claude_batch.batch.land.parquet_writer import write_parquet
 from airflow_claude_batch.batch.land.rows import Row, Status, count_statuses
 from airflow_claude_batch.batch.land.summary import summarize
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -68,7 +68,7 @@ def check(rows: list[Row]) -> None:
     assert (rows[0].message or {})["id"] == "msg_1"
 
 
-@pytest.mark.parametrize("name", ["results.jsonl", "results.parquet"])
+@pytest.mark.parametrize("name", ["results.jsonl", "results.parquet", "results-typed.parquet"])
 def test_rows_are_read(name: str) -> None:
     check(list(read_rows(str(DATA / name))))
 

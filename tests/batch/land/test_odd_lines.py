@@ -16,13 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch.api import wire
+from airflow_claude_batch.api.lenient_json import MAX_DEPTH
 from airflow_claude_batch.api.line_splitter import LineSplitter, ShortenedLine
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.land.landing import DownloadSummary, Landing
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, SubmissionMatcher
-from airflow_claude_batch.batch.land.parquet import read_parquet, write_parquet
+from airflow_claude_batch.batch.land.parquet_reader import read_parquet
+from airflow_claude_batch.batch.land.parquet_writer import write_parquet
 from airflow_claude_batch.batch.land.place_odd_lines import UNREADABLE_FILE, keep_odd_lines, place_lines
 from airflow_claude_batch.batch.land.publish import publish_rows
 from airflow_claude_batch.batch.land.rows import FINAL, Row, Status
@@ -166,6 +168,34 @@ UNREADABLE = [
     pytest.param(lambda line: b"null", id="null"),
     pytest.param(lambda line: b"17", id="a number"),
 ]
+
+
+@pytest.mark.parametrize("is_too_deep", [False, True])
+@pytest.mark.parametrize(
+    ("before", "name", "levels"),
+    [
+        pytest.param(b'"result"', b"later", 1, id="beside the result"),
+        pytest.param(b'"message"', b"error", 2, id="beside the message"),
+        pytest.param(b'"stop_reason"', b"stop_details", 3, id="in the message"),
+        pytest.param(b'"input_tokens"', b"iterations", 4, id="in the usage"),
+        pytest.param(b'"text": ', b"citations", 5, id="in a block"),
+    ],
+)
+def test_what_is_nested_too_deeply_is_found_wherever_it_stands(
+    before: bytes, name: bytes, levels: int, is_too_deep: bool
+) -> None:
+    """Databases and readers of JSON have limits. An ordinary answer is not searched for it: its types leave no room."""
+    depth = MAX_DEPTH - levels + is_too_deep
+    nested = b'"%b": %b%b, ' % (name, b"[" * depth, b"]" * depth)
+    with landing_of(2) as (landing, lines):
+        lines[1] = lines[1].replace(before, nested + before, 1)
+        summary = land(landing, lines)
+        first, second = rows(landing)
+
+    assert summary.altered == is_too_deep
+    assert (second.status, second.text) == ("succeeded", "answer 1")
+    assert (second.raw is not None) == is_too_deep
+    assert first.raw is None
 
 
 @pytest.mark.parametrize(("damage", "text"), READABLE)

@@ -12,7 +12,10 @@ import pyarrow.parquet
 import pytest
 from submission_world import TEN, World, fails_first, make_world
 
-from airflow_claude_batch.batch.land.parquet import check_parquet_installed, read_parquet, write_parquet
+from airflow_claude_batch.batch.input.output_schema import read_schema
+from airflow_claude_batch.batch.land.parquet import check_parquet_installed
+from airflow_claude_batch.batch.land.parquet_reader import read_parquet
+from airflow_claude_batch.batch.land.parquet_writer import write_parquet
 from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.storage import LocalFolder
@@ -39,8 +42,22 @@ def test_parquet_holds_the_rows_of_the_json_lines(world: World) -> None:
     assert rows[3].text is None
 
 
+def test_output_has_the_columns_of_the_schema_of_the_task(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    city, count = {"type": "string"}, {"type": "integer"}
+    schema = {"type": "object", "properties": {"city": city, "n": count}, "required": ["city", "n"]}
+
+    world.run(["a", "b"], Policy(results_format="parquet"), output_schema=read_schema(schema))
+
+    table = pyarrow.parquet.read_table(world.folder.path / "results.parquet")
+    assert str(table.schema.field("output").type) == "struct<city: string, n: int64>"
+    assert (table["output"].null_count, table["exact"].null_count) == (0, 2)
+    with (world.folder.path / "results.parquet").open("rb") as file:
+        assert [row.output for row in read_parquet(file)] == [row["output"] for row in world.rows]
+
+
 def test_parquet_is_written_in_row_groups(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_claude_batch.batch.land.parquet.ROWS_PER_GROUP", 4)
+    monkeypatch.setattr("airflow_claude_batch.batch.land.parquet_writer.ROWS_PER_GROUP", 4)
 
     world.run(TEN, Policy(results_format="parquet", allow_failed=1))
 

@@ -298,6 +298,7 @@ def test_words_of_the_statuses_are_those_of_the_rows() -> None:
         "expired",
         "canceled",
         "invalid_output",
+        "succeeded",
     ]
 
 
