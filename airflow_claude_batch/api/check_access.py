@@ -57,7 +57,7 @@ def _can_list_models(config: ClientConfig, transport: Transport) -> bool:
 
 
 def _response_headers(call: Call[Any], config: ClientConfig, transport: Transport) -> Mapping[str, str]:
-    request = call.request(config, config.credentials.headers(transport.send, time.monotonic))
+    request = config.credentials.sign(call.request(config), transport.send, time.monotonic)
     response = transport.send(request)
     read_response(request, response, call.response_type)
     return response.headers

@@ -260,8 +260,7 @@ class ClaudeClient:
         return send(self._request(call))
 
     def _request(self, call: Call[Any]) -> HTTPRequest:
-        headers = self._config.credentials.headers(self._transport.send, self._clock)
-        return call.request(self._config, headers)
+        return self._config.credentials.sign(call.request(self._config), self._transport.send, self._clock)
 
     def _open_lines(self, request: HTTPRequest, stack: ExitStack) -> Iterator[bytes]:
         response = stack.enter_context(self._transport.stream(request))
@@ -358,8 +357,7 @@ class AsyncClaudeClient:
         return read_response(request, await self._transport.send(request), call.response_type)
 
     async def _request(self, call: Call[Any]) -> HTTPRequest:
-        headers = await self._config.credentials.aheaders(self._transport.send, self._clock)
-        return call.request(self._config, headers)
+        return await self._config.credentials.asign(call.request(self._config), self._transport.send, self._clock)
 
 
 def _last_attempt_at(call: Call[Any], clock: Callable[[], float]) -> float:

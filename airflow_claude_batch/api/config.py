@@ -143,7 +143,7 @@ class ClientConfig:
             if not (value.isascii() and value.isprintable()):
                 raise ConfigurationError(f"The value of the header {name} has a character that no header can have.")
         for name in self.extra_headers:
-            if name.lower() in _OUR_HEADERS | {self.credentials.header_name}:
+            if name.lower() in _OUR_HEADERS.union(self.credentials.header_names):
                 raise ConfigurationError(
                     f"The header {name} cannot be an extra header: the client sets it.",
                     "Remove it, and use the setting for it.",

@@ -1,7 +1,8 @@
-"""Credentials: the headers that authenticate a call, and what to do when the API refuses them.
+"""Credentials: they sign a call, and say what to do when the API refuses it.
 
-API keys and bearer tokens are fixed values. A :class:`~airflow_claude_batch.api.workload_identity.WorkloadIdentity`
-fetches its token. No class here shows a secret in its repr.
+API keys and bearer tokens are headers with fixed values. A
+:class:`~airflow_claude_batch.api.workload_identity.WorkloadIdentity` is a header too, and fetches its token. No class
+here shows a secret in its repr.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final, Literal, Protocol
 
 from airflow_claude_batch.api.http import HTTPRequest, HTTPResponse
@@ -40,14 +41,15 @@ Clock = Callable[[], float]
 
 
 class Credentials(Protocol):
-    """The interface of a credential, as the client uses it.
+    """The interface of a credential, as the client uses it. Every attempt of a call is signed anew.
 
-    ``betas`` are added to every call's ``anthropic-beta`` header. ``names_workspace`` is true if the credential belongs
-    to one workspace: then a workspace header must not be sent with it. ``remedy`` says what to check after a 401.
+    ``header_names`` are the headers that it sets, in lower case. ``betas`` are added to every call's ``anthropic-beta``
+    header. ``names_workspace`` is true if the credential belongs to one workspace: then a workspace header must not be
+    sent with it. ``remedy`` says what to check after a 401.
     """
 
     @property
-    def header_name(self) -> str: ...
+    def header_names(self) -> tuple[str, ...]: ...
     @property
     def betas(self) -> tuple[str, ...]: ...
     @property
@@ -55,12 +57,15 @@ class Credentials(Protocol):
     @property
     def remedy(self) -> str: ...
 
-    def headers(self, send: Send, clock: Clock) -> Mapping[str, str]:
-        """Return the headers for one call. This may send a request of its own."""
+    def sign(self, request: HTTPRequest, send: Send, clock: Clock) -> HTTPRequest:
+        """Return the request with the headers that authenticate it. This may send a request of its own.
+
+        :raises CallFailed: that request failed, or the body cannot be read. The call itself was not sent.
+        """
         ...
 
-    async def aheaders(self, send: AsyncSend, clock: Clock) -> Mapping[str, str]:
-        """Return the headers for one call, from an event loop. See :meth:`headers`."""
+    async def asign(self, request: HTTPRequest, send: AsyncSend, clock: Clock) -> HTTPRequest:
+        """Return the request with the headers that authenticate it, from an event loop. See :meth:`sign`."""
         ...
 
     def forget(self, headers: Mapping[str, str]) -> bool:
@@ -68,8 +73,8 @@ class Credentials(Protocol):
         ...
 
 
-class _FixedHeader(ABC):
-    """A credential that is one header and never changes."""
+class HeaderCredentials(ABC):
+    """Base of credentials whose headers do not depend on the request."""
 
     __slots__ = ()
 
@@ -77,18 +82,39 @@ class _FixedHeader(ABC):
     names_workspace: ClassVar[bool] = False
 
     @property
+    def header_names(self) -> tuple[str, ...]:
+        return ("authorization",)
+
     @abstractmethod
-    def header_name(self) -> str: ...
+    def headers(self, send: Send, clock: Clock) -> Mapping[str, str]:
+        """Return the headers for one call. This may send a request of its own."""
+
+    @abstractmethod
+    async def aheaders(self, send: AsyncSend, clock: Clock) -> Mapping[str, str]:
+        """Return the headers for one call, from an event loop. See :meth:`headers`."""
+
+    def sign(self, request: HTTPRequest, send: Send, clock: Clock) -> HTTPRequest:
+        return with_headers(request, self.headers(send, clock))
+
+    async def asign(self, request: HTTPRequest, send: AsyncSend, clock: Clock) -> HTTPRequest:
+        return with_headers(request, await self.aheaders(send, clock))
+
+
+class _FixedHeader(HeaderCredentials):
+    """A credential that is one header and never changes."""
+
+    __slots__ = ()
 
     @property
     @abstractmethod
-    def _header_value(self) -> str: ...
+    def _header(self) -> tuple[str, str]:
+        """The name and the value of the header."""
 
     def headers(self, send: Send, clock: Clock) -> Mapping[str, str]:
-        return {self.header_name: self._header_value}
+        return dict([self._header])
 
     async def aheaders(self, send: AsyncSend, clock: Clock) -> Mapping[str, str]:
-        return {self.header_name: self._header_value}
+        return dict([self._header])
 
     def forget(self, headers: Mapping[str, str]) -> bool:
         return False
@@ -113,13 +139,13 @@ class ApiKey(_FixedHeader):
         check_secret(self.key, "the API key (the connection's password)")
 
     @property
-    def header_name(self) -> str:
-        return self.header
+    def header_names(self) -> tuple[str, ...]:
+        return (self.header,)
 
     @property
-    def _header_value(self) -> str:
+    def _header(self) -> tuple[str, str]:
         key = self.key.strip()
-        return key if self.header == "x-api-key" else f"Bearer {key}"
+        return self.header, key if self.header == "x-api-key" else f"Bearer {key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +162,13 @@ class BearerToken(_FixedHeader):
         check_secret(self.token, "the connection's token")
 
     @property
-    def header_name(self) -> str:
-        return "authorization"
+    def _header(self) -> tuple[str, str]:
+        return "authorization", f"Bearer {self.token.strip()}"
 
-    @property
-    def _header_value(self) -> str:
-        return f"Bearer {self.token.strip()}"
+
+def with_headers(request: HTTPRequest, headers: Mapping[str, str]) -> HTTPRequest:
+    """Return the request with more headers. One that it has already is replaced."""
+    return replace(request, headers={**request.headers, **headers})
 
 
 def check_secret(value: str, name: str) -> None:

@@ -73,9 +73,9 @@ class Call(Generic[T]):
     write_timeout: float = math.inf
     upload_seconds: float | None = None
 
-    def request(self, config: ClientConfig, credential_headers: Mapping[str, str]) -> HTTPRequest:
-        """Build the request of one attempt."""
-        headers = config.fixed_headers() | dict(credential_headers) | {"accept": self.accept}
+    def request(self, config: ClientConfig) -> HTTPRequest:
+        """Build the request of one attempt. It is not signed yet."""
+        headers = config.fixed_headers() | {"accept": self.accept}
         if self.is_attributed and config.user_profile_id:
             headers["anthropic-user-profile-id"] = config.user_profile_id
         if self.body is not None:

@@ -16,7 +16,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from airflow_claude_batch.api.base_url import check_base_url
-from airflow_claude_batch.api.credentials import AsyncSend, Clock, Send, check_secret
+from airflow_claude_batch.api.credentials import AsyncSend, Clock, HeaderCredentials, Send, check_secret
 from airflow_claude_batch.api.evidence import Effect
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest, HTTPResponse
 from airflow_claude_batch.api.limits import (
@@ -44,7 +44,7 @@ class _TokenResponse(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkloadIdentity:
+class WorkloadIdentity(HeaderCredentials):
     """An identity that an OIDC token of the platform proves. No key is stored anywhere.
 
     :param federation_rule_id: the rule in the Claude Console, ``fdrl_…``.
@@ -71,7 +71,6 @@ class WorkloadIdentity:
 
     betas: ClassVar[tuple[str, ...]] = (OAUTH_BETA,)
     names_workspace: ClassVar[bool] = True
-    header_name: ClassVar[str] = "authorization"
     remedy: ClassVar[str] = (
         "Check the workload identity: federation rule, organization, service account, workspace, and the identity "
         "token's issuer, audience and expiry. The authentication events in the Claude Console say which of them is "

@@ -5,8 +5,18 @@ import asyncio
 import pytest
 from clients import KEY
 
+from airflow_claude_batch.api import endpoints
+from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey, BearerToken
 from airflow_claude_batch.exceptions import ConfigurationError
+
+
+def sync_sign(credentials, request):
+    return credentials.sign(request, None, None)
+
+
+def async_sign(credentials, request):
+    return asyncio.run(credentials.asign(request, None, None))
 
 
 @pytest.mark.parametrize(
@@ -22,10 +32,21 @@ from airflow_claude_batch.exceptions import ConfigurationError
 def test_fixed_credentials_are_one_header(credentials, headers):
     assert credentials.headers(None, None) == headers
     assert asyncio.run(credentials.aheaders(None, None)) == headers
-    assert set(headers) == {credentials.header_name}
+    assert tuple(headers) == credentials.header_names
     assert credentials.forget(headers) is False
     assert "sk-ant" not in repr(credentials)
     assert "gateway" not in repr(credentials)
+
+
+@pytest.mark.parametrize("sign", [sync_sign, async_sign], ids=["sync", "async"])
+def test_signed_request_keeps_its_headers_and_gets_the_credential(sign):
+    request = endpoints.list_batches(limit=1).request(ClientConfig(credentials=ApiKey(KEY)))
+
+    signed = sign(ApiKey(KEY), request)
+
+    assert signed.headers == {**request.headers, "authorization": f"Bearer {KEY}"}
+    assert "authorization" not in request.headers
+    assert KEY not in signed.redact(f"They sent {KEY}")
 
 
 @pytest.mark.parametrize("secret", ["", "  ", "two words", "line\nbreak", "schlüssel", "nul\x00"], ids=repr)
