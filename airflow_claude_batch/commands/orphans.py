@@ -174,4 +174,7 @@ def _remarks(
     if any(orphan.sender is Sender.OURS for orphan in orphans):
         yield "To land what this package has sent: adopt ID --into DAG RUN TASK."
     if any(orphan.sender is Sender.STRANGER for orphan in orphans):
-        yield 'To land what another program has sent: MessageBatchSensor(batch=["ID"]).'
+        yield (
+            'To land what another program has sent: MessageBatchSensor(batch=["ID"]). '
+            "A DAG with a MessageBatchEndedTrigger does so by itself."
+        )

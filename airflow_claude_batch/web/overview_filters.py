@@ -16,6 +16,7 @@ class Filters:
 
     :param day: of the last change, UTC.
     :param before: only submissions that have changed last before this time, for the next page.
+    :param ignored: the names of filters whose value could not be read: the page says so.
     """
 
     dag_id: str | None = None
@@ -23,14 +24,18 @@ class Filters:
     model: str | None = None
     day: date | None = None
     before: datetime | None = None
+    ignored: tuple[str, ...] = ()
 
     @classmethod
     def read(
         cls, *, dag_id: str | None, state: str | None, model: str | None, day: str | None, before: str | None
     ) -> Filters:
-        """Read the query of an address. A value that cannot be one is left out: people edit addresses."""
+        """Read the query of an address. A value that cannot be one is left out and noted: people edit addresses."""
         known = State(state) if state in set(State) else None
-        return cls(dag_id or None, known, model or None, _day(day), _time(before))
+        on, earlier_than = _day(day), _time(before)
+        read = (("state", state, known), ("day", day, on), ("before", before, earlier_than))
+        ignored = tuple(name for name, text, value in read if text and value is None)
+        return cls(dag_id or None, known, model or None, on, earlier_than, ignored)
 
     def match(self, line: Line) -> bool:
         """Return True if a line has the state and the model. The rest is matched in the database."""

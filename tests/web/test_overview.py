@@ -104,6 +104,12 @@ def test_no_submissions(browser: Browser) -> None:
     assert page.rows == []
 
 
+def test_a_filter_that_cannot_be_read_is_named(browser: Browser) -> None:
+    page = browser.get("?state=finished&day=30.11.2026&dag_id=label")
+    assert "Not filtered by state, day:" in page.text
+    assert "Not filtered by" not in browser.get("?state=failed&day=2026-11-30&before=").text
+
+
 def test_a_user_sees_the_submissions_of_readable_dags_only(browser: Browser, insert: Any) -> None:
     ended = example_snapshot(0, "ended", NOW)
     insert(task("overview_mine", "success", ended), task("overview_secret", "success", ended))
