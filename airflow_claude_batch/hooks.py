@@ -187,11 +187,15 @@ class ClaudeHook(BaseHook):
     def _get_settings(self) -> ConnectionSettings:
         """Look up the connection, read it and mask its secrets, all in the caller's thread."""
         if self._settings is None:
+            from airflow_claude_batch._airflow.aws_connection import open_aws_connection
             from airflow_claude_batch._airflow.settings import allow_connection_token_files
             from airflow_claude_batch.connection.settings import config_from_connection
 
             settings = config_from_connection(
-                self._look_up(), os.environ, allow_token_files=allow_connection_token_files()
+                self._look_up(),
+                os.environ,
+                allow_token_files=allow_connection_token_files(),
+                open_aws_connection=open_aws_connection,
             )
             for secret in settings.secrets:
                 mask_secret(secret)
@@ -238,6 +242,7 @@ def _describe_access(config: ClientConfig, access: Access) -> str:
     workspace = access.workspace_id or config.workspace_id
     places = [
         f"at {config.base_url}",
+        f"(Claude Platform on AWS, region {config.region})" if config.platform == "aws" else "",
         f"in workspace {workspace}" if workspace else "",
         f"of organization {access.organization_id}" if access.organization_id else "",
     ]

@@ -45,6 +45,21 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "string",
         "The id of the workspace. Needed if the credential can act in several workspaces: wrkspc_…",
     ),
+    "platform": _field(
+        "Platform",
+        "string",
+        "anthropic (default), or aws for Claude Platform on AWS. aws needs Region and Workspace.",
+        enum=["anthropic", "aws"],
+    ),
+    "region": _field(
+        "Region", "string", "Claude Platform on AWS: the region of the workspace. Default: AWS_REGION on the workers."
+    ),
+    "aws_conn_id": _field(
+        "AWS connection",
+        "string",
+        "Claude Platform on AWS: the Airflow connection of type aws whose keys or role sign the calls. Default: the "
+        "role of workers and triggerers.",
+    ),
     "user_profile_id": _field(
         "User profile", "string", "The end user to whom all requests are attributed (header anthropic-user-profile-id)."
     ),

@@ -43,8 +43,10 @@ _OUR_HEADERS: Final = frozenset(
 class ClientConfig:
     """Configuration of a client. It is hashable, so equal configurations can share one client.
 
-    :param credentials: an ApiKey, a BearerToken or a WorkloadIdentity.
+    :param credentials: an ApiKey, a BearerToken, a WorkloadIdentity or an AwsSigV4.
     :param base_url: an https URL, or an http URL on loopback, or any http URL with ``allow_http``. It may have a path.
+    :param platform: who serves the API: ``anthropic``, or ``aws`` for Claude Platform on AWS.
+    :param region: the region of that platform.
     :param api_version: the ``anthropic-version`` header.
     :param betas: values of the ``anthropic-beta`` header.
     :param workspace_id: only for a credential that can act in several workspaces.
@@ -74,6 +76,8 @@ class ClientConfig:
 
     credentials: Credentials
     base_url: str = DEFAULT_BASE_URL
+    platform: str = "anthropic"
+    region: str | None = None
     api_version: str = DEFAULT_API_VERSION
     betas: tuple[str, ...] = ()
     workspace_id: str | None = None

@@ -97,6 +97,7 @@ class Call(Generic[T]):
             credential_remedy=config.credentials.remedy,
             not_found_remedy=self._not_found_remedy(),
             max_response_bytes=MAX_RESPONSE_BYTES,
+            platform=config.platform,
         )
 
     def _upload_seconds(self) -> float:

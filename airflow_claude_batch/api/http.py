@@ -23,6 +23,7 @@ _PUBLIC_HEADERS: Final = frozenset(
         "anthropic-workspace-id",
         "cache-control",
         "content-type",
+        "x-amz-date",
     }
 )
 
@@ -41,6 +42,7 @@ class HTTPRequest:
     :param not_found_remedy: what to do after a 404.
     :param max_response_bytes: a longer response is not the API's.
     :param secret_in_body: masked in messages, as the values of secret headers are.
+    :param platform: who serves the API: ``anthropic``, or ``aws`` with errors of its own.
     """
 
     action: str
@@ -56,6 +58,7 @@ class HTTPRequest:
     not_found_remedy: str = ""
     max_response_bytes: int
     secret_in_body: str = field(default="", repr=False)
+    platform: str = "anthropic"
 
     @property
     def host(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from airflow_claude_batch.api.aws_errors import aws_error, aws_remedy
 from airflow_claude_batch.api.base_url import host_in
 from airflow_claude_batch.api.evidence import (
     SPEND_LIMIT_CODES,
@@ -133,8 +134,8 @@ def error_response_failure(request: HTTPRequest, response: HTTPResponse) -> Call
     """Build the failure for a response with an error status."""
     if 300 <= response.status_code < 400:
         return _redirect_failure(request, response)
-    envelope = _redacted(_envelope(response.body), request)
-    request_id = envelope.request_id or _short(response.headers.get("request-id"), request)
+    envelope = _redacted(_envelope_of(request, response), request)
+    request_id = envelope.request_id or _short(_request_id(response), request)
     failure = ErrorResponse(
         response.status_code,
         error_code=envelope.error_code,
@@ -149,7 +150,7 @@ def error_response_failure(request: HTTPRequest, response: HTTPResponse) -> Call
             f"Could not {request.action}: {request.host} responded with {_status(response, envelope)}.",
             _message(request, response, envelope, request_id),
             _money(request.effect, accepted=accepted),
-            _remedy(request, response.status_code, error_class, envelope),
+            _remedy(request, response, error_class, envelope),
         ),
         status_code=response.status_code,
         error_type=failure.error_type,
@@ -207,6 +208,17 @@ def _malformed(request: HTTPRequest, failure: Failure, what: str, detail: str, r
 
 def _lines(*lines: str) -> list[str]:
     return [line for line in lines if line]
+
+
+def _envelope_of(request: HTTPRequest, response: HTTPResponse) -> ErrorEnvelope:
+    envelope = _envelope(response.body)
+    if request.platform != "aws" or envelope.message is not None or (found := aws_error(response)) is None:
+        return envelope
+    return ErrorEnvelope(ErrorObject(found.code, found.message))
+
+
+def _request_id(response: HTTPResponse) -> str | None:
+    return response.headers.get("request-id") or response.headers.get("x-amzn-requestid")
 
 
 def _envelope(body: bytes) -> ErrorEnvelope:
@@ -277,7 +289,12 @@ def _error_class(status_code: int, envelope: ErrorEnvelope) -> type[APIStatusErr
     return _CLASSES.get(status_code, BadRequestError if status_code < 500 else ServerError)
 
 
-def _remedy(request: HTTPRequest, status_code: int, error_class: type[APIStatusError], envelope: ErrorEnvelope) -> str:
+def _remedy(
+    request: HTTPRequest, response: HTTPResponse, error_class: type[APIStatusError], envelope: ErrorEnvelope
+) -> str:
+    status_code = response.status_code
+    if request.platform == "aws" and (remedy := aws_remedy(request, response, envelope)):
+        return remedy
     if error_class is BillingError:
         return _BILLING_REMEDY
     if error_class is AuthenticationError:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from airflow_claude_batch.api.base_url import is_plain_http
-from airflow_claude_batch.api.limits import DEFAULT_BASE_URL
+from airflow_claude_batch.connection.platform import Platform
+from airflow_claude_batch.exceptions import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,6 @@ class Choice:
     setting: str
 
 
-_HOST: Final = Choice("host", "names a host", "ANTHROPIC_BASE_URL")
 _PROXY: Final = Choice("proxy", "names a proxy", "HTTPS_PROXY")
 _NO_VERIFICATION: Final = Choice("verify", "turns the check of certificates off", "SSL_CERT_FILE")
 _CA_FILE: Final = Choice("ca_file", "names certificates to trust", "SSL_CERT_FILE")
@@ -41,6 +41,22 @@ def needs_own_credential(chosen: Sequence[Choice]) -> tuple[str, str]:
     )
 
 
+def only_credential(fields: Mapping[str, str | None], auth: str | None) -> str | None:
+    """Return the field that holds the connection's credential, None if there is none.
+
+    :param auth: the header of an API key, as the connection names it.
+    :raises ConfigurationError: there are several, or a header for a key that is not there.
+    """
+    present = [name for name, value in fields.items() if value]
+    if len(present) > 1:
+        raise ConfigurationError(f"it holds more than one credential ({', '.join(present)}).", "Keep one of them.")
+    if auth == "x-api-key" and present not in ([], ["password"]):
+        raise ConfigurationError(
+            "auth is x-api-key, but no API key is in password.", "Remove auth, or put the API key into password."
+        )
+    return present[0] if present else None
+
+
 def fields_of(chosen: Sequence[Choice]) -> str:
     """Name the fields that choose."""
     return " and ".join(each.field for each in chosen)
@@ -52,13 +68,15 @@ def settings_of(chosen: Sequence[Choice]) -> str:
     return f", and set {names} in the environment of workers and triggerers" if names else ""
 
 
-def chosen_by_connection(base_url: str, extra: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[Choice]:
+def chosen_by_connection(
+    base_url: str, extra: Mapping[str, Any], environ: Mapping[str, str], platform: Platform
+) -> Iterator[Choice]:
     """Yield what decides where the credential goes, or who can read it, and is not the deployment's choice."""
-    if base_url not in (DEFAULT_BASE_URL, environ.get("ANTHROPIC_BASE_URL", "").rstrip("/")):
-        yield _HOST
+    if base_url not in (platform.default_url, environ.get(platform.url_variable, "").rstrip("/")):
+        yield Choice("host", "names a host", platform.url_variable)
     elif is_plain_http(base_url):
         yield _PLAIN_HTTP
-    elif base_url != DEFAULT_BASE_URL and extra.get("headers"):
+    elif base_url != platform.default_url and extra.get("headers"):
         yield _HEADERS
     if extra.get("proxy"):
         yield _PROXY

@@ -25,7 +25,10 @@ _CLIENT_KWARGS: Final[Mapping[str, tuple[str, ...]]] = {
     "timeout": ("connect_timeout", "read_timeout", "write_timeout"),
 }
 # More keys of theirs, ignored without a warning: settings of platforms without batches, and a field that is never sent.
-_IGNORED: Final = frozenset({"aws_region", "project_id", "region", "resource", "scope"})
+_IGNORED: Final = frozenset({"project_id", "resource", "scope"})
+# Their names of fields that are ours too.
+_THEIR_NAMES: Final = {"aws_region": "region"}
+_PLATFORMS: Final = CONNECTION_FIELDS["platform"]["schema"]["enum"]
 
 # Names that other tools have for our fields.
 _OTHER_NAMES: Final = {
@@ -94,11 +97,11 @@ def _meant(name: str) -> str | None:
 
 def _flat(extra: dict[str, Any]) -> dict[str, Any]:
     """Rename the nested settings of an ``anthropic`` connection to our fields. A field of our own name wins."""
-    platform = extra.pop("platform", None) or "anthropic"
-    if platform != "anthropic":
+    platform = extra.get("platform") or "anthropic"
+    if platform not in _PLATFORMS:
         raise ConfigurationError(
             f"platform is {platform!r}, which has no message batches.",
-            "Remove platform, and use an API key or a workload identity for Anthropic's own API.",
+            f"Remove platform for Anthropic's own API, or write {' or '.join(_PLATFORMS)}.",
         )
     identity = _object("workload_identity", extra.pop("workload_identity", None) or {})
     kwargs = _object("anthropic_client_kwargs", extra.pop("anthropic_client_kwargs", None) or {})
@@ -107,6 +110,7 @@ def _flat(extra: dict[str, Any]) -> dict[str, Any]:
         for name, value in kwargs.items()
         for target in _CLIENT_KWARGS.get(name, (f"anthropic_client_kwargs.{name}",))
     }
+    renamed |= {ours: extra.pop(name) for name, ours in _THEIR_NAMES.items() if name in extra}
     own = {_MISPLACED.get(name, name): value for name, value in extra.items()}
     return {**renamed, **identity, **own}
 

@@ -22,16 +22,24 @@ from airflow_claude_batch.api.limits import DEFAULT_BASE_URL
 from airflow_claude_batch.api.redaction import SHORTEST_SECRET
 from airflow_claude_batch.api.workload_identity import WorkloadIdentity
 from airflow_claude_batch.connection.address import check_host
+from airflow_claude_batch.connection.aws import (
+    OpenAwsConnection,
+    environment_credential,
+    no_aws_connections,
+    own_credential,
+)
 from airflow_claude_batch.connection.choices import (
     Choice,
     chosen_by_connection,
     fields_of,
     needs_own_credential,
+    only_credential,
     settings_of,
 )
 from airflow_claude_batch.connection.connection_type import check_type, type_hint, type_warnings
 from airflow_claude_batch.connection.extra import describe_unknown, read_extra
 from airflow_claude_batch.connection.misplaced import check_extra, check_fields, check_own_key, looks_like_key
+from airflow_claude_batch.connection.platform import Platform, read_platform
 from airflow_claude_batch.exceptions import ConfigurationError
 
 # Fields of the extra that the client's configuration takes under the same name.
@@ -115,7 +123,11 @@ class EnvironmentToken(BearerToken):
 
 
 def config_from_connection(
-    values: ConnectionValues, environ: Mapping[str, str], *, allow_token_files: bool = False
+    values: ConnectionValues,
+    environ: Mapping[str, str],
+    *,
+    allow_token_files: bool = False,
+    open_aws_connection: OpenAwsConnection = no_aws_connections,
 ) -> ConnectionSettings:
     """Read a connection. Whatever it does not set comes from the environment variables that Anthropic's SDK reads.
 
@@ -124,6 +136,7 @@ def config_from_connection(
         ``ANTHROPIC_ORGANIZATION_ID`` and ``ANTHROPIC_IDENTITY_TOKEN_FILE`` or ``ANTHROPIC_IDENTITY_TOKEN``.
     :param allow_token_files: the deployment's consent: a connection may name an identity token file even if it chooses
         host, proxy or certificates.
+    :param open_aws_connection: reads the connection that ``aws_conn_id`` names.
     :raises ConfigurationError: the connection cannot be used. The first line names the connection and the field.
     """
     try:
@@ -137,7 +150,9 @@ def config_from_connection(
         )
         has_own_key = any(map(looks_like_key, (merged.password, extra.get("auth_token"))))
         check_type(values.conn_type, has_own_key=has_own_key)
-        return _Reader(merged, extra, _nonempty(environ), allow_token_files).settings(unknown)
+        given = _nonempty(environ)
+        platform = read_platform(extra, given)
+        return _Reader(merged, extra, given, allow_token_files, platform, open_aws_connection).settings(unknown)
     except ConfigurationError as error:
         raise _about_connection(values, error) from None
 
@@ -176,6 +191,8 @@ class _Reader:
     extra: Mapping[str, Any]
     environ: Mapping[str, str]
     allow_token_files: bool
+    platform: Platform
+    open_aws_connection: OpenAwsConnection
 
     def settings(self, unknown: tuple[str, ...]) -> ConnectionSettings:
         base_url = self._base_url()
@@ -184,7 +201,9 @@ class _Reader:
         config = ClientConfig(
             base_url=base_url,
             credentials=credentials,
-            workspace_id=None if credentials.names_workspace else self.extra.get("workspace_id"),
+            platform=self.platform.name,
+            region=self.platform.region,
+            workspace_id=None if credentials.names_workspace else self.platform.workspace_id,
             extra_headers=self.extra.get("headers", {}),
             verify=self._verify(),
             **{name: self.extra[name] for name in _CONFIG_FIELDS if name in self.extra},
@@ -199,9 +218,9 @@ class _Reader:
 
     def _base_url(self) -> str:
         has_host = bool((self.values.host or "").strip())
-        source = "host" if has_host else "ANTHROPIC_BASE_URL"
+        source = "host" if has_host else self.platform.url_variable
         try:
-            url = _host_url(self.values) if has_host else self.environ.get(source, DEFAULT_BASE_URL)
+            url = _host_url(self.values) if has_host else self.environ.get(source, self.platform.default_url)
             url = check_base_url(url, allow_http=self.extra.get("allow_http", False))
         except ConfigurationError as error:
             first, *others = str(error).split("\n")
@@ -211,28 +230,39 @@ class _Reader:
         return url
 
     def _credentials(self, base_url: str) -> Credentials:
+        if self.platform.region is not None:
+            return self._aws_credentials(base_url, self.platform.region)
         password, extra = self.values.password, self.extra
         fields = {"password": password, **{name: extra.get(name) for name in ("auth_token", "federation_rule_id")}}
-        present = [name for name, value in fields.items() if value]
-        if len(present) > 1:
-            raise ConfigurationError(f"it holds more than one credential ({', '.join(present)}).", "Keep one of them.")
-        if extra.get("auth") == "x-api-key" and present not in ([], ["password"]):
-            raise ConfigurationError(
-                "auth is x-api-key, but no API key is in password.", "Remove auth, or put the API key into password."
-            )
+        present = only_credential(fields, extra.get("auth"))
         if password:
             if host_in(base_url) == host_in(DEFAULT_BASE_URL):
                 check_own_key(password)
             return ApiKey(password, self._key_header())
         if extra.get("auth_token"):
             return BearerToken(extra["auth_token"])
-        chosen = tuple(chosen_by_connection(base_url, self.extra, self.environ))
+        chosen = self._chosen(base_url)
         if present:
             self._check_token_file(chosen)
             return _identity(extra, {} if chosen else self.environ, base_url, chosen)
         if chosen:
             raise ConfigurationError(f"it {chosen[0].choice} but holds no credential.", *needs_own_credential(chosen))
         return self._environment_credentials(base_url)
+
+    def _aws_credentials(self, base_url: str, region: str) -> Credentials:
+        header = self._key_header()
+        own = own_credential(self.values.password, self.extra, header, self.open_aws_connection, region)
+        if own is not None:
+            return own
+        if chosen := self._chosen(base_url):
+            what, remedy = needs_own_credential(chosen)
+            raise ConfigurationError(
+                f"it {chosen[0].choice} but holds no credential.", what, f"Name a connection in aws_conn_id. {remedy}"
+            )
+        return environment_credential(self.environ, header, region)
+
+    def _chosen(self, base_url: str) -> tuple[Choice, ...]:
+        return tuple(chosen_by_connection(base_url, self.extra, self.environ, self.platform))
 
     def _check_token_file(self, chosen: Sequence[Choice]) -> None:
         """Raise if a file that the connection names could be read by whoever edits connections.
@@ -274,6 +304,8 @@ class _Reader:
             yield f"nothing reads these keys of its extra: {describe_unknown(unknown)}"
         if (self.values.login or "").strip():
             yield "nothing reads its login. An API key belongs into password"
+        if self.extra.get("aws_conn_id") and self.platform.name != "aws":
+            yield "nothing reads its aws_conn_id, because platform is not aws"
         if is_plain_http(base_url):
             yield f"allow_http is true, so the credential and all requests go to {host_of(base_url)} unencrypted"
         elif self.extra.get("allow_http") and urlsplit(base_url).scheme == "https":
@@ -298,7 +330,7 @@ class _Reader:
             ) from None
 
     def _secrets(self, proxy_password: str | None) -> Iterator[str]:
-        named = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_IDENTITY_TOKEN")
+        named = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_IDENTITY_TOKEN", "ANTHROPIC_AWS_API_KEY")
         candidates = [
             self.values.password,
             self.values.login if looks_like_key(self.values.login) else None,

@@ -13,11 +13,13 @@ import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pytest
 from docs.pages import ROOT
 
 from airflow_claude_batch import report
 from airflow_claude_batch._airflow import answers_command
 from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
+from airflow_claude_batch.api.aws_keys import KeySource
 from airflow_claude_batch.cli import make_parser
 from airflow_claude_batch.commands.process import execute
 from airflow_claude_batch.commands.terminal import Terminal
@@ -153,4 +155,10 @@ class Shell:
 def _check_connection(name: str, written: Mapping[str, object]) -> None:
     assert written.pop("conn_type") in ("claude", "anthropic"), name  # type: ignore[attr-defined]
     fields = {**written, "extra": json.dumps(written.get("extra", {}))}
-    config_from_connection(ConnectionValues(conn_id=name, **fields), {})  # type: ignore[arg-type]
+    values = ConnectionValues(conn_id=name, **fields)  # type: ignore[arg-type]
+    config_from_connection(values, {}, open_aws_connection=_never_opened)
+
+
+def _never_opened(aws_conn_id: str, region: str) -> KeySource:
+    """The keys of a connection to AWS, which the pages name and do not make."""
+    return KeySource(lambda: pytest.fail(f"{aws_conn_id} was opened"), name=aws_conn_id)
