@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-RETRY_PAUSE_SECONDS: Final = 5.0  # after a failed early refresh; SDK, lib/credentials/_constants.py
+# Both from the SDK, lib/credentials/_constants.py.
+RETRY_PAUSE_SECONDS: Final = 5.0  # after a failed early refresh
+REFRESH_LATEST_SECONDS: Final = 30.0  # before expiry: nobody uses the old token any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,19 @@ class Token:
     value: str = field(repr=False)
     refresh_at: float
     unusable_at: float
+
+    @classmethod
+    def lasting(cls, value: str, seconds: float, started: float, *, refresh_early: float) -> Token:
+        """Make a token of its lifetime. The margins before its end are smaller for a short-lived one.
+
+        :param started: when the fetch began, on the caller's clock.
+        :param refresh_early: seconds before the end from which on a new token is fetched.
+        """
+        return cls(
+            value,
+            refresh_at=started + seconds - min(refresh_early, seconds / 2),
+            unusable_at=started + seconds - min(REFRESH_LATEST_SECONDS, seconds / 4),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,11 @@
 """Workload identity: exchange an OIDC token for a short-lived access token.
 
-Facts from manage-claude/wif-reference and the SDK's lib/credentials. However many threads and tasks share an identity,
-one exchange runs at a time and serves them all.
+Facts from manage-claude/wif-reference and the SDK's lib/credentials.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
@@ -16,23 +13,23 @@ from typing import ClassVar, Final
 import msgspec
 
 from airflow_claude_batch.api.base_url import check_base_url
-from airflow_claude_batch.api.credentials import AsyncSend, Clock, HeaderCredentials, Send, check_secret
+from airflow_claude_batch.api.credentials import AsyncSend, Clock, Send, check_secret
 from airflow_claude_batch.api.evidence import Effect
-from airflow_claude_batch.api.http import CallFailed, HTTPRequest, HTTPResponse
+from airflow_claude_batch.api.http import HTTPRequest, HTTPResponse
 from airflow_claude_batch.api.limits import (
     DEFAULT_BASE_URL,
     MAX_IDENTITY_TOKEN_BYTES,
     MAX_TOKEN_RESPONSE_BYTES,
 )
+from airflow_claude_batch.api.renewed_token import RenewedToken
 from airflow_claude_batch.api.request_body import BytesBody
 from airflow_claude_batch.api.responses import invalid_response_failure, read_response
-from airflow_claude_batch.api.token_cache import Exchange, ExchangeCanceled, Token, TokenCache
+from airflow_claude_batch.api.token_cache import Token, TokenCache
 from airflow_claude_batch.exceptions import ConfigurationError
 
 # Seconds; all from the SDK, lib/credentials/_constants.py.
 EXCHANGE_TIMEOUT: Final = 30.0
 REFRESH_EARLY: Final = 120.0  # before expiry: one caller fetches a new token, the others use the old one
-REFRESH_LATEST: Final = 30.0  # before expiry: nobody uses the old token any more
 
 OAUTH_BETA: Final = "oauth-2025-04-20"
 _EXCHANGE_BETAS: Final = f"{OAUTH_BETA},oidc-federation-2026-04-01"
@@ -44,7 +41,7 @@ class _TokenResponse(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkloadIdentity(HeaderCredentials):
+class WorkloadIdentity(RenewedToken):
     """An identity that an OIDC token of the platform proves. No key is stored anywhere.
 
     :param federation_rule_id: the rule in the Claude Console, ``fdrl_…``.
@@ -84,42 +81,15 @@ class WorkloadIdentity(HeaderCredentials):
             raise ConfigurationError("A workload identity needs federation_rule_id and organization_id.")
         check_base_url(self.base_url, allow_http=self.allow_http)
 
-    def headers(self, send: Send, clock: Clock) -> Mapping[str, str]:
-        """Return the header with a usable token. This makes an exchange, or waits for one, if there is none."""
-        while True:
-            cached = self._cache.get(clock())
-            if isinstance(cached, str):
-                return _bearer(cached)
-            with _trying_again(cached):
-                token = self._exchange(cached, send, clock) if cached.is_mine else cached.result.result()
-                return _bearer(token)
+    def _fetch(self, send: Send, clock: Clock) -> Token:
+        started = clock()
+        request = self._request()
+        return _read_token(request, send(request), started)
 
-    async def aheaders(self, send: AsyncSend, clock: Clock) -> Mapping[str, str]:
-        """Return the header with a usable token, from an event loop. See :meth:`headers`."""
-        while True:
-            cached = self._cache.get(clock())
-            if isinstance(cached, str):
-                return _bearer(cached)
-            with _trying_again(cached):
-                waiting = self._aexchange(cached, send, clock) if cached.is_mine else asyncio.wrap_future(cached.result)
-                return _bearer(await waiting)
-
-    def forget(self, headers: Mapping[str, str]) -> bool:
-        """Drop the token in these headers. A new one may be accepted."""
-        self._cache.drop(headers["authorization"].removeprefix("Bearer "))
-        return True
-
-    def _exchange(self, exchange: Exchange, send: Send, clock: Clock) -> str:
-        with self._cache.failing(exchange, clock):
-            started = clock()
-            request = self._request()
-            return self._cache.put(exchange, _read_token(request, send(request), started))
-
-    async def _aexchange(self, exchange: Exchange, send: AsyncSend, clock: Clock) -> str:
-        with self._cache.failing(exchange, clock):
-            started = clock()
-            request = await asyncio.to_thread(self._request)
-            return self._cache.put(exchange, _read_token(request, await send(request), started))
+    async def _afetch(self, send: AsyncSend, clock: Clock) -> Token:
+        started = clock()
+        request = await asyncio.to_thread(self._request)
+        return _read_token(request, await send(request), started)
 
     def _request(self) -> HTTPRequest:
         assertion = self._assertion()
@@ -158,22 +128,6 @@ class WorkloadIdentity(HeaderCredentials):
         return token.strip()
 
 
-def _bearer(token: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {token}"}
-
-
-@contextmanager
-def _trying_again(exchange: Exchange) -> Iterator[None]:
-    """Use the old token if an early refresh fails. Ask the cache again if the caller that fetched was canceled."""
-    try:
-        yield
-    except ExchangeCanceled:
-        pass
-    except (CallFailed, ConfigurationError):
-        if not exchange.is_early:
-            raise
-
-
 def _read_file(path: str) -> str:
     try:
         return Path(path).read_text(encoding="ascii")
@@ -193,8 +147,4 @@ def _read_token(request: HTTPRequest, response: HTTPResponse, started: float) ->
     except ConfigurationError:
         reason = "the access token in it is empty or has characters that no token has"
         raise invalid_response_failure(request, reason) from None
-    return Token(
-        body.access_token.strip(),
-        refresh_at=started + body.expires_in - min(REFRESH_EARLY, body.expires_in / 2),
-        unusable_at=started + body.expires_in - min(REFRESH_LATEST, body.expires_in / 4),
-    )
+    return Token.lasting(body.access_token.strip(), body.expires_in, started, refresh_early=REFRESH_EARLY)

@@ -87,6 +87,7 @@ def test_extras_are_the_only_requirements_that_airflow_does_not_bring() -> None:
         "apache-airflow-providers-amazon",
         "apache-airflow-providers-common-sql",
         "botocore",
+        "google-auth",
         "pyarrow",
     }
 
@@ -124,7 +125,9 @@ def test_what_may_be_missing_is_imported_by_no_module_as_a_whole() -> None:
         for node in ast.parse(path.read_text()).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not {name.partition(".")[0] for name in names} & {*WHERE_PRESENT, "botocore", "pyarrow"}, path
+            assert not {name.partition(".")[0] for name in names} & {*WHERE_PRESENT, "botocore", "google", "pyarrow"}, (
+                path
+            )
 
 
 @pytest.mark.parametrize("word", ["pickle", "marshal", "eval(", "exec(", "shell=True", "yaml.load("])
