@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -53,10 +54,12 @@ def closure(distribution: str) -> set[str]:
     return found
 
 
-def declared() -> dict[str, Requirement]:
-    """Our requirements by name, those of extras too."""
-    requirements = [Requirement(each) for each in metadata.requires("airflow-claude-batch") or []]
-    return {canonical(each.name): each for each in requirements}
+def declared(*, extras: bool = True, own: bool = True) -> set[str]:
+    """The names of our requirements, as this checkout declares them."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"]] if own else []
+    groups += project["optional-dependencies"].values() if extras else []
+    return {name_of(each) for group in groups for each in group}
 
 
 def imported() -> dict[str, set[str]]:
@@ -76,14 +79,14 @@ def imported() -> dict[str, set[str]]:
 
 def test_requirements_are_exactly_what_airflow_brings() -> None:
     brought = closure("apache-airflow")
-    own = {name for name, requirement in declared().items() if "extra" not in str(requirement.marker)}
+    own = declared(extras=False)
 
     assert {"httpx", "apache-airflow"} <= own
     assert own <= brought, f"not brought by Airflow: {own - brought}"
 
 
 def test_extras_are_the_only_requirements_that_airflow_does_not_bring() -> None:
-    assert {name for name, each in declared().items() if "extra" in str(each.marker)} == {
+    assert declared(own=False) == {
         "apache-airflow-providers-amazon",
         "apache-airflow-providers-common-sql",
         "botocore",
@@ -100,7 +103,7 @@ def test_nothing_is_imported_that_is_not_declared() -> None:
         if module in sys.stdlib_module_names or module == "airflow_claude_batch":
             continue
         names = {AIRFLOW.get(name := canonical(each), name) for each in distributions.get(module, [module])}
-        if module not in WHERE_PRESENT and not names & set(known):
+        if module not in WHERE_PRESENT and not names & known:
             undeclared[module] = sorted(files)
 
     assert undeclared == {}
@@ -116,7 +119,7 @@ def test_every_requirement_is_imported() -> None:
     texts = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     used |= {name for name, module in NOT_INSTALLED.items() if f"from {module}." in texts}
 
-    assert set(declared()) <= used
+    assert declared() <= used
 
 
 def test_what_may_be_missing_is_imported_by_no_module_as_a_whole() -> None:
