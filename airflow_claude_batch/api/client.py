@@ -25,6 +25,7 @@ from airflow_claude_batch.api.evidence import Effect, ErrorResponse, may_resend
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest
 from airflow_claude_batch.api.limits import DEFAULT_BASE_URL, DEFAULT_LIST_LIMIT, LIST_LIMIT
 from airflow_claude_batch.api.line_splitter import MAX_SHORTENED_BYTES, LineSplitter
+from airflow_claude_batch.api.message_response import MessageResponse, read_message_response
 from airflow_claude_batch.api.model_info import ModelInfo
 from airflow_claude_batch.api.request_body import RequestBody
 from airflow_claude_batch.api.responses import read_response
@@ -43,6 +44,9 @@ __all__ = ["AsyncClaudeClient", "ClaudeClient", "ClientConfig", "RequestBody"]
 
 # Seconds in which a create call must be sent. The largest one takes this long at 3 Mbit/s.
 CREATE_DEADLINE_SECONDS: Final = 720.0
+
+# Seconds in which a message must be answered. The vendor's SDK waits as long; SDK, _constants.py.
+MESSAGE_SECONDS: Final = 600.0
 
 R = TypeVar("R")
 S = TypeVar("S", bound=msgspec.Struct)
@@ -206,6 +210,28 @@ class ClaudeClient:
         call = endpoints.stream_results(batch_id)
         with ExitStack() as stack:
             yield self._with_retries(call, lambda request: self._open_lines(request, stack))
+
+    def create_message(self, params: Mapping[str, Any] | bytes, *, seconds: float = MESSAGE_SECONDS) -> MessageResponse:
+        """Ask one request directly, at full price. It is sent once: the caller decides whether to ask again.
+
+        ::
+
+            response = client.create_message(params)
+            if response.proof is Proof.ACCEPTED:
+                line = decode_result_line(response.result_line("row-7"))
+
+        :param params: of the request, or their JSON.
+        :param seconds: for the whole call. An answer that takes longer is lost, and may be billed.
+        :raises APIError: nothing is proven if ``may_have_been_accepted``: the response was lost, or is not the API's,
+            and to ask again may pay twice. Otherwise the API was not reached, or refused the credential.
+        """
+        try:
+            return self._with_renewed_credential(
+                endpoints.create_message(params, seconds=seconds),
+                lambda request: read_message_response(request, self._transport.send(request)),
+            )
+        except CallFailed as failed:
+            raise failed.error from failed.__cause__
 
     def count_tokens(self, params: Mapping[str, Any]) -> int:
         """Estimate the input tokens of one request's params. The call is free of charge."""

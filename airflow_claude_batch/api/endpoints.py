@@ -12,7 +12,7 @@ import msgspec
 
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.evidence import Effect
-from airflow_claude_batch.api.http import HTTPRequest
+from airflow_claude_batch.api.http import BATCH_MONEY, HTTPRequest
 from airflow_claude_batch.api.limits import COUNT_TOKENS_FIELDS, DEFAULT_LIST_LIMIT, LIST_LIMIT, check_batch_id
 from airflow_claude_batch.api.model_info import ModelInfo, ModelPage
 from airflow_claude_batch.api.request_body import BytesBody, DeadlineBody, RequestBody
@@ -32,6 +32,12 @@ _BATCHES: Final = "/v1/messages/batches"
 # The meaning of a 404 depends on the path.
 _NO_SUCH_BATCH: Final = "Check that the credential belongs to the batch's workspace: other workspaces do not see it."
 _NO_SUCH_PATH: Final = "Check the base URL, which is the connection's host: the API is not there."
+
+# What the failure of a single message means for money: if it may have been accepted, and if it was not.
+_MESSAGE_MONEY: Final = (
+    "The request may have been answered, and is then billed. To ask it again may pay for it twice.",
+    "The request was not accepted, and is not billed.",
+)
 
 # Seconds. All calls but create and results respond at once. A poll must not hang on a dead connection for as long as
 # a create call may take.
@@ -57,6 +63,8 @@ class Call(Generic[T]):
     :param deadline: monotonic seconds; no attempt begins after it.
     :param upload_seconds: how long sending the body may take. By default, what its size needs.
     :param write_timeout: seconds, if shorter than the configured write timeout.
+    :param total_seconds: how long one attempt may take, whatever the configured read timeout is.
+    :param money: what a failure means for money, if the call may have been accepted, and if it certainly was not.
     """
 
     action: str
@@ -72,6 +80,8 @@ class Call(Generic[T]):
     deadline: float = math.inf
     write_timeout: float = math.inf
     upload_seconds: float | None = None
+    total_seconds: float | None = None
+    money: tuple[str, str] = BATCH_MONEY
 
     def request(self, config: ClientConfig) -> HTTPRequest:
         """Build the request of one attempt. It is not signed yet."""
@@ -84,6 +94,9 @@ class Call(Generic[T]):
             headers["cache-control"] = "no-cache"  # an old listing or status of a cache on the way proves nothing
         query = f"?{urlencode(self.query)}" if self.query else ""
         read_timeout = config.read_timeout if self.is_slow else min(config.read_timeout, QUICK_READ_TIMEOUT)
+        total_timeout = config.connect_timeout + self._upload_seconds() + read_timeout
+        if self.total_seconds is not None:
+            read_timeout = total_timeout = self.total_seconds
         return HTTPRequest(
             action=self.action,
             effect=self.effect,
@@ -93,9 +106,10 @@ class Call(Generic[T]):
             body=self.body,
             read_timeout=read_timeout,
             write_timeout=min(config.write_timeout, self.write_timeout),
-            total_timeout=config.connect_timeout + self._upload_seconds() + read_timeout,
+            total_timeout=total_timeout,
             credential_remedy=config.credentials.remedy,
             not_found_remedy=self._not_found_remedy(),
+            money=self.money,
             max_response_bytes=MAX_RESPONSE_BYTES,
             platform=config.platform,
         )
@@ -192,6 +206,25 @@ def stream_results(batch_id: str) -> Call[ResultLine]:
         response_type=ResultLine,
         accept="application/binary",
         is_slow=True,
+    )
+
+
+def create_message(params: Mapping[str, Any] | bytes, *, seconds: float) -> Call[ResultLine]:
+    """Ask one request directly. The call has no idempotency key: sent twice, it is answered and billed twice.
+
+    :param params: of the request, or their JSON.
+    :param seconds: for the whole call. Until the answer is complete, no byte of it comes.
+    """
+    return Call(
+        action="create a message",
+        method="POST",
+        path="/v1/messages",
+        response_type=ResultLine,
+        effect=Effect.NOT_IDEMPOTENT,
+        body=BytesBody(params if isinstance(params, bytes) else msgspec.json.encode(params)),
+        is_attributed=True,
+        total_seconds=seconds,
+        money=_MESSAGE_MONEY,
     )
 
 

@@ -14,6 +14,12 @@ from airflow_claude_batch.api.redaction import mask
 from airflow_claude_batch.api.request_body import RequestBody
 from airflow_claude_batch.exceptions import APIError
 
+#: What the failure of a call that creates a message batch means for money.
+BATCH_MONEY: Final = (
+    "The message batch may have been created, and is then billed: look for it before sending again.",
+    "Nothing was created.",
+)
+
 _PUBLIC_HEADERS: Final = frozenset(
     {
         "accept",
@@ -40,6 +46,8 @@ class HTTPRequest:
         the end of its headers.
     :param credential_remedy: what to do if the credential is refused.
     :param not_found_remedy: what to do after a 404.
+    :param money: what the failure of a call that is not idempotent means for money: if the call may have been
+        accepted, and if it certainly was not.
     :param max_response_bytes: a longer response is not the API's.
     :param secret_in_body: masked in messages, as the values of secret headers are.
     :param platform: who serves the API: ``anthropic``, or ``aws`` with errors of its own.
@@ -56,9 +64,15 @@ class HTTPRequest:
     total_timeout: float = 120.0
     credential_remedy: str
     not_found_remedy: str = ""
+    money: tuple[str, str] = BATCH_MONEY
     max_response_bytes: int
     secret_in_body: str = field(default="", repr=False)
     platform: str = "anthropic"
+
+    @property
+    def is_single_message(self) -> bool:
+        """Whether the call goes to the Messages API, not to message batches."""
+        return self.url.endswith("/v1/messages")
 
     @property
     def host(self) -> str:

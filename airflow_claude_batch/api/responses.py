@@ -134,7 +134,7 @@ def error_response_failure(request: HTTPRequest, response: HTTPResponse) -> Call
     """Build the failure for a response with an error status."""
     if 300 <= response.status_code < 400:
         return _redirect_failure(request, response)
-    envelope = _redacted(_envelope_of(request, response), request)
+    envelope = redacted_envelope(request, response)
     request_id = envelope.request_id or _short(_request_id(response), request)
     failure = ErrorResponse(
         response.status_code,
@@ -149,7 +149,7 @@ def error_response_failure(request: HTTPRequest, response: HTTPResponse) -> Call
         *_lines(
             f"Could not {request.action}: {request.host} responded with {_status(response, envelope)}.",
             _message(request, response, envelope, request_id),
-            _money(request.effect, accepted=accepted),
+            _money(request, accepted=accepted),
             _remedy(request, response, error_class, envelope),
         ),
         status_code=response.status_code,
@@ -160,6 +160,11 @@ def error_response_failure(request: HTTPRequest, response: HTTPResponse) -> Call
         may_have_been_accepted=accepted,
     )
     return CallFailed(failure, error, request.effect)
+
+
+def redacted_envelope(request: HTTPRequest, response: HTTPResponse) -> ErrorEnvelope:
+    """Read the error of a response, without the request's secrets, and with texts that are fit for a row."""
+    return _redacted(_envelope_of(request, response), request)
 
 
 def invalid_response_failure(request: HTTPRequest, reason: str) -> CallFailed:
@@ -177,7 +182,7 @@ def no_response_failure(request: HTTPRequest, stage: Stage, reason: str) -> Call
     accepted = may_have_been_accepted(failure, request.effect)
     lines = _lines(
         f"Could not {request.action}: no response from {request.host} ({shorten(reason, 300)}).",
-        _money(request.effect, accepted=accepted),
+        _money(request, accepted=accepted),
         _network_remedy(stage, reason),
     )
     return CallFailed(failure, APIConnectionError(*lines, may_have_been_accepted=accepted), request.effect)
@@ -201,7 +206,7 @@ def _redirect_failure(request: HTTPRequest, response: HTTPResponse) -> CallFaile
 
 def _malformed(request: HTTPRequest, failure: Failure, what: str, detail: str, remedy: str = "") -> CallFailed:
     accepted = may_have_been_accepted(failure, request.effect)
-    money = _money(request.effect, accepted=accepted)
+    money = _money(request, accepted=accepted)
     lines = _lines(f"Could not {request.action}: {what}", detail, money, remedy)
     return CallFailed(failure, MalformedResponseError(*lines, may_have_been_accepted=accepted), request.effect)
 
@@ -304,12 +309,10 @@ def _remedy(
     return _CODE_REMEDIES.get(envelope.error_code or "") or _STATUS_REMEDIES.get(status_code, "")
 
 
-def _money(effect: Effect, *, accepted: bool) -> str:
+def _money(request: HTTPRequest, *, accepted: bool) -> str:
     """Say what the failure means for money. After a failed cancel call, the batch may go on and is billed."""
-    if effect is Effect.READ_ONLY:
+    if request.effect is Effect.READ_ONLY:
         return "This call sends nothing and costs nothing."
-    if effect is Effect.IDEMPOTENT:
+    if request.effect is Effect.IDEMPOTENT:
         return ""
-    if accepted:
-        return "The message batch may have been created, and is then billed: look for it before sending again."
-    return "Nothing was created."
+    return request.money[0] if accepted else request.money[1]

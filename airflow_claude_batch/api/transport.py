@@ -111,7 +111,7 @@ class Transport:
                 response = self._client.send(prepared, stream=True)
         except (httpx.HTTPError, UploadStopped, TooSlow) as error:
             raise call_failure(request, error) from error
-        self.calls_per_minute = _calls_per_minute(response) or self.calls_per_minute
+        self.calls_per_minute = _calls_per_minute(request, response) or self.calls_per_minute
         self.workspace_id = response.headers.get("anthropic-workspace-id") or self.workspace_id
         try:
             yield response
@@ -175,7 +175,7 @@ class AsyncTransport:
             response = await client.send(prepared, stream=True)
         except (httpx.HTTPError, UploadStopped) as error:
             raise call_failure(request, error) from error
-        self.calls_per_minute = _calls_per_minute(response) or self.calls_per_minute
+        self.calls_per_minute = _calls_per_minute(request, response) or self.calls_per_minute
         try:
             yield response
         finally:
@@ -345,6 +345,8 @@ def _httpx_request(
         raise ConfigurationError(f"Nothing can be sent to {request.host}: {error}.") from error
 
 
-def _calls_per_minute(response: httpx.Response) -> int | None:
+def _calls_per_minute(request: HTTPRequest, response: httpx.Response) -> int | None:
+    if request.is_single_message:  # it has limits of its own, see api/rate_limits.py
+        return None
     text = response.headers.get("anthropic-ratelimit-requests-limit", "")
     return int(text) if text.isdecimal() and len(text) < 10 else None

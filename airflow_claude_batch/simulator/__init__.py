@@ -20,8 +20,8 @@ Anywhere else, serve it and set the connection's host to its URL::
 
 Without Python, run it as a server of its own: ``python -m airflow_claude_batch.simulator``.
 
-It does not imitate intelligence, real token counts, load, any endpoint besides message batches, token counting
-and models, or every rule for params. The README beside this file has the full list.
+It does not imitate intelligence, real token counts, load, any endpoint besides message batches, messages,
+token counting and models, or every rule for params. The README beside this file has the full list.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from airflow_claude_batch.simulator.clock import ManualClock
 from airflow_claude_batch.simulator.endpoints.credentials import FederationRule
 from airflow_claude_batch.simulator.faults import Fault
 from airflow_claude_batch.simulator.messages.models import Model
+from airflow_claude_batch.simulator.messages.token_buckets import MessageRates
 from airflow_claude_batch.simulator.simulator import Simulator
 
-__all__ = ["Fault", "FederationRule", "ManualClock", "Model", "Simulator"]
+__all__ = ["Fault", "FederationRule", "ManualClock", "MessageRates", "Model", "Simulator"]

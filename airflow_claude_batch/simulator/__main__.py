@@ -18,6 +18,7 @@ from airflow_claude_batch.simulator.http.address import host_name, is_loopback, 
 from airflow_claude_batch.simulator.http.server import Server
 from airflow_claude_batch.simulator.messages.canned_answers import CannedAnswer
 from airflow_claude_batch.simulator.messages.canned_lines import read_answers_file
+from airflow_claude_batch.simulator.messages.token_buckets import MessageRates
 from airflow_claude_batch.simulator.simulator import Simulator
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -32,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         batch_seconds=options.batch_seconds,
         latency_seconds=options.latency,
         queue_limit=options.queue_limit,
+        message_seconds=options.message_seconds,
+        message_rates=MessageRates(
+            requests=options.messages_rpm, input_tokens=options.messages_itpm, output_tokens=options.messages_otpm
+        ),
         seed=options.seed,
         ids=options.ids,
         unmatched=options.unmatched,
@@ -114,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--queue-limit", type=int, metavar="N", help="most requests in the processing queue; more get a 429"
     )
+    _add_message_options(parser)
     parser.add_argument(
         "--model", action="append", default=[], metavar="ID", help="take another model too; '*': any. May be repeated"
     )
@@ -153,6 +159,40 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--manual-clock", action="store_true", help="the clock only moves by POST /_simulator/clock")
     return parser
+
+
+def _add_message_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--message-seconds", type=float, default=0.0, metavar="N", help="seconds from a direct request to its answer"
+    )
+    rates = MessageRates()
+    parser.add_argument(
+        "--messages-rpm",
+        type=_rate,
+        default=rates.requests,
+        metavar="N",
+        help="direct requests (POST /v1/messages) per minute and model; more get a 429 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--messages-itpm",
+        type=_rate,
+        default=rates.input_tokens,
+        metavar="N",
+        help="their input tokens per minute and model (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--messages-otpm",
+        type=_rate,
+        default=rates.output_tokens,
+        metavar="N",
+        help="their output tokens per minute and model; a request reserves its max_tokens (default: %(default)s)",
+    )
+
+
+def _rate(option: str) -> int:
+    if not option.isdecimal() or int(option) < 1:
+        raise argparse.ArgumentTypeError(f"{option!r} is not a number from 1")
+    return int(option)
 
 
 def _port(option: str) -> int:

@@ -14,6 +14,7 @@ from airflow_claude_batch.simulator.batches.batch import Batch
 from airflow_claude_batch.simulator.batches.results import result_row
 from airflow_claude_batch.simulator.clock import timestamp
 from airflow_claude_batch.simulator.messages.answers import AnswerWriter
+from airflow_claude_batch.simulator.messages.direct_messages import DirectRequest
 from airflow_claude_batch.simulator.messages.prompts import Params, last_user_text
 
 
@@ -25,7 +26,12 @@ def params_digest(params: msgspec.Raw) -> bytes:
 
 
 def build_books(
-    batches: list[Batch], *, calls: Mapping[str, int], answers: AnswerWriter, detail: bool = True
+    batches: list[Batch],
+    direct: list[DirectRequest],
+    *,
+    calls: Mapping[str, int],
+    answers: AnswerWriter,
+    detail: bool = True,
 ) -> dict[str, Any]:
     """Build what `Simulator.books` returns, over all workspaces.
 
@@ -33,7 +39,12 @@ def build_books(
     """
     entries = [_batch_entry(batch) for batch in batches]
     billed_requests = sum(batch.counts["succeeded"] for batch in batches)
-    summary = {"batches": entries, "calls": dict(calls), "billed_requests": billed_requests}
+    summary = {
+        "batches": entries,
+        "direct": _direct_entry(direct, detail=detail),
+        "calls": dict(calls),
+        "billed_requests": billed_requests,
+    }
     if not detail:
         return summary
     billed: Counter[str] = Counter()
@@ -41,6 +52,24 @@ def build_books(
         entry["requests"] = _request_entries(batch, answers)
         billed.update(request["params_sha256"] for request in entry["requests"] if request["billed"])
     return {**summary, "billed": dict(billed)}
+
+
+def _direct_entry(requests: list[DirectRequest], *, detail: bool) -> dict[str, Any]:
+    """Build the entry of the requests that were answered outside of batches. They are billed at full price."""
+    if not detail:
+        return {"billed_requests": len(requests)}
+    entries = [
+        {
+            "workspace": request.workspace,
+            "created_at": timestamp(request.at),
+            "params_sha256": request.digest.hex(),
+            "prompt": last_user_text(request.params),
+            "usage": request.usage,
+        }
+        for request in requests
+    ]
+    billed = Counter(entry["params_sha256"] for entry in entries)
+    return {"billed_requests": len(requests), "requests": entries, "billed": dict(billed)}
 
 
 def build_requests(batches: list[Batch]) -> list[dict[str, Any]]:

@@ -19,12 +19,13 @@ OPERATIONS = (
     "delete",
     "results",
     "count_tokens",
+    "message",
     "models",
     "token",
 )
 
 Operation = Literal[
-    "create", "retrieve", "list", "cancel", "delete", "results", "count_tokens", "models", "token", "any"
+    "create", "retrieve", "list", "cancel", "delete", "results", "count_tokens", "message", "models", "token", "any"
 ]
 Kind = Literal[
     "drop_before_accept",

@@ -26,8 +26,10 @@ from airflow_claude_batch.simulator.messages.answers import AnswerScript, Answer
 from airflow_claude_batch.simulator.messages.canned_answers import CannedAnswer, CannedAnswers, Unmatched
 from airflow_claude_batch.simulator.messages.canned_lines import read_answer_dicts, read_answers_file
 from airflow_claude_batch.simulator.messages.catalogue import Catalogue
+from airflow_claude_batch.simulator.messages.direct_messages import DirectMessages
 from airflow_claude_batch.simulator.messages.models import Model
 from airflow_claude_batch.simulator.messages.outcomes import EXPIRED, INTERNAL_ERROR
+from airflow_claude_batch.simulator.messages.token_buckets import MessageRates, TokenBuckets
 
 if TYPE_CHECKING:
     from airflow_claude_batch.simulator.http.in_process_transport import InProcessTransport
@@ -98,6 +100,8 @@ class Simulator:
     :param cancel_ended: response to canceling an ended batch: "error" (400) or "unchanged" (200).
     :param unknown_cursor: response to an unknown or deleted cursor of the list: "error" (400) or "empty".
     :param requests_per_minute: calls of batch operations per minute before a 429. None: no limit.
+    :param message_seconds: real seconds from a direct request (``POST /v1/messages``) to its answer.
+    :param message_rates: limits of direct requests per minute, for each model. Default: more than any tier has.
     :param federation: federation rule id to rule, for ``/v1/oauth/token``. None: any identity is accepted.
     :param results_base_url: start of every ``results_url``. Default: the address that the caller used.
     :param batch_body_bytes: largest body of a create call, in bytes.
@@ -126,6 +130,8 @@ class Simulator:
         cancel_ended: Literal["error", "unchanged"] = "error",
         unknown_cursor: Literal["error", "empty"] = "error",
         requests_per_minute: int | None = None,
+        message_seconds: float = 0.0,
+        message_rates: MessageRates | None = None,
         federation: Mapping[str, FederationRule] | None = None,
         results_base_url: str | None = None,
         batch_body_bytes: int = BATCH_BODY_BYTES,
@@ -159,12 +165,24 @@ class Simulator:
             canned=self._canned,
             ids=made_ids,
         )
+        self._direct = DirectMessages(
+            clock=self.clock,
+            answers=self._answers,
+            canned=self._canned,
+            outcome=outcome,
+            count_attempt=self._batches.count_attempt,
+            cache=self._batches.cache,
+            buckets=TokenBuckets(message_rates or MessageRates(), clock=self.clock),
+            seconds=message_seconds,
+            ids=made_ids,
+        )
         credentials = Credentials(clock=self.clock, ids=made_ids, keys=keys, federation=federation)
         operations = Operations(
             batches=self._batches,
             credentials=credentials,
             answers=self._answers,
             settings=settings,
+            direct=self._direct,
             ids=made_ids,
         )
         self._routes = Routes(
@@ -355,6 +373,14 @@ class Simulator:
                         ],
                     }
                 ],
+                "direct": {
+                    "billed_requests": 1,
+                    "requests": [
+                        {"workspace": "wrkspc_…", "created_at": "…", "params_sha256": "…", "prompt": "…", "usage": {…}},
+                        …
+                    ],
+                    "billed": {"<params_sha256>": 1, …},
+                },
                 "calls": {"create": 1, "retrieve": 4, …},
                 "billed_requests": 3,
                 "billed": {"<params_sha256>": 1, …},
@@ -363,9 +389,18 @@ class Simulator:
         ``params_sha256`` is the SHA-256 of the params as JSON with sorted keys, no spaces, in UTF-8. In ``billed``
         each number says how often these params were billed, so a 2 is a request that was paid for twice.
 
+        ``direct`` has what was answered outside of batches, at full price. It is in no other number: params that are
+        ``billed`` here and there were paid for twice, too.
+
         :param detail: False leaves out ``requests`` and ``billed``, which is fast for large batches.
         """
-        return build_books(self._batches.all_batches(), calls=self.calls(), answers=self._answers, detail=detail)
+        return build_books(
+            self._batches.all_batches(),
+            self._direct.billed(),
+            calls=self.calls(),
+            answers=self._answers,
+            detail=detail,
+        )
 
     def requests(self) -> list[dict[str, Any]]:
         """Return every request of every batch, in the order of creation, over all workspaces.

@@ -55,7 +55,7 @@ class MessageBatches:
         self._all: list[Batch] = []
         self._by_id: dict[str, Batch] = {}
         self._open: list[Batch] = []
-        self._cache = PromptCache()
+        self.cache = PromptCache()
         self._attempts: Counter[bytes] = Counter()
         self._lock = threading.RLock()
 
@@ -231,7 +231,7 @@ class MessageBatches:
             params = requests[position].read_params()
             model = batch.conditions.usable_model(params["model"])
             if model is not None:
-                batch.cache_uses[position] = self._cache.use(
+                batch.cache_uses[position] = self.cache.use(
                     params, model=model, workspace=batch.workspace, now=batch.ends_at
                 )
 
@@ -263,6 +263,12 @@ class MessageBatches:
             return []
         self._attempts.update(set(digests))
         return [self._attempts[digest] for digest in digests]
+
+    def count_attempt(self, digest: bytes) -> int:
+        """Count an attempt at params outside of batches. Returns how many there were, batches included."""
+        with self._lock:
+            self._attempts[digest] += 1
+            return self._attempts[digest]
 
     def _position(self, newest_first: list[Batch], cursor: str | None) -> float | None:
         """Find a cursor's position in the order of creation. None: the cursor is unknown, and the page is empty.

@@ -21,6 +21,7 @@ from airflow_claude_batch.simulator.http.errors import APIError
 from airflow_claude_batch.simulator.http.exchange import Body, Request, Response, json_response
 from airflow_claude_batch.simulator.ids import Ids
 from airflow_claude_batch.simulator.messages.answers import AnswerWriter
+from airflow_claude_batch.simulator.messages.direct_messages import DirectMessages
 from airflow_claude_batch.simulator.messages.outcomes import INTERNAL_ERROR, Outcome
 from airflow_claude_batch.simulator.messages.params import Conditions, count_problem, params_problem
 from airflow_claude_batch.simulator.messages.prompts import prompt_tokens
@@ -58,8 +59,10 @@ class Operations:
         credentials: Credentials,
         answers: AnswerWriter,
         settings: BatchSettings,
+        direct: DirectMessages,
         ids: Ids,
     ) -> None:
+        self._direct = direct
         self._ids = ids
         self._batches = batches
         self._credentials = credentials
@@ -73,6 +76,7 @@ class Operations:
             "delete": self._delete,
             "results": self._results,
             "count_tokens": self._count_tokens,
+            "message": self._message,
             "models": self._models,
             "oldest": self._oldest,
         }
@@ -163,11 +167,15 @@ class Operations:
             headers["content-encoding"] = "gzip"
         return Response(headers=headers, body=result_body(lines, call.faults, rows=batch.request_count, ids=self._ids))
 
+    def _message(self, call: Call) -> Response:
+        params, digest = _params(call), params_digest(msgspec.Raw(bytes(call.body)))
+        message, limits = self._direct.create(params, digest, workspace=call.workspace, conditions=call.conditions)
+        response = json_response(message, headers=limits)
+        response.delay_seconds += self._direct.seconds
+        return response
+
     def _count_tokens(self, call: Call) -> Response:
-        try:
-            params: Any = msgspec.json.decode(call.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise invalid_json_error(error) from None
+        params = _params(call)
         problem = count_problem(params, call.conditions)
         if problem is not None:
             status = 404 if problem.error_type == "not_found_error" else 400
@@ -196,6 +204,13 @@ class Operations:
         if (odd := call.faults.get("odd_counts") or call.faults.get("odd_create")) is not None:
             batch_json["request_counts"] = odd.counts
         return batch_json
+
+
+def _params(call: Call) -> Any:
+    try:
+        return msgspec.json.decode(call.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid_json_error(error) from None
 
 
 def _paging(request: Request) -> tuple[int, str | None, str | None]:

@@ -34,13 +34,14 @@ _PATHS = (
     ("POST", re.compile(r"/v1/messages/batches/([^/]+)/cancel"), "cancel"),
     ("GET", re.compile(r"/v1/messages/batches/([^/]+)/results"), "results"),
     ("POST", re.compile(r"/v1/messages/count_tokens"), "count_tokens"),
+    ("POST", re.compile(r"/v1/messages"), "message"),
     ("GET", re.compile(r"/v1/models"), "models"),
     ("GET", re.compile(r"/v1/models/(.+)"), "models"),
     ("POST", re.compile(r"/v1/oauth/token"), "token"),
 )
 _RATE_LIMITED = ("create", "retrieve", "list", "cancel", "delete", "results")
 _RATE_HEADERS_ON = ("create", "retrieve", "results")
-_JSON_BODIES = ("create", "count_tokens")
+_JSON_BODIES = ("create", "count_tokens", "message")
 _BROKEN_JSON = b'{"id":"msgbatch_01'
 _GATEWAY_PAGES = {
     "html": ("text/html", b"<html><head><title>Gateway</title></head><body>\nplease wait\n</body></html>\n"),

@@ -30,6 +30,11 @@ def error_type(status: int) -> str:
     return TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
 
 
+def error_status(kind: str) -> int:
+    """Return the status that belongs to an ``error.type``. Of a timeout, that is the server's."""
+    return 504 if kind == "timeout_error" else next((status for status, name in TYPES.items() if name == kind), 500)
+
+
 class APIError(Exception):
     """The API responds to a call with an error.
 

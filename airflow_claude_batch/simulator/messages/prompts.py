@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -78,10 +79,14 @@ class PromptCache:
 
     def __init__(self) -> None:
         self._expires_at: dict[bytes, datetime] = {}
+        self._lock = threading.Lock()
 
     def use(self, params: Params, *, model: Model, workspace: str, now: datetime) -> CacheUse:
         """Return what this request reads and writes, and remember its prefixes."""
-        scope = f"{workspace}\n{model.id}\n".encode()
+        with self._lock:
+            return self._use(params, model, f"{workspace}\n{model.id}\n".encode(), now)
+
+    def _use(self, params: Params, model: Model, scope: bytes, now: datetime) -> CacheUse:
         breakpoints = [point for point in _breakpoints(params, scope) if point.tokens >= model.cache_minimum]
         known = [point for point in breakpoints if self._expires_at.get(point.key, now) > now]
         read = known[-1].tokens if known else 0
