@@ -38,6 +38,7 @@ from airflow_claude_batch.exceptions import ConfigurationError
 # (350 s is the shortest common time). httpx's default of 5 s would open a new connection for nearly every poll.
 KEEPALIVE_SECONDS: Final = 300.0
 MAX_CONNECTIONS: Final = 20
+MAX_CONNECTIONS_OF_THREADS: Final = 80  # each thread that asks a request directly has one
 ENCODING: Final = "gzip"  # of responses
 
 # Of an error's body. The API's errors are much shorter, and a proxy's page need not be read whole.
@@ -58,7 +59,8 @@ class Transport:
         self._socket_options = SocketOptions(config.write_timeout)
         context = ssl_context(config)
         with _proxy_errors():
-            self._client = httpx.Client(transport=transport, **_options(config, context))
+            options = _options(config, context, MAX_CONNECTIONS_OF_THREADS)
+            self._client = httpx.Client(transport=transport, **options)
 
     def send(self, request: HTTPRequest) -> HTTPResponse:
         """Send a request and read the whole response.
@@ -209,7 +211,7 @@ class AsyncTransport:
             # Another task may have made the client while this one was loading certificates.
             if self._client is None:
                 with _proxy_errors():
-                    options = _options(self._config, context)
+                    options = _options(self._config, context, MAX_CONNECTIONS)
                     self._client = httpx.AsyncClient(transport=self._transport, **options)
         return self._client
 
@@ -303,7 +305,7 @@ def _user_agent() -> str:
     return f"airflow-claude-batch/{version('airflow-claude-batch')}"
 
 
-def _options(config: ClientConfig, context: ssl.SSLContext) -> dict[str, Any]:
+def _options(config: ClientConfig, context: ssl.SSLContext, max_connections: int) -> dict[str, Any]:
     # Unencrypted http is allowed on loopback because nothing leaves the machine. A proxy would break that. Elsewhere it
     # is allowed because the connection trusts the way to its host, which is not the way through a proxy.
     plain = is_plain_http(config.base_url) or is_loopback(host_in(config.base_url) or "")
@@ -312,7 +314,7 @@ def _options(config: ClientConfig, context: ssl.SSLContext) -> dict[str, Any]:
         "proxy": config.proxy,
         "trust_env": not plain,
         "follow_redirects": False,
-        "limits": httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_SECONDS),
+        "limits": httpx.Limits(max_connections=max_connections, keepalive_expiry=KEEPALIVE_SECONDS),
         "headers": {
             "user-agent": _user_agent(),
             "accept-encoding": ENCODING,

@@ -1,0 +1,400 @@
+"""Ask requests directly, several at the same time, as fast as the limits allow."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import Enum, auto
+from typing import Final, NamedTuple, Protocol
+
+from airflow_claude_batch.api.evidence import Proof
+from airflow_claude_batch.api.message_response import MessageResponse
+from airflow_claude_batch.api.rate_limits import RateLimits
+from airflow_claude_batch.batch.direct.budget import DirectBudget, answer_cost, answer_usage
+from airflow_claude_batch.batch.direct.pace import Pace, Sent
+from airflow_claude_batch.batch.direct.request import DirectRequest
+from airflow_claude_batch.batch.money.pricing import PriceTable
+from airflow_claude_batch.exceptions import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    BillingError,
+    MalformedResponseError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+)
+
+log: Final = logging.getLogger(__name__)
+
+#: Seconds between two looks at the event that stops everything.
+LOOK_SECONDS: Final = 0.5
+#: Seconds in which a request must be answered. The vendor's SDK waits as long; SDK, _constants.py.
+ANSWER_SECONDS: Final = 600.0
+_LOG_SECONDS: Final = 30.0  # between two lines about refusals
+
+#: The API's word about a request, or the error of one whose response was lost and which may be billed.
+DirectResult = MessageResponse | APIError
+
+
+class MessageClient(Protocol):
+    """Client for the call that asks one request; many threads share it."""
+
+    def create_message(self, params: bytes, *, seconds: float) -> MessageResponse: ...
+
+
+class NotAsked(Enum):
+    """Why a request was not asked, or not accepted."""
+
+    TOO_LATE = "it could not start in time"
+    TOO_COSTLY = "the limit on the cost has no room for it"
+    STOPPED = "the task was stopped"
+    REFUSED_TO_ALL = "the API takes no request: the credential, its permissions or the account's credit"
+
+
+@dataclass(slots=True)
+class DirectReport:
+    """What became of the requests.
+
+    :ivar answered: number of requests that were answered, and are billed.
+    :ivar refused: number of requests that the API refused for good. They are not billed.
+    :ivar lost: number of requests whose response was lost. They may be billed.
+    :ivar held_back: how often a request was not accepted for now.
+    :ivar not_asked: why a request was not asked, by index. Those that were never taken from the iterator are missing.
+    :ivar stopped: why no more requests were taken from it. None if all were.
+    :ivar error: of a refusal to all.
+    :ivar spent: USD that was billed, and may have been for lost responses.
+    """
+
+    answered: int = 0
+    refused: int = 0
+    lost: int = 0
+    held_back: int = 0
+    not_asked: dict[int, NotAsked] = field(default_factory=dict)
+    stopped: NotAsked | None = None
+    error: APIError | None = None
+    spent: Decimal = Decimal(0)
+
+
+Waiter = Callable[[set["Future[_Ended]"], float], object]
+
+
+class DirectSender:
+    """Asks requests directly.
+
+    Two functions of the caller make it durable. ``before`` is called with a request before it is first asked, and
+    ``answered`` with its result before its slot asks another. Both are called in threads, several at a time. If one of
+    them raises, nothing more is asked. The requests in flight still get their answers, and then the error is raised.
+
+    A request that was certainly not accepted is asked again. One whose response was lost is not, unless
+    ``may_ask_again`` says so, because it may have been answered and billed.
+
+    :param client: asks one request, from several threads.
+    :param prices: the full ones, not those of message batches.
+    :param concurrency: the most requests in flight. A kill may lose, and pay twice, that many.
+    :param start_until: no request starts at this time of ``clock`` or later.
+    :param answer_until: no answer is waited for longer. What is in flight then may be billed and is lost.
+    :param room: USD that the requests may cost in all. None: no limit.
+    :param may_ask_again: is asked about a request whose response was lost. It may be paid twice.
+    :param clock: monotonic seconds.
+    :param executor: runs the calls, for tests.
+    :param waiter: waits until one of the calls has ended, or for some seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        client: MessageClient,
+        prices: PriceTable,
+        *,
+        concurrency: int,
+        start_until: float,
+        answer_until: float = math.inf,
+        room: Decimal | None = None,
+        may_ask_again: Callable[[DirectRequest, APIError], bool] = lambda request, error: False,
+        clock: Callable[[], float] = time.monotonic,
+        executor: Executor | None = None,
+        waiter: Waiter | None = None,
+    ) -> None:
+        self._client = client
+        self._prices = prices
+        self._concurrency = concurrency
+        self._start_until = start_until
+        self._answer_until = answer_until
+        self._room = room
+        self._may_ask_again = may_ask_again
+        self._clock = clock
+        self._executor = executor
+        self._waiter = waiter
+
+    def send(
+        self,
+        requests: Iterable[DirectRequest],
+        *,
+        before: Callable[[DirectRequest], object],
+        answered: Callable[[DirectRequest, DirectResult], object],
+        stop: threading.Event | None = None,
+    ) -> DirectReport:
+        """Ask the requests, and return what became of them.
+
+        :param requests: are taken one by one, when there is room for the next.
+        :param stop: once it is set, nothing more is asked. What is in flight is waited for.
+        """
+        asker = _Asker(self._client, before, answered, self._may_ask_again, self._answer_until, self._clock)
+        pace = Pace(concurrency=self._concurrency, start_until=self._start_until)
+        budget = DirectBudget(self._room)
+        stop = stop or threading.Event()
+        waiter = self._waiter or _wait_for_any
+        with self._executor or ThreadPoolExecutor(self._concurrency, thread_name_prefix="claude-direct") as executor:
+            run = _Run(asker, pace, budget, self._prices, iter(requests), executor, stop, waiter, self._clock)
+            try:
+                return run.run()
+            finally:
+                asker.halt.set()
+
+
+class _End(Enum):
+    """How one call has ended."""
+
+    ANSWERED = auto()
+    REFUSED = auto()
+    LOST = auto()
+    HELD_BACK = auto()  # certainly not accepted: it may be asked again
+    MAY_ASK_AGAIN = auto()  # lost, and the caller wants it to be asked again
+    REFUSED_TO_ALL = auto()
+    NOT_SENT = auto()
+
+
+class _Ended(NamedTuple):
+    end: _End
+    result: DirectResult | None = None
+
+
+class _Asker:
+    """Asks one request, and tells the caller. Runs in the threads."""
+
+    def __init__(
+        self,
+        client: MessageClient,
+        before: Callable[[DirectRequest], object],
+        answered: Callable[[DirectRequest, DirectResult], object],
+        may_ask_again: Callable[[DirectRequest, APIError], bool],
+        answer_until: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._before = before
+        self._answered = answered
+        self._may_ask_again = may_ask_again
+        self._answer_until = answer_until
+        self._clock = clock
+        #: Once it is set, requests that are not sent yet stay unsent.
+        self.halt = threading.Event()
+
+    def ask(self, request: DirectRequest, *, is_first: bool) -> _Ended:
+        if is_first:
+            self._before(request)
+        seconds = min(ANSWER_SECONDS, self._answer_until - self._clock())
+        if self.halt.is_set() or seconds <= 0:
+            return _Ended(_End.NOT_SENT)
+        result: DirectResult
+        try:
+            result = self._client.create_message(request.params, seconds=seconds)
+        except APIError as error:
+            result = error
+        end = _end_of(result)
+        if end is _End.LOST and isinstance(result, APIError) and self._may_ask_again(request, result):
+            end = _End.MAY_ASK_AGAIN
+        if end in (_End.ANSWERED, _End.REFUSED, _End.LOST):
+            self._answered(request, result)
+        return _Ended(end, result)
+
+
+class _Flight(NamedTuple):
+    request: DirectRequest
+    sent: Sent
+
+
+class _Run:
+    """One run of a sender: what is in flight, and what waits. Only the calls run in other threads."""
+
+    def __init__(
+        self,
+        asker: _Asker,
+        pace: Pace,
+        budget: DirectBudget,
+        prices: PriceTable,
+        requests: Iterator[DirectRequest],
+        executor: Executor,
+        stop: threading.Event,
+        waiter: Waiter,
+        clock: Callable[[], float],
+    ) -> None:
+        self._asker = asker
+        self._pace = pace
+        self._budget = budget
+        self._prices = prices
+        self._requests = requests
+        self._executor = executor
+        self._stop = stop
+        self._waiter = waiter
+        self._clock = clock
+        self._in_flight: dict[Future[_Ended], _Flight] = {}
+        self._waiting: deque[DirectRequest] = deque()
+        self._asked: set[int] = set()  # that wait to be asked again
+        self._failure: BaseException | None = None
+        self._logged_at = -math.inf
+        self._report = DirectReport()
+
+    def run(self) -> DirectReport:
+        while self._advance() or self._in_flight:
+            for future in [each for each in self._in_flight if each.done()]:
+                self._collect(future, self._in_flight.pop(future))
+        reason = self._report.stopped or NotAsked.STOPPED
+        self._report.not_asked.update((request.index, reason) for request in self._waiting)
+        self._report.spent = self._budget.spent
+        if self._failure is not None:
+            raise self._failure
+        return self._report
+
+    def _advance(self) -> bool:
+        """Start the next request, or wait. Return False when no more are to be started."""
+        request = None if self._is_stopped() else self._next()
+        if request is None:
+            if self._in_flight:
+                self._wait(LOOK_SECONDS)
+            return False
+        if not self._budget.fits(request.bound):
+            if self._in_flight:  # an answer may cost less than its bound
+                self._wait(LOOK_SECONDS)
+            else:
+                self._waiting.popleft()
+                self._report.not_asked[request.index] = NotAsked.TOO_COSTLY
+            return True
+        seconds = self._pace.seconds_until_start(request.demand, self._clock())
+        if seconds is None:
+            self._report.stopped = NotAsked.TOO_LATE
+        elif seconds > 0:
+            self._wait(min(seconds, LOOK_SECONDS))
+        else:
+            self._start(self._waiting.popleft())
+        return True
+
+    def _is_stopped(self) -> bool:
+        if self._stop.is_set() and self._report.stopped is None:
+            self._report.stopped = NotAsked.STOPPED
+            self._asker.halt.set()
+        return self._report.stopped is not None or self._failure is not None
+
+    def _next(self) -> DirectRequest | None:
+        """Return the request that is next, which stays the first of those that wait."""
+        if not self._waiting:
+            try:
+                self._waiting.extend([next(self._requests)])
+            except StopIteration:
+                return None
+            except Exception as error:  # raised when the answers in flight are saved
+                self._failure = error
+                return None
+        return self._waiting[0]
+
+    def _wait(self, seconds: float) -> None:
+        self._waiter(set(self._in_flight), seconds)
+
+    def _start(self, request: DirectRequest) -> None:
+        is_first = request.index not in self._asked
+        self._budget.reserve(request.index, request.bound)
+        sent = self._pace.sent(request.demand, self._clock())
+        self._in_flight[self._executor.submit(self._asker.ask, request, is_first=is_first)] = _Flight(request, sent)
+
+    def _collect(self, future: Future[_Ended], flight: _Flight) -> None:
+        request, sent = flight
+        now, report = self._clock(), self._report
+        self._asked.discard(request.index)
+        if (failure := future.exception()) is not None:
+            self._failure = self._failure or failure
+            self._pace.lost(sent, now)
+            self._budget.settle(request.index, None)
+            return
+        end, result = future.result()
+        limits = result.rate_limits if isinstance(result, MessageResponse) else RateLimits()
+        if end is _End.ANSWERED and isinstance(result, MessageResponse):
+            report.answered += 1
+            self._count_answer(flight, result, now)
+        elif end is _End.REFUSED:
+            report.refused += 1
+            self._budget.release(request.index)
+            self._pace.refused(sent, limits, now)
+        elif end in (_End.LOST, _End.MAY_ASK_AGAIN):
+            report.lost += 1
+            self._budget.settle(request.index, None)
+            self._pace.lost(sent, now)
+        else:
+            self._budget.release(request.index)
+            self._hold_back(flight, end, result, now)
+        if end in (_End.MAY_ASK_AGAIN, _End.HELD_BACK, _End.REFUSED_TO_ALL, _End.NOT_SENT):
+            self._asked.add(request.index)
+            self._waiting.appendleft(request)
+
+    def _count_answer(self, flight: _Flight, response: MessageResponse, now: float) -> None:
+        request, sent = flight
+        self._budget.settle(request.index, answer_cost(response.result, self._prices))
+        input_tokens, output_tokens = request.demand.input_tokens, request.demand.max_tokens
+        if (found := answer_usage(response.result)) is not None:
+            usage = found[1]
+            input_tokens, output_tokens = (
+                usage.input_tokens + (usage.cache_creation_input_tokens or 0),
+                usage.output_tokens,
+            )
+        self._pace.answered(sent, response.rate_limits, now, input_tokens=input_tokens, output_tokens=output_tokens)
+
+    def _hold_back(self, flight: _Flight, end: _End, result: DirectResult | None, now: float) -> None:
+        error = result.error if isinstance(result, MessageResponse) else result
+        limits = result.rate_limits if isinstance(result, MessageResponse) else RateLimits()
+        if end is _End.REFUSED_TO_ALL:
+            self._report.stopped, self._report.error = NotAsked.REFUSED_TO_ALL, error
+        elif end is _End.NOT_SENT:
+            self._report.stopped = self._report.stopped or NotAsked.TOO_LATE
+        else:
+            self._report.held_back += 1
+            self._log(error, now)
+        retry_after = error.retry_after if isinstance(error, APIStatusError) else None
+        self._pace.held_back(
+            flight.sent,
+            limits,
+            now,
+            retry_after=retry_after,
+            is_overload=not isinstance(error, RateLimitError),
+        )
+
+    def _log(self, error: APIError | None, now: float) -> None:
+        if error is not None and now - self._logged_at >= _LOG_SECONDS:
+            self._logged_at = now
+            log.info("%s The request was not accepted, and is asked again.", error.summary)
+
+
+def _wait_for_any(futures: set[Future[_Ended]], seconds: float) -> None:
+    if futures:
+        wait(futures, timeout=seconds, return_when=FIRST_COMPLETED)
+    else:
+        time.sleep(seconds)
+
+
+def _end_of(result: DirectResult) -> _End:
+    """Return how a call has ended, by what its result proves."""
+    if isinstance(result, APIError):
+        if result.may_have_been_accepted:
+            return _End.LOST
+        passes = isinstance(result, APIConnectionError | MalformedResponseError | RateLimitError | ServerError)
+        return _End.HELD_BACK if passes or getattr(result, "status_code", 0) == 529 else _End.REFUSED_TO_ALL
+    if result.proof is Proof.ACCEPTED:
+        return _End.ANSWERED
+    if isinstance(result.error, BillingError | PermissionDeniedError):
+        return _End.REFUSED_TO_ALL
+    return _End.HELD_BACK if result.proof is Proof.NOT_ACCEPTED else _End.REFUSED
