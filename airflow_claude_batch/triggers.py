@@ -63,6 +63,8 @@ class MessageBatchTrigger(BaseTrigger):
     :param unconfirmed_batch_ids: those that an earlier wait reported as ended although they were not. They are polled
         one by one, and not at once.
     :param known: what the task knows of its other batches, for the log.
+    :param later_iteration: a later iteration of the task's loop may exist (Airflow 3.4). Airflow tells its state
+        instead of the task's, so nothing is canceled on a kill.
 
     Example, in an operator::
 
@@ -87,6 +89,7 @@ class MessageBatchTrigger(BaseTrigger):
         submitted_at: str | None = None,
         unconfirmed_batch_ids: list[str] | None = None,
         known: dict[str, Any] | None = None,
+        later_iteration: bool = False,
         **_ignored: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's
@@ -100,11 +103,16 @@ class MessageBatchTrigger(BaseTrigger):
         self.submitted_at = submitted_at
         self.unconfirmed_batch_ids = list(unconfirmed_batch_ids or ())
         self.known = Known.from_dict(known)
+        self.later_iteration = later_iteration
         self._finished = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the keyword arguments for Airflow's database."""
-        rare = {"unconfirmed_batch_ids": self.unconfirmed_batch_ids, "known": self.known.to_dict()}
+        rare = {
+            "unconfirmed_batch_ids": self.unconfirmed_batch_ids,
+            "known": self.known.to_dict(),
+            "later_iteration": self.later_iteration,
+        }
         return (
             "airflow_claude_batch.triggers.MessageBatchTrigger",
             {
@@ -140,8 +148,8 @@ class MessageBatchTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the batches if a user ended the task and ``cancel_on_kill`` is set. Airflow 3.3+ calls it.
 
-        Airflow also calls it after a clear, when the new try already waits for the same batches, and on a triggerer
-        that was paused for so long that another one took over its triggers. So the task's state decides.
+        Airflow also calls it after a clear, when the new try already waits for the same batches, and before 3.4 on a
+        triggerer that was paused for so long that another one took over its triggers. So the task's state decides.
         """
         await self._cancel_batches_if_killed(TASK_STATE_TIMEOUT_SECONDS)
 
@@ -215,6 +223,14 @@ class MessageBatchTrigger(BaseTrigger):
     async def _task_may_run_again(self, timeout_seconds: float) -> bool:
         """Return False only if the task was certainly ended by a user: a batch canceled by mistake is lost money."""
         if self.task_instance is None:
+            return True
+        if self.later_iteration:
+            self.log.warning(
+                "This wait is stopped from outside. Airflow does not tell whether a user ended the task: it is in an "
+                "earlier iteration of a loop. So these message batches go on, and are billed: %s. If the task was "
+                "ended, clear it to use their answers, or cancel them.",
+                ", ".join(self.open_batch_ids),
+            )
             return True
         try:
             return await asyncio.wait_for(supervisor_call(will_run_again, self.task_instance), timeout_seconds)

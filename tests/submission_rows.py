@@ -6,6 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID, uuid4
+
+from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
+
+#: Every try of a task has a row of its own, and XComs name it.
+TRIES_HAVE_ROWS = AIRFLOW_VERSION >= (3, 4)
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,8 @@ class TaskRow:
 
 def insert_rows(session: Any, rows: Sequence[TaskRow]) -> None:
     """Insert task instances with their DAG runs and XComs. The DAGs need not be there."""
+    from airflow.models import xcom
     from airflow.models.dagrun import DagRun
-    from airflow.models.xcom import XComModel
     from sqlalchemy import func, inspect
 
     runs = {(row.dag_id, row.run_id): row.pushed_at for row in rows}
@@ -44,23 +50,38 @@ def insert_rows(session: Any, rows: Sequence[TaskRow]) -> None:
         ],
     )
     tasks = inspect(_task_instance()).local_table
+    uuids = [uuid4() for _ in rows]
     defaults = {"try_number": 1, "max_tries": 0, "pool": "default_pool", "pool_slots": 1, "span_status": "not_started"}
-    _insert(session, tasks, [{**_names(row), "state": row.state, "operator": row.operator, **defaults} for row in rows])
     _insert(
         session,
-        XComModel.__table__,
+        tasks,
         [
             {
-                "dag_run_id": ids[row.dag_id, row.run_id],
+                **({"id": uuid} if TRIES_HAVE_ROWS else {}),
                 **_names(row),
-                "key": key,
-                "value": value,
-                "timestamp": row.pushed_at,
+                "state": row.state,
+                "operator": row.operator,
+                **defaults,
             }
-            for row in rows
+            for uuid, row in zip(uuids, rows, strict=True)
+        ],
+    )
+    _insert(
+        session,
+        xcom.XComModelV2.__table__ if TRIES_HAVE_ROWS else xcom.XComModel.__table__,
+        [
+            {**_owner(uuid, row, ids[row.dag_id, row.run_id]), "key": key, "value": value, "timestamp": row.pushed_at}
+            for uuid, row in zip(uuids, rows, strict=True)
             for key, value in row.values.items()
         ],
     )
+
+
+def _owner(uuid: UUID, row: TaskRow, run: int) -> dict[str, Any]:
+    """Return the columns that name the task instance of an XCom."""
+    if TRIES_HAVE_ROWS:
+        return {"id": uuid4(), "task_instance_id": uuid}
+    return {"dag_run_id": run, **_names(row)}
 
 
 def _insert(session: Any, table: Any, rows: list[dict[str, Any]]) -> None:
@@ -77,4 +98,5 @@ def _task_instance() -> Any:
 
 
 def _names(row: TaskRow) -> dict[str, Any]:
-    return {"dag_id": row.dag_id, "run_id": row.run_id, "task_id": row.task_id, "map_index": row.map_index}
+    index = "region_index" if TRIES_HAVE_ROWS else "map_index"
+    return {"dag_id": row.dag_id, "run_id": row.run_id, "task_id": row.task_id, index: row.map_index}

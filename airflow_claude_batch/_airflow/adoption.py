@@ -21,8 +21,9 @@ from airflow_claude_batch._airflow.servers import (
     create_session,
     select,
 )
-from airflow_claude_batch._airflow.submissions import OPERATORS, FoundSubmission, TaskKey, find_submission
+from airflow_claude_batch._airflow.submissions import OPERATORS, FoundSubmission, find_submission
 from airflow_claude_batch._airflow.task_ledgers import ACTIVE_STATES, active_task_error, ledger_store, stopped_task
+from airflow_claude_batch._airflow.task_rows import TaskKey, is_of_task, is_task, key_of_place
 from airflow_claude_batch.batch.adopt.adopt import AdoptionPlan, adopt
 from airflow_claude_batch.exceptions import AdoptionError
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from airflow_claude_batch.batch.storage import Folder
 
 _NOTHING_CHANGED: Final = "Nothing was changed."
-_NAMES: Final = ("dag_id", "run_id", "task_id", "map_index")
 _SENSOR: Final = "MessageBatchSensor"
 
 
@@ -93,8 +93,9 @@ def rendered_arguments(session: Session, key: TaskKey) -> dict[str, str]:
     They are never shown: prompts are among them.
     """
     row = RenderedTaskInstanceFields
-    is_key = [getattr(row, name) == getattr(key, name) for name in _NAMES]
-    fields = session.execute(select(row.rendered_fields).where(*is_key)).scalar()
+    fields = session.execute(
+        select(row.rendered_fields).join(TaskInstance, is_of_task(row)).where(is_task(key))
+    ).scalar()
     if not isinstance(fields, dict):
         return {}
     return {name: value for name, value in fields.items() if isinstance(value, str) and value}
@@ -105,9 +106,8 @@ def _task(session: Session, key: TaskKey) -> tuple[str | None, set[str | None]]:
 
     :raises AdoptionError: there is none.
     """
-    is_key = [getattr(TaskInstance, name) == getattr(key, name) for name in _NAMES]
     columns = (TaskInstance.state, TaskInstance.operator, TaskInstance.custom_operator_name)
-    row = session.execute(select(*columns).where(*is_key)).first()
+    row = session.execute(select(*columns).where(is_task(key))).first()
     if row is None:
         raise AdoptionError(
             f"There is no task instance {owner_name(key)}.",
@@ -130,7 +130,7 @@ def _check_is_sender(key: TaskKey, found: FoundSubmission | None, operators: set
             _NOTHING_CHANGED,
             "Land the batch with a task of its own: MessageBatchSensor(batch=[…]).",
         )
-    sender = key if place is None else TaskKey(place.dag_id, place.run_id, place.task_id, place.map_index)
+    sender = key if place is None else key_of_place(place)
     if sender != key:
         raise AdoptionError(
             f"{owner_name(key)} waits for what another task has sent, and sends nothing itself.",

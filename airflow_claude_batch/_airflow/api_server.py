@@ -12,7 +12,7 @@ from airflow.models.log import Log
 
 from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION, conf
 from airflow_claude_batch._airflow.servers import DagModel, create_session
-from airflow_claude_batch._airflow.submissions import TaskKey
+from airflow_claude_batch._airflow.task_rows import TaskKey
 
 __all__ = [
     "COOKIE_SUPPORTED",

@@ -1,4 +1,4 @@
-"""Import every name that tasks take from Airflow, 3.0.6 to 3.3. ``servers`` and ``api_server`` have those of servers.
+"""Import every name that tasks take from Airflow, 3.0.6 to 3.4. ``servers`` and ``api_server`` have those of servers.
 
 Names that would cost milliseconds when a DAG file is parsed are imported at their first use (``_LAZY_IMPORTS``). The
 others are already loaded by ``airflow.sdk``.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from airflow import __version__
 from airflow.sdk import (
@@ -84,6 +84,7 @@ __all__ = [
     "START_FROM_TRIGGER_SUPPORTED",
     "TASK_BREADCRUMBS_SUPPORTED",
     "TASK_STATE_STORE_SUPPORTED",
+    "TASK_STATE_SURVIVES_CLEAR",
     "AirflowException",
     "AirflowFailException",
     "AirflowNotFoundException",
@@ -98,6 +99,7 @@ __all__ = [
     "BaseTrigger",
     "Context",
     "DecoratedOperator",
+    "LoopRegion",
     "ObjectStoragePath",
     "PokeReturnValue",
     "ResolveMixin",
@@ -120,6 +122,7 @@ __all__ = [
     "get_variable",
     "heartbeat_timeout",
     "loop_iteration",
+    "loop_region",
     "mask_secret",
     "put_variable",
     "redact",
@@ -142,6 +145,8 @@ START_FROM_TRIGGER_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
 TASK_BREADCRUMBS_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 2)
 #: True if ``context["task_state_store"]`` exists. It survives retries, which an XCom does not.
 TASK_STATE_STORE_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
+#: True if it survives a clear, too. From 3.4 on, a clear in the UI or by the REST API discards it by default.
+TASK_STATE_SURVIVES_CLEAR: Final = (3, 3) <= AIRFLOW_VERSION < (3, 4)
 
 _LAZY_IMPORTS: Final = {
     "Asset": "airflow.sdk",
@@ -214,14 +219,47 @@ def clear_mark(context: Context) -> str | None:
 def loop_iteration(context: Context) -> str | None:
     """Return a name for the iteration of the task group's loop that the task instance belongs to (Airflow 3.4).
 
-    All iterations have ``map_index`` -1. A region is one execution of a loop; a nested loop has one for each outer
-    iteration. None outside of loops.
+    All iterations have ``map_index`` -1. A clear of an earlier iteration gives the later ones another region, and they
+    are to find what they have sent. So the region is in the name only where the number may be there twice: a nested
+    loop, or one in a mapped task group, has a region for each of the outer iterations. Airflow 3.4.0b2 refuses these.
+    None outside of loops.
     """
     loop: Any = context.get("loop")
     if loop is None:
         return None
     region = getattr(context["ti"], "region_id", None)
-    return f"loop-{loop.index}" if region is None else f"loop-{loop.index}-{region.hex}"
+    is_nested = len(_loops_around(context["ti"].task)) > 1 or context["ti"].task.get_closest_mapped_task_group()
+    return f"loop-{loop.index}" if region is None or not is_nested else f"loop-{loop.index}-{region.hex}"
+
+
+class LoopRegion(NamedTuple):
+    """The place of a task instance in an execution of a loop.
+
+    :ivar region: 32 hexadecimal digits, of the loop or of a mapped task in one iteration of it.
+    :ivar number: the number of the iteration, or the map index of a mapped task.
+    """
+
+    region: str
+    number: int
+
+
+def loop_region(operator: Any, ti: TaskInstanceKey) -> LoopRegion | None:
+    """Return the place of a task instance in the loop around its task (Airflow 3.4). None outside of loops."""
+    region, index = getattr(ti, "region_id", None), getattr(ti, "region_index", None)
+    if region is None or index is None or not _loops_around(operator):
+        return None
+    return LoopRegion(region.hex, index)
+
+
+def _loops_around(operator: Any) -> list[Any]:
+    """Return the loops that a task is in, the innermost first. Their class is private, so it is told by a field."""
+    found = []
+    group = getattr(operator, "task_group", None)
+    while group is not None:
+        if hasattr(group, "gate_task_id"):
+            found.append(group)
+        group = group.parent_group
+    return found
 
 
 def show_question(**fields: Any) -> str | None:

@@ -19,11 +19,11 @@ from airflow_claude_batch._airflow.servers import (
     Session,
     TaskInstance,
     TaskStateStoreModel,
-    and_,
     select,
 )
-from airflow_claude_batch._airflow.submissions import OPERATORS, FoundSubmission, TaskKey, iterate_submissions
+from airflow_claude_batch._airflow.submissions import OPERATORS, FoundSubmission, iterate_submissions
 from airflow_claude_batch._airflow.task_ledgers import is_kept_elsewhere, read_stored_ledger
+from airflow_claude_batch._airflow.task_rows import REGIONS_SUPPORTED, TaskKey, is_of_task
 from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, load_manifest
 from airflow_claude_batch.batch.ledger.ledger import Ledger
 from airflow_claude_batch.batch.ledger.record import decode_ledger, load_ledger
@@ -37,11 +37,12 @@ if TYPE_CHECKING:
 #: Folders below a results_path: of DAGs, their runs, their tasks, map indexes and iterations of loops.
 _DEEPEST: Final = 5
 _ROWS_AT_ONCE: Final = 200
-_NAMES: Final = ("dag_id", "run_id", "task_id", "map_index")
 
 
 def owner_name(key: TaskKey) -> str:
     """Return the names of a task instance, as the command ``adopt`` takes them."""
+    if key.region:
+        return f"{key.dag_id} {key.run_id} {key.task_id} (in a loop, number {key.map_index})"
     mapped = "" if key.map_index < 0 else f" --map-index {key.map_index}"
     return f"{key.dag_id} {key.run_id} {key.task_id}{mapped}"
 
@@ -107,10 +108,7 @@ def _roots_of(found: FoundSubmission) -> set[str]:
 def _rendered_roots(session: Session) -> set[str]:
     """Return the ``results_path`` of all tasks whose arguments Airflow still has."""
     row = RenderedTaskInstanceFields
-    is_of_task = [getattr(row, name) == getattr(TaskInstance, name) for name in _NAMES]
-    query = (
-        select(row.rendered_fields).join(TaskInstance, and_(*is_of_task)).where(TaskInstance.operator.in_(OPERATORS))
-    )
+    query = select(row.rendered_fields).join(TaskInstance, is_of_task(row)).where(TaskInstance.operator.in_(OPERATORS))
     found = session.execute(query.execution_options(yield_per=_ROWS_AT_ONCE)).scalars()
     paths = {fields.get("results_path") for fields in found if isinstance(fields, dict)}
     return {path for path in paths if isinstance(path, str) and path}
@@ -123,12 +121,14 @@ def _stored_ledgers(
     if not TASK_STATE_STORE_SUPPORTED:
         return
     row = TaskStateStoreModel
-    query = select(row.dag_id, row.run_id, row.task_id, row.map_index, row.value).where(row.key == STATE_KEY)
+    index = "region_index" if REGIONS_SUPPORTED else "map_index"
+    columns = (row.dag_id, row.run_id, row.task_id, getattr(row, index).label("map_index"), row.value)
+    query = select(*columns).where(row.key == STATE_KEY)
     if since is not None:
         query = query.where(row.updated_at >= since)
     if mentioning is not None:
         named = row.__table__.alias()
-        is_of_task = [named.c[name] == getattr(row, name) for name in ("dag_run_id", "task_id", "map_index")]
+        is_of_task = [named.c[name] == getattr(row, name) for name in ("dag_run_id", "task_id", index)]
         query = query.where(select(named.c.id).where(*is_of_task, named.c.value.contains(mentioning)).exists())
     for found in session.execute(query.execution_options(yield_per=_ROWS_AT_ONCE)):
         key = TaskKey(found.dag_id, found.run_id, found.task_id, found.map_index)

@@ -18,7 +18,12 @@ from airflow_claude_batch._airflow import settings
 from airflow_claude_batch._airflow.answer_store import open_answer_store
 from airflow_claude_batch._airflow.approval import apply_answer
 from airflow_claude_batch._airflow.check_arguments import parse_usd
-from airflow_claude_batch._airflow.compat import AirflowSkipException, clear_mark, timezone
+from airflow_claude_batch._airflow.compat import (
+    TASK_STATE_SURVIVES_CLEAR,
+    AirflowSkipException,
+    clear_mark,
+    timezone,
+)
 from airflow_claude_batch._airflow.day_budget import begun_anew, day_budget
 from airflow_claude_batch._airflow.earlier_attempts import push_earlier_attempts
 from airflow_claude_batch._airflow.map_index_label import check_label
@@ -46,6 +51,7 @@ from airflow_claude_batch.batch.land.parquet import check_parquet_installed
 from airflow_claude_batch.batch.land.summary import summarize_dry_run
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.ledger.ledger import AnswerUse
+from airflow_claude_batch.batch.ledger.moved_store import MovedLedgerStore
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.money.models import ModelChecker
 from airflow_claude_batch.batch.policy import CANCEL_GRACE_PERIOD, Policy
@@ -341,7 +347,9 @@ class _UninterruptedStore:
 
 def _ledger_store(run: TaskRun, folder: Folder) -> LedgerStore:
     accessor = run.context.get("task_state_store")
-    return FolderLedgerStore(folder) if accessor is None else StateLedgerStore(accessor, folder)
+    if accessor is None:
+        return FolderLedgerStore(folder)
+    return StateLedgerStore(accessor, folder) if TASK_STATE_SURVIVES_CLEAR else MovedLedgerStore(accessor, folder)
 
 
 def _policy(options: SubmissionOptions, config: ClientConfig, defaults: dict[str, Any] | None) -> Policy:

@@ -12,7 +12,7 @@ from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
-from sqlalchemy import String, and_, cast, func, or_, select, tuple_, update
+from sqlalchemy import String, and_, cast, false, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import Select  # where SQLAlchemy 1.4 has it, which Airflow 3.0 brings
 
@@ -39,6 +39,7 @@ __all__ = [
     "and_",
     "cast",
     "create_session",
+    "false",
     "func",
     "get_state_backend",
     "or_",

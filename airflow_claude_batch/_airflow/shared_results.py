@@ -1,7 +1,7 @@
 """Warn of a results folder that another worker may not see, or refuse it.
 
-Before Airflow 3.3 the ledger is in the results folder. A retry on a machine that does not see it knows of no batch, and
-sends and pays for everything again. The default folder is under AIRFLOW_HOME, on each worker's own disk.
+The ledger is in the results folder, except on Airflow 3.3. A retry on a machine that does not see it knows of no
+batch, and sends and pays for everything again. The default folder is under AIRFLOW_HOME, on each worker's own disk.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from typing import Final
 
 from airflow_claude_batch._airflow import settings
-from airflow_claude_batch._airflow.compat import TASK_STATE_STORE_SUPPORTED, executors
+from airflow_claude_batch._airflow.compat import TASK_STATE_SURVIVES_CLEAR, executors
 from airflow_claude_batch._airflow.results_folder import is_default_root, results_root
 from airflow_claude_batch.exceptions import ConfigurationError
 
@@ -37,7 +37,7 @@ def check_results_shared(results_path: str | None) -> None:
             "Nothing was sent. [claude_batch] require_shared_results asks for a folder that all workers see.",
             "Set [claude_batch] results_path to a shared disk or an object store.",
         )
-    if not TASK_STATE_STORE_SUPPORTED:
+    if not TASK_STATE_SURVIVES_CLEAR:
         log.warning(
             "The ledger of this submission is in %s, which workers of %s may not share. A retry on another worker "
             "would then send and pay for everything again. Set [claude_batch] results_path to a shared disk or an "

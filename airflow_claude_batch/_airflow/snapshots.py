@@ -127,7 +127,8 @@ class Snapshots:
             with self._calls.running():
                 self._run.ti.xcom_push(key=SNAPSHOT_KEY, value=self._last.to_xcom())
                 if not self._is_linked:
-                    self._run.ti.xcom_push(key=_LINK.xcom_key, value=submission_address(self._run.ti))
+                    ti = self._run.ti
+                    ti.xcom_push(key=_LINK.xcom_key, value=submission_address(ti, ti.task))
                     self._is_linked = True
         except Exception as error:  # the supervisor's client and XCom back ends raise many types
             log.log(

@@ -27,6 +27,14 @@ from airflow_claude_batch._airflow.servers import (
     tuple_,
 )
 from airflow_claude_batch._airflow.snapshots import SNAPSHOT_KEY
+from airflow_claude_batch._airflow.task_rows import (
+    REGIONS_SUPPORTED,
+    TaskKey,
+    is_of_task,
+    is_task,
+    key_columns,
+    key_of_row,
+)
 from airflow_claude_batch.batch.land.manifest import Manifest, read_manifest
 from airflow_claude_batch.batch.land.snapshot import Snapshot, read_snapshot
 
@@ -45,24 +53,10 @@ OPERATORS: Final = (
 #: How many are in memory while all are read.
 _ROWS_AT_ONCE: Final = 200
 _XCOM_COLUMNS: Final[tuple[Any, ...]] = (
-    XComModel.dag_id,
-    XComModel.run_id,
-    XComModel.task_id,
-    XComModel.map_index,
     XComModel.key,
     XComModel.value,
     XComModel.timestamp,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class TaskKey:
-    """The names of a task instance in Airflow's database."""
-
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +67,7 @@ class FoundSubmission:
     :param pushed_at: when Airflow's database got what is known.
     :param snapshot: None if a version before snapshots has run the task.
     :param manifest: the task's output, if it has succeeded. It is left out of overviews if there is a snapshot.
+    :param task_instance_id: Airflow's id of the current try.
     """
 
     key: TaskKey
@@ -81,6 +76,7 @@ class FoundSubmission:
     pushed_at: datetime
     snapshot: Snapshot | None
     manifest: Manifest | None
+    task_instance_id: str = ""
 
 
 def find_submissions(
@@ -141,7 +137,7 @@ def iterate_submissions(
 
 def find_submission(session: Session, key: TaskKey) -> FoundSubmission | None:
     """Return what a task instance has pushed. None if it has pushed nothing."""
-    return next(_read(session, _select().where(_is_ours(), _is_of(key))), None)
+    return next(_read(session, _select().where(_is_ours(), is_task(key))), None)
 
 
 def find_beside(session: Session, found: FoundSubmission) -> list[FoundSubmission]:
@@ -164,7 +160,7 @@ def find_beside(session: Session, found: FoundSubmission) -> list[FoundSubmissio
 
 def read_output(session: Session, key: TaskKey) -> Manifest | None:
     """Return the manifest that a task instance has returned. None if it has returned none."""
-    query = select(*_XCOM_COLUMNS).where(_is_of(key), XComModel.key == _RETURN_KEY)
+    query = _select().where(is_task(key), XComModel.key == _RETURN_KEY)
     row = session.execute(query).first()
     return None if row is None else _manifest(_value_of(row))
 
@@ -183,23 +179,9 @@ def _of_day(query: Select[Any], day: date | None) -> Select[Any]:
     return query.where(XComModel.timestamp >= start, XComModel.timestamp < start + timedelta(days=1))
 
 
-def _is_of(key: TaskKey) -> Any:
-    return and_(
-        XComModel.dag_id == key.dag_id,
-        XComModel.run_id == key.run_id,
-        XComModel.task_id == key.task_id,
-        XComModel.map_index == key.map_index,
-    )
-
-
 def _select() -> Select[Any]:
-    is_of_task = and_(
-        TaskInstance.dag_id == XComModel.dag_id,
-        TaskInstance.run_id == XComModel.run_id,
-        TaskInstance.task_id == XComModel.task_id,
-        TaskInstance.map_index == XComModel.map_index,
-    )
-    return select(*_XCOM_COLUMNS, TaskInstance.state, TaskInstance.try_number).join(TaskInstance, is_of_task)
+    columns = (*key_columns(), *_XCOM_COLUMNS, TaskInstance.id, TaskInstance.state, TaskInstance.try_number)
+    return select(*columns).select_from(XComModel).join(TaskInstance, is_of_task(XComModel))
 
 
 def _snapshots() -> Select[Any]:
@@ -219,16 +201,9 @@ def _is_ours() -> Any:
 def _is_old_output() -> Any:
     """Return the condition for the output of a task instance that has pushed no snapshot."""
     other = XComModel.__table__.alias()
-    has_snapshot = (
-        select(other.c.key)
-        .where(
-            other.c.dag_run_id == XComModel.dag_run_id,
-            other.c.task_id == XComModel.task_id,
-            other.c.map_index == XComModel.map_index,
-            other.c.key == SNAPSHOT_KEY,
-        )
-        .exists()
-    )
+    ids = ("task_instance_id",) if REGIONS_SUPPORTED else ("dag_run_id", "task_id", "map_index")
+    is_of_same_task = [other.c[name] == getattr(XComModel, name) for name in ids]
+    has_snapshot = select(other.c.key).where(*is_of_same_task, other.c.key == SNAPSHOT_KEY).exists()
     is_ours = or_(TaskInstance.operator.in_(OPERATORS), TaskInstance.custom_operator_name.in_(OPERATORS))
     return and_(XComModel.key == _RETURN_KEY, is_ours, ~has_snapshot)
 
@@ -255,12 +230,12 @@ def _found(rows: Iterable[Any]) -> Iterator[FoundSubmission]:
         value = _value_of(row)
         snapshot = read_snapshot(value) if row.key == SNAPSHOT_KEY else None
         manifest = _manifest(value) if row.key == _RETURN_KEY else None
-        key = TaskKey(row.dag_id, row.run_id, row.task_id, row.map_index)
+        key = key_of_row(row)
         if snapshot is None and manifest is None:
             if row.key == SNAPSHOT_KEY:
                 _warn_of_unreadable(key)
             continue
-        yield FoundSubmission(key, row.state, row.try_number, row.timestamp, snapshot, manifest)
+        yield FoundSubmission(key, row.state, row.try_number, row.timestamp, snapshot, manifest, str(row.id))
 
 
 #: The first task whose snapshot could not be read.

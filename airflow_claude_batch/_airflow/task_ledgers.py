@@ -1,7 +1,7 @@
 """Read and write the ledgers of tasks from a process that is no task: for the command line.
 
-From Airflow 3.3 on a ledger is in the task state store, which is a table of Airflow's database. Before, it is in the
-submission's folder.
+On Airflow 3.3 a ledger is in the task state store, which is a table of Airflow's database. Before and after, it is in
+the submission's folder.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_claude_batch._airflow.compat import TASK_STATE_STORE_SUPPORTED, timezone
+from airflow_claude_batch._airflow.compat import TASK_STATE_STORE_SUPPORTED, TASK_STATE_SURVIVES_CLEAR, timezone
 from airflow_claude_batch._airflow.servers import (
     Session,
     TaskInstance,
-    TaskScope,
     get_state_backend,
     or_,
     select,
     update,
 )
+from airflow_claude_batch._airflow.task_rows import TaskKey, is_task, task_scope
 from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.ledger.moved_store import MovedLedgerStore
 from airflow_claude_batch.batch.ledger.record import load_ledger
 from airflow_claude_batch.batch.ledger.stores import STATE_KEY, FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import AdoptionError, SubmissionRecordError
 
 if TYPE_CHECKING:
-    from airflow_claude_batch._airflow.submissions import TaskKey
     from airflow_claude_batch.batch.storage import Folder
 
 #: A task instance in one of these states has a process, or one that continues where the last has stopped.
@@ -48,7 +48,7 @@ class DatabaseTaskState:
 
     def __init__(self, session: Session, key: TaskKey) -> None:
         self._session = session
-        self._scope = TaskScope(dag_id=key.dag_id, run_id=key.run_id, task_id=key.task_id, map_index=key.map_index)
+        self._scope = task_scope(session, key)
 
     def get(self, key: str) -> Any:
         """Return a value, None if there is none.
@@ -85,7 +85,8 @@ def ledger_store(session: Session, key: TaskKey, folder: Folder) -> LedgerStore:
     """
     if not TASK_STATE_STORE_SUPPORTED:
         return FolderLedgerStore(folder)
-    return StateLedgerStore(DatabaseTaskState(session, key), folder)
+    store = StateLedgerStore if TASK_STATE_SURVIVES_CLEAR else MovedLedgerStore
+    return store(DatabaseTaskState(session, key), folder)
 
 
 def read_ledger(session: Session, key: TaskKey, folder: Folder) -> Ledger | None:
@@ -116,15 +117,13 @@ def stopped_task(session: Session, key: TaskKey) -> Iterator[None]:
 
     :raises AdoptionError: it runs, or waits.
     """
-    is_key = [
-        getattr(TaskInstance, name) == getattr(key, name) for name in ("dag_id", "run_id", "task_id", "map_index")
-    ]
+    is_key = is_task(key)
     is_stopped = or_(TaskInstance.state.is_(None), TaskInstance.state.not_in(ACTIVE_STATES))
-    lock = update(TaskInstance).where(*is_key, is_stopped).values(updated_at=TaskInstance.updated_at)
+    lock = update(TaskInstance).where(is_key, is_stopped).values(updated_at=TaskInstance.updated_at)
     session.commit()  # the transaction begins with the lock: what was read before says nothing of now
     result: Any = session.execute(lock.execution_options(synchronize_session=False))
     if not result.rowcount:
-        state = session.execute(select(TaskInstance.state).where(*is_key)).scalar_one_or_none()
+        state = session.execute(select(TaskInstance.state).where(is_key)).scalar_one_or_none()
         session.rollback()
         raise active_task_error(key, state)
     try:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 from airflow_claude_batch import exceptions
 from airflow_claude_batch._airflow import metrics, settings, tracing
 from airflow_claude_batch._airflow.approval import ask, raise_rejection
-from airflow_claude_batch._airflow.compat import AirflowFailException, TaskDeferred, timezone
+from airflow_claude_batch._airflow.compat import AirflowFailException, TaskDeferred, loop_iteration, timezone
 from airflow_claude_batch._airflow.task_log import log_manifest
-from airflow_claude_batch._airflow.task_state import unfinished_upstream
+from airflow_claude_batch._airflow.task_state import state_of, unfinished_upstream
 from airflow_claude_batch._airflow.times import time_in_words
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.steps import AskStep, DoneStep, WaitStep
@@ -151,11 +151,26 @@ def defer(
             submitted_at=step.submitted_at.isoformat() if step.submitted_at else None,
             unconfirmed_batch_ids=list(unconfirmed),
             known=(known or Known()).to_dict(),
+            later_iteration=options.cancel_on_kill and _has_later_iteration(run),
         ),
         method_name="execute_complete",
         kwargs=kwargs or None,
         timeout=max(step.until - timezone.utcnow(), timedelta()) + TRIGGER_GRACE_PERIOD,
     )
+
+
+def _has_later_iteration(run: TaskRun) -> bool:
+    """Return True if a later iteration of the task's loop may exist: a user has cleared this one alone.
+
+    Airflow tells triggers the state of the latest iteration only. If that is this one, it is running now.
+    """
+    if loop_iteration(run.context) is None:
+        return False
+    try:
+        return state_of(run.ti) != "running"
+    except Exception as error:  # the supervisor's client raises many types
+        log.debug("Could not ask Airflow for the state of this task: %r", error)
+        return True
 
 
 def apply_wait_result(result: WaitResult, work: Work, task_id: str) -> None:

@@ -44,6 +44,7 @@ class MakeTrigger(Protocol):
         submitted_at: str | None,
         unconfirmed_batch_ids: list[str],
         known: dict[str, Any],
+        later_iteration: bool,
     ) -> BaseTrigger: ...
 
 

@@ -12,8 +12,8 @@ from airflow_claude_batch._airflow import settings
 from airflow_claude_batch._airflow.adoption import Target, adopt_into, find_target
 from airflow_claude_batch._airflow.known_batches import owner_name
 from airflow_claude_batch._airflow.servers import create_session
-from airflow_claude_batch._airflow.submissions import TaskKey
 from airflow_claude_batch._airflow.task_ledgers import ledger_store
+from airflow_claude_batch._airflow.task_rows import TaskKey
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.batch.adopt.adopt import AdoptionPlan, plan_adoption
 from airflow_claude_batch.batch.adopt.change_ledger import Standing

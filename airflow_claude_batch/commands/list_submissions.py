@@ -11,7 +11,8 @@ from typing import Any
 
 from airflow_claude_batch._airflow.compat import timezone
 from airflow_claude_batch._airflow.servers import create_session
-from airflow_claude_batch._airflow.submissions import TaskKey, iterate_submissions
+from airflow_claude_batch._airflow.submissions import iterate_submissions
+from airflow_claude_batch._airflow.task_rows import TaskKey
 from airflow_claude_batch.batch.money.amounts import rounded_usd
 from airflow_claude_batch.commands import orphans
 from airflow_claude_batch.commands.definition import WrongUsageError

@@ -8,10 +8,10 @@ from typing import Final
 from airflow_claude_batch._airflow.servers import Session
 from airflow_claude_batch._airflow.submissions import (
     FoundSubmission,
-    TaskKey,
     find_submission,
     iterate_submissions,
 )
+from airflow_claude_batch._airflow.task_rows import TaskKey
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.commands.definition import WrongUsageError
 from airflow_claude_batch.exceptions import InputError

@@ -13,8 +13,9 @@ from typing import Final
 from airflow_claude_batch._airflow.results_folder import folder_at
 from airflow_claude_batch._airflow.servers import Session
 from airflow_claude_batch._airflow.states import is_open
-from airflow_claude_batch._airflow.submissions import FoundSubmission, TaskKey
+from airflow_claude_batch._airflow.submissions import FoundSubmission
 from airflow_claude_batch._airflow.task_ledgers import read_ledger
+from airflow_claude_batch._airflow.task_rows import key_of_place
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.batch.land.place import Place
 from airflow_claude_batch.batch.land.snapshot import PartState, SnapshotPart, SnapshotState
@@ -81,11 +82,11 @@ def _may_run(part: SnapshotPart, now: datetime) -> bool:
 def _of_ledger(session: Session, tasks: Sequence[FoundSubmission]) -> tuple[list[str], list[str]]:
     """Return the batches of the ledger that are not landed, and what else may run, in words."""
     place = next((task.snapshot.place for task in tasks if task.snapshot is not None and task.snapshot.place), None)
-    if place is None or place.loop is not None:  # batches made elsewhere, or a ledger of each iteration
+    if place is None:  # batches made elsewhere
         return [], _unlisted(tasks)
     try:
         folder = folder_at(folder_of(next(task for task in tasks if _place(task) == place)) or "")
-        ledger = read_ledger(session, TaskKey(place.dag_id, place.run_id, place.task_id, place.map_index), folder)
+        ledger = read_ledger(session, key_of_place(place), folder)
     except (ClaudeBatchError, OSError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         return [], [f"its ledger cannot be read, so it may have further batches: {reason}."]

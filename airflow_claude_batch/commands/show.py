@@ -11,7 +11,8 @@ from typing import Any
 from airflow_claude_batch._airflow.compat import timezone
 from airflow_claude_batch._airflow.servers import create_session
 from airflow_claude_batch._airflow.snapshot_values import count_of, seconds_of, usd_of
-from airflow_claude_batch._airflow.submissions import TaskKey, read_output
+from airflow_claude_batch._airflow.submissions import read_output
+from airflow_claude_batch._airflow.task_rows import TaskKey
 from airflow_claude_batch.batch.money.amounts import rounded_usd
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.commands.list_submissions import usd_in_words

@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse
 
 from airflow_claude_batch._airflow.compat import timezone
 from airflow_claude_batch._airflow.states import standing_of
-from airflow_claude_batch._airflow.submissions import TaskKey
+from airflow_claude_batch._airflow.submissions import FoundSubmission
 from airflow_claude_batch.web.links import submission_href
 from airflow_claude_batch.web.task_query import ChangeableSubmission
 from airflow_claude_batch.web.templating import render_page
@@ -30,18 +30,20 @@ def ask_before_clearing(found: ChangeableSubmission) -> str:
         key=found.key,
         standing=standing_of(found.snapshot, found.manifest, found.state, timezone.utcnow()),
         address=f"../api/v2/dags/{quote(found.key.dag_id, safe='')}/clearTaskInstances",
-        body=json.dumps(clear_body(found.key)),
+        body=json.dumps(clear_body(found)),
         back=submission_href(found.key),
     )
 
 
-def clear_body(key: TaskKey) -> dict[str, Any]:
+def clear_body(found: FoundSubmission) -> dict[str, Any]:
     """Return the body of the REST API's call that clears a task instance and the tasks after it."""
+    key = found.key
     task: Any = key.task_id if key.map_index < 0 else [key.task_id, key.map_index]
+    chosen = {"task_instance_ids": [found.task_instance_id]} if key.region else {"task_ids": [task]}
     return {
         "dry_run": False,
         "dag_run_id": key.run_id,
-        "task_ids": [task],
+        **chosen,
         "only_failed": False,
         "include_downstream": True,
         "reset_dag_runs": True,

@@ -9,7 +9,8 @@ from typing import Final
 
 from airflow_claude_batch._airflow.snapshot_values import Durations, Values, plausible_time, values_of
 from airflow_claude_batch._airflow.states import Standing, State, is_open, standing_of
-from airflow_claude_batch._airflow.submissions import FoundSubmission, TaskKey
+from airflow_claude_batch._airflow.submissions import FoundSubmission
+from airflow_claude_batch._airflow.task_rows import TaskKey
 from airflow_claude_batch.batch.land.snapshot import Snapshot
 from airflow_claude_batch.web.templating import range_in_words, span_in_words
 

@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 
 from airflow_claude_batch._airflow.check_arguments import wrong_path
 from airflow_claude_batch._airflow.results_folder import folder_at, folder_of_place
-from airflow_claude_batch._airflow.submissions import FoundSubmission, TaskKey
+from airflow_claude_batch._airflow.submissions import FoundSubmission
+from airflow_claude_batch._airflow.task_rows import key_of_place
 from airflow_claude_batch.batch.land.place import Place
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.web.bounded_folder import (
@@ -63,7 +64,7 @@ def folder_of(found: FoundSubmission, may_read_rows: Callable[[str], bool]) -> R
     if found.snapshot is None or found.snapshot.place is None:
         return _folder_of_path(found)
     place, root = found.snapshot.place, found.snapshot.root
-    if not _is_of(place, found.key) and not may_read_rows(place.dag_id):
+    if key_of_place(place) != found.key and not may_read_rows(place.dag_id):
         return RefusedFolder(
             f"The rows belong to a task of the DAG {place.dag_id[:200]}. Those who may read its XComs see them."
         )
@@ -87,15 +88,6 @@ def open_folder(folder: ReadableFolder, *, max_bytes: int | None = None) -> Boun
     root = folder_at(folder.root)
     above = root.path if isinstance(root, LocalFolder) else Path("/")
     return BoundedFolder(PlainFolder(opened.path, root=above), Budget(max_bytes or MAX_LOCAL_BYTES))
-
-
-def _is_of(place: Place, key: TaskKey) -> bool:
-    return (place.dag_id, place.run_id, place.task_id, place.map_index) == (
-        key.dag_id,
-        key.run_id,
-        key.task_id,
-        key.map_index,
-    )
 
 
 def _folder_of_path(found: FoundSubmission) -> ReadableFolder | RefusedFolder:

@@ -14,11 +14,11 @@ from airflow_claude_batch._airflow import settings
 from airflow_claude_batch._airflow.servers import create_session
 from airflow_claude_batch._airflow.submissions import (
     FoundSubmission,
-    TaskKey,
     find_beside,
     find_submission,
     read_output,
 )
+from airflow_claude_batch._airflow.task_rows import TaskKey
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.snapshot import SnapshotState
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -28,7 +28,7 @@ from airflow_claude_batch.web.access import Access, UserAccess
 from airflow_claude_batch.web.row_source import RowSource, open_rows
 from airflow_claude_batch.web.rows_view import listed_files, row_at_position, row_with_key, rows_from, rows_of
 from airflow_claude_batch.web.submission_view import SubmissionView, view_of
-from airflow_claude_batch.web.task_query import MapIndex
+from airflow_claude_batch.web.task_query import NamedTask
 from airflow_claude_batch.web.templating import render_page
 
 log = logging.getLogger(__name__)
@@ -43,9 +43,9 @@ _Key = Annotated[str | None, Query(max_length=1_000)]
 
 
 @router.get("/submission", response_class=HTMLResponse)
-def show_submission(dag_id: str, run_id: str, task_id: str, access: UserAccess, map_index: MapIndex = -1) -> str:
+def show_submission(task: NamedTask, access: UserAccess) -> str:
     """Return the page of the submission of a task instance."""
-    return page_of(*_find(TaskKey(dag_id, run_id, task_id, map_index), access), access)
+    return page_of(*_find(task, access), access)
 
 
 def page_of(found: FoundSubmission, beside: Sequence[FoundSubmission], access: Access) -> str:
@@ -72,11 +72,8 @@ def page_of(found: FoundSubmission, beside: Sequence[FoundSubmission], access: A
 
 @router.get("/rows", response_class=HTMLResponse)
 def show_rows(
-    dag_id: str,
-    run_id: str,
-    task_id: str,
+    task: NamedTask,
     access: UserAccess,
-    map_index: MapIndex = -1,
     key: _Key = None,
     failed: bool = False,
     at: Annotated[int | None, Query(ge=0, lt=2**62)] = None,
@@ -88,8 +85,8 @@ def show_rows(
     :param start: where the list or the search goes on.
     :param request_start: where the search for the request goes on.
     """
-    found, _ = _find(TaskKey(dag_id, run_id, task_id, map_index), access)
-    if not access.may_read_rows(dag_id):
+    found, _ = _find(task, access)
+    if not access.may_read_rows(task.dag_id):
         raise HTTPException(403, "You may not read the XComs of this DAG, and so not its prompts and answers.")
     return rows_page_of(found, access, key=key or "", failed=failed, at=at, start=start, request_start=request_start)
 

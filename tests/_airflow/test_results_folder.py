@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from workbench import Workbench
 
 from airflow_claude_batch._airflow import results_folder
-from airflow_claude_batch._airflow.compat import TASK_STATE_STORE_SUPPORTED
+from airflow_claude_batch._airflow.compat import TASK_STATE_SURVIVES_CLEAR
 from airflow_claude_batch._airflow.results_folder import (
     check_below_roots,
     folder_at,
@@ -440,8 +440,8 @@ def test_default_folder_is_warned_of_or_refused_if_workers_may_not_share_it(
 
     with pytest.raises(ConfigurationError, match="Nothing was sent") if is_refused else contextlib.nullcontext():
         check_results_shared(results_path)
-    # From 3.3 on, the ledger is in Airflow's database.
-    assert ("pay for everything again" in caplog.text) == (is_warned and not TASK_STATE_STORE_SUPPORTED)
+    # On 3.3, the ledger is in Airflow's database.
+    assert ("pay for everything again" in caplog.text) == (is_warned and not TASK_STATE_SURVIVES_CLEAR)
 
 
 @pytest.mark.parametrize(

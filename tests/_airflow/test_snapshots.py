@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
+from stored_xcoms import stored_xcoms
 from workbench import Workbench
 
 from airflow_claude_batch._airflow.compat import timezone
@@ -137,7 +138,7 @@ def test_two_tasks(bench: Workbench, tmp_path: Any) -> None:
 
 
 def test_an_output_of_a_version_before_snapshots(bench: Workbench, tmp_path: Any) -> None:
-    from airflow_claude_batch._airflow.servers import XComModel, create_session
+    from airflow_claude_batch._airflow.servers import create_session
 
     with DAG("snapshot_old", schedule=None) as dag:
         SendMessageBatchOperator(
@@ -150,7 +151,7 @@ def test_an_output_of_a_version_before_snapshots(bench: Workbench, tmp_path: Any
         )
     bench.run(dag)
     with create_session() as session:
-        session.query(XComModel).filter_by(dag_id="snapshot_old", key=SNAPSHOT_KEY).delete()
+        stored_xcoms(session, dag_id="snapshot_old", key=SNAPSHOT_KEY).delete(synchronize_session=False)
 
     (submission,) = found("snapshot_old")
     assert submission.snapshot is None
@@ -182,15 +183,15 @@ def test_an_xcom_that_is_no_snapshot_is_told_once(
     bench: Workbench, tmp_path: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from airflow_claude_batch._airflow import submissions
-    from airflow_claude_batch._airflow.servers import XComModel, create_session
+    from airflow_claude_batch._airflow.servers import create_session
 
     monkeypatch.setattr(submissions, "_WARNED", [])
     with DAG("snapshot_elsewhere", schedule=None) as dag:
         SendMessageBatchOperator(task_id="send", messages=["a"], results_path=str(tmp_path), max_tokens=10)
     bench.run(dag)
     with create_session() as session:
-        query = session.query(XComModel).filter_by(dag_id="snapshot_elsewhere", key=SNAPSHOT_KEY)
-        query.update({XComModel.value: "s3://xcoms/1"})
+        query = stored_xcoms(session, dag_id="snapshot_elsewhere", key=SNAPSHOT_KEY)
+        query.update({"value": "s3://xcoms/1"}, synchronize_session=False)
 
     assert found("snapshot_elsewhere") == []
     assert found("snapshot_elsewhere") == []

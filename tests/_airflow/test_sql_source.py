@@ -49,20 +49,14 @@ def dag(bench: Workbench, dag_id: str, **options: Any) -> DAG:
 
 def shown_fields(run: Run, task_id: str, map_index: int = -1) -> dict[str, Any]:
     """Return what the UI shows under Rendered Templates."""
-    from airflow.models.renderedtifields import RenderedTaskInstanceFields
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
+    from airflow_claude_batch._airflow.servers import RenderedTaskInstanceFields, TaskInstance, create_session, select
+    from airflow_claude_batch._airflow.task_rows import TaskKey, is_of_task, is_task
 
+    is_rendered = is_of_task(RenderedTaskInstanceFields)
+    key = TaskKey(run.dag.dag_id, run.run.run_id, task_id, map_index)
+    query = select(RenderedTaskInstanceFields.rendered_fields).join(TaskInstance, is_rendered).where(is_task(key))
     with create_session() as session:
-        fields = session.scalars(
-            select(RenderedTaskInstanceFields).where(
-                RenderedTaskInstanceFields.dag_id == run.dag.dag_id,
-                RenderedTaskInstanceFields.run_id == run.run.run_id,
-                RenderedTaskInstanceFields.task_id == task_id,
-                RenderedTaskInstanceFields.map_index == map_index,
-            )
-        ).one()
-        shown: dict[str, Any] = fields.rendered_fields
+        shown: dict[str, Any] = session.scalars(query).one()
         return shown
 
 

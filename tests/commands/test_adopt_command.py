@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 from command_world import call
+from stored_xcoms import stored_xcoms
 from workbench import Run, Workbench
 
-from airflow_claude_batch._airflow.compat import TASK_STATE_STORE_SUPPORTED
+from airflow_claude_batch._airflow.compat import TASK_STATE_SURVIVES_CLEAR
 from airflow_claude_batch.operators import SendMessageBatchOperator
 from airflow_claude_batch.sensors import MessageBatchSensor
 from airflow_claude_batch.simulator import Simulator
@@ -58,12 +59,12 @@ def forget(run: Run) -> None:
     """Lose the ledgers, the manifests and the XComs of a DAG. The requests are left."""
     from sqlalchemy import delete
 
-    from airflow_claude_batch._airflow.servers import TaskStateStoreModel, XComModel, create_session
+    from airflow_claude_batch._airflow.servers import TaskStateStoreModel, create_session
 
     with create_session() as session:
-        for model in (XComModel, TaskStateStoreModel):
-            if model is not None:
-                session.execute(delete(model).where(model.dag_id == run.dag.dag_id))
+        stored_xcoms(session, dag_id=run.dag.dag_id).delete(synchronize_session=False)
+        if TaskStateStoreModel is not None:
+            session.execute(delete(TaskStateStoreModel).where(TaskStateStoreModel.dag_id == run.dag.dag_id))
     for pattern in ("ledger-*", "manifest.json"):
         for path in (run.bench.results / run.dag.dag_id).rglob(pattern):
             path.unlink()
@@ -115,7 +116,7 @@ def test_ledger_is_written_where_tasks_look_for_it(bench: Workbench, simulator: 
 
     call("adopt", batch_id, *into(run), "--yes")
 
-    assert bool(list(run.folder("send").glob("ledger-*"))) is not TASK_STATE_STORE_SUPPORTED
+    assert bool(list(run.folder("send").glob("ledger-*"))) is not TASK_STATE_SURVIVES_CLEAR
 
 
 def test_mapped_task_gets_the_batch_of_its_own_map_index(bench: Workbench, simulator: Simulator) -> None:
@@ -198,8 +199,8 @@ def test_task_that_starts_while_the_results_are_read_is_left_alone(bench: Workbe
 
     from airflow_claude_batch._airflow.adoption import adopt_into, find_target
     from airflow_claude_batch._airflow.servers import TaskInstance, create_session
-    from airflow_claude_batch._airflow.submissions import TaskKey
     from airflow_claude_batch._airflow.task_ledgers import ledger_store
+    from airflow_claude_batch._airflow.task_rows import TaskKey
     from airflow_claude_batch.batch.adopt.adopt import AdoptionPlan
     from airflow_claude_batch.batch.adopt.change_ledger import Standing
     from airflow_claude_batch.batch.ledger.record import load_ledger

@@ -120,7 +120,7 @@ class Scene:
     """What every environment is given.
 
     :param wheel: the package, as a user would install it.
-    :param path: a folder to import from: the demo, which tests use and no wheel has.
+    :param path: a folder to import from: the demo and the benchmarks, which tests use and no wheel has.
     """
 
     wheel: Path
@@ -131,7 +131,8 @@ class Scene:
         _uv("build", "--wheel", "--out-dir", str(folder), what="build the wheel")
         path = folder / "path"
         path.mkdir()
-        (path / "demo").symlink_to(ROOT / "demo")
+        for name in ("benchmarks", "demo"):
+            (path / name).symlink_to(ROOT / name)
         return cls(next(folder.glob("*.whl")), path)
 
 

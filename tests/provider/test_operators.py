@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk import task
 from workbench import Workbench
 
-from airflow_claude_batch._airflow.compat import TASK_STATE_STORE_SUPPORTED
+from airflow_claude_batch._airflow.compat import TASK_STATE_STORE_SUPPORTED, TASK_STATE_SURVIVES_CLEAR
 from airflow_claude_batch.batch.ledger.chunks import split
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger
@@ -176,7 +176,7 @@ def test_ledger_is_in_the_state_store_or_in_files(bench: Workbench, claude_defau
     run = bench.run(dag)
 
     assert set(run.states.values()) == {"success"}
-    assert any(run.folder("newest").glob("ledger-*.json")) is not TASK_STATE_STORE_SUPPORTED
+    assert any(run.folder("newest").glob("ledger-*.json")) is not TASK_STATE_SURVIVES_CLEAR
     assert any(run.folder("before").glob("ledger-*.json"))
 
 

@@ -437,6 +437,18 @@ def test_a_mapped_task_is_looked_up_by_its_map_index(simulator, batch_ids, super
     assert (supervisor.requests[0].task_ids, supervisor.requests[0].map_index) == (["a_task"], 3)
 
 
+def test_an_earlier_iteration_of_a_loop_keeps_its_batches(
+    simulator, batch_ids, supervised, kill, logged: Logged
+) -> None:
+    """Airflow tells the state of the latest iteration, whatever a user did to this one."""
+    simulator.pace(3600)
+    supervisor = supervised({"a_task": "success"})
+    kill(deferred(batch_ids(1), cancel_on_kill=True, later_iteration=True))
+    assert simulator.calls()["cancel"] == 0
+    assert supervisor.requests == []
+    assert "So these message batches go on, and are billed" in logged()[-1][1]
+
+
 def test_a_trigger_that_has_fired_cancels_nothing(simulator, batch_ids, supervised) -> None:
     ids = batch_ids(1)
     supervisor = supervised({"a_task": "success"})

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+from stored_xcoms import stored_xcoms
 from web.submission_pages import Rights, browser, reader
 from workbench import Run, Workbench
 
@@ -49,10 +50,10 @@ def states(simulator: Simulator) -> list[str]:
 
 
 def edit_snapshot(run: Run, **fields: Any) -> None:
-    from airflow_claude_batch._airflow.servers import XComModel, create_session
+    from airflow_claude_batch._airflow.servers import create_session
 
     with create_session() as session:
-        query = session.query(XComModel).filter_by(dag_id=run.dag.dag_id, run_id=run.run.run_id, key=SNAPSHOT_KEY)
+        query = stored_xcoms(session, dag_id=run.dag.dag_id, run_id=run.run.run_id, key=SNAPSHOT_KEY)
         xcom = query.one()
         value = json.loads(xcom.value) if isinstance(xcom.value, str) else xcom.value
         xcom.value = json.dumps(value | fields) if isinstance(xcom.value, str) else value | fields
@@ -100,12 +101,12 @@ def test_a_batch_that_another_dag_uses_too(bench: Workbench, simulator: Simulato
 
 
 def test_a_batch_that_a_dag_uses_which_has_run_before_snapshots(bench: Workbench, simulator: Simulator) -> None:
-    from airflow_claude_batch._airflow.servers import XComModel, create_session
+    from airflow_claude_batch._airflow.servers import create_session
 
     own, other = run(bench), run(bench, "page_cancel_old")
     batch_id = other.xcom("send")["batch_ids"][0]
     with create_session() as session:
-        session.query(XComModel).filter_by(dag_id=other.dag.dag_id, key=SNAPSHOT_KEY).delete()
+        stored_xcoms(session, dag_id=other.dag.dag_id, key=SNAPSHOT_KEY).delete(synchronize_session=False)
     edit_snapshot(own, parts=[{"state": "in_progress", "batch_id": batch_id}])
     with browser(editor(DAG_ID)) as client:
         refused = client.post("/cancel", params=names_of(own), data={"batch_id": [batch_id]}, headers=ACTION)

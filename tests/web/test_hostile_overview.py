@@ -15,7 +15,8 @@ from submission_examples import example_snapshot
 
 from airflow_claude_batch._airflow.snapshot_values import values_of
 from airflow_claude_batch._airflow.states import State
-from airflow_claude_batch._airflow.submissions import FoundSubmission, TaskKey
+from airflow_claude_batch._airflow.submissions import FoundSubmission
+from airflow_claude_batch._airflow.task_rows import TaskKey
 from airflow_claude_batch.batch.land.snapshot import SnapshotState, read_snapshot
 from airflow_claude_batch.web.overview import overview_of
 from airflow_claude_batch.web.overview_filters import Filters

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stored_xcoms import stored_xcoms
 from submission_rows import TaskRow, insert_rows
 from web.submission_pages import browser, reader
 
@@ -65,10 +66,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def client(root: Path, airflow_db: None) -> Iterator[Any]:
-    from airflow_claude_batch._airflow.servers import XComModel, create_session
+    from airflow_claude_batch._airflow.servers import create_session
 
     with create_session() as session:
-        if not session.query(XComModel).filter_by(dag_id="page_large").count():
+        if not stored_xcoms(session, dag_id="page_large").count():
             row = TaskRow("page_large", "run", "send", "success", NOW, {"claude_batch": submission(root)})
             insert_rows(session, [row])
     with browser(reader("page_large")) as client:
@@ -174,11 +175,11 @@ def position_of(root: Path, index: int) -> int:
     ],
 )
 def test_whatever_the_xcom_says_the_page_is_a_page(client: Any, root: Path, change: dict[str, Any]) -> None:
-    from airflow_claude_batch._airflow.servers import XComModel, create_session
+    from airflow_claude_batch._airflow.servers import create_session
 
     def write(value: dict[str, Any]) -> None:
         with create_session() as session:
-            session.query(XComModel).filter_by(dag_id="page_large").update({"value": value})
+            stored_xcoms(session, dag_id="page_large").update({"value": value}, synchronize_session=False)
 
     write(submission(root) | change)
     try:

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch._airflow.results_folder import folder_of_place
-from airflow_claude_batch._airflow.submissions import FoundSubmission, TaskKey
+from airflow_claude_batch._airflow.submissions import FoundSubmission
+from airflow_claude_batch._airflow.task_rows import TaskKey
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.place import Place
 from airflow_claude_batch.batch.land.snapshot import Snapshot, SnapshotState

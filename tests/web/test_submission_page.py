@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stored_xcoms import stored_xcoms
 from submission_examples import example_snapshot
 from submission_rows import TaskRow, insert_rows
 from web.submission_pages import Rights, browser, reader
@@ -237,16 +238,16 @@ def test_a_table_lies_beside_the_rows_that_are_shown(bench: Workbench) -> None:
 
 
 def test_an_output_of_a_version_before_snapshots(answered: Run) -> None:
-    from airflow_claude_batch._airflow.servers import XComModel, create_session
+    from airflow_claude_batch._airflow.servers import create_session
 
     with create_session() as session:
-        own = session.query(XComModel).filter_by(dag_id="page_answered", key=SNAPSHOT_KEY)
-        own.update({"key": "of a later version"})
+        own = stored_xcoms(session, dag_id="page_answered", key=SNAPSHOT_KEY)
+        own.update({"key": "of a later version"}, synchronize_session=False)
     with browser(reader("page_answered")) as client:
         page = client.get("/submission", params=names_of(answered)).text
     with create_session() as session:
-        session.query(XComModel).filter_by(dag_id="page_answered", key="of a later version").update(
-            {"key": SNAPSHOT_KEY}
+        stored_xcoms(session, dag_id="page_answered", key="of a later version").update(
+            {"key": SNAPSHOT_KEY}, synchronize_session=False
         )
 
     assert "<b>3</b><span>requests" in page

@@ -95,7 +95,7 @@ class FolderLedgerStore:
         names = self._folder.names()
         files = sorted(_ledger_files(names), reverse=True)
         if self._own_file and files and files[0].number > self._own_file.number:
-            raise _taken_over()
+            raise taken_over_error()
         for file in files:
             data = storage.read(self._folder, file.name)
             if data is None:
@@ -131,7 +131,7 @@ class FolderLedgerStore:
     def _check_files(self, names: Collection[str]) -> None:
         files = _ledger_files(names)
         if self._own_file not in files or max(files).number > self._own_file.number:
-            raise _taken_over()
+            raise taken_over_error()
 
     def _remove(self, names: Iterable[str]) -> None:
         """Remove files of chunks. Somebody who claims the ledger now reads the head that does not name them."""
@@ -185,7 +185,8 @@ def _ledger_files(names: Iterable[str]) -> list[_LedgerFile]:
     return [_LedgerFile(int(match[1]), match[2]) for match in matches if match]
 
 
-def _taken_over() -> SubmissionTakenOverError:
+def taken_over_error() -> SubmissionTakenOverError:
+    """Build the error of an attempt that another one has replaced."""
     return SubmissionTakenOverError(
         "Another attempt of this task has taken over the submission, so this attempt stops.",
         "It sends nothing more. The other attempt continues with what was sent.",
@@ -245,8 +246,8 @@ class StateLedgerStore:
         stored = self._accessor.get(STATE_KEY)
         is_own = self._attempt_of(stored) == value["attempt"]
         if not is_own and not self._has_claimed:
-            raise _taken_over()
-        known = _chunk_names(stored)
+            raise taken_over_error()
+        known = chunk_names(stored)
         for name in chunks.keys() - (known if is_own else ()):
             # As text: a chunk is named by its bytes, and a JSON value may come back as others.
             self._accessor.set(f"{CHUNK_KEY}{name}", chunks[name].decode(), retention=CHUNK_RETENTION)
@@ -258,7 +259,7 @@ class StateLedgerStore:
 
     def check_owner(self, attempt: str) -> None:
         if self._attempt_of(self._accessor.get(STATE_KEY)) != attempt:
-            raise _taken_over()
+            raise taken_over_error()
 
     def _attempt_of(self, value: Any) -> str | None:
         """Return the attempt that owns the ledger: the stored one, or the one in the folder that is not moved yet."""
@@ -268,7 +269,7 @@ class StateLedgerStore:
         return value.get("attempt") if isinstance(value, dict) else None
 
 
-def _chunk_names(value: Any) -> frozenset[str]:
+def chunk_names(value: Any) -> frozenset[str]:
     """Return the names of the chunks of a stored head. A strange one, which ``load`` would refuse, has none."""
     try:
         return frozenset(str(ref["name"]) for ref in value["chunks"])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from airflow_claude_batch.api.wire import MessageBatch, RequestCounts
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, RepeatedAnswer, new_token
+from airflow_claude_batch.batch.ledger.moved_store import MovedLedgerStore
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger, save_ledger
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.storage import LocalFolder
@@ -330,9 +331,11 @@ def folder(tmp_path: Path) -> LocalFolder:
     return LocalFolder(tmp_path)
 
 
-@pytest.fixture(params=["folder", "state"])
+@pytest.fixture(params=["folder", "state", "moved"])
 def store(request: pytest.FixtureRequest, folder: LocalFolder) -> LedgerStore:
-    return FolderLedgerStore(folder) if request.param == "folder" else StateLedgerStore(StateStore(), folder)
+    if request.param == "folder":
+        return FolderLedgerStore(folder)
+    return (StateLedgerStore if request.param == "state" else MovedLedgerStore)(StateStore(), folder)
 
 
 def test_record_of_this_attempt_continues(store: LedgerStore) -> None:

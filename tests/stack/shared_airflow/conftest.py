@@ -14,6 +14,7 @@ from statsd_listener import StatsdListener
 from shared_airflow import (
     approval_dag,
     changing_table,
+    loop_dag,
     made_elsewhere,
     page_stack,
     scheduling_stack,
@@ -42,6 +43,8 @@ def sources() -> dict[str, Callable[[Simulators], str]]:
         found[worker_free_dag.DAG_ID] = worker_free_dag.source
     if approval_dag.is_supported():
         found[approval_dag.DAG_ID] = approval_dag.source
+    if loop_dag.is_supported():
+        found[loop_dag.DAG_ID] = loop_dag.source
     return found
 
 
@@ -64,7 +67,7 @@ def dag_stack(
 ) -> Iterator[DagStack]:
     folder = tmp_path_factory.mktemp("dag_stack")
     simulated = (CONNECTION_ID, tables.CONNECTION, changing_table.CONNECTION, made_elsewhere.CONNECTION)
-    own = (worker_free_dag.DAG_ID, approval_dag.DAG_ID, *simulated)
+    own = (worker_free_dag.DAG_ID, approval_dag.DAG_ID, loop_dag.DAG_ID, *simulated)
     connections = (*DAGS_HERE, *own, *scheduling_stack.CONNECTIONS)
     dags = {
         **sources(),
