@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_claude_batch._airflow.check_arguments import (
     parse_approval_timeout,
+    parse_direct_reserve,
     parse_poll_interval,
     parse_timeout,
 )
@@ -153,7 +154,14 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
     :param timeout: how long one attempt may take from its start, waiting included, in seconds or as a timedelta.
         Default: 25 hours; the API ends a batch within 24. Nine tenths of ``execution_timeout``, if that is shorter.
     :param on_timeout: ``cancel`` the running batches at the timeout (the default), or ``leave`` them running. What was
-        answered is landed either way, and the task fails.
+        answered is landed either way, and the task fails. Or ``ask_directly``: ``direct_reserve`` before the timeout
+        the batches are canceled, and what has no answer is asked through the Messages API, at full price: twice that of
+        a batch. A worker is busy meanwhile. If its process is killed then, at most ``direct_concurrency`` requests are
+        paid twice per kill. Needs ``wait_for_completion``; set ``max_cost`` beside it.
+    :param direct_reserve: with ``ask_directly``, how long before the timeout that begins, in seconds or as a timedelta.
+        It must be shorter than ``timeout``. Default: 30 minutes.
+    :param direct_concurrency: with ``ask_directly``, how many requests are asked at the same time, 1 to 64. The rate
+        limits that the API names in its responses slow it down. Default: 8.
     :param cancel_on_kill: cancel the running batches when a user ends the running or deferred task. Default: True.
 
     ::
@@ -268,7 +276,9 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         deferrable: bool | None = None,
         poll_interval: float | timedelta | None = None,
         timeout: float | timedelta = timedelta(hours=25),
-        on_timeout: Literal["cancel", "leave"] = "cancel",
+        on_timeout: Literal["cancel", "leave", "ask_directly"] = "cancel",
+        direct_reserve: float | timedelta = timedelta(minutes=30),
+        direct_concurrency: int = 8,
         cancel_on_kill: bool = True,
         repair_rounds: int = 1,
         allow_failed: float | str = 0,
@@ -313,6 +323,8 @@ class SendMessageBatchOperator(LineageMixin, BaseOperator):
         self.poll_interval = parse_poll_interval(self.task_id, poll_interval)
         self.timeout = parse_timeout(self.task_id, timeout)
         self.on_timeout = on_timeout
+        self.direct_reserve = parse_direct_reserve(self.task_id, direct_reserve)
+        self.direct_concurrency = direct_concurrency
         self.cancel_on_kill = cancel_on_kill
         self.repair_rounds = repair_rounds
         self.allow_failed = allow_failed

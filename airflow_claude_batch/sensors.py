@@ -12,6 +12,7 @@ from airflow_claude_batch._airflow.check_arguments import (
     check_choice,
     check_flags,
     check_results_path,
+    check_sensor_keywords,
     parse_poll_interval,
     parse_timeout,
 )
@@ -140,6 +141,7 @@ class MessageBatchSensor(LineageMixin, BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         task_id = kwargs.get("task_id", "the sensor")
+        check_sensor_keywords(task_id, kwargs)
         seconds = parse_poll_interval(task_id, poll_interval)
         gives_poke_interval = _gives_poke_interval(kwargs)
         if seconds is not None and not gives_poke_interval:

@@ -9,9 +9,12 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_claude_batch.exceptions import ConfigurationError, OutputSchemaError
+
+if TYPE_CHECKING:
+    from airflow_claude_batch._airflow.options import SubmissionOptions
 
 _PATH_REMEDY = "Give an absolute path that all workers share, or a URI such as s3://aws_default@my-bucket/claude-batch."
 #: A scheme, as RFC 3986 defines it, and what follows the colon.
@@ -21,6 +24,8 @@ _LOCAL_SCHEMES = ("file", "local")
 _BUCKET_SCHEMES = ("s3", "s3a", "gs", "gcs")
 #: Longer ones leave the range of datetime when they are added to the present.
 _LONGEST = timedelta(days=365_000)
+#: Requests that may be asked directly at the same time.
+MOST_AT_ONCE = 64
 #: The ledger names each request of a sample.
 LARGEST_SAMPLE = 1000
 
@@ -91,6 +96,61 @@ def parse_approval_timeout(task_id: str, value: Any) -> timedelta:
             "Write approval_timeout=timedelta(hours=24), or seconds such as 3600.",
         )
     return timeout
+
+
+def parse_direct_reserve(task_id: str, value: Any) -> timedelta:
+    """Read ``direct_reserve``: seconds, or a timedelta.
+
+    :raises ConfigurationError: it is neither, or not above zero.
+    """
+    reserve = _parse_duration(value)
+    if reserve is None or not timedelta() < reserve <= _LONGEST:
+        raise ConfigurationError(
+            f"{task_id}: direct_reserve must be seconds or a timedelta above zero, not {_shown(value)}.",
+            "Write direct_reserve=timedelta(minutes=30), or seconds such as 1800.",
+        )
+    return reserve
+
+
+def check_direct(options: SubmissionOptions) -> None:
+    """Check ``on_timeout="ask_directly"`` and what belongs to it.
+
+    :raises ConfigurationError: an argument cannot be right, or does not go with another one.
+    """
+    task_id, concurrency = options.task_id, options.direct_concurrency
+    if type(concurrency) is not int or not 1 <= concurrency <= MOST_AT_ONCE:
+        raise ConfigurationError(
+            f"{task_id}: direct_concurrency must be a whole number from 1 to {MOST_AT_ONCE}, not {_shown(concurrency)}.",
+            "So many requests are asked at the same time, and so many are paid twice at most when a worker is killed.",
+        )
+    if options.on_timeout != "ask_directly":
+        return
+    if not options.wait_for_completion and not options.dry_run:
+        raise ConfigurationError(
+            f"{task_id}: on_timeout='ask_directly' needs wait_for_completion=True.",
+            "Nothing was sent. Only the task that sends the requests can ask them directly; a sensor cannot.",
+            "Let the operator wait: wait_for_completion=True, with deferrable=True to hold no worker.",
+        )
+    if options.direct_reserve >= options.timeout:
+        raise ConfigurationError(
+            f"{task_id}: direct_reserve ({options.direct_reserve}) must be shorter than timeout ({options.timeout}).",
+            "Nothing was sent. The message batches have only the time before the reserve.",
+            "Write a longer timeout, or a shorter direct_reserve. A timeout is nine tenths of execution_timeout at most.",
+        )
+
+
+def check_sensor_keywords(task_id: str, kwargs: Mapping[str, Any]) -> None:
+    """Check that a sensor is not told what only the operator can do at its timeout.
+
+    :raises ConfigurationError: it is.
+    """
+    for name in ("on_timeout", "direct_reserve", "direct_concurrency"):
+        if name in kwargs:
+            raise ConfigurationError(
+                f"{task_id}: the sensor has no argument {name}.",
+                "Nothing is canceled or sent by a sensor: it does not own the requests of its batches.",
+                f"Give {name} to the operator, with wait_for_completion=True, and leave the sensor out.",
+            )
 
 
 def check_approval(task_id: str, approve_above: Any, sample: Any) -> None:

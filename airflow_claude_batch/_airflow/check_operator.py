@@ -9,6 +9,7 @@ from airflow_claude_batch._airflow.check_arguments import (
     check_answer_store,
     check_approval,
     check_choice,
+    check_direct,
     check_flags,
     check_output_schema,
     check_repair_rounds,
@@ -54,7 +55,8 @@ def check_operator(options: SubmissionOptions, *, is_written: bool) -> None:
     :raises OutputSchemaError: the API does not support ``output_schema``.
     """
     task_id = options.task_id
-    check_choice(task_id, "on_timeout", options.on_timeout, ("cancel", "leave"))
+    check_choice(task_id, "on_timeout", options.on_timeout, ("cancel", "leave", "ask_directly"))
+    check_direct(options)
     check_choice(task_id, "on_lost", options.on_lost, ("stop", "resend"))
     check_choice(task_id, "on_empty", options.on_empty, ("fail", "skip", "succeed"))
     check_choice(task_id, "on_rejected", options.on_rejected, ("fail", "skip"))

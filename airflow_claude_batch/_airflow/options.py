@@ -58,7 +58,9 @@ class SubmissionOptions(TaskOptions):
     repair_invalid: bool
     wait_for_completion: bool
     timeout: timedelta
-    on_timeout: Literal["cancel", "leave"]
+    on_timeout: Literal["cancel", "leave", "ask_directly"]
+    direct_reserve: timedelta
+    direct_concurrency: int
     repair_rounds: int
     allow_failed: float | str
     on_empty: Literal["fail", "skip", "succeed"]

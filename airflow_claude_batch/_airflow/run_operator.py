@@ -359,6 +359,8 @@ def _policy(options: SubmissionOptions, config: ClientConfig, defaults: dict[str
         wait_for_completion=options.wait_for_completion,
         timeout=options.timeout,
         on_timeout=options.on_timeout,
+        direct_reserve=options.direct_reserve,
+        direct_concurrency=options.direct_concurrency,
         cancel_grace=min(CANCEL_GRACE_PERIOD, timedelta(seconds=settings.poll_interval(options.poll_interval))),
         repair_rounds=options.repair_rounds,
         repair_invalid=options.repair_invalid,

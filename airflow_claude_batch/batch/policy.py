@@ -34,7 +34,10 @@ class Policy:
 
     :param wait_for_completion: wait for the batches and land their rows. Otherwise a sensor does both.
     :param timeout: time that one attempt may take.
-    :param on_timeout: ``cancel`` the open batches at the timeout, or ``leave`` them running.
+    :param on_timeout: ``cancel`` the open batches at the timeout, or ``leave`` them running. Or ``ask_directly``: cancel
+        them ``direct_reserve`` before the timeout, and ask what has no answer through the Messages API, at full price.
+    :param direct_reserve: time before the timeout in which requests are asked directly.
+    :param direct_concurrency: how many of them are asked at the same time.
     :param cancel_grace: time after the timeout in which canceled batches may end and are landed.
     :param repair_rounds: how many times the requests that ended without an answer are sent again.
     :param repair_invalid: send requests again whose answers do not match the output schema. Those answers are billed.
@@ -60,7 +63,9 @@ class Policy:
 
     wait_for_completion: bool = True
     timeout: timedelta = timedelta(hours=25)
-    on_timeout: Literal["cancel", "leave"] = "cancel"
+    on_timeout: Literal["cancel", "leave", "ask_directly"] = "cancel"
+    direct_reserve: timedelta = timedelta(minutes=30)
+    direct_concurrency: int = 8
     cancel_grace: timedelta = CANCEL_GRACE_PERIOD
     repair_rounds: int = 1
     repair_invalid: bool = False
@@ -81,6 +86,11 @@ class Policy:
     results_format: Literal["jsonl", "parquet", "csv"] = "jsonl"
     request_defaults: Mapping[str, Any] | None = None
     lost_create_grace: timedelta = LOST_CREATE_GRACE
+
+    @property
+    def asks_directly(self) -> bool:
+        """Return whether the requests that have no answer near the timeout are asked through the Messages API."""
+        return self.on_timeout == "ask_directly"
 
     def allowed_failures(self, request_count: int) -> int:
         """Return how many of these requests may end without an answer."""

@@ -121,6 +121,7 @@ def _columns(layout: RowLayout) -> list[tuple[str, _Path]]:
         *((free_name(f"error.{name}", taken), ("error", name)) for name in ("type", "message")),
         *((name, (name,)) for name in ("cost_usd", "stop_reason", "model")),
         *((free_name(f"reused_from.{name}", taken), ("reused_from", name)) for name in _REUSED if layout.reused),
+        *((name, (name,)) for name in ("way",) if layout.has_way),
     ]
 
 

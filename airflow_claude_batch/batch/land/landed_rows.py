@@ -10,10 +10,19 @@ from typing import Final
 import msgspec
 
 from airflow_claude_batch.api import wire
-from airflow_claude_batch.batch.land.parse_result import ParsedResult, invalid_status
+from airflow_claude_batch.batch.land.parse_result import NO_BATCH, ParsedResult, invalid_status
 from airflow_claude_batch.batch.land.row_errors import is_permanent
 from airflow_claude_batch.batch.land.row_table import PaidAnswer
-from airflow_claude_batch.batch.land.rows import NULL, RawLine, ReusedFrom, Row, Status, body_of_line, body_with_cost
+from airflow_claude_batch.batch.land.rows import (
+    DIRECT,
+    NULL,
+    RawLine,
+    ReusedFrom,
+    Row,
+    Status,
+    body_of_line,
+    body_with_cost,
+)
 from airflow_claude_batch.batch.money.pricing import PriceTable
 
 #: Words of the statuses of answers.
@@ -39,7 +48,8 @@ class LandedRow(msgspec.Struct, frozen=True, gc=False):
         """The batches of this submission that have answered the request. A reused answer has none."""
         if self.parsed.reused_from is not None:
             return set()
-        return {self.batch_id, *(answer.batch_id for answer in self.replaced)}
+        ids = (self.batch_id, *(answer.batch_id or NO_BATCH for answer in self.replaced))
+        return {batch_id for batch_id in ids if batch_id != NO_BATCH}
 
 
 class _Fields(msgspec.Struct, frozen=True, gc=False):
@@ -56,6 +66,7 @@ class _Fields(msgspec.Struct, frozen=True, gc=False):
     replaced: list[PaidAnswer] = []
     raw: RawLine | None = None
     reused_from: ReusedFrom | None = None
+    way: str | None = None
 
 
 _row = msgspec.json.Decoder(Row)
@@ -70,18 +81,22 @@ def read_landed_row(line: bytes, prices: PriceTable) -> LandedRow | None:
     """
     row = _fields.decode(line)
     _row.decode(line)  # read_rows decodes it like this: a row that it cannot read must not be kept
-    if row.custom_id is None or row.batch_id is None:
+    is_direct = row.way == DIRECT
+    if row.custom_id is None or (row.batch_id is None and not is_direct):
         return None
     body = body_of_line(line)
     is_answer = row.status in _ANSWERS and row.model is not None and row.reused_from is None and not _is_duplicate(row)
     usage = wire.decode_usage(row.usage)
-    charge = prices.charge(usage, row.model) if is_answer and row.model is not None else None
+    rates = prices.full if is_direct else prices
+    charge = rates.charge(usage, row.model) if is_answer and row.model is not None else None
     if charge is not None and usage is not None and usage.iterations is not None and charge.usd != row.cost_usd:
         body = body_with_cost(body, charge.usd)  # earlier releases left out what iterations cost
     status = _status(row, usage, prices)
-    parsed = ParsedResult(status, body, row.model, row.stop_reason, charge, reused_from=row.reused_from)
+    parsed = ParsedResult(
+        status, body, row.model, row.stop_reason, charge, reused_from=row.reused_from, is_direct=is_direct
+    )
     left_out = row.raw is not None and row.raw.left_out > 0
-    return LandedRow(row.custom_id, row.batch_id, parsed, row.replaced, left_out, _is_duplicate(row))
+    return LandedRow(row.custom_id, row.batch_id or NO_BATCH, parsed, row.replaced, left_out, _is_duplicate(row))
 
 
 def _is_duplicate(row: _Fields) -> bool:

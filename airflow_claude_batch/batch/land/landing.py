@@ -23,6 +23,7 @@ from airflow_claude_batch.batch.land.parse_result import ParsedResult, parse_res
 from airflow_claude_batch.batch.land.row_table import PaidAnswer, RowTable
 from airflow_claude_batch.batch.land.rows import (
     ANSWERED,
+    DIRECT,
     PAID,
     RESULTS_FILE,
     Status,
@@ -175,7 +176,7 @@ class Landing:
                 if answer.model is None:
                     self.bill.unreadable_answers += 1
                 else:
-                    self.bill.add_usage(answer.usage, answer.model)
+                    self.bill.add_usage(answer.usage, answer.model, is_direct=answer.way == DIRECT)
         if row.is_shortened:
             self.shortened_batch_ids.add(row.batch_id)
 
@@ -295,7 +296,7 @@ class Landing:
         if index is None:
             return False
         self.rows.keep(index, batch_id, parsed)
-        if parsed.reused_from is None:
+        if parsed.reused_from is None and not parsed.is_direct:
             self.pending_batch_ids.add(batch_id)
         self.published = None
         return True

@@ -69,6 +69,7 @@ def _columns(layout: RowLayout) -> Iterator[tuple[str, ColumnType]]:
         **{"index": ScalarType("integer"), "key": layout.key, "output": layout.output},
         **{"usage": USAGE, "cost_usd": COST, "error": ERROR, EXACT: ScalarType("json")},
         "reused_from": REUSED if layout.reused else None,
+        "way": ScalarType("text") if layout.has_way else None,
     }
     for name in (*Row.__struct_fields__, EXACT):
         if name == "input":

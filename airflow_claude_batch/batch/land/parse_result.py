@@ -10,7 +10,7 @@ import msgspec
 from airflow_claude_batch.api import wire
 from airflow_claude_batch.batch.land.answer_text import join_texts, texts_to_validate
 from airflow_claude_batch.batch.land.row_errors import is_permanent, read_error
-from airflow_claude_batch.batch.land.rows import NULL, RawLine, ReusedFrom, RowBody, Status
+from airflow_claude_batch.batch.land.rows import DIRECT, NULL, RawLine, ReusedFrom, RowBody, Status
 from airflow_claude_batch.batch.money.pricing import Charge, PriceTable
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class ParsedResult(msgspec.Struct, frozen=True, gc=False):
 
     ``model``, ``stop_reason`` and ``charge`` are None without an answer that could be read. ``flat_bytes`` is the size
     of a message that certainly has no lists or objects inside each other but those of the API's form, else 0.
-    ``reused_from`` is None unless the answer is of an earlier submission. It is not billed then.
+    ``reused_from`` is None unless the answer is of an earlier submission. It is not billed then. ``is_direct``: it came
+    from the Messages API, at full price.
     """
 
     status: Status
@@ -48,11 +49,16 @@ class ParsedResult(msgspec.Struct, frozen=True, gc=False):
     charge: Charge | None = None
     flat_bytes: int = 0
     reused_from: ReusedFrom | None = None
+    is_direct: bool = False
 
     @property
     def is_unreadable(self) -> bool:
         """Tell whether there is an answer that could not be read."""
         return self.model is None and self.status is Status.INVALID_OUTPUT
+
+
+#: Stands for the message batch of answers that came from the Messages API. Their rows have none.
+NO_BATCH: Final = ""
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -149,6 +155,16 @@ def parse_result(
         body = RowBody(status=status.word, error=why, batch_id=batch_id, custom_id=line.custom_id, raw=kept)
         return ParsedResult(status, body.encode())
     return _errored(result, line.custom_id, batch_id, kept)
+
+
+def parse_direct(line: wire.ResultLine, prices: PriceTable, validator: OutputValidator | None = None) -> ParsedResult:
+    """Turn a result of the Messages API into a row, whatever it holds.
+
+    :param prices: those of message batches. The full ones count.
+    """
+    parsed = parse_result(line, NO_BATCH, prices.full, validator)
+    row = msgspec.structs.replace(RowBody.decode(parsed.body), batch_id=None, way=DIRECT)
+    return msgspec.structs.replace(parsed, body=row.encode(), is_direct=True)
 
 
 def _succeeded(

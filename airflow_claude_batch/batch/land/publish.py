@@ -71,7 +71,9 @@ def publish_final(
     if complete and policy.results_format in _TABLES:
         name, write_table = _TABLES[policy.results_format]
         with writing_to(folder, name):
-            layout = layout_of(landing, load_schema(folder), has_store=store_answers is not None)
+            layout = layout_of(
+                landing, load_schema(folder), has_store=store_answers is not None, may_ask_directly=policy.asks_directly
+            )
             write_table(folder, landing.lines(missing=missing), layout)
         path = folder.uri(name)
     if store_answers is not None:

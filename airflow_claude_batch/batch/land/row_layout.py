@@ -58,6 +58,7 @@ class RowLayout(msgspec.Struct, frozen=True, kw_only=True):
     """The columns of one table. Without a schema there is no column ``output``.
 
     :ivar reused: there is a column ``reused_from``. Not stored if there is none.
+    :ivar has_way: there is a column ``way``. Not stored if there is none.
     """
 
     version: int = VERSION
@@ -65,6 +66,7 @@ class RowLayout(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[InputColumn, ...] = ()
     output: ColumnType | None = None
     reused: bool | msgspec.UnsetType = msgspec.UNSET
+    has_way: bool | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def of(
@@ -75,6 +77,7 @@ class RowLayout(msgspec.Struct, frozen=True, kw_only=True):
         kept: Iterable[bytes],
         schema: OutputSchema | None,
         reused: bool = False,
+        has_way: bool = False,
     ) -> RowLayout:
         """Choose the layout of the rows of a submission.
 
@@ -82,19 +85,24 @@ class RowLayout(msgspec.Struct, frozen=True, kw_only=True):
         :param kept_types: the kept columns, and a word for the type of each.
         :param kept: the kept columns of all rows, as JSON objects. They are read if there are decimals among them.
         :param reused: rows may have reused answers.
+        :param has_way: rows may have answers of the Messages API.
         """
         return cls(
             key=_key_type(keys),
             inputs=_input_columns(kept_types, kept),
             output=None if schema is None else output_type(schema.format["schema"]),
             reused=reused or msgspec.UNSET,
+            has_way=has_way or msgspec.UNSET,
         )
 
 
-def layout_of(landing: Landing, schema: OutputSchema | None, *, has_store: bool = False) -> RowLayout:
+def layout_of(
+    landing: Landing, schema: OutputSchema | None, *, has_store: bool = False, may_ask_directly: bool = False
+) -> RowLayout:
     """Choose the layout of the rows of a landing. It reads no row.
 
     :param has_store: the submission has an answer store. Then the columns are the same whether answers were reused.
+    :param may_ask_directly: the same for answers of the Messages API.
     """
     matcher = landing.matcher
     indices = range(len(matcher))
@@ -104,6 +112,7 @@ def layout_of(landing: Landing, schema: OutputSchema | None, *, has_store: bool 
         kept=map(matcher.kept, indices),
         schema=schema,
         reused=has_store or Status.REUSED in landing.statuses,
+        has_way=may_ask_directly or landing.bill.direct is not None,
     )
 
 

@@ -81,6 +81,7 @@ class RawRow(msgspec.Struct, frozen=True):
     replaced: msgspec.Raw = NULL
     raw: msgspec.Raw = NULL
     reused_from: msgspec.Raw = NULL
+    way: str | None = None
 
 
 class _Message(msgspec.Struct):
@@ -125,6 +126,8 @@ def record_maker(layout: RowLayout) -> Callable[[RawRow], Record]:
         record["usage"] = _to_usage(_any.decode(row.usage))
         if layout.reused:
             record["reused_from"] = None if row.reused_from == NULL else _to_reused(_any.decode(row.reused_from))
+        if layout.has_way:
+            record["way"] = row.way
         record[EXACT] = _exact_text(row, record, read(record))
         return record
 
@@ -144,6 +147,8 @@ def row_reader(layout: RowLayout) -> Callable[[Record], Row]:
             fields[name] = None if record[name] is None else _any.decode(record[name])
         fields |= read(record)
         fields["usage"] = None if record["usage"] is None else (fields["message"] or {}).get("usage")
+        if layout.has_way:
+            fields["way"] = record["way"]
         if record[EXACT] is not None:
             fields |= _any.decode(record[EXACT])
         return msgspec.convert(fields, Row)

@@ -18,7 +18,7 @@ from airflow_claude_batch.batch.land.disk_sort import DiskSorter
 from airflow_claude_batch.batch.land.landed_part import DamagedPartError, LandedPart
 from airflow_claude_batch.batch.land.landed_parts import merge_lines
 from airflow_claude_batch.batch.land.outcomes import Outcomes
-from airflow_claude_batch.batch.land.parse_result import ParsedResult
+from airflow_claude_batch.batch.land.parse_result import NO_BATCH, ParsedResult
 from airflow_claude_batch.batch.land.rows import (
     ANSWERED,
     FINAL,
@@ -40,14 +40,15 @@ _T = TypeVar("_T")
 class PaidAnswer(msgspec.Struct, frozen=True, gc=False):
     """The fields of a row that tell how an answer ended and what was paid for it.
 
-    ``model`` is None if the answer could not be read.
+    ``model`` is None if the answer could not be read, and ``batch_id`` if it came from the Messages API.
     """
 
-    batch_id: str
+    batch_id: str | None = None
     model: str | None = None
     _usage: msgspec.Raw = msgspec.field(name="usage", default=NULL)
     stop_reason: str | None = None
     replaced: list[PaidAnswer] = []
+    way: str | None = None
 
     @property
     def usage(self) -> wire.BilledUsage | None:
@@ -139,7 +140,9 @@ class RowTable:
         self.pending[index] = True
         why = "" if charge is None and parsed.reused_from is None else parsed.stop_reason or "none"
         self.outcomes.set(index, parsed.status, parsed.model, why)
-        if charge is not None:
+        if charge is not None and parsed.is_direct:
+            self.bill.add_direct(charge)
+        elif charge is not None:
             self.bill.add_charge(charge)
         elif parsed.reused_from is not None:
             self.bill.reused = self.bill.reused.with_answer(parsed.reused_from.cost_usd, parsed.reused_from.answered_at)
@@ -169,7 +172,7 @@ class RowTable:
     def _is_same_answer(self, index: int, batch_id: str) -> bool:
         """Tell whether the row of a request stands for an answer of this batch that could not be read."""
         answer = self.answer(index)
-        return answer.batch_id == batch_id and answer.model is None
+        return (answer.batch_id or NO_BATCH) == batch_id and answer.model is None
 
     def copy_to_duplicates(self) -> None:
         """Give each duplicate the outcome of the request whose answer it shares, if that was read now."""
@@ -245,7 +248,8 @@ class RowTable:
         for index, body in self._sent_bodies():
             if self.statuses[index] in PAID:
                 answer = self._decode(index, body, PaidAnswer)
-                kept.update([answer.batch_id, *(before.batch_id for before in answer.replaced)])
+                ids = (answer.batch_id, *(before.batch_id for before in answer.replaced))
+                kept.update(batch_id for batch_id in ids if batch_id is not None)
         return kept
 
     def count_of_batch(self, batch_id: str) -> tuple[int, int]:
@@ -264,4 +268,4 @@ class RowTable:
     def _paid_batch_ids(self, index: int) -> set[str]:
         """Return the batches that have answered a request so far."""
         answer = self.answer(index)
-        return {answer.batch_id, *(before.batch_id for before in answer.replaced)}
+        return {each.batch_id or NO_BATCH for each in (answer, *answer.replaced)}

@@ -143,8 +143,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     #: Where a reused answer comes from: ``submission_id``, ``batch_id``, ``custom_id``, ``answered_at`` (ISO 8601, UTC)
     #: and ``cost_usd``, what it cost then. None for an answer of this submission.
     reused_from: dict[str, Any] | None = None
+    #: ``direct`` for an answer of the Messages API, at full price (``on_timeout="ask_directly"``). It has no
+    #: ``batch_id``. None for one of a message batch.
+    way: str | None = None
 
 
+#: The ``way`` of rows that the Messages API has answered.
+DIRECT: Final = "direct"
 NULL: Final = msgspec.Raw(b"null")
 
 
@@ -198,6 +203,7 @@ class RowBody(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     replaced: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
     raw: RawLine | msgspec.UnsetType = msgspec.UNSET
     reused_from: ReusedFrom | msgspec.UnsetType = msgspec.UNSET
+    way: str | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def decode(cls, body: bytes) -> RowBody:

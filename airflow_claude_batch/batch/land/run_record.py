@@ -106,9 +106,12 @@ def run_of(manifest: Manifest) -> Run | None:
     except (msgspec.MsgspecError, UnicodeError, RecursionError):  # an estimate of an earlier or a later release
         return None
     models = _model_runs(_by_id(estimate.models), answered, estimate.before)
+    if manifest.direct:  # other prices, and a time that the task's timeout has cut
+        models = {id_: msgspec.structs.replace(model, usd=None) for id_, model in models.items()}
     if not models:
         return None
-    seconds = 0.0 if _was_asked_after(manifest.created_at, manifest) else _seconds(manifest)
+    is_cut = bool(manifest.direct) or _was_asked_after(manifest.created_at, manifest)
+    seconds = 0.0 if is_cut else _seconds(manifest)
     return Run(
         submission_id=manifest.submission_id,
         began_at=manifest.created_at,

@@ -45,6 +45,7 @@ def summarize(
         landed_batch_ids=[batch_id for batch_id in batch_ids if batch_id in landed],
         batch_request_counts=dict(sent) if sent and status != "ended" else msgspec.UNSET,
         reused=_reused(landing),
+        direct=landing.bill.direct_to_manifest() or msgspec.UNSET,
         stored_batch_ids=[id_ for id_ in batch_ids if id_ in landing.stored_batch_ids] or msgspec.UNSET,
         kept_columns=list(landing.matcher.kept_types) or msgspec.UNSET,
         usage=landing.bill.tokens.to_manifest(),

@@ -25,12 +25,16 @@ class BillSums(msgspec.Struct, frozen=True):
     :ivar unknown: number of answers whose usage is in a form that is not known, by model.
     :ivar unreadable: number of answers that cannot be read. A difference of two bills may have fewer than none.
     :ivar reused: what reused answers cost first. Left out if there are none.
+    :ivar direct: the sums of answers of the Messages API, which are in no other sum. Left out if there are none.
+    :ivar answers: number of answers in the sums of ``direct``. 0 in those of message batches.
     """
 
     tokens: list[tuple[str, str | None, bool, Tokens]] = []
     unknown: dict[str, int] = {}
     unreadable: int = 0
     reused: ReusedSums | msgspec.UnsetType = msgspec.UNSET
+    direct: BillSums | msgspec.UnsetType = msgspec.UNSET
+    answers: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Bill:
@@ -53,10 +57,22 @@ class Bill:
         self.unreadable_answers = 0
         #: What reused answers cost first. It is in no other sum.
         self.reused = ReusedSums()
+        #: The bill of the answers of the Messages API, at full price. All sums of this bill include it.
+        self.direct: Bill | None = None
+        #: The number of answers in a ``direct`` bill.
+        self.answers = 0
 
-    def add_usage(self, usage: BilledUsage | None, model: str, *, inference_geo: str | None = None) -> None:
-        """Add one answer by its usage and the model that its row names. None: the usage could not be read."""
-        self.add_charge(self._table.charge(usage, model, inference_geo=inference_geo))
+    def add_usage(
+        self, usage: BilledUsage | None, model: str, *, inference_geo: str | None = None, is_direct: bool = False
+    ) -> None:
+        """Add one answer by its usage and the model that its row names. None: the usage could not be read.
+
+        :param is_direct: the Messages API gave the answer.
+        """
+        if is_direct:
+            self.add_direct(self._table.full.charge(usage, model, inference_geo=inference_geo))
+        else:
+            self.add_charge(self._table.charge(usage, model, inference_geo=inference_geo))
 
     def add_charge(self, charge: Charge) -> None:
         """Add one answer by its charge."""
@@ -69,6 +85,17 @@ class Bill:
             self._totals()
         if charge.iterations or not charge.is_known:
             self._add_odd(charge)
+
+    def add_direct(self, charge: Charge) -> None:
+        """Add one answer of the Messages API by its charge at full price."""
+        direct = self._direct()
+        direct.answers += 1
+        direct.add_charge(charge)
+
+    def _direct(self) -> Bill:
+        if self.direct is None:
+            self.direct = Bill(self._table.full)
+        return self.direct
 
     def _add_odd(self, charge: Charge) -> None:
         """Add what only few charges have."""
@@ -93,6 +120,8 @@ class Bill:
             dict(self._unknown - Counter(earlier.unknown)),
             self.unreadable_answers - earlier.unreadable,
             self.reused.since(earlier.reused or ReusedSums()) if self.reused.newest else msgspec.UNSET,
+            self.direct.sums(since=earlier.direct or None) if self.direct is not None else msgspec.UNSET,
+            self.answers - (earlier.answers or 0) or msgspec.UNSET,
         )
 
     def add_sums(self, sums: BillSums) -> None:
@@ -103,6 +132,9 @@ class Bill:
         self.unreadable_answers += sums.unreadable
         if sums.reused:
             self.reused = self.reused.plus(sums.reused)
+        self.answers += sums.answers or 0
+        if sums.direct:
+            self._direct().add_sums(sums.direct)
 
     def _totals(self) -> dict[RateKey, Tokens]:
         """Sum up everything. To sum a thousand at once is faster than one by one."""
@@ -119,7 +151,8 @@ class Bill:
     @property
     def tokens(self) -> Tokens:
         """The tokens of all answers, also of models without a price."""
-        return Tokens.total(self._totals().values())
+        direct = _NO_TOKENS if self.direct is None else self.direct.tokens
+        return Tokens.total([*self._totals().values(), direct])
 
     @property
     def by_model(self) -> dict[str, Cost | None]:
@@ -131,7 +164,11 @@ class Bill:
         for (model, geo, long_prompt), tokens in self._totals().items():
             part = self._table.token_cost(tokens, model, inference_geo=geo, long_prompt=long_prompt)
             costs[model] = part and (costs.get(model) or Cost()) + part
-        return {**costs, **dict.fromkeys(self._unknown)}
+        costs |= dict.fromkeys(self._unknown)
+        for model, part in self.direct.by_model.items() if self.direct is not None else ():
+            known = costs.get(model, Cost())
+            costs[model] = None if known is None or part is None else known + part
+        return costs
 
     @property
     def tokens_by_model(self) -> dict[str, Tokens]:
@@ -139,18 +176,34 @@ class Bill:
         sums: dict[str, Tokens] = {}
         for (model, _, _), part in self._totals().items():
             sums[model] = Tokens.total([sums.get(model, _NO_TOKENS), part])
+        for model, part in self.direct.tokens_by_model.items() if self.direct is not None else ():
+            sums[model] = Tokens.total([sums.get(model, _NO_TOKENS), part])
         return sums
 
     @property
     def unpriced_models(self) -> list[str]:
         """The models without a price, sorted."""
-        models = {model for model, _, _ in self._totals()}
+        models = self.tokens_by_model
         return sorted(model for model in models if self._table.token_cost(_NO_TOKENS, model) is None)
 
     @property
     def unknown_answers(self) -> int:
         """The number of answers whose usage is in a form that is not known, so that their cost is not known."""
-        return self._unknown.total()
+        return self._unknown.total() + (0 if self.direct is None else self.direct.unknown_answers)
+
+    def direct_to_manifest(self) -> dict[str, Any] | None:
+        """Return how the cost splits by way, as JSON: message batches, and the Messages API. None without the latter.
+
+        Amounts are strings, or None if they are not known.
+        """
+        if self.direct is None:
+            return None
+        direct, cost = self.direct.cost, self.cost
+        return {
+            "answers": self.direct.answers,
+            "usd": direct and exact_usd(direct.usd),
+            "batch_usd": exact_usd(cost.usd - direct.usd) if cost and direct else None,
+        }
 
     @property
     def cost(self) -> Cost | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import msgspec
@@ -101,6 +102,11 @@ class PriceTable:
         :raises ConfigurationError: names the override that is wrong.
         """
         return cls(*read_prices(overrides))
+
+    @cached_property
+    def full(self) -> PriceTable:
+        """The prices of the same models in the Messages API, without the discount of message batches."""
+        return PriceTable(msgspec.structs.replace(self.terms, batch_factor=Decimal(1)), self.models)
 
     def lookup(self, model: str) -> ModelPrice | None:
         """Find a model by its id or an alias. Return None if the table does not have it."""

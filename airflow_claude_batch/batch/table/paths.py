@@ -29,6 +29,7 @@ ROOTS: Final = (
     "custom_id",
     "message",
     "reused_from",
+    "way",
 )
 #: Fields below which there may be names, so that a path may go on.
 _NESTED: Final = frozenset({"key", "input", "output", "usage", "error", "message", "reused_from"})
