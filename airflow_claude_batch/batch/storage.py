@@ -144,6 +144,17 @@ def write(folder: Folder, name: str, data: bytes) -> None:
         file.write(data)
 
 
+def append(folder: Folder, name: str, data: bytes) -> bool:
+    """Add bytes to the end of a file, durably. Return False if the storage has no such thing. Then nothing is written.
+
+    :raises OSError: the storage cannot be written. The file may end with a part of the bytes.
+    """
+    if not isinstance(folder, LocalFolder):
+        return False
+    folder.append(name, data)
+    return True
+
+
 class LocalFolder:
     """Folder on a disk. A file is written under a temporary name, synced, and renamed.
 
@@ -219,6 +230,26 @@ class LocalFolder:
             temporary.unlink(missing_ok=True)
         self._sync()
         self.remove_temporary_files(f"{name}.")
+
+    def append(self, name: str, data: bytes) -> None:
+        """Add bytes to the end of a file, and sync it. It is created if it is missing.
+
+        :raises OSError: the disk refuses. The file may end with a part of the bytes.
+        """
+        self._make_folder(self.path)
+        is_new = not (self.path / name).exists()
+        descriptor = os.open(self.path / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE_MODE)
+        try:
+            if is_new and self._mode != PRIVATE_MODE:
+                os.fchmod(descriptor, self._mode)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if is_new:
+            self._sync()
 
     def check_writable(self) -> None:
         with self.replace_file(".writable"):

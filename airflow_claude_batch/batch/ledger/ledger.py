@@ -184,6 +184,23 @@ class RepeatedAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         return has_lasted(self.count, now - self.since)
 
 
+class DirectRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the submission asks through the Messages API, because its timeout is near."""
+
+    #: When that began. None if the attempt that began it has ended as it should.
+    began_at: Timestamp | None = None
+    #: Attempts whose journals count.
+    attempts: tuple[str, ...] = ()
+    #: Number of requests that were in flight when a process ended, and the most that they cost, in USD. They may have
+    #: been answered and paid for without anybody having the answer. None: a price is not known.
+    unseen: Count = 0
+    unseen_usd: str | None = "0"
+
+    def __post_init__(self) -> None:
+        if self.began_at is not None:
+            check_year(self.began_at)
+
+
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """State of a submission. Immutable: a change makes a new ledger, which is saved before anybody acts on it."""
 
@@ -235,6 +252,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     #: Batches that a person has brought in: the next attempt lands their answers, whatever ``reuse_answers`` says. Not
     #: stored if there are none.
     adopted: tuple[BatchId, ...] | msgspec.UnsetType = msgspec.UNSET
+    #: What is asked through the Messages API. Not stored if nothing was.
+    direct: DirectRecord | msgspec.UnsetType = msgspec.UNSET
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -249,6 +268,11 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     def has_sent(self) -> bool:
         """True if this attempt has sent requests that are not archived yet."""
         return any(part.attempt == self.attempt for part in self.parts)
+
+    @property
+    def asks_directly(self) -> bool:
+        """True once requests are asked through the Messages API. Then nothing more is sent in message batches."""
+        return bool(self.direct and self.direct.began_at)
 
     @property
     def intents(self) -> tuple[Part, ...]:
