@@ -36,11 +36,17 @@ _UNBILLED = frozenset({Status.REFUSED, Status.ERRORED, Status.EXPIRED, Status.CA
 
 
 def evaluate_outcome(
-    landing: Landing, policy: Policy, manifest: Manifest, *, unrepaired: str | None = None
+    landing: Landing,
+    policy: Policy,
+    manifest: Manifest,
+    *,
+    unrepaired: str | None = None,
+    not_asked: str | None = None,
 ) -> tuple[BatchIncompleteError | None, bool]:
     """Compare the requests without an answer with ``allow_failed``.
 
     :param unrepaired: why no repair round was sent, None if there was no reason.
+    :param not_asked: why requests were not asked directly, None if there was no reason.
     :return: the error, None if no more failed than allowed; and whether a retry with the same input would fail again.
     """
     failed = len(landing.statuses) - count_where(landing.statuses, ANSWERED)
@@ -56,12 +62,20 @@ def evaluate_outcome(
             )
         return None, False
     retryable = len(landing.statuses) - count_where(landing.statuses, FINAL)
-    error = incomplete_error(landing, manifest, failed=failed, allowed=allowed, unrepaired=unrepaired)
+    error = incomplete_error(
+        landing, manifest, failed=failed, allowed=allowed, unrepaired=unrepaired, not_asked=not_asked
+    )
     return error, failed - retryable > allowed
 
 
 def incomplete_error(
-    landing: Landing, manifest: Manifest, *, failed: int, allowed: int, unrepaired: str | None = None
+    landing: Landing,
+    manifest: Manifest,
+    *,
+    failed: int,
+    allowed: int,
+    unrepaired: str | None = None,
+    not_asked: str | None = None,
 ) -> BatchIncompleteError:
     """Build the error for more failed requests than ``allow_failed`` permits."""
     counts = ", ".join(f"{count:,} {word}" for word, count in manifest.counts.items() if count)
@@ -73,6 +87,8 @@ def incomplete_error(
     ]
     if unrepaired:
         lines.append(f"No repair round was sent: {unrepaired}")
+    if not_asked:
+        lines.append(f"Not all of them were asked directly: {not_asked}")
     return BatchIncompleteError(*lines, *_remedies(landing))
 
 

@@ -34,8 +34,9 @@ class Policy:
 
     :param wait_for_completion: wait for the batches and land their rows. Otherwise a sensor does both.
     :param timeout: time that one attempt may take.
-    :param on_timeout: ``cancel`` the open batches at the timeout, or ``leave`` them running. Or ``ask_directly``: cancel
-        them ``direct_reserve`` before the timeout, and ask what has no answer through the Messages API, at full price.
+    :param on_timeout: ``cancel`` the open batches at the timeout, or ``leave`` them running. Or ``ask_directly``:
+        cancel them ``direct_reserve`` before the timeout, and ask what has no answer through the Messages API, at full
+        price.
     :param direct_reserve: time before the timeout in which requests are asked directly.
     :param direct_concurrency: how many of them are asked at the same time.
     :param cancel_grace: time after the timeout in which canceled batches may end and are landed.

@@ -142,6 +142,10 @@ class ResultCollector:
         self._unpublished.clear()
         self._has_new_rows = False
 
+    def note_new_rows(self) -> None:
+        """Note that the landing has rows that are not published, and that came from no message batch."""
+        self._has_new_rows = True
+
     def publish_reused(self) -> None:
         """Publish the rows of reused answers.
 
@@ -356,6 +360,7 @@ def summarize_submission(
         ended_at=ledger.ended_at,
         estimate=ledger.first_estimate,
         approval=_approval(ledger),
+        unseen=len(ledger.direct.unseen) if ledger.direct else 0,
         sent={id_: count for id_ in ledger.batch_ids if (count := ledger.request_count(id_))},
     )
 

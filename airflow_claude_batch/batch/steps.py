@@ -83,6 +83,16 @@ class WaitStep:
     read_connection: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class DirectStep:
+    """Requests were asked through the Messages API, and their answers are published. Advance again at once.
+
+    :param asked: how many.
+    """
+
+    asked: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskStep:
     """Ask a person, then call ``answer()`` and ``advance()`` again. No message batch is open meanwhile.

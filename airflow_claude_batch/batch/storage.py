@@ -14,7 +14,7 @@ import stat
 import tempfile
 import uuid
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -144,15 +144,9 @@ def write(folder: Folder, name: str, data: bytes) -> None:
         file.write(data)
 
 
-def append(folder: Folder, name: str, data: bytes) -> bool:
-    """Add bytes to the end of a file, durably. Return False if the storage has no such thing. Then nothing is written.
-
-    :raises OSError: the storage cannot be written. The file may end with a part of the bytes.
-    """
-    if not isinstance(folder, LocalFolder):
-        return False
-    folder.append(name, data)
-    return True
+def appends(folder: Folder) -> TypeGuard[LocalFolder]:
+    """Tell whether bytes can be added to the end of a file. Object stores replace files as a whole."""
+    return isinstance(folder, LocalFolder)
 
 
 class LocalFolder:

@@ -22,11 +22,11 @@ from airflow_claude_batch.api.time_limit import calls_until
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.answer_reuse import AnswerReuse, reuse_answers
 from airflow_claude_batch.batch.cancel import cancel_batch
+from airflow_claude_batch.batch.direct_asker import DirectAsker, DirectMemory
 from airflow_claude_batch.batch.failures import (
     evaluate_outcome,
     lost_batch_error,
     refused_canary_error,
-    timeout_error,
     unplaced_rows_error,
 )
 from airflow_claude_batch.batch.input.request_file import RequestFile
@@ -57,9 +57,10 @@ from airflow_claude_batch.batch.send.create import unsent_requests
 from airflow_claude_batch.batch.send.day_budget import DayBudget
 from airflow_claude_batch.batch.send.round_sender import RoundSender
 from airflow_claude_batch.batch.send.rounds import Rounds, covers
-from airflow_claude_batch.batch.steps import AskStep, DoneStep, WaitStep
+from airflow_claude_batch.batch.steps import AskStep, DirectStep, DoneStep, WaitStep
+from airflow_claude_batch.batch.timeout_steps import TimeoutSteps
 from airflow_claude_batch.batch.wait_planner import WaitPlanner
-from airflow_claude_batch.exceptions import APIError, BatchError, BatchTimeoutError, ConfigurationError, ResultsError
+from airflow_claude_batch.exceptions import APIError, BatchError, ConfigurationError, ResultsError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
@@ -109,13 +110,19 @@ class Submission:
     _stopped: bool = field(default=False, init=False)
     #: Nothing was sent or open since this process took the attempt up.
     _is_old: bool = field(default=True, init=False)
-    # These four live as long as one ``advance()``.
+    _direct: DirectMemory = field(init=False)
+    #: How to wait for the batch of a create call without a response, found by the last search.
+    _lost_create: WaitStep | None = field(default=None, init=False)
+    # These six live as long as one ``advance()``.
     _landing: Landing = field(init=False)
     _collector: ResultCollector = field(init=False)
     _sender: RoundSender = field(init=False)
     _outages: OutageHandler = field(init=False)
+    _asker: DirectAsker = field(init=False)
+    _timeouts: TimeoutSteps = field(init=False)
 
     def __post_init__(self) -> None:
+        self._direct = DirectMemory.of(self.folder, self.record.ledger.attempt)
         # An earlier attempt that comes back must not replace the rows of its successor by older ones.
         self.folder = storage.GuardedFolder(self.folder, self.record.check_ownership)
         if self.day_budget is not None:
@@ -166,6 +173,12 @@ class Submission:
         :raises DailyCostLimitError: a limit of the day has no room for them now.
         :raises APIError: the API refuses, or cannot be reached and no batch of this submission exists.
         """
+        while isinstance(step := self._advance(), DirectStep):
+            pass
+        return step
+
+    def _advance(self) -> WaitStep | AskStep | DirectStep | DoneStep:
+        """Do what can be done with one landing."""
         matcher = SubmissionMatcher(self.requests, OutputValidator.of(self.folder))
         seconds = (self._waits.next_deadline - self.clock()).total_seconds()
         with Landing(matcher, prices=self.prices) as landing, calls_until(seconds):
@@ -173,7 +186,7 @@ class Submission:
             try:
                 self._collector.restore()
             except DamagedPartError as error:
-                step: WaitStep | AskStep | DoneStep = self._outages.wait_after(error)
+                step: WaitStep | AskStep | DirectStep | DoneStep = self._outages.wait_after(error)
             else:
                 step = self._next_step_or_wait()
             return self._waits.within_deadline(step) if isinstance(step, WaitStep) else step
@@ -213,7 +226,7 @@ class Submission:
 
     # ------------------------------------------------------------------ the steps of a round
 
-    def _next_step_or_wait(self) -> WaitStep | AskStep | DoneStep:
+    def _next_step_or_wait(self) -> WaitStep | AskStep | DirectStep | DoneStep:
         try:
             step = self._next_step()
         except (APIError, ResultsError) as error:
@@ -225,15 +238,16 @@ class Submission:
         self._outages.forget_refusals()
         return step
 
-    def _next_step(self) -> WaitStep | AskStep | DoneStep:
+    def _next_step(self) -> WaitStep | AskStep | DirectStep | DoneStep:
         """Take the steps of a round in order, round after round, until one must wait or everything is done."""
-        actions: tuple[Callable[[], WaitStep | AskStep | DoneStep | None], ...] = (
+        actions: tuple[Callable[[], WaitStep | AskStep | DirectStep | DoneStep | None], ...] = (
+            self._asker.take_over,
             self._resolve_open_creates,
             self._drop_discarded_batches,
             self._collector.collect,
             self._finish_if_rows_name_no_request,
             self._finish_after_refused_canary,
-            self._finish_after_timeout,
+            self._timeouts.next_step,
             self._wait_for_landed_rows,
             self._reuse_answers,
             self._end_sample,
@@ -249,7 +263,11 @@ class Submission:
                     return step
 
     def _resolve_open_creates(self) -> WaitStep | None:
-        """Find out what happened to create calls without a response, before anything else is sent."""
+        """Find out what happened to create calls without a response, before anything else is sent.
+
+        In the time that is reserved for asking directly, other requests are asked meanwhile.
+        """
+        self._lost_create = None
         create = resolve_open_creates(
             self.record,
             self.client,
@@ -264,7 +282,8 @@ class Submission:
             return None
         if self._waits.is_past_final_deadline:
             raise unknown_create_error(self.ledger.intents[0])
-        return self._waits.for_lost_create(create)
+        self._lost_create = self._waits.for_lost_create(create)
+        return None if self._waits.is_in_reserve else self._lost_create
 
     def _drop_discarded_batches(self) -> None:
         """Cancel batches of an input that was replaced as a whole. Their answers are not used."""
@@ -286,37 +305,6 @@ class Submission:
         if error is None or len(self._landing.answered_indices()) > 1:  # the others were sent after an unanswered one
             return None
         return self._finish(error, permanent=True)
-
-    def _finish_after_timeout(self) -> WaitStep | DoneStep | None:
-        """After the timeout, cancel what is open if the author wants that, and land what was answered."""
-        if not self._waits.is_timed_out:
-            return None
-        has_work = bool(self.ledger.open_parts) or self._sender.has_unsent_requests
-        if not (self.ledger.timed_out or has_work):
-            return None
-        if self.policy.on_timeout == "cancel" and self._waits.unended_batch_ids:
-            self._cancel_after_timeout()
-            if not self._waits.is_past_final_deadline:
-                return self._waits.for_open_batches("all", "batches that were canceled after the timeout are ending")
-        answered = count_where(self._landing.statuses, FINAL) == len(self._landing.statuses)
-        return self._finish(None if answered else self._timeout_error())
-
-    def _cancel_after_timeout(self) -> None:
-        """Cancel what runs. A batch that is still not canceling at the end was not reached before: try once more."""
-        was_asked = self.ledger.timed_out
-        if not was_asked:
-            log.warning("The timeout of %s has expired; the open message batches are canceled.", self.policy.timeout)
-            self.record.save(msgspec.structs.replace(self.ledger, timed_out=True, canceled_at=self.clock()))
-        elif not self._waits.is_past_final_deadline:
-            return
-        for batch_id in self._waits.unended_batch_ids if not was_asked else self._collector.running:
-            cancel_batch(self.client, batch_id, sleep=self.sleep)
-
-    def _timeout_error(self) -> BatchTimeoutError:
-        """Build the error of the timeout, and note what an attempt has waited for in vain."""
-        unread = (msgspec.structs.replace(batch, waited_out=True) for batch in self.ledger.unread)
-        self.record.save(self.ledger.with_unread(unread))
-        return timeout_error(self.ledger, self.policy)
 
     def _wait_for_landed_rows(self) -> WaitStep | None:
         """Send nothing while rows that were paid for are missing from the folder and may be read again."""
@@ -426,8 +414,11 @@ class Submission:
         is_old = self._is_old and failure is None
         if failure is None:
             skipped = self._rounds.skipped_because
-            failure, permanent = evaluate_outcome(self._landing, self.policy, manifest, unrepaired=skipped)
+            failure, permanent = evaluate_outcome(
+                self._landing, self.policy, manifest, unrepaired=skipped, not_asked=self._asker.left_because
+            )
         remove_parts(self.folder, INDEX_FILE)
+        self._asker.remove_journals()
         return DoneStep(manifest, failure, permanent=permanent, is_old=is_old)
 
     def _settle_reservation(self) -> None:
@@ -492,11 +483,42 @@ class Submission:
             is_stopped=lambda: self._stopped,
             resolve_open_creates=self._resolve_open_creates,
         )
+        self._asker = DirectAsker(
+            client=self.client,
+            record=self.record,
+            folder=self.folder,
+            requests=self.requests,
+            landing=landing,
+            policy=self.policy,
+            prices=self.prices,
+            waits=self._waits,
+            collector=self._collector,
+            rounds=self._rounds,
+            memory=self._direct,
+            clock=self.clock,
+            sleep=self.sleep,
+            is_stopped=lambda: self._stopped,
+        )
+        self._timeouts = TimeoutSteps(
+            client=self.client,
+            record=self.record,
+            landing=landing,
+            policy=self.policy,
+            waits=self._waits,
+            collector=self._collector,
+            sender=self._sender,
+            asker=self._asker,
+            is_rejected=lambda: self._rounds.approval.rejection() is not None,
+            lost_create=lambda: self._lost_create,
+            clock=self.clock,
+            sleep=self.sleep,
+            finish=self._finish,
+        )
         self._outages = OutageHandler(
             record=self.record,
             policy=self.policy,
             waits=self._waits,
             clock=self.clock,
             publish=self._collector.publish,
-            cancel=self._cancel_after_timeout,
+            cancel=self._timeouts.cancel,
         )

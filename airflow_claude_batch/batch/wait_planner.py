@@ -23,6 +23,7 @@ class WaitPlanner:
 
     An attempt has two deadlines. At ``timeout_at`` the author's timeout expires: open batches are canceled or left, as
     ``on_timeout`` says. At ``final_deadline`` the grace period of canceled batches has passed too, and the task fails.
+    With ``on_timeout="ask_directly"`` there is one before them, ``reserve_at``: then the batches are canceled.
     """
 
     record: LedgerRecord
@@ -37,12 +38,27 @@ class WaitPlanner:
         return self._ledger.attempt_began_at + self.policy.timeout + asked
 
     @property
+    def reserve_at(self) -> datetime | None:
+        """When to begin asking directly. None if the author does not want that."""
+        return self.timeout_at - self.policy.direct_reserve if self.policy.asks_directly else None
+
+    @property
+    def is_in_reserve(self) -> bool:
+        """Return whether requests without an answer are asked directly from now on. Once begun, it stays so."""
+        reserve_at = self.reserve_at
+        return self._ledger.asks_directly or (reserve_at is not None and self.clock() >= reserve_at)
+
+    @property
     def final_deadline(self) -> datetime:
+        if self._ledger.asks_directly:  # the batches were canceled long before the timeout
+            return max(self.timeout_at, (self._ledger.canceled_at or self.timeout_at) + self.policy.cancel_grace)
         return (self._ledger.canceled_at or self.timeout_at) + self.policy.cancel_grace
 
     @property
     def next_deadline(self) -> datetime:
-        return self.final_deadline if self.is_timed_out else self.timeout_at
+        if self.is_timed_out:
+            return self.final_deadline
+        return self.timeout_at if self.is_in_reserve else self.reserve_at or self.timeout_at
 
     @property
     def is_timed_out(self) -> bool:

@@ -66,6 +66,7 @@ class DirectJournal:
     _token: str = field(default_factory=new_token, init=False)
     _in_flight: list[str] = field(default_factory=list, init=False)
     _answers: int = field(default=0, init=False)
+    _written: set[str] = field(default_factory=set, init=False)
 
     def note_asked(self, custom_id: str) -> None:
         """Write down that a request is about to be asked.
@@ -73,9 +74,10 @@ class DirectJournal:
         :raises OSError: the storage refuses. The request must not be asked.
         """
         self._in_flight.append(custom_id)
-        if storage.append(self.folder, self._name(), _asked_line(custom_id)):
-            return
-        storage.write(self.folder, self._name("-asked"), b"".join(map(_asked_line, self._in_flight)))
+        if storage.appends(self.folder):
+            self.folder.append(self._name(), _asked_line(custom_id))
+        else:
+            storage.write(self.folder, self._name("-asked"), b"".join(map(_asked_line, self._in_flight)))
 
     def note_answer(self, line: bytes) -> None:
         """Write down an answer, durably.
@@ -84,28 +86,27 @@ class DirectJournal:
         :raises OSError: the storage refuses. No other request may be asked.
         """
         line += b"\n"
-        if not storage.append(self.folder, self._name(), line):
+        if storage.appends(self.folder):
+            self.folder.append(self._name(), line)
+        else:
             self._answers += 1
             storage.write(self.folder, self._name(f"-{self._answers}"), line)
         custom_id = msgspec.json.decode(line, type=_Line).custom_id
         if custom_id in self._in_flight:
             self._in_flight.remove(custom_id)
 
-    def note_not_answered(self, custom_id: str) -> None:
-        """Note that a request that was asked was certainly not accepted, so that it costs nothing."""
-        if custom_id in self._in_flight:
-            self._in_flight.remove(custom_id)
-
-    def start_anew(self) -> None:
-        """Go on in another file: what was written so far is landed, and may be removed."""
+    def start_anew(self) -> list[str]:
+        """Go on in other files, because what was written so far is landed. Return the files that may be removed."""
+        names = sorted(self._written)
+        self._written.clear()
+        self._in_flight.clear()
         self._token, self._answers = new_token(), 0
-
-    def is_own(self, custom_id: str) -> bool:
-        """Tell whether this process has asked a request and still waits for the answer."""
-        return custom_id in self._in_flight
+        return names
 
     def _name(self, suffix: str = "") -> str:
-        return f"direct-{self.attempt}-{self._token}{suffix}.jsonl"
+        name = f"direct-{self.attempt}-{self._token}{suffix}.jsonl"
+        self._written.add(name)
+        return name
 
 
 def read_journals(folder: storage.Folder, attempts: Collection[str]) -> Journaled:

@@ -19,7 +19,13 @@ from airflow_claude_batch.batch.land.landed_part import LandedPart
 from airflow_claude_batch.batch.land.landed_rows import read_landed_row
 from airflow_claude_batch.batch.land.match_requests import RequestMatcher
 from airflow_claude_batch.batch.land.odd_lines import OddLine, read_odd_line, read_odd_lines, without_mark
-from airflow_claude_batch.batch.land.parse_result import ParsedResult, parse_result, unreadable_result
+from airflow_claude_batch.batch.land.parse_result import (
+    NO_BATCH,
+    ParsedResult,
+    parse_direct,
+    parse_result,
+    unreadable_result,
+)
 from airflow_claude_batch.batch.land.row_table import PaidAnswer, RowTable
 from airflow_claude_batch.batch.land.rows import (
     ANSWERED,
@@ -339,6 +345,30 @@ class Landing:
                 if self.matcher.exact_index(custom_id, "") != index:
                     self._moved.setdefault(custom_id, index)
                     self._taken_by_moved.add(index)
+
+    def read_direct(self, line: bytes) -> None:
+        """Keep an answer of the Messages API. Read again, it counts once.
+
+        A second answer to a request that has one is not used, but it is billed: the row names it as ``replaced``.
+
+        :param line: as in the results of a message batch.
+        :raises MalformedResponseError: the line is not a result.
+        :raises ResultsError: the local disk refuses.
+        """
+        result = wire.decode_result_line(line)
+        validator = self.matcher.validator(result.custom_id, NO_BATCH)
+        parsed = parse_direct(result, self._prices, validator)
+        index = self.matcher.exact_index(result.custom_id, NO_BATCH)
+        if index is not None and self.statuses[index] in PAID and parsed.status in PAID:
+            self.rows.add_second(index, result.custom_id, parsed)
+            return
+        if self.keep(index, result.custom_id, NO_BATCH, parsed):
+            self.rows.copy_to_duplicates()
+
+    def explain(self, index: int, reason: str) -> None:
+        """Say in the row of a request without an answer why there is none. A request without a row becomes canceled."""
+        self.rows.note_reason(index, reason)
+        self.published = None
 
     def reuse(self, index: int, parsed: ParsedResult) -> None:
         """Keep an answer of an earlier submission as the row of a request. See :func:`~.reused_rows.reused_result`.

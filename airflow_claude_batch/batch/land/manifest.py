@@ -53,8 +53,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     #: Reused answers: the number of ``requests``, and ``first_usd``, what they cost when they were asked for (None if
     #: that is not known), answered between ``oldest_at`` and ``newest_at``. Left out if there are none.
     reused: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-    #: Answers of the Messages API, at full price: how many (``answers``), what they cost (``usd``), and what the answers
-    #: of message batches cost (``batch_usd``); None if that is not known. Left out if there are none.
+    #: Answers of the Messages API, at full price: how many (``answers``), what they cost (``usd``), and what those of
+    #: message batches cost (``batch_usd``); None if that is not known. ``unseen`` is the number of requests that may
+    #: have been paid for twice, because a process ended while they were asked. Left out if there are none.
     direct: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     #: Batches whose answers are in the answer store. Left out if there are none.
     stored_batch_ids: list[str] | msgspec.UnsetType = msgspec.UNSET

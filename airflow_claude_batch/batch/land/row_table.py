@@ -65,6 +65,17 @@ class _BatchId(msgspec.Struct, frozen=True, gc=False):
     replaced: list[_BatchId] | None = None
 
 
+class _AnswerIds(msgspec.Struct, frozen=True, gc=False):
+    custom_id: str | None = None
+    replaced: list[_AnswerIds] = []
+
+
+def _custom_ids(body: bytes) -> set[str | None]:
+    """Return the custom_ids of the answer in a row, and of those that it has replaced."""
+    row = msgspec.json.decode(b"{" + body, type=_AnswerIds)
+    return {row.custom_id, *(earlier.custom_id for earlier in row.replaced)}
+
+
 class RowTable:
     """Keeps the best row of each request, and the bill of all answers. Close it: rows are in a temporary file.
 
@@ -148,6 +159,32 @@ class RowTable:
             self.bill.reused = self.bill.reused.with_answer(parsed.reused_from.cost_usd, parsed.reused_from.answered_at)
         elif parsed.is_unreadable:
             self.bill.unreadable_answers += 1
+
+    def add_second(self, index: int, custom_id: str, parsed: ParsedResult) -> None:
+        """Add another answer to an answered request: both were paid for. Nothing happens if the row has it already."""
+        body = self.body(index)
+        if custom_id in _custom_ids(body):
+            return
+        self._bodies.put(index, body_with_replaced(body, parsed.body))
+        self.pending[index] = True
+        if parsed.charge is not None:
+            self.bill.add_direct(parsed.charge)
+        elif parsed.is_unreadable:
+            self.bill.unreadable_answers += 1
+
+    def note_reason(self, index: int, reason: str) -> None:
+        """Say in the row of a request without an answer why there is none. A request without a row gets one.
+
+        :param reason: sentences.
+        """
+        row = RowBody.decode(self.body(index)) if self.statuses[index] else RowBody(status=Status.CANCELED.word)
+        known = (row.error or {}).get("message", "")
+        error = {"type": row.status, **(row.error or {}), "message": f"{known} {reason}".strip()}
+        body = msgspec.structs.replace(row, error=error).encode()
+        self._bodies.put(index, body)
+        self.pending[index] = True
+        if not self.statuses[index]:
+            self.outcomes.set(index, Status.CANCELED, None, "")
 
     def _first_usd(self, index: int) -> str | None:
         """Return what the reused answer of a request cost first."""

@@ -27,11 +27,13 @@ def summarize(
     estimate: dict[str, Any] | None = None,
     approval: dict[str, Any] | None = None,
     sent: Mapping[str, int] | None = None,
+    unseen: int = 0,
 ) -> Manifest:
     """Make the manifest of a submission as it stands.
 
     :param approval: who approved it.
     :param sent: number of requests in each batch, as far as they are known.
+    :param unseen: number of requests that were asked directly by a process that ended before it had their answers.
     """
     all_reused = estimate is None and not batch_ids and Status.REUSED in landing.statuses
     return Manifest(
@@ -45,7 +47,7 @@ def summarize(
         landed_batch_ids=[batch_id for batch_id in batch_ids if batch_id in landed],
         batch_request_counts=dict(sent) if sent and status != "ended" else msgspec.UNSET,
         reused=_reused(landing),
-        direct=landing.bill.direct_to_manifest() or msgspec.UNSET,
+        direct=_direct(landing, unseen),
         stored_batch_ids=[id_ for id_ in batch_ids if id_ in landing.stored_batch_ids] or msgspec.UNSET,
         kept_columns=list(landing.matcher.kept_types) or msgspec.UNSET,
         usage=landing.bill.tokens.to_manifest(),
@@ -56,6 +58,13 @@ def summarize(
         created_at=created_at,
         ended_at=ended_at if status == "ended" else None,
     )
+
+
+def _direct(landing: Landing, unseen: int) -> dict[str, Any] | msgspec.UnsetType:
+    split = landing.bill.direct_to_manifest()
+    if split is None and not unseen:
+        return msgspec.UNSET
+    return {**(split or {"answers": 0, "usd": "0", "batch_usd": landing.bill.to_manifest()["usd"]}), "unseen": unseen}
 
 
 def _reused(landing: Landing) -> dict[str, Any] | msgspec.UnsetType:

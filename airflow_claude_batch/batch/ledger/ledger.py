@@ -191,10 +191,9 @@ class DirectRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     began_at: Timestamp | None = None
     #: Attempts whose journals count.
     attempts: tuple[str, ...] = ()
-    #: Number of requests that were in flight when a process ended, and the most that they cost, in USD. They may have
-    #: been answered and paid for without anybody having the answer. None: a price is not known.
-    unseen: Count = 0
-    unseen_usd: str | None = "0"
+    #: custom_ids of requests that were in flight when a process ended. They may have been answered and paid for without
+    #: anybody having the answer, and are asked again.
+    unseen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.began_at is not None:

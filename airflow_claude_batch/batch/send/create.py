@@ -48,6 +48,9 @@ MAX_CLOCK_ERROR = timedelta(days=1)
 #: Statuses that a repair round sends again. Canceled requests wait for a later attempt: somebody wanted them stopped.
 REPAIRABLE = frozenset({Status.NONE, Status.ERRORED, Status.EXPIRED})
 
+#: Statuses of requests without an answer that the first round of an attempt sends.
+_ASKABLE: Final = REPAIRABLE | {Status.CANCELED}
+
 #: Marks of requests: to send, and sent in an open part or in this round.
 _SEND: Final = 1
 _SENT: Final = 2
@@ -74,6 +77,20 @@ def unsent_requests(
 ) -> Iterator[int]:
     """Iterate over the requests that the round has still to send, in order."""
     return indices_where(_mark_runs(ledger, requests, statuses, policy), {_SEND})
+
+
+def directly_askable(
+    ledger: Ledger, requests: RequestFile, statuses: bytes | bytearray, policy: Policy
+) -> Iterator[int]:
+    """Iterate over the requests that may be asked through the Messages API, in order.
+
+    They have no answer for good: canceled, expired, failed by the API, or never sent. A request of a batch that may
+    still answer it is not among them, because it could be paid for twice. Nor is one that was sent and got no row.
+    """
+    if any(part.answers == AnswerUse.PREVIOUS_INPUT for part in ledger.parts if not part.landed):
+        return iter(())
+    open_parts = [part for part in ledger.parts if part.answers == AnswerUse.CURRENT and not part.landed]
+    return indices_where(_marks(ledger, requests, statuses, policy, _ASKABLE, open_parts), {_SEND})
 
 
 def first_slice(
@@ -238,12 +255,24 @@ def _mark_runs(ledger: Ledger, requests: RequestFile, statuses: bytes | bytearra
     Sent are the requests in an open part, and those that were sent in this round. Nor is a request sent again that was
     sent and got no row, unless the author agreed that it may be paid twice.
     """
-    eligible = repairable_statuses(policy) if ledger.round else REPAIRABLE | {Status.CANCELED}
+    eligible = repairable_statuses(policy) if ledger.round else _ASKABLE
+    return _marks(ledger, requests, statuses, policy, eligible, _sent_parts(ledger))
+
+
+def _marks(
+    ledger: Ledger,
+    requests: RequestFile,
+    statuses: bytes | bytearray,
+    policy: Policy,
+    eligible: frozenset[Status],
+    sent_parts: Iterable[Part],
+) -> bytes:
+    """Mark the requests with an eligible status, but not those of these parts, nor those that got no row."""
     unanswered = frozenset(Status) - FINAL | eligible
     marks = bytearray(statuses.translate(_table(dict.fromkeys(eligible, _SEND))))
     sent = _table(dict.fromkeys(unanswered, _SENT))
     missing = _table({**dict.fromkeys(eligible, _SEND), Status.NONE: _SENT})
-    for table, parts in ((missing, _parts_with_missing(ledger, policy)), (sent, _sent_parts(ledger))):
+    for table, parts in ((missing, _parts_with_missing(ledger, policy)), (sent, sent_parts)):
         for part in parts:
             if part.sample:
                 for index in part.sample:
