@@ -120,7 +120,8 @@ def check_direct(options: SubmissionOptions) -> None:
     task_id, concurrency = options.task_id, options.direct_concurrency
     if type(concurrency) is not int or not 1 <= concurrency <= MOST_AT_ONCE:
         raise ConfigurationError(
-            f"{task_id}: direct_concurrency must be a whole number from 1 to {MOST_AT_ONCE}, not {_shown(concurrency)}.",
+            f"{task_id}: direct_concurrency must be a whole number from 1 to {MOST_AT_ONCE}, not "
+            f"{_shown(concurrency)}.",
             "So many requests are asked at the same time, and so many are paid twice at most when a worker is killed.",
         )
     if options.on_timeout != "ask_directly":
@@ -135,7 +136,7 @@ def check_direct(options: SubmissionOptions) -> None:
         raise ConfigurationError(
             f"{task_id}: direct_reserve ({options.direct_reserve}) must be shorter than timeout ({options.timeout}).",
             "Nothing was sent. The message batches have only the time before the reserve.",
-            "Write a longer timeout, or a shorter direct_reserve. A timeout is nine tenths of execution_timeout at most.",
+            "Write a longer timeout, or a shorter direct_reserve. Of execution_timeout, nine tenths count as timeout.",
         )
 
 

@@ -22,7 +22,7 @@ class LineageMixin:
         """Keep the manifest, and write its summary to the events of the task's outlet assets.
 
         The ``extra`` of each event gets ``submission_id``, ``status``, ``request_count``, ``counts``, ``usage``,
-        ``cost`` and ``results_path``, and ``reused`` if there is any, beside what the author put there.
+        ``cost`` and ``results_path``, and ``reused`` and ``direct`` if there are any, beside what the author put there.
         """
         from airflow_claude_batch._airflow.compat import Asset
 
@@ -57,7 +57,8 @@ class LineageMixin:
 def summary(manifest: Manifest) -> dict[str, Any]:
     """Return the counts and the cost of a submission, as JSON."""
     fields = manifest.to_xcom()
-    return {name: fields[name] for name in (*_SUMMARY_FIELDS, *(["reused"] if manifest.reused else []))}
+    more = [name for name in ("reused", "direct") if name in fields]
+    return {name: fields[name] for name in (*_SUMMARY_FIELDS, *more)}
 
 
 def _row_count(manifest: Manifest) -> int:

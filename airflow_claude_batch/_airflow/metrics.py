@@ -10,6 +10,8 @@ name                             kind     meaning
 ``claude_batch.tokens``          counter  billed tokens, by ``kind`` (input, output, …) and ``model``
 ``claude_batch.cost_microusd``   counter  millionths of a US dollar billed, by ``model``
 ``claude_batch.reused_answers``  counter  reused answers of earlier submissions, by ``model``
+``claude_batch.direct_answers``  counter  answers of the Messages API, at full price
+``claude_batch.direct_microusd`` counter  millionths of a US dollar billed for these; part of ``cost_microusd``
 ``claude_batch.queue_time``      timer    of a batch, from its creation at the API to its end
 ``claude_batch.turnaround``      timer    of a submission, from its first create to its last batch's end
 ``claude_batch.poll_errors``     counter  failed polls of batches, by ``error`` (RateLimitError, …)
@@ -75,6 +77,9 @@ def count_submission(manifest: Manifest, *, is_old: bool = False) -> None:
         _count_model(model, part)
         if reused := part.get("reused"):
             _count("reused_answers", reused, model=model)
+    if manifest.direct:
+        _count("direct_answers", manifest.direct["answers"])
+        _count("direct_microusd", round(Decimal(manifest.direct["usd"] or 0) * 1_000_000))
     if manifest.created_at and manifest.ended_at:
         _time("turnaround", manifest.ended_at - manifest.created_at)
 

@@ -67,6 +67,7 @@ class Values:
     :param cost: None until something is billed.
     :param usual: how long earlier batches of the task took, or else its earlier runs.
     :param reused: the number of rows with a reused answer.
+    :param direct: the number of answers of the Messages API, and ``direct_usd`` what they cost, None if not known.
     """
 
     request_count: int
@@ -78,6 +79,8 @@ class Values:
     reused: int
     created_at: datetime | None
     ended_at: datetime | None
+    direct: int = 0
+    direct_usd: Decimal | None = None
 
     @property
     def failed(self) -> int:
@@ -109,6 +112,7 @@ def values_of(snapshot: Snapshot | None, manifest: Manifest | None) -> Values:
     has_ended = _has_ended(source)
     billed = _models_with_rows(source.by_model)
     reused = count_of(_mapping(source.reused or None).get("requests"))
+    direct = _mapping(source.direct or None)
     return Values(
         request_count=source.request_count,
         counts=_counts(source.counts) if has_ended else {},
@@ -119,6 +123,8 @@ def values_of(snapshot: Snapshot | None, manifest: Manifest | None) -> Values:
         reused=reused or 0,
         created_at=plausible_time(source.created_at) or _first_batch(source),
         ended_at=plausible_time(source.ended_at),
+        direct=count_of(direct.get("answers")) or 0,
+        direct_usd=usd_of(direct.get("usd")),
     )
 
 

@@ -38,6 +38,7 @@ def log_manifest(manifest: Manifest, *, is_old: bool = False) -> None:
     if manifest.by_model and not is_old:
         log.info("Bill:\n%s", bill_table(manifest))
         _log_reused(manifest)
+        _log_ways(manifest)
     if unpriced := (manifest.cost or {}).get("unpriced_models"):
         log.warning(
             "No price is known for %s, so the cost of its tokens is not in the bill. Add the price to the file that "
@@ -78,8 +79,7 @@ def _log_nothing_new(manifest: Manifest) -> None:
     else:
         rows = f"{quantity(count, 'request')} had {'its row' if count == 1 else 'their rows'}: {_counts(manifest)}"
     usd = (manifest.cost or {}).get("usd")
-    paid = "an unknown amount" if usd is None else f"{rounded_usd(Decimal(usd))} USD"
-    log.info("Nothing was sent: %s. Nothing is billed now; the cost of %s was paid earlier.", rows, paid)
+    log.info("Nothing was sent: %s. Nothing is billed now; the cost of %s was paid earlier.", rows, _amount(usd))
     log.info("The rows are in %s.", manifest.results_path)
 
 
@@ -96,8 +96,32 @@ def _log_reused(manifest: Manifest) -> None:
         f"on {first}" if first == last else f"between {first} and {last}",
         "it" if manifest.reused["requests"] == 1 else "them",
         "it" if manifest.reused["requests"] == 1 else "they",
-        "an unknown amount" if usd is None else f"{rounded_usd(Decimal(usd))} USD",
+        _amount(usd),
     )
+
+
+def _log_ways(manifest: Manifest) -> None:
+    """Split the bill by way: message batches, and the Messages API. Say what may have been paid for twice."""
+    if not manifest.direct:
+        return
+    answers, unseen = manifest.direct["answers"], manifest.direct["unseen"]
+    log.info(
+        "The bill by way: message batches %s, and %s asked directly at full price %s.",
+        _amount(manifest.direct["batch_usd"]),
+        quantity(answers, "request"),
+        _amount(manifest.direct["usd"]),
+    )
+    if unseen:
+        log.warning(
+            "%s in flight when a process of this task ended. %s may have been answered and paid for then, and again "
+            "later. What was paid for without an answer is not in the bill.",
+            f"{quantity(unseen, 'request')} {'was' if unseen == 1 else 'were'}",
+            "It" if unseen == 1 else "They",
+        )
+
+
+def _amount(usd: str | None) -> str:
+    return "an unknown amount" if usd is None else f"{rounded_usd(Decimal(usd))} USD"
 
 
 def _counts(manifest: Manifest) -> str:

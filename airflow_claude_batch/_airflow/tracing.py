@@ -128,6 +128,8 @@ def _batches(manifest: Manifest, models: list[str]) -> Iterator[tuple[str, Attri
         yield f"claude_batch.rows.{status}", count
     if manifest.reused:
         yield "claude_batch.reused_answers", manifest.reused["requests"]
+    if manifest.direct:
+        yield "claude_batch.direct_answers", manifest.direct["answers"]
     for name in ("usd", "estimated_usd"):
         if (amount := (manifest.cost or {}).get(name)) is not None:
             yield f"claude_batch.cost.{name}", float(amount)

@@ -298,9 +298,10 @@ class DirectAsker:
         """Write down what came of a request, durably. Also if another attempt owns the submission: it was paid for."""
         with self._lock:
             self.memory.tried.add(request.index)
-            line = _line_of(self._custom_id(request.index), result)
+            custom_id = self._custom_id(request.index)
+            line = _line_of(custom_id, result)
             self.landing.read_direct(line)
-            self.memory.journal.note_answer(line)
+            self.memory.journal.note_answer(custom_id, line)
             self.memory.lost_in_a_row = self.memory.lost_in_a_row + 1 if isinstance(result, APIError) else 0
             if isinstance(result, APIError) and self.memory.lost_in_a_row >= _MOST_LOST:
                 self.memory.lost_in_a_row = 0

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.direct.journal import journal_names, remove_journals
 from airflow_claude_batch.batch.input.earlier_forms import EarlierInput, contents_of
 from airflow_claude_batch.batch.input.earlier_requests import keep_earlier_requests
 from airflow_claude_batch.batch.input.kept_columns import remove_other_columns
@@ -25,7 +26,15 @@ from airflow_claude_batch.batch.land.landed_parts import has_landed, landed_line
 from airflow_claude_batch.batch.land.manifest import landed_batch_ids
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
 from airflow_claude_batch.batch.ledger.approval import Approval, ApprovalState
-from airflow_claude_batch.batch.ledger.ledger import PRECEDENCE, VERSION, AnswerUse, Ledger, Part, new_token
+from airflow_claude_batch.batch.ledger.ledger import (
+    PRECEDENCE,
+    VERSION,
+    AnswerUse,
+    DirectRecord,
+    Ledger,
+    Part,
+    new_token,
+)
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger
 from airflow_claude_batch.batch.ledger.stores import LedgerStore
 from airflow_claude_batch.batch.quantity import quantity
@@ -210,6 +219,8 @@ def _ledger_of_attempt(
         if _back_up_rows(folder, known):
             storage.write(folder, RESULTS_FILE, b"")
             remove_parts(folder, must=True)
+        if known is not None and known.direct:
+            remove_journals(folder, journal_names(folder))
         return msgspec.structs.replace(ledger, parts=_unlanded_parts(known, AnswerUse.DISCARD))
     if known is None:
         return ledger
@@ -232,6 +243,7 @@ def _ledger_of_attempt(
             dropped=known.dropped,
             unread_batches=known.unread_batches,
             deleted=known.deleted,
+            direct=_direct_of_attempt(known, attempt, ledger.attempt),
             earlier_estimate=(kept == len(requests) and known.first_estimate) or msgspec.UNSET,
         )
     return msgspec.structs.replace(
@@ -245,6 +257,7 @@ def _ledger_of_attempt(
         unread_batches=known.unread_batches,
         deleted=known.deleted,
         approval=_approval_of_attempt(known, attempt),
+        direct=_direct_of_attempt(known, attempt, ledger.attempt),
         earlier_estimate=known.first_estimate or msgspec.UNSET,
     )
 
@@ -257,6 +270,18 @@ def _approval_of_attempt(known: Ledger, attempt: Attempt) -> Approval | msgspec.
     if not sampled:
         return msgspec.UNSET
     return Approval(input=known.input_digest, state=ApprovalState.SAMPLED, sampled=sampled)
+
+
+def _direct_of_attempt(known: Ledger, attempt: Attempt, name: str) -> DirectRecord | msgspec.UnsetType:
+    """Return what the new attempt keeps of asking directly.
+
+    It goes on at once if the earlier one was killed meanwhile. After another end, or a clear, it begins with batches.
+
+    :param name: of the new attempt.
+    """
+    if not known.direct or not known.asks_directly or attempt.follows_clear(known):
+        return known.direct and msgspec.structs.replace(known.direct, began_at=None)
+    return msgspec.structs.replace(known.direct, attempts=(*known.direct.attempts, name))
 
 
 def _reopen_archived(known: Ledger, attempt: Attempt) -> Ledger:

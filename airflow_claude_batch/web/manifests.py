@@ -71,6 +71,11 @@ class _Reused(msgspec.Struct):
     first_usd: _Usd | None = None
 
 
+class _Direct(msgspec.Struct):
+    answers: Count
+    usd: _Usd | None = None
+
+
 class _Summed(msgspec.Struct):
     """What the report adds up. In a manifest these fields have looser types: later versions may write more."""
 
@@ -78,6 +83,7 @@ class _Summed(msgspec.Struct):
     cost: _Cost | None = None
     by_model: dict[str, _ModelPart] = {}
     reused: _Reused | None = None
+    direct: _Direct | None = None
 
 
 _summed: Final = msgspec.json.Decoder(_Summed)

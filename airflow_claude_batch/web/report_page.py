@@ -90,6 +90,7 @@ def render(
             without_cache=totals.cost_field(submissions, "without_cache_usd"),
             reused=sum(submission.reused for submission in submissions),
             first_cost_of_reused=totals.first_cost_of_reused(submissions),
+            direct=totals.asked_directly(submissions),
             unpriced_models=totals.unpriced_models(submissions),
             unknown_answers=totals.unknown_answers(submissions),
             failures=totals.failures(submissions),

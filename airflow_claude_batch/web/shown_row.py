@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from airflow_claude_batch.batch.land.rows import DIRECT
 from airflow_claude_batch.web.json_prefix import decode_prefix
 from airflow_claude_batch.web.row_lines import Line
 
@@ -66,6 +67,7 @@ class ShownRow:
     batch_id: str | None = None
     custom_id: str | None = None
     is_reused: bool = False
+    is_direct: bool = False
     is_damaged: bool = False
 
     @property
@@ -101,6 +103,7 @@ def show_row(line: Line, *, most: int = LIST_CHARACTERS) -> ShownRow:
         batch_id=_word(fields.get("batch_id")),
         custom_id=_word(fields.get("custom_id")),
         is_reused=bool(fields.get("reused_from")),
+        is_direct=fields.get("way") == DIRECT,
     )
 
 

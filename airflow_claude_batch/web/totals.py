@@ -55,6 +55,14 @@ def first_cost_of_reused(submissions: Iterable[SubmissionSummary]) -> Amount:
     return Amount(sum((Decimal(usd) for usd in amounts if usd is not None), Decimal(0)), None not in amounts)
 
 
+def asked_directly(submissions: Iterable[SubmissionSummary]) -> tuple[int, Amount]:
+    """Count the answers of the Messages API, and sum what they cost."""
+    found = [each.manifest.direct for each in submissions if each.manifest.direct]
+    amounts = [direct.get("usd") for direct in found]
+    usd = sum((Decimal(usd) for usd in amounts if usd is not None), Decimal(0))
+    return sum(direct["answers"] for direct in found), Amount(usd, None not in amounts)
+
+
 def unpriced_models(submissions: Iterable[SubmissionSummary]) -> list[str]:
     """Return the models whose price is unknown, sorted."""
     return sorted({model for submission in submissions for model in submission.unpriced_models})

@@ -37,6 +37,8 @@ OPERATOR: dict[str, Any] = {
     "wait_for_completion": True,
     "timeout": timedelta(hours=3),
     "on_timeout": "leave",
+    "direct_reserve": timedelta(minutes=11),
+    "direct_concurrency": 3,
     "cancel_on_kill": False,
     "repair_rounds": 4,
     "on_empty": "skip",

@@ -153,6 +153,10 @@ class SteppedLocalFolder(LocalFolder):
             self._effects.step(f"drafted {name}")
         self._effects.step(f"published {name}")
 
+    def append(self, name: str, data: bytes) -> None:
+        super().append(name, data)
+        self._effects.step(f"appended to {name}")
+
     def remove(self, name: str) -> None:
         is_there = self.size(name) is not None
         super().remove(name)

@@ -30,7 +30,32 @@ def sensor(**arguments: Any) -> MessageBatchSensor:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        pytest.param({"on_timeout": "stop"}, "on_timeout must be 'cancel' or 'leave', not 'stop'", id="on_timeout"),
+        pytest.param(
+            {"on_timeout": "stop"}, "on_timeout must be 'cancel', 'leave' or 'ask_directly', not", id="on_timeout"
+        ),
+        pytest.param({"direct_concurrency": 0}, "direct_concurrency must be a whole number from 1 to 64", id="none"),
+        pytest.param({"direct_concurrency": 65}, "direct_concurrency must be a whole number from 1 to", id="too many"),
+        pytest.param({"direct_concurrency": True}, "direct_concurrency must be a whole number from 1", id="a bool"),
+        pytest.param({"direct_reserve": 0}, "direct_reserve must be seconds or a timedelta above zero", id="reserve 0"),
+        pytest.param(
+            {"on_timeout": "ask_directly"},
+            "on_timeout='ask_directly' needs wait_for_completion=True",
+            id="nobody waits",
+        ),
+        pytest.param(
+            {"on_timeout": "ask_directly", "wait_for_completion": True, "timeout": 600},
+            "direct_reserve (0:30:00) must be shorter than timeout (0:10:00)",
+            id="reserve too long",
+        ),
+        pytest.param(
+            {
+                "on_timeout": "ask_directly",
+                "wait_for_completion": True,
+                "execution_timeout": timedelta(minutes=33),
+            },
+            "direct_reserve (0:30:00) must be shorter than timeout (0:29:42)",
+            id="execution_timeout",
+        ),
         pytest.param({"on_lost": None}, "on_lost must be 'stop' or 'resend', not None", id="on_lost"),
         pytest.param(
             {"results_format": "xlsx"}, "results_format must be 'jsonl', 'parquet' or 'csv'", id="results_format"

@@ -30,7 +30,7 @@ class _Line(msgspec.Struct):
 
     asked: str | None = None
     custom_id: str | None = None
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = msgspec.Raw()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class DirectJournal:
 
         journal = DirectJournal(folder, attempt="0123456789ab")
         journal.note_asked("0123456789ab-7-…")
-        journal.note_answer(response.result_line("0123456789ab-7-…"))  # durable when it returns
+        journal.note_answer("0123456789ab-7-…", response.result_line("0123456789ab-7-…"))  # durable when it returns
 
     :param folder: the submission's. A file is the process's own, so it need not own the submission to write it.
     :param attempt: that it belongs to.
@@ -79,7 +79,7 @@ class DirectJournal:
         else:
             storage.write(self.folder, self._name("-asked"), b"".join(map(_asked_line, self._in_flight)))
 
-    def note_answer(self, line: bytes) -> None:
+    def note_answer(self, custom_id: str, line: bytes) -> None:
         """Write down an answer, durably.
 
         :param line: in the form of a message batch's results, without a newline.
@@ -91,7 +91,6 @@ class DirectJournal:
         else:
             self._answers += 1
             storage.write(self.folder, self._name(f"-{self._answers}"), line)
-        custom_id = msgspec.json.decode(line, type=_Line).custom_id
         if custom_id in self._in_flight:
             self._in_flight.remove(custom_id)
 
@@ -121,7 +120,7 @@ def read_journals(folder: storage.Folder, attempts: Collection[str]) -> Journale
             line = _decode(raw)
             if line.asked is not None:
                 asked[line.asked] = None
-            elif line.custom_id is not None and line.result is not None:
+            elif line.custom_id is not None and bytes(line.result):
                 answers[raw] = line.custom_id
     answered = set(answers.values())
     return Journaled(tuple(answers), tuple(id_ for id_ in asked if id_ not in answered), tuple(names))

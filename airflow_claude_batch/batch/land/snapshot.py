@@ -96,6 +96,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     by_model: dict[str, Any] = {}
     cost: dict[str, Any] | None = None
     reused: dict[str, Any] | None = None
+    direct: dict[str, Any] | None = None
     #: First line of the error with which the attempt ended.
     failure: str | None = None
     schema_version: int = SCHEMA_VERSION
@@ -173,6 +174,7 @@ def with_manifest(snapshot: Snapshot, manifest: Manifest) -> Snapshot:
         by_model=manifest.by_model,
         cost=manifest.cost,
         reused=manifest.reused or None,
+        direct=manifest.direct or None,
     )
 
 
