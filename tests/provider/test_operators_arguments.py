@@ -379,3 +379,12 @@ def test_template_fields_are_values_that_airflow_can_send(make: Any) -> None:
 
     for name in task.template_fields:
         msgspec.msgpack.encode(getattr(task, name))
+
+
+@pytest.mark.parametrize("name", ["on_timeout", "direct_reserve", "direct_concurrency"])
+def test_sensor_says_that_only_the_operator_can_ask_directly(name: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        sensor(**{name: "ask_directly"})
+
+    assert f"the sensor has no argument {name}" in str(refused.value)
+    assert "wait_for_completion=True" in str(refused.value)
