@@ -283,7 +283,10 @@ class DirectAsker:
         return self.requests.custom_id(index, self.memory.token)
 
     def _before(self, request: DirectRequest) -> None:
-        """Write down that a request is asked, if this attempt still may ask it."""
+        """Write down that a request is asked, if this attempt still may ask it.
+
+        It is written down first. So an attempt that takes over finds it, or this one finds that attempt.
+        """
         with self._lock:
             if self.is_stopped():
                 raise SubmissionError(
@@ -291,8 +294,8 @@ class DirectAsker:
                     "What was answered is in the submission's folder.",
                     "Clear the task to continue from here.",
                 )
-            self.record.check_ownership()
             self.memory.journal.note_asked(self._custom_id(request.index))
+            self.record.check_ownership()
 
     def _answered(self, request: DirectRequest, result: MessageResponse | APIError) -> None:
         """Write down what came of a request, durably. Also if another attempt owns the submission: it was paid for."""

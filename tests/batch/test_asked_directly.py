@@ -10,12 +10,22 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import fsspec
+import msgspec
 import pytest
 from submission_world import TEN, World, make_world
 
+from airflow_claude_batch.batch.direct.journal import DirectJournal, journal_names, read_journals, remove_journals
+from airflow_claude_batch.batch.land.read_results import rows_of_file
+from airflow_claude_batch.batch.land.rows import Row
+from airflow_claude_batch.batch.ledger.ledger import new_token
+from airflow_claude_batch.batch.ledger.record import claim_ledger
+from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.steps import WaitStep
-from airflow_claude_batch.exceptions import BatchIncompleteError
+from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
+from airflow_claude_batch.batch.submission import Submission
+from airflow_claude_batch.exceptions import BatchIncompleteError, SubmissionTakenOverError
 from airflow_claude_batch.simulator import Fault
 
 HOUR = timedelta(hours=1)
@@ -188,6 +198,186 @@ def test_odd_response_to_one_request_costs_no_other_one(fault: Fault, expected: 
     assert statuses(world) == expected
     assert [row["index"] for row in world.rows] == list(range(10))
     assert max(world.simulator.books()["direct"]["billed"].values()) == 1
+
+
+def test_limit_that_nobody_was_asked_about_holds_for_direct_requests_too(tmp_path: Path) -> None:
+    world = slow_world(tmp_path, answer=lambda params, position: "word " * 200)
+
+    done = world.run(TEN, replace(DEADLINE, approve_above=Decimal("0.0002")))
+
+    assert isinstance(done.failure, BatchIncompleteError)
+    assert "asked directly: approve_above, $0.000200, has no room" in str(done.failure)
+    assert Decimal((done.manifest.cost or {})["usd"]) <= Decimal("0.0002")
+
+
+def test_later_attempts_find_direct_answers_and_ask_nothing_again(tmp_path: Path) -> None:
+    world = slow_world(tmp_path, cancel_succeeded_share=0.5)
+    policy = replace(DEADLINE, delete_batches=True)
+    first = world.run(TEN, policy)
+    paid = paid_directly(world), world.billed
+
+    for clear in (False, True):
+        again = world.run(TEN, policy, clear=clear)
+
+        assert again.is_old
+        assert (again.manifest.cost, again.manifest.direct) == (first.manifest.cost, first.manifest.direct)
+        assert again.manifest.responses == first.manifest.responses
+    assert (paid_directly(world), world.billed) == paid
+    moved = world.run(TEN[5:], policy, clear=True)
+    assert moved.failure is None
+    assert paid_directly(world) == paid[0]
+
+
+def test_attempt_after_the_timeout_begins_with_batches_again(tmp_path: Path) -> None:
+    world = slow_world(tmp_path, answer=lambda params, position: "word " * 200)
+    policy = replace(DEADLINE, max_cost=Decimal("0.0002"))
+    world.run(TEN, policy)
+    asked = paid_directly(world)
+
+    world.simulator.pace(90)
+    done = world.run(TEN, replace(policy, max_cost=Decimal("0.01")))
+
+    assert done.failure is None
+    assert statuses(world) == {"succeeded": 10}
+    assert (paid_directly(world), world.billed) == (asked, 10 - asked)
+
+
+def begin_reserve(world: World, submission: Submission) -> None:
+    """Advance a submission until its reserve has begun and its batches are canceled."""
+    while not submission.ledger.asks_directly:
+        step = submission._advance()
+        if isinstance(step, WaitStep):
+            world.clock.advance(60)
+
+
+def test_next_process_lands_the_journal_and_says_what_was_in_flight(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = slow_world(tmp_path)
+    with world.attempt(TEN, DEADLINE) as submission:
+        begin_reserve(world, submission)
+        journal = DirectJournal(world.folder, submission.ledger.attempt)
+        ids = [submission.requests.custom_id(index, "0123456789ab") for index in range(4)]
+        for index in (1, 2, 3):
+            journal.note_asked(ids[index])
+        message = submission.client.create_message(submission.requests.params(1))
+        journal.note_answer(ids[1], message.result_line(ids[1]))
+    (name,) = journal_names(world.folder)
+    with (world.folder.path / name).open("ab") as file:
+        file.write(message.result_line(ids[2])[:-20])  # its process was killed while it wrote
+
+    with world.attempt(TEN, DEADLINE) as submission:
+        assert submission.ledger.asks_directly
+        done = world.finish(submission)
+
+    assert done.failure is None
+    assert statuses(world) == {"succeeded": 10}
+    assert paid_directly(world) == 10
+    assert (done.manifest.direct or {})["unseen"] == 2
+    assert "1 answer of it is landed, and not asked again. 2 requests were in flight then" in caplog.text
+
+
+def test_second_answer_of_a_replaced_process_is_in_the_bill(tmp_path: Path) -> None:
+    world = slow_world(tmp_path)
+    with world.attempt(TEN, DEADLINE) as submission:
+        begin_reserve(world, submission)
+        journal = DirectJournal(world.folder, submission.ledger.attempt)
+        for token in ("0123456789ab", "ba9876543210"):
+            custom_id = submission.requests.custom_id(0, token)
+            response = submission.client.create_message(submission.requests.params(0))
+            journal.note_answer(custom_id, response.result_line(custom_id))
+        done = world.finish(submission)
+
+    assert paid_directly(world) == 11
+    assert (done.manifest.direct or {})["answers"] == 11
+    assert len(world.rows[0]["replaced"]) == 1
+    rows = [row for first in world.rows for row in (first, *first.get("replaced", ()))]
+    assert Decimal((done.manifest.cost or {})["usd"]) == sum(Decimal(row["cost_usd"]) for row in rows)
+    again = world.run(TEN, DEADLINE, clear=True)
+    assert again.manifest.cost == done.manifest.cost
+
+
+def test_process_that_was_replaced_asks_nothing_more_and_keeps_what_it_has_in_flight(tmp_path: Path) -> None:
+    asked = []
+
+    def take_over(params: dict[str, Any], position: int) -> None:
+        asked.append(params)
+        if len(asked) == 3:
+            claim_ledger(FolderLedgerStore(world.folder))
+
+    world = slow_world(tmp_path, answer=take_over)
+    with (
+        world.attempt(TEN, replace(DEADLINE, direct_concurrency=1)) as first,
+        pytest.raises(SubmissionTakenOverError),
+    ):
+        world.finish(first)
+
+    assert paid_directly(world) == 3
+    done = world.run(TEN, DEADLINE)
+    assert done.failure is None
+    assert paid_directly(world) == 10
+
+
+def test_journal_in_an_object_store_has_an_object_for_each_answer() -> None:
+    folder = ObjectFolder(fsspec.filesystem("memory"), f"/direct-{new_token()}", uri="memory://direct")
+    journal = DirectJournal(folder, "0123456789ab")
+    journal.note_asked("t-0-a")
+    journal.note_asked("t-1-b")
+    journal.note_answer("t-0-a", b'{"custom_id":"t-0-a","result":{"type":"succeeded"}}')
+    journal.note_asked("t-2-c")
+
+    found = read_journals(folder, ["0123456789ab"])
+
+    assert found.answers == (b'{"custom_id":"t-0-a","result":{"type":"succeeded"}}',)
+    assert found.in_flight == ("t-1-b", "t-2-c")
+    assert len(found.names) == 2
+    assert read_journals(folder, ["another"]).names == ()
+    remove_journals(folder, found.names)
+    assert folder.names() == []
+
+
+def test_answer_that_cannot_be_written_down_stops_asking_and_is_landed_all_the_same(tmp_path: Path) -> None:
+    world = slow_world(tmp_path)
+    with world.attempt(TEN, replace(DEADLINE, direct_concurrency=1)) as submission:
+        begin_reserve(world, submission)
+        submission._direct.journal.folder = FullDisk(world.folder.path, after=3)
+        step = submission.advance()
+        while isinstance(step, WaitStep) and paid_directly(world) == 0:
+            world.clock.advance(5)
+            step = submission.advance()
+        assert isinstance(step, WaitStep)
+        paid = paid_directly(world)
+        submission._direct.journal.folder = world.folder
+        done = world.finish(submission)
+
+    assert paid < 10
+    assert done.failure is None
+    assert paid_directly(world) == 10
+
+
+class FullDisk(LocalFolder):
+    """A disk to which nothing can be appended after some times."""
+
+    def __init__(self, path: Path, *, after: int) -> None:
+        super().__init__(path)
+        self._left = after
+
+    def append(self, name: str, data: bytes) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise OSError("no space left on device")
+        super().append(name, data)
+
+
+def test_rows_of_a_parquet_file_have_the_way(tmp_path: Path) -> None:
+    world = slow_world(tmp_path, cancel_succeeded_share=0.5)
+
+    done = world.run(TEN, replace(DEADLINE, results_format="parquet"))
+
+    assert done.failure is None
+    rows = list(rows_of_file(world.folder, "results.parquet", path="results.parquet"))
+    assert rows == [msgspec.convert(row, Row) for row in world.rows]
+    assert {row.way for row in rows} == {None, "direct"}
 
 
 def test_formats_of_rows_and_tables_have_the_way(tmp_path: Path) -> None:

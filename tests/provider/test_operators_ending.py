@@ -96,6 +96,32 @@ def test_execution_timeout_bounds_the_attempt(bench: Workbench, claude_default: 
     assert open_batches(simulator) == []
 
 
+@pytest.mark.parametrize("deferrable", [False, True], ids=["in a worker", "deferred"])
+@running(cancel_succeeded_share=0.5)
+def test_what_has_no_answer_before_the_timeout_is_asked_directly(
+    bench: Workbench, claude_default: str, simulator: Any, deferrable: bool, caplog: Any
+) -> None:
+    with bench.dag(f"deadline_{deferrable}") as dag:
+        ask(
+            deferrable=deferrable,
+            timeout=timedelta(seconds=60),
+            on_timeout="ask_directly",
+            direct_reserve=timedelta(seconds=57),
+            poll_interval=0.2,
+            max_cost=1,
+        )
+    run = bench.run(dag)
+
+    assert run.states == {"ask": "success"}
+    assert run.xcom("ask")["counts"]["succeeded"] == 2
+    assert run.xcom("ask")["direct"]["answers"] == 1
+    rows = list(read_rows(run.xcom("ask")))
+    assert sorted(str(row.way) for row in rows) == ["None", "direct"]
+    books = simulator.books()
+    assert (books["billed_requests"], books["direct"]["billed_requests"]) == (1, 1)
+    assert "The bill by way: message batches" in caplog.text
+
+
 class PastAirflowsOwnTimeout(SendMessageBatchOperator):
     """A task whose triggerer was down until Airflow's own deferral timeout fired."""
 
