@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,22 +59,24 @@ class ClaudeSimulator(Simulator):
         return json.dumps({"conn_type": "claude", "password": self._key, "host": self.url})
 
     def assert_billed(self, count: int) -> None:
-        """Check how many requests were billed, and that none was billed twice.
+        """Check how many requests were billed, in batches or directly, and that none was billed twice.
 
         :raises AssertionError: otherwise. It lists the requests.
         """
-        billed = [request for request in self.requests() if request["billed"]]
-        twice = [number for number in self.books()["billed"].values() if number > 1]
-        if len(billed) != count or twice:
+        books = self.books()
+        times = Counter(books["billed"])
+        times.update(books["direct"]["billed"])
+        twice = [number for number in times.values() if number > 1]
+        if times.total() != count or twice:
             again = f", {len(twice)} of them more than once" if twice else ""
-            raise AssertionError(f"{_were(len(billed))} billed{again}, not {count}.\n{_listed(self.requests())}")
+            raise AssertionError(f"{_were(times.total())} billed{again}, not {count}.\n{_listed(self._all())}")
 
     def assert_nothing_sent(self) -> None:
-        """Check that no batch was created.
+        """Check that no batch was created, and no request answered directly.
 
         :raises AssertionError: otherwise. It lists the requests.
         """
-        if sent := self.requests():
+        if sent := self._all():
             raise AssertionError(f"{_were(len(sent))} sent.\n{_listed(sent)}")
 
     def assert_answers_used(self) -> None:
@@ -82,7 +85,14 @@ class ClaudeSimulator(Simulator):
         :raises AssertionError: otherwise. It names the answers, and lists the requests.
         """
         if unused := [each["answer"] for each in self.answers() if not each["matched"]]:
-            raise AssertionError(f"No request matched {', '.join(unused)}.\n{_listed(self.requests())}")
+            raise AssertionError(f"No request matched {', '.join(unused)}.\n{_listed(self._all())}")
+
+    def _all(self) -> list[dict[str, Any]]:
+        """Return the requests of all batches, and those that were answered directly."""
+        direct = self.books()["direct"]["requests"]
+        return self.requests() + [
+            {"prompt": request["prompt"], "outcome": "succeeded", "batch_id": None} for request in direct
+        ]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -161,4 +171,5 @@ def _listed(requests: list[dict[str, Any]]) -> str:
 
 def _line(request: dict[str, Any]) -> str:
     outcome = request["outcome"] or "in progress"
-    return f"- {outcome}: “{request['prompt'][:60]}”, in {request['batch_id']}"
+    where = f"in {request['batch_id']}" if request["batch_id"] else "asked directly"
+    return f"- {outcome}: “{request['prompt'][:60]}”, {where}"

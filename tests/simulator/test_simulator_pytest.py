@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from simulated import request
+from simulated import params, request
 
 from airflow_claude_batch.simulator.dag_runs import choose_airflow_home
 from airflow_claude_batch.simulator.pytest import ClaudeSimulator
@@ -154,6 +154,19 @@ class TestAssertions:
         claude = self.created(request("a"), request("b"))
         with pytest.raises(AssertionError, match=r"2 requests were billed, 1 of them more than once, not 2\."):
             claude.assert_billed(2)
+
+    def test_direct_requests_count_and_are_listed_too(self) -> None:
+        claude = self.created(request("a", prompt="first"))
+        headers = {"x-api-key": "sk-x", "anthropic-version": "2026-10-21"}
+        with httpx.Client(transport=claude.transport(), base_url="http://x", headers=headers) as client:
+            client.post("/v1/messages", json=params("second"))
+            claude.assert_billed(2)
+            client.post("/v1/messages", json=params("first"))
+        with pytest.raises(AssertionError, match=r"3 requests were billed, 1 of them more than once") as caught:
+            claude.assert_billed(3)
+        assert "- succeeded: “second”, asked directly" in str(caught.value)
+        with pytest.raises(AssertionError, match=r"3 requests were sent\."):
+            claude.assert_nothing_sent()
 
     def test_requests_with_invalid_params_are_listed_too(self) -> None:
         claude = self.created({"custom_id": "a", "params": {"messages": 7}})

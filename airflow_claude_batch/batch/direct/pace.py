@@ -88,7 +88,7 @@ class Pace:
 
     def __init__(self, *, concurrency: int, start_until: float) -> None:
         self._concurrency = concurrency
-        self._start_until = start_until
+        self.start_until = start_until
         self._in_flight = 0
         self._window = 1.0  # most requests in flight now; no limit is known yet
         self._hold_until = -math.inf
@@ -111,7 +111,7 @@ class Pace:
 
         Return None if it cannot start in time any more.
         """
-        if max(now, self._hold_until) >= self._start_until:
+        if max(now, self._hold_until) >= self.start_until:
             return None
         if self._in_flight >= int(self._window):
             return math.inf
@@ -121,7 +121,7 @@ class Pace:
         )
         spaced = 0.0 if self._rate is None else self._last_at + 1 / self._rate - now
         seconds = max(0.0, self._hold_until - now, spaced, *waits)
-        if now + seconds < self._start_until:
+        if now + seconds < self.start_until:
             return seconds
         return math.inf if self._in_flight else None  # an answer may give back what it did not use
 

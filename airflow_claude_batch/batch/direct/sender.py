@@ -56,6 +56,7 @@ class NotAsked(Enum):
     TOO_LATE = "it could not start in time"
     TOO_COSTLY = "the limit on the cost has no room for it"
     STOPPED = "the task was stopped"
+    HANDED_BACK = "it is the caller's turn"
     REFUSED_TO_ALL = "the API takes no request: the credential, its permissions or the account's credit"
 
 
@@ -101,6 +102,9 @@ class DirectSender:
     :param concurrency: the most requests in flight. A kill may lose, and pay twice, that many.
     :param start_until: no request starts at this time of ``clock`` or later.
     :param answer_until: no answer is waited for longer. What is in flight then may be billed and is lost.
+    :param hand_back_at: no request starts at this time of ``clock`` or later, because the caller has other things to do
+        before it goes on with the rest.
+    :param pace: of an earlier run in the same process, so that this one goes on at its pace and keeps its pauses.
     :param room: USD that the requests may cost in all. None: no limit.
     :param may_ask_again: is asked about a request whose response was lost. It may be paid twice.
     :param clock: monotonic seconds.
@@ -116,6 +120,8 @@ class DirectSender:
         concurrency: int,
         start_until: float,
         answer_until: float = math.inf,
+        hand_back_at: float = math.inf,
+        pace: Pace | None = None,
         room: Decimal | None = None,
         may_ask_again: Callable[[DirectRequest, APIError], bool] = lambda request, error: False,
         clock: Callable[[], float] = time.monotonic,
@@ -125,8 +131,10 @@ class DirectSender:
         self._client = client
         self._prices = prices
         self._concurrency = concurrency
-        self._start_until = start_until
         self._answer_until = answer_until
+        self._hand_back_at = hand_back_at
+        self._pace = pace or Pace(concurrency=concurrency, start_until=start_until)
+        self._pace.start_until = start_until
         self._room = room
         self._may_ask_again = may_ask_again
         self._clock = clock
@@ -147,12 +155,22 @@ class DirectSender:
         :param stop: once it is set, nothing more is asked. What is in flight is waited for.
         """
         asker = _Asker(self._client, before, answered, self._may_ask_again, self._answer_until, self._clock)
-        pace = Pace(concurrency=self._concurrency, start_until=self._start_until)
         budget = DirectBudget(self._room)
         stop = stop or threading.Event()
         waiter = self._waiter or _wait_for_any
         with self._executor or ThreadPoolExecutor(self._concurrency, thread_name_prefix="claude-direct") as executor:
-            run = _Run(asker, pace, budget, self._prices, iter(requests), executor, stop, waiter, self._clock)
+            run = _Run(
+                asker=asker,
+                pace=self._pace,
+                budget=budget,
+                prices=self._prices,
+                requests=iter(requests),
+                executor=executor,
+                stop=stop,
+                waiter=waiter,
+                clock=self._clock,
+                hand_back_at=self._hand_back_at,
+            )
             try:
                 return run.run()
             finally:
@@ -226,6 +244,7 @@ class _Run:
 
     def __init__(
         self,
+        *,
         asker: _Asker,
         pace: Pace,
         budget: DirectBudget,
@@ -235,7 +254,9 @@ class _Run:
         stop: threading.Event,
         waiter: Waiter,
         clock: Callable[[], float],
+        hand_back_at: float,
     ) -> None:
+        self._hand_back_at = hand_back_at
         self._asker = asker
         self._pace = pace
         self._budget = budget
@@ -290,6 +311,8 @@ class _Run:
         if self._stop.is_set() and self._report.stopped is None:
             self._report.stopped = NotAsked.STOPPED
             self._asker.halt.set()
+        elif self._clock() >= self._hand_back_at and self._report.stopped is None:
+            self._report.stopped = NotAsked.HANDED_BACK
         return self._report.stopped is not None or self._failure is not None
 
     def _next(self) -> DirectRequest | None:

@@ -11,6 +11,7 @@ from batch.direct.virtual import VirtualWorld, direct_request
 
 from airflow_claude_batch.api.evidence import Proof
 from airflow_claude_batch.api.message_response import MessageResponse
+from airflow_claude_batch.batch.direct.pace import Pace
 from airflow_claude_batch.batch.direct.sender import NotAsked
 from airflow_claude_batch.exceptions import APIError, BillingError
 from airflow_claude_batch.simulator import Fault
@@ -172,6 +173,30 @@ def test_an_outage_does_not_burn_the_requests():
     report = world.send(requests(1000), start_until=300.0)
     assert report.stopped is NotAsked.TOO_LATE
     assert report.lost < 20
+
+
+def test_the_caller_gets_its_turn_and_goes_on_at_the_same_pace():
+    world = VirtualWorld(rates={"requests": 60}, seconds=0.5)
+    pace, source, answered = Pace(concurrency=8, start_until=0.0), requests(100), 0
+    while source:
+        report = world.send(source, pace=pace, hand_back_at=world.clock() + 10.0)
+        assert report.stopped in (None, NotAsked.HANDED_BACK)
+        answered += report.answered
+        source = [request for request in source if request.index not in world.answered]
+    assert answered == world.billed == 100
+    assert world.clock() < 60
+    assert world.statuses.count(429) <= 2
+
+
+def test_a_pause_outlasts_the_turn_of_the_caller():
+    world = VirtualWorld()
+    world.simulator.inject(Fault(do="status", on="message", status=429, retry_after=25))
+    pace, turns = Pace(concurrency=8, start_until=0.0), 0
+    while not world.answered:
+        report = world.send(requests(1), pace=pace, hand_back_at=world.clock() + 10.0)
+        turns += 1
+    assert (report.answered, turns) == (1, 3)
+    assert world.sent_at[1] - world.sent_at[0] >= 25
 
 
 def test_a_refused_request_ends_alone():
