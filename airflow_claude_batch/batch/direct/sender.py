@@ -71,6 +71,8 @@ class DirectReport:
     :ivar not_asked: why a request was not asked, by index. Those that were never taken from the iterator are missing.
     :ivar stopped: why no more requests were taken from it. None if all were.
     :ivar error: of a refusal to all.
+    :ivar held_back_by: the error of the last request that was not accepted for now.
+    :ivar resume_in: seconds until a request may start. None unless the sender handed back because of that.
     :ivar spent: USD that was billed, and may have been for lost responses.
     """
 
@@ -81,6 +83,8 @@ class DirectReport:
     not_asked: dict[int, NotAsked] = field(default_factory=dict)
     stopped: NotAsked | None = None
     error: APIError | None = None
+    held_back_by: APIError | None = None
+    resume_in: float | None = None
     spent: Decimal = Decimal(0)
 
 
@@ -104,6 +108,7 @@ class DirectSender:
     :param answer_until: no answer is waited for longer. What is in flight then may be billed and is lost.
     :param hand_back_at: no request starts at this time of ``clock`` or later, because the caller has other things to do
         before it goes on with the rest.
+    :param patience_seconds: a longer pause without a request in flight is not waited for here, but handed back.
     :param pace: of an earlier run in the same process, so that this one goes on at its pace and keeps its pauses.
     :param room: USD that the requests may cost in all. None: no limit.
     :param may_ask_again: is asked about a request whose response was lost. It may be paid twice.
@@ -121,6 +126,7 @@ class DirectSender:
         start_until: float,
         answer_until: float = math.inf,
         hand_back_at: float = math.inf,
+        patience_seconds: float = math.inf,
         pace: Pace | None = None,
         room: Decimal | None = None,
         may_ask_again: Callable[[DirectRequest, APIError], bool] = lambda request, error: False,
@@ -133,6 +139,7 @@ class DirectSender:
         self._concurrency = concurrency
         self._answer_until = answer_until
         self._hand_back_at = hand_back_at
+        self._patience_seconds = patience_seconds
         self._pace = pace or Pace(concurrency=concurrency, start_until=start_until)
         self._pace.start_until = start_until
         self._room = room
@@ -170,6 +177,7 @@ class DirectSender:
                 waiter=waiter,
                 clock=self._clock,
                 hand_back_at=self._hand_back_at,
+                patience_seconds=self._patience_seconds,
             )
             try:
                 return run.run()
@@ -255,8 +263,10 @@ class _Run:
         waiter: Waiter,
         clock: Callable[[], float],
         hand_back_at: float,
+        patience_seconds: float,
     ) -> None:
         self._hand_back_at = hand_back_at
+        self._patience_seconds = patience_seconds
         self._asker = asker
         self._pace = pace
         self._budget = budget
@@ -301,6 +311,8 @@ class _Run:
         seconds = self._pace.seconds_until_start(request.demand, self._clock())
         if seconds is None:
             self._report.stopped = NotAsked.TOO_LATE
+        elif seconds > self._patience_seconds and not self._in_flight:
+            self._report.stopped, self._report.resume_in = NotAsked.HANDED_BACK, seconds
         elif seconds > 0:
             self._wait(min(seconds, LOOK_SECONDS))
         else:
@@ -342,6 +354,7 @@ class _Run:
         self._asked.discard(request.index)
         if (failure := future.exception()) is not None:
             self._failure = self._failure or failure
+            self._asker.halt.set()
             self._pace.lost(sent, now)
             self._budget.settle(request.index, None)
             return
@@ -386,6 +399,7 @@ class _Run:
             self._report.stopped = self._report.stopped or NotAsked.TOO_LATE
         else:
             self._report.held_back += 1
+            self._report.held_back_by = error
             self._log(error, now)
         retry_after = error.retry_after if isinstance(error, APIStatusError) else None
         self._pace.held_back(

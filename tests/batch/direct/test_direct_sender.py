@@ -13,7 +13,7 @@ from airflow_claude_batch.api.evidence import Proof
 from airflow_claude_batch.api.message_response import MessageResponse
 from airflow_claude_batch.batch.direct.pace import Pace
 from airflow_claude_batch.batch.direct.sender import NotAsked
-from airflow_claude_batch.exceptions import APIError, BillingError
+from airflow_claude_batch.exceptions import APIError, BillingError, RateLimitError
 from airflow_claude_batch.simulator import Fault
 
 
@@ -197,6 +197,17 @@ def test_a_pause_outlasts_the_turn_of_the_caller():
         turns += 1
     assert (report.answered, turns) == (1, 3)
     assert world.sent_at[1] - world.sent_at[0] >= 25
+
+
+def test_a_long_pause_is_handed_back():
+    world = VirtualWorld()
+    world.simulator.inject(Fault(do="status", on="message", status=429, retry_after=400))
+    report = world.send(requests(20), patience_seconds=60.0)
+    assert report.stopped is NotAsked.HANDED_BACK
+    assert report.resume_in == pytest.approx(400, abs=1)
+    assert isinstance(report.held_back_by, RateLimitError)
+    assert world.clock() < 5
+    assert set(report.not_asked.values()) == {NotAsked.HANDED_BACK}
 
 
 def test_a_refused_request_ends_alone():
