@@ -106,6 +106,10 @@ class Pace:
         """The number of requests that were sent and have no answer yet."""
         return self._in_flight
 
+    def pause_left(self, now: float) -> float:
+        """Return the seconds that are left of a pause after refusals, whatever the limits are. 0 without one."""
+        return max(0.0, self._hold_until - now)
+
     def seconds_until_start(self, demand: Demand, now: float) -> float | None:
         """Return the seconds until a request may start: 0 for now, infinity for "after the next answer".
 

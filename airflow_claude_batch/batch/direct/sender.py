@@ -108,7 +108,7 @@ class DirectSender:
     :param answer_until: no answer is waited for longer. What is in flight then may be billed and is lost.
     :param hand_back_at: no request starts at this time of ``clock`` or later, because the caller has other things to do
         before it goes on with the rest.
-    :param patience_seconds: a longer pause without a request in flight is not waited for here, but handed back.
+    :param patience_seconds: a longer pause after refusals is not waited for here, but handed back.
     :param pace: of an earlier run in the same process, so that this one goes on at its pace and keeps its pauses.
     :param room: USD that the requests may cost in all. None: no limit.
     :param may_ask_again: is asked about a request whose response was lost. It may be paid twice.
@@ -311,8 +311,8 @@ class _Run:
         seconds = self._pace.seconds_until_start(request.demand, self._clock())
         if seconds is None:
             self._report.stopped = NotAsked.TOO_LATE
-        elif seconds > self._patience_seconds and not self._in_flight:
-            self._report.stopped, self._report.resume_in = NotAsked.HANDED_BACK, seconds
+        elif not self._in_flight and (pause := self._pace.pause_left(self._clock())) > self._patience_seconds:
+            self._report.stopped, self._report.resume_in = NotAsked.HANDED_BACK, pause
         elif seconds > 0:
             self._wait(min(seconds, LOOK_SECONDS))
         else:

@@ -210,6 +210,12 @@ def test_a_long_pause_is_handed_back():
     assert set(report.not_asked.values()) == {NotAsked.HANDED_BACK}
 
 
+def test_waiting_for_a_limit_to_fill_is_not_handed_back():
+    world = VirtualWorld(rates={"output_tokens": 3_000})
+    report = world.send(requests(3, max_tokens=3_000), patience_seconds=0.0)
+    assert (report.answered, report.stopped) == (3, None)
+
+
 def test_a_refused_request_ends_alone():
     world = VirtualWorld()
     report = world.send([direct_request(0), direct_request(1, max_tokens=0), direct_request(2)])
