@@ -9,6 +9,7 @@ import msgspec
 
 from airflow_claude_batch.api.evidence import Proof, proof_of_failure
 from airflow_claude_batch.api.http import HTTPRequest, HTTPResponse
+from airflow_claude_batch.api.lenient_json import is_too_deep, read_object
 from airflow_claude_batch.api.rate_limits import RateLimits, read_rate_limits
 from airflow_claude_batch.api.responses import error_response_failure, invalid_response_failure, redacted_envelope
 from airflow_claude_batch.exceptions import APIStatusError
@@ -42,6 +43,8 @@ class _Head(msgspec.Struct):
     content: list[msgspec.Raw] | str | None = None
 
 
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _head: Final = msgspec.json.Decoder(_Head)
 
 
@@ -53,9 +56,9 @@ def read_message_response(request: HTTPRequest, response: HTTPResponse) -> Messa
     """
     limits = read_rate_limits(response.headers, now=response.server_time)
     if response.succeeded:
-        if not _is_message(response.body):
+        if (message := _read_message(response.body)) is None:
             raise invalid_response_failure(request, "its body is not a message")
-        result = b'{"type":"succeeded","message":%b}' % _in_one_line(response.body)
+        result = b'{"type":"succeeded","message":%b}' % message
         return MessageResponse(proof=Proof.ACCEPTED, result=result, rate_limits=limits)
     failure = error_response_failure(request, response)
     proof = proof_of_failure(failure.failure)
@@ -67,13 +70,28 @@ def read_message_response(request: HTTPRequest, response: HTTPResponse) -> Messa
     return MessageResponse(proof=proof, result=result, rate_limits=limits, error=failure.error)
 
 
-def _is_message(body: bytes) -> bool:
+def _read_message(body: bytes) -> bytes | None:
+    """Return a message as JSON in one line. None if the body is none.
+
+    An answer may hold what JSON does not allow, such as half a surrogate pair. It is paid for, so the rest is kept.
+    """
     try:
-        head = _head.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        msgspec.json.decode(body)
+        message = msgspec.json.format(body, indent=-1) if b"\n" in body or b"\r" in body else body.strip()
+        if is_too_deep(message):
+            raise RecursionError
+    except _UNREADABLE:
+        start = body.removeprefix(_BYTE_ORDER_MARK).lstrip()
+        value = read_object(start)
+        if value is None or start[value.end :].strip():
+            return None
+        message = value.json
+    return message if _is_message(message) else None
+
+
+def _is_message(message: bytes) -> bool:
+    try:
+        head = _head.decode(message)
+    except _UNREADABLE:
         return False
     return head.type == "message" and head.content is not None
-
-
-def _in_one_line(body: bytes) -> bytes:
-    return msgspec.json.format(body, indent=-1) if b"\n" in body or b"\r" in body else body.strip()

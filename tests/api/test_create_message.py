@@ -7,12 +7,17 @@ from datetime import UTC, datetime
 
 import pytest
 from clients import KEY
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_claude_batch import exceptions
+from airflow_claude_batch.api import endpoints
 from airflow_claude_batch.api.client import ClaudeClient
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.api.evidence import Proof
+from airflow_claude_batch.api.http import CallFailed, HTTPResponse
+from airflow_claude_batch.api.message_response import read_message_response
 from airflow_claude_batch.api.wire import decode_result_line
 from airflow_claude_batch.batch.land.parse_result import parse_result
 from airflow_claude_batch.batch.land.rows import Status
@@ -21,6 +26,9 @@ from airflow_claude_batch.simulator import Fault, ManualClock, MessageRates, Sim
 
 START = datetime(2026, 11, 22, 9, tzinfo=UTC)
 PARAMS = {"model": "claude-haiku-5-5", "max_tokens": 64, "messages": [{"role": "user", "content": "hello"}]}
+
+CONFIG = ClientConfig(credentials=ApiKey(KEY), base_url="http://127.0.0.1")
+REQUEST = endpoints.create_message(PARAMS, seconds=60).request(CONFIG)
 
 
 @pytest.fixture
@@ -125,6 +133,42 @@ def test_what_proves_nothing_raises_and_is_never_sent_again(client, simulator, f
     assert "may have been answered, and is then billed" in str(raised.value)
     assert simulator.calls()["message"] == 1
     assert simulator.books()["direct"]["billed_requests"] == 1
+
+
+ODD = [
+    pytest.param(b'{"type":"message","content":[{"type":"text","text":"\\ud800 yes"}]}', id="half a surrogate pair"),
+    pytest.param(b'{"type":"message","content":[{"type":"text","text":"\xff yes"}]}', id="not UTF-8"),
+    pytest.param(b'{\n "type": "message",\r\n "content": [{"type": "text", "text": "yes"}]\n}\n', id="on many lines"),
+    pytest.param(b'{"type":"message","content":[{"type":"text","text":"yes"}],"x":NaN}', id="NaN"),
+    pytest.param(b'{"content":[{"type":"text","text":"yes"}],"x":' + b"[" * 900 + b"]" * 900 + b"}", id="deep"),
+    pytest.param(b'\xef\xbb\xbf {"type":"message","content":[{"type":"text","text":"yes"}]}', id="byte order mark"),
+]
+
+
+@pytest.mark.parametrize("body", ODD)
+def test_an_answer_that_is_not_quite_json_is_kept(body):
+    response = read_message_response(REQUEST, HTTPResponse(200, {}, body))
+    assert response.proof is Proof.ACCEPTED
+    assert b"\n" not in response.result
+    message = json.loads(bytes(decode_result_line(response.result_line("row-1")).result.message))
+    assert message["content"][0]["text"].endswith("yes")
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b'{"type":"error"}', b'{"type":"message"', b"<html>"])
+def test_a_success_without_a_message_proves_nothing(body):
+    with pytest.raises(CallFailed) as raised:
+        read_message_response(REQUEST, HTTPResponse(200, {}, body))
+    assert raised.value.error.may_have_been_accepted
+
+
+@given(st.binary() | st.text().map(str.encode), st.sampled_from([200, 201, 302, 400, 401, 404, 429, 500, 529]))
+def test_whatever_the_body_is_it_is_a_line_or_proves_nothing(body, status):
+    try:
+        response = read_message_response(REQUEST, HTTPResponse(status, {}, body))
+    except CallFailed:
+        return
+    assert b"\n" not in response.result
+    decode_result_line(response.result_line("row-1"))
 
 
 def test_an_answer_that_takes_too_long_proves_nothing(client, simulator):
