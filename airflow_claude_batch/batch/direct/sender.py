@@ -38,6 +38,7 @@ log: Final = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 0.5
 #: Seconds in which a request must be answered. The vendor's SDK waits as long; SDK, _constants.py.
 ANSWER_SECONDS: Final = 600.0
+_LATEST: Final = 50  # answers whose time tells how long the next one may take
 _LOG_SECONDS: Final = 30.0  # between two lines about refusals
 
 #: The API's word about a request, or the error of one whose response was lost and which may be billed.
@@ -105,7 +106,8 @@ class DirectSender:
     :param prices: the full ones, not those of message batches.
     :param concurrency: the most requests in flight. A kill may lose, and pay twice, that many.
     :param start_until: no request starts at this time of ``clock`` or later.
-    :param answer_until: no answer is waited for longer. What is in flight then may be billed and is lost.
+    :param answer_until: no answer is waited for longer. What is in flight then may be billed and is lost. So no request
+        starts that would take too long, if it takes as long as the slowest of the last answers.
     :param hand_back_at: no request starts at this time of ``clock`` or later, because the caller has other things to do
         before it goes on with the rest.
     :param patience_seconds: a longer pause after refusals is not waited for here, but handed back.
@@ -176,6 +178,7 @@ class DirectSender:
                 stop=stop,
                 waiter=waiter,
                 clock=self._clock,
+                answer_until=self._answer_until,
                 hand_back_at=self._hand_back_at,
                 patience_seconds=self._patience_seconds,
             )
@@ -262,9 +265,12 @@ class _Run:
         stop: threading.Event,
         waiter: Waiter,
         clock: Callable[[], float],
+        answer_until: float,
         hand_back_at: float,
         patience_seconds: float,
     ) -> None:
+        self._answer_until = answer_until
+        self._latest_seconds: deque[float] = deque(maxlen=_LATEST)
         self._hand_back_at = hand_back_at
         self._patience_seconds = patience_seconds
         self._asker = asker
@@ -309,7 +315,7 @@ class _Run:
                 self._report.not_asked[request.index] = NotAsked.TOO_COSTLY
             return True
         seconds = self._pace.seconds_until_start(request.demand, self._clock())
-        if seconds is None:
+        if seconds is None or self._would_be_late():
             self._report.stopped = NotAsked.TOO_LATE
         elif not self._in_flight and (pause := self._pace.pause_left(self._clock())) > self._patience_seconds:
             self._report.stopped, self._report.resume_in = NotAsked.HANDED_BACK, pause
@@ -318,6 +324,9 @@ class _Run:
         else:
             self._start(self._waiting.popleft())
         return True
+
+    def _would_be_late(self) -> bool:
+        return self._clock() + max(self._latest_seconds, default=0.0) >= self._answer_until
 
     def _is_stopped(self) -> bool:
         if self._stop.is_set() and self._report.stopped is None:
@@ -362,6 +371,7 @@ class _Run:
         limits = result.rate_limits if isinstance(result, MessageResponse) else RateLimits()
         if end is _End.ANSWERED and isinstance(result, MessageResponse):
             report.answered += 1
+            self._latest_seconds.append(now - sent.at)
             self._count_answer(flight, result, now)
         elif end is _End.REFUSED:
             report.refused += 1

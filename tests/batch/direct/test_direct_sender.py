@@ -137,6 +137,14 @@ def test_a_call_is_given_the_time_that_is_left_for_answers():
     assert given == [30.0]
 
 
+def test_no_request_starts_whose_answer_would_come_too_late():
+    world = VirtualWorld(seconds=20.0)
+    report = world.send(requests(1000), answer_until=110.0)
+    assert report.stopped is NotAsked.TOO_LATE
+    assert max(world.sent_at) < 90
+    assert world.clock() < 110
+
+
 @pytest.mark.parametrize(
     "fault",
     [
