@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
@@ -30,12 +30,12 @@ from airflow_claude_batch.batch.direct.journal import (
     read_journals,
     remove_journals,
 )
+from airflow_claude_batch.batch.direct.pace import Pace
 from airflow_claude_batch.batch.direct.request import DirectRequest
 from airflow_claude_batch.batch.direct.sender import DirectReport, DirectSender, NotAsked
 from airflow_claude_batch.batch.input.custom_id import parse_custom_id
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing
-from airflow_claude_batch.batch.land.publish import writing_to
 from airflow_claude_batch.batch.land.rows import Status
 from airflow_claude_batch.batch.ledger.approval import ApprovalState
 from airflow_claude_batch.batch.ledger.ledger import DirectRecord, Ledger, new_token
@@ -48,7 +48,7 @@ from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.result_collector import ResultCollector
 from airflow_claude_batch.batch.send.create import directly_askable
 from airflow_claude_batch.batch.send.rounds import Rounds
-from airflow_claude_batch.batch.steps import DirectStep
+from airflow_claude_batch.batch.steps import DirectStep, WaitStep
 from airflow_claude_batch.batch.wait_planner import WaitPlanner
 from airflow_claude_batch.exceptions import (
     APIError,
@@ -68,6 +68,8 @@ log = logging.getLogger(__name__)
 
 #: So long no answers are merged into a landed part: the journal has them.
 _SECONDS_AT_ONCE: Final = 300.0
+#: A longer pause that the API asks for is no worker's time.
+_PATIENCE_SECONDS: Final = 10.0
 #: After so many lost responses in a row, nothing is asked for a minute.
 _MOST_LOST: Final = 3
 #: So many requests are asked until then. On object stores each of them is an object.
@@ -90,6 +92,10 @@ class DirectMemory:
     has_begun: bool = False
     #: Responses that were lost one after the other, with none in between that came.
     lost_in_a_row: int = 0
+    #: The journal has an answer that could not be landed.
+    has_unlanded: bool = False
+    #: How fast the API takes requests. None at first, and after a long pause.
+    pace: Pace | None = None
 
     @classmethod
     def of(cls, folder: storage.Folder, attempt: str) -> DirectMemory:
@@ -153,8 +159,10 @@ class DirectAsker:
         self._note_unseen(direct, found.in_flight, len(found.answers))
         remove_journals(self.folder, found.names)
 
-    def ask_some(self) -> DirectStep | None:
+    def ask_some(self) -> DirectStep | WaitStep | None:
         """Ask as many requests as go into one landed part. Return None if none can be asked now.
+
+        Return how long to wait if the API takes none for a while.
 
         :raises ResultsError: an answer could not be written down. No other request was asked.
         :raises SubmissionError: the task is being killed, or another attempt owns the submission.
@@ -173,7 +181,11 @@ class DirectAsker:
         self._publish()
         self._explain(report)
         asked = len(self.memory.tried) - before
-        return DirectStep(asked) if asked else None
+        if report.resume_in is not None:
+            self.memory.pace = None
+            until = self.clock() + timedelta(seconds=report.resume_in)
+            return WaitStep((), "any", until, "the API takes no direct request for now")
+        return DirectStep(asked) if asked or report.stopped is NotAsked.HANDED_BACK else None
 
     def explain_rest(self) -> None:
         """Write into the rows of requests that could be asked, but were not, why that is so."""
@@ -263,17 +275,22 @@ class DirectAsker:
         except InputError as error:
             self.memory.left_because = " ".join(str(error).split("\n"))
             return DirectReport()
+        pace = self.memory.pace or Pace(concurrency=self.policy.direct_concurrency, start_until=now + left)
+        self.memory.pace = pace
         sender = DirectSender(
             self.client,
             self.prices.full,
             concurrency=self.policy.direct_concurrency,
-            start_until=now + min(left, _SECONDS_AT_ONCE),
+            start_until=now + left,
+            hand_back_at=now + _SECONDS_AT_ONCE,
+            patience_seconds=_PATIENCE_SECONDS,
+            pace=pace,
             answer_until=now + (self.waits.final_deadline - clock).total_seconds(),
             room=room,
             may_ask_again=lambda request, error: self.policy.on_lost == "resend",
         )
         asked = (self._request(index) for index in indices[:_MOST_AT_ONCE])
-        with writing_to(self.folder, "direct-….jsonl"):
+        with _writing(self.folder):
             return sender.send(asked, before=self._before, answered=self._answered)
 
     def _request(self, index: int) -> DirectRequest:
@@ -303,19 +320,30 @@ class DirectAsker:
             self.memory.tried.add(request.index)
             custom_id = self._custom_id(request.index)
             line = _line_of(custom_id, result)
-            self.landing.read_direct(line)
-            self.memory.journal.note_answer(custom_id, line)
+            try:
+                self.memory.journal.note_answer(custom_id, line)
+            finally:  # one of the two is enough to keep it
+                self._land(line)
             self.memory.lost_in_a_row = self.memory.lost_in_a_row + 1 if isinstance(result, APIError) else 0
             if isinstance(result, APIError) and self.memory.lost_in_a_row >= _MOST_LOST:
                 self.memory.lost_in_a_row = 0
                 raise result  # an outage: the requests that are not asked yet wait for its end
 
+    def _land(self, line: bytes) -> None:
+        try:
+            self.landing.read_direct(line)
+        except BaseException:
+            self.memory.has_unlanded = True
+            raise
+
     def _publish(self) -> None:
-        """Land what was answered, and go on with an empty journal."""
+        """Land what was answered, and go on with an empty journal. One that has more than was landed is read again."""
         self.collector.note_new_rows()
         self.collector.publish()
         names = self.memory.journal.start_anew()
-        remove_journals(self.folder, names)
+        if not self.memory.has_unlanded:
+            remove_journals(self.folder, names)
+        self.memory.has_unlanded = False
 
     def _explain(self, report: DirectReport) -> None:
         """Say what came of the requests, and keep why some were not asked.
@@ -338,6 +366,8 @@ class DirectAsker:
                 if self.policy.on_lost == "resend"
                 else "This attempt does not ask again.",
             )
+        if report.resume_in is not None and report.held_back_by is not None:
+            log.warning("No request is asked directly for %.0f s. %s", report.resume_in, report.held_back_by)
         costly = [index for index, why in report.not_asked.items() if why is NotAsked.TOO_COSTLY]
         if (costly or report.stopped is NotAsked.TOO_COSTLY) and (limit := self._limit) is not None:
             usd, name = limit
@@ -392,4 +422,16 @@ def _reading(folder: storage.Folder) -> Iterator[None]:
             f"The journal of direct requests in {folder.uri('')} could not be read ({error}).",
             "Nothing is asked or sent now: answers that are paid for are in it.",
             "Make sure that the storage can be read, then retry the task.",
+        ) from error
+
+
+@contextlib.contextmanager
+def _writing(folder: storage.Folder) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ResultsError(
+            f"The journal of direct requests in {folder.uri('')} could not be written ({error}).",
+            "No other request is asked now. Answers that could not be written may be paid for again.",
+            "Make sure that the storage can be written, then retry the task.",
         ) from error
