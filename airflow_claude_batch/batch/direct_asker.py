@@ -31,8 +31,9 @@ from airflow_claude_batch.batch.direct.journal import (
     remove_journals,
 )
 from airflow_claude_batch.batch.direct.pace import Pace
+from airflow_claude_batch.batch.direct.report import DirectReport, NotAsked
 from airflow_claude_batch.batch.direct.request import DirectRequest
-from airflow_claude_batch.batch.direct.sender import DirectReport, DirectSender, NotAsked
+from airflow_claude_batch.batch.direct.sender import DirectSender
 from airflow_claude_batch.batch.input.custom_id import parse_custom_id
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing

@@ -9,87 +9,27 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from decimal import Decimal
-from enum import Enum, auto
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
-from airflow_claude_batch.api.evidence import Proof
 from airflow_claude_batch.api.message_response import MessageResponse
 from airflow_claude_batch.api.rate_limits import RateLimits
 from airflow_claude_batch.batch.direct.budget import DirectBudget, answer_cost, answer_usage
+from airflow_claude_batch.batch.direct.call import CallEnd, DirectResult, EndedCall, MessageClient, RequestAsker
 from airflow_claude_batch.batch.direct.pace import Pace, Sent
+from airflow_claude_batch.batch.direct.report import DirectReport, NotAsked
 from airflow_claude_batch.batch.direct.request import DirectRequest
 from airflow_claude_batch.batch.money.pricing import PriceTable
-from airflow_claude_batch.exceptions import (
-    APIConnectionError,
-    APIError,
-    APIStatusError,
-    BillingError,
-    MalformedResponseError,
-    PermissionDeniedError,
-    RateLimitError,
-    ServerError,
-)
+from airflow_claude_batch.exceptions import APIError, APIStatusError, RateLimitError
 
 log: Final = logging.getLogger(__name__)
 
 #: Seconds between two looks at the event that stops everything.
 LOOK_SECONDS: Final = 0.5
-#: Seconds in which a request must be answered. The vendor's SDK waits as long; SDK, _constants.py.
-ANSWER_SECONDS: Final = 600.0
 _LATEST: Final = 50  # answers whose time tells how long the next one may take
 _LOG_SECONDS: Final = 30.0  # between two lines about refusals
 
-#: The API's word about a request, or the error of one whose response was lost and which may be billed.
-DirectResult = MessageResponse | APIError
-
-
-class MessageClient(Protocol):
-    """Client for the call that asks one request; many threads share it."""
-
-    def create_message(self, params: bytes, *, seconds: float) -> MessageResponse: ...
-
-
-class NotAsked(Enum):
-    """Why a request was not asked, or not accepted."""
-
-    TOO_LATE = "it could not start in time"
-    TOO_COSTLY = "the limit on the cost has no room for it"
-    STOPPED = "the task was stopped"
-    HANDED_BACK = "it is the caller's turn"
-    REFUSED_TO_ALL = "the API takes no request: the credential, its permissions or the account's credit"
-
-
-@dataclass(slots=True)
-class DirectReport:
-    """What became of the requests.
-
-    :ivar answered: number of requests that were answered, and are billed.
-    :ivar refused: number of requests that the API refused for good. They are not billed.
-    :ivar lost: number of requests whose response was lost. They may be billed.
-    :ivar held_back: how often a request was not accepted for now.
-    :ivar not_asked: why a request was not asked, by index. Those that were never taken from the iterator are missing.
-    :ivar stopped: why no more requests were taken from it. None if all were.
-    :ivar error: of a refusal to all.
-    :ivar held_back_by: the error of the last request that was not accepted for now.
-    :ivar resume_in: seconds until a request may start. None unless the sender handed back because of that.
-    :ivar spent: USD that was billed, and may have been for lost responses.
-    """
-
-    answered: int = 0
-    refused: int = 0
-    lost: int = 0
-    held_back: int = 0
-    not_asked: dict[int, NotAsked] = field(default_factory=dict)
-    stopped: NotAsked | None = None
-    error: APIError | None = None
-    held_back_by: APIError | None = None
-    resume_in: float | None = None
-    spent: Decimal = Decimal(0)
-
-
-Waiter = Callable[[set["Future[_Ended]"], float], object]
+Waiter = Callable[[set["Future[EndedCall]"], float], object]
 
 
 class DirectSender:
@@ -163,7 +103,7 @@ class DirectSender:
         :param requests: are taken one by one, when there is room for the next.
         :param stop: once it is set, nothing more is asked. What is in flight is waited for.
         """
-        asker = _Asker(self._client, before, answered, self._may_ask_again, self._answer_until, self._clock)
+        asker = RequestAsker(self._client, before, answered, self._may_ask_again, self._answer_until, self._clock)
         budget = DirectBudget(self._room)
         stop = stop or threading.Event()
         waiter = self._waiter or _wait_for_any
@@ -188,63 +128,6 @@ class DirectSender:
                 asker.halt.set()
 
 
-class _End(Enum):
-    """How one call has ended."""
-
-    ANSWERED = auto()
-    REFUSED = auto()
-    LOST = auto()
-    HELD_BACK = auto()  # certainly not accepted: it may be asked again
-    MAY_ASK_AGAIN = auto()  # lost, and the caller wants it to be asked again
-    REFUSED_TO_ALL = auto()
-    NOT_SENT = auto()
-
-
-class _Ended(NamedTuple):
-    end: _End
-    result: DirectResult | None = None
-
-
-class _Asker:
-    """Asks one request, and tells the caller. Runs in the threads."""
-
-    def __init__(
-        self,
-        client: MessageClient,
-        before: Callable[[DirectRequest], object],
-        answered: Callable[[DirectRequest, DirectResult], object],
-        may_ask_again: Callable[[DirectRequest, APIError], bool],
-        answer_until: float,
-        clock: Callable[[], float],
-    ) -> None:
-        self._client = client
-        self._before = before
-        self._answered = answered
-        self._may_ask_again = may_ask_again
-        self._answer_until = answer_until
-        self._clock = clock
-        #: Once it is set, requests that are not sent yet stay unsent.
-        self.halt = threading.Event()
-
-    def ask(self, request: DirectRequest, *, is_first: bool) -> _Ended:
-        if is_first:
-            self._before(request)
-        seconds = min(ANSWER_SECONDS, self._answer_until - self._clock())
-        if self.halt.is_set() or seconds <= 0:
-            return _Ended(_End.NOT_SENT)
-        result: DirectResult
-        try:
-            result = self._client.create_message(request.params, seconds=seconds)
-        except APIError as error:
-            result = error
-        end = _end_of(result)
-        if end is _End.LOST and isinstance(result, APIError) and self._may_ask_again(request, result):
-            end = _End.MAY_ASK_AGAIN
-        if end in (_End.ANSWERED, _End.REFUSED, _End.LOST):
-            self._answered(request, result)
-        return _Ended(end, result)
-
-
 class _Flight(NamedTuple):
     request: DirectRequest
     sent: Sent
@@ -256,7 +139,7 @@ class _Run:
     def __init__(
         self,
         *,
-        asker: _Asker,
+        asker: RequestAsker,
         pace: Pace,
         budget: DirectBudget,
         prices: PriceTable,
@@ -282,7 +165,7 @@ class _Run:
         self._stop = stop
         self._waiter = waiter
         self._clock = clock
-        self._in_flight: dict[Future[_Ended], _Flight] = {}
+        self._in_flight: dict[Future[EndedCall], _Flight] = {}
         self._waiting: deque[DirectRequest] = deque()
         self._asked: set[int] = set()  # that wait to be asked again
         self._failure: BaseException | None = None
@@ -357,7 +240,7 @@ class _Run:
         sent = self._pace.sent(request.demand, self._clock())
         self._in_flight[self._executor.submit(self._asker.ask, request, is_first=is_first)] = _Flight(request, sent)
 
-    def _collect(self, future: Future[_Ended], flight: _Flight) -> None:
+    def _collect(self, future: Future[EndedCall], flight: _Flight) -> None:
         request, sent = flight
         now, report = self._clock(), self._report
         self._asked.discard(request.index)
@@ -369,22 +252,22 @@ class _Run:
             return
         end, result = future.result()
         limits = result.rate_limits if isinstance(result, MessageResponse) else RateLimits()
-        if end is _End.ANSWERED and isinstance(result, MessageResponse):
+        if end is CallEnd.ANSWERED and isinstance(result, MessageResponse):
             report.answered += 1
             self._latest_seconds.append(now - sent.at)
             self._count_answer(flight, result, now)
-        elif end is _End.REFUSED:
+        elif end is CallEnd.REFUSED:
             report.refused += 1
             self._budget.release(request.index)
             self._pace.refused(sent, limits, now)
-        elif end in (_End.LOST, _End.MAY_ASK_AGAIN):
+        elif end in (CallEnd.LOST, CallEnd.MAY_ASK_AGAIN):
             report.lost += 1
             self._budget.settle(request.index, None)
             self._pace.lost(sent, now)
         else:
             self._budget.release(request.index)
             self._hold_back(flight, end, result, now)
-        if end in (_End.MAY_ASK_AGAIN, _End.HELD_BACK, _End.REFUSED_TO_ALL, _End.NOT_SENT):
+        if end in (CallEnd.MAY_ASK_AGAIN, CallEnd.HELD_BACK, CallEnd.REFUSED_TO_ALL, CallEnd.NOT_SENT):
             self._asked.add(request.index)
             self._waiting.appendleft(request)
 
@@ -400,12 +283,12 @@ class _Run:
             )
         self._pace.answered(sent, response.rate_limits, now, input_tokens=input_tokens, output_tokens=output_tokens)
 
-    def _hold_back(self, flight: _Flight, end: _End, result: DirectResult | None, now: float) -> None:
+    def _hold_back(self, flight: _Flight, end: CallEnd, result: DirectResult | None, now: float) -> None:
         error = result.error if isinstance(result, MessageResponse) else result
         limits = result.rate_limits if isinstance(result, MessageResponse) else RateLimits()
-        if end is _End.REFUSED_TO_ALL:
+        if end is CallEnd.REFUSED_TO_ALL:
             self._report.stopped, self._report.error = NotAsked.REFUSED_TO_ALL, error
-        elif end is _End.NOT_SENT:
+        elif end is CallEnd.NOT_SENT:
             self._report.stopped = self._report.stopped or NotAsked.TOO_LATE
         else:
             self._report.held_back += 1
@@ -426,22 +309,8 @@ class _Run:
             log.info("%s The request was not accepted, and is asked again.", error.summary)
 
 
-def _wait_for_any(futures: set[Future[_Ended]], seconds: float) -> None:
+def _wait_for_any(futures: set[Future[EndedCall]], seconds: float) -> None:
     if futures:
         wait(futures, timeout=seconds, return_when=FIRST_COMPLETED)
     else:
         time.sleep(seconds)
-
-
-def _end_of(result: DirectResult) -> _End:
-    """Return how a call has ended, by what its result proves."""
-    if isinstance(result, APIError):
-        if result.may_have_been_accepted:
-            return _End.LOST
-        passes = isinstance(result, APIConnectionError | MalformedResponseError | RateLimitError | ServerError)
-        return _End.HELD_BACK if passes or getattr(result, "status_code", 0) == 529 else _End.REFUSED_TO_ALL
-    if result.proof is Proof.ACCEPTED:
-        return _End.ANSWERED
-    if isinstance(result.error, BillingError | PermissionDeniedError):
-        return _End.REFUSED_TO_ALL
-    return _End.HELD_BACK if result.proof is Proof.NOT_ACCEPTED else _End.REFUSED

@@ -12,7 +12,7 @@ from batch.direct.virtual import VirtualWorld, direct_request
 from airflow_claude_batch.api.evidence import Proof
 from airflow_claude_batch.api.message_response import MessageResponse
 from airflow_claude_batch.batch.direct.pace import Pace
-from airflow_claude_batch.batch.direct.sender import NotAsked
+from airflow_claude_batch.batch.direct.report import NotAsked
 from airflow_claude_batch.exceptions import APIError, BillingError, RateLimitError
 from airflow_claude_batch.simulator import Fault
 

@@ -12,7 +12,8 @@ from airflow_claude_batch.api.client import ClaudeClient
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.api.message_response import MessageResponse
-from airflow_claude_batch.batch.direct.sender import DirectSender, NotAsked
+from airflow_claude_batch.batch.direct.report import NotAsked
+from airflow_claude_batch.batch.direct.sender import DirectSender
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.simulator import Fault, Simulator
 
