@@ -188,6 +188,7 @@ class ClaudeHook(BaseHook):
         """Look up the connection, read it and mask its secrets, all in the caller's thread."""
         if self._settings is None:
             from airflow_claude_batch._airflow.aws_connection import open_aws_connection
+            from airflow_claude_batch._airflow.google_connection import open_google_connection
             from airflow_claude_batch._airflow.settings import allow_connection_token_files
             from airflow_claude_batch.connection.settings import config_from_connection
 
@@ -196,6 +197,7 @@ class ClaudeHook(BaseHook):
                 os.environ,
                 allow_token_files=allow_connection_token_files(),
                 open_aws_connection=open_aws_connection,
+                open_google_connection=open_google_connection,
             )
             for secret in settings.secrets:
                 mask_secret(secret)
@@ -243,6 +245,7 @@ def _describe_access(config: ClientConfig, access: Access) -> str:
     places = [
         f"at {config.base_url}",
         f"(Claude Platform on AWS, region {config.region})" if config.platform == "aws" else "",
+        "(Google Cloud)" if config.platform == "google" else "",
         f"in workspace {workspace}" if workspace else "",
         f"of organization {access.organization_id}" if access.organization_id else "",
     ]

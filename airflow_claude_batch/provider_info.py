@@ -48,8 +48,9 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "platform": _field(
         "Platform",
         "string",
-        "anthropic (default), or aws for Claude Platform on AWS. aws needs Region and Workspace.",
-        enum=["anthropic", "aws"],
+        "anthropic (default), aws for Claude Platform on AWS, or google for Google Cloud. aws needs Region and "
+        "Workspace, google needs Project and Workspace.",
+        enum=["anthropic", "aws", "google"],
     ),
     "region": _field(
         "Region", "string", "Claude Platform on AWS: the region of the workspace. Default: AWS_REGION on the workers."
@@ -59,6 +60,21 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "string",
         "Claude Platform on AWS: the Airflow connection of type aws whose keys or role sign the calls. Default: the "
         "role of workers and triggerers.",
+    ),
+    "project_id": _field(
+        "Project",
+        "string",
+        "Google Cloud: the id of the project. Default: GOOGLE_CLOUD_PROJECT on the workers, or the credentials' own.",
+    ),
+    "location": _field("Location", "string", "Google Cloud: the location of the API. Default: global."),
+    "gcp_conn_id": _field(
+        "Google connection",
+        "string",
+        "Google Cloud: the Airflow connection of type google_cloud_platform whose account makes the calls. Default: "
+        "the account of workers and triggerers.",
+    ),
+    "keyfile_dict": _field(
+        "Keyfile JSON", "string", "Google Cloud: the content of a service account's key file.", format="password"
     ),
     "user_profile_id": _field(
         "User profile", "string", "The end user to whom all requests are attributed (header anthropic-user-profile-id)."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -12,6 +13,10 @@ from airflow_claude_batch.exceptions import ConfigurationError
 _EXAMPLE: Final = "Set a base URL like https://api.anthropic.com."
 # Anthropic's hosts, and those of the clouds that serve its API. All of them speak https.
 _NEVER_PLAIN: Final = ("anthropic.com", "claude.com", "claude.ai", "googleapis.com", "api.aws")
+# The API itself, and what the clouds pass on unchanged: SDK, lib/aws/_client.py and lib/google_cloud/_client.py.
+_FIRST_PARTY: Final = re.compile(
+    r"api\.anthropic\.com|claude\.googleapis\.com|aws-external-anthropic\.[a-z0-9-]+\.api\.aws", re.IGNORECASE
+)
 
 
 def check_base_url(url: str, *, allow_http: bool = False) -> str:
@@ -50,6 +55,11 @@ def host_in(text: str) -> str | None:
         return urlsplit(text).hostname
     except ValueError:
         return None
+
+
+def is_first_party(url: str) -> bool:
+    """Tell whether a checked URL leads to Anthropic's own API, or to a cloud that serves it with the same models."""
+    return _FIRST_PARTY.fullmatch((host_in(url) or "").rstrip(".")) is not None
 
 
 def is_loopback(host: str) -> bool:

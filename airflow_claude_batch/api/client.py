@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import msgspec
 
 from airflow_claude_batch.api import endpoints
-from airflow_claude_batch.api.base_url import host_in
+from airflow_claude_batch.api.base_url import is_first_party
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.endpoints import QUICK_CALL_SECONDS, Call
 from airflow_claude_batch.api.evidence import Effect, ErrorResponse, may_resend
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest
-from airflow_claude_batch.api.limits import DEFAULT_BASE_URL, DEFAULT_LIST_LIMIT, LIST_LIMIT
+from airflow_claude_batch.api.limits import DEFAULT_LIST_LIMIT, LIST_LIMIT
 from airflow_claude_batch.api.line_splitter import MAX_SHORTENED_BYTES, LineSplitter
 from airflow_claude_batch.api.message_response import MessageResponse, read_message_response
 from airflow_claude_batch.api.model_info import ModelInfo
@@ -139,8 +139,8 @@ class ClaudeClient:
 
     @property
     def is_anthropic(self) -> bool:
-        """Whether the calls go to Anthropic's own API, and not to a gateway."""
-        return host_in(self._config.base_url) == host_in(DEFAULT_BASE_URL)
+        """Whether the calls go to Anthropic's own API, or to a cloud that serves it unchanged, and not to a gateway."""
+        return is_first_party(self._config.base_url)
 
     @property
     def betas(self) -> tuple[str, ...]:

@@ -43,9 +43,9 @@ _OUR_HEADERS: Final = frozenset(
 class ClientConfig:
     """Configuration of a client. It is hashable, so equal configurations can share one client.
 
-    :param credentials: an ApiKey, a BearerToken, a WorkloadIdentity or an AwsSigV4.
+    :param credentials: an ApiKey, a BearerToken, a WorkloadIdentity, an AwsSigV4 or a GoogleToken.
     :param base_url: an https URL, or an http URL on loopback, or any http URL with ``allow_http``. It may have a path.
-    :param platform: who serves the API: ``anthropic``, or ``aws`` for Claude Platform on AWS.
+    :param platform: who serves the API: ``anthropic``, ``aws`` for Claude Platform on AWS, ``google`` for Google Cloud.
     :param region: the region of that platform.
     :param api_version: the ``anthropic-version`` header.
     :param betas: values of the ``anthropic-beta`` header.

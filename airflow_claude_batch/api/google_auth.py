@@ -6,7 +6,7 @@ It is imported when a token is first needed. All functions here block, so they r
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -27,7 +27,7 @@ _CALL_SECONDS: Final = 10.0  # for the next bytes of one call, if google-auth na
 _DEFAULT_LIFETIME: Final = 300.0  # seconds, of a token that does not say when it ends
 _REFUSED: Final = (400, 401, 403)  # RFC 6749, section 5.2, and the metadata server
 
-_INSTALL: Final = "Install it on workers and triggerers: pip install 'airflow-claude-batch[google]'"
+INSTALL_REMEDY: Final = "Install it on workers and triggerers: pip install 'airflow-claude-batch[google]'"
 _WHERE: Final = (
     "On Google's machines they come from the metadata server. Elsewhere set GOOGLE_APPLICATION_CREDENTIALS to the path "
     "of a key or of a workload identity federation file, for workers and triggerers. Or name a Google connection in "
@@ -84,18 +84,27 @@ class ServiceAccount:
 
 @dataclass(frozen=True, slots=True)
 class GivenCredentials:
-    """Credentials that another part has made, such as the hook of Airflow's Google provider.
+    """Credentials that another part makes, such as the hook of Airflow's Google provider.
 
     :param description: names where they come from.
     :param fingerprint: differs if they are others, for example after a rotation.
+    :param load: makes them. It is called at every fetch, in a thread.
     """
 
     description: str
     fingerprint: str = field(repr=False)
-    credentials: Credentials = field(repr=False, compare=False)
+    load: Callable[[], Credentials] = field(repr=False, compare=False)
 
     def fetch(self, deadline: float) -> FetchedToken:
-        return _refreshed(self.credentials, _request(deadline), self.description)
+        request = _request(deadline)
+        try:
+            credentials = self.load()
+        except Exception as error:  # of Airflow's hook, and of whatever it reads keys with
+            raise ConfigurationError(
+                f"The Google credentials of {self.description} cannot be used: {_reason(error)}.",
+                "Check its key, its files on workers and triggerers, and its other fields.",
+            ) from None
+        return _refreshed(credentials, request, self.description)
 
 
 def _request(deadline: float) -> Request:
@@ -107,7 +116,9 @@ def _request(deadline: float) -> Request:
         from google.auth.exceptions import TransportError
         from google.auth.transport.requests import Request
     except ImportError:
-        raise ConfigurationError("Google's credentials need the library google-auth with requests.", _INSTALL) from None
+        raise ConfigurationError(
+            "Google's credentials need the library google-auth with requests.", INSTALL_REMEDY
+        ) from None
 
     class LimitedRequest(Request):
         refusal: tuple[str, HTTPResponse] | None = None
@@ -161,7 +172,7 @@ def _refusal(failed: CallFailed, response: HTTPResponse, remedy: str) -> CallFai
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    return shorten(f"{type(error).__name__}: {error}".rstrip("."), 200)
 
 
 def _seconds_left(credentials: Credentials) -> float:

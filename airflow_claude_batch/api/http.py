@@ -50,7 +50,7 @@ class HTTPRequest:
         accepted, and if it certainly was not.
     :param max_response_bytes: a longer response is not the API's.
     :param secret_in_body: masked in messages, as the values of secret headers are.
-    :param platform: who serves the API: ``anthropic``, or ``aws`` with errors of its own.
+    :param platform: who serves the API: ``anthropic``, or ``aws`` or ``google`` with errors of their own.
     """
 
     action: str

@@ -20,6 +20,7 @@ from airflow_claude_batch.api.evidence import (
     may_have_been_accepted,
     strict_error_type,
 )
+from airflow_claude_batch.api.google_errors import google_error, google_remedy
 from airflow_claude_batch.api.headers import retry_after_seconds
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest, HTTPResponse
 from airflow_claude_batch.api.limits import MAX_BATCH_BYTES
@@ -216,6 +217,8 @@ def _lines(*lines: str) -> list[str]:
 
 
 def _envelope_of(request: HTTPRequest, response: HTTPResponse) -> ErrorEnvelope:
+    if request.platform == "google" and (of_google := google_error(response)) is not None:
+        return of_google
     envelope = _envelope(response.body)
     if request.platform != "aws" or envelope.message is not None or (found := aws_error(response)) is None:
         return envelope
@@ -300,6 +303,8 @@ def _remedy(
     status_code = response.status_code
     if request.platform == "aws" and (remedy := aws_remedy(request, response, envelope)):
         return remedy
+    if request.platform == "google" and (by_google := google_remedy(request, response, envelope)):
+        return by_google
     if error_class is BillingError:
         return _BILLING_REMEDY
     if error_class is AuthenticationError:

@@ -64,6 +64,17 @@ _OTHER_SERVICES: Final = (
     "wasb",
     "weaviate",
 )
+_USE_GOOGLE: Final = (
+    "For Google Cloud: a connection of type claude with platform google, and the id of this one in its gcp_conn_id."
+)
+#: What a connection of a cloud can be used for.
+_CLOUDS: Final = {
+    "aws": "For Claude Platform on AWS: a connection of type claude with platform aws, and the id of this one in its "
+    "aws_conn_id. Amazon Bedrock has no message batches of Claude's.",
+    "google": _USE_GOOGLE,
+    "gcp": _USE_GOOGLE,
+    "azure": "Microsoft Foundry has no message batches of Claude's.",
+}
 
 
 def check_type(conn_type: str | None, *, has_own_key: bool) -> None:
@@ -76,6 +87,7 @@ def check_type(conn_type: str | None, *, has_own_key: bool) -> None:
         raise ConfigurationError(
             f"it is of type {conn_type!r}, so its credential is not one for Claude.",
             "Name a connection of type claude in claude_conn_id, or change the type of this one.",
+            *(remedy for prefix, remedy in _CLOUDS.items() if conn_type.lower().startswith(prefix)),
         )
 
 

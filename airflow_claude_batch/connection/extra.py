@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from airflow_claude_batch.api.redaction import shorten
+from airflow_claude_batch.connection.platform import read_platform_name
 from airflow_claude_batch.exceptions import ConfigurationError
 from airflow_claude_batch.provider_info import CONNECTION_FIELDS
 
@@ -25,10 +26,9 @@ _CLIENT_KWARGS: Final[Mapping[str, tuple[str, ...]]] = {
     "timeout": ("connect_timeout", "read_timeout", "write_timeout"),
 }
 # More keys of theirs, ignored without a warning: settings of platforms without batches, and a field that is never sent.
-_IGNORED: Final = frozenset({"project_id", "resource", "scope"})
+_IGNORED: Final = frozenset({"resource", "scope"})
 # Their names of fields that are ours too.
 _THEIR_NAMES: Final = {"aws_region": "region"}
-_PLATFORMS: Final = CONNECTION_FIELDS["platform"]["schema"]["enum"]
 
 # Names that other tools have for our fields.
 _OTHER_NAMES: Final = {
@@ -43,11 +43,13 @@ _OTHER_NAMES: Final = {
     "default_model": "model",
     "endpoint": "host, a field of the connection",
     "extra_headers": "headers",
+    "google_cloud_conn_id": "gcp_conn_id",
     "http_proxy": "proxy",
     "https_proxy": "proxy",
     "model_id": "model",
     "model_name": "model",
     "organization": "organization_id",
+    "project": "project_id",
     "proxies": "proxy",
     "request_timeout": "read_timeout",
     "retries": "max_retries",
@@ -62,7 +64,7 @@ _OTHER_NAMES: Final = {
 
 _MISPLACED: Final = {name: f"{name} (the connection has a field for it)" for name in ("host", "password")}
 
-_MAY_BE_SECRET: Final = frozenset({"headers", "host", "password", "proxy"})
+_MAY_BE_SECRET: Final = frozenset({"headers", "host", "keyfile_dict", "password", "proxy"})
 
 
 def read_extra(text: str | None) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -97,12 +99,8 @@ def _meant(name: str) -> str | None:
 
 def _flat(extra: dict[str, Any]) -> dict[str, Any]:
     """Rename the nested settings of an ``anthropic`` connection to our fields. A field of our own name wins."""
-    platform = extra.get("platform") or "anthropic"
-    if platform not in _PLATFORMS:
-        raise ConfigurationError(
-            f"platform is {platform!r}, which has no message batches.",
-            f"Remove platform for Anthropic's own API, or write {' or '.join(_PLATFORMS)}.",
-        )
+    if extra.get("platform"):
+        extra["platform"] = read_platform_name(extra["platform"])
     identity = _object("workload_identity", extra.pop("workload_identity", None) or {})
     kwargs = _object("anthropic_client_kwargs", extra.pop("anthropic_client_kwargs", None) or {})
     renamed = {
@@ -172,6 +170,13 @@ def _headers(value: Any, schema: Mapping[str, Any]) -> dict[str, str]:
     return headers
 
 
+def _key_file(value: Any, schema: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return _object("keyfile_dict", value)
+    except ConfigurationError:
+        raise ValueError("the JSON object of a service account's key file") from None
+
+
 def _names(value: Any, schema: Mapping[str, Any]) -> tuple[str, ...]:
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -199,6 +204,7 @@ _SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
 # By field, or else by type.
 _READERS: Final[Mapping[str, Callable[[Any, Mapping[str, Any]], Any]]] = {
     "betas": _names,
+    "keyfile_dict": _key_file,
     "string": _text,
     "boolean": _flag,
     "number": _number,

@@ -19,6 +19,7 @@ from airflow_claude_batch.api.base_url import check_base_url, host_in, host_of, 
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey, BearerToken, Credentials, check_secret
 from airflow_claude_batch.api.limits import DEFAULT_BASE_URL
+from airflow_claude_batch.api.other_platforms import no_batches_error, platform_at
 from airflow_claude_batch.api.redaction import SHORTEST_SECRET
 from airflow_claude_batch.api.workload_identity import WorkloadIdentity
 from airflow_claude_batch.connection.address import check_host
@@ -38,6 +39,12 @@ from airflow_claude_batch.connection.choices import (
 )
 from airflow_claude_batch.connection.connection_type import check_type, type_hint, type_warnings
 from airflow_claude_batch.connection.extra import describe_unknown, read_extra
+from airflow_claude_batch.connection.google import (
+    GoogleConnection,
+    OpenGoogleConnection,
+    google_credentials,
+    no_google_connections,
+)
 from airflow_claude_batch.connection.misplaced import check_extra, check_fields, check_own_key, looks_like_key
 from airflow_claude_batch.connection.platform import Platform, read_platform
 from airflow_claude_batch.exceptions import ConfigurationError
@@ -57,6 +64,13 @@ _CONFIG_FIELDS: Final = (
     "allow_http",
     "allow_unknown_parameters",
 )
+# Fields that only one platform reads. Connections of Apache's provider may have project_id without one.
+_FIELDS_OF_PLATFORMS: Final = {
+    "aws_conn_id": "aws",
+    "gcp_conn_id": "google",
+    "keyfile_dict": "google",
+    "location": "google",
+}
 _VARIABLES: Final = (
     "ANTHROPIC_API_KEY; ANTHROPIC_AUTH_TOKEN; or ANTHROPIC_FEDERATION_RULE_ID with ANTHROPIC_ORGANIZATION_ID and "
     "ANTHROPIC_IDENTITY_TOKEN_FILE. Profiles of Anthropic's SDK are not read."
@@ -128,6 +142,7 @@ def config_from_connection(
     *,
     allow_token_files: bool = False,
     open_aws_connection: OpenAwsConnection = no_aws_connections,
+    open_google_connection: OpenGoogleConnection = no_google_connections,
 ) -> ConnectionSettings:
     """Read a connection. Whatever it does not set comes from the environment variables that Anthropic's SDK reads.
 
@@ -137,6 +152,7 @@ def config_from_connection(
     :param allow_token_files: the deployment's consent: a connection may name an identity token file even if it chooses
         host, proxy or certificates.
     :param open_aws_connection: reads the connection that ``aws_conn_id`` names.
+    :param open_google_connection: reads the connection that ``gcp_conn_id`` names.
     :raises ConfigurationError: the connection cannot be used. The first line names the connection and the field.
     """
     try:
@@ -151,8 +167,12 @@ def config_from_connection(
         has_own_key = any(map(looks_like_key, (merged.password, extra.get("auth_token"))))
         check_type(values.conn_type, has_own_key=has_own_key)
         given = _nonempty(environ)
-        platform = read_platform(extra, given)
-        return _Reader(merged, extra, given, allow_token_files, platform, open_aws_connection).settings(unknown)
+        google = _google_connection(extra, open_google_connection)
+        key = extra.get("keyfile_dict", {})
+        project = (google and google.project) or key.get("project_id")
+        platform = read_platform(extra, given, has_host=bool((merged.host or "").strip()), project=project)
+        reader = _Reader(merged, extra, given, allow_token_files, platform, open_aws_connection, google)
+        return reader.settings(unknown)
     except ConfigurationError as error:
         raise _about_connection(values, error) from None
 
@@ -193,6 +213,7 @@ class _Reader:
     allow_token_files: bool
     platform: Platform
     open_aws_connection: OpenAwsConnection
+    google_connection: GoogleConnection | None
 
     def settings(self, unknown: tuple[str, ...]) -> ConnectionSettings:
         base_url = self._base_url()
@@ -225,6 +246,8 @@ class _Reader:
         except ConfigurationError as error:
             first, *others = str(error).split("\n")
             raise ConfigurationError(f"{source}: {_inner(first)}", *others) from None
+        if without := platform_at(host_in(url) or ""):
+            raise no_batches_error(f"{source}: it is a host of {without}", without)
         if urlsplit(url).path.endswith("/v1"):
             raise ConfigurationError(f"{source}: the URL ends with /v1.", "Remove /v1: the path of every call has it.")
         return url
@@ -232,6 +255,9 @@ class _Reader:
     def _credentials(self, base_url: str) -> Credentials:
         if self.platform.region is not None:
             return self._aws_credentials(base_url, self.platform.region)
+        if self.platform.name == "google":
+            named = self.google_connection
+            return google_credentials(self.extra, named, self.values.password, self._chosen(base_url))
         password, extra = self.values.password, self.extra
         fields = {"password": password, **{name: extra.get(name) for name in ("auth_token", "federation_rule_id")}}
         present = only_credential(fields, extra.get("auth"))
@@ -304,8 +330,9 @@ class _Reader:
             yield f"nothing reads these keys of its extra: {describe_unknown(unknown)}"
         if (self.values.login or "").strip():
             yield "nothing reads its login. An API key belongs into password"
-        if self.extra.get("aws_conn_id") and self.platform.name != "aws":
-            yield "nothing reads its aws_conn_id, because platform is not aws"
+        for name, platform in _FIELDS_OF_PLATFORMS.items():
+            if self.extra.get(name) and self.platform.name != platform:
+                yield f"nothing reads its {name}, because platform is not {platform}"
         if is_plain_http(base_url):
             yield f"allow_http is true, so the credential and all requests go to {host_of(base_url)} unencrypted"
         elif self.extra.get("allow_http") and urlsplit(base_url).scheme == "https":
@@ -336,11 +363,17 @@ class _Reader:
             self.values.login if looks_like_key(self.values.login) else None,
             self.extra.get("auth_token"),
             self.extra.get("identity_token"),
+            self.extra.get("keyfile_dict", {}).get("private_key"),
             proxy_password,
             *(text for text in self.extra.get("headers", {}).values() if len(text) >= SHORTEST_SECRET),
             *(self.environ.get(name) for name in named),
         ]
-        return (secret for secret in candidates if secret)
+        return (secret for secret in candidates if isinstance(secret, str) and secret)
+
+
+def _google_connection(extra: Mapping[str, Any], open_connection: OpenGoogleConnection) -> GoogleConnection | None:
+    gcp_conn_id = extra.get("gcp_conn_id")
+    return open_connection(gcp_conn_id) if gcp_conn_id and extra.get("platform") == "google" else None
 
 
 def _host_url(values: ConnectionValues) -> str:

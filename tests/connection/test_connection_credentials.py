@@ -321,7 +321,7 @@ def test_workspace_of_an_identity_is_not_sent_as_a_header_too() -> None:
             id="rule-in-env",
         ),
         pytest.param({}, {**IDENTITY, "identity_token": "secret"}, {}, "either identity_token or", id="two-tokens"),
-        pytest.param({}, {"platform": "bedrock"}, {}, "platform is 'bedrock'.*Remove platform", id="other-platform"),
+        pytest.param({}, {"platform": "bedrock"}, {}, "platform is 'bedrock'.*platform aws", id="other-platform"),
     ],
 )
 def test_credential_that_cannot_be_used_is_refused(

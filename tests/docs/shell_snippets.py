@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -86,7 +86,7 @@ class Shell:
 
     def _pip(self, words: list[str], assigned: Mapping[str, str]) -> None:
         assert words[0] == "install"
-        extras = importlib.metadata.metadata("airflow-claude-batch").get_all("Provides-Extra") or []
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         for word in words[1:]:
             found = re.fullmatch(r"airflow-claude-batch(?:\[(\w+)\])?", word)
             assert found, f"{word} is not ours"

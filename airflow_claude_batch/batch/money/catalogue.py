@@ -74,6 +74,7 @@ class CatalogueReader:
     """
 
     def __init__(self, catalogue: ModelCatalogue | None, names: Sequence[tuple[str, ...]]) -> None:
+        self.is_anthropic = catalogue is not None and catalogue.is_anthropic
         self._catalogue = catalogue
         self._names = names
         self._found: dict[str, Lookup] = {}

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from airflow_claude_batch.api.model_info import ModelInfo
+from airflow_claude_batch.api.other_platforms import platform_of_model
 from airflow_claude_batch.batch.money.catalogue import CatalogueReader, Lookup, ModelCatalogue
 from airflow_claude_batch.batch.money.prices import RETIREMENT_SLACK, Lifecycle, State
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -50,6 +51,7 @@ class ModelChecker:
         """
         self._checked = tuple(request_counts)
         for model, count in request_counts.items():
+            self._check_form(model, count, first_index)
             lookup = self._reader.look_up(model)
             info, lifecycle = lookup.info, self._lifecycle(model, lookup.info, now)
             if lifecycle.state == "retired":
@@ -83,6 +85,18 @@ class ModelChecker:
         if len(self._checked) == 1:
             return {self._checked[0]: len(indices)}
         return Counter(map(model_of, indices))
+
+    def _check_form(self, model: str, count: int, first_index: Callable[[str], int]) -> None:
+        """Raise if a name is one of a platform without message batches. A gateway may use such names.
+
+        :raises InputError: the calls go to Anthropic's API, which has no such names.
+        """
+        if not self._reader.is_anthropic or self._prices.is_overridden(model):
+            return
+        if found := platform_of_model(model):
+            remedy = f"Write {found.model}." if found.model else "Write the id of the model itself: claude-opus-5-5."
+            problem = f"{_shown(model)} is a model's name on {found.platform} only."
+            raise self._unusable(first_index(model), count, problem, remedy)
 
     def _check_missing(self, model: str, lookup: Lookup, count: int, first_index: Callable[[str], int]) -> None:
         """Warn of a model that the catalogue does not have. Raise if that is certain.

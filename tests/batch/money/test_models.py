@@ -141,7 +141,7 @@ def anthropic(simulator: Simulator) -> Iterator[ClaudeClient]:
     [
         ("claude-haiku-55", r"the API has no model 'claude-haiku-55'\..*Did you mean claude-haiku-5-5"),
         ("claude-haiku-5-5-20261007", "Did you mean claude-haiku-5-5"),
-        ("anthropic.claude-opus-4-6-v1:0", "Did you mean claude-opus-4-6"),
+        ("anthropic.claude-opus-4-6-v1:0", "Write claude-opus-4-6"),
         ("claude-sonnet-4.5", "Did you mean claude-sonnet-4-5"),
         ("gpt-4o", "Models of the catalogue are claude-fable-5-2, "),
         (" ", "no model ' '"),
@@ -348,3 +348,37 @@ def test_a_400_of_count_tokens_stops_the_submission_if_it_is_about_the_element(
         world.run(["a", "b"], Policy())
 
     assert world.simulator.books()["calls"]["create"] == sent
+
+
+# ---------------------------------------------------------------- names of other platforms
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("us.anthropic.claude-opus-5-5-v1:0", "is a model's name on Amazon Bedrock only.\n3 requests name it"),
+        ("claude-opus-4-5@20251101", "is a model's name on Vertex AI only."),
+        ("arn:aws:bedrock:us-east-1:1:application-inference-profile/a1", "is a model's name on Amazon Bedrock only."),
+    ],
+)
+def test_a_name_of_a_platform_without_batches_is_refused_and_not_looked_up(model: str, said: str) -> None:
+    catalogue = Catalogue()
+
+    with pytest.raises(InputError) as caught:
+        check(ModelChecker(TABLE, catalogue), model, now=LONG_BEFORE)
+    assert said in str(caught.value)
+    assert "Write " in str(caught.value)
+    assert catalogue.asked == []
+
+
+def test_a_gateway_may_have_names_of_other_platforms(caplog: pytest.LogCaptureFixture) -> None:
+    class Gateway(Catalogue):
+        is_anthropic = False
+
+    check(ModelChecker(TABLE, Gateway()), "us.anthropic.claude-opus-5-5-v1:0", now=LONG_BEFORE)
+
+
+def test_a_name_that_the_deployment_knows_is_not_refused() -> None:
+    prices = PriceTable.load({"models": {"claude-opus-4-5@20251101": {"retires_on": "2030-01-01"}}})
+
+    check(ModelChecker(prices, Catalogue()), "claude-opus-4-5@20251101", now=LONG_BEFORE)
