@@ -77,6 +77,8 @@ class Run:
         run = session.merge(self.run, load=True)
         run.dag = self.run.dag
         clear_task_instances([ti for ti in run.get_task_instances(session=session) if ti.task_id in task_ids], session)
+        if AIRFLOW_VERSION >= (3, 4):
+            _discard_task_state(session, self.dag.dag_id)
         run.state = "running"
         session.commit()
         while run.state == "running":
@@ -90,6 +92,13 @@ class Run:
             for ti in ready:
                 _run_task(ti, dag)
         return Run(self.bench, dag, run)
+
+
+def _discard_task_state(session: Any, dag_id: str) -> None:
+    """Do what a clear by the UI or the REST API does from Airflow 3.4 on. It discards that of the cleared tasks."""
+    from airflow.models.task_state_store import TaskStateStoreModel
+
+    session.query(TaskStateStoreModel).filter_by(dag_id=dag_id).delete(synchronize_session=False)
 
 
 def _run_task(ti: Any, dag: DAG) -> None:

@@ -16,7 +16,10 @@ from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.commands.definition import WrongUsageError
 from airflow_claude_batch.exceptions import InputError
 
-_HOW_TO_NAME: Final = "The command list shows the ids of all submissions. A mapped task needs its --map-index."
+_HOW_TO_NAME: Final = (
+    "The command list shows the ids of all submissions. A mapped task needs its --map-index. An iteration of a loop is "
+    "named by its submission's id."
+)
 
 
 def find_named(session: Session, names: Sequence[str], map_index: int | None = None) -> list[FoundSubmission]:

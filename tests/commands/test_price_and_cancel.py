@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from command_world import Outcome, World, call
+from stored_xcoms import stored_xcoms
 
 from airflow_claude_batch._airflow.servers import XComModel, create_session
 from airflow_claude_batch._airflow.snapshots import SNAPSHOT_KEY
@@ -164,7 +165,8 @@ def killed(world: World) -> Iterator[tuple[str, str]]:
 
 def write_snapshot(value: Any) -> None:
     with create_session() as session:
-        session.query(XComModel).filter_by(dag_id="cli_killed", key=SNAPSHOT_KEY).update({"value": value})
+        query = stored_xcoms(session, dag_id="cli_killed", key=SNAPSHOT_KEY)
+        query.update({"value": value}, synchronize_session=False)
 
 
 def test_a_batch_that_only_the_ledger_knows_is_canceled_with_its_submission(
