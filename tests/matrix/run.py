@@ -56,6 +56,7 @@ AIRFLOW_ALONE = (
     "tests/stack/shared_airflow/test_ended_by_hand.py",
     "tests/stack/shared_airflow/test_clear_or_retry.py",
     "tests/stack/shared_airflow/test_cleared_upstream.py",
+    "tests/stack/shared_airflow/test_loop.py",
 )
 
 # Airflow's own deprecations cannot be fixed here, on versions that get no fixes any more; ours stay errors.
