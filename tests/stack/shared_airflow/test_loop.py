@@ -195,6 +195,8 @@ def test_failed_iteration_cancels_its_batch_alone_and_sends_the_rest_after_a_cle
 
     wait_for(partial(_is_canceled, loop, batch_id), seconds=RUN_SECONDS, what="the batch to be canceled")
     assert loop.simulator.canceled_batch_ids() == [batch_id]
+    # Cleared while the scheduler marks it as failed, a run stays failed.
+    wait_for(partial(_has_failed, loop), seconds=RUN_SECONDS, what="the run to fail", pause_seconds=1)
     loop.clear(loop.instance(ASK, 1), include_downstream=True)
     loop.simulator.pace(0)
     loop.wait_for_success()
@@ -206,3 +208,7 @@ def test_failed_iteration_cancels_its_batch_alone_and_sends_the_rest_after_a_cle
 
 def _is_canceled(loop: Loop, batch_id: str) -> bool:
     return batch_id in loop.simulator.canceled_batch_ids()
+
+
+def _has_failed(loop: Loop) -> bool:
+    return loop.api.run_state(DAG_ID, loop.run_id) == "failed"
