@@ -16,7 +16,9 @@ from demo.errors import DemoError
 T = TypeVar("T")
 
 PAGE_SIZE = 100  # Airflow's maximum
-MAX_ATTEMPTS = 5
+MAX_ATTEMPTS = 10
+MAX_PAUSE_SECONDS = 4
+CALL_SECONDS = 120  # with SQLite, a call waits while the scheduler writes
 
 
 class AirflowApi:
@@ -32,7 +34,7 @@ class AirflowApi:
         self._credentials = {"username": username, "password": password}
         self._sleep = sleep
         # trust_env=False: proxies of the user's environment must not be used for the loopback address.
-        self._client = httpx.Client(base_url=base_url, timeout=30, trust_env=False)
+        self._client = httpx.Client(base_url=base_url, timeout=CALL_SECONDS, trust_env=False)
 
     def close(self) -> None:
         """Close the HTTP connections."""
@@ -46,6 +48,13 @@ class AirflowApi:
         """Store a connection in Airflow's database. Replaces one with the same id."""
         self.delete_connection(connection["connection_id"])
         self._call("POST", "/api/v2/connections", json=connection)
+
+    def create_connections(self, connections: list[dict[str, Any]]) -> None:
+        """Store new connections in Airflow's database, with one call."""
+        action = {"action": "create", "action_on_existence": "fail", "entities": connections}
+        created = self._call("PATCH", "/api/v2/connections", json={"actions": [action]})["create"]
+        if created["errors"]:
+            raise ValueError(f"Airflow did not store all connections: {len(created['errors'])} errors.")
 
     def delete_connection(self, connection_id: str) -> None:
         """Delete a connection from Airflow's database, if it exists."""
@@ -82,6 +91,10 @@ class AirflowApi:
         """Create a pool. With ``include_deferred``, deferred tasks keep their slots."""
         pool = {"name": name, "slots": slots, "include_deferred": include_deferred}
         self._call("POST", "/api/v2/pools", json=pool)
+
+    def delete_pool(self, name: str) -> None:
+        """Delete a pool. Its tasks stay scheduled until there is one with this name again."""
+        self._call("DELETE", f"/api/v2/pools/{name}")
 
     def trigger(self, dag_id: str, run_id: str, *, logical_date: str | None = None) -> bool:
         """Trigger a run, as the UI's button does. Returns False if a run with this id exists.
@@ -215,7 +228,7 @@ class AirflowApi:
                 response = self._client.request(method, address, **kwargs)
                 if not response.is_server_error:
                     return response
-            self._sleep(number)
+            self._sleep(min(number, MAX_PAUSE_SECONDS))
         return self._client.request(method, address, **kwargs)
 
     def _log_in(self) -> None:

@@ -19,8 +19,14 @@ from demo.ports import HOST, free_ports
 from demo.processes import ChildProcess, Session, SessionFile, stop
 
 COMPONENTS = ("api-server", "dag-processor", "scheduler", "triggerer")
-START_SECONDS = 240  # a busy machine with two cores needs about 30
+START_SECONDS = 600  # a busy machine with two cores needs about 30
 USERNAME = "admin"
+#: How long a process waits until it may write. The scheduler ends if it may not, and another process may write for
+#: seconds on a busy machine.
+LOCK_SECONDS = 60
+#: The API server answers nothing while it waits to log a call, and it may wait for another of its own calls. Then one
+#: of them has to fail, and its caller repeats it.
+API_SERVER_LOCK_SECONDS = 3
 
 
 class AirflowProcesses:
@@ -54,6 +60,7 @@ class AirflowProcesses:
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log_port),
             **(settings or {}),
         }
+        self._api_server_env = self._env | _database(self.home, API_SERVER_LOCK_SECONDS) | dict(settings or {})
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.password = _password(self.home)
         self.api = AirflowApi(self.url, username=USERNAME, password=self.password)
@@ -87,7 +94,8 @@ class AirflowProcesses:
         """Start ``airflow`` with these arguments, under the name ``name``."""
         log = self.home / "logs" / f"{name}.log"
         command = [self._python(), "-m", "airflow", *arguments]
-        self.supervise(ChildProcess.start(name, command, env=self._env, cwd=self.home, log_path=log))
+        env = self._api_server_env if arguments[0] == "api-server" else self._env
+        self.supervise(ChildProcess.start(name, command, env=env, cwd=self.home, log_path=log))
 
     def supervise(self, child: ChildProcess) -> None:
         """Check this process with the others, and stop it together with Airflow."""
@@ -148,7 +156,7 @@ class AirflowProcesses:
 
         :raises DemoError: when a process stopped unexpectedly. The message contains the end of its output.
         """
-        for child in self._children.values():
+        for child in list(self._children.values()):  # tests start and kill components in other threads
             if child.exit_code is not None:
                 raise DemoError(
                     f"The {child.name} stopped unexpectedly with exit code {child.exit_code}.\nThe end of "
@@ -201,6 +209,7 @@ def _environment(home: Path, dags_folder: Path, url: str) -> dict[str, str]:
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        **_database(home, LOCK_SECONDS),
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
@@ -212,6 +221,9 @@ def _environment(home: Path, dags_folder: Path, url: str) -> dict[str, str]:
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # only manual runs
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",  # it would need another free port
+        # A call that is repeated after 5 seconds, the default, fails its task: the first one has started it.
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "120",
+        "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
         # Airflow can fail a task whose trigger fires within this many seconds of its deferral.
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "PYTHONUNBUFFERED": "1",
@@ -222,6 +234,11 @@ def _environment(home: Path, dags_folder: Path, url: str) -> dict[str, str]:
         # macOS kills forked processes that use its frameworks, such as a LocalExecutor's tasks.
         "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",
     }
+
+
+def _database(home: Path, lock_seconds: int) -> dict[str, str]:
+    """Return the setting of the SQLite database that a process waits for so long."""
+    return {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout={lock_seconds}"}
 
 
 def _no_proxy(hosts: str) -> str:

@@ -17,7 +17,7 @@ from demo.errors import DemoError
 from demo.processes import ChildProcess
 
 KEY = "sk-ant-simulated"
-START_SECONDS = 60
+START_SECONDS = 240
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
 
 
@@ -67,7 +67,7 @@ class SimulatorProcess:
         """List the batches with a cancel call, of the newest 1,000."""
         headers = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
         address = f"{self.url}/v1/messages/batches?limit=1000"
-        page = httpx.get(address, headers=headers, timeout=30, trust_env=False).raise_for_status().json()
+        page = httpx.get(address, headers=headers, timeout=120, trust_env=False).raise_for_status().json()
         return [batch["id"] for batch in page["data"] if batch["cancel_initiated_at"]]
 
     def pace(self, batch_seconds: float) -> None:

@@ -86,7 +86,7 @@ def test_call_with_a_busy_database_is_retried(api: AirflowApi, busy_airflow: Bus
     api.pause("diary")
 
     assert busy_airflow.calls == ["/api/v2/dags/diary"] * MAX_ATTEMPTS
-    assert pauses == [1, 2, 3, 4]
+    assert pauses == [1, 2, 3, 4, 4, 4, 4, 4, 4]
 
 
 def test_permanent_error_contains_the_message_of_airflow(api: AirflowApi, busy_airflow: BusyAirflow) -> None:

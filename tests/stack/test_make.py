@@ -38,7 +38,7 @@ def make(checkout: Path) -> Make:
             command.append(f"PYTHON={script}")
         bare = {"PATH": os.environ["PATH"], "HOME": str(checkout), "PIP_CONFIG_FILE": os.devnull}
         return subprocess.run(
-            command, cwd=checkout, env=bare | environ, capture_output=True, text=True, timeout=60, check=False
+            command, cwd=checkout, env=bare | environ, capture_output=True, text=True, timeout=300, check=False
         )
 
     return run

@@ -16,7 +16,8 @@ pytestmark = [
 
 def test_deferred_wait_with_a_connection_in_the_database(start_stack: Callable[[Path], Stack]) -> None:
     stack = start_stack(OLDEST)
-    run_id = stack.trigger()
+    run_id = "run"
+    stack.trigger(run_id)
     stack.wait_for_task(run_id, "wait", "deferred")
 
     stack.simulator.pace(0)

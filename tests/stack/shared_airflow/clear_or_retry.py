@@ -18,9 +18,9 @@ with DAG("clear_or_retry", schedule=None, default_args={"claude_conn_id": "clear
         wait_for_completion=True,
         deferrable=False,
         poll_interval=1,
-        timeout=timedelta(seconds=15),
+        timeout=timedelta(seconds=10),
         on_timeout="leave",
         reuse_answers=False,
         retries=1,
-        retry_delay=timedelta(seconds=10),
+        pool="clear_or_retry",  # without the pool, the retry stays scheduled
     )

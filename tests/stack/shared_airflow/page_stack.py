@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
-from airflow_stack import RUN_SECONDS, UNTIL_ENDED, DagStack, environment
+from airflow_database import task_instances
+from airflow_stack import RUN_SECONDS, DagStack, environment
 
 from demo.airflow_api import wait_for
 from demo.airflow_processes import AirflowProcesses, airflow_version
-from demo.errors import DemoError
 from demo.simulator import SimulatorProcess
 
 DAG_ID, HIDDEN_DAG_ID = "page", "page_hidden"
+RUN_ID = "manual__2026-01-01T00:00:00+00:00"
 #: ``editor`` may edit task instances. ``reader`` may not read XComs. Only ``admin`` may see the hidden DAG.
 USERS = "admin:admin,editor:op,viewer:viewer,reader:viewer"
 #: The state of each task of a run once all batches are sent.
@@ -36,12 +35,6 @@ SETTINGS = {
     "AIRFLOW__CORE__AUTH_MANAGER": "page_auth.FinerAuthManager",
     "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": USERS,
 }
-
-
-def install_auth_manager(home: Path) -> None:
-    """Put the auth manager where Airflow imports modules of its configuration from."""
-    (home / "config").mkdir(parents=True)
-    shutil.copy(Path(__file__).with_name("page_auth.py"), home / "config")
 
 
 def airflow_minor() -> tuple[int, ...]:
@@ -65,7 +58,7 @@ class PageStack:
     def token(self, user: str) -> str:
         if user not in self._tokens:
             body = {"username": user, "password": self.password(user)}
-            response = httpx.post(f"{self.airflow.url}/auth/token", json=body, trust_env=False, timeout=30)
+            response = httpx.post(f"{self.airflow.url}/auth/token", json=body, trust_env=False, timeout=180)
             self._tokens[user] = response.raise_for_status().json()["access_token"]
         return self._tokens[user]
 
@@ -79,7 +72,7 @@ class PageStack:
         headers = {"Authorization": f"Bearer {self.token(user)}"} if user and not cookie else {}
         cookies = {"_token": self.token(user)} if user and cookie else {}
         url = f"{self.airflow.url}/claude-batch/"
-        with httpx.Client(base_url=url, headers=headers, cookies=cookies, trust_env=False, timeout=60) as client:
+        with httpx.Client(base_url=url, headers=headers, cookies=cookies, trust_env=False, timeout=180) as client:
             yield client
 
     def query(self, task_id: str, *, dag_id: str = DAG_ID, **more: Any) -> str:
@@ -101,26 +94,26 @@ class PageStack:
     def states(self, dag_id: str = DAG_ID) -> dict[tuple[str, int], str]:
         self.airflow.check()
         return {
-            (ti["task_id"], ti["map_index"]): ti["state"] for ti in self.airflow.api.task_instances(dag_id, self.run_id)
+            (ti["task_id"], ti["map_index"]): ti["state"] for ti in task_instances(self.airflow, dag_id, self.run_id)
         }
 
     def wait_until(self, check: Callable[[], Any], what: str) -> None:
-        try:
-            wait_for(check, seconds=RUN_SECONDS, what=what)
-        except DemoError as error:
-            error.add_note(f"The tasks are {self.states()}.")
-            raise
+        wait_for(check, seconds=RUN_SECONDS, what=what)
+
+
+def prepare(stack: DagStack) -> PageStack:
+    """Run both DAGs."""
+    page = PageStack(stack.airflow, stack.simulators[DAG_ID], RUN_ID)
+    for dag_id in (DAG_ID, HIDDEN_DAG_ID):
+        stack.airflow.api.trigger(dag_id, RUN_ID)
+    return page
 
 
 @contextmanager
-def running_page(stack: DagStack, run_id: str) -> Iterator[PageStack]:
-    """Run both DAGs, and wait until all of their batches run. In the end, the batches end too, which frees a worker."""
-    page = PageStack(stack.airflow, stack.simulators[DAG_ID], run_id)
-    page.simulator.pace(UNTIL_ENDED)
-    for dag_id in (DAG_ID, HIDDEN_DAG_ID):
-        stack.airflow.api.trigger(dag_id, run_id)
+def running_page(page: PageStack) -> Iterator[PageStack]:
+    """Wait until all of the batches run. In the end, they end too, which frees a worker."""
     try:
-        page.wait_until(lambda: page.states() == WAITING, f"the tasks of {run_id} to wait")
+        page.wait_until(lambda: page.states() == WAITING, f"the tasks of {RUN_ID} to wait")
         page.wait_until(lambda: page.states(HIDDEN_DAG_ID) == {("ask", -1): "deferred"}, "the hidden task to wait")
         page.wait_until(lambda: page.snapshot(DAG_ID, "in_worker").get("parts"), "the worker to have sent its batch")
         yield page

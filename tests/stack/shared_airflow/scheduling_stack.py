@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_stack import ROOT, RUN_SECONDS, DagStack
+from airflow_database import runs, task_instances
+from airflow_stack import ROOT, DagStack, Simulators
 
 from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.rows import read_rows
-from demo.airflow_api import AirflowApi, wait_for
+from demo.airflow_api import AirflowApi
 from demo.airflow_processes import AirflowProcesses
-from demo.simulator import SimulatorProcess
 
 SCHEDULING_DAGS = Path(__file__).parent / "scheduling_dags"
 DAG_IDS = ("mapped", "diary", "pooled", "revised")
@@ -45,16 +45,22 @@ def scheduling_sources() -> dict[str, str]:
 class SchedulingStack:
     """The Airflow, and the simulator of each connection. Batches run until a test ends them."""
 
-    airflow: AirflowProcesses
-    simulators: Mapping[str, SimulatorProcess]
-    dags_folder: Path
+    stack: DagStack
 
     @classmethod
     def of(cls, stack: DagStack) -> SchedulingStack:
         """Take the shared Airflow, and make the pools of these DAGs."""
         stack.airflow.api.put_pool("left_when_deferred", slots=1, include_deferred=False)
         stack.airflow.api.put_pool("kept_when_deferred", slots=1, include_deferred=True)
-        return cls(stack.airflow, stack.simulators, stack.dags_folder)
+        return cls(stack)
+
+    @property
+    def airflow(self) -> AirflowProcesses:
+        return self.stack.airflow
+
+    @property
+    def simulators(self) -> Simulators:
+        return self.stack.simulators
 
     @property
     def api(self) -> AirflowApi:
@@ -69,22 +75,19 @@ class SchedulingStack:
 
     def replace_dag(self, dag_id: str, source: Path, description: str) -> None:
         """Replace the file of a DAG. Wait until Airflow has parsed it, by its description."""
-        shutil.copy(source, self.dags_folder / f"{dag_id}.py")
+        shutil.copy(source, self.stack.dags_folder / f"{dag_id}.py")
         self.api.parse_again(dag_id)
-
-        def known() -> bool:
-            self.airflow.check()
-            return (self.api.dag(dag_id) or {}).get("description") == description
-
-        wait_for(known, seconds=RUN_SECONDS, what=f"the DAG processor to parse the new {dag_id}", pause_seconds=1)
+        self.stack.wait_for(
+            lambda: (self.api.dag(dag_id) or {}).get("description") == description,
+            f"the DAG processor to parse the new {dag_id}",
+        )
 
     def states(self, dag_id: str, task_id: str) -> list[str]:
         """Return the states of the task's instances in all runs, sorted."""
-        self.airflow.check()
         states = [
             str(ti["state"])
-            for run in self.api.runs(dag_id)
-            for ti in self.api.task_instances(dag_id, run["dag_run_id"])
+            for run in runs(self.airflow, dag_id)
+            for ti in task_instances(self.airflow, dag_id, run["dag_run_id"])
             if ti["task_id"] == task_id
         ]
         assert not {"failed", "upstream_failed"}.intersection(states), f"the logs are in {self.airflow.home}"
@@ -93,18 +96,17 @@ class SchedulingStack:
     def wait_for_states(self, dag_id: str, task_id: str, *states: str) -> None:
         what = f"{task_id} of {dag_id} to be {', '.join(states)}"
         expected = sorted(states)
-        wait_for(lambda: self.states(dag_id, task_id) == expected, seconds=RUN_SECONDS, what=what, pause_seconds=1)
+        self.stack.wait_for(lambda: self.states(dag_id, task_id) == expected, what)
 
     def wait_for_runs(self, dag_id: str, count: int) -> list[dict[str, Any]]:
         """Wait until the DAG has this many runs and all have succeeded. Returns them."""
 
         def ended() -> list[dict[str, Any]] | None:
-            self.airflow.check()
-            runs = self.api.runs(dag_id)
-            assert "failed" not in {run["state"] for run in runs}, f"the logs are in {self.airflow.home}"
-            return runs if [run["state"] for run in runs] == ["success"] * count else None
+            states = [run["state"] for run in runs(self.airflow, dag_id)]
+            assert "failed" not in states, f"the logs are in {self.airflow.home}"
+            return self.api.runs(dag_id) if states == ["success"] * count else None
 
-        return wait_for(ended, seconds=RUN_SECONDS, what=f"{count} runs of {dag_id} to succeed", pause_seconds=1)
+        return self.stack.wait_for(ended, f"{count} runs of {dag_id} to succeed")
 
     def wait_for_scheduler_loop(self) -> None:
         """Wait until the scheduler has completed its whole loop once."""

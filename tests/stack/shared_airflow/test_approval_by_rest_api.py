@@ -4,14 +4,15 @@ import re
 from collections import Counter
 
 import pytest
-from airflow_stack import RUN_SECONDS, DagStack
+from airflow_database import task_instances
+from airflow_stack import RUN_SECONDS, DagStack, clear_ended_run
 
 from demo.airflow_api import wait_for
 from demo.airflow_processes import AirflowProcesses
 from shared_airflow.approval_dag import DAG_ID, is_supported, waits_in_triggerer
+from shared_airflow.preparations import Preparations
 
 pytestmark = [
-    pytest.mark.timeout(900),  # it has many processes beside those of the shared Airflow
     pytest.mark.stack,
     pytest.mark.skipif(not is_supported(), reason="this Airflow cannot ask a person"),
 ]
@@ -22,7 +23,7 @@ ASKING = "deferred" if waits_in_triggerer() else "awaiting_input"
 
 def states(airflow: AirflowProcesses) -> dict[str, str]:
     airflow.check()
-    return {ti["task_id"]: ti["state"] for ti in airflow.api.task_instances(DAG_ID, RUN_ID)}
+    return {ti["task_id"]: ti["state"] for ti in task_instances(airflow, DAG_ID, RUN_ID)}
 
 
 def wait_for_states(airflow: AirflowProcesses, expected: dict[str, str]) -> None:
@@ -45,7 +46,7 @@ def wait_for_ends(airflow: AirflowProcesses, processes: dict[str, int]) -> None:
 
 
 def tries_of(airflow: AirflowProcesses) -> dict[str, int]:
-    return {ti["task_id"]: ti["try_number"] for ti in airflow.api.task_instances(DAG_ID, RUN_ID)}
+    return {ti["task_id"]: ti["try_number"] for ti in task_instances(airflow, DAG_ID, RUN_ID)}
 
 
 def wait_for_log(airflow: AirflowProcesses, task_id: str, text: str) -> None:
@@ -57,10 +58,17 @@ def wait_for_log(airflow: AirflowProcesses, task_id: str, text: str) -> None:
     wait_for(is_there, seconds=RUN_SECONDS, what=f"{text!r} in the log of {task_id}")
 
 
-def test_answers_decide_what_is_sent_and_are_not_asked_for_twice(dag_stack: DagStack) -> None:
+def prepare(stack: DagStack) -> None:
+    if is_supported():
+        stack.simulators[DAG_ID].pace(0)
+        stack.airflow.api.trigger(DAG_ID, RUN_ID)
+
+
+def test_answers_decide_what_is_sent_and_are_not_asked_for_twice(
+    dag_stack: DagStack, preparations: Preparations
+) -> None:
     airflow, simulator = dag_stack.airflow, dag_stack.simulators[DAG_ID]
-    simulator.pace(0)
-    airflow.api.trigger(DAG_ID, RUN_ID)
+    preparations.result_of(prepare)
     tasks = ("approved", "in_worker", "rejected", "skipped")
     wait_for(lambda: airflow.api.questions(DAG_ID, RUN_ID).keys() >= set(tasks), seconds=RUN_SECONDS, what="questions")
     wait_for_states(airflow, dict.fromkeys(tasks, ASKING))
@@ -89,7 +97,7 @@ def test_answers_decide_what_is_sent_and_are_not_asked_for_twice(dag_stack: DagS
     assert tries_of(airflow) == tries  # nobody is asked by a retry
 
     # A clear asks nobody for what was approved, and asks again for what was rejected.
-    airflow.api.clear(DAG_ID, RUN_ID, "approved", "rejected")
+    clear_ended_run(airflow, DAG_ID, RUN_ID, "approved", "rejected")
     wait_for_states(airflow, {"approved": "success", "rejected": ASKING})
     wait_for_ends(airflow, {"rejected": 3})
     # Airflow keeps the first text of a task instance. The task has compared its amount.

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from airflow_stack import DagStack
+from airflow_database import runs, task_instances
+from airflow_stack import UNTIL_ENDED, DagStack
 
 from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.rows import read_rows
-from demo.airflow_api import wait_for
 from shared_airflow.changing_table import CONNECTION, DAG_ID, DAYS, PRODUCTS
+from shared_airflow.preparations import Preparations
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.stack
 
 
 class Days:
@@ -24,37 +25,46 @@ class Days:
         self.simulator = stack.simulators[CONNECTION]
 
     def wait_for_runs(self, count: int) -> None:
-        wait_for(lambda: self._ended(count), seconds=600, what=f"{count} days")
+        self.stack.wait_for(lambda: self._ended(count), f"{count} days")
+
+    def wait_for_deferral(self) -> None:
+        self.stack.wait_for(self._is_deferred, "a day that waits in the triggerer")
 
     def _ended(self, count: int) -> bool:
-        self.stack.airflow.check()
-        states = [run["state"] for run in self.stack.airflow.api.runs(DAG_ID)]
+        states = [run["state"] for run in runs(self.stack.airflow, DAG_ID)]
         assert "failed" not in states, states
         return states.count("success") >= count
 
-    def is_deferred(self) -> bool:
-        api = self.stack.airflow.api
-        return any(api.task_count(DAG_ID, run_id, "deferred") for run_id in api.unfinished_runs(DAG_ID))
+    def _is_deferred(self) -> bool:
+        airflow = self.stack.airflow
+        instances = [ti for run in runs(airflow, DAG_ID) for ti in task_instances(airflow, DAG_ID, run["dag_run_id"])]
+        return any(ti["state"] == "deferred" for ti in instances)
 
     def returned(self, task_id: str) -> list[Any]:
-        runs = sorted(self.stack.airflow.api.runs(DAG_ID), key=lambda run: run["logical_date"])
-        return [self.stack.airflow.api.returned(DAG_ID, run["dag_run_id"], task_id) for run in runs]
+        ids = [run["dag_run_id"] for run in runs(self.stack.airflow, DAG_ID)]
+        return [self.stack.airflow.api.returned(DAG_ID, run_id, task_id) for run_id in ids]
 
     def rows(self) -> list[Sequence[Row]]:
         return [list(read_rows(manifest)) for manifest in self.returned("describe")]
 
 
-@pytest.fixture(scope="module")
-def days(dag_stack: DagStack) -> Days:
-    days = Days(dag_stack)
+def prepare(stack: DagStack) -> Days:
+    days = Days(stack)
     days.simulator.pace(2)
-    dag_stack.airflow.api.unpause(DAG_ID)
+    stack.airflow.api.unpause(DAG_ID)
     days.wait_for_runs(2)
-    days.simulator.pace(3600)
-    wait_for(days.is_deferred, seconds=60, what="a day that waits in the triggerer")
-    dag_stack.airflow.kill("triggerer")
+    days.simulator.pace(UNTIL_ENDED)
+    days.wait_for_deferral()
+    return days
+
+
+def while_triggerer_is_down(_stack: DagStack, days: Days) -> None:
     days.simulator.pace(2)
-    dag_stack.airflow.start("triggerer")
+
+
+@pytest.fixture(scope="module")
+def days(preparations: Preparations, triggerer_killed: None) -> Days:
+    days = preparations.result_of(prepare)
     days.wait_for_runs(DAYS)
     return days
 

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow_database import task_instances
 from airflow_stack import RUN_SECONDS, DagStack, environment
 
 from demo.airflow_api import wait_for
 from demo.airflow_processes import AirflowProcesses, airflow_version
 from demo.simulator import SimulatorProcess
+from shared_airflow.preparations import Preparations
 
 pytestmark = pytest.mark.stack
 
@@ -37,7 +39,7 @@ class World:
         wait_for(checked, seconds=RUN_SECONDS, what=what)
 
     def have_state(self, state: str, *instances: Instance) -> bool:
-        found = {(ti["task_id"], ti["map_index"]): ti["state"] for ti in self.api.task_instances(DAG_ID, RUN_ID)}
+        found = {(ti["task_id"], ti["map_index"]): ti["state"] for ti in task_instances(self.airflow, DAG_ID, RUN_ID)}
         return all(found.get(instance) == state for instance in instances)
 
     def returned(self, instance: Instance) -> Any:
@@ -60,11 +62,15 @@ class World:
         return sorted(batch["request_count"] for batch in self.simulator.books()["batches"])
 
 
+def prepare(stack: DagStack) -> World:
+    stack.airflow.api.put_pool("narrow", slots=1, include_deferred=True)
+    stack.airflow.api.trigger(DAG_ID, RUN_ID)
+    return World(stack.airflow, stack.simulators[DAG_ID])
+
+
 @pytest.fixture(scope="module")
-def world(dag_stack: DagStack) -> World:
-    dag_stack.airflow.api.put_pool("narrow", slots=1, include_deferred=True)
-    dag_stack.airflow.api.trigger(DAG_ID, RUN_ID)
-    return World(dag_stack.airflow, dag_stack.simulators[DAG_ID])
+def world(preparations: Preparations) -> World:
+    return preparations.result_of(prepare)
 
 
 def test_sensors_wait_until_the_cleared_operators_are_done(world: World) -> None:

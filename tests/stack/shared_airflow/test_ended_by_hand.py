@@ -6,11 +6,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from airflow_database import task_instances
 from airflow_stack import RUN_SECONDS, DagStack
 
 from demo.airflow_api import wait_for
 from demo.airflow_processes import AirflowProcesses
 from demo.simulator import SimulatorProcess
+from shared_airflow.preparations import Preparations
 
 pytestmark = pytest.mark.stack
 
@@ -29,7 +31,7 @@ STOPPED = {"stopped_in_worker": 4, "supervisor_stopped": 5}
 
 def states(airflow: AirflowProcesses) -> dict[str, str]:
     airflow.check()
-    instances = airflow.api.task_instances(DAG_ID, RUN_ID)
+    instances = task_instances(airflow, DAG_ID, RUN_ID)
     return {ti["task_id"]: ti["state"] for ti in instances if not ti["task_id"].startswith("send_")}
 
 
@@ -54,7 +56,7 @@ def canceled(simulator: SimulatorProcess) -> list[int]:
 
 
 def pid_of(airflow: AirflowProcesses, task_id: str) -> int:
-    return next(int(ti["pid"]) for ti in airflow.api.task_instances(DAG_ID, RUN_ID) if ti["task_id"] == task_id)
+    return next(int(ti["pid"]) for ti in task_instances(airflow, DAG_ID, RUN_ID) if ti["task_id"] == task_id)
 
 
 def parent_of(pid: int) -> int:
@@ -62,41 +64,48 @@ def parent_of(pid: int) -> int:
     return int(status["PPid"])
 
 
-def let_workers_stand_still(airflow: AirflowProcesses, pids: list[int]) -> None:
+def let_workers_stand_still(stack: DagStack, pids: list[int]) -> None:
     """Stop processes until the scheduler has failed their tasks, which sent no heartbeat, and let them continue."""
+    airflow = stack.airflow
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
-        wait_for(
+        stack.wait_for(
             lambda: {states(airflow)[task_id] for task_id in STOPPED} == {"failed"},
-            seconds=RUN_SECONDS,
-            what="the tasks to be failed by the scheduler",
+            "the tasks to be failed by the scheduler",
         )
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
 
 
-def test_tasks_marked_failed_cancel_their_batches_and_a_cleared_task_keeps_its_batch(dag_stack: DagStack) -> None:
-    airflow, simulator = dag_stack.airflow, dag_stack.simulators[DAG_ID]
+def prepare(stack: DagStack) -> None:
+    """Run the tasks until all of them wait, and let some of their workers stand still."""
+    airflow, simulator = stack.airflow, stack.simulators[DAG_ID]
     airflow.api.trigger(DAG_ID, RUN_ID)
     waiting = {id_: "deferred" if id_.endswith("deferred") else "running" for id_ in FAILED | STOPPED | CLEARED | KEPT}
-    wait_for(lambda: states(airflow) == waiting, seconds=RUN_SECONDS, what="every task to wait")
-    wait_for(lambda: len(simulator.books()["batches"]) == 8, seconds=RUN_SECONDS, what="every batch to be created")
+    stack.wait_for(lambda: states(airflow) == waiting, "every task to wait")
+    stack.wait_for(lambda: len(simulator.books()["batches"]) == 8, "every batch to be created")
     # Airflow deletes a trigger that no triggerer has started yet. Nothing would cancel its batch then.
     for task_id, state in waiting.items():
         if state == "deferred":
-            wait_for(partial(is_watched, airflow, task_id), seconds=RUN_SECONDS, what=f"the trigger of {task_id}")
+            stack.wait_for(partial(is_watched, airflow, task_id), f"the trigger of {task_id}")
 
     workers = {task_id: pid_of(airflow, task_id) for task_id in STOPPED}
     supervisors = [parent_of(pid) for pid in workers.values()]
-    let_workers_stand_still(airflow, [*supervisors, workers["stopped_in_worker"]])
-    wait_for(
+    let_workers_stand_still(stack, [*supervisors, workers["stopped_in_worker"]])
+    stack.wait_for(
         lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers.values()),
-        seconds=RUN_SECONDS,
-        what="the workers that stood still to be ended",
+        "the workers that stood still to be ended",
     )
     assert canceled(simulator) == []
+
+
+def test_tasks_marked_failed_cancel_their_batches_and_a_cleared_task_keeps_its_batch(
+    dag_stack: DagStack, preparations: Preparations
+) -> None:
+    airflow, simulator = dag_stack.airflow, dag_stack.simulators[DAG_ID]
+    preparations.result_of(prepare)
 
     for task_id in FAILED | KEPT:
         airflow.api.mark(DAG_ID, RUN_ID, task_id, "failed")

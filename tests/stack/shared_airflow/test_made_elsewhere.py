@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from airflow_database import runs
 from airflow_stack import DagStack
 from waiting_world import BODY
 
@@ -15,11 +16,11 @@ from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch.input.custom_id import content_hash, make_custom_id
 from airflow_claude_batch.rows import read_rows
-from demo.airflow_api import wait_for
 from demo.simulator import KEY
 from shared_airflow.made_elsewhere import CONNECTION, DAG_ID
+from shared_airflow.preparations import Preparations
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.stack
 
 VARIABLE = f"claude_batch_ended_events__{CONNECTION}"
 OWN_ID = make_custom_id("0123456789ab", 0, content_hash(b"x"))
@@ -40,7 +41,6 @@ class Elsewhere:
         self.stack.simulators[CONNECTION].end(batch_id)
 
     def record(self) -> dict[str, Any]:
-        self.stack.airflow.check()
         return dict(json.loads(self.stack.airflow.api.variable(VARIABLE) or "{}"))
 
     def wait_until_recorded(self, *batch_ids: str) -> None:
@@ -48,15 +48,15 @@ class Elsewhere:
             record = self.record()
             return set(batch_ids) <= record.get("done", {}).keys() and not record.get("firing")
 
-        wait_for(recorded, seconds=180, what=f"the record of {', '.join(batch_ids)}")
+        self.stack.wait_for(recorded, f"the record of {', '.join(batch_ids)}")
 
     def wait_until_landed(self, *batch_ids: str) -> None:
-        wait_for(lambda: set(batch_ids) <= self.landed().keys(), seconds=180, what=f"{', '.join(batch_ids)} to land")
+        self.stack.wait_for(lambda: set(batch_ids) <= self.landed().keys(), f"{', '.join(batch_ids)} to land")
 
     def landed(self) -> Counter[str]:
         """Return how often each batch was landed."""
         api, found = self.stack.airflow.api, Counter[str]()
-        for run in api.runs(DAG_ID):
+        for run in runs(self.stack.airflow, DAG_ID):
             assert run["state"] != "failed"
             if run["state"] == "success":
                 manifest = api.returned(DAG_ID, run["dag_run_id"], "land")
@@ -71,33 +71,54 @@ class Elsewhere:
         return Counter(batch["batch_id"] for payload in ours for batch in payload["batches"])
 
 
-def test_each_batch_made_elsewhere_is_landed_once_although_the_triggerer_dies(dag_stack: DagStack) -> None:
-    airflow = dag_stack.airflow
-    url = dag_stack.simulators[CONNECTION].url
-    with ClaudeClient(ClientConfig(credentials=ApiKey(KEY), base_url=url)) as client:
-        elsewhere = Elsewhere(dag_stack, client)
-        before, running = elsewhere.make(), elsewhere.make()
-        elsewhere.end(before)
-        airflow.api.unpause(DAG_ID)
-        airflow.api.parse_again(DAG_ID)  # only then does Airflow start the watchers of a DAG, and stop them
-        wait_for(lambda: running in elsewhere.record().get("open", {}), seconds=180, what="the watcher to begin")
+@dataclass(frozen=True)
+class Waiting:
+    """Batches before the triggerer is killed.
 
-        first, own, second = elsewhere.make(), elsewhere.make(OWN_BODY), elsewhere.make()
-        for batch_id in (first, own, running):
-            elsewhere.end(batch_id)
-        elsewhere.wait_until_recorded(first, own, running)
+    :param fired: have had their event.
+    :param running: ends while the triggerer is down.
+    """
 
-        airflow.kill("triggerer")
-        elsewhere.end(second)
-        airflow.start("triggerer")
-        elsewhere.wait_until_recorded(second)
+    elsewhere: Elsewhere
+    fired: tuple[str, ...]
+    running: str
+
+
+def prepare(stack: DagStack) -> Waiting:
+    """Let some batches end, those of this package and those before the watcher began among them."""
+    url = stack.simulators[CONNECTION].url
+    elsewhere = Elsewhere(stack, ClaudeClient(ClientConfig(credentials=ApiKey(KEY), base_url=url)))
+    before, running = elsewhere.make(), elsewhere.make()
+    elsewhere.end(before)
+    stack.airflow.api.unpause(DAG_ID)
+    stack.airflow.api.parse_again(DAG_ID)  # only then does Airflow start the watchers of a DAG, and stop them
+    stack.wait_for(lambda: running in elsewhere.record().get("open", {}), "the watcher to begin")
+
+    first, own, second = elsewhere.make(), elsewhere.make(OWN_BODY), elsewhere.make()
+    for batch_id in (first, own, running):
+        elsewhere.end(batch_id)
+    elsewhere.wait_until_recorded(first, own, running)
+    return Waiting(elsewhere, (running, first), second)
+
+
+def while_triggerer_is_down(_stack: DagStack, waiting: Waiting) -> None:
+    waiting.elsewhere.end(waiting.running)
+
+
+def test_each_batch_made_elsewhere_is_landed_once_although_the_triggerer_dies(
+    dag_stack: DagStack, preparations: Preparations, triggerer_killed: None
+) -> None:
+    airflow, waiting = dag_stack.airflow, preparations.result_of(prepare)
+    with waiting.elsewhere.client:
+        elsewhere = waiting.elsewhere
+        elsewhere.wait_until_recorded(waiting.running)
         airflow.kill("triggerer")
         airflow.start("triggerer")
         third = elsewhere.make()
         elsewhere.end(third)
         elsewhere.wait_until_recorded(third)
 
-        fired = (running, first, second, third)
+        fired = (*waiting.fired, waiting.running, third)
         elsewhere.wait_until_landed(*fired)
         assert elsewhere.events() == Counter(fired)
         assert elsewhere.landed() == Counter(fired)

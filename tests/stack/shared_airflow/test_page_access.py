@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from shared_airflow.page_stack import DAG_ID, HIDDEN_DAG_ID, PageStack, airflow_minor
+from shared_airflow.page_stack import prepare as prepare
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.stack
 
 HTML = {"Accept": "text/html"}
 ACTION = {"X-Claude-Batch-Action": "1"}

@@ -11,18 +11,18 @@ from urllib.parse import quote
 import pytest
 
 from shared_airflow.page_stack import DAG_ID, HIDDEN_DAG_ID, PageStack, airflow_minor
+from shared_airflow.page_stack import prepare as prepare
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 pytestmark = [
     pytest.mark.stack,
-    pytest.mark.timeout(600),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
 ]
 has_menu = pytest.mark.skipif(airflow_minor() < (3, 1), reason="this Airflow has no entries of plugins in its menu")
 
-WAIT_MILLISECONDS = 60_000  # a busy machine
+WAIT_MILLISECONDS = 180_000  # a busy machine
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from airflow_stack import DagStack
 
+from shared_airflow.preparations import Preparations
+from shared_airflow.scheduling_stack import DAG_IDS as DAG_IDS
 from shared_airflow.scheduling_stack import SCHEDULING_DAGS, SchedulingStack, texts
 
 pytestmark = pytest.mark.stack
@@ -15,11 +17,24 @@ pytestmark = pytest.mark.stack
 STORE_OTHER_KWARGS = Path(__file__).with_name("store_other_versions_kwargs.py")
 
 
-@pytest.fixture(scope="module")
-def stack(dag_stack: DagStack) -> SchedulingStack:
+def prepare(dag_stack: DagStack) -> SchedulingStack:
     stack = SchedulingStack.of(dag_stack)
     stack.begin()
+    stack.wait_for_states("revised", "ask", "deferred")
+    stack.wait_for_states("revised", "wait", "deferred")
     return stack
+
+
+def while_triggerer_is_down(_dag_stack: DagStack, stack: SchedulingStack) -> None:
+    """Change the DAG ``revised``, and what the package has stored of its triggers."""
+    stack.airflow.python(str(STORE_OTHER_KWARGS), "revised")
+    stack.replace_dag("revised", SCHEDULING_DAGS / "revised_since.py", "as revised")
+    stack.simulators["revised"].pace(0)
+
+
+@pytest.fixture(scope="module")
+def stack(preparations: Preparations) -> SchedulingStack:
+    return preparations.result_of(prepare)
 
 
 def test_paused_dag_continues_ended_and_future_runs_after_it_is_unpaused(stack: SchedulingStack) -> None:
@@ -95,15 +110,7 @@ def test_pool_that_counts_deferred_tasks_limits_the_running_batches(stack: Sched
     assert stack.billed(connection) == [1, 1]
 
 
-def test_dag_and_package_changed_while_batches_run(stack: SchedulingStack) -> None:
-    stack.wait_for_states("revised", "ask", "deferred")
-    stack.wait_for_states("revised", "wait", "deferred")
-    stack.airflow.kill("triggerer")
-    stack.airflow.python(str(STORE_OTHER_KWARGS))
-    stack.replace_dag("revised", SCHEDULING_DAGS / "revised_since.py", "as revised")
-    stack.simulators["revised"].pace(0)
-    stack.airflow.start("triggerer")
-
+def test_dag_and_package_changed_while_batches_run(stack: SchedulingStack, triggerer_killed: None) -> None:
     # The running batches are answered as they were sent.
     stack.wait_for_runs("revised", 1)
     assert [list(texts(stack.manifest("revised", "run", task))) for task in ("ask", "wait")] == [

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
+from airflow_database import task_instances
 from airflow_stack import DagStack
 
 from airflow_claude_batch.rows import read_rows
-from demo.airflow_api import wait_for
+from shared_airflow.preparations import Preparations
 from shared_airflow.tables import CONNECTION, EXAMPLES
 
 pytestmark = pytest.mark.stack
 
-RUN_ID = "2026-01-01"
+DAG_IDS, RUN_ID = tuple(EXAMPLES), "2026-01-01"
 
 
 class Runs:
@@ -26,11 +28,10 @@ class Runs:
 
     def wait_for(self, state: str) -> None:
         for dag_id, task_id in EXAMPLES.items():
-            wait_for(lambda: self._has(dag_id, task_id, state), seconds=180, what=f"{task_id} of {dag_id}: {state}")  # noqa: B023  # called at once
+            self.stack.wait_for(partial(self._has, dag_id, task_id, state), f"{task_id} of {dag_id}: {state}")
 
     def _has(self, dag_id: str, task_id: str, state: str) -> bool:
-        self.stack.airflow.check()
-        states = {task["task_id"]: task["state"] for task in self.stack.airflow.api.task_instances(dag_id, RUN_ID)}
+        states = {task["task_id"]: task["state"] for task in task_instances(self.stack.airflow, dag_id, RUN_ID)}
         assert "failed" not in states.values(), (dag_id, states)
         return set(states.values()) == {state} if state == "success" else states.get(task_id) == state
 
@@ -42,15 +43,21 @@ class Runs:
             return database.execute(sql).fetchall()
 
 
-@pytest.fixture(scope="module")
-def runs(dag_stack: DagStack) -> Runs:
+def prepare(stack: DagStack) -> Runs:
     for dag_id in EXAMPLES:
-        dag_stack.airflow.api.trigger(dag_id, RUN_ID, logical_date=f"{RUN_ID}T00:00:00Z")
-    runs = Runs(dag_stack)
+        stack.airflow.api.trigger(dag_id, RUN_ID, logical_date=f"{RUN_ID}T00:00:00Z")
+    runs = Runs(stack)
     runs.wait_for("deferred")
-    dag_stack.airflow.kill("triggerer")
-    dag_stack.simulators[CONNECTION].pace(0)
-    dag_stack.airflow.start("triggerer")
+    return runs
+
+
+def while_triggerer_is_down(stack: DagStack, _runs: Runs) -> None:
+    stack.simulators[CONNECTION].pace(0)
+
+
+@pytest.fixture(scope="module")
+def runs(preparations: Preparations, triggerer_killed: None) -> Runs:
+    runs = preparations.result_of(prepare)
     runs.wait_for("success")
     return runs
 

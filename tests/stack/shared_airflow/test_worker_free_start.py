@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
-from airflow_stack import DagStack
+from airflow_database import task_instances
+from airflow_stack import RUN_SECONDS, DagStack
 
 from demo.airflow_api import wait_for
 from demo.airflow_processes import AirflowProcesses
+from shared_airflow.preparations import Preparations
 from shared_airflow.worker_free_dag import DAG_ID, is_supported
 
 pytestmark = [
@@ -20,11 +22,11 @@ RUN_ID = "run"
 def wait_for_both(airflow: AirflowProcesses, state: str) -> None:
     def reached() -> bool:
         airflow.check()
-        states = [task["state"] for task in airflow.api.task_instances(DAG_ID, RUN_ID)]
+        states = [task["state"] for task in task_instances(airflow, DAG_ID, RUN_ID)]
         assert "failed" not in states
         return states == [state, state]
 
-    wait_for(reached, seconds=120, what=f"both tasks to be {state}")
+    wait_for(reached, seconds=RUN_SECONDS, what=f"both tasks to be {state}")
 
 
 def workers_logs(airflow: AirflowProcesses, task_id: str) -> list[Path]:
@@ -32,9 +34,14 @@ def workers_logs(airflow: AirflowProcesses, task_id: str) -> list[Path]:
     return list((airflow.home / "logs" / f"dag_id={DAG_ID}").glob(f"**/task_id={task_id}/attempt=?.log"))
 
 
-def test_no_worker_starts_before_the_batch_has_ended(dag_stack: DagStack) -> None:
+def prepare(stack: DagStack) -> None:
+    if is_supported():
+        stack.airflow.api.trigger(DAG_ID, RUN_ID)
+
+
+def test_no_worker_starts_before_the_batch_has_ended(dag_stack: DagStack, preparations: Preparations) -> None:
     airflow, simulator = dag_stack.airflow, dag_stack.simulators[DAG_ID]
-    airflow.api.trigger(DAG_ID, RUN_ID)
+    preparations.result_of(prepare)
     wait_for_both(airflow, "deferred")
     logs = {task_id: len(workers_logs(airflow, task_id)) for task_id in ("from_trigger", "from_worker")}
 
