@@ -26,7 +26,7 @@ USERNAME = "admin"
 LOCK_SECONDS = 60
 #: The API server answers nothing while it waits to log a call, and it may wait for another of its own calls. Then one
 #: of them has to fail, and its caller repeats it.
-API_SERVER_LOCK_SECONDS = 3
+API_SERVER_LOCK_SECONDS = 5
 
 
 class AirflowProcesses:

@@ -58,7 +58,9 @@ SETTINGS = {
 SHARED_SETTINGS = {
     "AIRFLOW__CORE__EXECUTOR": "warm_executor.WarmLocalExecutor",
     # Four tasks of by_hand wait in their workers, four of cleared_upstream, and one of page.
-    "AIRFLOW__CORE__PARALLELISM": "16",
+    "AIRFLOW__CORE__PARALLELISM": "12",
+    # A scheduler that has to wait for long takes itself for dead, and starts its tasks again.
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "60",
     # A busy machine may need seconds to end a task that was marked failed, and the package asks whether that was long.
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
     "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",

@@ -94,8 +94,8 @@ def dag_stack(
 @pytest.fixture(scope="package")
 def preparations(request: pytest.FixtureRequest, dag_stack: DagStack) -> Iterator[Preparations]:
     """What the files with a test in this run prepare. It begins when the first of them needs it."""
-    modules = {item.module for item in request.session.items if isinstance(item, pytest.Function) and _is_here(item)}
-    with preparing(dag_stack, modules) as begun:
+    files = [item.module for item in request.session.items if isinstance(item, pytest.Function) and _is_here(item)]
+    with preparing(dag_stack, files) as begun:
         yield begun
 
 

@@ -102,20 +102,20 @@ class PageStack:
 
 
 def prepare(stack: DagStack) -> PageStack:
-    """Run both DAGs."""
+    """Run both DAGs, and wait until all of their batches run."""
     page = PageStack(stack.airflow, stack.simulators[DAG_ID], RUN_ID)
     for dag_id in (DAG_ID, HIDDEN_DAG_ID):
         stack.airflow.api.trigger(dag_id, RUN_ID)
+    stack.wait_for(lambda: page.states() == WAITING, f"the tasks of {DAG_ID} to wait")
+    stack.wait_for(lambda: page.states(HIDDEN_DAG_ID) == {("ask", -1): "deferred"}, "the hidden task to wait")
+    stack.wait_for(lambda: page.snapshot(DAG_ID, "in_worker").get("parts"), "the worker to have sent its batch")
     return page
 
 
 @contextmanager
 def running_page(page: PageStack) -> Iterator[PageStack]:
-    """Wait until all of the batches run. In the end, they end too, which frees a worker."""
+    """End the batches after the tests, which frees a worker."""
     try:
-        page.wait_until(lambda: page.states() == WAITING, f"the tasks of {RUN_ID} to wait")
-        page.wait_until(lambda: page.states(HIDDEN_DAG_ID) == {("ask", -1): "deferred"}, "the hidden task to wait")
-        page.wait_until(lambda: page.snapshot(DAG_ID, "in_worker").get("parts"), "the worker to have sent its batch")
         yield page
     finally:
         page.simulator.pace(0)

@@ -18,6 +18,7 @@ pytestmark = [
 ]
 
 RUN_ID = "run"
+ASKED = ("approved", "in_worker", "rejected", "skipped")
 ASKING = "deferred" if waits_in_triggerer() else "awaiting_input"
 
 
@@ -62,6 +63,8 @@ def prepare(stack: DagStack) -> None:
     if is_supported():
         stack.simulators[DAG_ID].pace(0)
         stack.airflow.api.trigger(DAG_ID, RUN_ID)
+        asking = set(ASKED)
+        stack.wait_for(lambda: stack.airflow.api.questions(DAG_ID, RUN_ID).keys() >= asking, "questions")
 
 
 def test_answers_decide_what_is_sent_and_are_not_asked_for_twice(
@@ -69,8 +72,7 @@ def test_answers_decide_what_is_sent_and_are_not_asked_for_twice(
 ) -> None:
     airflow, simulator = dag_stack.airflow, dag_stack.simulators[DAG_ID]
     preparations.result_of(prepare)
-    tasks = ("approved", "in_worker", "rejected", "skipped")
-    wait_for(lambda: airflow.api.questions(DAG_ID, RUN_ID).keys() >= set(tasks), seconds=RUN_SECONDS, what="questions")
+    tasks = ASKED
     wait_for_states(airflow, dict.fromkeys(tasks, ASKING))
     questions = airflow.api.questions(DAG_ID, RUN_ID)
     assert [batch["request_count"] for batch in simulator.books()["batches"]] == [3]

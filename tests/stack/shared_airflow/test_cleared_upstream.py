@@ -18,6 +18,12 @@ DAG_ID, RUN_ID = "cleared_upstream", "run"
 #: Before Airflow 3.1, the output of a mapped task stays until it is overwritten.
 MAPPED_OUTPUT_IS_DELETED = not airflow_version(environment()).startswith("3.0.")
 Instance = tuple[str, int]
+#: The sensor of each operator.
+SENSORS: dict[Instance, Instance] = {
+    ("send", -1): ("wait", -1),
+    ("send_each", 0): ("wait_each", 0),
+    ("send_each", 1): ("wait_each", 1),
+}
 
 
 class World:
@@ -65,7 +71,9 @@ class World:
 def prepare(stack: DagStack) -> World:
     stack.airflow.api.put_pool("narrow", slots=1, include_deferred=True)
     stack.airflow.api.trigger(DAG_ID, RUN_ID)
-    return World(stack.airflow, stack.simulators[DAG_ID])
+    world = World(stack.airflow, stack.simulators[DAG_ID])
+    stack.wait_for(lambda: world.have_state("deferred", *SENSORS.values()), "every sensor to be deferred")
+    return world
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +82,7 @@ def world(preparations: Preparations) -> World:
 
 
 def test_sensors_wait_until_the_cleared_operators_are_done(world: World) -> None:
-    sent = {("send", -1): ("wait", -1), ("send_each", 0): ("wait_each", 0), ("send_each", 1): ("wait_each", 1)}
-    cleared = [("send", -1), ("send_each", 0)]
+    sent, cleared = SENSORS, [("send", -1), ("send_each", 0)]
     world.until(lambda: world.have_state("success", *sent), "everything to be sent")
     world.until(lambda: world.have_state("deferred", *sent.values()), "every sensor to be deferred")
     batch_ids = {sender: world.returned(sender)["batch_ids"] for sender in sent}

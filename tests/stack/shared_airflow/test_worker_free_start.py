@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 from airflow_database import task_instances
-from airflow_stack import RUN_SECONDS, DagStack
+from airflow_stack import DagStack
 
-from demo.airflow_api import wait_for
 from demo.airflow_processes import AirflowProcesses
 from shared_airflow.preparations import Preparations
 from shared_airflow.worker_free_dag import DAG_ID, is_supported
@@ -19,14 +18,13 @@ pytestmark = [
 RUN_ID = "run"
 
 
-def wait_for_both(airflow: AirflowProcesses, state: str) -> None:
+def wait_for_both(stack: DagStack, state: str) -> None:
     def reached() -> bool:
-        airflow.check()
-        states = [task["state"] for task in task_instances(airflow, DAG_ID, RUN_ID)]
+        states = [task["state"] for task in task_instances(stack.airflow, DAG_ID, RUN_ID)]
         assert "failed" not in states
         return states == [state, state]
 
-    wait_for(reached, seconds=RUN_SECONDS, what=f"both tasks to be {state}")
+    stack.wait_for(reached, f"both tasks to be {state}")
 
 
 def workers_logs(airflow: AirflowProcesses, task_id: str) -> list[Path]:
@@ -37,16 +35,16 @@ def workers_logs(airflow: AirflowProcesses, task_id: str) -> list[Path]:
 def prepare(stack: DagStack) -> None:
     if is_supported():
         stack.airflow.api.trigger(DAG_ID, RUN_ID)
+        wait_for_both(stack, "deferred")
 
 
 def test_no_worker_starts_before_the_batch_has_ended(dag_stack: DagStack, preparations: Preparations) -> None:
     airflow, simulator = dag_stack.airflow, dag_stack.simulators[DAG_ID]
     preparations.result_of(prepare)
-    wait_for_both(airflow, "deferred")
     logs = {task_id: len(workers_logs(airflow, task_id)) for task_id in ("from_trigger", "from_worker")}
 
     simulator.pace(0)
-    wait_for_both(airflow, "success")
+    wait_for_both(dag_stack, "success")
 
     assert logs == {"from_trigger": 0, "from_worker": 1}
     assert len(workers_logs(airflow, "from_trigger")) == 1
