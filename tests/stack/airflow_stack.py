@@ -241,7 +241,7 @@ def _wait_for_execution_api(airflow: AirflowProcesses) -> None:
     def answers() -> bool:
         airflow.check()
         response = httpx.get(f"{airflow.url}/execution/health", timeout=RUN_SECONDS, trust_env=False)
-        return response.status_code == httpx.codes.OK
+        return not response.is_server_error
 
     wait_for(answers, seconds=RUN_SECONDS, what="Airflow's API for tasks")
 
