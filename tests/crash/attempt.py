@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import httpx
 import msgspec
 from crash.effects import (
     Effects,
@@ -71,6 +72,7 @@ class Spec:
     :param effects: file name of the effect log that the processes share.
     :param name: of the submission, and of its folder.
     :param has_answers: it has an answer store, which all submissions of the home share.
+    :param transport: carries the calls in the place of sockets, if the process is the simulator's own.
     """
 
     url: str
@@ -96,6 +98,7 @@ class Spec:
     has_answers: bool = False
     max_retries: int = 1
     read_timeout: float = 20.0
+    transport: httpx.BaseTransport | None = None
 
     @property
     def report(self) -> Path:
@@ -203,7 +206,7 @@ def _config(spec: Spec) -> ClientConfig:
 
 def _client(spec: Spec, effects: Effects, clock: SharedClock) -> ClaudeClient:
     timing: dict[str, Any] = {"sleep": clock.sleep, "clock": clock.seconds, "rng": lambda: 0.5}
-    return ClaudeClient(_config(spec), transport=SteppedTransport(effects), **timing)
+    return ClaudeClient(_config(spec), transport=SteppedTransport(effects, spec.transport), **timing)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ stands for a kill at any moment.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import mmap
 import os
@@ -32,9 +33,14 @@ class SharedClock:
     """Clock that only moves when somebody waits, shared by the simulator and all processes through a memory map."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         if not path.exists():
             path.write_bytes(struct.pack("d", 0.0))
-        with path.open("r+b") as file:
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Map the file that is there now."""
+        with self._path.open("r+b") as file:
             self._page = mmap.mmap(file.fileno(), 8)
 
     def seconds(self) -> float:
@@ -85,10 +91,13 @@ def changes_near(path: Path, name: str) -> list[int]:
 
 
 class SteppedTransport(httpx.BaseTransport):
-    """Real sockets. A step before each call leaves, and one when its answer is here but nobody has read it."""
+    """A step before each call leaves, and one when its answer is here but nobody has read it.
 
-    def __init__(self, effects: Effects) -> None:
-        self._inner = httpx.HTTPTransport(verify=False)
+    :param inner: carries the calls. Default: real sockets.
+    """
+
+    def __init__(self, effects: Effects, inner: httpx.BaseTransport | None = None) -> None:
+        self._inner = inner or httpx.HTTPTransport(verify=False)
         self._effects = effects
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -196,10 +205,29 @@ class SteppedS3Folder(SteppedObjectFolder):
 
 
 def s3_file_system(endpoint: str) -> Any:
-    """Connect to an S3 server as Airflow's Amazon provider does, with credentials that any test server takes."""
+    """Connect to an S3 server as Airflow's Amazon provider does, with credentials that any test server takes.
+
+    What runs in one process has one client, because each takes as long as ten calls. It remembers no listing.
+    """
+    file_system = _s3_client(endpoint, os.getpid())
+    file_system.invalidate_cache()
+    return file_system
+
+
+@functools.cache
+def _s3_client(endpoint: str, _pid: int) -> Any:
     from s3fs import S3FileSystem
 
-    return S3FileSystem(key="test", secret="test", endpoint_url=endpoint, skip_instance_cache=True)
+    credentials = {"key": "test", "secret": "test"}
+    return S3FileSystem(**credentials, endpoint_url=endpoint, session=_s3_session(), skip_instance_cache=True)
+
+
+@functools.cache
+def _s3_session() -> Any:
+    """Return what all clients share: the descriptions of the API, which take long to read."""
+    from aiobotocore.session import get_session
+
+    return get_session()
 
 
 class StateStore:

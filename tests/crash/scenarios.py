@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -13,11 +13,11 @@ from typing import Any
 from crash import books
 from crash.attempt import Prompts, Spec
 from crash.effects import SharedClock, Trap, s3_file_system
+from crash.servers import Bucket, RestingSimulator
 from crash.task import Task, prompts
 
 from airflow_claude_batch.batch.input.request_index import LEAST_INDEXED_BYTES
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.simulator import Simulator
 
 MINUTES = 60
 #: The simulator lists a batch at once, or 20 s later. A shorter search needs fewer processes.
@@ -33,6 +33,7 @@ class Scenario:
     ``kept``: marks the kept columns of the rows; None without any.
     ``has_sensor``: a second task lands what the first one has sent.
     ``next_run``: what a second submission asks, which has the same answer store.
+    ``batch_sizes``: the numbers of requests of all batches, sorted.
     """
 
     letters: str = "abc"
@@ -46,6 +47,7 @@ class Scenario:
     dropped: Prompts = field(default_factory=dict)
     kept: str | None = None
     trap: Trap = "kill"
+    batch_sizes: Sequence[int] | None = None
 
 
 #: The first 17 parts have landed before the last two are sent: these are sent with a chunk beside the ledger.
@@ -59,12 +61,17 @@ MANY_PARTS = Scenario(
 @contextmanager
 def new_task(scenario: Scenario, home: Path, **choices: Any) -> Iterator[Task]:
     """Yield the scenario's task in a new workspace, before its first process."""
-    simulator = Simulator(
+    simulator = RestingSimulator(
         clock=SharedClock(home / "clock"), **{"batch_seconds": 10 * MINUTES, **scenario.simulator_options}
     )
-    with simulator.serve() as server:
+    with ExitStack() as servers:
+        bucket = Bucket() if choices.get("storage") == "s3" else None
+        s3_endpoint = servers.enter_context(bucket.serve()) if bucket is not None else ""
+        if s3_endpoint:
+            s3_file_system(s3_endpoint).makedirs("bucket", exist_ok=True)
         spec = Spec(
-            url=server.url,
+            url=servers.enter_context(simulator.serve()).url,
+            s3_endpoint=s3_endpoint,
             home=home,
             prompts=scenario.prompts or prompts(*scenario.letters),
             policy=scenario.policy,
@@ -72,21 +79,21 @@ def new_task(scenario: Scenario, home: Path, **choices: Any) -> Iterator[Task]:
             has_answers=scenario.next_run is not None,
             **choices,
         )
-        yield Task(simulator, spec)
+        yield Task(simulator, spec, bucket)
 
 
-def run_scenario(scenario: Scenario, task: Task, traps: Mapping[int, Trap]) -> None:
+def run_scenario(scenario: Scenario, task: Task) -> None:
     """Run the scenario to its end and check the books."""
     if scenario.midway is not None:
-        task.run_until_landed(traps)
+        task.run_until_landed()
         scenario.midway(task)
-    report = _run(scenario, task, traps)
+    report = _run(scenario, task)
     if scenario.afterwards is not None:
         scenario.afterwards(task)
-        report = task.run_to_the_end(traps)
+        report = task.run_to_the_end()
     assert report["failure"] is None, report["failure"]
     if scenario.next_run is not None:
-        _run_again(scenario, task, traps, report)
+        _run_again(scenario, task, report)
         return
     if task.spec.storage == "s3":
         s3_file_system(task.spec.s3_endpoint).get(task.spec.s3_root, str(task.spec.folder), recursive=True)
@@ -98,25 +105,29 @@ def run_scenario(scenario: Scenario, task: Task, traps: Mapping[int, Trap]) -> N
         dropped=scenario.dropped,
         kept=task.spec.kept,
     )
+    sizes = sorted(batch["request_count"] for batch in task.simulator.books()["batches"])
+    assert scenario.batch_sizes in (None, sizes), f"there are batches of {sizes} requests"
 
 
 #: A sample goes out first, and then a person is asked.
 SAMPLED = Scenario(
-    letters="abcd", policy=Policy(max_requests=3, lost_create_grace=GRACE, approve_above=Decimal(0), sample=2)
+    letters="abcd",
+    policy=Policy(max_requests=3, lost_create_grace=GRACE, approve_above=Decimal(0), sample=2),
+    batch_sizes=[2, 2],
 )
 
 
-def _run(scenario: Scenario, task: Task, traps: Mapping[int, Trap]) -> dict[str, Any]:
-    report = task.run_to_the_end(traps)
-    return task.sense(report["manifest"], traps) if scenario.has_sensor else report
+def _run(scenario: Scenario, task: Task) -> dict[str, Any]:
+    report = task.run_to_the_end()
+    return task.sense(report["manifest"]) if scenario.has_sensor else report
 
 
-def _run_again(scenario: Scenario, task: Task, traps: Mapping[int, Trap], first: Mapping[str, Any]) -> None:
+def _run_again(scenario: Scenario, task: Task, first: Mapping[str, Any]) -> None:
     """Run the second submission to its end, and check the books of both."""
     assert scenario.next_run is not None
     folder = task.spec.folder
     task.another("next", scenario.next_run)
-    report = _run(scenario, task, traps)
+    report = _run(scenario, task)
     assert report["failure"] is None, report["failure"]
     manifests = [first["manifest"], report["manifest"]]
     books.check_both(

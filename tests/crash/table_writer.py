@@ -1,24 +1,19 @@
-"""Write rows to a table in a process that may be killed at any time. For tests, and for campaigns of many kills::
-
-    python table_writer.py '{"driver": "psycopg2", "connect": {…}, "path": "results.jsonl", "plan": {…}}'
-
-It writes ``started`` to its output when it begins, and ``done`` when the table is right.
-"""
+"""Write rows to a table in a process that may be killed at any time."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from crash.attempt import open_connection
+from crash.processes import PATIENCE_SECONDS, start_process
 
 from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.batch.table.databases.choose import choose_database
@@ -33,9 +28,9 @@ if TYPE_CHECKING:
 FIELDS = {"host": "host", "port": "port", "login": "user", "password": "password"}
 
 
-def main(job: dict[str, Any]) -> None:
-    """Write the rows of a results file."""
-    plan, connection = job["plan"], open_connection(job)
+def write_table(job: dict[str, Any], begun: Connection) -> None:
+    """Write the rows of a results file. Send something when it begins."""
+    plan, connection = dict(job["plan"]), open_connection(job)
     database = choose_database(connection, placeholder="?", quote=str, column_types={})
     paths = {column: parse_path(path) for column, path in plan.pop("columns").items()}
 
@@ -43,9 +38,8 @@ def main(job: dict[str, Any]) -> None:
         with Path(job["path"]).open("rb") as file:
             yield from map(msgspec.json.Decoder(Row).decode, file)
 
-    print("started", flush=True)
+    begun.send(None)
     write_rows(read, WritePlan(paths=paths, key=tuple(plan.pop("key")), **plan), database)
-    print("done", flush=True)
 
 
 def driver_of(database: Database) -> dict[str, Any]:
@@ -67,39 +61,24 @@ class Writer:
     job: dict[str, Any]
 
     def run(self) -> float:
-        """Write all rows. Return the seconds that it took after the start."""
-        with self._process() as process:
-            begun = self._started(process)
-            output, errors = process.communicate(timeout=120)
-            assert (process.returncode, output.split()) == (0, ["done"]), errors
-        return time.monotonic() - begun
+        """Write all rows. Return the seconds that it took after the beginning."""
+        process = self._begun()
+        since = time.monotonic()
+        process.join(PATIENCE_SECONDS)
+        assert process.exitcode == 0, process.exitcode
+        return time.monotonic() - since
 
     def run_and_kill(self, after_seconds: float) -> bool:
         """Write rows, and kill the process after a time. Return whether it was killed before it was done."""
-        with self._process() as process:
-            self._started(process)
-            try:
-                process.wait(timeout=after_seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            process.communicate(timeout=120)
-        return process.returncode != 0
+        process = self._begun()
+        process.join(after_seconds)
+        process.kill()
+        process.join()
+        return process.exitcode != 0
 
-    def _process(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, __file__, json.dumps(self.job)],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def _started(self, process: subprocess.Popen[str]) -> float:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line == "started\n", process.communicate(timeout=120)[1]
-        return time.monotonic()
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    def _begun(self) -> BaseProcess:
+        receiver, sender = Pipe(duplex=False)
+        process = start_process(write_table, self.job, sender)
+        sender.close()
+        receiver.recv()
+        return process

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from crash.effects import Trap
+from crash.processes import run_apart
 from crash.scenarios import GRACE, IN_PARTS, SCENARIOS, WITH_ANSWERS, new_task, run_scenario
 
 from airflow_claude_batch.batch.policy import LOST_CREATE_GRACE
@@ -67,6 +68,14 @@ FAULTS = (
 
 #: Statuses with which gateways answer by themselves: what they say is nothing that the API said.
 STATUSES = (200, 204, 301, 400, 401, 403, 404, 408, 409, 413, 429, 451, 460, 499, 500, 502, 503, 504, 529)
+
+
+def faults(dice: random.Random) -> list[Fault]:
+    return [make() for make in dice.sample(FAULTS, dice.randrange(5))]
+
+
+def strange_answers(dice: random.Random) -> list[Fault]:
+    return [fault for _ in range(dice.randrange(1, 5)) for fault in strange_answer(dice)]
 
 
 def strange_answer(dice: random.Random) -> list[Fault]:
@@ -140,11 +149,11 @@ def disturb(
         scenario = dice.choice(list(WITH_ANSWERS.values()))
     scenario = replace(scenario, policy=replace(scenario.policy, lost_create_grace=grace))
     kills: dict[int, Trap] = {dice.randrange(1, 90): "kill" for _ in range(dice.randrange(most_kills + 1))}
-    with new_task(scenario, home, store=dice.choice(["folder", "state"])) as task:
+    with new_task(scenario, home, store=dice.choice(["folder", "state"]), traps=kills) as task:
         injected = faults(dice)
         task.simulator.inject(*injected)
         try:
-            run_scenario(scenario, task, kills)
+            run_scenario(scenario, task)
         except AssertionError as error:
             again = f"CHAOS_SEED={seed} CHAOS_RUNS=1 pytest tests/crash/test_chaos.py"
             raise AssertionError(f"seed {seed} ({again}): {error}; {task.history}; {injected}") from error
@@ -160,16 +169,10 @@ def run_all(first: int, runs: int, folder: Path, **choices: Any) -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("first", range(SEED, SEED + RUNS, RUNS_PER_TEST))
 def test_any_crashes_and_faults_pay_for_nothing_twice_and_lose_no_answer(first: int, tmp_path: Path) -> None:
-    def faults(dice: random.Random) -> list[Fault]:
-        return [make() for make in dice.sample(FAULTS, dice.randrange(5))]
-
-    run_all(first, RUNS, tmp_path, grace=GRACE, most_kills=3, faults=faults, reuses=True)
+    run_apart(run_all, first, RUNS, tmp_path, grace=GRACE, most_kills=3, faults=faults, reuses=True)
 
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("first", range(SEED, SEED + STRANGE_RUNS, RUNS_PER_TEST))
 def test_any_strange_answers_pay_for_nothing_twice_and_lose_no_answer(first: int, tmp_path: Path) -> None:
-    def faults(dice: random.Random) -> list[Fault]:
-        return [fault for _ in range(dice.randrange(1, 5)) for fault in strange_answer(dice)]
-
-    run_all(first, STRANGE_RUNS, tmp_path, grace=LOST_CREATE_GRACE, most_kills=1, faults=faults)
+    run_apart(run_all, first, STRANGE_RUNS, tmp_path, grace=LOST_CREATE_GRACE, most_kills=1, faults=strange_answers)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash.effects import changes
-from crash.scenarios import SCENARIOS, new_task, run_scenario
+from crash.copies import kill_after_each_change
+from crash.scenarios import SCENARIOS
 
 #: Scenarios whose estimates are counted by the API. A count changes nothing, so no process is killed after one, but
 #: counts are a third of the calls of a process that sends.
@@ -20,20 +20,5 @@ COUNTED = ("one part", "queue full")
 def test_kill_after_any_effect_pays_for_nothing_twice_and_loses_no_answer(
     name: str, store: str, tmp_path: Path
 ) -> None:
-    scenario = SCENARIOS[name]
     choices: dict[str, Any] = {"store": store, "counted": name in COUNTED}
-    undisturbed = tmp_path / "undisturbed"
-    undisturbed.mkdir()
-    with new_task(scenario, undisturbed, **choices) as task:
-        run_scenario(scenario, task, {})
-    points = changes(undisturbed / "effects")
-
-    assert len(points) > 10
-    for point in points:
-        home = tmp_path / str(point)
-        home.mkdir()
-        with new_task(scenario, home, **choices) as task:
-            try:
-                run_scenario(scenario, task, {point: scenario.trap})
-            except AssertionError as error:
-                raise AssertionError(f"killed after effect {point}: {task.history}") from error
+    kill_after_each_change(SCENARIOS[name], tmp_path, **choices)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crash.copies import kill_after_each, run_undisturbed
 from crash.effects import changes, changes_near
-from crash.scenarios import WITH_ANSWERS, new_task, run_scenario
+from crash.scenarios import WITH_ANSWERS
 
 #: Scenarios, where their ledgers and files are, and every how many effects a process is killed. Around what is written
 #: to the answer store, or landed of it, it is killed after each effect.
@@ -30,20 +31,9 @@ IS_LONG = int(os.environ.get("CHAOS_RUNS", "240")) > 240
 def test_kill_after_an_effect_pays_for_nothing_twice_and_gives_the_right_answers(
     name: str, where: dict[str, Any], stride: int, tmp_path: Path
 ) -> None:
-    scenario = WITH_ANSWERS[name]
-    undisturbed = tmp_path / "undisturbed"
-    undisturbed.mkdir()
-    with new_task(scenario, undisturbed, **where, counted=False) as task:
-        run_scenario(scenario, task, {})
-    done = (undisturbed / "effects").read_text()
-    assert done.count("published added-") >= 1
+    effects = run_undisturbed(WITH_ANSWERS[name], tmp_path / "undisturbed", **where, counted=False)
+    assert effects.read_text().count("published added-") >= 1
 
-    near = {point for about in ABOUT_ANSWERS for point in changes_near(undisturbed / "effects", about)}
-    for point in sorted(near.union(changes(undisturbed / "effects")[:: 1 if IS_LONG else stride])):
-        home = tmp_path / str(point)
-        home.mkdir()
-        with new_task(scenario, home, **where, counted=False) as task:
-            try:
-                run_scenario(scenario, task, {point: scenario.trap})
-            except AssertionError as error:
-                raise AssertionError(f"killed after effect {point}: {error}; {task.history}") from error
+    near = {point for about in ABOUT_ANSWERS for point in changes_near(effects, about)}
+    points = sorted(near.union(changes(effects)[:: 1 if IS_LONG else stride]))
+    kill_after_each(WITH_ANSWERS[name], tmp_path, points, **where, counted=False)

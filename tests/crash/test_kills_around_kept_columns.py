@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from crash import books
+from crash.copies import kill_after_each, run_undisturbed
 from crash.effects import changes
-from crash.scenarios import WITH_KEPT_COLUMNS, Scenario, new_task, run_scenario
-from crash.zombies import Return, run_beside_successor
+from crash.scenarios import WITH_KEPT_COLUMNS, Scenario
+from crash.zombies import Return, stop_after_each
 
 #: Scenarios in which columns become those of no request.
 REMOVES = {"other input", "other input midway", "no columns"}
@@ -21,11 +21,9 @@ ABOUT = ("kept-", "requests.", "results.jsonl")
 
 def effects_about_columns(home: Path, name: str, **where: Any) -> list[int]:
     """Run the scenario, and return the numbers of the changes to kept columns, requests and rows."""
-    home.mkdir()
-    with new_task(WITH_KEPT_COLUMNS[name], home, counted=False, **where) as task:
-        run_scenario(WITH_KEPT_COLUMNS[name], task, {})
-    lines = (home / "effects").read_text().splitlines()
-    found = {number: lines[number - 1].split() for number in changes(home / "effects")}
+    effects = run_undisturbed(WITH_KEPT_COLUMNS[name], home, counted=False, **where)
+    lines = effects.read_text().splitlines()
+    found = {number: lines[number - 1].split() for number in changes(effects)}
     done = {change for _, change, *file in found.values() if file and file[0].startswith("kept-")}
     assert done >= {"published"} | ({"removed"} if name in REMOVES else set())
     return [number for number, (_, _, *file) in found.items() if file and file[0].startswith(ABOUT)]
@@ -37,15 +35,8 @@ def effects_about_columns(home: Path, name: str, **where: Any) -> list[int]:
 def test_kill_around_kept_columns_pays_for_nothing_twice_and_mixes_no_columns(
     name: str, where: dict[str, Any], stride: int, tmp_path: Path
 ) -> None:
-    scenario = WITH_KEPT_COLUMNS[name]
-    for point in effects_about_columns(tmp_path / "undisturbed", name, **where)[::stride]:
-        home = tmp_path / str(point)
-        home.mkdir()
-        with new_task(scenario, home, counted=False, **where) as task:
-            try:
-                run_scenario(scenario, task, {point: "kill"})
-            except AssertionError as error:
-                raise AssertionError(f"killed after effect {point}: {error}; {task.history}") from error
+    points = effects_about_columns(tmp_path / "undisturbed", name, **where)[::stride]
+    kill_after_each(WITH_KEPT_COLUMNS[name], tmp_path, points, counted=False, **where)
 
 
 @pytest.mark.timeout(900)
@@ -53,22 +44,8 @@ def test_kill_around_kept_columns_pays_for_nothing_twice_and_mixes_no_columns(
 @pytest.mark.parametrize("store", ["folder", "state"])
 def test_try_that_is_replaced_around_kept_columns_harms_nothing(store: str, returns: Return, tmp_path: Path) -> None:
     scenario = Scenario(letters="abcd", kept="first")
-    home = tmp_path / "undisturbed"
-    home.mkdir()
-    with new_task(scenario, home, store=store, deferrable=False) as task:
-        run_scenario(scenario, task, {})
-    lines = (home / "effects").read_text().splitlines()
-    points = [number for number in changes(home / "effects") if lines[number - 1].split()[2].startswith(ABOUT)]
+    effects = run_undisturbed(scenario, tmp_path / "undisturbed", store=store, deferrable=False)
+    lines = effects.read_text().splitlines()
+    points = [number for number in changes(effects) if lines[number - 1].split()[2].startswith(ABOUT)]
     assert len(points) >= 4
-    for point in points:
-        home = tmp_path / str(point)
-        home.mkdir()
-        with new_task(scenario, home, store=store) as task:
-            assert run_beside_successor(task, point, returns)
-            report = task.run_to_the_end()
-            try:
-                assert report["failure"] is None
-                spec = task.spec
-                books.check(task.simulator.books(), report["manifest"], spec.folder, spec.prompts, kept=spec.kept)
-            except AssertionError as error:
-                raise AssertionError(f"stopped after effect {point}: {error}; {task.history}") from error
+    assert stop_after_each(scenario, tmp_path, points, returns, store=store) == len(points)

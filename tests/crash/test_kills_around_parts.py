@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from crash import books
+from crash.copies import kill_after_each, run_undisturbed
 from crash.effects import changes
-from crash.scenarios import IN_PARTS, SCENARIOS, Scenario, new_task, run_scenario
-from crash.zombies import Return, run_beside_successor
+from crash.scenarios import IN_PARTS, SCENARIOS, Scenario
+from crash.zombies import Return, stop_after_each
 
 #: Scenarios, where their files are, and every how many effects a process is killed. Effects on a disk are killed before
 #: and after a file is in its place; "queue full" of `test_every_step.py` has parts too.
@@ -26,11 +26,9 @@ ABOUT = ("landed-", "results.jsonl", "manifest.json", "requests.")
 
 def effects_about_rows(home: Path, scenario: Scenario, **where: Any) -> list[int]:
     """Run the scenario, and return the numbers of the changes to rows, parts and indexes."""
-    home.mkdir()
-    with new_task(scenario, home, **where) as task:
-        run_scenario(scenario, task, {})
-    lines = (home / "effects").read_text().splitlines()
-    found = [number for number in changes(home / "effects") if lines[number - 1].split()[2].startswith(ABOUT)]
+    effects = run_undisturbed(scenario, home, **where)
+    lines = effects.read_text().splitlines()
+    found = [number for number in changes(effects) if lines[number - 1].split()[2].startswith(ABOUT)]
     done = {(lines[number - 1].split()[1], lines[number - 1].rpartition(".")[2]) for number in found}
     assert done >= {("published", "index"), ("published", "jsonl"), ("removed", "index"), ("removed", "jsonl")}
     return found
@@ -41,14 +39,8 @@ def effects_about_rows(home: Path, scenario: Scenario, **where: Any) -> list[int
 def test_kill_around_a_landed_part_pays_for_nothing_twice_and_loses_no_answer(
     name: str, where: dict[str, Any], stride: int, tmp_path: Path
 ) -> None:
-    for point in effects_about_rows(tmp_path / "undisturbed", IN_PARTS[name], counted=False, **where)[::stride]:
-        home = tmp_path / str(point)
-        home.mkdir()
-        with new_task(IN_PARTS[name], home, counted=False, **where) as task:
-            try:
-                run_scenario(IN_PARTS[name], task, {point: "kill"})
-            except AssertionError as error:
-                raise AssertionError(f"killed after effect {point}: {error}; {task.history}") from error
+    points = effects_about_rows(tmp_path / "undisturbed", IN_PARTS[name], counted=False, **where)[::stride]
+    kill_after_each(IN_PARTS[name], tmp_path, points, counted=False, **where)
 
 
 @pytest.mark.timeout(900)
@@ -56,14 +48,5 @@ def test_kill_around_a_landed_part_pays_for_nothing_twice_and_loses_no_answer(
 @pytest.mark.parametrize("store", ["folder", "state"])
 def test_try_that_is_replaced_around_a_landed_part_harms_nothing(store: str, returns: Return, tmp_path: Path) -> None:
     scenario = SCENARIOS["queue full"]
-    for point in effects_about_rows(tmp_path / "undisturbed", scenario, store=store, deferrable=False)[::2]:
-        home = tmp_path / str(point)
-        home.mkdir()
-        with new_task(scenario, home, store=store) as task:
-            assert run_beside_successor(task, point, returns)
-            report = task.run_to_the_end()
-            try:
-                assert report["failure"] is None
-                books.check(task.simulator.books(), report["manifest"], task.spec.folder, task.spec.prompts)
-            except AssertionError as error:
-                raise AssertionError(f"stopped after effect {point}: {error}; {task.history}") from error
+    points = effects_about_rows(tmp_path / "undisturbed", scenario, store=store, deferrable=False)[::2]
+    assert stop_after_each(scenario, tmp_path, points, returns, store=store) == len(points)

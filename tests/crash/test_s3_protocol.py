@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
-from crash.effects import EPOCH, changes, changes_near, s3_file_system
-from crash.scenarios import IN_PARTS, MANY_PARTS, SCENARIOS, Scenario, new_task, run_scenario
+from crash.copies import kill_after_each, kill_after_each_change, run_undisturbed
+from crash.effects import EPOCH, changes_near, s3_file_system
+from crash.scenarios import IN_PARTS, MANY_PARTS, SCENARIOS
+from crash.servers import Bucket
 
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_writer import write_requests
@@ -17,68 +19,31 @@ from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
 from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
 from airflow_claude_batch.batch.storage import ObjectFolder
 
-server = pytest.importorskip("moto.server", reason="moto and s3fs are installed where object storage is tested")
-
-
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    """Serve an empty bucket on a free port of the loopback interface."""
-    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    s3_file_system(endpoint).mkdir("bucket")
-    yield endpoint
-    running.stop()
+pytest.importorskip("moto.server", reason="moto and s3fs are installed where object storage is tested")
+IN_BUCKET: dict[str, Any] = {"storage": "s3", "counted": False}
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["three parts", "large requests"])
-def test_a_kill_between_any_two_writes_to_the_bucket_pays_for_nothing_twice(
-    name: str, s3_endpoint: str, tmp_path: Path
-) -> None:
-    scenario = SCENARIOS[name]
-    points = changes(run_undisturbed(scenario, s3_endpoint, tmp_path))
-
-    assert len(points) > 10
-    run_killed(scenario, s3_endpoint, tmp_path, points)
+def test_a_kill_between_any_two_writes_to_the_bucket_pays_for_nothing_twice(name: str, tmp_path: Path) -> None:
+    kill_after_each_change(SCENARIOS[name], tmp_path, **IN_BUCKET)
 
 
 @pytest.mark.timeout(600)
-def test_a_kill_around_a_chunk_of_the_ledger_pays_for_nothing_twice(s3_endpoint: str, tmp_path: Path) -> None:
-    points = changes_near(run_undisturbed(MANY_PARTS, s3_endpoint, tmp_path), "chunk")
+def test_a_kill_around_a_chunk_of_the_ledger_pays_for_nothing_twice(tmp_path: Path) -> None:
+    points = changes_near(run_undisturbed(MANY_PARTS, tmp_path / "undisturbed", **IN_BUCKET), "chunk")
 
     assert len(points) >= 6
-    run_killed(MANY_PARTS, s3_endpoint, tmp_path, points)
+    kill_after_each(MANY_PARTS, tmp_path, points, **IN_BUCKET)
 
 
 @pytest.mark.timeout(600)
-def test_a_kill_around_a_landed_part_pays_for_nothing_twice(s3_endpoint: str, tmp_path: Path) -> None:
+def test_a_kill_around_a_landed_part_pays_for_nothing_twice(tmp_path: Path) -> None:
     scenario = IN_PARTS["parts on top of rows"]
-    points = changes_near(run_undisturbed(scenario, s3_endpoint, tmp_path), "landed-")
+    points = changes_near(run_undisturbed(scenario, tmp_path / "undisturbed", **IN_BUCKET), "landed-")
 
     assert len(points) > 10
-    run_killed(scenario, s3_endpoint, tmp_path, points[::6])
-
-
-def run_undisturbed(scenario: Scenario, endpoint: str, path: Path) -> Path:
-    """Run the scenario and return the log of its effects."""
-    home = path / f"{path.name}-undisturbed"
-    home.mkdir()
-    with new_task(scenario, home, storage="s3", s3_endpoint=endpoint, counted=False) as task:
-        run_scenario(scenario, task, {})
-    return home / "effects"
-
-
-def run_killed(scenario: Scenario, endpoint: str, path: Path, points: list[int]) -> None:
-    for point in points:
-        home = path / f"{path.name}-{point}"
-        home.mkdir()
-        with new_task(scenario, home, storage="s3", s3_endpoint=endpoint, counted=False) as task:
-            try:
-                run_scenario(scenario, task, {point: scenario.trap})
-            except AssertionError as error:
-                raise AssertionError(f"killed after effect {point}: {task.history}") from error
+    kill_after_each(scenario, tmp_path, points[::6], **IN_BUCKET)
 
 
 class CountedFolder(ObjectFolder):
@@ -93,6 +58,13 @@ class CountedFolder(ObjectFolder):
     def read_range(self, name: str, start: int, end: int) -> bytes | None:
         self.bytes_read += end - start if name == "requests.jsonl" else 0
         return super().read_range(name, start, end)
+
+
+@pytest.fixture
+def s3_endpoint() -> Iterator[str]:
+    with Bucket().serve() as endpoint:
+        s3_file_system(endpoint).mkdir("bucket")
+        yield endpoint
 
 
 def test_a_resumption_reads_what_it_sends_from_the_bucket(s3_endpoint: str, tmp_path: Path) -> None:

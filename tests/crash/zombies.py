@@ -3,12 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
 
-from crash.task import Task, resume_process, wait_until_stopped
+from crash import books
+from crash.processes import resume_process, run_apart, wait_until_stopped
+from crash.scenarios import Scenario, new_task
+from crash.task import Task
 
 #: When the suspended process continues: after the other has ended, or while it waits for its batches.
 Return = Literal["too late", "meanwhile"]
+
+
+def stop_after_each(
+    scenario: Scenario, path: Path, points: Sequence[int], returns: Return | int, **choices: Any
+) -> int:
+    """Stop the first try after each of these effects, each time in another run, and check the books.
+
+    :param returns: when it continues. A number: the successor is stopped after so many effects, and continues later.
+    :return: the number of the runs, until one in which a try has fewer effects.
+    """
+    count: int = run_apart(_stop_after_each, scenario, path, points, returns, **choices)
+    return count
+
+
+def _stop_after_each(
+    scenario: Scenario, path: Path, points: Sequence[int], returns: Return | int, **choices: Any
+) -> int:
+    for count, point in enumerate(points):
+        home = path / str(point)
+        home.mkdir()
+        with new_task(scenario, home, **choices) as task:
+            run = run_while_successor_begins if isinstance(returns, int) else run_beside_successor
+            if not run(task, point, returns):  # type: ignore[arg-type]  # it goes with the function
+                return count
+            _check_books(task, f"stopped after effect {point}")
+    return len(points)
+
+
+def _check_books(task: Task, when: str) -> None:
+    report = task.run_to_the_end()
+    spec = task.spec
+    try:
+        assert report["failure"] is None, report["failure"]
+        books.check(task.simulator.books(), report["manifest"], spec.folder, spec.prompts, kept=spec.kept)
+    except AssertionError as error:
+        raise AssertionError(f"{when}: {error}; {task.history}") from error
 
 
 def run_beside_successor(task: Task, stop_at: int, returns: Return) -> bool:
