@@ -146,6 +146,7 @@ def run(spec: Spec) -> None:
             report = _run(spec, work)
     except Exception as error:
         report = {"kind": "error", "type": type(error).__name__, "message": str(error)}
+    effects.close()
     draft = spec.report.with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps(report))
     draft.replace(spec.report)

@@ -5,8 +5,8 @@ and all that is outside of it is copied: its home by copying, and the simulator,
 to do by a fork of the driver. In the copy that process is dead. The original goes on to the next point when the copy
 has run to its end. `test_copies.py` compares what real kills leave.
 
-The next processes of a copy run one after the other in that fork, beside the simulator and without sockets. Processes
-of their own, real kills and sockets are what `test_chaos.py` and `test_zombies.py` have.
+The next processes of a copy run one after the other in that fork, beside the simulator and without sockets: nobody
+kills them. Real kills, and sockets after them, are in `test_chaos.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from crash.attempt import run
 from crash.effects import changes
 from crash.processes import resume_process, run_apart, wait_until_stopped
 from crash.scenarios import Scenario, new_task, run_scenario
@@ -90,9 +89,8 @@ class CopiedTask(Task):
         self.killed_after: list[int] = []
 
     def run_process(self) -> dict[str, Any]:
-        if self._is_copy:
-            run(self.spec)
-            return self.reported(self.spec)
+        if not self.is_disturbed:
+            return super().run_process()
         process = self.start()
         while wait_until_stopped(process):
             if self._copy_and_run():
@@ -111,7 +109,7 @@ class CopiedTask(Task):
 
     def _copy_and_run(self) -> bool:
         """Return True in the copy at once, and False in the original when the copy has run to its end."""
-        self.killed_after.append(_effects_so_far(self.spec.home))
+        self.killed_after.append(self.effects_so_far())
         original = self.spec.home.readlink()
         copy = self.spec.home.with_name(f"copy-{self.killed_after[-1]}")
         shutil.copytree(self.spec.home, copy)
@@ -141,7 +139,3 @@ class CopiedTask(Task):
         link = self.spec.home.with_name("next")
         link.symlink_to(target)
         link.replace(self.spec.home)
-
-
-def _effects_so_far(home: Path) -> int:
-    return (home / "effects").read_bytes().count(b"\n")

@@ -65,6 +65,9 @@ class Effects:
         self._traps = traps or {}
         self.on_term: Callable[[], None] = lambda: None
 
+    def close(self) -> None:
+        os.close(self._log)
+
     def step(self, name: str, *, changes: bool = True) -> None:
         os.write(self._log, f"{'+' if changes else '-'} {name}\n".encode())
         self._count += 1

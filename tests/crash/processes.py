@@ -29,6 +29,11 @@ def start_process(function: Callable[..., Any], *args: Any) -> BaseProcess:
     return process
 
 
+def is_apart() -> bool:
+    """Return whether this process is one of ``run_apart``."""
+    return _is_apart
+
+
 def run_apart(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Run a function of a module in a small process, which can fork cheaply. Return its result.
 

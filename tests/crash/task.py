@@ -12,7 +12,7 @@ from typing import Any
 
 from crash.attempt import Prompts, Spec, run
 from crash.effects import SharedClock, StateStore
-from crash.processes import PATIENCE_SECONDS, start_process
+from crash.processes import PATIENCE_SECONDS, is_apart, start_process
 from crash.servers import Bucket, RestingSimulator
 
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
@@ -102,7 +102,21 @@ class Task:
         self.clock.sleep(max(seconds, min(SECONDS_BETWEEN_LOOKS, left)))
 
     def run_process(self) -> dict[str, Any]:
-        return self.end_of(self.start())
+        """Run one process. If nothing will kill or suspend it, it is this one, which costs less."""
+        if self.is_disturbed or not is_apart():
+            return self.end_of(self.start())
+        run(self.spec)
+        return self.reported(self.spec)
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether a process may still be killed or suspended."""
+        done = self.effects_so_far()
+        return any(at > done and trap != "term" for at, trap in self.spec.traps.items())
+
+    def effects_so_far(self) -> int:
+        path = self.spec.home / self.spec.effects
+        return path.read_bytes().count(b"\n") if path.exists() else 0
 
     def start(self) -> BaseProcess:
         self.spec.report.unlink(missing_ok=True)  # or a killed process would have one

@@ -68,7 +68,7 @@ def write_down(path: Path, task: Task) -> None:
     seen = {
         "files": {name: file.stat().st_size for name, file in files.items() if file.is_file()},
         "folders": sorted(name for name, file in files.items() if file.is_dir()),
-        "effects": (home / "effects").read_bytes().count(b"\n"),
+        "effects": task.effects_so_far(),
         "now": task.simulator.clock.now().isoformat(),
         "batches": task.simulator.books(detail=False)["batches"],
     }
