@@ -221,7 +221,7 @@ class DirectAsker:
             self.rounds.check_direct(indices, self.landing)
         except (InputError, DailyCostLimitError) as error:
             log.warning("No request is asked directly. %s", error)
-            self.memory.left_because = " ".join(str(error).split("\n"))
+            self.memory.left_because = error.summary
             return False
         self.memory.has_begun = True
         return True
@@ -274,7 +274,7 @@ class DirectAsker:
         try:
             room = self._room()
         except InputError as error:
-            self.memory.left_because = " ".join(str(error).split("\n"))
+            self.memory.left_because = error.summary
             return DirectReport()
         pace = self.memory.pace or Pace(concurrency=self.policy.direct_concurrency, start_until=now + left)
         self.memory.pace = pace
@@ -377,7 +377,7 @@ class DirectAsker:
             )
             log.warning("Not all requests are asked directly: %s", self.memory.left_because)
         if isinstance(report.error, BillingError):
-            self.memory.left_because = " ".join(str(report.error).split("\n"))
+            self.memory.left_because = report.error.summary
         elif report.error is not None:
             raise report.error
 

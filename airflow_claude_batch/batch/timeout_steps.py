@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -107,18 +107,24 @@ class TimeoutSteps:
         attempts = tuple(dict.fromkeys((*known.attempts, ledger.attempt)))
         direct = msgspec.structs.replace(known, began_at=now, attempts=attempts)
         self.record.save(msgspec.structs.replace(ledger, direct=direct, canceled_at=now))
+        self._log_begin(self.waits.timeout_at - now)
+        self._cancel_batches(was_asked=False)
+
+    def _log_begin(self, left: timedelta) -> None:
         running, most = len(self.waits.unended_batch_ids), self.policy.direct_concurrency
+        if left <= timedelta():
+            log.warning("The timeout has passed before a request could be asked directly: this task resumed too late.")
+            return
         log.warning(
             "The timeout is %s away (direct_reserve). %sRequests without an answer are asked directly from now on, "
             "through the Messages API at full price, up to %d at the same time. The Messages API cannot tell a request "
             "that comes twice: if this process is killed meanwhile, %s asked again, and paid for twice. What is "
             "answered is written down at once, and is never asked again.",
-            self.waits.timeout_at - now,
+            timedelta(seconds=round(left.total_seconds())),
             f"{quantity(running, 'message batch')} {'is' if running == 1 else 'are'} canceled. " if running else "",
             most,
             "the request in flight may be" if most == 1 else f"at most the {most} requests in flight are",
         )
-        self._cancel_batches(was_asked=False)
 
     def _end(self) -> DoneStep:
         """End the attempt. It failed because of its timeout only if time was what lacked."""

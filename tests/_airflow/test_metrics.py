@@ -95,6 +95,14 @@ def test_reused_answers_are_counted_by_model(stats: RecordingStats) -> None:
     assert stats.counters["claude_batch.reused_answers,model=claude-haiku-5-5"] == 2
 
 
+def test_direct_answers_are_counted_with_their_cost(stats: RecordingStats) -> None:
+    direct = {"answers": 45, "usd": "0.2", "batch_usd": "0.4", "unseen": 0}
+    metrics.count_submission(replace(manifest("ended"), direct=direct))
+
+    assert stats.counters["claude_batch.direct_answers"] == 45
+    assert stats.counters["claude_batch.direct_microusd"] == 200_000
+
+
 def test_submission_in_progress_counts_no_rows(stats: RecordingStats) -> None:
     metrics.count_submission(manifest("in_progress"))
 

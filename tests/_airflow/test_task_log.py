@@ -83,3 +83,13 @@ def test_reused_answers_are_told_with_their_days_and_what_they_cost_first(caplog
     log_manifest(manifest({"succeeded": 1}, reused=one))
     assert "1 answer was reused from the answer store, answered on 2026-11-22." in caplog.text
     assert "Nothing is billed for it; it cost an unknown amount then." in caplog.text
+
+
+def test_bill_is_split_by_way_and_says_what_may_have_been_paid_for_twice(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    direct = {"answers": 45, "usd": "0.2", "batch_usd": "0.4", "unseen": 8}
+
+    log_manifest(manifest({"succeeded": 300}, direct=direct))
+
+    assert "message batches 0.40 USD, and 45 requests asked directly at full price 0.20 USD." in caplog.text
+    assert "8 requests were in flight when a process of this task ended. They may have been answered" in caplog.text

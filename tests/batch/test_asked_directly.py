@@ -25,7 +25,7 @@ from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.steps import WaitStep
 from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
 from airflow_claude_batch.batch.submission import Submission
-from airflow_claude_batch.exceptions import BatchIncompleteError, SubmissionTakenOverError
+from airflow_claude_batch.exceptions import BatchIncompleteError, BatchTimeoutError, SubmissionTakenOverError
 from airflow_claude_batch.simulator import Fault
 
 HOUR = timedelta(hours=1)
@@ -108,6 +108,22 @@ def test_batches_that_end_in_time_are_not_asked_directly(tmp_path: Path) -> None
     assert paid_directly(world) == 0
     assert not done.manifest.direct
     assert "way" not in world.rows[0]
+
+
+def test_task_that_resumes_after_its_timeout_asks_nothing_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = slow_world(tmp_path)
+    with world.attempt(TEN, DEADLINE) as submission:
+        submission.advance()
+        world.clock.advance(2 * 3600)
+        done = world.finish(submission)
+
+    assert isinstance(done.failure, BatchTimeoutError)
+    assert "this task resumed too late" in caplog.text
+    assert paid_directly(world) == 0
+    assert statuses(world) == {"canceled": 10}
+    assert "It was not asked directly: the timeout came first." in world.rows[0]["error"]["message"]
 
 
 def test_requests_that_the_full_queue_kept_back_are_asked_directly(tmp_path: Path) -> None:

@@ -374,3 +374,36 @@ def test_death_after_any_change_counts_nothing_twice_and_forgets_nothing(tmp_pat
         assert done.failure is None
         assert world.sums() == {"a1": (False, cost(done))}, dies_at
     assert dies_at > 15
+
+
+ASKS_DIRECTLY = Policy(
+    max_requests=4,
+    timeout=timedelta(minutes=60),
+    on_timeout="ask_directly",
+    direct_reserve=timedelta(minutes=30),
+    direct_concurrency=2,
+)
+
+
+def test_direct_requests_count_in_the_budget_at_full_price(tmp_path: Path) -> None:
+    world = deployment(tmp_path, batch_seconds=36_000)
+    world.limit = 2 * LIMIT
+
+    done = world.task("a1").run(TEN, ASKS_DIRECTLY)
+
+    assert done.failure is None
+    assert world.sums()["a1"] == (False, cost(done))
+
+
+def test_without_room_in_the_budget_nothing_is_asked_directly(tmp_path: Path) -> None:
+    world = deployment(tmp_path, batch_seconds=36_000)
+    task = world.task("a1")
+    with task.attempt(TEN, ASKS_DIRECTLY) as submission:
+        submission.advance()
+        world.use_up()
+        done = task.finish(submission)
+
+    assert world.simulator.books()["direct"]["billed_requests"] == 0
+    assert "Not all of them were asked directly" in str(done.failure)
+    assert "max_cost_per_day" in str(done.failure)
+    assert all("max_cost_per_day" in row["error"]["message"] for row in task.rows)

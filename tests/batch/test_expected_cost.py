@@ -236,3 +236,15 @@ def test_time_in_which_a_person_was_asked_is_left_out(minutes: int, seconds: flo
 
     assert run is not None
     assert run.seconds == seconds
+
+
+def test_answers_at_full_price_and_a_time_that_was_cut_are_not_expected_again(tmp_path: Path) -> None:
+    policy = Policy(timeout=timedelta(hours=1), on_timeout="ask_directly", direct_concurrency=2)
+
+    manifest = one_run(tmp_path / "run", TEN, (), policy, batch_seconds=36_000, cancel_succeeded_share=0.5)
+
+    run = run_of(manifest)
+    assert run is not None
+    assert manifest.direct
+    assert (run.seconds, run.models[HAIKU].usd) == (None, None)
+    assert run.models[HAIKU].requests == 10

@@ -299,3 +299,15 @@ def test_many_days_are_shown_as_months_and_days_between_have_a_column() -> None:
     ]  # fmt: skip
     assert (far.unit, [one.name for one in far.columns]) == ("month", ["2024-11", "2026-11"])
     assert spending_columns({"unknown": Decimal(9)}).columns == []
+
+
+def test_report_splits_the_cost_by_way(root: Path, tmp_path: Path) -> None:
+    submission(tmp_path / "dag" / "run_3" / "send", created="2026-11-23T10:00:00Z", usd="0.75")
+    path = tmp_path / "dag" / "run_3" / "send" / "manifest.json"
+    direct = {"answers": 2, "usd": "0.5", "batch_usd": "0.25", "unseen": 0}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "direct": direct}))
+
+    assert main([str(root), "--out", str(tmp_path / "report.html")]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "<b>2</b><span>answers asked directly<" in page
+    assert "<b>$0.50</b><span>of the cost, for these at full price<" in page
