@@ -77,9 +77,10 @@ def count_submission(manifest: Manifest, *, is_old: bool = False) -> None:
         _count_model(model, part)
         if reused := part.get("reused"):
             _count("reused_answers", reused, model=model)
-    if manifest.direct:
-        _count("direct_answers", manifest.direct["answers"])
-        _count("direct_microusd", round(Decimal(manifest.direct["usd"] or 0) * 1_000_000))
+    if direct := manifest.direct:
+        _count("direct_answers", direct["answers"])
+        if direct["usd"] is not None:
+            _count("direct_microusd", round(Decimal(direct["usd"]) * 1_000_000))
     if manifest.created_at and manifest.ended_at:
         _time("turnaround", manifest.ended_at - manifest.created_at)
 

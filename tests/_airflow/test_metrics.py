@@ -164,7 +164,8 @@ def test_documented_metrics_are_exactly_those_reported(stats: RecordingStats) ->
     observer.poll_failed(OSError())
     metrics.count_submission(replace(manifest("ended"), stop_reasons={"end_turn": 3}))
     part = {"counts": {}, "usage": {}, "usd": "0", "reused": 2}
-    metrics.count_submission(replace(manifest("ended"), by_model={"claude-haiku-5-5": part}))
+    direct = {"answers": 1, "usd": "0.1", "batch_usd": "0", "unseen": 0}
+    metrics.count_submission(replace(manifest("ended"), by_model={"claude-haiku-5-5": part}, direct=direct))
 
     told = {counter.partition(",")[0] for counter in stats.counters} | set(stats.timers)
     assert set(re.findall(r"``(claude_batch\.\w+)``", str(metrics.__doc__))) == told
