@@ -4,6 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+# Container images often set this. Then each of hundreds of processes would compile the package, and each of pytest's
+# workers all tests: 13 s of CPU a worker.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -58,6 +62,7 @@ fmt: $(STAMP) ## format the code and fix lint problems
 clean: ## stop the demo and remove everything that these commands created
 	@if test -d .airflow && test -x $(BIN)/python; then $(BIN)/python -m demo stop; fi
 	rm -rf $(VENV) .airflow .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # uv does not read pip's settings, where people with a package mirror or their own certificate configure it.
 pip_setting = $(BIN)/python -m pip config list 2>/dev/null | sed -n "s/^[^=]*\.$(1)='\(.*\)'$$/\1/p" | head -1
