@@ -23,8 +23,8 @@ demo-stop: $(STAMP) ## stop a demo that KEEP=1 kept running
 test: $(STAMP) ## run the tests (ARGS go to pytest)
 	@$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
-matrix: $(STAMP) ## run the tests on every supported Airflow: all on the oldest and newest (ONLY=3.1 selects, ARGS go to pytest)
-	@$(BIN)/python tests/matrix/run.py $(foreach version,$(ONLY),--only $(version)) $(ARGS)
+matrix: $(STAMP) ## run the tests on every supported Airflow: all on the oldest and newest (ONLY=3.1 selects, DAYS=7 changes the date, ARGS go to pytest)
+	@$(BIN)/python tests/matrix/run.py $(foreach version,$(ONLY),--only $(version)) $(if $(DAYS),--days $(DAYS)) $(ARGS)
 
 chaos: $(STAMP) ## run random crashes and faults, RUNS times (default 1000; ROWS_RUNS=100 of tables), starting at SEED
 	@CHAOS_RUNS=$(or $(RUNS),1000) CHAOS_ROWS_RUNS=$(or $(ROWS_RUNS),100) CHAOS_SEED=$(or $(SEED),1) \

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Has the module that gives a Python process another date.
+FAKED_DATES = ROOT / "tests" / "faked_dates"
 CONSTRAINTS = ROOT / "constraints.txt"
 UV = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 OLDEST_PYTHON = "3.11"
@@ -41,6 +43,7 @@ TOOLS = (
     "pytest-timeout",
     "pytest-xdist",
     "statsd",
+    "time-machine",
 )
 #: Providers of databases, in the versions of Airflow's day.
 PROVIDERS = ("apache-airflow-providers-postgres", "apache-airflow-providers-sqlite")
@@ -122,19 +125,27 @@ class Scene:
 
     :param wheel: the package, as a user would install it.
     :param path: a folder to import from: the demo and the benchmarks, which tests use and no wheel has.
+    :param days: how many days later it is for the tests. 0 leaves today.
     """
 
     wheel: Path
     path: Path
+    days: int = 0
 
     @classmethod
-    def make(cls, folder: Path) -> Scene:
+    def make(cls, folder: Path, days: int) -> Scene:
         _uv("build", "--wheel", "--out-dir", str(folder), what="build the wheel")
         path = folder / "path"
         path.mkdir()
         for name in ("benchmarks", "demo"):
             (path / name).symlink_to(ROOT / name)
-        return cls(next(folder.glob("*.whl")), path)
+        return cls(next(folder.glob("*.whl")), path, days)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables of the tests' processes."""
+        paths = (FAKED_DATES, self.path) if self.days else (self.path,)
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "FAKED_DAYS": str(self.days or "")}
 
 
 def main() -> int:
@@ -144,7 +155,7 @@ def main() -> int:
         return _fail(f"No environment begins with {' or '.join(options.only)}. There are: {_names()}")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            scene = Scene.make(Path(folder))
+            scene = Scene.make(Path(folder), options.days)
             outcomes = {each.name: _run(each, scene, pytest_options) for each in wanted}
     except MatrixError as error:
         return _fail(str(error))
@@ -168,6 +179,7 @@ def _options() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--only", action="append", metavar="VERSION", help=f"the begin of a version; there are: {_names()}"
     )
+    parser.add_argument("--days", type=int, default=0, help="run the tests as if today were so many days later")
     options, pytest_options = parser.parse_known_args()
     return options, ["-q", "-n", "2", "--dist", "loadfile", *pytest_options]
 
@@ -205,8 +217,7 @@ def _run_alone(environment: Environment, interpreter: str, scene: Scene, pytest_
     # `pytest`, not `python -m pytest`: the latter would put the checkout before the installed wheel.
     command = [python.with_name("pytest"), "-p", "no:cacheprovider", *WARNINGS, *pytest_options]
     command += [] if _names_tests(pytest_options) else environment.tests
-    environ = {**os.environ, "PYTHONPATH": str(scene.path)}
-    status = subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode
+    status = subprocess.run(command, cwd=ROOT, env=scene.environ, check=False).returncode
     return f"{'passed' if status == 0 else 'FAILED'} in {time.monotonic() - begun:.0f} s"
 
 
