@@ -70,6 +70,12 @@ def test_too_old_python_is_named_with_its_version(make: Make) -> None:
     assert "SyntaxError" not in done.stderr
 
 
+def test_bytecode_is_written_where_the_environment_forbids_it(make: Make) -> None:
+    done = make("test", python='echo "forbidden: $PYTHONDONTWRITEBYTECODE."; exit 1', PYTHONDONTWRITEBYTECODE="1")
+
+    assert "forbidden: .\n" in done.stdout
+
+
 # Debian's Python without its venv package: leaves an incomplete environment.
 INCOMPLETE = (
     'test "$1" = -c && exit; mkdir -p .venv/bin; echo "exit 1" > .venv/bin/python; chmod +x .venv/bin/python; exit 1'
