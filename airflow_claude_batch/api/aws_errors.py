@@ -31,6 +31,7 @@ _ACTIONS: Final = tuple(
         ("DELETE", rf"{_BATCHES}/[^/]+", "DeleteBatchInference"),
         ("GET", rf"{_BATCHES}/[^/]+(/results)?", "GetBatchInference"),
         ("POST", r"/v1/messages/count_tokens", "CountTokens"),
+        ("POST", r"/v1/messages", "CreateInference"),
         ("GET", r"/v1/models", "ListModels"),
         ("GET", r"/v1/models/[^/]+", "GetModel"),
     )

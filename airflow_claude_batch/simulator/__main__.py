@@ -7,19 +7,23 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from airflow_claude_batch.simulator.clock import ManualClock
-from airflow_claude_batch.simulator.endpoints.credentials import Keys
+from airflow_claude_batch.simulator.endpoints.aws import ACCESS_KEY, REGION, SECRET_KEY, AwsPlatform
+from airflow_claude_batch.simulator.endpoints.credentials import DEFAULT_WORKSPACE, Keys
 from airflow_claude_batch.simulator.http.address import host_name, is_loopback, url_host
 from airflow_claude_batch.simulator.http.server import Server
 from airflow_claude_batch.simulator.messages.canned_answers import CannedAnswer
 from airflow_claude_batch.simulator.messages.canned_lines import read_answers_file
 from airflow_claude_batch.simulator.messages.token_buckets import MessageRates
 from airflow_claude_batch.simulator.simulator import Simulator
+
+T = TypeVar("T")
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -43,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default_thinking=options.default_thinking,
         models=options.model,
         betas=options.beta,
+        platform=_platform(options),
     )
     simulator.add_canned_answers(options.answers)
     # Blocked before the server's thread starts, because threads inherit the mask. sigwait below receives them.
@@ -53,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print("\n".join(_cannot_start(options, error)), file=sys.stderr)
         return 1
-    print("\n".join(_usage(server, options.keys)), flush=True)
+    print("\n".join(_usage(server, options.keys, simulator.aws)), flush=True)
     signal.sigwait(_STOP_SIGNALS)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     server.stop()
@@ -70,11 +75,25 @@ def _cannot_start(options: argparse.Namespace, error: OSError) -> Iterator[str]:
     yield "Stop what listens there, or choose another port with --port (0 takes a free one)."
 
 
-def _usage(server: Server, keys: Keys | None) -> Iterator[str]:
+def _platform(options: argparse.Namespace) -> Literal["anthropic"] | AwsPlatform:
+    if options.platform != "aws":
+        return "anthropic"
+    return AwsPlatform(region=options.region, access_keys=options.aws_keys or {ACCESS_KEY: SECRET_KEY})
+
+
+def _usage(server: Server, keys: Keys | None, aws: AwsPlatform | None) -> Iterator[str]:
     """Say how Airflow and others use it."""
-    connection = json.dumps(server.connection("sk-simulator" if keys is None else "<one of your keys>"))
+    fields = server.connection("sk-simulator" if keys is None else "<one of your keys>")
+    if aws is not None:
+        fields = _aws_connection(fields, aws)
+    connection = json.dumps(fields)
     yield f"Claude simulator on {server.url}"
     yield f"Use it from Airflow: export AIRFLOW_CONN_CLAUDE_DEFAULT={shlex.quote(connection)}"
+    if aws is not None:
+        access_key = next(iter(aws.access_keys))
+        secret = SECRET_KEY if access_key == ACCESS_KEY else "<its secret>"
+        named = json.dumps({"conn_type": "aws", "login": access_key, "password": secret})
+        yield f"Its calls are signed: export AIRFLOW_CONN_AWS_SIMULATOR={shlex.quote(named)}"
     if server.ca_file is not None:
         yield f"To trust it, workers and triggerers read {server.ca_file}. Mount it there, or change ca_file."
         yield f"Other clients trust it with SSL_CERT_FILE={shlex.quote(str(server.ca_file))}"
@@ -82,6 +101,13 @@ def _usage(server: Server, keys: Keys | None) -> Iterator[str]:
         yield f"{server.host} is this machine only. Give the name that other machines and containers use: --name NAME"
     if server.listens_everywhere or not is_loopback(server.host):
         yield "Its control endpoints need no key: whoever reaches this address can use them."
+
+
+def _aws_connection(fields: dict[str, Any], aws: AwsPlatform) -> dict[str, Any]:
+    """Return a connection whose calls are signed with keys of an Airflow connection to AWS."""
+    place = {"platform": "aws", "region": aws.region, "workspace_id": DEFAULT_WORKSPACE, "aws_conn_id": "aws_simulator"}
+    unsigned = {name: value for name, value in fields.items() if name != "password"}
+    return {**unsigned, "extra": {**fields.get("extra", {}), **place}}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -131,6 +157,19 @@ def _parser() -> argparse.ArgumentParser:
         type=_keys,
         metavar="JSON",
         help='accepted keys and their workspaces, {"sk-…": "wrkspc_…"}, or a file with it (default: any sk-…)',
+    )
+    parser.add_argument(
+        "--platform",
+        choices=["anthropic", "aws"],
+        default="anthropic",
+        help="aws: calls must be signed for Claude Platform on AWS, or carry a key, and name a workspace",
+    )
+    parser.add_argument("--region", default=REGION, help="with --platform aws (default: %(default)s)")
+    parser.add_argument(
+        "--aws-keys",
+        type=_aws_keys,
+        metavar="JSON",
+        help='access keys and their secrets, {"AKIA…": "…"}, or a file with it (default: one, which is printed)',
     )
     parser.add_argument(
         "--answers",
@@ -209,14 +248,22 @@ def _host_name(option: str) -> str:
 
 
 def _keys(option: str) -> Keys:
-    """Read the --keys option. Errors never repeat its text."""
+    return _json_option(option, dict[str, str | list[str]], "keys and workspaces")
+
+
+def _aws_keys(option: str) -> Mapping[str, str]:
+    return _json_option(option, dict[str, str], "access keys and secrets")
+
+
+def _json_option(option: str, kind: type[T], what: str) -> T:
+    """Read an option that is JSON, or a file with it. Errors never repeat its text."""
     try:
         text = option if option.lstrip().startswith("{") else Path(option).read_text(encoding="utf-8")
-        return msgspec.json.decode(text, type=dict[str, str | list[str]])
+        return msgspec.json.decode(text, type=kind)
     except OSError as error:
         raise argparse.ArgumentTypeError(f"the file cannot be read: {error.strerror}") from None
     except msgspec.DecodeError as error:
-        raise argparse.ArgumentTypeError(f"not a JSON object of keys and workspaces: {error}") from None
+        raise argparse.ArgumentTypeError(f"not a JSON object of {what}: {error}") from None
 
 
 def _answers(option: str) -> list[CannedAnswer]:

@@ -13,6 +13,7 @@ from airflow_claude_batch.simulator.batches.batch import Batch, BatchSettings, O
 from airflow_claude_batch.simulator.batches.batches import MessageBatches
 from airflow_claude_batch.simulator.clock import Clock, ManualClock, RealClock
 from airflow_claude_batch.simulator.control import PREFIX, Control
+from airflow_claude_batch.simulator.endpoints.aws import AwsCredentials, AwsPlatform
 from airflow_claude_batch.simulator.endpoints.credentials import Credentials, FederationRule, Keys
 from airflow_claude_batch.simulator.endpoints.operations import Operations
 from airflow_claude_batch.simulator.endpoints.rate_limit import RateLimit
@@ -102,6 +103,8 @@ class Simulator:
     :param requests_per_minute: calls of batch operations per minute before a 429. None: no limit.
     :param message_seconds: real seconds from a direct request (``POST /v1/messages``) to its answer.
     :param message_rates: limits of direct requests per minute, for each model. Default: more than any tier has.
+    :param platform: "anthropic"; or "aws" or an `AwsPlatform`: calls must be signed for Claude Platform on AWS, or
+        carry a key, and name a workspace.
     :param federation: federation rule id to rule, for ``/v1/oauth/token``. None: any identity is accepted.
     :param results_base_url: start of every ``results_url``. Default: the address that the caller used.
     :param batch_body_bytes: largest body of a create call, in bytes.
@@ -132,6 +135,7 @@ class Simulator:
         requests_per_minute: int | None = None,
         message_seconds: float = 0.0,
         message_rates: MessageRates | None = None,
+        platform: Literal["anthropic", "aws"] | AwsPlatform = "anthropic",
         federation: Mapping[str, FederationRule] | None = None,
         results_base_url: str | None = None,
         batch_body_bytes: int = BATCH_BODY_BYTES,
@@ -177,6 +181,9 @@ class Simulator:
             ids=made_ids,
         )
         credentials = Credentials(clock=self.clock, ids=made_ids, keys=keys, federation=federation)
+        self.aws = AwsPlatform() if platform == "aws" else platform if isinstance(platform, AwsPlatform) else None
+        if self.aws is not None:
+            credentials = AwsCredentials(self.aws, clock=self.clock, ids=made_ids, keys=keys)
         operations = Operations(
             batches=self._batches,
             credentials=credentials,

@@ -154,6 +154,22 @@ class TestCommand:
             assert process.wait(timeout=10) == 0
         assert process.stderr.read() == ""
 
+    def test_platform_aws_prints_a_connection_that_signs_and_the_keys_for_it(self, start: Any) -> None:
+        process, url, hint = start("--platform", "aws", "--region", "eu-west-1")
+        connection = json.loads(hint.partition("'")[2].rpartition("'")[0])
+        place = {"platform": "aws", "region": "eu-west-1", "workspace_id": "wrkspc_01Simulator"}
+        assert connection == {"conn_type": "claude", "host": url, "extra": {**place, "aws_conn_id": "aws_simulator"}}
+        keys = process.stdout.readline()
+        assert "AIRFLOW_CONN_AWS_SIMULATOR=" in keys
+        assert json.loads(keys.partition("'")[2].rpartition("'")[0])["conn_type"] == "aws"
+
+        assert httpx.get(f"{url}/v1/models", trust_env=False).status_code == 403
+
+    def test_secrets_of_aws_that_are_given_are_not_printed(self, start: Any) -> None:
+        process, _, hint = start("--platform", "aws", "--aws-keys", '{"AKIAMINE": "mine-only"}')
+
+        assert "mine-only" not in hint + process.stdout.readline()
+
     def test_keys_can_be_given_inline_or_in_a_file(self, start: Any, tmp_path: Any) -> None:
         keys = '{"sk-mine": "wrkspc_1"}'
         (tmp_path / "keys.json").write_text(keys)

@@ -17,6 +17,7 @@ import msgspec
 
 from airflow_claude_batch.simulator.clock import Clock
 from airflow_claude_batch.simulator.http.errors import APIError
+from airflow_claude_batch.simulator.http.exchange import Request
 from airflow_claude_batch.simulator.ids import Ids
 
 DEFAULT_WORKSPACE = "wrkspc_01Simulator"
@@ -83,6 +84,10 @@ class Credentials:
         self._federation = federation
         self._tokens: dict[str, _Token] = {}
         self._lock = threading.Lock()
+
+    def authorize(self, request: Request, operation: str, betas: frozenset[str]) -> str:
+        """Return the workspace that the call acts in, see `workspace`."""
+        return self.workspace(request.headers, betas)
 
     def workspace(self, headers: Mapping[str, str], betas: frozenset[str]) -> str:
         """Return the workspace that the call acts in.

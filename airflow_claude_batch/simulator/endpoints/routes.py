@@ -162,7 +162,7 @@ class Routes:
         if operation == "token":
             return self._operations.token(request)
         betas = _betas(request.headers)
-        workspace = self._credentials.workspace(request.headers, betas)
+        workspace = self._credentials.authorize(request, operation, betas)
         identity_headers = {"anthropic-organization-id": ORGANIZATION, "anthropic-workspace-id": workspace}
         try:
             limits = self._rate_limit.count() if operation in _RATE_LIMITED else {}

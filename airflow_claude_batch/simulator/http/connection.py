@@ -123,6 +123,7 @@ class Connection:
         return Request(
             method=head.method.decode("ascii"),
             path=path,
+            target=target,
             query=tuple(parse_qsl(query, keep_blank_values=True)),
             headers=headers,
             body=await self._read_body(headers, limit=self._body_limit(path)),

@@ -19,6 +19,7 @@ Body = bytes | mmap
 class Request:
     """One call as it arrived.
 
+    :param target: path and query as they arrived. Empty where nobody kept them.
     :param path: decoded, without the query.
     :param query: decoded pairs in order. A name may repeat.
     :param headers: names in lower case.
@@ -28,6 +29,7 @@ class Request:
 
     method: str
     path: str
+    target: str = ""
     query: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = b""

@@ -56,6 +56,7 @@ class InProcessTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         arrived = Request(
             method=request.method,
             path=url.path,
+            target=url.raw_path.decode("ascii"),
             query=tuple(parse_qsl(url.query.decode("ascii"), keep_blank_values=True)),
             headers={name.lower(): value for name, value in request.headers.items()},
             body=body if len(body) <= self._body_limit(url.path) else None,
