@@ -96,13 +96,13 @@ def claude_default(simulator_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def when() -> Iterator[Callable[[Callable[[], Any], Callable[[], Any]], None]]:
-    """Do something in another thread once a condition holds, while a task runs in this one."""
+def when() -> Iterator[Callable[..., None]]:
+    """Do something in another thread once a condition holds, or after a time, while a task runs in this one."""
     threads: list[threading.Thread] = []
 
-    def once(condition: Callable[[], Any], do: Callable[[], Any]) -> None:
+    def once(condition: Callable[[], Any], do: Callable[[], Any], *, seconds: float = 30) -> None:
         def wait() -> None:
-            until, pause = time.monotonic() + 30, threading.Event()
+            until, pause = time.monotonic() + seconds, threading.Event()
             while not condition() and time.monotonic() < until:
                 pause.wait(0.02)
             do()
