@@ -7,6 +7,7 @@ from typing import Final
 from airflow_claude_batch.api.rate_limits import RateLimit
 
 _SECONDS: Final = 60.0  # in which a limit fills; rate-limits page, 2026-10-08
+_MARGIN_SECONDS: Final = 0.2  # between two clocks, and on the way: so much later is early enough
 _ROUNDED: Final = 1.0  # the API reports whole numbers
 _LONG_RESET: Final = 2.0  # a reset so many times later than the API's is another limit
 _ROUNDED_SECONDS: Final = 2.0  # both times of a reset are in whole seconds
@@ -30,7 +31,7 @@ class LimitEstimate:
         """Return the seconds until there is enough. Who needs more than the whole limit waits for all of it."""
         if self.limit is None:
             return 0.0
-        missing = min(amount, self.limit) - self._level(now)
+        missing = min(amount + _MARGIN_SECONDS * self._per_second, self.limit) - self._level(now)
         return max(0.0, missing / self._per_second)
 
     def take(self, amount: float, now: float) -> None:
@@ -39,7 +40,16 @@ class LimitEstimate:
         if self.limit is not None:
             self._set(self._level(now) - amount, now)
 
-    def correct(self, reported: RateLimit, *, now: float, sent_at: float, taken_when_sent: float) -> None:
+    def correct(
+        self,
+        reported: RateLimit,
+        *,
+        now: float,
+        sent_at: float,
+        taken_when_sent: float,
+        maybe_later: float = 0.0,
+        is_refusal: bool = False,
+    ) -> None:
         """Compare the estimate with what a response reports.
 
         Nobody says of which moment a report is: of the start of the request, or of its end. What lies between the two
@@ -48,6 +58,8 @@ class LimitEstimate:
 
         :param sent_at: when the request of this response was sent.
         :param taken_when_sent: ``taken`` at that time, the request's own share included.
+        :param maybe_later: what requests took that were in flight at that time. They may have come later than this one.
+        :param is_refusal: of a request above the limit, which is answered at once: there is no more left than it says.
         """
         is_first = self.limit is None
         if reported.limit is None or reported.remaining is None:
@@ -57,7 +69,9 @@ class LimitEstimate:
         refilled = (now - sent_at) * self._per_second
         at_end = float(reported.remaining)
         at_start = at_end + refilled - (self.taken - taken_when_sent)
-        low, high = min(at_start, at_end), max(at_start, at_end) + _ROUNDED
+        low, high = min(at_start, at_end) - maybe_later, max(at_start, at_end) + _ROUNDED
+        if is_refusal:
+            high = at_end
         self._set(low if is_first else min(max(level, low), high), now)
 
     def share_left(self, now: float) -> float:

@@ -32,15 +32,24 @@ class _Taken(NamedTuple):
     input_tokens: float
     output_tokens: float
 
+    def plus(self, other: _Taken, times: int = 1) -> _Taken:
+        return _Taken(*(mine + times * its for mine, its in zip(self, other, strict=True)))
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A request in flight: what it took, and what had been taken in all when it was sent."""
+    """A request in flight.
+
+    :param taken: what it took of the limits.
+    :param taken_when_sent: what had been taken in all when it was sent, its own share included.
+    :param others: what requests took that were in flight at that time.
+    """
 
     demand: Demand
     at: float
     taken: _Taken
     taken_when_sent: _Taken
+    others: _Taken
 
 
 class _Model:
@@ -48,6 +57,7 @@ class _Model:
 
     def __init__(self) -> None:
         self.limits = (LimitEstimate(), LimitEstimate(), LimitEstimate())
+        self.in_flight = _Taken(0.0, 0.0, 0.0)
         self._estimated = 0
         self._billed = 0
 
@@ -139,7 +149,8 @@ class Pace:
         self._starts += 1
         self._first_at = now if self._first_at is None else self._first_at
         self._last_at = now
-        return Sent(demand, now, taken, model.taken)
+        others, model.in_flight = model.in_flight, model.in_flight.plus(taken)
+        return Sent(demand, now, taken, model.taken, others)
 
     def answered(self, sent: Sent, limits: RateLimits, now: float, *, input_tokens: int, output_tokens: int) -> None:
         """Count an answer, and give back what it did not use.
@@ -171,14 +182,14 @@ class Pace:
         :param is_overload: the API is overloaded or was not reached, whatever its limits are.
         """
         self._give_back(sent, now, _Taken(0.0, 0.0, 0.0))
-        self._end(sent, limits, now)
+        self._end(sent, limits, now, is_refusal=not is_overload)
         if not is_overload and sent.at > self._failed_at:
             self._slow_down(now)
         self._hold(sent, now, retry_after, narrow=is_overload)
 
     def lost(self, sent: Sent, now: float) -> None:
         """Count a request whose response was lost. It may have taken all that it could, and others may be lost, too."""
-        self._in_flight -= 1
+        self._leave(sent)
         self._hold(sent, now, None, narrow=True)
 
     def _hold(self, sent: Sent, now: float, retry_after: float | None, *, narrow: bool) -> None:
@@ -204,9 +215,21 @@ class Pace:
         for limit, taken, amount in zip(self._model(sent.demand).limits, sent.taken, used, strict=True):
             limit.take(amount - taken, now)
 
-    def _end(self, sent: Sent, limits: RateLimits, now: float) -> None:
-        self._in_flight -= 1
+    def _end(self, sent: Sent, limits: RateLimits, now: float, *, is_refusal: bool = False) -> None:
+        self._leave(sent)
         reported = (limits.requests, limits.input_tokens, limits.output_tokens)
         estimates = self._model(sent.demand).limits
-        for estimate, report, taken in zip(estimates, reported, sent.taken_when_sent, strict=True):
-            estimate.correct(report, now=now, sent_at=sent.at, taken_when_sent=taken)
+        for estimate, report, taken, others in zip(estimates, reported, sent.taken_when_sent, sent.others, strict=True):
+            estimate.correct(
+                report,
+                now=now,
+                sent_at=sent.at,
+                taken_when_sent=taken,
+                maybe_later=others,
+                is_refusal=is_refusal,
+            )
+
+    def _leave(self, sent: Sent) -> None:
+        self._in_flight -= 1
+        model = self._model(sent.demand)
+        model.in_flight = model.in_flight.plus(sent.taken, -1)
