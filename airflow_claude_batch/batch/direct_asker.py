@@ -82,6 +82,7 @@ class DirectMemory:
     """What a process remembers of the requests that it has asked directly, from one landing to the next.
 
     :ivar tried: requests that it does not ask again, whatever came of them.
+    :ivar lost: those of them whose response was lost.
     :ivar left_because: why requests were not asked, in words. None if all were.
     """
 
@@ -89,6 +90,7 @@ class DirectMemory:
     #: Names the requests of this process in its journal.
     token: str = field(default_factory=new_token)
     tried: set[int] = field(default_factory=set)
+    lost: set[int] = field(default_factory=set)
     left_because: str | None = None
     has_begun: bool = False
     #: Responses that were lost one after the other, with none in between that came.
@@ -99,12 +101,13 @@ class DirectMemory:
     pace: Pace | None = None
 
     @classmethod
-    def of(cls, folder: storage.Folder, attempt: str) -> DirectMemory:
-        """Remember nothing yet.
+    def of(cls, folder: storage.Folder, ledger: Ledger) -> DirectMemory:
+        """Remember what earlier processes of this attempt have noted in the ledger.
 
         :param folder: the submission's, without a check of who owns it: what is in flight may be answered later.
         """
-        return cls(journal=DirectJournal(folder, attempt))
+        lost = set(ledger.direct.lost) if ledger.direct else set()
+        return cls(journal=DirectJournal(folder, ledger.attempt), tried=lost.copy(), lost=lost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,6 +328,8 @@ class DirectAsker:
                 self.memory.journal.note_answer(custom_id, line)
             finally:  # one of the two is enough to keep it
                 self._land(line)
+            if isinstance(result, APIError):
+                self.memory.lost.add(request.index)
             self.memory.lost_in_a_row = self.memory.lost_in_a_row + 1 if isinstance(result, APIError) else 0
             if isinstance(result, APIError) and self.memory.lost_in_a_row >= _MOST_LOST:
                 self.memory.lost_in_a_row = 0
@@ -341,10 +346,18 @@ class DirectAsker:
         """Land what was answered, and go on with an empty journal. One that has more than was landed is read again."""
         self.collector.note_new_rows()
         self.collector.publish()
+        self._note_lost()
         names = self.memory.journal.start_anew()
         if not self.memory.has_unlanded:
             remove_journals(self.folder, names)
         self.memory.has_unlanded = False
+
+    def _note_lost(self) -> None:
+        """Note which responses were lost, for the process that goes on after a wait."""
+        direct = self._ledger.direct
+        if direct and not self.memory.lost.issubset(direct.lost):
+            noted = msgspec.structs.replace(direct, lost=tuple(sorted(self.memory.lost)))
+            self.record.save(msgspec.structs.replace(self._ledger, direct=noted))
 
     def _explain(self, report: DirectReport) -> None:
         """Say what came of the requests, and keep why some were not asked.

@@ -280,8 +280,8 @@ def _direct_of_attempt(known: Ledger, attempt: Attempt, name: str) -> DirectReco
     :param name: of the new attempt.
     """
     if not known.direct or not known.asks_directly or attempt.follows_clear(known):
-        return known.direct and msgspec.structs.replace(known.direct, began_at=None)
-    return msgspec.structs.replace(known.direct, attempts=(*known.direct.attempts, name))
+        return known.direct and msgspec.structs.replace(known.direct, began_at=None, lost=())
+    return msgspec.structs.replace(known.direct, attempts=(*known.direct.attempts, name), lost=())
 
 
 def _reopen_archived(known: Ledger, attempt: Attempt) -> Ledger:

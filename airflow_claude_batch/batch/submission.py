@@ -122,7 +122,7 @@ class Submission:
     _timeouts: TimeoutSteps = field(init=False)
 
     def __post_init__(self) -> None:
-        self._direct = DirectMemory.of(self.folder, self.record.ledger.attempt)
+        self._direct = DirectMemory.of(self.folder, self.record.ledger)
         # An earlier attempt that comes back must not replace the rows of its successor by older ones.
         self.folder = storage.GuardedFolder(self.folder, self.record.check_ownership)
         if self.day_budget is not None:

@@ -194,6 +194,8 @@ class DirectRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     #: custom_ids of requests that were in flight when a process ended. They may have been answered and paid for without
     #: anybody having the answer, and are asked again.
     unseen: tuple[str, ...] = ()
+    #: Indices of requests whose response this attempt has lost. It does not ask them again.
+    lost: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.began_at is not None:
