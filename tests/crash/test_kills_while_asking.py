@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from crash.books import FILES, digest
 from crash.effects import Trap, changes
+from crash.processes import run_apart
 from crash.scenarios import GRACE, Scenario, new_task
 from crash.task import Task
 
@@ -45,28 +46,33 @@ def scenario(concurrency: int) -> Scenario:
 def test_kill_while_requests_are_asked_pays_for_those_in_flight_at_most(
     concurrency: int, choices: Mapping[str, Any], tmp_path: Path
 ) -> None:
-    (undisturbed := tmp_path / "undisturbed").mkdir()
-    with new_task(scenario(concurrency), undisturbed, counted=False, **choices) as task:
-        assert paid_twice(task, {}) == 0
+    undisturbed = tmp_path / "undisturbed"
+    assert run_apart(run, concurrency, undisturbed, {}, **choices) == 0
     lines = (undisturbed / "effects").read_text().splitlines()
     begin = next(number for number, line in enumerate(lines, 1) if "/cancel" in line)
     points = [point for point in changes(undisturbed / "effects") if point >= begin - 4]
 
     assert len(points) > 10
+    run_apart(kill_after_each, concurrency, tmp_path, points, **choices)
+
+
+def kill_after_each(concurrency: int, path: Path, points: Sequence[int], **choices: Any) -> None:
+    """Kill a process after each of these effects. Several requests are out at once, so each kill is a real one."""
     for point in points:
-        (home := tmp_path / str(point)).mkdir()
-        with new_task(scenario(concurrency), home, counted=False, **choices) as task:
-            try:
-                assert paid_twice(task, {point: "kill"}) <= concurrency
-            except AssertionError as error:
-                raise AssertionError(f"killed after effect {point}: {task.history}") from error
+        run(concurrency, path / str(point), {point: "kill"}, **choices)
 
 
-def paid_twice(task: Task, traps: Mapping[int, Trap]) -> int:
-    """Run the task to its end, check that each request has its row, and count what was paid for twice."""
-    twice = check_rows(task, task.run_to_the_end(traps))
-    leftovers = {path.name for path in task.spec.folder.iterdir()} - FILES
-    assert not {name for name in leftovers if not name.startswith("ledger")}, leftovers
+def run(concurrency: int, home: Path, traps: Mapping[int, Trap], **choices: Any) -> int:
+    """Run a task to its end, check that each request has its row, and count what was paid for twice."""
+    home.mkdir()
+    with new_task(scenario(concurrency), home, counted=False, traps=traps, **choices) as task:
+        try:
+            twice = check_rows(task, task.run_to_the_end())
+            assert twice <= concurrency
+            leftovers = {path.name for path in task.spec.folder.iterdir()} - FILES
+            assert not {name for name in leftovers if not name.startswith("ledger")}, leftovers
+        except AssertionError as error:
+            raise AssertionError(f"killed after effect {list(traps)}: {error}; {task.history}") from error
     return twice
 
 
