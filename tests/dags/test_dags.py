@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from airflow_fixtures import KEY
 from databases import Database
 from waiting_world import BODY
+from workbench import Workbench
 
 from airflow_claude_batch.answers import AnswerStore
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
+from airflow_claude_batch.exceptions import DailyCostLimitError
+from airflow_claude_batch.rows import read_rows
 from airflow_claude_batch.simulator import Simulator
 
 FILES = {path.stem for path in Path(__file__).parents[2].joinpath("dags").glob("*.py")}
@@ -227,3 +233,92 @@ def test_batches_made_elsewhere_lands_those_that_it_is_triggered_with(
     assert by_hand.returned("count_outcomes") == {"succeeded": 2}
     assert sorted(by_hand.returned("land")["batch_ids"]) == sorted(ids)
     assert simulator.calls()["create"] == 2
+
+
+def salesman(params: dict[str, Any], n: int) -> str | dict[str, Any]:
+    """Look up the article of the question, and another one if there are no pieces of it."""
+    question, last = params["messages"][0]["content"], params["messages"][-1]["content"]
+    if last is question or (last[0]["content"] == "0 pieces" and len(params["messages"]) == 3):
+        article = "L-100" if last is not question else re.findall(r"[LR]-\d+", question)[0]
+        use = {"type": "tool_use", "id": f"toolu_{len(params['messages'])}_{n}", "name": "look_up_stock", "input": {"article": article}}
+        return {"content": [{"type": "text", "text": "I look it up."}, use], "stop_reason": "tool_use"}
+    return f"We have {last[0]['content']}."
+
+
+@pytest.mark.parametrize("simulator", [{"answer": salesman}], indirect=True)
+def test_tool_rounds_pays_for_each_round_once_whatever_is_run_again(
+    examples: dict[str, Any], bench: Workbench, simulator: Simulator
+) -> None:
+    dag = examples["tool_rounds"]
+    run = bench.run(dag, logical_date=DAY)
+
+    answers = {"C-1": "We have 14 pieces.", "C-3": "We have 3 pieces.", "C-2": "We have 14 pieces."}
+    assert run.xcom("collect") == answers
+    assert [batch["request_count"] for batch in simulator.books()["batches"]] == [3, 3, 1]
+    conversation = simulator.requests()[-1]["params"]["messages"]
+    assert [message["role"] for message in conversation] == ["user", "assistant", "user", "assistant", "user"]
+    for cleared in (["ask_2"], list(run.states)):
+        run = run.again(dag, *cleared)
+        assert run.xcom("collect") == answers
+    assert simulator.books()["billed_requests"] == 7
+    assert simulator.calls()["create"] == 3
+
+
+def test_tool_rounds_skips_the_rounds_that_nobody_needs(run_example: Callable[[str], Example]) -> None:
+    """The simulator's own answers ask for no tool."""
+    answers = run_example("tool_rounds").returned("collect")
+
+    assert list(answers) == ["C-1", "C-2", "C-3"]
+
+
+def judge_of_the_test(params: dict[str, Any], n: int) -> str | None:
+    """Both judges find one answer poor, and one of them another."""
+    prompt = params["messages"][-1]["content"]
+    if "<question>" not in str(prompt):
+        return None
+    is_strict = params["model"] == "claude-opus-5-5"
+    is_poor = "rust" in str(prompt) or (is_strict and "twinkle" in str(prompt))
+    return json.dumps({"reason": "It says why.", "verdict": "poor" if is_poor else "good"})
+
+
+@pytest.mark.parametrize("simulator", [{"answer": judge_of_the_test}], indirect=True)
+def test_judge_reports_how_often_the_judges_agree(
+    run_example: Callable[[str], Example], simulator: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = run_example("judge")
+
+    assert example.returned("report") == {"judged": 6, "agreement": pytest.approx(5 / 6), "differ": ["stars"]}
+    said = capsys.readouterr().out
+    assert "claude-opus-5-5 {'good': 4, 'poor': 2}" in said
+    assert "claude-sonnet-5-5 {'good': 5, 'poor': 1}" in said
+    assert "The judges agree on 5 of 6 answers. Read: stars" in said
+    verdicts = list(read_rows(example.returned("judge")))
+    assert [row.key["judge"] for row in verdicts[:2]] == ["claude-opus-5-5", "claude-sonnet-5-5"]
+    assert {row.model for row in verdicts} == {"claude-opus-5-5", "claude-sonnet-5-5"}
+    assert simulator.books()["billed_requests"] == 6 + 12
+
+
+def test_backfill_budget_goes_on_when_the_next_day_has_room(
+    examples: dict[str, Any], bench: Workbench, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dag = examples["backfill_budget"]
+    task = dag.get_task("summarize")
+    assert task.retries * task.retry_delay >= timedelta(days=3)
+    monkeypatch.setattr(task, "retries", 0)  # the tries follow at once here
+    days = iter(datetime(2026, 10, day, tzinfo=UTC) for day in range(1, 32))
+    first = bench.run(dag, logical_date=next(days)).xcom("summarize")
+    most, billed = Decimal(first["estimate"]["usd"]["upper"]), Decimal(first["cost"]["usd"])
+    # Room for what a day may cost. Beside what one has cost, there is none.
+    monkeypatch.setenv("AIRFLOW__CLAUDE_BATCH__MAX_COST_PER_DAY", str(most + billed / 2))
+
+    second, third = (bench.run(dag, logical_date=next(days)) for _ in range(2))
+    assert (second.states["summarize"], third.states["summarize"]) == ("success", "failed")
+    assert isinstance(bench.errors["summarize"][-1], DailyCostLimitError)
+    assert simulator.books()["billed_requests"] == 6
+
+    assert third.again(dag, "summarize").states["summarize"] == "failed"  # still the same day
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=1)):
+        third = third.again(dag, "summarize", "publish")
+    assert third.states == {"read_reviews": "success", "summarize": "success", "publish": "success"}
+    assert third.xcom("publish") == 3
+    assert simulator.books()["billed_requests"] == 9
