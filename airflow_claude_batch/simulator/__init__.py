@@ -30,9 +30,20 @@ from airflow_claude_batch.simulator.clock import ManualClock
 from airflow_claude_batch.simulator.endpoints.aws import AwsPlatform
 from airflow_claude_batch.simulator.endpoints.aws_signature import AwsKey
 from airflow_claude_batch.simulator.endpoints.credentials import FederationRule
+from airflow_claude_batch.simulator.endpoints.google import GooglePlatform
 from airflow_claude_batch.simulator.faults import Fault
 from airflow_claude_batch.simulator.messages.models import Model
 from airflow_claude_batch.simulator.messages.token_buckets import MessageRates
 from airflow_claude_batch.simulator.simulator import Simulator
 
-__all__ = ["AwsKey", "AwsPlatform", "Fault", "FederationRule", "ManualClock", "MessageRates", "Model", "Simulator"]
+__all__ = [
+    "AwsKey",
+    "AwsPlatform",
+    "Fault",
+    "FederationRule",
+    "GooglePlatform",
+    "ManualClock",
+    "MessageRates",
+    "Model",
+    "Simulator",
+]

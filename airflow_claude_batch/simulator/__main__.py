@@ -16,6 +16,7 @@ import msgspec
 from airflow_claude_batch.simulator.clock import ManualClock
 from airflow_claude_batch.simulator.endpoints.aws import ACCESS_KEY, REGION, SECRET_KEY, AwsPlatform
 from airflow_claude_batch.simulator.endpoints.credentials import DEFAULT_WORKSPACE, Keys
+from airflow_claude_batch.simulator.endpoints.google import GooglePlatform
 from airflow_claude_batch.simulator.http.address import host_name, is_loopback, url_host
 from airflow_claude_batch.simulator.http.server import Server
 from airflow_claude_batch.simulator.messages.canned_answers import CannedAnswer
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print("\n".join(_cannot_start(options, error)), file=sys.stderr)
         return 1
-    print("\n".join(_usage(server, options.keys, simulator.aws)), flush=True)
+    print("\n".join(_usage(server, options.keys, simulator.aws, simulator.google)), flush=True)
     signal.sigwait(_STOP_SIGNALS)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     server.stop()
@@ -75,17 +76,21 @@ def _cannot_start(options: argparse.Namespace, error: OSError) -> Iterator[str]:
     yield "Stop what listens there, or choose another port with --port (0 takes a free one)."
 
 
-def _platform(options: argparse.Namespace) -> Literal["anthropic"] | AwsPlatform:
+def _platform(options: argparse.Namespace) -> Literal["anthropic", "google"] | AwsPlatform:
+    if options.platform == "google":
+        return "google"
     if options.platform != "aws":
         return "anthropic"
     return AwsPlatform(region=options.region, access_keys=options.aws_keys or {ACCESS_KEY: SECRET_KEY})
 
 
-def _usage(server: Server, keys: Keys | None, aws: AwsPlatform | None) -> Iterator[str]:
+def _usage(server: Server, keys: Keys | None, aws: AwsPlatform | None, google: GooglePlatform | None) -> Iterator[str]:
     """Say how Airflow and others use it."""
     fields = server.connection("sk-simulator" if keys is None else "<one of your keys>")
     if aws is not None:
         fields = _aws_connection(fields, aws)
+    if google is not None:
+        fields = _google_connection(fields, f"{server.url}{google.path()}")
     connection = json.dumps(fields)
     yield f"Claude simulator on {server.url}"
     yield f"Use it from Airflow: export AIRFLOW_CONN_CLAUDE_DEFAULT={shlex.quote(connection)}"
@@ -108,6 +113,13 @@ def _aws_connection(fields: dict[str, Any], aws: AwsPlatform) -> dict[str, Any]:
     place = {"platform": "aws", "region": aws.region, "workspace_id": DEFAULT_WORKSPACE, "aws_conn_id": "aws_simulator"}
     unsigned = {name: value for name, value in fields.items() if name != "password"}
     return {**unsigned, "extra": {**fields.get("extra", {}), **place}}
+
+
+def _google_connection(fields: dict[str, Any], base_url: str) -> dict[str, Any]:
+    """Return a connection with an access token of its own, which may go to this host."""
+    without_key = {name: value for name, value in fields.items() if name not in ("password", "port", "schema")}
+    extra = {**fields.get("extra", {}), "platform": "google", "auth_token": "ya29.simulator"}
+    return {**without_key, "host": base_url, "extra": extra}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -160,9 +172,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--platform",
-        choices=["anthropic", "aws"],
+        choices=["anthropic", "aws", "google"],
         default="anthropic",
-        help="aws: calls must be signed for Claude Platform on AWS, or carry a key, and name a workspace",
+        help="aws: calls must be signed for Claude Platform on AWS, or carry a key, and name a workspace; google: "
+        "calls must carry an access token of Google's (any ya29.…), and have project and workspace in the path",
     )
     parser.add_argument("--region", default=REGION, help="with --platform aws (default: %(default)s)")
     parser.add_argument(

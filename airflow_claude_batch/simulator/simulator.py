@@ -15,6 +15,7 @@ from airflow_claude_batch.simulator.clock import Clock, ManualClock, RealClock
 from airflow_claude_batch.simulator.control import PREFIX, Control
 from airflow_claude_batch.simulator.endpoints.aws import AwsCredentials, AwsPlatform
 from airflow_claude_batch.simulator.endpoints.credentials import Credentials, FederationRule, Keys
+from airflow_claude_batch.simulator.endpoints.google import GoogleCredentials, GooglePlatform
 from airflow_claude_batch.simulator.endpoints.operations import Operations
 from airflow_claude_batch.simulator.endpoints.rate_limit import RateLimit
 from airflow_claude_batch.simulator.endpoints.routes import BATCH_BODY_BYTES, Routes
@@ -104,7 +105,8 @@ class Simulator:
     :param message_seconds: real seconds from a direct request (``POST /v1/messages``) to its answer.
     :param message_rates: limits of direct requests per minute, for each model. Default: more than any tier has.
     :param platform: "anthropic"; or "aws" or an `AwsPlatform`: calls must be signed for Claude Platform on AWS, or
-        carry a key, and name a workspace.
+        carry a key, and name a workspace; or "google" or a `GooglePlatform`: calls must carry an access token, and
+        their path names project and workspace, as for Claude on Google Cloud.
     :param federation: federation rule id to rule, for ``/v1/oauth/token``. None: any identity is accepted.
     :param results_base_url: start of every ``results_url``. Default: the address that the caller used.
     :param batch_body_bytes: largest body of a create call, in bytes.
@@ -135,7 +137,7 @@ class Simulator:
         requests_per_minute: int | None = None,
         message_seconds: float = 0.0,
         message_rates: MessageRates | None = None,
-        platform: Literal["anthropic", "aws"] | AwsPlatform = "anthropic",
+        platform: Literal["anthropic", "aws", "google"] | AwsPlatform | GooglePlatform = "anthropic",
         federation: Mapping[str, FederationRule] | None = None,
         results_base_url: str | None = None,
         batch_body_bytes: int = BATCH_BODY_BYTES,
@@ -182,8 +184,13 @@ class Simulator:
         )
         credentials = Credentials(clock=self.clock, ids=made_ids, keys=keys, federation=federation)
         self.aws = AwsPlatform() if platform == "aws" else platform if isinstance(platform, AwsPlatform) else None
+        self.google = (
+            GooglePlatform() if platform == "google" else platform if isinstance(platform, GooglePlatform) else None
+        )
         if self.aws is not None:
             credentials = AwsCredentials(self.aws, clock=self.clock, ids=made_ids, keys=keys)
+        if self.google is not None:
+            credentials = GoogleCredentials(self.google, clock=self.clock, ids=made_ids)
         operations = Operations(
             batches=self._batches,
             credentials=credentials,
@@ -225,7 +232,7 @@ class Simulator:
         """
         return Server(
             self.handle,
-            body_limit=self._routes.body_limit,
+            body_limit=self._body_limit,
             outage=self._outage,
             host=host,
             port=port,
@@ -243,7 +250,7 @@ class Simulator:
         # Imported here because only callers of this method need httpx.
         from airflow_claude_batch.simulator.http.in_process_transport import InProcessTransport
 
-        return InProcessTransport(self.handle, body_limit=self._routes.body_limit, outage=self._outage)
+        return InProcessTransport(self.handle, body_limit=self._body_limit, outage=self._outage)
 
     def handle(self, request: Request) -> Response:
         """Respond to one call, from the server or from the in-process transport.
@@ -252,12 +259,17 @@ class Simulator:
         """
         if request.path.startswith(PREFIX):
             return self._control.handle(request)
+        if self.google is not None:
+            request = self.google.inner(request)
         response = self._outage.response() or self._routes.handle(request)
         response.delay_seconds += self._latency_seconds
         if response.date_offset_seconds is not None:
             date = self.clock.now() + timedelta(seconds=response.date_offset_seconds)
             response.headers["date"] = format_datetime(date, usegmt=True)
         return response
+
+    def _body_limit(self, path: str) -> int:
+        return self._routes.body_limit(path if self.google is None else self.google.inner_path(path))
 
     def inject(self, *faults: Fault) -> None:
         """Add faults. Where several could apply to a call, the one injected first does."""

@@ -240,7 +240,12 @@ def salesman(params: dict[str, Any], n: int) -> str | dict[str, Any]:
     question, last = params["messages"][0]["content"], params["messages"][-1]["content"]
     if last is question or (last[0]["content"] == "0 pieces" and len(params["messages"]) == 3):
         article = "L-100" if last is not question else re.findall(r"[LR]-\d+", question)[0]
-        use = {"type": "tool_use", "id": f"toolu_{len(params['messages'])}_{n}", "name": "look_up_stock", "input": {"article": article}}
+        use = {
+            "type": "tool_use",
+            "id": f"toolu_{len(params['messages'])}_{n}",
+            "name": "look_up_stock",
+            "input": {"article": article},
+        }
         return {"content": [{"type": "text", "text": "I look it up."}, use], "stop_reason": "tool_use"}
     return f"We have {last[0]['content']}."
 
