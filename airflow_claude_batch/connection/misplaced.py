@@ -32,7 +32,7 @@ _KEY_NAMES: Final = frozenset(
     }
 )
 #: Fields of the extra that may hold a secret, and those that are a credential.
-_SECRET_FIELDS: Final = frozenset({"auth_token", "headers", "identity_token", "proxy"})
+_SECRET_FIELDS: Final = frozenset({"auth_token", "headers", "identity_token", "keyfile_dict", "proxy"})
 _CREDENTIALS: Final = ("auth_token", "federation_rule_id")
 #: The nested settings of Apache's `anthropic` connections, and their fields that may hold a secret.
 _NESTED: Final[Mapping[str, frozenset[str]]] = {

@@ -146,6 +146,7 @@ def test_form_in_airflows_ui_has_every_field_and_masks_the_secret_ones() -> None
     assert {name for name, field in extra.items() if field["schema"].get("format") == "password"} == {
         "auth_token",
         "identity_token",
+        "keyfile_dict",
     }
     assert extra["auth"]["schema"]["enum"] == ["bearer", "x-api-key"]
     assert extra["verify"]["value"] is True
