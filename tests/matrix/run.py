@@ -31,6 +31,8 @@ OLDEST_PYTHON = "3.11"
 #: What the tests need besides Airflow; it must leave Airflow's own packages as they are.
 TOOLS = (
     "anthropic",
+    "botocore",
+    "google-auth",
     "hypothesis",
     "pandas",
     "playwright",
