@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["airflow_fixtures", "databases"]
 
@@ -27,6 +28,10 @@ LONG_TESTS = (
 )
 #: What files in memory may take of a machine without being missed there.
 MEMORY_DISK_BYTES = 4 << 30
+
+# Other tests share the machine: how long an example takes says nothing.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 # Tests write and sync many small files. In memory that costs nothing; where there is no room, they are on the disk.
 if Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free > MEMORY_DISK_BYTES:
