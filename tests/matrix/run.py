@@ -31,6 +31,7 @@ OLDEST_PYTHON = "3.11"
 #: What the tests need besides Airflow; it must leave Airflow's own packages as they are.
 TOOLS = (
     "anthropic",
+    "boto3",
     "botocore",
     "google-auth",
     "hypothesis",
