@@ -374,7 +374,7 @@ def test_form_of_older_airflow_has_the_fields_of_the_newer() -> None:
     widgets = ClaudeHook.get_connection_form_widgets()
     assert list(widgets) == list(CONNECTION_FIELDS)
     masked = {name for name, widget in widgets.items() if widget.field_class is wtforms.PasswordField}
-    assert masked == {"auth_token", "identity_token"}
+    assert masked == {"auth_token", "identity_token", "keyfile_dict"}
 
 
 def test_standard_fields_of_older_airflow_are_those_of_the_newer() -> None:
