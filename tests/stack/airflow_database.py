@@ -23,8 +23,12 @@ def reading(home: Path) -> Iterator[sqlite3.Connection]:
 def task_instances(airflow: AirflowProcesses, dag_id: str, run_id: str) -> list[dict[str, Any]]:
     """Return every task instance of the run, with the fields that Airflow's API gives."""
     with reading(airflow.home) as database:
+        columns = {row["name"] for row in database.execute("PRAGMA table_info(task_instance)")}
+        # From Airflow 3.4 on, earlier tries have rows, too.
+        index, current = ("region_index", " AND working_set") if "region_index" in columns else ("map_index", "")
         found = database.execute(
-            "SELECT task_id, map_index, state, try_number, pid FROM task_instance WHERE dag_id = ? AND run_id = ?",
+            f"SELECT task_id, {index} AS map_index, state, try_number, pid FROM task_instance "
+            f"WHERE dag_id = ? AND run_id = ?{current}",
             (dag_id, run_id),
         )
         return [dict(row) for row in found]
