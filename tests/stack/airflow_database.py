@@ -23,15 +23,19 @@ def reading(home: Path) -> Iterator[sqlite3.Connection]:
 def task_instances(airflow: AirflowProcesses, dag_id: str, run_id: str) -> list[dict[str, Any]]:
     """Return every task instance of the run, with the fields that Airflow's API gives."""
     with reading(airflow.home) as database:
-        columns = {row["name"] for row in database.execute("PRAGMA table_info(task_instance)")}
-        # From Airflow 3.4 on, earlier tries have rows, too.
-        index, current = ("region_index", " AND working_set") if "region_index" in columns else ("map_index", "")
+        index, current = index_and_current(database)
         found = database.execute(
             f"SELECT task_id, {index} AS map_index, state, try_number, pid FROM task_instance "
-            f"WHERE dag_id = ? AND run_id = ?{current}",
+            f"WHERE dag_id = ? AND run_id = ? AND {current}",
             (dag_id, run_id),
         )
         return [dict(row) for row in found]
+
+
+def index_and_current(database: sqlite3.Connection) -> tuple[str, str]:
+    """Return the column of a task instance's index, and what its row fulfils: in 3.4 earlier tries have rows, too."""
+    columns = {row["name"] for row in database.execute("PRAGMA table_info(task_instance)")}
+    return ("region_index", "working_set") if "region_index" in columns else ("map_index", "TRUE")
 
 
 def runs(airflow: AirflowProcesses, dag_id: str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 
-from airflow_database import reading
+from airflow_database import index_and_current, reading
 
 HEADING = "--- Airflow in"
 MAX_LINES = 60
@@ -100,10 +100,11 @@ def _from_database(home: Path, dag_ids: Collection[str]) -> Iterator[str]:
 
 def _instances(database: sqlite3.Connection) -> list[Instance]:
     """Read the task instances of all runs, the newest run first."""
+    index, current = index_and_current(database)
     rows = database.execute(
-        "SELECT r.dag_id, r.run_id, r.state, t.task_id, t.map_index, t.state, t.try_number, t.max_tries "
-        "FROM dag_run r JOIN task_instance t ON t.dag_id = r.dag_id AND t.run_id = r.run_id "
-        "ORDER BY r.id DESC, t.task_id, t.map_index"
+        f"SELECT r.dag_id, r.run_id, r.state, t.task_id, t.{index}, t.state, t.try_number, t.max_tries "
+        f"FROM dag_run r JOIN task_instance t ON t.dag_id = r.dag_id AND t.run_id = r.run_id AND {current} "
+        f"ORDER BY r.id DESC, t.task_id, t.{index}"
     )
     return [Instance(*row) for row in rows]
 
