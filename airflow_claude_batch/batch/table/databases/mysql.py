@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Final
@@ -26,7 +25,7 @@ _VALUES: Final = frozenset({1048, 1062, 1216, 1264, 1265, 1292, 1364, 1366, 1406
 
 
 #: Characters that drivers escape.
-_ESCAPED: Final = re.compile(r"[\0\n\r\x1a\"'\\]")
+_ESCAPED: Final = "\0\n\r\x1a\"'\\"
 #: What a statement has besides the row.
 _STATEMENT_BYTES: Final = 100_000
 
@@ -168,7 +167,7 @@ class MySql(Database):
         texts = [value for value in row if isinstance(value, str)]
         if 8 * sum(map(len, texts)) < self._most_bytes // 2:  # an escaped character has at most 8 bytes
             return False
-        escaped = sum(len(text.encode()) + len(_ESCAPED.findall(text)) for text in texts)
+        escaped = sum(len(text.encode()) + sum(map(text.count, _ESCAPED)) for text in texts)
         return escaped + _STATEMENT_BYTES > self._most_bytes
 
     def is_lost(self, error: Exception) -> bool:
