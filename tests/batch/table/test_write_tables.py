@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -329,14 +330,23 @@ def test_mysql_keys_that_its_collation_takes_for_equal_are_refused(target: Targe
             target.write([answered("ab"), answered(other)])
 
 
-@pytest.mark.parametrize("target", ["pymysql"], indirect=True)
-def test_mysql_row_that_is_larger_than_a_packet_is_named(target: Target) -> None:
-    target.execute("CREATE TABLE labels (id INTEGER PRIMARY KEY, label LONGTEXT)")
-    ((most,),) = target.query("SELECT @@max_allowed_packet")
+@pytest.fixture
+def most_bytes(target: Target) -> Iterator[int]:
+    """Let the server take packets of one MB instead of 16, on new connections."""
+    ((before,),) = target.query("SELECT @@max_allowed_packet")
+    target.execute(f"SET GLOBAL max_allowed_packet = {1 << 20}")
+    yield 1 << 20
+    target.execute(f"SET GLOBAL max_allowed_packet = {before}")
 
-    target.write([answered(1, "'" * (most // 2 - 200_000)), answered(2, "x" * (most - 200_000))])
+
+@pytest.mark.parametrize("target", ["pymysql"], indirect=True)
+def test_mysql_row_that_is_larger_than_a_packet_is_named(target: Target, most_bytes: int) -> None:
+    target.execute("CREATE TABLE labels (id INTEGER PRIMARY KEY, label LONGTEXT)")
+    assert target.query("SELECT @@max_allowed_packet") == [(most_bytes,)]
+
+    target.write([answered(1, "'" * (most_bytes // 2 - 200_000)), answered(2, "x" * (most_bytes - 200_000))])
     with pytest.raises(TableError, match="the row with key 3 is larger than the database's max_allowed_packet"):
-        target.write([answered(3, "'" * (most // 2))])
+        target.write([answered(3, "'" * (most_bytes // 2))])
 
     assert target.query("SELECT id FROM labels ORDER BY id") == [(1,), (2,)]
 
