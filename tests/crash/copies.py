@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
@@ -129,6 +130,7 @@ class CopiedTask(Task):
 
     def _begin_copy(self) -> None:
         self._is_copy = True
+        tempfile.tempdir = str(self.spec.home)  # a copy does not live to remove its files
         self.clock.reopen()
         self.simulator.clock.reopen()
         self.spec = replace(self.spec, transport=self.simulator.transport(), traps={})
