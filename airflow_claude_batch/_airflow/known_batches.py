@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_claude_batch._airflow.compat import TASK_STATE_STORE_SUPPORTED
 from airflow_claude_batch._airflow.results_folder import folder_at, results_root
 from airflow_claude_batch._airflow.servers import (
+    REGIONS_SUPPORTED,
     RenderedTaskInstanceFields,
     Session,
     TaskInstance,
@@ -23,7 +24,7 @@ from airflow_claude_batch._airflow.servers import (
 )
 from airflow_claude_batch._airflow.submissions import OPERATORS, FoundSubmission, iterate_submissions
 from airflow_claude_batch._airflow.task_ledgers import is_kept_elsewhere, read_stored_ledger
-from airflow_claude_batch._airflow.task_rows import REGIONS_SUPPORTED, TaskKey, is_of_task
+from airflow_claude_batch._airflow.task_rows import TaskKey, is_of_task
 from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, load_manifest
 from airflow_claude_batch.batch.ledger.ledger import Ledger
 from airflow_claude_batch.batch.ledger.record import decode_ledger, load_ledger

@@ -16,7 +16,9 @@ from sqlalchemy import String, and_, cast, false, func, or_, select, tuple_, upd
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import Select  # where SQLAlchemy 1.4 has it, which Airflow 3.0 brings
 
-from airflow_claude_batch._airflow.compat import TASK_STATE_STORE_SUPPORTED
+from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION, TASK_STATE_STORE_SUPPORTED
+
+REGIONS_SUPPORTED: bool = AIRFLOW_VERSION >= (3, 4)
 
 if TYPE_CHECKING or TASK_STATE_STORE_SUPPORTED:
     from airflow.models.task_state_store import TaskStateStoreModel
@@ -25,8 +27,13 @@ else:
     TaskStateStoreModel: Any = None
     TaskScope: Any = None
     get_state_backend: Any = None
+if TYPE_CHECKING or REGIONS_SUPPORTED:
+    from airflow.models.dynamic_region import public_region_filter  # type: ignore[import-not-found,unused-ignore]  # 3.4
+else:
+    public_region_filter: Any = None
 
 __all__ = [
+    "REGIONS_SUPPORTED",
     "DagModel",
     "RenderedTaskInstanceFields",
     "Select",
@@ -43,6 +50,7 @@ __all__ = [
     "func",
     "get_state_backend",
     "or_",
+    "public_region_filter",
     "select",
     "tuple_",
     "update",

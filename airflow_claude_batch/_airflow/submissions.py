@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from airflow_claude_batch._airflow.compat import timezone
 from airflow_claude_batch._airflow.servers import (
+    REGIONS_SUPPORTED,
     Select,
     Session,
     String,
@@ -28,7 +29,6 @@ from airflow_claude_batch._airflow.servers import (
 )
 from airflow_claude_batch._airflow.snapshots import SNAPSHOT_KEY
 from airflow_claude_batch._airflow.task_rows import (
-    REGIONS_SUPPORTED,
     TaskKey,
     is_of_task,
     is_task,

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
-from airflow_claude_batch._airflow.servers import Session, TaskInstance, TaskScope, and_, false, select
-
-if TYPE_CHECKING or AIRFLOW_VERSION >= (3, 4):
-    from airflow.models.dynamic_region import public_region_filter  # type: ignore[import-not-found,unused-ignore]  # 3.4
-
-    REGIONS_SUPPORTED: bool = AIRFLOW_VERSION >= (3, 4)
-else:
-    REGIONS_SUPPORTED = False
+from airflow_claude_batch._airflow.servers import (
+    REGIONS_SUPPORTED,
+    Session,
+    TaskInstance,
+    TaskScope,
+    and_,
+    false,
+    public_region_filter,
+    select,
+)
 
 if TYPE_CHECKING:
     from airflow_claude_batch.batch.land.place import Place

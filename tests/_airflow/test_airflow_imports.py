@@ -9,10 +9,12 @@ from pathlib import Path
 import airflow_claude_batch
 
 PACKAGE = Path(airflow_claude_batch.__file__).parent
-#: What tasks use, what servers read of the database, the api-server, Airflow's classes of plugins and
-#: commands, and tests of users.
+#: What tasks use, hooks of two other providers, what servers read of the database, the api-server, Airflow's classes of
+#: plugins and commands, and tests of users.
 IMPORTERS = (
     "_airflow/compat.py",
+    "_airflow/aws_connection.py",
+    "_airflow/google_connection.py",
     "_airflow/servers.py",
     "_airflow/api_server.py",
     "_airflow/command_line.py",
