@@ -24,11 +24,14 @@ _CLIENT_KWARGS: Final[Mapping[str, tuple[str, ...]]] = {
     "default_headers": ("headers",),
     "max_retries": ("max_retries",),
     "timeout": ("connect_timeout", "read_timeout", "write_timeout"),
+    "workspace_id": ("workspace_id",),
 }
 # More keys of theirs, ignored without a warning: settings of platforms without batches, and a field that is never sent.
 _IGNORED: Final = frozenset({"resource", "scope"})
 # Their names of fields that are ours too.
 _THEIR_NAMES: Final = {"aws_region": "region"}
+# Fields of theirs that are ours on one platform. On others they are ignored without a warning, whatever they hold.
+_PLATFORM_OF: Final = {"project_id": "google", "region": "aws"}
 
 # Names that other tools have for our fields.
 _OTHER_NAMES: Final = {
@@ -110,7 +113,9 @@ def _flat(extra: dict[str, Any]) -> dict[str, Any]:
     }
     renamed |= {ours: extra.pop(name) for name, ours in _THEIR_NAMES.items() if name in extra}
     own = {_MISPLACED.get(name, name): value for name, value in extra.items()}
-    return {**renamed, **identity, **own}
+    platform = extra.get("platform")
+    merged = {**renamed, **identity, **own}
+    return {name: value for name, value in merged.items() if _PLATFORM_OF.get(name, platform) == platform}
 
 
 def _typed(name: str, value: Any) -> Any:

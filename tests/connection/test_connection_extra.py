@@ -135,3 +135,10 @@ def complaint_about(extra: dict[str, Any]) -> str | None:
     except ConfigurationError as error:
         return str(error)
     return None
+
+
+@pytest.mark.parametrize(
+    "extra", [{"project_id": 123456789012}, {"region": ["us-east5"]}, {"aws_region": " "}], ids=str
+)
+def test_places_of_platforms_that_are_not_used_are_ignored_whatever_they_hold(extra: Any):
+    assert read(extra).warnings == ()
