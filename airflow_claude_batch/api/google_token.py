@@ -20,6 +20,7 @@ from airflow_claude_batch.api.evidence import Effect, Stage
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest
 from airflow_claude_batch.api.renewed_token import RenewedToken
 from airflow_claude_batch.api.responses import no_response_failure
+from airflow_claude_batch.api.time_limit import seconds_left
 from airflow_claude_batch.api.token_cache import Token, TokenCache
 
 GOOGLE_ORIGIN: Final = "https://claude.googleapis.com"
@@ -81,27 +82,27 @@ class GoogleToken(RenewedToken):
     def _fetch(self, send: Send, clock: Clock) -> Token:
         started = clock()
         try:
-            fetched = self._begin().result(FETCH_SECONDS)
+            fetched = self._begin().result(seconds := _wait_seconds())
         except TimeoutError:
-            raise self._too_slow() from None
+            raise self._too_slow(seconds) from None
         return _token(fetched, started)
 
     async def _afetch(self, send: AsyncSend, clock: Clock) -> Token:
         started = clock()
         try:
-            async with asyncio.timeout(FETCH_SECONDS):
+            async with asyncio.timeout(seconds := _wait_seconds()):
                 fetched = await asyncio.wrap_future(self._begin())
         except TimeoutError:
-            raise self._too_slow() from None
+            raise self._too_slow(seconds) from None
         return _token(fetched, started)
 
     def _begin(self) -> Future[FetchedToken]:
         deadline = time.monotonic() + FETCH_SECONDS
         return _in_thread(lambda: self.source.fetch(deadline))
 
-    def _too_slow(self) -> CallFailed:
+    def _too_slow(self, seconds: float) -> CallFailed:
         request = token_request("https://oauth2.googleapis.com/token", self.remedy)
-        return no_response_failure(request, Stage.CONNECTING, f"no access token within {FETCH_SECONDS:.0f} s")
+        return no_response_failure(request, Stage.CONNECTING, f"no access token within {seconds:.0f} s")
 
 
 def google_base_url(project: str, location: str, workspace: str) -> str:
@@ -124,6 +125,10 @@ def token_request(url: str, remedy: str) -> HTTPRequest:
         not_found_remedy=remedy,
         max_response_bytes=0,
     )
+
+
+def _wait_seconds() -> float:
+    return max(0.0, min(FETCH_SECONDS, seconds_left()))
 
 
 def _token(fetched: FetchedToken, started: float) -> Token:

@@ -17,6 +17,7 @@ from airflow_claude_batch.api import google_token
 from airflow_claude_batch.api.google_auth import GivenCredentials, MachineAccount, ServiceAccount
 from airflow_claude_batch.api.google_token import FetchedToken, GoogleToken, TokenSource, google_base_url
 from airflow_claude_batch.api.http import CallFailed, HTTPRequest, HTTPResponse
+from airflow_claude_batch.api.time_limit import time_limit
 from airflow_claude_batch.exceptions import APIConnectionError, AuthenticationError, ConfigurationError
 
 __all__ = ["metadata_server", "token_endpoint"]
@@ -153,8 +154,11 @@ def test_missing_library_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch
     assert "pip install 'airflow-claude-batch[google]'" in str(caught.value)
 
 
-def test_source_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch, token_of: Caller) -> None:
-    monkeypatch.setattr(google_token, "FETCH_SECONDS", 0.05)
+@pytest.mark.parametrize(("fetch_seconds", "limit"), [(0.05, 60), (60, 0.05)], ids=["of a fetch", "of the caller"])
+def test_source_that_never_answers_is_given_up(
+    fetch_seconds: float, limit: float, monkeypatch: pytest.MonkeyPatch, token_of: Caller
+) -> None:
+    monkeypatch.setattr(google_token, "FETCH_SECONDS", fetch_seconds)
     go_on = threading.Event()
 
     class Stuck:
@@ -164,7 +168,7 @@ def test_source_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch, 
             go_on.wait(20)
             return FetchedToken("late", 60)
 
-    with pytest.raises(CallFailed, match="no access token within"):
+    with time_limit(limit), pytest.raises(CallFailed, match="no access token within 0 s"):
         token_of(GoogleToken(source=Stuck()), FakeClock())
     go_on.set()
 
