@@ -22,7 +22,8 @@ def open_aws_connection(aws_conn_id: str, region: str) -> KeySource:
     """Return the keys of an AWS connection: stored ones, or those of the role that it names, renewed before they end.
 
     :param region: where AWS's token service is called, if the connection names no region.
-    :raises ConfigurationError: there is no such connection, or the Amazon provider is not installed.
+    :raises ConfigurationError: there is no such connection, it is of another type, or the Amazon provider is not
+        installed.
     """
     try:
         from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
@@ -32,13 +33,15 @@ def open_aws_connection(aws_conn_id: str, region: str) -> KeySource:
         ) from None
     content = _content(aws_conn_id)
     hook = AwsBaseHook(aws_conn_id=aws_conn_id, client_type="sts")
-    hook.conn_config  # noqa: B018  (reads the connection, and keeps it)
+    config = hook.conn_config  # reads the connection, and keeps it
 
     def open_session() -> Session:
         session: Session = hook.get_session(region_name=hook.region_name or region)
         return session
 
-    return KeySource(open_session, name=(aws_conn_id, region, content))
+    # A profile is a secret of the machine, too: it is in a file there.
+    is_machines = not (config.aws_access_key_id or config.role_arn)
+    return KeySource(open_session, name=(aws_conn_id, region, content), is_machines=is_machines)
 
 
 def _content(aws_conn_id: str) -> str:
@@ -52,5 +55,11 @@ def _content(aws_conn_id: str) -> str:
                 f"Create it: airflow connections add {aws_conn_id} --conn-type aws",
             ) from None
         return ""
+    if connection.conn_type not in (None, "", "aws"):
+        # Its password would sign: whoever receives a signature can try passwords until one fits.
+        raise ConfigurationError(
+            f"aws_conn_id names {aws_conn_id!r}, which is of type {connection.conn_type!r} and not aws.",
+            "Name a connection of type aws.",
+        )
     fields = (connection.conn_type, connection.host, connection.login, connection.password, connection.extra)
     return hashlib.sha256(repr(fields).encode()).hexdigest()

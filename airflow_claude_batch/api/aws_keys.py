@@ -49,12 +49,19 @@ class KeySource:
 
     :param open_session: opens a session. It is called in a thread, and may talk to AWS.
     :param name: what the keys depend on.
+    :param is_machines: the keys are those that the machine has, and not those of an Airflow connection.
     :param clock: monotonic seconds.
     """
 
     def __init__(
-        self, open_session: Callable[[], Session], *, name: Hashable, clock: Callable[[], float] = time.monotonic
+        self,
+        open_session: Callable[[], Session],
+        *,
+        name: Hashable,
+        is_machines: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.is_machines: Final = is_machines
         self._open_session = open_session
         self._name = name
         self._clock = clock

@@ -88,8 +88,13 @@ def environment_credential(
         return EnvironmentAwsApiKey(key, header)
     if importlib.util.find_spec("botocore") is None:
         raise ConfigurationError("platform is aws, but the package botocore is not installed.", INSTALL_REMEDY)
-    source = KeySource(lambda: _default_session(region), name=("default chain", region))
+    source = KeySource(lambda: _default_session(region), name=("default chain", region), is_machines=True)
     return AwsSigV4(source, region, "AWS's default chain")
+
+
+def is_machines(credentials: Credentials) -> bool:
+    """Tell whether keys of the machine sign. They do for an AWS connection that holds no keys and names no role."""
+    return isinstance(credentials, AwsSigV4) and credentials.source.is_machines
 
 
 def no_aws_connections(aws_conn_id: str, region: str) -> KeySource:

@@ -26,6 +26,7 @@ from airflow_claude_batch.connection.address import check_host
 from airflow_claude_batch.connection.aws import (
     OpenAwsConnection,
     environment_credential,
+    is_machines,
     no_aws_connections,
     own_credential,
 )
@@ -278,12 +279,15 @@ class _Reader:
     def _aws_credentials(self, base_url: str, region: str) -> Credentials:
         header = self._key_header()
         own = own_credential(self.values.password, self.extra, header, self.open_aws_connection, region)
-        if own is not None:
+        chosen = self._chosen(base_url)
+        if own is not None and not (chosen and is_machines(own)):
             return own
-        if chosen := self._chosen(base_url):
+        if chosen:
             what, remedy = needs_own_credential(chosen)
             raise ConfigurationError(
-                f"it {chosen[0].choice} but holds no credential.", what, f"Name a connection in aws_conn_id. {remedy}"
+                f"it {chosen[0].choice} but holds no credential.",
+                what,
+                f"Name a connection with keys or a role in aws_conn_id. {remedy}",
             )
         return environment_credential(self.environ, header, region)
 

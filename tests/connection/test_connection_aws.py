@@ -22,11 +22,11 @@ HOST = "https://aws-external-anthropic.us-west-2.api.aws"
 
 
 def open_connection(aws_conn_id: str, region: str) -> KeySource:
-    """An AWS connection whose access key is its id."""
+    """An AWS connection whose access key is its id. The one named "empty" has the machine's keys."""
     frozen = SimpleNamespace(access_key=aws_conn_id, secret_key=f"secret of {aws_conn_id}", token="")
     credentials = SimpleNamespace(get_frozen_credentials=lambda: frozen)
     session = SimpleNamespace(get_credentials=lambda: credentials)
-    return KeySource(lambda: session, name=(aws_conn_id, region))
+    return KeySource(lambda: session, name=(aws_conn_id, region), is_machines=aws_conn_id == "empty")
 
 
 def read(
@@ -56,8 +56,11 @@ def test_place_may_come_from_the_variables_of_the_sdk():
     assert (config.base_url, config.workspace_id) == (HOST.replace("us-west-2", "eu-west-1"), "wrkspc_2")
 
 
-def test_region_may_have_the_name_of_the_anthropic_provider():
-    assert read(place={"platform": "aws", "aws_region": "us-east-1", "workspace_id": "w"}).config.region == "us-east-1"
+def test_region_and_workspace_may_be_where_the_anthropic_provider_has_them():
+    place = {"platform": "aws", "aws_region": "us-east-1", "anthropic_client_kwargs": {"workspace_id": "w"}}
+
+    config = read(place=place).config
+    assert (config.region, config.workspace_id) == ("us-east-1", "w")
 
 
 @pytest.mark.parametrize(
@@ -150,12 +153,25 @@ def test_what_cannot_work_is_refused_with_the_remedy(extra: dict[str, Any], fiel
     ],
     ids=str,
 )
-@pytest.mark.parametrize("environ", [{}, {"ANTHROPIC_AWS_API_KEY": "key-2"}], ids=["role", "key"])
-def test_credential_of_the_deployment_goes_to_no_host_that_a_connection_chooses(choice: Any, environ: dict[str, str]):
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [({}, {}), ({"ANTHROPIC_AWS_API_KEY": "key-2"}, {}), ({}, {"aws_conn_id": "empty"})],
+    ids=["role", "key", "role through an AWS connection that holds nothing"],
+)
+def test_credential_of_the_deployment_goes_to_no_host_that_a_connection_chooses(
+    choice: Any, environ: dict[str, str], named: dict[str, str]
+):
     with pytest.raises(ConfigurationError, match="holds no credential") as caught:
-        read(environ=environ, **choice)
+        read(environ=environ, **{**choice, "extra": {**choice.get("extra", {}), **named}})
 
-    assert "aws_conn_id" in str(caught.value)
+    assert "Name a connection with keys or a role in aws_conn_id" in str(caught.value)
+
+
+def test_aws_connection_that_holds_nothing_signs_for_the_host_of_the_deployment():
+    environ = {"ANTHROPIC_AWS_BASE_URL": "https://vpce-1.example"}
+
+    assert read({"aws_conn_id": "empty"}).config.base_url == HOST
+    assert read({"aws_conn_id": "empty"}, environ).config.base_url == "https://vpce-1.example"
 
 
 def test_deployment_may_choose_the_host():

@@ -113,3 +113,19 @@ def test_aws_connection_that_is_missing_is_told(try_connection: Callable[..., An
     said = try_connection(None)
 
     assert "aws_conn_id names 'aws_batches', but there is no such connection." in said["message"]
+
+
+@pytest.mark.parametrize("extra", [{}, {"profile_name": "default"}], ids=["nothing", "profile"])
+def test_keys_of_the_machine_sign_for_no_host_of_a_connection(
+    extra: dict[str, Any], try_connection: Callable[..., Any]
+) -> None:
+    said = try_connection({"extra": extra})
+
+    assert "it names a host but holds no credential.\n" in said["message"]
+
+
+def test_password_of_another_service_signs_nothing(try_connection: Callable[..., Any]) -> None:
+    said = try_connection({"conn_type": "postgres", "login": "airflow", "password": "guessable"})
+
+    assert "aws_conn_id names 'aws_batches', which is of type 'postgres' and not aws." in said["message"]
+    assert "guessable" not in said["message"]
