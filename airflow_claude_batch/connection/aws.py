@@ -45,6 +45,7 @@ class EnvironmentAwsApiKey(ApiKey):
 
 
 def own_credential(
+    login: str | None,
     password: str | None,
     extra: Mapping[str, Any],
     header: Literal["authorization", "x-api-key"],
@@ -53,6 +54,7 @@ def own_credential(
 ) -> Credentials | None:
     """Return the credential that the connection holds or names, None if there is none.
 
+    :param login: never a part of it. With an access key of AWS there, the password is no API key.
     :raises ConfigurationError: there are several, or one that AWS does not accept.
     """
     if foreign := [name for name in _FOREIGN if extra.get(name)]:
@@ -63,11 +65,7 @@ def own_credential(
     fields = {"password": password, "auth_token": extra.get("auth_token"), "aws_conn_id": extra.get("aws_conn_id")}
     only_credential(fields, extra.get("auth"))
     if password:
-        if _ACCESS_KEY.fullmatch(password):
-            raise ConfigurationError(
-                "its password is an access key of AWS, which is only half of a credential.",
-                "Put both halves into an Airflow connection of type aws, and name that in aws_conn_id.",
-            )
+        _check_no_access_key({"login": login, "password": password})
         return AwsApiKey(password, header)
     if extra.get("auth_token"):
         return BearerToken(extra["auth_token"])
@@ -103,6 +101,16 @@ def no_aws_connections(aws_conn_id: str, region: str) -> KeySource:
     :raises ConfigurationError: always.
     """
     raise ConfigurationError(f"aws_conn_id names {aws_conn_id!r}, but no connections can be read here.")
+
+
+def _check_no_access_key(fields: Mapping[str, str | None]) -> None:
+    """Raise if keys of AWS are in the connection. The secret one would be sent, as if it were an API key."""
+    for name, text in fields.items():
+        if _ACCESS_KEY.fullmatch((text or "").strip()):
+            raise ConfigurationError(
+                f"its {name} is an access key of AWS, which is only half of a credential.",
+                "Put both halves into an Airflow connection of type aws, and name that in aws_conn_id.",
+            )
 
 
 def _default_session(region: str) -> Session:

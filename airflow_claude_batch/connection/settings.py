@@ -278,7 +278,9 @@ class _Reader:
 
     def _aws_credentials(self, base_url: str, region: str) -> Credentials:
         header = self._key_header()
-        own = own_credential(self.values.password, self.extra, header, self.open_aws_connection, region)
+        own = own_credential(
+            self.values.login, self.values.password, self.extra, header, self.open_aws_connection, region
+        )
         chosen = self._chosen(base_url)
         if own is not None and not (chosen and is_machines(own)):
             return own

@@ -133,6 +133,12 @@ def test_connection_that_is_read_again_keeps_its_client():
             "its password is an access key of AWS",
             id="access key as password",
         ),
+        pytest.param(
+            {},
+            {"login": "AKIAABCDEFGHIJKLMNOP", "password": "secret-access-key"},
+            "its login is an access key of AWS",
+            id="both keys of AWS",
+        ),
         pytest.param({"platform": "bedrock"}, {}, "platform is 'bedrock'.*no message batches", id="bedrock"),
     ],
 )
@@ -140,7 +146,7 @@ def test_what_cannot_work_is_refused_with_the_remedy(extra: dict[str, Any], fiel
     with pytest.raises(ConfigurationError, match=message) as caught:
         read(extra, **fields)
 
-    assert "AKIAABC" not in str(caught.value)
+    assert not re.search("AKIAABC|secret-access", str(caught.value))
 
 
 @pytest.mark.parametrize(
