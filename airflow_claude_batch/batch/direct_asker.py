@@ -93,6 +93,10 @@ class DirectMemory:
     lost: set[int] = field(default_factory=set)
     left_because: str | None = None
     has_begun: bool = False
+    #: Requests that were asked again after their response was lost, each of them once.
+    asked_again: set[int] = field(default_factory=set)
+    #: Landed batches of whose create calls second batches were looked for.
+    copies_looked_for: frozenset[str] = frozenset()
     #: Responses that were lost one after the other, with none in between that came.
     lost_in_a_row: int = 0
     #: The journal has an answer that could not be landed.
@@ -173,7 +177,7 @@ class DirectAsker:
         :raises APIError: the API refuses every request.
         """
         indices = list(self._askable())
-        if not indices or self.memory.left_because is not None or not self._may_ask(indices):
+        if not indices or self.memory.left_because is not None or not self._may_ask():
             return None
         before = len(self.memory.tried)
         try:
@@ -212,16 +216,22 @@ class DirectAsker:
         return self.record.ledger
 
     def _askable(self) -> Iterator[int]:
+        """Iterate over the requests to ask. There is none while landed rows are missing that may be read again."""
+        if self.collector.unread_landed:
+            return iter(())
         tried = self.memory.tried
         askable = directly_askable(self._ledger, self.requests, self.landing.statuses, self.policy)
         return (index for index in askable if index not in tried)
 
-    def _may_ask(self, indices: Sequence[int]) -> bool:
-        """Estimate what the requests cost, once a process, and check the limits that need the sum of all."""
+    def _may_ask(self) -> bool:
+        """Estimate what the requests cost, once a process, and check the limits that need the sum of all.
+
+        Those count too that may be asked only later, when their canceled batch has ended.
+        """
         if self.memory.has_begun:
             return True
         try:
-            self.rounds.check_direct(indices, self.landing)
+            self.rounds.check_direct(self.landing)
         except (InputError, DailyCostLimitError) as error:
             log.warning("No request is asked directly. %s", error)
             self.memory.left_because = error.summary
@@ -232,7 +242,8 @@ class DirectAsker:
     def _room(self) -> Decimal | None:
         """Return how much direct requests may cost from now on, None for any amount.
 
-        Requests that were in flight when a process ended count with the most that they may have cost.
+        Requests that were in flight when a process ended, or whose response was lost, count with the most that they
+        may have cost.
 
         :raises CostLimitError: what was spent is not known.
         """
@@ -245,7 +256,9 @@ class DirectAsker:
         if unknown := bill.unknown_answers + bill.unreadable_answers:
             raise unknown_spending_error(unknown, name)
         spent = bill.cost.usd if bill.cost else Decimal(0)
-        return usd - spent - sum(map(self._bound_of_unseen, (self._ledger.direct or DirectRecord()).unseen), Decimal(0))
+        unseen = map(self._bound_of_unseen, (self._ledger.direct or DirectRecord()).unseen)
+        lost = (self._request(index).bound or Decimal(0) for index in (*self.memory.lost, *self.memory.asked_again))
+        return usd - spent - sum((*unseen, *lost), Decimal(0))
 
     @property
     def _limit(self) -> tuple[Decimal, str] | None:
@@ -291,7 +304,7 @@ class DirectAsker:
             pace=pace,
             answer_until=now + (self.waits.final_deadline - clock).total_seconds(),
             room=room,
-            may_ask_again=lambda request, error: self.policy.on_lost == "resend",
+            may_ask_again=self._may_ask_again,
         )
         asked = (self._request(index) for index in indices[:_MOST_AT_ONCE])
         with _writing(self.folder):
@@ -302,6 +315,14 @@ class DirectAsker:
 
     def _custom_id(self, index: int) -> str:
         return self.requests.custom_id(index, self.memory.token)
+
+    def _may_ask_again(self, request: DirectRequest, error: APIError) -> bool:
+        """Tell whether to ask a request again whose response was lost: once, because it may be paid twice."""
+        with self._lock:
+            if self.policy.on_lost != "resend" or request.index in self.memory.asked_again:
+                return False
+            self.memory.asked_again.add(request.index)
+            return True
 
     def _before(self, request: DirectRequest) -> None:
         """Write down that a request is asked, if this attempt still may ask it.

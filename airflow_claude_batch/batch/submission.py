@@ -393,6 +393,12 @@ class Submission:
                 find_copies(self.record, self.client, part, clock=self.clock, api=self.client.base_url, peeked=PEEKED)
         return bool(self.ledger.open_parts)
 
+    def _find_new_copies(self) -> bool:
+        """Look once for second batches of create calls, before requests of the landed ones are asked directly."""
+        landed, looked_for = self.ledger.landed_batch_ids, self._direct.copies_looked_for
+        self._direct.copies_looked_for = looked_for | landed
+        return not landed <= looked_for and self._find_copies()
+
     # ------------------------------------------------------------------ the end
 
     def _finish(self, failure: BatchError | None, *, permanent: bool = False) -> DoneStep:
@@ -510,6 +516,7 @@ class Submission:
             asker=self._asker,
             is_rejected=lambda: self._rounds.approval.rejection() is not None,
             lost_create=lambda: self._lost_create,
+            find_copies=self._find_new_copies,
             clock=self.clock,
             sleep=self.sleep,
             finish=self._finish,

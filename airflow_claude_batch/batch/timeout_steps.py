@@ -38,6 +38,7 @@ class TimeoutSteps:
     :param asker: asks requests directly.
     :param is_rejected: a person has rejected the cost of what was not sent yet.
     :param lost_create: returns the wait for the batch of a create call without a response. None if there is none.
+    :param find_copies: looks for second batches of create calls, and returns whether there is one to collect.
     :param finish: publishes the rows, and ends the attempt with this error.
     """
 
@@ -51,6 +52,7 @@ class TimeoutSteps:
     asker: DirectAsker
     is_rejected: Callable[[], bool]
     lost_create: Callable[[], WaitStep | None]
+    find_copies: Callable[[], bool]
     clock: Callable[[], datetime]
     sleep: Callable[[float], None]
     finish: Callable[[BatchError | None], DoneStep]
@@ -92,12 +94,17 @@ class TimeoutSteps:
             return DirectStep(0)  # calls have another deadline from now on
         if self.collector.running:
             self._cancel_batches(was_asked=True)  # not reached before, or found since
-        if not self.waits.is_timed_out and (step := self.asker.ask_some()) is not None:
-            return step
+        if not self.waits.is_timed_out and self.asker.has_requests:
+            if self.find_copies():
+                return DirectStep(0)  # what they answered need not be asked
+            if (step := self.asker.ask_some()) is not None:
+                return step
         if self._is_answered or self.waits.is_past_final_deadline:
             return self._end()
         if self._ledger.open_parts:
             return self.waits.for_open_batches("any", "canceled batches are ending; what they leave is asked directly")
+        if unread := self.collector.unread_landed:
+            return self.waits.for_landed_rows(unread)
         return self.lost_create() or self._end()
 
     def _begin(self) -> None:

@@ -407,3 +407,19 @@ def test_without_room_in_the_budget_nothing_is_asked_directly(tmp_path: Path) ->
     assert "Not all of them were asked directly" in str(done.failure)
     assert "max_cost_per_day" in str(done.failure)
     assert all("max_cost_per_day" in row["error"]["message"] for row in task.rows)
+
+
+def test_requests_that_may_be_asked_only_later_are_reserved_at_full_price_before_they_are(tmp_path: Path) -> None:
+    asked = []
+
+    def answer(params: object, position: int) -> str:
+        asked.append(sum(amount for _, amount in world.sums().values()))
+        return "word " * 200  # all of max_tokens
+
+    world = deployment(tmp_path, batch_seconds=36_000, queue_limit=4, cancel_seconds=600, answer=answer)
+    world.limit = 2 * LIMIT
+
+    done = world.task("a1").run(TEN, ASKS_DIRECTLY)
+
+    assert done.failure is None
+    assert max(asked) >= cost(done)

@@ -75,7 +75,7 @@ class DirectJournal:
         """
         self._in_flight.append(custom_id)
         if storage.appends(self.folder):
-            self.folder.append(self._name(), _asked_line(custom_id))
+            self._append(self.folder, _asked_line(custom_id))
         else:
             storage.write(self.folder, self._name("-asked"), b"".join(map(_asked_line, self._in_flight)))
 
@@ -87,7 +87,7 @@ class DirectJournal:
         """
         line += b"\n"
         if storage.appends(self.folder):
-            self.folder.append(self._name(), line)
+            self._append(self.folder, line)
         else:
             self._answers += 1
             storage.write(self.folder, self._name(f"-{self._answers}"), line)
@@ -101,6 +101,13 @@ class DirectJournal:
         self._in_flight.clear()
         self._token, self._answers = new_token(), 0
         return names
+
+    def _append(self, folder: storage.LocalFolder, line: bytes) -> None:
+        try:
+            folder.append(self._name(), line)
+        except OSError:
+            self._token = new_token()  # the file may end with half a line, to which nothing can be added
+            raise
 
     def _name(self, suffix: str = "") -> str:
         name = f"direct-{self.attempt}-{self._token}{suffix}.jsonl"

@@ -90,7 +90,8 @@ class DamagedPartError(ResultsError):
     def __init__(self, part: LandedPart, why: object) -> None:
         super().__init__(
             f"{part.uri} is not there any more as it was written ({why}).",
-            "The answers stay at the API for 29 days; a retry downloads them at no cost.",
+            "Answers of message batches stay at the API for 29 days; a retry downloads them at no cost. Requests that "
+            "were asked directly (on_timeout='ask_directly') are asked, and paid for, again.",
             "Look for what changed the file, if this comes again.",
         )
         self.part = part

@@ -126,22 +126,26 @@ class Rounds:
         log.info("Repair round %d sends %s again.", ledger.round + 1, quantity(count, "request"))
         return True
 
-    def check_direct(self, indices: Sequence[int], landing: Landing) -> None:
-        """Estimate what these requests cost when they are asked directly, and log it. Reserve it in the day's budget.
+    def check_direct(self, landing: Landing) -> None:
+        """Estimate what the unanswered requests cost if all are asked directly. Reserve it in the day's budget.
 
         :raises InputError: the API is certain to refuse one of them. Nothing was asked.
         :raises DailyCostLimitError: a limit of the day has no room now. Nothing was asked.
         """
         estimate = estimate_requests(
             self.requests,
-            lambda: iter(indices),
+            lambda: self._unanswered(landing.statuses),
             self.prices.full,
             self.estimate_client,
             models=self.models,
             now=self.clock(),
             earlier_runs=self.earlier_runs(),
         )
-        log.info("To ask directly, at full price:\n%s\n%s", estimate.models_in_words(), estimate.to_table())
+        log.info(
+            "To ask directly, at full price, if no batch answers it:\n%s\n%s",
+            estimate.models_in_words(),
+            estimate.to_table(),
+        )
         if self.day_budget is not None:
             ledger = self.record.ledger
             has_open = bool(ledger.open_parts)
