@@ -393,11 +393,14 @@ class Submission:
                 find_copies(self.record, self.client, part, clock=self.clock, api=self.client.base_url, peeked=PEEKED)
         return bool(self.ledger.open_parts)
 
-    def _find_new_copies(self) -> bool:
-        """Look once for second batches of create calls, before requests of the landed ones are asked directly."""
+    def _find_answers(self) -> bool:
+        """Before anything is asked directly, use the answer store, and look once for second batches of landed ones."""
         landed, looked_for = self.ledger.landed_batch_ids, self._direct.copies_looked_for
         self._direct.copies_looked_for = looked_for | landed
-        return not landed <= looked_for and self._find_copies()
+        if not landed <= looked_for and self._find_copies():
+            return True
+        self._reuse_answers()
+        return False
 
     # ------------------------------------------------------------------ the end
 
@@ -516,7 +519,7 @@ class Submission:
             asker=self._asker,
             is_rejected=lambda: self._rounds.approval.rejection() is not None,
             lost_create=lambda: self._lost_create,
-            find_copies=self._find_new_copies,
+            find_answers=self._find_answers,
             clock=self.clock,
             sleep=self.sleep,
             finish=self._finish,

@@ -38,7 +38,8 @@ class TimeoutSteps:
     :param asker: asks requests directly.
     :param is_rejected: a person has rejected the cost of what was not sent yet.
     :param lost_create: returns the wait for the batch of a create call without a response. None if there is none.
-    :param find_copies: looks for second batches of create calls, and returns whether there is one to collect.
+    :param find_answers: looks for answers in the answer store and in second batches of create calls. It returns whether
+        there is such a batch to collect.
     :param finish: publishes the rows, and ends the attempt with this error.
     """
 
@@ -52,7 +53,7 @@ class TimeoutSteps:
     asker: DirectAsker
     is_rejected: Callable[[], bool]
     lost_create: Callable[[], WaitStep | None]
-    find_copies: Callable[[], bool]
+    find_answers: Callable[[], bool]
     clock: Callable[[], datetime]
     sleep: Callable[[float], None]
     finish: Callable[[BatchError | None], DoneStep]
@@ -95,7 +96,7 @@ class TimeoutSteps:
         if self.collector.running:
             self._cancel_batches(was_asked=True)  # not reached before, or found since
         if not self.waits.is_timed_out and self.asker.has_requests:
-            if self.find_copies():
+            if self.find_answers():
                 return DirectStep(0)  # what they answered need not be asked
             if (step := self.asker.ask_some()) is not None:
                 return step

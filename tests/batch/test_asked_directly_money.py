@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from submission_world import TEN, World, make_world
+from submission_world import TEN, World, make_world, new_world
 
 from airflow_claude_batch.batch.direct.journal import DirectJournal, read_journals
 from airflow_claude_batch.batch.land.landed_parts import remove_parts
@@ -100,6 +100,23 @@ def test_second_batch_of_a_create_call_is_read_before_its_requests_are_asked_dir
 
     assert done.failure is None
     assert (paid_directly(world), world.billed) == (0, 10)
+
+
+def test_answers_of_the_store_are_not_asked_directly_by_a_try_that_goes_on_after_a_kill(tmp_path: Path) -> None:
+    world = new_world(tmp_path)
+    world.run(TEN, DEADLINE, store={})
+    world.simulator.pace(36_000.0)
+    task = world.another("two")
+    with task.attempt(["another question"], DEADLINE, store={}) as killed:
+        while not killed.ledger.asks_directly:
+            killed._advance()
+            task.clock.advance(60)
+
+    done = task.run(TEN, DEADLINE, store={})  # its template rendered other requests
+
+    assert done.failure is None
+    assert {row["status"] for row in task.rows} == {"succeeded"}
+    assert paid_directly(world) == 0
 
 
 def test_answer_after_a_line_that_could_not_be_written_whole_is_in_the_journal(tmp_path: Path) -> None:
