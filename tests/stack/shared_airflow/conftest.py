@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 FIRST = ("test_first_run", "test_clear_or_retry")
 LAST = ("test_scheduling", "test_stack", "test_tables", "test_made_elsewhere", "test_changing_table")
 #: DAGs that are files of this folder. Each has a connection with its name.
-DAGS_HERE = ("by_hand", "clear_or_retry", "cleared_upstream", "page")
+DAGS_HERE = ("by_hand", "clear_or_retry", "cleared_upstream", "deadline", "page")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
