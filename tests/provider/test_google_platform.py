@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from google_servers import MetadataServer, TokenEndpoint, metadata_server, token_endpoint
+from google_servers import MetadataServer, NewestTokens, TokenEndpoint, metadata_server, token_endpoint
 from workbench import Workbench
 
 from airflow_claude_batch.hooks import ClaudeHook
@@ -27,22 +27,6 @@ EXTRA = {"platform": "google", "project_id": "simulator-project", "workspace_id"
 
 def connect(monkeypatch: pytest.MonkeyPatch, **extra: Any) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_CLAUDE_DEFAULT", json.dumps({"conn_type": "claude", "extra": {**EXTRA, **extra}}))
-
-
-class NewestTokens:
-    """Accepts the tokens of a server that are among its newest two: the one before may be on its way."""
-
-    def __init__(self, *servers: MetadataServer | TokenEndpoint) -> None:
-        self._servers = servers
-
-    def __contains__(self, token: object) -> bool:
-        return any(token in server.issued[-2:] for server in self._servers)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
+from batch.input.preflight_cases import PASSES
 from simulated import KEY, Api, fixed_clock
 
 from airflow_claude_batch.batch.input.elements import Defaults, read_request
 from airflow_claude_batch.simulator import Simulator
-from tests.batch.input.preflight_cases import PASSES
 
 VERSION = "2026-10-21"
 #: What the checks leave to the API, because they may be older than it, or because it judges.

@@ -22,6 +22,7 @@ from shared_airflow import (
     tables,
     worker_free_dag,
 )
+from shared_airflow.platforms import Platforms, running_platforms
 from shared_airflow.preparations import Preparations, preparing
 
 HERE = Path(__file__).parent
@@ -30,6 +31,8 @@ FIRST = ("test_first_run", "test_clear_or_retry")
 LAST = ("test_scheduling", "test_stack", "test_tables", "test_made_elsewhere", "test_changing_table")
 #: DAGs that are files of this folder. Each has a connection with its name.
 DAGS_HERE = ("by_hand", "clear_or_retry", "cleared_upstream", "deadline", "page")
+#: One that has the connections of two platforms.
+PLATFORMS_DAG = "platforms_dag"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,7 +49,7 @@ def _order(item: pytest.Item) -> int:
 
 def sources() -> dict[str, Callable[[Simulators], str]]:
     """Return the source of each DAG, by DAG id, as a function of the simulators."""
-    texts = {dag_id: Path(__file__).with_name(f"{dag_id}.py").read_text() for dag_id in DAGS_HERE}
+    texts = {dag_id: Path(__file__).with_name(f"{dag_id}.py").read_text() for dag_id in (*DAGS_HERE, PLATFORMS_DAG)}
     texts |= {**main_example.sources(), **scheduling_stack.scheduling_sources()}
     found: dict[str, Callable[[Simulators], str]] = {dag_id: lambda _, t=text: t for dag_id, text in texts.items()}
     if worker_free_dag.is_supported():
@@ -72,8 +75,14 @@ def traces() -> Iterator[OtlpReceiver]:
 
 
 @pytest.fixture(scope="package")
+def platforms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platforms]:
+    with running_platforms(tmp_path_factory.mktemp("platforms")) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
 def dag_stack(
-    tmp_path_factory: pytest.TempPathFactory, statsd: StatsdListener, traces: OtlpReceiver
+    tmp_path_factory: pytest.TempPathFactory, statsd: StatsdListener, traces: OtlpReceiver, platforms: Platforms
 ) -> Iterator[DagStack]:
     folder = tmp_path_factory.mktemp("dag_stack")
     examples = (CONNECTION_ID, *main_example.COPIES, tables.CONNECTION, changing_table.CONNECTION)
@@ -86,7 +95,9 @@ def dag_stack(
         changing_table.DAG_ID: partial(changing_table.source, str(folder)),
     }
     install_modules(folder / "home", Path(__file__).with_name("page_auth.py"))
-    settings = statsd.settings | traces.settings | page_stack.SETTINGS | main_example.warehouses(folder)
+    settings = (
+        statsd.settings | traces.settings | platforms.settings | page_stack.SETTINGS | main_example.warehouses(folder)
+    )
     with running_dags(folder, connections, dags, **settings) as stack:
         yield stack
 
