@@ -52,9 +52,9 @@ class LimitEstimate:
     ) -> None:
         """Compare the estimate with what a response reports.
 
-        Nobody says of which moment a report is: of the start of the request, or of its end. What lies between the two
-        is possible, and the estimate is moved there, if it is outside. So what others take from the same limit counts,
-        and reports that are old or rounded do no harm.
+        The API does not document whether a report is of the start of the request, or of its end. An estimate between
+        the two stays; one outside is moved to the nearer of them. So what others take from the same limit counts, and
+        reports that are old or rounded do no harm.
 
         :param sent_at: when the request of this response was sent.
         :param taken_when_sent: ``taken`` at that time, the request's own share included.
@@ -89,6 +89,6 @@ def _refill(limit: int, reported: RateLimit) -> float:
     """Return what comes back in a second: a sixtieth, or less where a gateway's limit takes longer to fill."""
     missing, seconds = limit - (reported.remaining or 0), reported.reset_seconds
     per_second = limit / _SECONDS
-    if not missing or seconds is None or seconds < _LONG_RESET * missing / per_second + _ROUNDED_SECONDS:
+    if missing <= 0 or seconds is None or seconds < _LONG_RESET * missing / per_second + _ROUNDED_SECONDS:
         return per_second
     return missing / seconds

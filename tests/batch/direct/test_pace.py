@@ -159,6 +159,14 @@ EVENTS = st.lists(
 )
 
 
+def test_a_limit_that_is_more_than_full_fills_as_usual() -> None:
+    pace, demand = Pace(concurrency=1, start_until=math.inf), Demand(MODEL, 1, 1)
+    for now in (0.0, 1.0):
+        report = RateLimits(output_tokens=RateLimit(limit=60, remaining=61, reset_seconds=0.0))
+        pace.answered(pace.sent(demand, now), report, now, input_tokens=1, output_tokens=1)
+    assert pace.seconds_until_start(demand, 2.0) == 0.0
+
+
 @settings(deadline=None)
 @given(EVENTS, st.integers(1, 64), st.floats(1, 2000))
 def test_whatever_happens_the_rules_hold(events, concurrency, start_until):
