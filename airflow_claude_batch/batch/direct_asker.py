@@ -37,6 +37,9 @@ from airflow_claude_batch.batch.direct.sender import DirectSender
 from airflow_claude_batch.batch.input.custom_id import parse_custom_id
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing
+from airflow_claude_batch.batch.land.odd_lines import OddLine
+from airflow_claude_batch.batch.land.parse_result import NO_BATCH
+from airflow_claude_batch.batch.land.place_odd_lines import UNREADABLE_FILE
 from airflow_claude_batch.batch.land.rows import Status
 from airflow_claude_batch.batch.ledger.approval import ApprovalState
 from airflow_claude_batch.batch.ledger.ledger import DirectRecord, Ledger, new_token
@@ -160,8 +163,7 @@ class DirectAsker:
         if not found.names:
             return
         for line in found.answers:
-            with contextlib.suppress(MalformedResponseError):  # a later release wrote it
-                self.landing.read_direct(line)
+            self._land_journaled(line)
         self.collector.note_new_rows()
         self.collector.publish()
         self._note_unseen(direct, found.in_flight, len(found.answers))
@@ -416,6 +418,19 @@ class DirectAsker:
             raise report.error
 
     # ------------------------------------------------------------------ after a kill
+
+    def _land_journaled(self, line: bytes) -> None:
+        """Land an answer of a journal. One in an unknown form, perhaps of a later release, is kept as it is."""
+        try:
+            self.landing.read_direct(line)
+        except MalformedResponseError as error:
+            self.landing.leftover.setdefault(NO_BATCH, []).append(OddLine(line, "it is not a result"))
+            log.warning(
+                "An answer in the journal of direct requests cannot be read (%s). It is paid for, and kept in %s. Its "
+                "request is asked and paid for again.",
+                error.summary,
+                self.folder.uri(UNREADABLE_FILE),
+            )
 
     def _note_unseen(self, direct: DirectRecord, in_flight: Sequence[str], answers: int) -> None:
         """Note which requests were in flight when an earlier process ended, and say so."""

@@ -293,6 +293,24 @@ def test_next_process_lands_the_journal_and_says_what_was_in_flight(
     assert "1 answer of it is landed, and not asked again. 2 requests were in flight then" in caplog.text
 
 
+def test_journaled_answer_in_an_unknown_form_is_kept_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    world = slow_world(tmp_path)
+    with world.attempt(TEN, DEADLINE) as submission:
+        begin_reserve(world, submission)
+        journal = DirectJournal(world.folder, submission.ledger.attempt)
+        custom_id = submission.requests.custom_id(1, "0123456789ab")
+        journal.note_answer(custom_id, b'{"custom_id":"%b","result":["of a later release"]}' % custom_id.encode())
+
+    done = world.run(TEN, DEADLINE)
+
+    assert done.failure is None
+    assert statuses(world) == {"succeeded": 10}
+    (kept,) = (world.folder.path / "unreadable_lines.jsonl").read_text().splitlines()
+    assert "of a later release" in kept
+    assert "cannot be read" in caplog.text
+    assert list(journal_names(world.folder)) == []
+
+
 def test_second_answer_of_a_replaced_process_is_in_the_bill(tmp_path: Path) -> None:
     world = slow_world(tmp_path)
     with world.attempt(TEN, DEADLINE) as submission:
