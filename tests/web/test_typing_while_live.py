@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -41,11 +42,10 @@ def address(airflow_db: None, tmp_path: Any) -> Iterator[str]:
         outer = FastAPI()
         outer.mount("/airflow/claude-batch", client.app)
         server = uvicorn.Server(uvicorn.Config(outer, port=0, log_level="warning"))
-        thread = threading.Thread(target=server.run, daemon=True)
+        listening = socket.create_server(("127.0.0.1", 0))  # who connects waits until the server accepts
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
+        port = listening.getsockname()[1]
         query = "&".join(f"{name}={value}" for name, value in names.items())
         yield f"http://127.0.0.1:{port}/airflow/claude-batch/submission?{query}"
         server.should_exit = True
