@@ -56,7 +56,7 @@ def _content(aws_conn_id: str) -> str:
             ) from None
         return ""
     if connection.conn_type not in (None, "", "aws"):
-        # Its password would sign: whoever receives a signature can try passwords until one fits.
+        # The signature would be made with its password, and a host that receives one can guess the password by trying.
         raise ConfigurationError(
             f"aws_conn_id names {aws_conn_id!r}, which is of type {connection.conn_type!r} and not aws.",
             "Name a connection of type aws.",

@@ -34,8 +34,7 @@ _LOOP: Final = re.compile(r"loop-(\d+)")
 class TaskKey:
     """The names of a task instance in Airflow's database.
 
-    :param map_index: the index of a mapped task, -1 of others. In a loop, that of a task that is not mapped is the
-        number of the iteration.
+    :param map_index: the index of a mapped task; the number of the iteration in a loop; -1 of other tasks.
     :param region: 32 hexadecimal digits that tell the executions of a loop apart. Empty outside of loops.
     """
 

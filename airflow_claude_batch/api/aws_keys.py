@@ -128,7 +128,7 @@ class KeySource:
         return AwsKeys(frozen.access_key, frozen.secret_key, frozen.token or None)
 
     def _may_be_rotated(self) -> bool:
-        """Tell whether to look for other keys: whoever rotates keys without an expiry tells nobody."""
+        """Tell whether to look the keys up again. Keys without an expiry may be replaced at any time."""
         renews_itself = hasattr(self._credentials, "refresh_needed")
         return not renews_itself and self._clock() - self._opened_at >= REOPEN_SECONDS
 

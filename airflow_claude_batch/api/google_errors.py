@@ -1,7 +1,7 @@
 """Errors of Google Cloud's gateway: what Google says before a call reaches the API, and what to do then.
 
-They do not have the API's form, so they prove nothing about a create call, and only their words are used here. The form
-is that of all APIs of Google's: https://google.aip.dev/193.
+They do not have the API's form, so they prove nothing about a create call, and only their words are used here. All
+of Google's APIs have this form: https://google.aip.dev/193.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The stored record of which message batches have had their event. It survives the process that fires events."""
+"""The record of the message batches whose event was fired. It is stored, so that a restart fires none twice."""
 
 from __future__ import annotations
 

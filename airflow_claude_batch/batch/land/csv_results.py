@@ -95,7 +95,7 @@ def _next(rows: Iterator[Row], lines: Any, path: str) -> Row | None:
     ) as error:
         raise ResultsError(
             f"Line {lines.line_num} of {path} is damaged ({type(error).__name__}).",
-            "The answers stay at the API for 29 days; a retry downloads them at no cost.",
+            "Answers of message batches stay at the API for 29 days; a retry downloads them at no cost.",
             "Read results.jsonl beside it, or restore the file.",
         ) from None
 

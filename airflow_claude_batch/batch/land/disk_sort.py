@@ -137,7 +137,7 @@ class DiskSorter:
         self._room = 0  # the next put raises too
         return ResultsError(
             f"Results could not be sorted in this worker's temporary folder {tempfile.gettempdir()} ({error}).",
-            "What was landed before is untouched. The answers stay at the API for 29 days; a retry pays nothing.",
+            "What was landed before is untouched. Answers are kept, by the API or in the folder; a retry pays nothing.",
             "Free space there, or set TMPDIR to another folder: the results need about their own size.",
         )
 

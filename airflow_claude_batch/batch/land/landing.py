@@ -162,7 +162,7 @@ class Landing:
                     continue
                 raise ResultsError(
                     f"Line {number} of the landed {RESULTS_FILE} is damaged ({type(error).__name__}).",
-                    "The answers stay at the API for 29 days; a retry downloads them at no cost.",
+                    "Answers of message batches stay at the API for 29 days; a retry downloads them at no cost.",
                     "Restore the file, or remove it and clear the task.",
                 ) from None
         self.rows.copy_to_duplicates()

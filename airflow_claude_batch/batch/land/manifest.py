@@ -119,7 +119,7 @@ def load_manifest(folder: storage.Folder) -> Manifest | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SubmissionRecordError(
             f"{folder.uri(MANIFEST_FILE)} is damaged ({error}).",
-            "The answers stay at the API for 29 days; without the file they are downloaded again at no cost.",
+            "Answers of message batches stay at the API for 29 days; without the file they are downloaded again, free.",
             "Remove the file and clear the task.",
         ) from None
 

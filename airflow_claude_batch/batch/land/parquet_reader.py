@@ -38,7 +38,7 @@ def read_parquet(file: IO[bytes], *, path: str = PARQUET_FILE) -> Iterator[Row]:
         ) as error:
             raise ResultsError(
                 f"{path} is damaged ({type(error).__name__}).",
-                "The answers stay at the API for 29 days; a retry downloads them at no cost.",
+                "Answers of message batches stay at the API for 29 days; a retry downloads them at no cost.",
                 "Read results.jsonl beside it, or restore the file.",
             ) from None
         if row is None:

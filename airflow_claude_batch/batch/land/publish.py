@@ -134,7 +134,7 @@ def publish_part(landing: Landing, folder: storage.Folder, input_digest: str) ->
     if part is None:
         raise ResultsError(
             f"{folder.uri(name)} could not be read back after it was written.",
-            "What was landed before is untouched. The answers stay at the API for 29 days; a retry pays nothing.",
+            "What was landed before is untouched. Answers are kept, by the API or in the folder; a retry pays nothing.",
             "Make sure that the storage keeps what is written, then clear the task.",
         )
     landing.rows.land_pending(part)
@@ -187,7 +187,7 @@ def writing_to(folder: storage.Folder, name: str) -> Iterator[None]:
     except OSError as error:
         raise ResultsError(
             f"{folder.uri(name)} could not be written ({error}).",
-            "What was landed before is untouched. The answers stay at the API for 29 days; a retry pays nothing.",
+            "What was landed before is untouched. Answers are kept, by the API or in the folder; a retry pays nothing.",
             "Make sure that the storage can be written, then clear the task.",
         ) from error
 

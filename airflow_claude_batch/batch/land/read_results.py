@@ -84,7 +84,7 @@ def _decoded(lines: Iterable[bytes], path: str, decoder: msgspec.json.Decoder[_T
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise ResultsError(
                 f"Line {number} of {path} is damaged ({type(error).__name__}).",
-                "The answers stay at the API for 29 days; a retry downloads them at no cost.",
+                "Answers of message batches stay at the API for 29 days; a retry downloads them at no cost.",
                 "Restore the file, or remove it and clear the task that landed it.",
             ) from None
         yield row

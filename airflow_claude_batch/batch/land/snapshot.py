@@ -154,7 +154,7 @@ def parts_of_batches(
 
 
 def with_parts(snapshot: Snapshot, parts: list[SnapshotPart]) -> Snapshot:
-    """Return the snapshot with these message batches, of which it lists the first."""
+    """Return the snapshot with these message batches. It counts all, and lists the first ``MAX_LISTED_PARTS``."""
     landed = sum(part.state is PartState.LANDED for part in parts)
     return msgspec.structs.replace(snapshot, part_count=len(parts), landed_parts=landed, parts=parts[:MAX_LISTED_PARTS])
 

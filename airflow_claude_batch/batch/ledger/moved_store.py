@@ -26,8 +26,8 @@ from airflow_claude_batch.batch.ledger.stores import (
 class MovedLedgerStore:
     """Stores the ledger in the submission's folder, and moves one there that is in the task state store.
 
-    While there is one in the task state store, it is the current one, and a file in the folder is older. Whoever claims
-    or saves the ledger moves it. Whoever only reads, reads it where it is.
+    A ledger in the task state store is newer than a file in the folder. Claiming or saving the ledger moves it; reading
+    leaves it where it is.
 
     Example::
 

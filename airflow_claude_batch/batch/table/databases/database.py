@@ -26,7 +26,7 @@ class Database(ABC):
     rolls_back: ClassVar[bool] = True
     #: True if an error can be traced to a row: what a batch wrote can be undone within the transaction.
     has_savepoints: ClassVar[bool] = True
-    #: True if a unique index other than that of the key decides, too, which row is updated.
+    #: True if an upsert also updates a row that has the same values in another unique index than the key's.
     any_index_conflicts: ClassVar[bool] = False
     #: True if a text with the character NUL is refused.
     refuses_nul: ClassVar[bool] = False
