@@ -18,11 +18,13 @@ from typing import Any
 import pytest
 from aws_sts import ROLE, FakeSts
 
+from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
 from airflow_claude_batch.simulator import AwsPlatform, Simulator
 
 pytestmark = pytest.mark.airflow
 
-WHEEL = "apache-airflow-providers-amazon==9.39.0"
+#: Of Airflow's day: the provider needs other providers in versions of about its own.
+WHEEL = f"apache-airflow-providers-amazon=={'9.12.0' if AIRFLOW_VERSION < (3, 1) else '9.39.0'}"
 EXTRA = {"platform": "aws", "region": "us-west-2", "workspace_id": "wrkspc_01Simulator"}
 SCRIPT = """
 import asyncio, json

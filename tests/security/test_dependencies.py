@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 import airflow_claude_batch
 
 PACKAGE = Path(airflow_claude_batch.__file__).parent
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 #: Airflow's own parts, which come with the one requirement `apache-airflow`.
 AIRFLOW = {"apache-airflow-core": "apache-airflow", "apache-airflow-task-sdk": "apache-airflow"}
 #: Imported inside functions that are called only where it is there.
@@ -56,7 +57,7 @@ def closure(distribution: str) -> set[str]:
 
 def declared(*, extras: bool = True, own: bool = True) -> set[str]:
     """The names of our requirements, as this checkout declares them."""
-    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads(PROJECT.read_text())["project"]
     groups = [project["dependencies"]] if own else []
     groups += project["optional-dependencies"].values() if extras else []
     return {name_of(each) for group in groups for each in group}
