@@ -51,7 +51,7 @@ def _read_times_as_supervisors_do() -> None:
 
 
 @pytest.fixture
-def run_dag(airflow_db: None) -> Callable[..., Any]:
+def run_dag(airflow_db: None, plain_tracebacks: None) -> Callable[..., Any]:
     """Run a DAG's tasks in this process, with ``dag.test()``. Returns the DAG run."""
 
     from workbench import sync_dag
@@ -64,19 +64,19 @@ def run_dag(airflow_db: None) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def bench(airflow_db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
+def bench(airflow_db: None, tmp_path: Path, plain_tracebacks: None) -> Iterator[Workbench]:
     """Run DAGs, keep the errors of their tasks, and clear them."""
     from airflow.sdk.execution_time.task_runner import get_listener_manager
     from workbench import Workbench
 
-    _write_tracebacks_plainly(monkeypatch)
     bench = Workbench(tmp_path)
     get_listener_manager().add_listener(bench)
     yield bench
     get_listener_manager().pm.unregister(bench)
 
 
-def _write_tracebacks_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def plain_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave local variables out: ``dag.test()`` of Airflow 3.0 writes those of each failure, at seconds of CPU."""
     from structlog.dev import RichTracebackFormatter, plain_traceback
 

@@ -147,12 +147,12 @@ def database(path: Path) -> Iterator[tuple[str, str]]:
 def but_for_airflow_s(output: str) -> str:
     """All but lines of Airflow 3.0 itself, whose ``dag.test()`` leaves the console at debug level.
 
-    There it writes down what it is told to mask (every connection's password), the XComs that it carries (where answers
-    may be), and tracebacks with their local variables in boxes. Workers do none of it.
+    There it writes down what it is told to mask (every connection's password), and the XComs that it carries (where
+    answers may be). Workers do none of it.
     """
     if AIRFLOW_VERSION >= (3, 1):
         return output
-    airflow_s = ("msg=MaskSecret(", "msg=SetXCom(", "│")
+    airflow_s = ("msg=MaskSecret(", "msg=SetXCom(")
     return "\n".join(line for line in output.splitlines() if not any(mark in line for mark in airflow_s))
 
 

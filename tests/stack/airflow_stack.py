@@ -20,6 +20,7 @@ from airflow_database import missing_dags, run_state, task_instances
 from failure_report import reported
 from migrated_database import migrate
 
+from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
 from airflow_claude_batch.batch.land.rows import Row
 from airflow_claude_batch.rows import read_rows
 from demo.airflow_api import wait_for
@@ -56,7 +57,7 @@ SETTINGS = {
 
 #: Of the Airflow that several test files share.
 SHARED_SETTINGS = {
-    "AIRFLOW__CORE__EXECUTOR": "warm_executor.WarmLocalExecutor",
+    "AIRFLOW__CORE__EXECUTOR": f"warm_executor.{'Patient' if AIRFLOW_VERSION < (3, 1) else 'Warm'}LocalExecutor",
     # Four tasks of by_hand wait in their workers, four of cleared_upstream, and one of page.
     "AIRFLOW__CORE__PARALLELISM": "12",
     # A scheduler that has to wait for long takes itself for dead, and starts its tasks again.
