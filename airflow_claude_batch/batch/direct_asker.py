@@ -15,37 +15,29 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from airflow_claude_batch.api.lenient_json import is_too_deep
 from airflow_claude_batch.api.message_response import MessageResponse
-from airflow_claude_batch.api.wire import decode_result_line
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.direct.journal import (
-    DirectJournal,
     journal_names,
-    read_journals,
     remove_journals,
 )
+from airflow_claude_batch.batch.direct.memory import DirectMemory
 from airflow_claude_batch.batch.direct.pace import Pace
 from airflow_claude_batch.batch.direct.report import DirectReport, NotAsked
 from airflow_claude_batch.batch.direct.request import DirectRequest
+from airflow_claude_batch.batch.direct.result_line import result_line
 from airflow_claude_batch.batch.direct.sender import DirectSender
-from airflow_claude_batch.batch.input.custom_id import parse_custom_id
+from airflow_claude_batch.batch.direct.spending_limit import SpendingLimit
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing
-from airflow_claude_batch.batch.land.odd_lines import OddLine
-from airflow_claude_batch.batch.land.parse_result import NO_BATCH
-from airflow_claude_batch.batch.land.place_odd_lines import UNREADABLE_FILE
 from airflow_claude_batch.batch.land.rows import Status
-from airflow_claude_batch.batch.ledger.approval import ApprovalState
-from airflow_claude_batch.batch.ledger.ledger import DirectRecord, Ledger, new_token
+from airflow_claude_batch.batch.ledger.ledger import Ledger
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.money.amounts import rounded_usd
-from airflow_claude_batch.batch.money.cost_limit import unknown_spending_error, unpriced_error
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
@@ -60,7 +52,6 @@ from airflow_claude_batch.exceptions import (
     ClaudeBatchError,
     DailyCostLimitError,
     InputError,
-    MalformedResponseError,
     ResultsError,
     SubmissionError,
 )
@@ -78,43 +69,6 @@ _PATIENCE_SECONDS: Final = 10.0
 _MOST_LOST: Final = 3
 #: So many requests are asked until then. On object stores each of them is an object.
 _MOST_AT_ONCE: Final = 1000
-
-
-@dataclass(slots=True, kw_only=True)
-class DirectMemory:
-    """What a process remembers of the requests that it has asked directly, from one landing to the next.
-
-    :ivar tried: requests that it does not ask again, whatever came of them.
-    :ivar lost: those of them whose response was lost.
-    :ivar left_because: why requests were not asked, in words. None if all were.
-    """
-
-    journal: DirectJournal
-    #: Names the requests of this process in its journal.
-    token: str = field(default_factory=new_token)
-    tried: set[int] = field(default_factory=set)
-    lost: set[int] = field(default_factory=set)
-    left_because: str | None = None
-    has_begun: bool = False
-    #: Requests that were asked again after their response was lost, each of them once.
-    asked_again: set[int] = field(default_factory=set)
-    #: Landed batches of whose create calls second batches were looked for.
-    copies_looked_for: frozenset[str] = frozenset()
-    #: Responses that were lost one after the other, with none in between that came.
-    lost_in_a_row: int = 0
-    #: The journal has an answer that could not be landed.
-    has_unlanded: bool = False
-    #: How fast the API takes requests. None at first, and after a long pause.
-    pace: Pace | None = None
-
-    @classmethod
-    def of(cls, folder: storage.Folder, ledger: Ledger) -> DirectMemory:
-        """Remember what earlier processes of this attempt have noted in the ledger.
-
-        :param folder: the submission's, without a check of who owns it: what is in flight may be answered later.
-        """
-        lost = set(ledger.direct.lost) if ledger.direct else set()
-        return cls(journal=DirectJournal(folder, ledger.attempt), tried=lost.copy(), lost=lost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +90,6 @@ class DirectAsker:
     rounds: Rounds
     memory: DirectMemory
     clock: Callable[[], datetime]
-    sleep: Callable[[float], None]
     is_stopped: Callable[[], bool]
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -149,25 +102,6 @@ class DirectAsker:
     def has_requests(self) -> bool:
         """Tell whether a request may be asked directly now."""
         return next(self._askable(), None) is not None
-
-    def take_over(self) -> None:
-        """Land the answers that are in the journals of this attempt and of earlier ones, and tell what was lost.
-
-        :raises ResultsError: the storage refuses.
-        """
-        direct = self._ledger.direct
-        if not direct:
-            return
-        with _reading(self.folder):
-            found = read_journals(self.folder, direct.attempts)
-        if not found.names:
-            return
-        for line in found.answers:
-            self._land_journaled(line)
-        self.collector.note_new_rows()
-        self.collector.publish()
-        self._note_unseen(direct, found.in_flight, len(found.answers))
-        remove_journals(self.folder, found.names)
 
     def ask_some(self) -> DirectStep | WaitStep | None:
         """Ask as many requests as go into one landed part. Return None if none can be asked now.
@@ -241,48 +175,15 @@ class DirectAsker:
         self.memory.has_begun = True
         return True
 
-    def _room(self) -> Decimal | None:
-        """Return how much direct requests may cost from now on, None for any amount.
-
-        Requests that were in flight when a process ended, or whose response was lost, count with the most that they
-        may have cost.
-
-        :raises CostLimitError: what was spent is not known.
-        """
-        limit, bill = self._limit, self.landing.bill
-        if limit is None:
-            return None
-        usd, name = limit
-        if bill.unpriced_models:
-            raise unpriced_error(bill.unpriced_models, name)
-        if unknown := bill.unknown_answers + bill.unreadable_answers:
-            raise unknown_spending_error(unknown, name)
-        spent = bill.cost.usd if bill.cost else Decimal(0)
-        unseen = map(self._bound_of_unseen, (self._ledger.direct or DirectRecord()).unseen)
-        lost = (self._request(index).bound or Decimal(0) for index in (*self.memory.lost, *self.memory.asked_again))
-        return usd - spent - sum((*unseen, *lost), Decimal(0))
-
     @property
-    def _limit(self) -> tuple[Decimal, str] | None:
-        """The lowest of the limits in USD that hold for the submission in all, and its name."""
-        limits = []
-        if self.policy.max_cost is not None:
-            limits.append((self.policy.max_cost, self.policy.max_cost_name))
-        approval = self._ledger.approval or None
-        if self.policy.approve_above is not None:
-            is_approved = approval is not None and approval.state is ApprovalState.APPROVED
-            if approval is None or not is_approved:
-                limits.append((self.policy.approve_above, "approve_above"))
-            elif approval.usd is not None:
-                limits.append((Decimal(approval.usd), "the approved cost"))
-        return min(limits, default=None)
-
-    def _bound_of_unseen(self, custom_id: str) -> Decimal:
-        """Return the most that a request in flight may have cost. Of another input's nothing is known."""
-        ours = parse_custom_id(custom_id)
-        if ours is None or not self.requests.has_hash(ours.index, ours.hash):
-            return Decimal(0)
-        return self._request(ours.index).bound or Decimal(0)
+    def _limit(self) -> SpendingLimit:
+        return SpendingLimit(
+            policy=self.policy,
+            ledger=self._ledger,
+            requests=self.requests,
+            prices=self.prices.full,
+            memory=self.memory,
+        )
 
     # ------------------------------------------------------------------ asking
 
@@ -290,7 +191,7 @@ class DirectAsker:
         now, clock = time.monotonic(), self.clock()
         left = (self.waits.timeout_at - clock).total_seconds()
         try:
-            room = self._room()
+            room = self._limit.room(self.landing.bill)
         except InputError as error:
             self.memory.left_because = error.summary
             return DirectReport()
@@ -346,7 +247,7 @@ class DirectAsker:
         with self._lock:
             self.memory.tried.add(request.index)
             custom_id = self._custom_id(request.index)
-            line = _line_of(custom_id, result)
+            line = result_line(custom_id, result)
             try:
                 self.memory.journal.note_answer(custom_id, line)
             finally:  # one of the two is enough to keep it
@@ -406,7 +307,7 @@ class DirectAsker:
         if report.resume_in is not None and report.held_back_by is not None:
             log.warning("No request is asked directly for %.0f s. %s", report.resume_in, report.held_back_by)
         costly = [index for index, why in report.not_asked.items() if why is NotAsked.TOO_COSTLY]
-        if (costly or report.stopped is NotAsked.TOO_COSTLY) and (limit := self._limit) is not None:
+        if (costly or report.stopped is NotAsked.TOO_COSTLY) and (limit := self._limit.lowest) is not None:
             usd, name = limit
             self.memory.left_because = (
                 f"{name}, ${rounded_usd(usd)}, has no room for what it may cost at full price, beside what is billed."
@@ -416,63 +317,6 @@ class DirectAsker:
             self.memory.left_because = report.error.summary
         elif report.error is not None:
             raise report.error
-
-    # ------------------------------------------------------------------ after a kill
-
-    def _land_journaled(self, line: bytes) -> None:
-        """Land an answer of a journal. One in an unknown form, perhaps of a later release, is kept as it is."""
-        try:
-            self.landing.read_direct(line)
-        except MalformedResponseError as error:
-            self.landing.leftover.setdefault(NO_BATCH, []).append(OddLine(line, "it is not a result"))
-            log.warning(
-                "An answer in the journal of direct requests cannot be read (%s). It is paid for, and kept in %s. Its "
-                "request is asked and paid for again.",
-                error.summary,
-                self.folder.uri(UNREADABLE_FILE),
-            )
-
-    def _note_unseen(self, direct: DirectRecord, in_flight: Sequence[str], answers: int) -> None:
-        """Note which requests were in flight when an earlier process ended, and say so."""
-        known = dict.fromkeys((*direct.unseen, *in_flight))
-        if tuple(known) != direct.unseen:
-            changed = msgspec.structs.replace(direct, unseen=tuple(known))
-            self.record.save(msgspec.structs.replace(self._ledger, direct=changed))
-        log.warning(
-            "An earlier process of this task was asking requests directly when it ended. %s of it %s landed, and not "
-            "asked again. %s in flight then: %s may have been answered and paid for, and %s.",
-            quantity(answers, "answer"),
-            "is" if answers == 1 else "are",
-            f"{quantity(len(in_flight), 'request')} {'was' if len(in_flight) == 1 else 'were'}",
-            "it" if len(in_flight) == 1 else "they",
-            "is asked, and then paid for, again" if len(in_flight) == 1 else "are asked, and then paid for, again",
-        )
-
-
-def _line_of(custom_id: str, result: MessageResponse | APIError) -> bytes:
-    """Write a result as a line of a message batch's results. What cannot be read again is left out."""
-    if isinstance(result, APIError):
-        words = f"The response was lost, so the request may be billed: {result.summary}"
-        error = {"type": "error", "error": {"type": "response_lost", "message": words}, "request_id": None}
-        return msgspec.json.encode({"custom_id": custom_id, "result": {"type": "errored", "error": error}})
-    line = result.result_line(custom_id)
-    with contextlib.suppress(MalformedResponseError):
-        decode_result_line(line)
-        if not is_too_deep(line):
-            return line
-    return msgspec.json.encode({"custom_id": custom_id, "result": {"type": "succeeded"}})
-
-
-@contextlib.contextmanager
-def _reading(folder: storage.Folder) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ResultsError(
-            f"The journal of direct requests in {folder.uri('')} could not be read ({error}).",
-            "Nothing is asked or sent now: answers that are paid for are in it.",
-            "Make sure that the storage can be read, then retry the task.",
-        ) from error
 
 
 @contextlib.contextmanager

@@ -22,7 +22,8 @@ from airflow_claude_batch.api.time_limit import calls_until
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.answer_reuse import AnswerReuse, reuse_answers
 from airflow_claude_batch.batch.cancel import cancel_batch
-from airflow_claude_batch.batch.direct_asker import DirectAsker, DirectMemory
+from airflow_claude_batch.batch.direct.memory import DirectMemory
+from airflow_claude_batch.batch.direct_asker import DirectAsker
 from airflow_claude_batch.batch.failures import (
     evaluate_outcome,
     lost_batch_error,
@@ -31,6 +32,7 @@ from airflow_claude_batch.batch.failures import (
 )
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_index import INDEX_FILE
+from airflow_claude_batch.batch.journal_takeover import take_over_journals
 from airflow_claude_batch.batch.land.handed_over import HandedOver
 from airflow_claude_batch.batch.land.landed_part import DamagedPartError
 from airflow_claude_batch.batch.land.landed_parts import remove_parts
@@ -241,7 +243,7 @@ class Submission:
     def _next_step(self) -> WaitStep | AskStep | DirectStep | DoneStep:
         """Take the steps of a round in order, round after round, until one must wait or everything is done."""
         actions: tuple[Callable[[], WaitStep | AskStep | DirectStep | DoneStep | None], ...] = (
-            self._asker.take_over,
+            partial(take_over_journals, self.record, self.folder, self._landing, self._collector),
             self._resolve_open_creates,
             self._drop_discarded_batches,
             self._collector.collect,
@@ -505,7 +507,6 @@ class Submission:
             rounds=self._rounds,
             memory=self._direct,
             clock=self.clock,
-            sleep=self.sleep,
             is_stopped=lambda: self._stopped,
         )
         self._timeouts = TimeoutSteps(
