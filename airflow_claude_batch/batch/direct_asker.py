@@ -22,7 +22,6 @@ import msgspec
 from airflow_claude_batch.api.message_response import MessageResponse
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.direct.journal import (
-    journal_names,
     remove_journals,
 )
 from airflow_claude_batch.batch.direct.memory import DirectMemory
@@ -138,12 +137,6 @@ class DirectAsker:
             if self.landing.statuses[index] != Status.ERRORED:
                 self.landing.explain(index, f"It was not asked directly: {why}")
                 self.collector.note_new_rows()
-
-    def remove_journals(self) -> None:
-        """Remove all journals: what they have is landed."""
-        if self._ledger.direct:
-            with contextlib.suppress(OSError):
-                remove_journals(self.folder, journal_names(self.folder))
 
     # ------------------------------------------------------------------ before asking
 

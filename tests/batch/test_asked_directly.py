@@ -374,14 +374,14 @@ def test_answer_that_cannot_be_written_down_stops_asking_and_is_landed_all_the_s
     world = slow_world(tmp_path)
     with world.attempt(TEN, replace(DEADLINE, direct_concurrency=1)) as submission:
         begin_reserve(world, submission)
-        submission._direct.journal.folder = FullDisk(world.folder.path, after=3)
+        submission._memory.direct.journal.folder = FullDisk(world.folder.path, after=3)
         step = submission.advance()
         while isinstance(step, WaitStep) and paid_directly(world) == 0:
             world.clock.advance(5)
             step = submission.advance()
         assert isinstance(step, WaitStep)
         paid = paid_directly(world)
-        submission._direct.journal.folder = world.folder
+        submission._memory.direct.journal.folder = world.folder
         done = world.finish(submission)
 
     assert paid < 10

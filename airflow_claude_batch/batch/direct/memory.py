@@ -28,8 +28,6 @@ class DirectMemory:
     has_begun: bool = False
     #: Requests that were asked again after their response was lost, each of them once.
     asked_again: set[int] = field(default_factory=set)
-    #: Landed batches of whose create calls second batches were looked for.
-    copies_looked_for: frozenset[str] = frozenset()
     #: Responses that were lost one after the other, with none in between that came.
     lost_in_a_row: int = 0
     #: The journal has an answer that could not be landed.

@@ -17,7 +17,6 @@ from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.rows import FINAL, Status, count_where, indices_where
 from airflow_claude_batch.batch.land.run_record import answered_before
-from airflow_claude_batch.batch.ledger.ledger import Ledger
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.money.estimate import Estimate
 from airflow_claude_batch.batch.money.models import ModelChecker
@@ -35,7 +34,7 @@ from airflow_claude_batch.batch.send.create import (
     repairable_statuses,
     unsent_requests,
 )
-from airflow_claude_batch.batch.send.day_budget import DayBudget
+from airflow_claude_batch.batch.send.reservation import Reservation
 from airflow_claude_batch.batch.send.splitting import Slice
 from airflow_claude_batch.batch.steps import AskStep
 from airflow_claude_batch.exceptions import DailyCostLimitError, InputError
@@ -57,7 +56,7 @@ class Rounds:
     prices: PriceTable
     clock: Callable[[], datetime]
     estimate_client: EstimateClient | None
-    day_budget: DayBudget | None = None
+    reservation: Reservation
     earlier_runs: Callable[[], Sequence[Run]] = tuple
     models: ModelChecker = field(init=False)
     skipped_because: str | None = field(default=None, init=False)
@@ -146,10 +145,7 @@ class Rounds:
             estimate.models_in_words(),
             estimate.to_table(),
         )
-        if self.day_budget is not None:
-            ledger = self.record.ledger
-            has_open = bool(ledger.open_parts)
-            self.day_budget.reserve(estimate, landing.bill, covers=covers(ledger), has_open_batches=has_open)
+        self.reservation.reserve(estimate, landing.bill)
 
     def _check(self, landing: Landing) -> Verdict:
         ledger = self.record.ledger
@@ -181,25 +177,15 @@ class Rounds:
 
     def _reserve(self, estimate: Estimate, landing: Landing, verdict: Verdict) -> None:
         """Reserve what will be sent in the budget of the day. Nothing is reserved while a person thinks."""
-        if self.day_budget is None:
-            return
-        ledger = self.record.ledger
         if verdict in (Verdict.SEND, Verdict.SAMPLE):
-            has_open = bool(ledger.open_parts)
-            self.day_budget.reserve(estimate, landing.bill, covers=covers(ledger), has_open_batches=has_open)
+            self.reservation.reserve(estimate, landing.bill)
             return
         if verdict is Verdict.ASK:
-            self.day_budget.check_limits(estimate)
-        if not ledger.open_parts:
-            self.day_budget.settle(landing.bill, covers=covers(ledger))
+            self.reservation.check_limits(estimate)
+        self.reservation.pause(landing.bill)
 
     def _unanswered(self, statuses: bytes | bytearray) -> Iterator[int]:
         """Iterate over the requests that are to be sent, now or later."""
         repairable = repairable_statuses(self.policy) if self.record.ledger.round else frozenset()
         unanswered = indices_where(statuses, frozenset(Status) - FINAL | repairable)
         return (index for index in unanswered if index not in self.requests.duplicates)
-
-
-def covers(ledger: Ledger) -> str:
-    """Identify the requests and the batches that a submission's bill is about. The budget of the day compares this."""
-    return f"{ledger.input_digest} {len(ledger.dropped)}"
