@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from airflow_claude_batch.api.time_limit import calls_until
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.answer_reuse import AnswerReuse
+from airflow_claude_batch.batch.collection_landing import CollectionLanding
 from airflow_claude_batch.batch.failures import (
     collection_timeout_error,
-    evaluate_outcome,
     unknown_batches_error,
     unread_results_error,
 )
 from airflow_claude_batch.batch.input.request_file import RequestFile
-from airflow_claude_batch.batch.input.request_index import INDEX_FILE
-from airflow_claude_batch.batch.land.download import Outcome, download_results
 from airflow_claude_batch.batch.land.landed_before import LandedBefore
 from airflow_claude_batch.batch.land.landed_part import DamagedPartError
-from airflow_claude_batch.batch.land.landed_parts import remove_parts
-from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest
-from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, RequestMatcher, SubmissionMatcher
-from airflow_claude_batch.batch.land.publish import publish_final
-from airflow_claude_batch.batch.land.restore import restore_rows
-from airflow_claude_batch.batch.land.rows import Status, indices_where
 from airflow_claude_batch.batch.land.snapshot import SnapshotPart, parts_of_batches
-from airflow_claude_batch.batch.land.summary import summarize
 from airflow_claude_batch.batch.land.unread import UnreadBatches, is_gone, load_unread, next_read_at, save_unread
-from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.ledger.ledger import Trouble, UnreadBatch
 from airflow_claude_batch.batch.money.bill import Bill
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -51,14 +39,12 @@ from airflow_claude_batch.batch.steps import (
     is_outage,
     is_refusal,
 )
-from airflow_claude_batch.exceptions import APIError, BatchError, ResultsError, SubmissionUnknownError
+from airflow_claude_batch.exceptions import APIError, ResultsError, SubmissionUnknownError
 
 if TYPE_CHECKING:
     from airflow_claude_batch.api.client import ClaudeClient
 
 log = logging.getLogger(__name__)
-
-_REUSED: Final = frozenset({Status.REUSED})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -208,7 +194,7 @@ class Collection:
             batch.batch_id: batch.reason for batch in self._unread if batch.batch_id in open_ and is_gone(batch)
         }:
             if ended:
-                self._land(ended, before, landed, complete=False)
+                self._landing(before).land(ended, complete=False)
             raise unknown_batches_error(gone)
         self._is_old &= not (open_ or ended)
         if self.clock() < self.deadline:
@@ -216,7 +202,7 @@ class Collection:
                 return self._wait_for(open_, batches, before)
             if ended and not any(self._unread.is_due(batch.id) for batch in ended):
                 return self._wait_for_rows()
-        return self._land_and_evaluate(ended, before, landed, open_)
+        return self._land_and_evaluate(ended, before, open_)
 
     def _wait_for(self, open_: tuple[str, ...], batches: Sequence[MessageBatch], before: LandedBefore) -> WaitStep:
         """Wait for batches that run. After a second 404 in a row, a timer decides when to look again."""
@@ -273,10 +259,10 @@ class Collection:
     # ------------------------------------------------------------------ landing
 
     def _land_and_evaluate(
-        self, ended: Sequence[MessageBatch], before: LandedBefore, landed: frozenset[str], open_: tuple[str, ...]
+        self, ended: Sequence[MessageBatch], before: LandedBefore, open_: tuple[str, ...]
     ) -> WaitStep | DoneStep:
         """Land what has ended. While rows are missing and there is time, wait for them."""
-        manifest, error = self._land(ended, before, landed, complete=not open_)
+        manifest, error = self._landing(before).land(ended, complete=not open_)
         if gone := {batch.batch_id: _gone_reason(batch) for batch in self._incomplete if is_gone(batch)}:
             raise unknown_batches_error(gone)
         if self._incomplete and self.clock() < self.deadline:
@@ -290,172 +276,24 @@ class Collection:
         # Permanent, because a retry of the sensor sends nothing. A clear of the operator would.
         return DoneStep(manifest, error, permanent=True, is_old=self._is_old)
 
-    def _land(
-        self, ended: Sequence[MessageBatch], before: LandedBefore, landed: frozenset[str], *, complete: bool
-    ) -> tuple[Manifest, BatchError | None]:
-        """Read what has ended, and publish its rows.
-
-        :return: the manifest, and the error if more requests than allowed have no answer.
-        :raises ResultsError: a download was incomplete in each try. The other batches are landed.
-        """
-        known, sizes = before.manifest, before.request_counts(ended)
-        while True:
-            with self._open_matcher(sizes, known, ended) as matcher, Landing(matcher, prices=self.prices) as landing:
-                if known is not None:
-                    landing.stored_batch_ids = tuple(known.stored_batch_ids or ())
-                # Reused answers are in the rows alone, even if somebody has removed the manifest.
-                if known is not None or self.requests is not None:
-                    restore_rows(landing, self.folder, matcher.digest, may_skip=lambda line: True)
-                rows, failed = self._read(ended, landing, sizes)
-                larger = {id_: count for id_, count in rows.items() if count > sizes.get(id_, 0)}
-                if self.requests is None and larger:
-                    sizes |= larger  # the counts were below the rows: begin anew, with room for every row
-                    continue
-                read = [batch for batch in ended if batch.id not in failed]
-                if read or not failed:
-                    published = self._publish(read, known, landed, landing, sizes, complete=complete and not failed)
-                for error in failed.values():
-                    raise error
-                return published
-
-    def _read(
-        self, ended: Sequence[MessageBatch], landing: Landing, sizes: Mapping[str, int]
-    ) -> tuple[dict[str, int], dict[str, ResultsError]]:
-        """Read the results of all batches. One that cannot be read whole costs no other one.
-
-        :return: the number of rows of each batch, and the errors of those that could not be read whole.
-        """
-        rows: dict[str, int] = {}
-        failed: dict[str, ResultsError] = {}
-        for batch in ended:
-            try:
-                rows[batch.id] = self._download(batch, landing, sizes.get(batch.id))
-            except ResultsError as error:
-                failed[batch.id] = error
-        return rows, failed
-
-    @contextlib.contextmanager
-    def _open_matcher(
-        self, sizes: Mapping[str, int], known: Manifest | None, ended: Sequence[MessageBatch]
-    ) -> Iterator[RequestMatcher]:
-        if self.requests is None:
-            is_landed = known is not None and not ended
-            yield ExternalMatcher(known.request_count if known is not None and is_landed else sum(sizes.values()))
-            return
-        with self.requests() as requests:
-            yield SubmissionMatcher(requests, OutputValidator.of(self.folder))
-
-    def _publish(
-        self,
-        ended: Sequence[MessageBatch],
-        known: Manifest | None,
-        landed: frozenset[str],
-        landing: Landing,
-        sizes: Mapping[str, int],
-        *,
-        complete: bool,
-    ) -> tuple[Manifest, BatchError | None]:
-        whole = [batch for batch in ended if batch.id not in self._unread]
-        complete = complete and len(whole) == len(ended)
-        listed = landed.union(batch.id for batch in whole if batch.id not in self._agreed)
-        manifest = publish_final(
-            landing,
-            self.folder,
-            self.policy,
-            self.client,
-            complete=complete,
-            summarize=lambda path: self._summarize(
-                landing, ended, known, listed.difference(landing.unplaced), sizes, path, complete=complete
-            ),
-            store_answers=self._storing(landing, listed.union(self._agreed), whole),
-        )
-        if self.settle is not None and complete and Status.NONE not in landing.statuses:
-            self.settle(landing.bill)
-        self._report_durations(whole)
-        error, _ = evaluate_outcome(landing, self.policy, manifest)
-        remove_parts(self.folder, INDEX_FILE)
-        return manifest, error
-
-    def _storing(
-        self, landing: Landing, batch_ids: frozenset[str], ended: Sequence[MessageBatch]
-    ) -> Callable[[], None] | None:
-        """Return what stores the answers of these batches. None without a store, or for batches made elsewhere."""
-        answers, matcher = self.answers, landing.matcher
-        if answers is None or not isinstance(matcher, SubmissionMatcher):
-            return None
-        return partial(
-            answers.store,
-            landing,
-            matcher.requests,
-            self.client,
+    def _landing(self, before: LandedBefore) -> CollectionLanding:
+        return CollectionLanding(
+            client=self.client,
             submission_id=self.submission_id,
-            batch_ids=batch_ids,
-            ends={batch.id: batch.ended_at for batch in ended if batch.ended_at is not None},
-        )
-
-    def _summarize(
-        self,
-        landing: Landing,
-        ended: Sequence[MessageBatch],
-        known: Manifest | None,
-        landed: frozenset[str],
-        sizes: Mapping[str, int],
-        path: str,
-        *,
-        complete: bool,
-    ) -> Manifest:
-        created = [batch.created_at for batch in ended] + [known.created_at if known else None]
-        ends = [batch.ended_at for batch in ended] + [known.ended_at if known else None]
-        return summarize(
-            landing,
-            submission_id=self.submission_id,
-            status="ended" if complete else "in_progress",
             batch_ids=self.batch_ids,
-            landed=landed,
-            results_path=path,
-            created_at=min(filter(None, created), default=None),
-            ended_at=max(filter(None, ends), default=None),
-            estimate=known.estimate if known else None,
-            approval=(known.approval or None) if known else None,
-            sent={id_: sizes[id_] for id_ in self.batch_ids if id_ in sizes},
-        )
-
-    def _download(self, batch: MessageBatch, landing: Landing, size: int | None) -> int:
-        """Read the results of an ended batch, unless a pause lasts. Return the number of its rows.
-
-        :param size: number of its requests, None if only the API's counts tell.
-        """
-        if not self._unread.is_due(batch.id):
-            return 0
-        download = download_results(
-            self.client,
-            batch,
-            landing,
+            folder=self.folder,
+            requests=self.requests,
+            policy=self.policy,
+            prices=self.prices,
             sleep=self.sleep,
-            sent=None if self.requests is None else size or self._most_requests(batch, landing),
+            observer=self.observer,
+            settle=self.settle,
+            answers=self.answers,
+            before=before,
+            landed=self._landed,
+            unread=self._unread,
+            agreed=self._agreed,
         )
-        if download.outcome is Outcome.NOT_FOUND:
-            self._unread.count_missing_results(batch, download.reason)
-        elif download.outcome is Outcome.PARTIAL or (
-            download.outcome is Outcome.UNANSWERED and not self._unread.stays_short(batch.id)
-        ):
-            self._unread.count_missing_rows(batch.id, download.rows, download.expected)
-        else:
-            self._unread.forget(batch.id)
-            if (download.missing or download.unmatched) and self.requests is not None:
-                self._agreed.add(batch.id)
-        return download.rows
-
-    def _most_requests(self, batch: MessageBatch, landing: Landing) -> int | None:
-        """Bound the API's counts by what was sent: no batch has more requests, and a single one has all."""
-        reused = sum(index not in landing.matcher.duplicates for index in indices_where(landing.statuses, _REUSED))
-        most = len(landing.matcher) - len(landing.matcher.duplicates) - reused
-        return most if batch.request_counts.total > most or len(self.batch_ids) == 1 else None
-
-    def _report_durations(self, ended: Sequence[MessageBatch]) -> None:
-        for batch in ended:
-            if batch.ended_at:
-                self.observer.batch_ended(batch.ended_at - batch.created_at)
 
 
 def _gone_reason(batch: UnreadBatch) -> str:
