@@ -19,6 +19,7 @@ from airflow_claude_batch.batch.failures import (
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher
+from airflow_claude_batch.batch.land.result_stream import read_results
 from airflow_claude_batch.batch.land.summary import summarize
 from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -44,7 +45,7 @@ def landed(*endings: str) -> Iterator[tuple[Landing, Manifest]]:
         if ending != OUT:
             lines.append(json.dumps({"custom_id": f"r{number}", "result": result}).encode())
     with Landing(ExternalMatcher(len(endings)), prices=PriceTable.load()) as landing:
-        landing.read_results("b", lines)
+        read_results(landing, "b", lines)
         yield (
             landing,
             summarize(

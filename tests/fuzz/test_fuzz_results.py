@@ -31,6 +31,7 @@ from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, SubmissionMatcher
 from airflow_claude_batch.batch.land.parquet import PARQUET_FILE
 from airflow_claude_batch.batch.land.publish import publish_rows
+from airflow_claude_batch.batch.land.result_stream import read_results
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE, count_statuses
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -245,7 +246,7 @@ def test_any_unknown_custom_id_is_named_and_nothing_more(custom_id: str) -> None
             line = json.dumps({"custom_id": custom_id, "result": RESULTS[0]}, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             return
-        assert landing.read_results(BATCH_ID, [line]).unknown == [custom_id]
+        assert read_results(landing, BATCH_ID, [line]).unknown == [custom_id]
         assert {row["status"] for row in check_rows(landing, COUNT)} == {"missing"}
 
 
@@ -254,7 +255,7 @@ def test_any_unknown_custom_id_is_named_and_nothing_more(custom_id: str) -> None
 def test_landed_rows_that_are_damaged_are_refused_or_restored_whole(data: st.DataObject, external: bool) -> None:
     with submission() as requests:
         with Landing(SubmissionMatcher(requests), prices=PRICES) as first:
-            first.read_results(BATCH_ID, lines_of(requests, RESULTS))
+            read_results(first, BATCH_ID, lines_of(requests, RESULTS))
             landed = b"".join(first.lines(missing="gone"))
         if data.draw(st.booleans()):
             content = damaged(landed, data.draw)
@@ -285,7 +286,7 @@ def test_rows_are_read_or_refused_by_line(data: st.DataObject, suffix: str) -> N
 
     with submission() as requests, tempfile.TemporaryDirectory() as path:
         with Landing(SubmissionMatcher(requests), prices=PRICES) as landing:
-            landing.read_results(BATCH_ID, lines_of(requests, RESULTS))
+            read_results(landing, BATCH_ID, lines_of(requests, RESULTS))
             lines = list(landing.lines(missing="gone"))
         folder = LocalFolder(Path(path))
         if suffix == ".parquet":

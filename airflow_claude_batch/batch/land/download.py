@@ -13,8 +13,9 @@ from airflow_claude_batch.api.evidence import Proof, proof_of
 from airflow_claude_batch.api.time_limit import MIN_CALL_SECONDS, is_time_up
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.input.custom_id import has_token
-from airflow_claude_batch.batch.land.landing import DownloadSummary, Landing
+from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.place_odd_lines import UNREADABLE_FILE, keep_odd_lines
+from airflow_claude_batch.batch.land.result_stream import DownloadSummary, read_results
 from airflow_claude_batch.batch.land.row_counts import Completeness, RowCount, compare_rows, expected_rows
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import (
@@ -138,7 +139,7 @@ class _Reader:
         """
         try:
             with self.client.stream_results(self.batch.id) as lines:
-                summary = self.landing.read_results(self.batch.id, lines)
+                summary = read_results(self.landing, self.batch.id, lines)
         except NotFoundError as error:
             if proof_of(error) is not Proof.DOES_NOT_EXIST:
                 raise

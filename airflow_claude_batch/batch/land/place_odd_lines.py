@@ -9,9 +9,10 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from airflow_claude_batch.batch.input.custom_id import parse_custom_id
-from airflow_claude_batch.batch.land.landing import DownloadSummary, Landing
+from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.odd_lines import OddLine
 from airflow_claude_batch.batch.land.parse_result import unreadable_result
+from airflow_claude_batch.batch.land.result_stream import DownloadSummary, parse_odd
 from airflow_claude_batch.batch.land.rows import FINAL, PAID
 from airflow_claude_batch.batch.quantity import quantity
 
@@ -61,7 +62,7 @@ def _keep_named(landing: Landing, odd: OddLine, batch_id: str) -> bool:
     index = landing.matcher.exact_index(custom_id, batch_id)
     if index is not None and landing.statuses[index] in PAID and not landing.rows.is_unreadable(index):
         return False
-    return landing.keep(index, custom_id, batch_id, landing.parse_odd(odd, custom_id, batch_id))
+    return landing.keep(index, custom_id, batch_id, parse_odd(landing, odd, custom_id, batch_id))
 
 
 def _place(landing: Landing, batch_ids: Sequence[str], members: Sequence[int]) -> None:
@@ -72,7 +73,7 @@ def _place(landing: Landing, batch_ids: Sequence[str], members: Sequence[int]) -
     if len(without) == 1:
         odd = OddLine.joined(lines.pop(batch_id))
         custom_id = landing.matcher.custom_id(without[0], token)
-        landing.keep(without[0], custom_id, batch_id, landing.parse_odd(odd, custom_id, batch_id))
+        landing.keep(without[0], custom_id, batch_id, parse_odd(landing, odd, custom_id, batch_id))
     elif without:
         reason = (
             f"{quantity(sum(map(len, lines.values())), 'line')} of the results could not be read and may be the answer "

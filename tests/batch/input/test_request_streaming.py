@@ -22,6 +22,7 @@ from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
 from airflow_claude_batch.batch.land.publish import publish_rows
+from airflow_claude_batch.batch.land.result_stream import read_results
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.storage import LocalFolder
 
@@ -181,7 +182,7 @@ def test_results_are_read_no_further_than_they_are_landed(requests: RequestFile)
         claude.stream_results("msgbatch_1") as lines,
         Landing(SubmissionMatcher(requests), prices=TABLE) as landing,
     ):
-        assert landing.read_results("msgbatch_1", watched(lines)).rows == COUNT
+        assert read_results(landing, "msgbatch_1", watched(lines)).rows == COUNT
 
     assert max(ahead) <= 1
 
@@ -194,7 +195,7 @@ def test_answers_are_landed_in_little_memory(requests: RequestFile, tmp_path: Pa
             Landing(SubmissionMatcher(requests), prices=TABLE) as landing,
         ):
             with claude.stream_results("msgbatch_1") as lines:
-                landing.read_results("msgbatch_1", lines)
+                read_results(landing, "msgbatch_1", lines)
             publish_rows(landing, LocalFolder(tmp_path / "landed"), missing="missing")
 
     assert peak(work) < MOST

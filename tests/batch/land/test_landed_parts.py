@@ -24,6 +24,7 @@ from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
 from airflow_claude_batch.batch.land.publish import publish_part, publish_rows
 from airflow_claude_batch.batch.land.restore import restore_rows
+from airflow_claude_batch.batch.land.result_stream import read_results
 from airflow_claude_batch.batch.land.summary import summarize
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -99,7 +100,7 @@ def line(custom_id: str, ending: str) -> bytes:
 
 def read(landing: Landing, requests: RequestFile, number: int, batch: dict[int, str], most: int = COUNT) -> None:
     lines = [line(requests.custom_id(index, TOKEN), ending) for index, ending in batch.items()]
-    landing.read_results(f"msgbatch_{number}", lines[:most])
+    read_results(landing, f"msgbatch_{number}", lines[:most])
 
 
 def state(landing: Landing) -> dict[str, Any]:

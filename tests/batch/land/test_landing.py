@@ -21,6 +21,7 @@ from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, SubmissionMatcher
 from airflow_claude_batch.batch.land.publish import publish_rows
+from airflow_claude_batch.batch.land.result_stream import read_results
 from airflow_claude_batch.batch.land.rows import Status, count_statuses
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.money.pricing import PriceTable
@@ -108,7 +109,7 @@ def test_rows_are_in_input_order_once_each_whatever_the_streams_did(
         stream = [*kept, *again, *others]
         for _ in range(reads):
             seed.shuffle(stream)
-            summary = landing.read_results("b", stream)
+            summary = read_results(landing, "b", stream)
             assert summary.rows == len(stream)
             assert len(summary.repeated) == len(again)
             assert sorted(summary.unknown) == [f"unknown{number}" for number in range(unknown)]
@@ -145,12 +146,12 @@ def test_restored_output_lands_byte_for_byte_the_same(endings: list[str | None],
             if ending is not None
         ]
         with landing_of(requests) as first, landing_of(requests) as second, landing_of(requests) as third:
-            first.read_results("b", stream)
+            read_results(first, "b", stream)
             landed = list(first.lines(missing="gone"))
             second.restore(landed)
-            third.read_results("b", stream)
+            read_results(third, "b", stream)
             third.restore(landed)
-            third.read_results("b", stream)
+            read_results(third, "b", stream)
 
             for other in (second, third):
                 assert list(other.lines(missing="gone")) == landed
@@ -162,8 +163,8 @@ def test_restored_output_lands_byte_for_byte_the_same(endings: list[str | None],
 
 def test_stream_that_is_cut_and_read_again_counts_nobody_twice() -> None:
     with requests_of(*range(4)) as requests, landing_of(requests) as landing:
-        landing.read_results("b", answers(requests, 3, 1))
-        landing.read_results("b", answers(requests, 0, 1, 2, 3))
+        read_results(landing, "b", answers(requests, 3, 1))
+        read_results(landing, "b", answers(requests, 0, 1, 2, 3))
 
         assert texts(landing) == [f"answer {index}" for index in range(4)]
         assert landing.bill.tokens.output == 4
@@ -172,7 +173,7 @@ def test_stream_that_is_cut_and_read_again_counts_nobody_twice() -> None:
 def test_line_that_is_no_result_is_put_aside_and_costs_no_other_line() -> None:
     with requests_of(*range(2)) as requests, landing_of(requests) as landing:
         first, second = answers(requests, 0, 1)
-        summary = landing.read_results("b", [first, b"<html>", second])
+        summary = read_results(landing, "b", [first, b"<html>", second])
 
         assert texts(landing) == ["answer 0", "answer 1"]
         assert [odd.raw for odd in summary.odd] == [b"<html>"]
@@ -182,17 +183,17 @@ def test_stream_without_any_result_is_not_the_api_s() -> None:
     with requests_of(*range(2)) as requests, landing_of(requests) as landing:
         for page in ([b"<html>"], [b'{"type":"error","error":{"type":"api_error","message":"no"}}']):
             with pytest.raises(MalformedResponseError, match="No line of the results is a result"):
-                landing.read_results("b", page)
+                read_results(landing, "b", page)
 
         assert texts(landing) == [None, None]
 
 
 def test_rows_may_be_read_again_and_more_may_come_in_between() -> None:
     with requests_of(*range(2)) as requests, landing_of(requests) as landing:
-        landing.read_results("b", answers(requests, 1))
+        read_results(landing, "b", answers(requests, 1))
         assert texts(landing) == texts(landing) == [None, "answer 1"]
 
-        landing.read_results("c", answers(requests, 0))
+        read_results(landing, "c", answers(requests, 0))
         assert texts(landing) == ["answer 0", "answer 1"]
         assert [row["batch_id"] for row in rows(landing)] == ["c", "b"]
 
@@ -200,7 +201,7 @@ def test_rows_may_be_read_again_and_more_may_come_in_between() -> None:
 def test_large_rows_come_back_whole() -> None:
     long = "a\u2028" * 500_000
     with requests_of(*range(3)) as requests, landing_of(requests) as landing:
-        landing.read_results("b", [line(requests.custom_id(1, TOKEN), long)])
+        read_results(landing, "b", [line(requests.custom_id(1, TOKEN), long)])
 
         assert texts(landing) == [None, long, None]
 
@@ -224,8 +225,8 @@ def test_large_rows_come_back_whole() -> None:
 )
 def test_answer_of_one_round_is_kept_or_bettered_by_the_next(first: Any, second: Any, stays: str) -> None:
     with requests_of("x") as requests, landing_of(requests) as landing:
-        landing.read_results("b", [line(requests.custom_id(0, TOKEN), **first)])
-        landing.read_results("c", [line(requests.custom_id(0, LATER), **second)])
+        read_results(landing, "b", [line(requests.custom_id(0, TOKEN), **first)])
+        read_results(landing, "c", [line(requests.custom_id(0, LATER), **second)])
         (row,) = rows(landing)
 
         assert stays in (row["text"], row["status"])
@@ -236,7 +237,7 @@ def test_answer_of_one_round_is_kept_or_bettered_by_the_next(first: Any, second:
 
 def test_answers_follow_their_requests_when_the_input_moves() -> None:
     with requests_of("a", "b", "c") as before, requests_of("c", "x", "a") as now, landing_of(now) as landing:
-        summary = landing.read_results("b", answers(before, 0, 1, 2))
+        summary = read_results(landing, "b", answers(before, 0, 1, 2))
 
         assert texts(landing) == ["answer 2", None, "answer 0"]
         assert [row["key"] for row in rows(landing)] == ["k0", "k1", "k2"]
@@ -245,7 +246,7 @@ def test_answers_follow_their_requests_when_the_input_moves() -> None:
 
 def test_landed_rows_follow_their_requests_under_the_new_keys_when_the_input_moves() -> None:
     with requests_of("a", "b") as before, landing_of(before) as old:
-        old.read_results("b", answers(before, 0, 1))
+        read_results(old, "b", answers(before, 0, 1))
         landed = list(old.lines(missing=None))
     with requests_of("b", "c", "a", keys=["x", "y", "z"]) as now, landing_of(now) as landing:
         landing.restore(landed)
@@ -261,7 +262,7 @@ def test_each_of_two_equal_requests_gets_an_answer_of_its_own_wherever_they_move
     with requests_of("a", "b", "a") as before, requests_of("b", "a", "x", "a") as now, landing_of(now) as landing:
         stream = answers(before, 0, 1, 2)
         for _ in range(2):
-            landing.read_results("b", stream)
+            read_results(landing, "b", stream)
 
         assert texts(landing) == ["answer 1", "answer 0", None, "answer 2"]
         assert landing.bill.tokens.output == 3
@@ -269,7 +270,7 @@ def test_each_of_two_equal_requests_gets_an_answer_of_its_own_wherever_they_move
 
 def test_answer_in_its_own_place_keeps_it_although_another_of_the_same_content_came_first() -> None:
     with requests_of("x", "a", "a") as before, requests_of("a", "a", "a") as now, landing_of(now) as landing:
-        landing.read_results("b", answers(before, 1, 2))
+        read_results(landing, "b", answers(before, 1, 2))
 
         assert sorted(filter(None, texts(landing))) == ["answer 1", "answer 2"]
         assert landing.bill.tokens.output == 2
@@ -282,8 +283,8 @@ def test_answer_whose_own_place_is_taken_by_one_that_has_moved_goes_to_an_equal_
         requests_of("a", "a") as now,
         landing_of(now) as landing,
     ):
-        landing.read_results("b", answers(first, 2))
-        landing.read_results("c", answers(second, 0, token=LATER))
+        read_results(landing, "b", answers(first, 2))
+        read_results(landing, "c", answers(second, 0, token=LATER))
 
         assert texts(landing) == ["answer 2", "answer 0"]
         assert landing.bill.tokens.output == 2
@@ -291,31 +292,31 @@ def test_answer_whose_own_place_is_taken_by_one_that_has_moved_goes_to_an_equal_
 
 def test_request_that_was_answered_twice_gives_the_spare_answer_to_an_equal_one() -> None:
     with requests_of("a", "a", "b") as requests, landing_of(requests) as landing:
-        landing.read_results("b1", [line(requests.custom_id(0, TOKEN), "first")])
+        read_results(landing, "b1", [line(requests.custom_id(0, TOKEN), "first")])
         for _ in range(2):  # a batch may be read again
-            landing.read_results("b2", [line(requests.custom_id(0, LATER), "spare")])
+            read_results(landing, "b2", [line(requests.custom_id(0, LATER), "spare")])
         assert texts(landing) == ["first", "spare", None]
-        landing.read_results("b1", [line(requests.custom_id(0, TOKEN), "first")])
+        read_results(landing, "b1", [line(requests.custom_id(0, TOKEN), "first")])
         assert texts(landing) == ["first", "spare", None]
         assert landing.bill.tokens.output == 2
 
 
 def test_open_end_of_a_moved_request_does_not_take_an_answer_s_place() -> None:
     with requests_of("x", "a", "a") as before, requests_of("a") as now, landing_of(now) as landing:
-        landing.read_results("b", [line(before.custom_id(1, TOKEN), type_="expired"), *answers(before, 2)])
+        read_results(landing, "b", [line(before.custom_id(1, TOKEN), type_="expired"), *answers(before, 2)])
 
         assert texts(landing) == ["answer 2"]
 
 
 def test_index_beyond_the_input_belongs_to_no_request() -> None:
     with requests_of("a", "b", "c") as before, requests_of("x") as now, landing_of(now) as landing:
-        assert len(landing.read_results("b", answers(before, 0, 2)).unknown) == 2
+        assert len(read_results(landing, "b", answers(before, 0, 2)).unknown) == 2
 
 
 def test_custom_id_with_a_number_without_end_belongs_to_no_request() -> None:
     custom_id = f"{TOKEN}-{'9' * 5000}-{'x' * 22}"
     with requests_of("x") as requests, landing_of(requests) as landing:
-        assert landing.read_results("b", [line(custom_id)]).unknown == [custom_id]
+        assert read_results(landing, "b", [line(custom_id)]).unknown == [custom_id]
 
 
 # ---------------------------------------------------------------- duplicates
@@ -323,7 +324,7 @@ def test_custom_id_with_a_number_without_end_belongs_to_no_request() -> None:
 
 def test_duplicate_has_the_same_answer_and_is_not_billed() -> None:
     with requests_of("a", "b", "a", deduplicate=True) as requests, landing_of(requests) as landing:
-        landing.read_results("b", answers(requests, 1, 0))
+        read_results(landing, "b", answers(requests, 1, 0))
         landed = list(landing.lines(missing=None))
         found = [json.loads(row) for row in landed]
 
@@ -341,7 +342,7 @@ def test_duplicate_of_a_request_without_an_answer_has_none_either() -> None:
     with requests_of("a", "a", deduplicate=True) as requests, landing_of(requests) as landing:
         assert [row["status"] for row in rows(landing)] == ["missing", "missing"]
 
-        landing.read_results("b", [line(requests.custom_id(0, TOKEN), type_="expired")])
+        read_results(landing, "b", [line(requests.custom_id(0, TOKEN), type_="expired")])
         assert [row["status"] for row in rows(landing)] == ["expired", "expired"]
 
 
@@ -351,7 +352,7 @@ def test_duplicate_of_a_repairable_request_has_its_answer() -> None:
         requests_of("a", "a", deduplicate=True, output_config={"format": schema.format}) as requests,
         Landing(SubmissionMatcher(requests, OutputValidator(schema)), prices=TABLE) as landing,
     ):
-        landing.read_results("b", [line(requests.custom_id(0, TOKEN), '{"n": -1}')])
+        read_results(landing, "b", [line(requests.custom_id(0, TOKEN), '{"n": -1}')])
 
         assert list(landing.repairable()) == [0, 1]
         assert landing.answer(1) == landing.answer(0)
@@ -360,7 +361,7 @@ def test_duplicate_of_a_repairable_request_has_its_answer() -> None:
 
 def test_answer_to_a_request_that_has_become_a_duplicate_serves_both() -> None:
     with requests_of("a", "a") as before, requests_of("a", "a", deduplicate=True) as now, landing_of(now) as landing:
-        landing.read_results("b", answers(before, 1))
+        read_results(landing, "b", answers(before, 1))
 
         assert texts(landing) == ["answer 1", "answer 1"]
 
@@ -374,8 +375,8 @@ def external(count: int) -> Landing:
 
 def test_external_rows_come_in_order_of_arrival_under_their_custom_ids() -> None:
     with external(3) as landing:
-        landing.read_results("b", [line("z"), line("a")])
-        landing.read_results("c", [line("m")])
+        read_results(landing, "b", [line("z"), line("a")])
+        read_results(landing, "c", [line("m")])
 
         assert [(row["index"], row["key"], row["batch_id"]) for row in rows(landing)] == [
             (0, "z", "b"),
@@ -386,29 +387,29 @@ def test_external_rows_come_in_order_of_arrival_under_their_custom_ids() -> None
 
 def test_custom_id_is_unique_in_its_batch_only() -> None:
     with external(2) as landing:
-        landing.read_results("b", [line("a", "first")])
-        landing.read_results("c", [line("a", "second")])
-        landing.read_results("c", [line("a", "second")])
+        read_results(landing, "b", [line("a", "first")])
+        read_results(landing, "c", [line("a", "second")])
+        read_results(landing, "c", [line("a", "second")])
 
         assert [(row["key"], row["text"]) for row in rows(landing)] == [("a", "first"), ("a", "second")]
 
 
 def test_external_row_that_is_missing_has_no_key() -> None:
     with external(2) as landing:
-        landing.read_results("b", [line("a")])
+        read_results(landing, "b", [line("a")])
 
         assert [(row["key"], row["status"]) for row in rows(landing)] == [("a", "succeeded"), (None, "missing")]
 
 
 def test_external_row_beyond_the_count_is_unknown() -> None:
     with external(1) as landing:
-        assert landing.read_results("b", [line("a"), line("b")]).unknown == ["b"]
+        assert read_results(landing, "b", [line("a"), line("b")]).unknown == ["b"]
 
 
 def test_external_rows_are_restored_by_batch() -> None:
     with external(2) as first:
-        first.read_results("b", [line("a", "first")])
-        first.read_results("c", [line("a", "second")])
+        read_results(first, "b", [line("a", "first")])
+        read_results(first, "c", [line("a", "second")])
         landed = list(first.lines(missing=None))
     with external(2) as landing:
         landing.restore(landed)
@@ -429,8 +430,8 @@ def test_stop_reasons_are_counted_as_the_rows_have_them() -> None:
     with requests_of(*range(6)) as requests, landing_of(requests) as landing:
         reasons = ["end_turn", "max_tokens", "refusal", None, "end_turn"]
         lines = [stopped(requests.custom_id(index, TOKEN), reason) for index, reason in enumerate(reasons)]
-        landing.read_results("b", [*lines, line(requests.custom_id(5, TOKEN), type_="expired")])
-        landing.read_results("b", lines)
+        read_results(landing, "b", [*lines, line(requests.custom_id(5, TOKEN), type_="expired")])
+        read_results(landing, "b", lines)
 
         assert landing.rows.outcomes.stop_reasons() == {"end_turn": 2, "max_tokens": 1, "refusal": 1, "none": 1}
         assert [row["stop_reason"] for row in rows(landing)] == [*reasons, None]
@@ -438,8 +439,8 @@ def test_stop_reasons_are_counted_as_the_rows_have_them() -> None:
 
 def test_more_stop_reasons_than_a_byte_can_tell_apart_are_no_failure() -> None:
     with requests_of(*range(300)) as requests, landing_of(requests) as landing:
-        landing.read_results(
-            "b", [stopped(requests.custom_id(index, TOKEN), f"reason {index}") for index in range(300)]
+        read_results(
+            landing, "b", [stopped(requests.custom_id(index, TOKEN), f"reason {index}") for index in range(300)]
         )
 
         assert count_statuses(landing.statuses)["succeeded"] == 300
@@ -451,7 +452,7 @@ def test_publishing_writes_the_rows_and_answers_their_size(kind: str, tmp_path: 
     store = ObjectFolder(MemoryFileSystem(), f"/{tmp_path.name}", uri="memory://x")
     folder = LocalFolder(tmp_path) if kind == "disk" else store
     with requests_of("a", "b") as requests, landing_of(requests) as landing:
-        landing.read_results("b", answers(requests, 0))
+        read_results(landing, "b", answers(requests, 0))
         size = publish_rows(landing, folder, missing="gone").size
         file = folder.open("results.jsonl")
         assert file is not None
@@ -490,7 +491,7 @@ def test_storage_that_refuses_leaves_what_was_landed_before(tmp_path: Path) -> N
 def test_damaged_row_is_refused_with_its_line_and_without_its_text(damage: Any) -> None:
     with requests_of("a", "b") as requests:
         with landing_of(requests) as first:
-            first.read_results("b", [line(requests.custom_id(0, TOKEN), "hi secret"), *answers(requests, 1)])
+            read_results(first, "b", [line(requests.custom_id(0, TOKEN), "hi secret"), *answers(requests, 1)])
             good, other = first.lines(missing=None)
         with landing_of(requests) as landing, pytest.raises(ResultsError, match="Line 2 of the landed") as error:
             landing.restore(iter([other, damage(good)]))

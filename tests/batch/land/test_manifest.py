@@ -18,6 +18,7 @@ from airflow_claude_batch.batch.land.manifest import (
     write_manifest,
 )
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher
+from airflow_claude_batch.batch.land.result_stream import read_results
 from airflow_claude_batch.batch.land.summary import summarize, summarize_dry_run
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.storage import LocalFolder
@@ -41,7 +42,7 @@ def summary(status: str = "ended", **fields: Any) -> Manifest:
         {"custom_id": "b", "result": {"type": "errored", "error": error}},
     ]
     with Landing(ExternalMatcher(3), prices=PriceTable.load()) as landing:
-        landing.read_results("b1", [json.dumps(line).encode() for line in stream])
+        read_results(landing, "b1", [json.dumps(line).encode() for line in stream])
         values = {
             "submission_id": "s",
             "status": status,

@@ -21,12 +21,13 @@ from airflow_claude_batch.api.line_splitter import LineSplitter, ShortenedLine
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import write_requests
-from airflow_claude_batch.batch.land.landing import DownloadSummary, Landing
+from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher, SubmissionMatcher
 from airflow_claude_batch.batch.land.parquet_reader import read_parquet
 from airflow_claude_batch.batch.land.parquet_writer import write_parquet
 from airflow_claude_batch.batch.land.place_odd_lines import UNREADABLE_FILE, keep_odd_lines, place_lines
 from airflow_claude_batch.batch.land.publish import publish_rows
+from airflow_claude_batch.batch.land.result_stream import DownloadSummary, read_results
 from airflow_claude_batch.batch.land.rows import FINAL, Row, Status
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.storage import LocalFolder
@@ -64,7 +65,7 @@ def landing_of(count: int) -> Iterator[tuple[Landing, list[bytes]]]:
 def land(landing: Landing, lines: list[bytes], *, members: range | None = None) -> DownloadSummary:
     """Read a stream whose odd lines are the same whenever it is read."""
     splitter = LineSplitter()
-    summary = landing.read_results(BATCH, [*splitter.feed(b"".join(line + b"\n" for line in lines)), *splitter.end()])
+    summary = read_results(landing, BATCH, [*splitter.feed(b"".join(line + b"\n" for line in lines)), *splitter.end()])
     keep_odd_lines(landing, BATCH, summary, range(len(landing.matcher)) if members is None else members)
     return summary
 
@@ -273,11 +274,11 @@ def test_request_that_failed_in_an_earlier_round_gets_the_line_that_came_now() -
     with landing_of(2) as (landing, lines):
         custom_id = json.loads(lines[1])["custom_id"]
         failed = {"custom_id": custom_id, "result": {"type": "expired"}}
-        landing.read_results("msgbatch_00", [lines[0], json.dumps(failed).encode()])
+        read_results(landing, "msgbatch_00", [lines[0], json.dumps(failed).encode()])
         landed = list(landing.lines(missing=None))
         with Landing(landing.matcher, prices=TABLE) as now:
             now.restore(landed)
-            summary = now.read_results(BATCH, [b'{"custom_id":"' + custom_id.encode()[:30]])
+            summary = read_results(now, BATCH, [b'{"custom_id":"' + custom_id.encode()[:30]])
             keep_odd_lines(now, BATCH, summary, range(2))
 
             assert list(now.statuses) == [Status.SUCCEEDED, Status.INVALID_OUTPUT]
@@ -313,7 +314,7 @@ def test_stream_that_ends_within_a_line_is_read_again() -> None:
         splitter = LineSplitter()
         cut = [*splitter.feed(lines[0] + b"\n" + lines[1][:-5]), *splitter.end()]
         with pytest.raises(MalformedResponseError):
-            landing.read_results(BATCH, cut)
+            read_results(landing, BATCH, cut)
 
         assert [row.text for row in rows(landing)] == ["answer 0", None]
 
@@ -321,8 +322,8 @@ def test_stream_that_ends_within_a_line_is_read_again() -> None:
 def test_last_line_without_its_end_may_be_odd() -> None:
     with landing_of(2) as (landing, lines):
         splitter = LineSplitter()
-        landing.read_results(
-            BATCH, [*splitter.feed(lines[0] + b"\n" + lines[1][:-3] + b', "x": NaN}}}'), *splitter.end()]
+        read_results(
+            landing, BATCH, [*splitter.feed(lines[0] + b"\n" + lines[1][:-3] + b', "x": NaN}}}'), *splitter.end()]
         )
 
         assert [row.text for row in rows(landing)] == ["answer 0", "answer 1"]
@@ -332,7 +333,7 @@ def test_line_that_is_too_long_is_shortened_and_costs_no_other_line() -> None:
     long = ShortenedLine(b'{"custom_id":"c","result":{"type":"succeeded"')
     long.left_out = 100_000_000
     with landing_of(2) as (landing, lines):
-        summary = landing.read_results(BATCH, [lines[0], long])
+        summary = read_results(landing, BATCH, [lines[0], long])
         keep_odd_lines(landing, BATCH, summary, range(2))
         found = rows(landing)
 
@@ -346,7 +347,7 @@ def test_line_that_is_too_long_is_shortened_and_costs_no_other_line() -> None:
 
 def test_lines_of_a_batch_made_elsewhere_have_rows_of_their_own() -> None:
     with Landing(ExternalMatcher(4), prices=TABLE) as landing:
-        summary = landing.read_results(BATCH, [line("a"), b"garbage", line("b", "\udc00"), b'{"custom_id":"c"}'])
+        summary = read_results(landing, BATCH, [line("a"), b"garbage", line("b", "\udc00"), b'{"custom_id":"c"}'])
         keep_odd_lines(landing, BATCH, summary)
         place_lines(landing)
         found = rows(landing)

@@ -15,6 +15,7 @@ from airflow_claude_batch.batch.input.output_schema import SCHEMA_FILE, read_sch
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
+from airflow_claude_batch.batch.land.result_stream import read_results
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
@@ -218,7 +219,7 @@ class TestRepair:
             for answer in (row, *row["replaced"]):
                 message = {**row["message"], "content": [{"type": "text", "text": answer["text"]}]}
                 line = {"custom_id": answer["custom_id"], "result": {"type": "succeeded", "message": message}}
-                landing.read_results(answer["batch_id"], [json.dumps(line).encode()])
+                read_results(landing, answer["batch_id"], [json.dumps(line).encode()])
 
             assert landing.bill.to_manifest() == paid
             assert b"".join(landing.lines(missing=None)) == results.read_bytes()
