@@ -50,8 +50,8 @@ from airflow_claude_batch.batch.land.match_requests import SubmissionMatcher
 from airflow_claude_batch.batch.land.parquet import check_parquet_installed
 from airflow_claude_batch.batch.land.summary import summarize_dry_run
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
-from airflow_claude_batch.batch.ledger.ledger import AnswerUse
 from airflow_claude_batch.batch.ledger.moved_store import MovedLedgerStore
+from airflow_claude_batch.batch.ledger.part import AnswerUse
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.money.models import ModelChecker
 from airflow_claude_batch.batch.policy import CANCEL_GRACE_PERIOD, Policy

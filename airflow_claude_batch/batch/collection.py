@@ -25,7 +25,7 @@ from airflow_claude_batch.batch.land.landed_part import DamagedPartError
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.snapshot import SnapshotPart, parts_of_batches
 from airflow_claude_batch.batch.land.unread import UnreadBatches, is_gone, load_unread, next_read_at, save_unread
-from airflow_claude_batch.batch.ledger.ledger import Trouble, UnreadBatch
+from airflow_claude_batch.batch.ledger.unread_batch import Trouble, UnreadBatch
 from airflow_claude_batch.batch.money.bill import Bill
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import NullObserver, Observer

@@ -15,7 +15,8 @@ import msgspec
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.rows import ANSWERED, ASKED, FINAL, Row, Status, count_where, indices_where
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Trouble, UnreadBatch
+from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.ledger.unread_batch import Trouble, UnreadBatch
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import (

@@ -16,7 +16,7 @@ from airflow_claude_batch.batch.attempt_memory import AttemptMemory
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.rows import FINAL, count_where
-from airflow_claude_batch.batch.ledger.ledger import AnswerUse
+from airflow_claude_batch.batch.ledger.part import AnswerUse
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.money.models import ModelChecker
 from airflow_claude_batch.batch.money.pricing import PriceTable

@@ -32,8 +32,10 @@ from airflow_claude_batch.batch.land.rows import FINAL, RESULTS_FILE, Status, co
 from airflow_claude_batch.batch.land.summary import summarize
 from airflow_claude_batch.batch.land.unread import UnreadBatches, is_gone
 from airflow_claude_batch.batch.ledger.approval import ApprovalState
-from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger, Part, Trouble, UnreadBatch
+from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.ledger.part import AnswerUse, Part
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
+from airflow_claude_batch.batch.ledger.unread_batch import Trouble, UnreadBatch
 from airflow_claude_batch.batch.observer import Observer
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.exceptions import ResultsError

@@ -26,15 +26,8 @@ from airflow_claude_batch.batch.land.landed_parts import has_landed, landed_line
 from airflow_claude_batch.batch.land.manifest import landed_batch_ids
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
 from airflow_claude_batch.batch.ledger.approval import Approval, ApprovalState
-from airflow_claude_batch.batch.ledger.ledger import (
-    PRECEDENCE,
-    VERSION,
-    AnswerUse,
-    DirectRecord,
-    Ledger,
-    Part,
-    new_token,
-)
+from airflow_claude_batch.batch.ledger.ledger import PRECEDENCE, VERSION, DirectRecord, Ledger, new_token
+from airflow_claude_batch.batch.ledger.part import AnswerUse, Part
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger
 from airflow_claude_batch.batch.ledger.stores import LedgerStore
 from airflow_claude_batch.batch.quantity import quantity

@@ -23,7 +23,8 @@ from airflow_claude_batch.batch.journal_takeover import take_over_journals
 from airflow_claude_batch.batch.land.landed_part import DamagedPartError
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.rows import RESULTS_FILE
-from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger
+from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.ledger.part import AnswerUse
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import Observer

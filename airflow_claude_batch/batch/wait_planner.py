@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from airflow_claude_batch.batch.land.unread import is_gone, next_read_at
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Trouble, UnreadBatch
+from airflow_claude_batch.batch.ledger.ledger import Ledger
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
+from airflow_claude_batch.batch.ledger.unread_batch import Trouble, UnreadBatch
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.recover.resolve import OpenCreate

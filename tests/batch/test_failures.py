@@ -21,7 +21,8 @@ from airflow_claude_batch.batch.land.manifest import Manifest
 from airflow_claude_batch.batch.land.match_requests import ExternalMatcher
 from airflow_claude_batch.batch.land.result_stream import read_results
 from airflow_claude_batch.batch.land.summary import summarize
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
+from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.ledger.part import Part
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.exceptions import APIConnectionError

@@ -21,7 +21,7 @@ from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.land.manifest import Manifest, write_manifest
-from airflow_claude_batch.batch.ledger.ledger import Part
+from airflow_claude_batch.batch.ledger.part import Part
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, load_ledger, save_ledger
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
 from airflow_claude_batch.batch.policy import Policy

@@ -25,7 +25,8 @@ from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.land.manifest import MANIFEST_FILE, load_manifest, read_manifest
 from airflow_claude_batch.batch.land.validate_output import OutputValidator
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
+from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.ledger.part import Part
 from airflow_claude_batch.batch.ledger.record import claim_ledger, load_ledger
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt

@@ -19,7 +19,7 @@ from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.api.headers import http_date, retry_after_seconds
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.api.workload_identity import WorkloadIdentity
-from airflow_claude_batch.batch.ledger.ledger import Part
+from airflow_claude_batch.batch.ledger.part import Part
 from airflow_claude_batch.batch.recover import search
 from airflow_claude_batch.batch.wait import schedule
 from airflow_claude_batch.batch.wait.poll_round import ListPage, poll_round

@@ -13,7 +13,8 @@ from workbench import Workbench
 
 from airflow_claude_batch._airflow.compat import TASK_STATE_STORE_SUPPORTED, TASK_STATE_SURVIVES_CLEAR
 from airflow_claude_batch.batch.ledger.chunks import split
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
+from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.ledger.part import Part
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger
 from airflow_claude_batch.batch.ledger.stores import CHUNK_KEY, STATE_KEY, StateLedgerStore
 from airflow_claude_batch.batch.storage import LocalFolder

@@ -13,7 +13,8 @@ from enum import Enum
 import msgspec
 
 from airflow_claude_batch.api.wire import MessageBatch
-from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger, Part, new_token
+from airflow_claude_batch.batch.ledger.ledger import Ledger, new_token
+from airflow_claude_batch.batch.ledger.part import AnswerUse, Part
 
 
 class Standing(Enum):

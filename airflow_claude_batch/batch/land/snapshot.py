@@ -14,7 +14,8 @@ import msgspec
 from airflow_claude_batch.api.wire import MessageBatch, Timestamp
 from airflow_claude_batch.batch.land.manifest import Count, Manifest
 from airflow_claude_batch.batch.land.place import Place
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
+from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.ledger.part import Part
 
 #: How many message batches a snapshot lists: about 30 kB. A submission has one for each 100,000 requests.
 MAX_LISTED_PARTS: Final = 200

@@ -17,7 +17,7 @@ from airflow_claude_batch.api.evidence import LASTING, LASTING_POLLS, Proof, has
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.land.publish import writing_to
-from airflow_claude_batch.batch.ledger.ledger import Trouble, UnreadBatch
+from airflow_claude_batch.batch.ledger.unread_batch import Trouble, UnreadBatch
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.exceptions import NotFoundError
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated
 
 import msgspec
 
 from airflow_claude_batch.api.wire import Timestamp, check_year
-
-Count = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+from airflow_claude_batch.batch.ledger.count import Count
 
 
 class ApprovalState(StrEnum):

@@ -16,7 +16,9 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from airflow_claude_batch.api.wire import BatchId
-from airflow_claude_batch.batch.ledger.ledger import VERSION, Count, Ledger, Part
+from airflow_claude_batch.batch.ledger.count import Count
+from airflow_claude_batch.batch.ledger.ledger import VERSION, Ledger
+from airflow_claude_batch.batch.ledger.part import Part
 
 #: Version of a head with chunks. An earlier release must not read it: it would see no parts, and pay for them again.
 CHUNKED_VERSION: Final = 2

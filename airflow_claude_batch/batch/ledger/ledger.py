@@ -14,157 +14,20 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from airflow_claude_batch.api.evidence import has_lasted
-from airflow_claude_batch.api.wire import BatchId, MessageBatch, Timestamp, check_year
+from airflow_claude_batch.api.wire import BatchId, Timestamp, check_year
 from airflow_claude_batch.batch.ledger.approval import Approval, ApprovalState
+from airflow_claude_batch.batch.ledger.count import Count
+from airflow_claude_batch.batch.ledger.part import AnswerUse, Part
+from airflow_claude_batch.batch.ledger.unread_batch import UnreadBatch
 
 #: The rules of ``batch.input.precedence``.
 PRECEDENCE = 2
 VERSION = 1
-
-Count = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
-
-
-class AnswerUse(StrEnum):
-    """How the answers of a part are used. The values are the stored ones."""
-
-    #: The part was made from the current input.
-    CURRENT = "ours"
-    #: The part was made from an earlier input. Its indices are not valid now; answers are matched by content.
-    PREVIOUS_INPUT = "moved"
-    #: The answers are not used: the batch is canceled.
-    DISCARD = "unwanted"
-
-
-class Trouble(StrEnum):
-    """Why the results of a message batch could not be read. The values are the stored ones."""
-
-    #: The API does not find the batch.
-    NO_BATCH = "no_batch"
-    #: The batch has ended, but the API does not find its results.
-    NO_RESULTS = "no_results"
-    #: Rows that the API counts were not in the results.
-    FEWER_ROWS = "fewer_rows"
-
-
-class UnreadBatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A message batch whose results could not be read whole, at the last poll and at all since ``since``."""
-
-    batch_id: BatchId
-    trouble: Trouble
-    #: The first and the last poll with this trouble, by the worker's clock.
-    since: Timestamp
-    last_at: Timestamp
-    #: Number of such polls. 0: the results are to be read at once.
-    polls: Count = 1
-    #: How long the trouble has lasted for certain. One long gap between two polls may be a wrong clock.
-    seconds: float = 0.0
-    #: What the API said.
-    reason: str = ""
-    #: Rows that came, and rows that should have come.
-    rows: Count = 0
-    expected: Count = 0
-    #: An attempt has waited for the rest until its timeout.
-    waited_out: bool = False
-
-    def __post_init__(self) -> None:
-        check_year(self.since)
-        check_year(self.last_at)
-
-
-class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Requests of one create call: those between ``first`` and ``last`` that had no final answer at that time.
-
-    A sample has only some of them, which it names.
-    """
-
-    #: Prefix of every custom_id in the part. It identifies our batch among all others.
-    token: str
-    #: Indices of the first and the last request.
-    first: Count
-    last: Count
-    #: Number of requests. Not every request between the first and the last has to be in the part.
-    count: Count
-    #: Size of the create call's body in bytes.
-    size: Count
-    #: Attempt that made the part, and its round.
-    attempt: str
-    round: Count
-    #: When the intent was written, by the API's clock if the API sent it.
-    intended_at: Timestamp
-    #: The same moment by the worker's clock. None in parts of earlier releases, or if the API did not send its clock.
-    intended_at_worker: Timestamp | None = None
-    #: Newest batch of the workspace at that time, and its creation time. None in an empty workspace.
-    watermark: BatchId | None = None
-    watermark_at: Timestamp | None = None
-    #: Batches created just before the watermark, which were listed too. So they are not the part's.
-    listed_before: tuple[BatchId, ...] = ()
-    #: Entries of that listing which could not be read.
-    unreadable_before: Count = 0
-    #: The API itself refused the create call, so its batch is looked for without a grace.
-    refused: bool = False
-    #: The API's clock at the first search, if it was not known when the intent was written.
-    searched_since: Timestamp | None = None
-    #: Batches that the part may have become, and those whose results turned out to be somebody else's.
-    candidates: tuple[BatchId, ...] = ()
-    foreign: tuple[BatchId, ...] = ()
-    #: Candidates with an odd count or creation time. Only their results can tell that they are not the part's.
-    odd_candidates: tuple[BatchId, ...] = ()
-    #: The search has taken so long that batches which are no candidates yet cannot be the part's.
-    has_all_candidates: bool = False
-    #: None while the part is an intent.
-    batch_id: BatchId | None = None
-    created_at: Timestamp | None = None
-    expires_at: Timestamp | None = None
-    #: The rows of the batch are in the published results.
-    landed: bool = False
-    #: Number of requests without a row, although the rows are published. They are not sent again.
-    missing: Count = 0
-    answers: AnswerUse = AnswerUse.CURRENT
-    #: The requests of a sample, ascending. Empty in all other parts.
-    sample: tuple[Count, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.first <= self.last or self.count > self.last - self.first + 1:
-            raise ValueError("a part counts more requests than lie between its first and its last")
-        check_year(self.intended_at)
-
-    def with_batch(self, batch: MessageBatch) -> Part:
-        """Return the part with its batch, without what only the search for it needs."""
-        return msgspec.structs.replace(
-            self,
-            batch_id=batch.id,
-            created_at=batch.created_at,
-            expires_at=batch.expires_at,
-            listed_before=(),
-            unreadable_before=0,
-            refused=False,
-            searched_since=None,
-            candidates=(),
-            odd_candidates=(),
-            foreign=(),
-            has_all_candidates=False,
-        )
-
-    @property
-    def indices(self) -> Sequence[int]:
-        """The requests that may be in the part. Those that had an answer before are not."""
-        return self.sample or range(self.first, self.last + 1)
-
-    @property
-    def is_intent(self) -> bool:
-        """Return whether no batch of the part is known yet."""
-        return self.batch_id is None
-
-    @property
-    def is_open(self) -> bool:
-        """Return whether the part has a batch whose rows are not published yet."""
-        return self.batch_id is not None and not self.landed
 
 
 class RepeatedAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

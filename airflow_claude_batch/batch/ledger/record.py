@@ -13,7 +13,8 @@ import msgspec
 
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.ledger.chunks import CHUNKED_VERSION, Chunk, Head, chunk_name, join, split
-from airflow_claude_batch.batch.ledger.ledger import VERSION, Ledger, Part
+from airflow_claude_batch.batch.ledger.ledger import VERSION, Ledger
+from airflow_claude_batch.batch.ledger.part import Part
 from airflow_claude_batch.batch.ledger.stores import LedgerStore
 from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTakenOverError
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from airflow_claude_batch.batch.ledger.ledger import Part
+from airflow_claude_batch.batch.ledger.part import Part
 
 #: How far the clocks of the API's nodes, or two clocks that count as equal, may differ.
 CLOCK_TOLERANCE: Final = timedelta(seconds=60)

@@ -13,7 +13,8 @@ import msgspec
 from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.cancel import cancel_batch
 from airflow_claude_batch.batch.input.custom_id import has_token
-from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Part, new_token
+from airflow_claude_batch.batch.ledger.ledger import new_token
+from airflow_claude_batch.batch.ledger.part import AnswerUse, Part
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.recover.peeked import PeekedBatches
 from airflow_claude_batch.batch.recover.search import list_batches_since

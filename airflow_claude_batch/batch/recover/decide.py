@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from airflow_claude_batch.batch.input.custom_id import has_token
-from airflow_claude_batch.batch.ledger.ledger import Part
+from airflow_claude_batch.batch.ledger.part import Part
 from airflow_claude_batch.batch.policy import LOST_CREATE_GRACE
 from airflow_claude_batch.batch.recover.clocks import (
     CLOCK_TOLERANCE,

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from airflow_claude_batch.api.evidence import Proof, proof_of
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
+from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.ledger.part import Part
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.observer import Observer
 from airflow_claude_batch.batch.policy import Policy

@@ -14,7 +14,7 @@ from airflow_claude_batch.api.evidence import Proof, proof_of
 from airflow_claude_batch.api.listing import check_moves, older_edge
 from airflow_claude_batch.api.wire import BatchPage, MessageBatch, decode_result_line
 from airflow_claude_batch.batch.input.custom_id import parse_custom_id
-from airflow_claude_batch.batch.ledger.ledger import Part
+from airflow_claude_batch.batch.ledger.part import Part
 from airflow_claude_batch.batch.recover.clocks import Moment
 from airflow_claude_batch.batch.recover.decide import Candidate, Trust, oldest_creation
 from airflow_claude_batch.exceptions import APIError, APIStatusError, MalformedResponseError

@@ -21,7 +21,8 @@ from airflow_claude_batch.api.wire import MessageBatch
 from airflow_claude_batch.batch.input.create_body import CreateBody
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.rows import FINAL, Status, indices_where
-from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger, Part, new_token
+from airflow_claude_batch.batch.ledger.ledger import Ledger, new_token
+from airflow_claude_batch.batch.ledger.part import AnswerUse, Part
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.policy import LOST_CREATE_GRACE, Policy
 from airflow_claude_batch.batch.quantity import quantity

@@ -13,7 +13,7 @@ from airflow_claude_batch.api.evidence import Proof, proof_of
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landing import Landing
 from airflow_claude_batch.batch.land.rows import ASKED, count_where
-from airflow_claude_batch.batch.ledger.ledger import AnswerUse
+from airflow_claude_batch.batch.ledger.part import AnswerUse
 from airflow_claude_batch.batch.ledger.record import LedgerRecord
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.observer import Observer

@@ -18,7 +18,7 @@ from ledger_storage import CountingState
 from submission_world import TEN, World, fails_first, new_world
 
 from airflow_claude_batch.batch.adopt.change_ledger import Standing
-from airflow_claude_batch.batch.ledger.ledger import AnswerUse
+from airflow_claude_batch.batch.ledger.part import AnswerUse
 from airflow_claude_batch.batch.ledger.record import load_ledger
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.policy import Policy

@@ -21,7 +21,8 @@ from airflow_claude_batch.batch.land.unread import (
     next_read_at,
     save_unread,
 )
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Trouble, UnreadBatch
+from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.ledger.unread_batch import Trouble, UnreadBatch
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.simulator import Simulator
 

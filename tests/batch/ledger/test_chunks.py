@@ -25,7 +25,8 @@ from airflow_claude_batch.batch.ledger.chunks import (
     join,
     split,
 )
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, new_token
+from airflow_claude_batch.batch.ledger.ledger import Ledger, new_token
+from airflow_claude_batch.batch.ledger.part import Part
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger, save_ledger
 from airflow_claude_batch.batch.ledger.stores import CHUNK_RETENTION, STATE_RETENTION
 from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTakenOverError

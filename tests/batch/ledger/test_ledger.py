@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_claude_batch.api.wire import MessageBatch, RequestCounts
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, RepeatedAnswer, new_token
+from airflow_claude_batch.batch.ledger.ledger import Ledger, RepeatedAnswer, new_token
 from airflow_claude_batch.batch.ledger.moved_store import MovedLedgerStore
+from airflow_claude_batch.batch.ledger.part import Part
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger, save_ledger
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.storage import LocalFolder

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from ledger_storage import CountingFolder, CountingState, Killed
 
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Part
+from airflow_claude_batch.batch.ledger.ledger import Ledger
 from airflow_claude_batch.batch.ledger.moved_store import MovedLedgerStore
+from airflow_claude_batch.batch.ledger.part import Part
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger
 from airflow_claude_batch.batch.ledger.stores import STATE_KEY, FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.exceptions import SubmissionRecordError, SubmissionTakenOverError

@@ -33,7 +33,8 @@ from airflow_claude_batch.batch.input.output_schema import SCHEMA_FILE, read_sch
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.ledger.chunks import chunk_name, split
-from airflow_claude_batch.batch.ledger.ledger import AnswerUse, Ledger
+from airflow_claude_batch.batch.ledger.ledger import Ledger
+from airflow_claude_batch.batch.ledger.part import AnswerUse
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, load_ledger
 from airflow_claude_batch.batch.ledger.stores import (
     CHUNK_KEY,

@@ -15,7 +15,8 @@ from model_workspace import DAY, START, Killed, MemoryStore, ModelBatch, ModelWo
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import write_requests
-from airflow_claude_batch.batch.ledger.ledger import Ledger, Part, new_token
+from airflow_claude_batch.batch.ledger.ledger import Ledger, new_token
+from airflow_claude_batch.batch.ledger.part import Part
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, claim_ledger, load_ledger, save_ledger
 from airflow_claude_batch.batch.observer import NullObserver
 from airflow_claude_batch.batch.policy import LOST_CREATE_GRACE, Policy

@@ -18,7 +18,8 @@ from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import create_request_file, write_requests
 from airflow_claude_batch.batch.land.rows import FINAL, Status
-from airflow_claude_batch.batch.ledger.ledger import VERSION, AnswerUse, Ledger, Part
+from airflow_claude_batch.batch.ledger.ledger import VERSION, Ledger
+from airflow_claude_batch.batch.ledger.part import AnswerUse, Part
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.send.create import REPAIRABLE, next_slice, repairable_statuses
 
