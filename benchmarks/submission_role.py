@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from airflow_claude_batch._airflow.read_messages import write_input
+from airflow_claude_batch.batch.attempt import Attempt
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
+from airflow_claude_batch.batch.start import begin_attempt, resume_attempt
 from airflow_claude_batch.batch.steps import DoneStep, WaitStep
 from airflow_claude_batch.batch.storage import Folder, LocalFolder, ObjectFolder
 from airflow_claude_batch.batch.submission import Submission

@@ -15,6 +15,7 @@ import msgspec
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch.answer_reuse import AnswerReuse
+from airflow_claude_batch.batch.attempt import Attempt
 from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
 from airflow_claude_batch.batch.input.output_schema import OutputSchema
 from airflow_claude_batch.batch.input.request_index import RequestIndexWriter
@@ -25,7 +26,7 @@ from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.money.run_history import Run
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.batch.send.day_budget import DayBudget
-from airflow_claude_batch.batch.start import Attempt, begin_attempt
+from airflow_claude_batch.batch.start import begin_attempt
 from airflow_claude_batch.batch.steps import AskStep, DoneStep, WaitStep
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.batch.submission import Submission

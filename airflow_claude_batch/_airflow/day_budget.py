@@ -20,8 +20,8 @@ from airflow_claude_batch.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from airflow_claude_batch._airflow.compat import TaskInstanceKey
     from airflow_claude_batch._airflow.task_run import TaskRun
+    from airflow_claude_batch.batch.attempt import Attempt
     from airflow_claude_batch.batch.money.bill import Bill
-    from airflow_claude_batch.batch.start import Attempt
 
 #: Hexadecimal digits that stand for a DAG in the names of files.
 _DAG_DIGITS: Final = 12

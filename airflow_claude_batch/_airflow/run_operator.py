@@ -41,6 +41,7 @@ from airflow_claude_batch._airflow.task_state import check_upstream_complete
 from airflow_claude_batch._airflow.user_end import UserEndCheck
 from airflow_claude_batch._airflow.values_in_force import values_in_force
 from airflow_claude_batch.batch.answer_reuse import ReusableRequests
+from airflow_claude_batch.batch.attempt import Attempt
 from airflow_claude_batch.batch.input.earlier_forms import EarlierInput
 from airflow_claude_batch.batch.input.request_index import RequestIndexWriter
 from airflow_claude_batch.batch.input.request_lines import REQUESTS_FILE
@@ -58,7 +59,7 @@ from airflow_claude_batch.batch.policy import CANCEL_GRACE_PERIOD, Policy
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.send.approval import would_ask
 from airflow_claude_batch.batch.send.budget import check_budget, estimate_requests
-from airflow_claude_batch.batch.start import Attempt, begin_attempt, read_earlier_input, resume_attempt
+from airflow_claude_batch.batch.start import begin_attempt, read_earlier_input, resume_attempt
 from airflow_claude_batch.batch.submission import Submission
 from airflow_claude_batch.batch.wait.wait_result import WaitResult
 from airflow_claude_batch.exceptions import APIError, EmptyInputError, SubmissionTakenOverError

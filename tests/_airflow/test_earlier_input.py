@@ -18,6 +18,7 @@ from submission_world import World, make_world
 from airflow_claude_batch._airflow.read_messages import write_input
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
+from airflow_claude_batch.batch.attempt import Attempt
 from airflow_claude_batch.batch.input.canonical_json import hash_content
 from airflow_claude_batch.batch.input.earlier_forms import EarlierInput
 from airflow_claude_batch.batch.input.elements import Request
@@ -27,7 +28,7 @@ from airflow_claude_batch.batch.ledger.record import load_ledger
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.start import Attempt, begin_attempt, read_earlier_input
+from airflow_claude_batch.batch.start import begin_attempt, read_earlier_input
 from airflow_claude_batch.batch.submission import Submission
 from airflow_claude_batch.exceptions import InvalidMessageError
 from airflow_claude_batch.hooks import ClaudeHook

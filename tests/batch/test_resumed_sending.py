@@ -13,12 +13,13 @@ from submission_world import DEFAULTS, World, make_world
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.attempt import Attempt
 from airflow_claude_batch.batch.input.elements import read_request
 from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
+from airflow_claude_batch.batch.start import begin_attempt, resume_attempt
 from airflow_claude_batch.batch.steps import DoneStep, WaitStep
 from airflow_claude_batch.batch.storage import Folder, LocalFolder, ObjectFolder
 from airflow_claude_batch.batch.submission import Submission

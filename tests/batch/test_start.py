@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from submission_world import World
 
 from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.attempt import Attempt
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_writer import write_requests
@@ -25,7 +26,7 @@ from airflow_claude_batch.batch.ledger.part import Part
 from airflow_claude_batch.batch.ledger.record import LedgerRecord, load_ledger, save_ledger
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
+from airflow_claude_batch.batch.start import begin_attempt, resume_attempt
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.exceptions import (
     ConfigurationError,

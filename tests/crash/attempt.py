@@ -33,6 +33,7 @@ from airflow_claude_batch._airflow.on_kill import RunningWork
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch.answer_reuse import AnswerReuse
+from airflow_claude_batch.batch.attempt import Attempt
 from airflow_claude_batch.batch.collection import Collection
 from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
 from airflow_claude_batch.batch.input.request_file import RequestFile, open_requests
@@ -43,7 +44,7 @@ from airflow_claude_batch.batch.input.rows.sql_rows import SqlRowSource
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, LedgerStore, StateLedgerStore
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
+from airflow_claude_batch.batch.start import begin_attempt, resume_attempt
 from airflow_claude_batch.batch.steps import AskStep, DoneStep
 from airflow_claude_batch.batch.submission import Submission
 from airflow_claude_batch.batch.wait.blocking import wait_for_batches

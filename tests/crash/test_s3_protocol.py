@@ -13,10 +13,11 @@ from crash.effects import EPOCH, changes_near, s3_file_system
 from crash.scenarios import IN_PARTS, MANY_PARTS, SCENARIOS
 from crash.servers import Bucket
 
+from airflow_claude_batch.batch.attempt import Attempt
 from airflow_claude_batch.batch.input.elements import Request
 from airflow_claude_batch.batch.input.request_writer import write_requests
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore
-from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
+from airflow_claude_batch.batch.start import begin_attempt, resume_attempt
 from airflow_claude_batch.batch.storage import ObjectFolder
 
 pytest.importorskip("moto.server", reason="moto and s3fs are installed where object storage is tested")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from airflow_claude_batch.api.limits import check_batch_id
 from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.attempt import Attempt
 from airflow_claude_batch.batch.input.create_body import CreateBody
 from airflow_claude_batch.batch.input.custom_id import content_hash
 from airflow_claude_batch.batch.input.elements import Request
@@ -29,7 +30,7 @@ from airflow_claude_batch.batch.ledger.ledger import Ledger
 from airflow_claude_batch.batch.ledger.part import Part
 from airflow_claude_batch.batch.ledger.record import claim_ledger, load_ledger
 from airflow_claude_batch.batch.ledger.stores import FolderLedgerStore, StateLedgerStore
-from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
+from airflow_claude_batch.batch.start import begin_attempt, resume_attempt
 from airflow_claude_batch.batch.storage import Folder, LocalFolder, ObjectFolder
 from airflow_claude_batch.exceptions import SubmissionRecordError
 

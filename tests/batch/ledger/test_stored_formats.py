@@ -28,6 +28,7 @@ import pytest
 from airflow_claude_batch.api.client import ClaudeClient, ClientConfig
 from airflow_claude_batch.api.credentials import ApiKey
 from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.attempt import Attempt
 from airflow_claude_batch.batch.input.elements import Defaults, Request, read_request
 from airflow_claude_batch.batch.input.output_schema import SCHEMA_FILE, read_schema, write_schema
 from airflow_claude_batch.batch.input.request_file import RequestFile
@@ -45,7 +46,7 @@ from airflow_claude_batch.batch.ledger.stores import (
 )
 from airflow_claude_batch.batch.money.pricing import PriceTable
 from airflow_claude_batch.batch.policy import Policy
-from airflow_claude_batch.batch.start import Attempt, begin_attempt, resume_attempt
+from airflow_claude_batch.batch.start import begin_attempt, resume_attempt
 from airflow_claude_batch.batch.steps import DoneStep
 from airflow_claude_batch.batch.storage import LocalFolder
 from airflow_claude_batch.batch.submission import Submission
