@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
+from collections.abc import Mapping
 
 import pytest
 from answer_world import answer, found, memory_folder, store_in
@@ -32,14 +33,39 @@ FILES = {
     ),
 }
 
+#: Questions 0 to 9, with an index of three blocks.
+BLOCKS = {
+    "added-blocks-0-05e4328ec0e59a30.answers": (
+        "eNqNlM9q1EAcx7vt2rX14gsIy1y8RMjkz2Sypy1tqUJRehAKS6ybZAqh2UnJJN0ty4IP0GtPevXgyRfwYMGbr6G+gN6U6m/iJp0W"
+        "AjMQZvKbz2fmG2bIHJ2wczRAeTZ9YiIDiWJclAIKoowixmIWQ7FgswJKYy6mLO+b/ey4n5e8b6LF5lzxsZ6P23xLz7fafFvPt9t8"
+        "R8932nxXz3fbfKLnkzbf0/O9Np/q+bTN9/V8X/VXlq1zp19budPWD68fvIvrtyE8vZ+D2ReF6CjMsGb2Xgf7CrOqMG9qZvjXvVSY"
+        "NYX5XDO/3j98JAvdJVT368u+dztt92aNTpP3xdW3xwpzT2GavL/fXn1Uv1phmrx/uh/OFKanME3ep68urtVcG7fz3b9xVpt8B5/2"
+        "thVmQ2GafN9/hF/lJJx7wuPmUAWc8hl0ScbRABsoykoOR45NA4VpFp0cwf2AW+HImbSccBiPRug0Z8fJDNQDFBgjlDNRwItNBAqC"
+        "pViBxDEN7BHD8l1CfMfEFHCKSVW0LdeixPMohqLvWwalhkVtyyGeTV25UJTxgsk4c5QmnImj8LxgsLBcFu5pOEmEDC63QnAv4T8I"
+        "0iSLWVqVqtH/YpbGMuMAexSCULNuBuJs2jKTs9N0HMn9RsFiURWxTUMnjlzT9bb3t17u7D57vrN7iDf/AVuRYUc="
+    ),
+}
+
+
+def folder_of(files: Mapping[str, str]) -> ObjectFolder:
+    folder = memory_folder()
+    for name, packed in files.items():
+        storage.write(folder, name, zlib.decompress(base64.b64decode(packed)))
+    return folder
+
 
 @pytest.fixture
 def folder() -> ObjectFolder:
     """A store of version 1: questions 1 to 4, of which question 2 was asked twice and the third answer was erased."""
-    folder = memory_folder()
-    for name, packed in FILES.items():
-        storage.write(folder, name, zlib.decompress(base64.b64decode(packed)))
-    return folder
+    return folder_of(FILES)
+
+
+def test_segment_of_several_blocks_is_read() -> None:
+    folder = folder_of(BLOCKS)
+    for numbers in (range(12), [9], [0, 4]):
+        assert found(folder, numbers) == {number: answer(number) for number in numbers if number < 10}
+    store_in(folder).compact()
+    assert found(folder, range(12)) == {number: answer(number) for number in range(10)}
 
 
 def test_store_of_version_1_is_read(folder: ObjectFolder) -> None:
