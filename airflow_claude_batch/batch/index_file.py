@@ -3,13 +3,16 @@
 An index file has blocks of rows, and ends with a description of them. Other bytes may come before the first block::
 
     block 0, block 1, …          each column of the block's rows, one after the other
+    copies of columns            each for all rows in one piece; most indexes have none
     description                  JSON: Description
     its length and its CRC-32    each 8 hexadecimal digits
     "CLAUDEINDEX1\\n"
 
-A reader fetches the end of the file, and the blocks that it needs. A column of numbers has the type code of
-:mod:`array` (``B``, ``H``, ``I``, ``Q``, little-endian); one of ``22s`` has 22 bytes for each row; one of ``bytes`` has
-the length of each value as ``I``, then the values. Columns that a reader does not know are skipped.
+A reader fetches the end of the file, and the blocks that it needs. A copy of a column tells which those are.
+
+A column of numbers has the type code of :mod:`array` (``B``, ``H``, ``I``, ``Q``, little-endian); one of ``22s`` has 22
+bytes for each row; one of ``bytes`` has the length of each value as ``I``, then the values. Columns that a reader does
+not know are skipped.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from __future__ import annotations
 import sys
 import zlib
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import IO, Any, Final, TypeVar
 
@@ -35,7 +38,7 @@ _NUMBERS: Final = frozenset("BHIQ")
 _T = TypeVar("_T")
 
 
-class Description(msgspec.Struct, frozen=True, kw_only=True):
+class Description(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The end of an index file.
 
     :ivar kind: what it is an index of.
@@ -44,6 +47,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     :ivar columns: names and types, in the order within a block.
     :ivar blocks: offset of each block, its length and its CRC-32.
     :ivar content: what the kind says about the whole file.
+    :ivar copies: offset of each copy of a column, its length and its CRC-32, by name. Earlier writers wrote none.
     """
 
     kind: str
@@ -53,6 +57,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     columns: list[tuple[str, str]]
     blocks: list[tuple[int, int, int]]
     content: msgspec.Raw
+    copies: dict[str, tuple[int, int, int]] = {}
 
 
 class DamagedIndexError(ValueError):
@@ -60,8 +65,9 @@ class DamagedIndexError(ValueError):
 
 
 class IndexWriter:
-    """Writes an index row by row. It holds one block in memory.
+    """Writes an index row by row. It holds one block in memory, and the copies.
 
+    :param copied: names of columns of numbers to write a copy of.
     :param offset: bytes that the file has already. They stay before the index.
 
     Example::
@@ -78,12 +84,14 @@ class IndexWriter:
         version: int,
         columns: Mapping[str, str],
         *,
+        copied: Iterable[str] = (),
         block_rows: int = BLOCK_ROWS,
         offset: int = 0,
     ) -> None:
         self._file = file
         self._kind, self._version = kind, version
         self._columns = dict(columns)
+        self._copies = {name: bytearray() for name in copied}
         self._block_rows = block_rows
         self._rows: list[tuple[Any, ...]] = []
         self._count, self._offset = 0, offset
@@ -108,6 +116,7 @@ class IndexWriter:
             block_rows=self._block_rows,
             columns=list(self._columns.items()),
             blocks=self._blocks,
+            copies={name: self._write(copy) for name, copy in self._copies.items()},
             content=msgspec.Raw(msgspec.json.encode(content)),
         )
         text = msgspec.json.encode(description)
@@ -116,13 +125,19 @@ class IndexWriter:
     def _write_block(self) -> None:
         if not self._rows:
             return
-        values = zip(*self._rows, strict=True)
-        data = b"".join(_encode(type_, column) for type_, column in zip(self._columns.values(), values, strict=True))
-        self._file.write(data)
-        self._blocks.append((self._offset, len(data), zlib.crc32(data)))
-        self._offset += len(data)
+        columns = zip(self._columns.items(), zip(*self._rows, strict=True), strict=True)
+        encoded = {name: _encode(type_, values) for (name, type_), values in columns}
+        self._blocks.append(self._write(b"".join(encoded.values())))
+        for name, copy in self._copies.items():
+            copy += encoded[name]
         self._count += len(self._rows)
         self._rows.clear()
+
+    def _write(self, data: bytes | bytearray) -> tuple[int, int, int]:
+        """Write the next bytes of the file. Return their offset, their length and their CRC-32."""
+        offset, self._offset = self._offset, self._offset + len(data)
+        self._file.write(data)
+        return offset, len(data), zlib.crc32(data)
 
 
 class IndexFile:
@@ -164,7 +179,7 @@ class IndexFile:
 
         :param size: of the file, if a listing has told it.
         :param tail_bytes: to read from the end in one call. What is in them is not read again until :meth:`blocks` has
-            iterated over all blocks.
+            iterated over its blocks.
         :raises OSError: the storage cannot be read.
         """
         size = folder.size(name) if size is None else size
@@ -193,23 +208,46 @@ class IndexFile:
         offset, length, _ = self._description.blocks[number]
         return self._block(number, self._read(offset, offset + length))
 
-    def blocks(self, at_once: int) -> Iterator[Block]:
-        """Iterate over all blocks, in order. It reads several in one call.
+    def column(self, name: str, at_once: int) -> array[int]:
+        """Return a column of numbers for all rows. If there is no copy of it, all blocks are read.
+
+        :param at_once: bytes of blocks to read in one call.
+        :raises DamagedIndexError: the copy or a block has other bytes than those that were written, or is gone.
+        """
+        numbers = array(dict(self._description.columns)[name])
+        if name not in self._description.copies:
+            for block in self._blocks(range(self.block_count), at_once):
+                numbers.extend(block.numbers(name))
+            return numbers
+        offset, length, crc = self._description.copies[name]
+        data = self._read(offset, offset + length)
+        if data is None or zlib.crc32(data) != crc:
+            raise DamagedIndexError(f"the copy of a column of {self._folder.uri(self.name)} is damaged")
+        numbers.frombytes(data)
+        return _little_endian(numbers)
+
+    def blocks(self, at_once: int, numbers: Sequence[int] | None = None) -> Iterator[Block]:
+        """Iterate over blocks, in order. It reads several in one call.
 
         :param at_once: bytes to read in one call. A single block may have more.
+        :param numbers: of the blocks, ascending. All of them if None.
         :raises DamagedIndexError: one has other bytes than those that were written, or is gone.
         """
+        yield from self._blocks(range(self.block_count) if numbers is None else numbers, at_once)
+        self._tail_start, self._tail = sys.maxsize, b""
+
+    def _blocks(self, numbers: Sequence[int], at_once: int) -> Iterator[Block]:
         places, first = self._description.blocks, 0
-        while first < len(places):
-            start, end, following = places[first][0], sum(places[first][:2]), first + 1
-            while following < len(places) and places[following][0] == end and end - start < at_once:
-                end, following = end + places[following][1], following + 1
+        while first < len(numbers):
+            start, length, _ = places[numbers[first]]
+            end, following = start + length, first + 1
+            while following < len(numbers) and places[numbers[following]][0] == end and end - start < at_once:
+                end, following = end + places[numbers[following]][1], following + 1
             data = memoryview(self._read(start, end) or b"")
-            for number in range(first, following):
+            for number in numbers[first:following]:
                 offset, length, _ = places[number]
                 yield self._block(number, bytes(data[offset - start : offset - start + length]))
             first = following
-        self._tail_start, self._tail = sys.maxsize, b""
 
     def _read(self, start: int, end: int) -> bytes | None:
         if start >= self._tail_start:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,16 @@ class About(msgspec.Struct):
     name: str
 
 
+class CountedFolder(LocalFolder):
+    """Counts the reads."""
+
+    reads = 0
+
+    def read_range(self, name: str, start: int, end: int) -> bytes | None:
+        self.reads += 1
+        return super().read_range(name, start, end)
+
+
 @pytest.fixture(params=["disk", "object store"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     return LocalFolder(tmp_path) if request.param == "disk" else ObjectFolder(Store(), "/b/run", uri="s3://b/run")
@@ -32,6 +43,14 @@ def write(folder: Folder, rows: list[Row], name: str = "about", kind: str = "tes
         for row in rows:
             writer.add(*row)
         writer.finish(About(name))
+
+
+def write_with_copies(folder: Folder, rows: list[Row]) -> None:
+    with folder.replace_file("a.index") as file:
+        writer = IndexWriter(file, "test", 1, COLUMNS, copied=["place", "status"], block_rows=4)
+        for row in rows:
+            writer.add(*row)
+        writer.finish(About(""))
 
 
 def rows_of(count: int) -> list[Row]:
@@ -140,3 +159,46 @@ def test_columns_that_a_reader_does_not_know_are_skipped(folder: Folder) -> None
 
     assert index is not None
     assert read(index) == rows_of(9)
+
+
+@pytest.mark.parametrize("written", [write, write_with_copies], ids=["from the blocks", "from a copy"])
+def test_column_of_all_rows_is_read(folder: Folder, written: Callable[[Folder, list[Row]], None]) -> None:
+    written(folder, rows_of(9))
+
+    index = opened(folder)
+
+    assert index is not None
+    assert index.column("place", 1).tolist() == [place for place, *_ in rows_of(9)]
+    assert index.column("status", 1).tolist() == [status for _, status, *_ in rows_of(9)]
+    assert read(index) == rows_of(9)
+
+
+def test_changed_byte_of_a_copy_is_noticed(folder: Folder) -> None:
+    write_with_copies(folder, rows_of(9))
+    data = storage.read(folder, "a.index") or b""
+    end = data.index(b'{"kind"')
+    for place in range(end - 9 * 5, end):
+        storage.write(folder, "a.index", data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        index = opened(folder)
+        assert index is not None
+        assert read(index) == rows_of(9)
+        with pytest.raises(DamagedIndexError, match=r"copy of a column of .*a\.index is damaged"):
+            index.column("place" if place < end - 9 else "status", 1)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "calls"),
+    [([], 0), ([2], 1), ([1, 2], 1), ([0, 1, 3], 2), ([0, 2, 4], 3), (None, 1)],
+)
+def test_neighboring_blocks_are_read_in_one_call(tmp_path: Path, numbers: list[int] | None, calls: int) -> None:
+    folder = CountedFolder(tmp_path)
+    write(folder, rows_of(20))
+    index = opened(folder)
+    assert index is not None
+    folder.reads = 0
+
+    blocks = list(index.blocks(1 << 20, numbers))
+
+    read_numbers = range(5) if numbers is None else numbers
+    assert [block.numbers("place")[0] for block in blocks] == [4000 * number for number in read_numbers]
+    assert folder.reads == calls

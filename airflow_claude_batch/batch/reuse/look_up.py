@@ -1,22 +1,25 @@
 """Look questions up in segments.
 
-A look-up reads the index of every segment. It looks for 8-byte prefixes that are in both, and compares all 16 bytes of
-those. So questions without an answer cost next to nothing. Then it reads the answers in the order in which
-the segments have them, many in one call.
+A look-up reads the 8-byte prefixes of every segment. It reads those blocks of the index that have a prefix of a
+question, and compares all 16 bytes there. So questions without an answer cost next to nothing. Then it reads the
+answers in the order in which the segments have them, many in one call.
 """
 
 from __future__ import annotations
 
+import sys
 import zlib
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 from airflow_claude_batch.batch.index_file import Block
 from airflow_claude_batch.batch.quantity import quantity
 from airflow_claude_batch.batch.reuse.segment import (
+    INDEX_SHARE,
     LINE_HEAD,
+    PREFIXES_SHARE,
     REST,
     SUFFIX,
     DamagedSegmentError,
@@ -52,10 +55,13 @@ def look_up(
     :raises SegmentGoneError: a segment is not there any more.
     """
     search, segments = _Search(keys, least), list[Segment]()
+    share = PREFIXES_SHARE
     for name in names_of(sizes):
         try:
-            segments.append(Segment.open(folder, name, sizes, with_index=True))
-            search.read(len(segments) - 1, segments[-1])
+            segments.append(segment := Segment.open(folder, name, sizes, share=share))
+            read = search.read(len(segments) - 1, segment)
+            # Segments beside each other are often alike: one call for all is cheaper than two.
+            share = INDEX_SHARE if 2 * read > segment.block_count else PREFIXES_SHARE
         except (DamagedSegmentError, OSError) as error:
             warn_of(folder.uri(name + SUFFIX), error)
     search.finish()
@@ -74,31 +80,38 @@ class _Search:
 
     In memory it holds about 150 bytes for each question.
 
-    :ivar same: places of keys that are there again, by the first place.
+    :ivar same: the other places of keys that are there again, by the one that is looked up.
     """
 
     def __init__(self, keys: Sequence[tuple[bytes, int]], least: int) -> None:
         self.same: dict[int, list[int]] = {}
-        self._keys = keys
-        self._least = least.to_bytes(8, "big")
-        self._places: dict[int, int] = {}
+        #: All keys in one piece: they are compared in random order, which takes longer where they are scattered.
+        self._keys = b"".join(key for key, _ in keys)
+        prefixes = _prefixes(self._keys)
+        self._places = dict(zip(prefixes, range(len(keys)), strict=True))
         #: Other keys with the prefix of one that is in ``_places``. There are hardly any.
         self._others: dict[bytes, int] = {}
-        for place, (key, _) in enumerate(keys):
-            first = self._places.setdefault(int.from_bytes(key[:8], "big"), place)
-            if first != place:
-                self._add_another(key, place, first)
-        #: The newest answer to each question: its row of the index, and the number of its segment.
-        self._rows: list[bytes] = [b""] * len(keys)
+        if len(self._places) < len(keys):
+            self._add_others(prefixes)
+        #: The newest answer to each question: its row of the index, and the number of its segment. Before one is
+        #: found, the row has only the time of the oldest answer that counts.
+        self._rows = [bytes(8) + least.to_bytes(8, "big")] * len(keys)
         self._segments = array("I", [0]) * len(keys)
         #: Places of the answers that each segment has, in the order of its lines.
         self._found: list[array[int]] = []
 
-    def read(self, number: int, segment: Segment) -> None:
-        """Search the next segment. Of equally new answers the last one counts."""
+    def read(self, number: int, segment: Segment) -> int:
+        """Search the next segment. Of equally new answers the last one counts. Return how many blocks were read."""
         self._found.append(array("I"))
-        for block in segment.blocks(_INDEX_BYTES):
-            self._read_block(block, number)
+        prefixes, rows, known = segment.prefixes(_INDEX_BYTES), segment.block_rows, self._places.keys()
+        blocks = [
+            block
+            for block in range(segment.block_count)
+            if not known.isdisjoint(prefixes[rows * block : rows * block + rows])
+        ]
+        for found in segment.blocks(_INDEX_BYTES, blocks):
+            self._read_block(found, number)
+        return len(blocks)
 
     def finish(self) -> None:
         """Free what was needed to search."""
@@ -110,31 +123,42 @@ class _Search:
         rows, segments = self._rows, self._segments
         return ((place, REST.unpack(rows[place])) for place in self._found[number] if segments[place] == number)
 
-    def _add_another(self, key: bytes, place: int, first: int) -> None:
-        if self._keys[first][0] != key:
-            first = self._others.setdefault(key, place)
-        if first != place:
-            self.same.setdefault(first, []).append(place)
+    def _add_others(self, prefixes: Iterable[int]) -> None:
+        """Add the keys whose prefix has another place."""
+        for place, prefix in enumerate(prefixes):
+            other, key = self._places[prefix], self._key(place)
+            if self._key(other) != key:
+                other = self._others.setdefault(key, place)
+            if other != place:
+                self.same.setdefault(other, []).append(place)
+
+    def _key(self, place: int) -> bytes:
+        return self._keys[16 * place : 16 * place + 16]
 
     def _read_block(self, block: Block, number: int) -> None:
         prefixes, rests = block.numbers("prefix"), block.joined("rest")
         places, found, rows, segments = self._places, self._found[number], self._rows, self._segments
-        if places.keys().isdisjoint(prefixes):
-            return
-        size, least, keys = REST.size, self._least, self._keys
+        size, keys = REST.size, self._keys
         for row, place in enumerate(map(places.get, prefixes)):
             if place is None:
                 continue
             rest = rests[size * row : size * row + size]
-            if not keys[place][0].endswith(rest[:8]):
-                place = self._others.get(keys[place][0][:8] + rest[:8])
+            if keys[16 * place + 8 : 16 * place + 16] != rest[:8]:
+                place = self._others.get(keys[16 * place : 16 * place + 8] + rest[:8])
                 if place is None:
                     continue
-            time = rest[8:16]
             # Big-endian numbers are in the order of their bytes.
-            if time >= least and time >= rows[place][8:16]:
+            if rest[8:16] >= rows[place][8:16]:
                 rows[place], segments[place] = rest, number
                 found.append(place)
+
+
+def _prefixes(keys: bytes) -> array[int]:
+    """Return the first 8 bytes of each key, as big-endian numbers."""
+    prefixes = array("Q", keys)[::2]
+    if sys.byteorder == "little":
+        prefixes.byteswap()
+    return prefixes
 
 
 def _read_answers(segment: Segment, found: Iterator[tuple[int, _Row]]) -> Iterator[tuple[int, StoredAnswer]]:

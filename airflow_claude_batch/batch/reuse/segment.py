@@ -15,8 +15,9 @@ have 4,096 rows. Each answer has a row, in the order of the lines:
                    bytes each)
 ========== ======= =========================================================================
 
-A look-up compares a column of numbers, and takes apart what it keeps. No two rows of a segment have the same question
-key. The content of the description is :class:`SegmentContent`.
+No two rows of a segment have the same question key. The index has a copy of the column ``prefix``: a look-up reads it
+first, and then the blocks that have a prefix of a question. Segments of earlier writers have no copy, and a look-up
+reads all of their blocks. The content of the description is :class:`SegmentContent`.
 
 A name says where a segment comes from: ``added-<name>-<number>-<digest of its content>`` was added, and
 ``merged-<digest of what it was made of>-<number>`` was merged or rewritten. So a name stands for one content.
@@ -27,7 +28,9 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import msgspec
@@ -52,8 +55,9 @@ MOST_BYTES: Final = 256 * 1024 * 1024
 MOST_LISTED: Final = 1 << 16
 #: Bytes of lines that are read in one call when all are read.
 WINDOW_BYTES: Final = 256 * 1024
-#: The index has fewer bytes than this share of the file, for answers of 700 bytes and more, and the end of the file.
-_INDEX_SHARE: Final = 16
+#: The prefixes have fewer bytes than this share of the file, for answers of 700 bytes and more, and the whole index.
+PREFIXES_SHARE: Final = 1 / 80
+INDEX_SHARE: Final = 1 / 14
 _LEAST_TAIL_BYTES: Final = 64 * 1024
 LINE_HEAD: Final = b'{"key":'
 
@@ -120,18 +124,19 @@ class Segment:
 
     def __init__(self, folder: Folder, name: str, index: IndexFile, content: SegmentContent) -> None:
         self.name, self.content, self.count = name, content, index.count
+        self.block_count, self.block_rows = index.block_count, index.block_rows
         self._folder, self._index = folder, index
 
     @classmethod
-    def open(cls, folder: Folder, name: str, sizes: Mapping[str, int], *, with_index: bool = False) -> Segment:
+    def open(cls, folder: Folder, name: str, sizes: Mapping[str, int], *, share: float = 0) -> Segment:
         """Read the end of a segment.
 
         :param sizes: what the folder holds.
-        :param with_index: read in the same call as many bytes as the index probably has. They are kept until
-            :meth:`blocks` has iterated over all blocks.
+        :param share: of the file to read in the same call, such as :data:`PREFIXES_SHARE`. It is kept until
+            :meth:`blocks` has iterated over its blocks.
         """
         size = sizes[name + SUFFIX]
-        tail = _LEAST_TAIL_BYTES + size // _INDEX_SHARE if with_index else 0
+        tail = _LEAST_TAIL_BYTES + int(size * share) if share else 0
         index = IndexFile.open(folder, name + SUFFIX, KIND, VERSION, size=size, tail_bytes=tail)
         if index is None:
             raise _damaged_or_gone(folder, name, "its end is damaged, or of a later version")
@@ -145,15 +150,22 @@ class Segment:
         """The location of the file."""
         return self._folder.uri(self.name + SUFFIX)
 
-    def blocks(self, at_once: int) -> Iterator[Block]:
+    def prefixes(self, at_once: int) -> array[int]:
+        """Read the column ``prefix`` of all rows.
+
+        :param at_once: bytes to read in one call if all blocks must be read.
+        """
+        with self._segment_errors():
+            return self._index.column("prefix", at_once)
+
+    def blocks(self, at_once: int, numbers: Sequence[int] | None = None) -> Iterator[Block]:
         """Iterate over the blocks of the index.
 
         :param at_once: bytes to read in one call.
+        :param numbers: of the blocks, ascending. All of them if None.
         """
-        try:
-            yield from self._index.blocks(at_once)
-        except DamagedIndexError as error:
-            raise _damaged_or_gone(self._folder, self.name, str(error)) from error
+        with self._segment_errors():
+            yield from self._index.blocks(at_once, numbers)
 
     def read_lines(self, start: int, end: int) -> bytes:
         """Read the lines between two offsets."""
@@ -180,6 +192,13 @@ class Segment:
                 yield Entry(question, answered_at, submissions[submission], models[model], key_length, crc, line)
         if damaged:
             warn_of(self.uri, f"{quantity(damaged, 'line')} of it differ from what was written")
+
+    @contextmanager
+    def _segment_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except DamagedIndexError as error:
+            raise _damaged_or_gone(self._folder, self.name, str(error)) from error
 
 
 class _Window:

@@ -91,7 +91,9 @@ class _SegmentWriter:
         self._bytes += len(entry.line)
 
     def finish(self, replaces: list[str]) -> None:
-        index = IndexWriter(self._file, KIND, VERSION, COLUMNS, block_rows=BLOCK_ROWS, offset=self._bytes)
+        index = IndexWriter(
+            self._file, KIND, VERSION, COLUMNS, copied=["prefix"], block_rows=BLOCK_ROWS, offset=self._bytes
+        )
         for row, prefix in enumerate(self._prefixes):
             index.add(prefix, bytes(self._rests[REST.size * row : REST.size * row + REST.size]))
         index.finish(

@@ -71,6 +71,25 @@ def test_one_damaged_line_costs_no_other_answer_and_warns(caplog: pytest.LogCapt
     assert found(folder, range(5)) == {number: answer(number) for number in (0, 1, 3, 4)}
 
 
+def test_damaged_copy_of_the_prefixes_is_a_warning_until_the_store_is_compacted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = memory_folder()
+    store_in(folder).add("run", answers(range(5)))
+    store_in(folder).add("other", answers([5]))
+    name = next(name for name in folder.names() if "run" in name)
+    content = storage.read(folder, name)
+    assert content is not None
+    last = content.index(b'{"kind":"answers"') - 1
+    storage.write(folder, name, content[:last] + bytes([content[last] ^ 1]) + content[last + 1 :])
+
+    assert found(folder, range(6)) == {5: answer(5)}
+    assert "the copy of a column" in caplog.text
+    assert name in caplog.text
+    store_in(folder).compact()
+    assert found(folder, range(6)) == {number: answer(number) for number in range(6)}
+
+
 def test_storage_that_cannot_be_read_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     inner = memory_folder()
     store_in(inner).add("run", answers(range(5)))
@@ -137,7 +156,8 @@ def test_new_segment_that_is_damaged_while_others_erase_is_a_warning(
         if name in ("names", "sizes") and new and not any(map(is_erasure, inner.names())):
             content = storage.read(inner, new[0])
             assert content is not None
-            index = content.index(b'{"kind":"answers"') - 20  # in the last row of the index
+            copy = content.index(b'{"kind":"answers"') - 8 * {"add": 2, "merge": 8}[step]
+            index = copy - 20  # in the last row of the blocks
             storage.write(inner, new[0], content[:index] + bytes([content[index] ^ 1]) + content[index + 1 :])
             erasures.write(inner, Erasure.of_keys([b'"row-1"'], [], NOW))
 

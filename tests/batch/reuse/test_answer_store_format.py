@@ -7,9 +7,10 @@ import zlib
 from collections.abc import Mapping
 
 import pytest
-from answer_world import answer, found, memory_folder, store_in
+from answer_world import answer, answers, found, memory_folder, store_in
 
 from airflow_claude_batch.batch import storage
+from airflow_claude_batch.batch.reuse import segment_writer
 from airflow_claude_batch.batch.storage import ObjectFolder
 
 FILES = {
@@ -33,7 +34,7 @@ FILES = {
     ),
 }
 
-#: Questions 0 to 9, with an index of three blocks.
+#: Questions 0 to 9, with an index of three blocks. There is no copy of the prefixes.
 BLOCKS = {
     "added-blocks-0-05e4328ec0e59a30.answers": (
         "eNqNlM9q1EAcx7vt2rX14gsIy1y8RMjkz2Sypy1tqUJRehAKS6ybZAqh2UnJJN0ty4IP0GtPevXgyRfwYMGbr6G+gN6U6m/iJp0W"
@@ -43,6 +44,20 @@ BLOCKS = {
         "thVmQ2GafN9/hF/lJJx7wuPmUAWc8hl0ScbRABsoykoOR45NA4VpFp0cwf2AW+HImbSccBiPRug0Z8fJDNQDFBgjlDNRwItNBAqC"
         "pViBxDEN7BHD8l1CfMfEFHCKSVW0LdeixPMohqLvWwalhkVtyyGeTV25UJTxgsk4c5QmnImj8LxgsLBcFu5pOEmEDC63QnAv4T8I"
         "0iSLWVqVqtH/YpbGMuMAexSCULNuBuJs2jKTs9N0HMn9RsFiURWxTUMnjlzT9bb3t17u7D57vrN7iDf/AVuRYUc="
+    ),
+}
+
+#: The same with a copy of the prefixes, as it is written now.
+BLOCKS_AND_COPY = {
+    "added-blocks-0-05e4328ec0e59a30.answers": (
+        "eNqNlMtu00AUhpM2NLRseAGkaDZsBsnjy3gmq1RtVZAqUBdIlSxTEnsqWXXsyJcmVRSJB2DLCrYsWPECLKjEjtcAXgB2oMIZE7uT"
+        "CAuPbI3n+PvGv52jzNG5uER9lMTTBxrCKM2GWZ5CIc09Twhf+FDMxCyD0jBKpyLpab34rJfkUU9Di5254pNmPqnz9Wa+XucbzXyj"
+        "zjeb+WadbzXzrTqfNvNpnW838+06nzXzWZ3Pm/lc9VvL0V6bN1trY+vk+s4bv1wN4Ox+788+KURbYQYlc/jcPVKYDYV5UTKD39Yr"
+        "hdlUmI8l8+Pt3Xuy0FlC5by1nLuraTs3e7SrvE+uvtxXmFsKU+X9+frqvfrWClPl/dV5d6EwXYWp8j589vJazbW9mu/2jbNR5Tv+"
+        "cLinMNsKU+X7+m30ubXy0f/9u/3vO63ngj4KIr9qkhS65gKmII5Qn2DkxXkELUQ0jEZh7J2fQr9Bl5nyTpiPI7h2HDRJxFkwA/UY"
+        "udhBiUgzWBg0Ra67FAuQmhomNsU6tyjlpkYY4IzQomjols6obTMCRc51zBjWmaGb1DaYJTfy4igTMs4chUEk0tPRZSZgY7kt9P1o"
+        "HKQyuHwUgj6H/1WQxrEvwqJUXP0txqEvM/aJzSAI08qBUSSmNXcSMQmHnnye4y5kmEkgF/Py7fsO0ZiG5cG4ZZqcc3exKGRCNcM3"
+        "fIvrdO9o9+n+waPH+wcnZOcPpZ9spQ=="
     ),
 }
 
@@ -60,8 +75,9 @@ def folder() -> ObjectFolder:
     return folder_of(FILES)
 
 
-def test_segment_of_several_blocks_is_read() -> None:
-    folder = folder_of(BLOCKS)
+@pytest.mark.parametrize("files", [BLOCKS, BLOCKS_AND_COPY], ids=["without a copy", "with a copy"])
+def test_segment_of_several_blocks_is_read(files: Mapping[str, str]) -> None:
+    folder = folder_of(files)
     for numbers in (range(12), [9], [0, 4]):
         assert found(folder, numbers) == {number: answer(number) for number in numbers if number < 10}
     store_in(folder).compact()
@@ -74,8 +90,17 @@ def test_store_of_version_1_is_read(folder: ObjectFolder) -> None:
     assert found(folder, range(6)) == {1: answer(1), 2: answer(2, 1), 4: answer(4, 1)}
 
 
-def test_what_is_written_now_is_what_version_1_wrote(folder: ObjectFolder) -> None:
-    again = memory_folder()
-    name = "added-run-2-0-4479a6ce585e84f5.answers"
-    store_in(again).add("run-2", [(b"\0" * 7 + b"\4" + b"\0" * 7 + b"\4", answer(4, 1))])
-    assert storage.read(again, name) == storage.read(folder, name)
+def test_what_is_written_now_is_what_is_stored_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment_writer, "BLOCK_ROWS", 4)
+    folder, (name,) = memory_folder(), BLOCKS_AND_COPY
+    store_in(folder).add("blocks", answers(range(10)))
+    assert storage.read(folder, name) == storage.read(folder_of(BLOCKS_AND_COPY), name)
+
+
+def test_segment_that_has_a_copy_is_one_of_version_1_too() -> None:
+    """An earlier version reads it: only bytes that it does not look for are new."""
+    (name,) = BLOCKS
+    before, now = (storage.read(folder_of(files), name) or b"" for files in (BLOCKS, BLOCKS_AND_COPY))
+    kind = b'{"kind":"answers","version":1,'
+    assert now.startswith(before[: before.index(kind)])
+    assert now.index(kind) == before.index(kind) + 8 * 10
