@@ -117,6 +117,7 @@ class _Search:
         """Free what was needed to search."""
         self._places.clear()
         self._others.clear()
+        self._keys = b""
 
     def found_in(self, number: int) -> Iterator[tuple[int, _Row]]:
         """Yield the places of the questions whose newest answers a segment has, with their rows of the index."""
