@@ -85,14 +85,15 @@ class _Search:
 
     def __init__(self, keys: Sequence[tuple[bytes, int]], least: int) -> None:
         self.same: dict[int, list[int]] = {}
-        #: All keys in one piece: they are compared in random order, which takes longer where they are scattered.
-        self._keys = b"".join(key for key, _ in keys)
-        prefixes = _prefixes(self._keys)
+        halves = array("Q", b"".join(key for key, _ in keys))
+        prefixes = _big_endian(halves[::2])
+        #: Of all keys in one piece: they are compared in random order, which takes longer where they are scattered.
+        self._suffixes = halves[1::2].tobytes()
         self._places = dict(zip(prefixes, range(len(keys)), strict=True))
         #: Other keys with the prefix of one that is in ``_places``. There are hardly any.
         self._others: dict[bytes, int] = {}
         if len(self._places) < len(keys):
-            self._add_others(prefixes)
+            self._add_others(prefixes, keys)
         #: The newest answer to each question: its row of the index, and the number of its segment. Before one is
         #: found, the row has only the time of the oldest answer that counts.
         self._rows = [bytes(8) + least.to_bytes(8, "big")] * len(keys)
@@ -117,35 +118,32 @@ class _Search:
         """Free what was needed to search."""
         self._places.clear()
         self._others.clear()
-        self._keys = b""
+        self._suffixes = b""
 
     def found_in(self, number: int) -> Iterator[tuple[int, _Row]]:
         """Yield the places of the questions whose newest answers a segment has, with their rows of the index."""
         rows, segments = self._rows, self._segments
         return ((place, REST.unpack(rows[place])) for place in self._found[number] if segments[place] == number)
 
-    def _add_others(self, prefixes: Iterable[int]) -> None:
+    def _add_others(self, prefixes: Iterable[int], keys: Sequence[tuple[bytes, int]]) -> None:
         """Add the keys whose prefix has another place."""
-        for place, prefix in enumerate(prefixes):
-            other, key = self._places[prefix], self._key(place)
-            if self._key(other) != key:
+        for prefix, (place, (key, _)) in zip(prefixes, enumerate(keys), strict=True):
+            other = self._places[prefix]
+            if keys[other][0] != key:
                 other = self._others.setdefault(key, place)
             if other != place:
                 self.same.setdefault(other, []).append(place)
 
-    def _key(self, place: int) -> bytes:
-        return self._keys[16 * place : 16 * place + 16]
-
     def _read_block(self, block: Block, number: int) -> None:
         prefixes, rests = block.numbers("prefix"), block.joined("rest")
         places, found, rows, segments = self._places, self._found[number], self._rows, self._segments
-        size, keys = REST.size, self._keys
+        size, suffixes = REST.size, self._suffixes
         for row, place in enumerate(map(places.get, prefixes)):
             if place is None:
                 continue
             rest = rests[size * row : size * row + size]
-            if keys[16 * place + 8 : 16 * place + 16] != rest[:8]:
-                place = self._others.get(keys[16 * place : 16 * place + 8] + rest[:8])
+            if suffixes[8 * place : 8 * place + 8] != rest[:8]:
+                place = self._others.get(prefixes[row].to_bytes(8, "big") + rest[:8])
                 if place is None:
                     continue
             # Big-endian numbers are in the order of their bytes.
@@ -154,12 +152,11 @@ class _Search:
                 found.append(place)
 
 
-def _prefixes(keys: bytes) -> array[int]:
-    """Return the first 8 bytes of each key, as big-endian numbers."""
-    prefixes = array("Q", keys)[::2]
+def _big_endian(numbers: array[int]) -> array[int]:
+    """Swap the bytes of the numbers where the machine reads them in the other order."""
     if sys.byteorder == "little":
-        prefixes.byteswap()
-    return prefixes
+        numbers.byteswap()
+    return numbers
 
 
 def _read_answers(segment: Segment, found: Iterator[tuple[int, _Row]]) -> Iterator[tuple[int, StoredAnswer]]:
