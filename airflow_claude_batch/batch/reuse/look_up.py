@@ -10,8 +10,9 @@ from __future__ import annotations
 import sys
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import count
 from typing import Final
 
 from airflow_claude_batch.batch.index_file import Block
@@ -35,6 +36,8 @@ _INDEX_BYTES: Final = 2 * 1024 * 1024
 _ANSWERS_BYTES: Final = 1024 * 1024
 #: Answers so far apart are read in one call: another call costs more than these bytes.
 _GAP_BYTES: Final = 64 * 1024
+#: Keys that are taken apart in one go. Large pieces leave holes in the memory when they are freed.
+_KEYS_AT_ONCE: Final = 4096
 #: What the times of answers have in memory. A batch's answers have few.
 _MOST_TIMES: Final = 1024
 #: An answer as its row of the index says: where its line is, and what is in it.
@@ -85,15 +88,17 @@ class _Search:
 
     def __init__(self, keys: Sequence[tuple[bytes, int]], least: int) -> None:
         self.same: dict[int, list[int]] = {}
-        halves = array("Q", b"".join(key for key, _ in keys))
-        prefixes = _big_endian(halves[::2])
+        self._places: dict[int, int] = {}
         #: Of all keys in one piece: they are compared in random order, which takes longer where they are scattered.
-        self._suffixes = halves[1::2].tobytes()
-        self._places = dict(zip(prefixes, range(len(keys)), strict=True))
+        self._suffixes = bytearray()
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            halves = array("Q", b"".join(key for key, _ in keys[start : start + _KEYS_AT_ONCE]))
+            self._places.update(zip(_big_endian(halves[::2]), count(start)))
+            self._suffixes += halves[1::2].tobytes()
         #: Other keys with the prefix of one that is in ``_places``. There are hardly any.
         self._others: dict[bytes, int] = {}
         if len(self._places) < len(keys):
-            self._add_others(prefixes, keys)
+            self._add_others(keys)
         #: The newest answer to each question: its row of the index, and the number of its segment. Before one is
         #: found, the row has only the time of the oldest answer that counts.
         self._rows = [bytes(8) + least.to_bytes(8, "big")] * len(keys)
@@ -118,17 +123,17 @@ class _Search:
         """Free what was needed to search."""
         self._places.clear()
         self._others.clear()
-        self._suffixes = b""
+        self._suffixes.clear()
 
     def found_in(self, number: int) -> Iterator[tuple[int, _Row]]:
         """Yield the places of the questions whose newest answers a segment has, with their rows of the index."""
         rows, segments = self._rows, self._segments
         return ((place, REST.unpack(rows[place])) for place in self._found[number] if segments[place] == number)
 
-    def _add_others(self, prefixes: Iterable[int], keys: Sequence[tuple[bytes, int]]) -> None:
+    def _add_others(self, keys: Sequence[tuple[bytes, int]]) -> None:
         """Add the keys whose prefix has another place."""
-        for prefix, (place, (key, _)) in zip(prefixes, enumerate(keys), strict=True):
-            other = self._places[prefix]
+        for place, (key, _) in enumerate(keys):
+            other = self._places[int.from_bytes(key[:8], "big")]
             if keys[other][0] != key:
                 other = self._others.setdefault(key, place)
             if other != place:
