@@ -89,12 +89,13 @@ class _Search:
     def __init__(self, keys: Sequence[tuple[bytes, int]], least: int) -> None:
         self.same: dict[int, list[int]] = {}
         self._places: dict[int, int] = {}
-        #: Of all keys in one piece: they are compared in random order, which takes longer where they are scattered.
-        self._suffixes = bytearray()
+        suffixes = list[bytes]()
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             halves = array("Q", b"".join(key for key, _ in keys[start : start + _KEYS_AT_ONCE]))
             self._places.update(zip(_big_endian(halves[::2]), count(start)))
-            self._suffixes += halves[1::2].tobytes()
+            suffixes.append(halves[1::2].tobytes())
+        #: Of all keys in one piece: they are compared in random order, which takes longer where they are scattered.
+        self._suffixes = b"".join(suffixes)
         #: Other keys with the prefix of one that is in ``_places``. There are hardly any.
         self._others: dict[bytes, int] = {}
         if len(self._places) < len(keys):
@@ -123,7 +124,7 @@ class _Search:
         """Free what was needed to search."""
         self._places.clear()
         self._others.clear()
-        self._suffixes.clear()
+        self._suffixes = b""
 
     def found_in(self, number: int) -> Iterator[tuple[int, _Row]]:
         """Yield the places of the questions whose newest answers a segment has, with their rows of the index."""
