@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from airflow_claude_batch._airflow.compat import (
     AWAITING_INPUT_SUPPORTED,
+    FIRST_QUESTION_STAYS,
     AirflowFailException,
     AirflowSkipException,
     TaskDeferred,
@@ -149,7 +150,8 @@ def _body(step: AskStep, run: TaskRun) -> Iterator[str]:
     )
     yield ""
     holds = _ANY_AMOUNT if step.most is None else f"An approval holds up to ${exact_usd(step.most)} in all."
-    yield f"{holds} This text stays as it is after a retry or a clear of the task. Its log has the figures of then."
+    stays = " This text stays as it is after a retry or a clear of the task. Its log has the figures of then."
+    yield holds + (stays if FIRST_QUESTION_STAYS else "")
 
 
 def _plain(text: str) -> str:

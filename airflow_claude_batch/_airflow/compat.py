@@ -80,6 +80,7 @@ __all__ = [
     "AIRFLOW_VERSION",
     "ASKING_SUPPORTED",
     "AWAITING_INPUT_SUPPORTED",
+    "FIRST_QUESTION_STAYS",
     "ON_KILL_SUPPORTED",
     "START_FROM_TRIGGER_SUPPORTED",
     "TASK_BREADCRUMBS_SUPPORTED",
@@ -136,6 +137,8 @@ __all__ = [
 ASKING_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 1)
 #: True if a task that asks waits in a state of its own. 3.1 and 3.2 wait in the triggerer.
 AWAITING_INPUT_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
+#: True if the text of a task's first question is shown again when a retry or a clear asks. 3.4 shows the new text.
+FIRST_QUESTION_STAYS: Final = AIRFLOW_VERSION < (3, 4)
 
 #: True if Airflow calls a trigger's ``on_kill`` when a user ends its deferred task.
 ON_KILL_SUPPORTED: Final = AIRFLOW_VERSION >= (3, 3)
@@ -265,7 +268,8 @@ def _loops_around(operator: Any) -> list[Any]:
 def show_question(**fields: Any) -> str | None:
     """Show a question of a running task in Airflow's UI, and return the text that it has there.
 
-    Airflow updates the id of the task instance in its question when it retries or clears, and then keeps the old text.
+    Airflow updates the id of the task instance in its question when it retries or clears, and before 3.4 it then keeps
+    the old text.
     ``upsert_hitl_detail`` of the SDK does the same, but does not return what it gets.
     """
     from airflow.sdk.execution_time import task_runner

@@ -30,7 +30,7 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 class Supervisor:
-    """Keeps the questions that it gets, and answers as Airflow does: the first text of a task instance stays."""
+    """Keeps the questions that it gets, and answers as Airflow does before 3.4: the first text of a task stays."""
 
     def __init__(self, written: list[dict[str, Any]]) -> None:
         self._written = written
@@ -115,6 +115,7 @@ def test_text_has_what_a_person_decides_by(written: list[dict[str, Any]]) -> Non
     assert "| **Expected cost** | $15.30 |\n| **At most** | $61.20 |" in body
     assert "- The upper bound is all of max\\_tokens." in body
     assert "approve\\_above, $50.00" in body
+    assert ("This text stays as it is after a retry" in body) is compat.FIRST_QUESTION_STAYS
 
 
 def test_text_after_a_sample_has_its_cost_and_where_its_rows_are(written: list[dict[str, Any]]) -> None:

@@ -36,6 +36,11 @@ def waits_in_triggerer() -> bool:
     return tuple(map(int, airflow_version(environment()).split(".")[:2])) < (3, 3)
 
 
+def first_question_stays() -> bool:
+    """Tell whether a clear shows the text of the first question again. From 3.4 on, it shows the new one."""
+    return tuple(map(int, airflow_version(environment()).split(".")[:2])) < (3, 4)
+
+
 def source(simulators: Simulators) -> str:
     """Return the text of the DAG's file."""
     return DAG

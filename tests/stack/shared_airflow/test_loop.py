@@ -15,6 +15,7 @@ from airflow_claude_batch.rows import read_rows
 from demo.airflow_api import AirflowApi, wait_for
 from shared_airflow.loop_dag import DAG_ID, ITERATIONS, is_supported
 from shared_airflow.page_stack import PageStack
+from shared_airflow.page_stack import prepare as prepare
 
 pytestmark = [pytest.mark.stack, pytest.mark.skipif(not is_supported(), reason="this Airflow has no loops")]
 
