@@ -109,9 +109,10 @@ def disturb(database: Database, table: Mapping[str, Any], seed: int, home: Path,
             check_submission(task, report)
         except AssertionError as error:
             raise AssertionError(f"CHAOS_SEED={seed}: {error}; {task.history}") from error
-    database.execute("DELETE FROM answers")
     writer = Writer({"path": str(task.spec.folder / "results.jsonl"), "plan": PLAN, **table})
-    killed = sum(writer.run_and_kill(dice.uniform(0, within)) for _ in range(dice.randint(1, 2)))
+    undisturbed_seconds = writer.run()
+    database.execute("DELETE FROM answers")
+    killed = sum(writer.run_and_kill(dice.uniform(0, undisturbed_seconds)) for _ in range(dice.randint(1, 2)))
     writer.run()
     check_table(database, seed)
     return sum(end.endswith("killed") for end in task.history), killed
