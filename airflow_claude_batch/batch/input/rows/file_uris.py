@@ -92,6 +92,8 @@ def check_uri(uri: str, written: str) -> None:
         _check_path(uri, written)
     else:
         _check_scheme(scheme, uri, written)
+    if _LOST.match(uri):  # of a path, too
+        raise RowFileError("has a '?' or '#' that URIs lose", "Give the file another name.", uri)
     if _climbs(uri):
         raise RowFileError("goes to a folder above, with '..'", "Write the URI without '..' in the column.", uri)
     if uri.endswith(("/", "\\", "/.")):
@@ -121,8 +123,6 @@ def _check_scheme(scheme: re.Match[str], uri: str, written: str) -> None:
         )
     if "::" in uri:  # fsspec takes what follows for another file system
         raise RowFileError("has '::', which begins another URI", "Give the file another name.", uri)
-    if _LOST.match(uri):
-        raise RowFileError("has a '?' or '#' that URIs lose", "Give the file another name.", uri)
     if name not in _LOCAL_SCHEMES:
         _check_bucket(scheme, uri, written)
 

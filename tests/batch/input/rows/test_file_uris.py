@@ -82,6 +82,8 @@ def test_a_value_may_choose_a_file(written: str, value: str) -> None:
         ("s3://conn@bucket/", "a::file:///etc/passwd", "begins another URI"),
         ("s3://conn@bucket/mine/", "#", "URIs lose"),
         ("", "s3://bucket/a?#b", "URIs lose"),
+        ("/data/mine/", "..#", "URIs lose"),
+        ("/data/mine/", "a.pdf?", "URIs lose"),
         ("", "https://example.org/a.pdf", "web"),
         ("", "HTTP://169.254.169.254/latest", "web"),
         ("", "s3://bucket/a\0.pdf", "control characters"),
