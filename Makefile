@@ -33,8 +33,9 @@ chaos: $(STAMP) ## run random crashes and faults, RUNS times (default 1000; ROWS
 dates: $(STAMP) ## run the tests 7 days, 6 months and 3 years from now (DAYS=7 selects, ARGS go to pytest)
 	@$(BIN)/python tests/faked_dates/run.py $(foreach days,$(DAYS),--days $(days)) $(ARGS)
 
-fuzz: $(STAMP) ## test random and damaged input, FUZZ examples of each kind (5000 take about half an hour)
+fuzz: $(STAMP) ## test random and damaged input, FUZZ examples of each kind (5000 take about half an hour), and new examples of each property
 	@FUZZ=$(or $(FUZZ),1000) $(BIN)/pytest -n 2 --timeout 0 tests/fuzz $(ARGS)
+	@FUZZ=$(or $(FUZZ),1000) $(BIN)/pytest -n 2 --timeout 0 -m hypothesis --ignore tests/fuzz $(ARGS)
 
 lint: $(STAMP) ## check formatting, lint rules and import contracts
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/lint-imports

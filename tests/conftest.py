@@ -29,8 +29,14 @@ LONG_TESTS = (
 #: What files in memory may take of a machine without being missed there.
 MEMORY_DISK_BYTES = 4 << 30
 
-# Other tests share the machine: how long an example takes says nothing.
-settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Other tests share the machine: how long an example takes says nothing. The same examples each time, so that a commit
+# fails for what it changed; `make fuzz` tries others.
+settings.register_profile(
+    "shared machine",
+    deadline=None,
+    derandomize="FUZZ" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("shared machine")
 
 # Tests write and sync many small files. In memory that costs nothing; where there is no room, they are on the disk.

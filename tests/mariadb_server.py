@@ -52,7 +52,8 @@ def running_mariadb(logs: Path) -> Iterator[MariaDb]:
 
 def _start(folder: Path, server: MariaDb, logs: Path) -> ChildProcess:
     data = folder / "data"
-    common = ["--no-defaults", f"--user={getpass.getuser()}", f"--datadir={data}"]  # as root, it must be named
+    # As root, the user must be named. A server that starts removes temporary tables, also of others in the same folder.
+    common = ["--no-defaults", f"--user={getpass.getuser()}", f"--datadir={data}", f"--tmpdir={folder}"]
     _create(data, common)
     (folder / "init.sql").write_text(
         f"{CREATE_DATABASE};\n"
