@@ -41,7 +41,8 @@ def address(airflow_db: None, tmp_path: Any) -> Iterator[str]:
     with browser(reader("page_typing")) as client:
         outer = FastAPI()
         outer.mount("/airflow/claude-batch", client.app)
-        server = uvicorn.Server(uvicorn.Config(outer, port=0, log_level="warning"))
+        # The loop of uvloop would be that of Playwright too, which starts a process, and uvloop cannot on Python 3.11.
+        server = uvicorn.Server(uvicorn.Config(outer, port=0, loop="asyncio", log_level="warning"))
         listening = socket.create_server(("127.0.0.1", 0))  # who connects waits until the server accepts
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
