@@ -41,7 +41,7 @@ def address(airflow_db: None, tmp_path: Any) -> Iterator[str]:
     with browser(reader("page_typing")) as client:
         outer = FastAPI()
         outer.mount("/airflow/claude-batch", client.app)
-        # The loop of uvloop would be that of Playwright too, which starts a process, and uvloop cannot on Python 3.11.
+        # By default, uvicorn makes all later event loops those of uvloop. With one, Playwright cannot start a browser.
         server = uvicorn.Server(uvicorn.Config(outer, port=0, loop="asyncio", log_level="warning"))
         listening = socket.create_server(("127.0.0.1", 0))  # who connects waits until the server accepts
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)

@@ -18,7 +18,8 @@ from airflow_claude_batch.batch.land.parquet_reader import read_parquet
 from airflow_claude_batch.batch.policy import Policy
 from airflow_claude_batch.exceptions import ConfigurationError
 
-# The peaks of a process of its own. Threads of Arrow crash one that frees the pool, or stops to trace, while they run.
+# Prints the peaks of memory. In a process of its own: one that frees Arrow's memory pool, or stops tracemalloc, while
+# threads of Arrow run, crashes.
 MEASURE = """
 import json, os, sys, tracemalloc
 from pathlib import Path

@@ -71,7 +71,7 @@ def folder_of(files: Mapping[str, str]) -> ObjectFolder:
 
 @pytest.fixture
 def folder() -> ObjectFolder:
-    """A store of version 1: questions 1 to 4, of which question 2 was asked twice and the third answer was erased."""
+    """A store of version 1 with four questions: the second was asked twice, and the answer to the third was erased."""
     return folder_of(FILES)
 
 

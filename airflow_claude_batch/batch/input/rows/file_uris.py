@@ -93,7 +93,8 @@ def check_uri(uri: str, written: str) -> None:
     else:
         _check_scheme(scheme, uri, written)
     if _LOST.match(uri):  # of a path, too
-        raise RowFileError("has a '?' or '#' that URIs lose", "Give the file another name.", uri)
+        remedy = "It would read another file. Give the file another name."
+        raise RowFileError("has a '?' or '#' that Airflow leaves out", remedy, uri)
     if _climbs(uri):
         raise RowFileError("goes to a folder above, with '..'", "Write the URI without '..' in the column.", uri)
     if uri.endswith(("/", "\\", "/.")):
