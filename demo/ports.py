@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
+import random
 import socket
 
 HOST = "127.0.0.1"
+#: Below those that a system gives to connections, from 32768 on: a connection could take such a port before the server
+#: listens.
+SERVER_PORTS = range(15_000, 32_768)
 
 
 def is_free(port: int) -> bool:
     """Tell whether a server could listen on the port now."""
-    with _listener() as listener:
+    with socket.socket() as listener:
+        # As servers do: a port whose last connections are still in TIME_WAIT counts as free.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST, port))
         except OSError:
@@ -19,16 +25,7 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Let the system choose different free ports."""
-    with contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(_listener()) for _ in range(count)]
-        for listener in listeners:
-            listener.bind((HOST, 0))
-        return [listener.getsockname()[1] for listener in listeners]
-
-
-def _listener() -> socket.socket:
-    listener = socket.socket()
-    # As servers do: a port whose last connections are still in TIME_WAIT counts as free.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    return listener
+    """Choose different free ports at random."""
+    # Not the shared generator of random numbers: a test may have seeded it.
+    candidates = random.SystemRandom().sample(SERVER_PORTS, len(SERVER_PORTS))
+    return list(itertools.islice(filter(is_free, candidates), count))

@@ -70,6 +70,9 @@ SHARED_SETTINGS = {
     "AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS": "True",
     # A file is parsed again when a test asks for it.
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+    # Airflow 3.0 takes a callback of a DAG for a parse of its file that finds no DAG. If that is later than this after
+    # the last parse, it schedules no task of the DAG until the next one.
+    "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "3600",
     "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
     "AIRFLOW__CORE__MIN_SERIALIZED_DAG_FETCH_INTERVAL": "0",
 }
