@@ -209,22 +209,19 @@ class IndexFile:
         return self._block(number, self._read(offset, offset + length))
 
     def column(self, name: str, at_once: int) -> array[int]:
-        """Return a column of numbers for all rows. If there is no copy of it, all blocks are read.
+        """Return a column of numbers for all rows. If there is no whole copy of it, all blocks are read.
 
         :param at_once: bytes of blocks to read in one call.
-        :raises DamagedIndexError: the copy or a block has other bytes than those that were written, or is gone.
+        :raises DamagedIndexError: a block has other bytes than those that were written, or is gone.
         """
         numbers = array(dict(self._description.columns)[name])
-        if name not in self._description.copies:
-            for block in self._blocks(range(self.block_count), at_once):
-                numbers.extend(block.numbers(name))
-            return numbers
-        offset, length, crc = self._description.copies[name]
-        data = self._read(offset, offset + length)
-        if data is None or zlib.crc32(data) != crc:
-            raise DamagedIndexError(f"the copy of a column of {self._folder.uri(self.name)} is damaged")
-        numbers.frombytes(data)
-        return _little_endian(numbers)
+        copy = self._copy(name)
+        if copy is not None:
+            numbers.frombytes(copy)
+            return _little_endian(numbers)
+        for block in self._blocks(range(self.block_count), at_once):
+            numbers.extend(block.numbers(name))
+        return numbers
 
     def blocks(self, at_once: int, numbers: Sequence[int] | None = None) -> Iterator[Block]:
         """Iterate over blocks, in order. It reads several in one call.
@@ -248,6 +245,14 @@ class IndexFile:
                 offset, length, _ = places[number]
                 yield self._block(number, bytes(data[offset - start : offset - start + length]))
             first = following
+
+    def _copy(self, column: str) -> bytes | None:
+        """Read the copy of a column. None if there is none, or if it has other bytes than those that were written."""
+        if column not in self._description.copies:
+            return None
+        offset, length, crc = self._description.copies[column]
+        data = self._read(offset, offset + length)
+        return data if data is not None and zlib.crc32(data) == crc else None
 
     def _read(self, start: int, end: int) -> bytes | None:
         if start >= self._tail_start:
