@@ -27,6 +27,8 @@ from demo.ports import HOST
 CONN_ID = "warehouse"
 #: PostgreSQL asks for no password here. Tests look for it where no password may be.
 UNCHECKED_PASSWORD = "a-password-that-must-not-appear"
+#: PyMySQL loads certificates for each connection. Here there is no TLS.
+MYSQL_EXTRA = {"ssl_disabled": True}
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def mysql_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databas
                 password=server.password,
                 database=mariadb_server.DATABASE,
                 charset="utf8mb4",
+                **MYSQL_EXTRA,
             )
 
         def empty() -> None:
@@ -125,6 +128,7 @@ def mysql_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databas
                 "login": mariadb_server.USER,
                 "password": server.password,
                 "schema": mariadb_server.DATABASE,
+                "extra": MYSQL_EXTRA,
             },
             connect,
             empty,

@@ -20,6 +20,7 @@ class Ids:
 
     def __init__(self, seed: int | None = None) -> None:
         self._seed = seed
+        self._random = random.Random()
         self._made: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -29,7 +30,7 @@ class Ids:
 
     def _source(self, prefix: str) -> random.Random:
         if self._seed is None:
-            return random.SystemRandom()
+            return self._random
         with self._lock:
             self._made[prefix] += 1
             return random.Random(f"{self._seed}:{prefix}:{self._made[prefix]}")

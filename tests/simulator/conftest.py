@@ -36,7 +36,8 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
         ) -> Api:
             headers = {} if key is None else {"authorization": f"Bearer {key}"}
             headers |= {} if version is None else {"anthropic-version": version}
-            arguments: dict[str, Any] = {"headers": headers, "timeout": timeout, "trust_env": False}
+            # Loading certificates takes longer than most tests, and there is no TLS.
+            arguments: dict[str, Any] = {"headers": headers, "timeout": timeout, "trust_env": False, "verify": False}
             if in_process:
                 arguments.update(base_url="http://simulator.test", transport=simulator.transport())
             else:
