@@ -66,6 +66,8 @@ SHARED_SETTINGS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
     # What earlier versions give a task to end after its SIGTERM. Airflow 3.4 gives it a minute by default, twice.
     "AIRFLOW__CORE__KILLED_TASK_CLEANUP_TIME": "5",
+    # Each round looks at every run. Most tasks here wait for minutes.
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "3",
     "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
     "AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS": "True",
     # A file is parsed again when a test asks for it.
