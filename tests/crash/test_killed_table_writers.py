@@ -13,6 +13,8 @@ from databases import Database
 
 ROWS = 8_000
 KILLS = 2
+#: A run on a machine that is less busy than before can end before its kill.
+MOST_RUNS = 12
 MODES: dict[str, dict[str, Any]] = {
     "upsert": {"mode": "upsert"},
     "insert": {"mode": "insert"},
@@ -36,7 +38,9 @@ def test_table_is_right_after_kills_and_another_run(any_database: Database, mode
 
     random_ = random.Random(mode)
     killed = 0
-    for _ in range(KILLS):
+    for _ in range(MOST_RUNS):
+        if killed == KILLS:
+            break
         any_database.execute("DELETE FROM labels")
         _fill(any_database, before)
         killed += writer.run_and_kill(random_.uniform(0, usual))
@@ -44,7 +48,7 @@ def test_table_is_right_after_kills_and_another_run(any_database: Database, mode
             assert _rows(any_database) in (sorted(before), right)
         usual = min(usual, writer.run())  # the first run may have been a slow one
         assert _rows(any_database) == right
-    assert killed > 0
+    assert killed == KILLS
 
 
 def _row(number: int) -> dict[str, Any]:
