@@ -9,7 +9,7 @@ import msgspec
 
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.attempt import Attempt
-from airflow_claude_batch.batch.direct.journal import journal_names, remove_journals
+from airflow_claude_batch.batch.direct.journal import remove_all_journals
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.land.landed_part import DamagedPartError
 from airflow_claude_batch.batch.land.landed_parts import has_landed, landed_lines, remove_parts
@@ -75,7 +75,7 @@ def _clear_folder(folder: storage.Folder, known: Ledger | None) -> None:
         storage.write(folder, RESULTS_FILE, b"")
         remove_parts(folder, must=True)
     if known is not None and known.direct:
-        remove_journals(folder, journal_names(folder))
+        remove_all_journals(folder)
 
 
 def _with_same_input(ledger: Ledger, known: Ledger, attempt: Attempt) -> Ledger:

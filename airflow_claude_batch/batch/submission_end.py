@@ -13,7 +13,7 @@ import msgspec
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.answer_reuse import AnswerReuse
 from airflow_claude_batch.batch.attempt_memory import AttemptMemory
-from airflow_claude_batch.batch.direct.journal import journal_names, remove_journals
+from airflow_claude_batch.batch.direct.journal import remove_all_journals
 from airflow_claude_batch.batch.failures import evaluate_outcome
 from airflow_claude_batch.batch.input.request_file import RequestFile
 from airflow_claude_batch.batch.input.request_index import INDEX_FILE
@@ -126,7 +126,7 @@ class SubmissionEnd:
         """Remove all journals of direct requests: what they have is landed."""
         if self._ledger.direct:
             with contextlib.suppress(OSError):
-                remove_journals(self.folder, journal_names(self.folder))
+                remove_all_journals(self.folder)
 
     def _summarize(self, status: str, results_path: str | None = None) -> Manifest:
         return summarize_submission(self._ledger, self.landing, self.folder, status, results_path)

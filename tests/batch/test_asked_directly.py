@@ -281,6 +281,8 @@ def test_next_process_lands_the_journal_and_says_what_was_in_flight(
     (name,) = journal_names(world.folder)
     with (world.folder.path / name).open("ab") as file:
         file.write(message.result_line(ids[2])[:-20])  # its process was killed while it wrote
+    # What it leaves in a storage that has no atomic uploads.
+    (world.folder.path / f".{name}.{'0' * 32}.tmp").write_bytes(message.result_line(ids[3]))
 
     with world.attempt(TEN, DEADLINE) as submission:
         assert submission.ledger.asks_directly
@@ -291,6 +293,7 @@ def test_next_process_lands_the_journal_and_says_what_was_in_flight(
     assert paid_directly(world) == 10
     assert (done.manifest.direct or {})["unseen"] == 2
     assert "1 answer of it is landed, and not asked again. 2 requests were in flight then" in caplog.text
+    assert not [path for path in world.folder.path.iterdir() if "direct-" in path.name]
 
 
 def test_journaled_answer_in_an_unknown_form_is_kept_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -22,6 +22,7 @@ import msgspec
 from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.ledger.ledger import new_token
 
+_PREFIX: Final = "direct-"
 _NAME: Final = re.compile(r"direct-(?P<attempt>\w+)-(?P<token>\w+)(?:-(?:asked|\d+))?\.jsonl")
 
 
@@ -110,7 +111,7 @@ class DirectJournal:
             raise
 
     def _name(self, suffix: str = "") -> str:
-        name = f"direct-{self.attempt}-{self._token}{suffix}.jsonl"
+        name = f"{_PREFIX}{self.attempt}-{self._token}{suffix}.jsonl"
         self._written.add(name)
         return name
 
@@ -138,6 +139,15 @@ def remove_journals(folder: storage.Folder, names: Iterable[str]) -> None:
     for name in names:
         with contextlib.suppress(OSError):
             folder.remove(name)
+
+
+def remove_all_journals(folder: storage.Folder) -> None:
+    """Remove the files of all journals, because their answers are landed or not wanted, and what killed writers left.
+
+    :raises OSError: the storage cannot be read.
+    """
+    remove_journals(folder, journal_names(folder))
+    folder.remove_temporary_files(_PREFIX)
 
 
 def journal_names(folder: storage.Folder) -> Iterator[str]:
