@@ -547,10 +547,6 @@ def test_one_client_serves_many_threads():
     assert found == [BATCH_ID] * 20
 
 
-#: Seconds. Deadlines here are below half a second, on a machine that may be busy. All that drips would take minutes.
-LESS_THAN_ALL = 10
-
-
 def drip(connection, data, *, seconds=0.03):
     """Send one byte at a time, much more often than any read timeout."""
     for byte in data:
@@ -600,7 +596,7 @@ def test_a_response_that_drips_ends_at_the_total_deadline(client_class, serve, c
         pytest.raises(exceptions.APIConnectionError, match="no response from"),
     ):
         call(client)
-    assert time.monotonic() - began < LESS_THAN_ALL
+    assert time.monotonic() - began < 1.5
 
 
 @DRIPPING
@@ -614,7 +610,7 @@ def test_a_response_that_drips_over_tls_ends_at_the_total_deadline(client_class,
         pytest.raises(exceptions.APIConnectionError),
     ):
         client.retrieve_batch(BATCH_ID)
-    assert time.monotonic() - began < LESS_THAN_ALL
+    assert time.monotonic() - began < 1.5
 
 
 def test_an_error_page_that_drips_still_has_its_status(client_class):
@@ -625,7 +621,7 @@ def test_an_error_page_that_drips_still_has_its_status(client_class):
         pytest.raises((exceptions.ServerError, exceptions.APIConnectionError)),
     ):
         client.retrieve_batch(BATCH_ID)
-    assert time.monotonic() - began < LESS_THAN_ALL
+    assert time.monotonic() - began < 1.5
 
 
 @sync_only
@@ -640,7 +636,7 @@ def test_a_create_whose_response_drips_may_have_been_accepted(client_class, serv
         client.create_batch(BODY, deadline_seconds=0.4)
     assert caught.value.may_have_been_accepted is True
     assert len(server.connections) == 1
-    assert time.monotonic() - began < LESS_THAN_ALL
+    assert time.monotonic() - began < 2
 
 
 @sync_only
@@ -679,7 +675,7 @@ def test_a_proxy_that_drips_ends_at_the_total_deadline(client_class):
         )
         with client_class(through) as client, pytest.raises(exceptions.APIConnectionError):
             client.retrieve_batch(BATCH_ID)
-    assert time.monotonic() - began < LESS_THAN_ALL
+    assert time.monotonic() - began < 1.5
 
 
 @sync_only
@@ -692,7 +688,7 @@ def test_a_limit_of_the_caller_bounds_all_attempts_of_a_call(client_class):
         pytest.raises(exceptions.APIConnectionError),
     ):
         client.retrieve_batch(BATCH_ID)
-    assert time.monotonic() - began < LESS_THAN_ALL
+    assert time.monotonic() - began < 1.5
 
 
 @sync_only
@@ -711,7 +707,7 @@ def test_results_that_drip_count_as_stalled(client_class):
         assert next(lines) == b'{"a":1}'
         with pytest.raises(exceptions.APIConnectionError, match=r"only \d+ bytes arrived in \d s"):
             next(lines)
-    assert time.monotonic() - began < LESS_THAN_ALL
+    assert time.monotonic() - began < 2
 
 
 @sync_only
@@ -772,7 +768,7 @@ def test_results_end_at_the_limit_of_their_reader(client_class):
         pytest.raises(exceptions.APIConnectionError),
     ):
         list(lines)
-    assert time.monotonic() - began < LESS_THAN_ALL
+    assert time.monotonic() - began < 1.5
 
 
 def test_a_tunnel_that_the_proxy_forbids_is_named(client_class):
@@ -850,7 +846,7 @@ def test_calls_end_with_the_time_of_their_caller_but_results_and_create_calls_do
         began = time.monotonic()
         with pytest.raises(exceptions.APIConnectionError):
             client.retrieve_batch(BATCH_ID)
-    assert time.monotonic() - began < LESS_THAN_ALL
+    assert time.monotonic() - began < 1.5
 
 
 def test_a_token_exchange_that_drips_ends_at_its_deadline(client_class, monkeypatch):
@@ -868,7 +864,7 @@ def test_a_token_exchange_that_drips_ends_at_its_deadline(client_class, monkeypa
             pytest.raises(exceptions.APIConnectionError, match="exchange the identity token"),
         ):
             client.retrieve_batch(BATCH_ID)
-    assert time.monotonic() - began < LESS_THAN_ALL
+    assert time.monotonic() - began < 1.5
 
 
 def test_a_host_that_speaks_http_where_https_was_taken_is_named(client_class):
