@@ -17,6 +17,7 @@ not know are skipped.
 
 from __future__ import annotations
 
+import logging
 import sys
 import zlib
 from array import array
@@ -27,6 +28,8 @@ from typing import IO, Any, Final, TypeVar
 import msgspec
 
 from airflow_claude_batch.batch.storage import Folder
+
+log = logging.getLogger(__name__)
 
 #: Rows of a block. Of a few dozen bytes each, so that a block is one small read from an object store.
 BLOCK_ROWS: Final = 2048
@@ -209,7 +212,7 @@ class IndexFile:
         return self._block(number, self._read(offset, offset + length))
 
     def column(self, name: str, at_once: int) -> array[int]:
-        """Return a column of numbers for all rows. If there is no whole copy of it, all blocks are read.
+        """Return a column of numbers for all rows. If there is no copy of it, or a damaged one, all blocks are read.
 
         :param at_once: bytes of blocks to read in one call.
         :raises DamagedIndexError: a block has other bytes than those that were written, or is gone.
@@ -247,12 +250,19 @@ class IndexFile:
             first = following
 
     def _copy(self, column: str) -> bytes | None:
-        """Read the copy of a column. None if there is none, or if it has other bytes than those that were written."""
+        """Read the copy of a column. None if there is none, or if it is damaged or gone. A damaged one is a warning."""
         if column not in self._description.copies:
             return None
         offset, length, crc = self._description.copies[column]
         data = self._read(offset, offset + length)
-        return data if data is not None and zlib.crc32(data) == crc else None
+        if data is None or zlib.crc32(data) == crc:
+            return data
+        log.warning(
+            "The copy of a column of %s is damaged. Nothing is lost: the whole index is read instead, and that takes "
+            "longer.",
+            self._folder.uri(self.name),
+        )
+        return None
 
     def _read(self, start: int, end: int) -> bytes | None:
         if start >= self._tail_start:

@@ -23,7 +23,7 @@ from airflow_claude_batch.batch import storage
 from airflow_claude_batch.batch.ledger.ledger import new_token
 
 _PREFIX: Final = "direct-"
-_NAME: Final = re.compile(r"direct-(?P<attempt>\w+)-(?P<token>\w+)(?:-(?:asked|\d+))?\.jsonl")
+_NAME: Final = re.compile(rf"{_PREFIX}(?P<attempt>\w+)-(?P<token>\w+)(?:-(?:asked|\d+))?\.jsonl")
 
 
 class _Line(msgspec.Struct):
@@ -142,9 +142,11 @@ def remove_journals(folder: storage.Folder, names: Iterable[str]) -> None:
 
 
 def remove_all_journals(folder: storage.Folder) -> None:
-    """Remove the files of all journals, because their answers are landed or not wanted, and what killed writers left.
+    """Remove the files of all journals, because their answers are landed or not wanted.
 
-    :raises OSError: the storage cannot be read.
+    Temporary files of writers that were killed go, too.
+
+    :raises OSError: the storage cannot be read, or a temporary file cannot be removed.
     """
     remove_journals(folder, journal_names(folder))
     folder.remove_temporary_files(_PREFIX)

@@ -16,8 +16,8 @@ have 4,096 rows. Each answer has a row, in the order of the lines:
 ========== ======= =========================================================================
 
 No two rows of a segment have the same question key. The index has a copy of the column ``prefix``: a look-up reads it
-first, and then the blocks that have a prefix of a question. Segments of earlier writers have no copy, and a look-up
-reads all of their blocks. The content of the description is :class:`SegmentContent`.
+first, and then the blocks that have a prefix of a question. Segments of earlier writers have no copy. If there is none,
+or a damaged one, a look-up reads all blocks. The content of the description is :class:`SegmentContent`.
 
 A name says where a segment comes from: ``added-<name>-<number>-<digest of its content>`` was added, and
 ``merged-<digest of what it was made of>-<number>`` was merged or rewritten. So a name stands for one content.

@@ -71,7 +71,9 @@ def test_one_damaged_line_costs_no_other_answer_and_warns(caplog: pytest.LogCapt
     assert found(folder, range(5)) == {number: answer(number) for number in (0, 1, 3, 4)}
 
 
-def test_damaged_copy_of_the_prefixes_costs_no_answer() -> None:
+def test_damaged_copy_of_the_prefixes_costs_no_answer_and_warns_until_the_store_is_compacted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     folder = memory_folder()
     store_in(folder).add("run", answers(range(5)))
     store_in(folder).add("other", answers([5]))
@@ -82,6 +84,12 @@ def test_damaged_copy_of_the_prefixes_costs_no_answer() -> None:
     storage.write(folder, name, content[:last] + bytes([content[last] ^ 1]) + content[last + 1 :])
 
     assert found(folder, range(6)) == {number: answer(number) for number in range(6)}
+    assert "the copy of a column" in caplog.text.lower()
+    assert name in caplog.text
+    store_in(folder).compact()
+    caplog.clear()
+    assert found(folder, range(6)) == {number: answer(number) for number in range(6)}
+    assert not caplog.records
 
 
 def test_storage_that_cannot_be_read_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
