@@ -19,9 +19,9 @@ demo: $(STAMP) ## run the main example on a real Airflow with a simulated API (K
 demo-stop: $(STAMP) ## stop a demo that KEEP=1 kept running
 	@$(BIN)/python -m demo stop
 
-# Four workers on two cores: one waits for a real Airflow most of the time, and another for processes that are killed.
+# Three workers on two cores: one of them waits for a real Airflow most of the time. Each costs 20 s of CPU.
 test: $(STAMP) ## run the tests (ARGS go to pytest)
-	@$(BIN)/pytest -n 4 --dist loadscope --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 matrix: $(STAMP) ## run the tests on every supported Airflow: all on the oldest and newest (ONLY=3.1 selects, DAYS=7 changes the date, ARGS go to pytest)
 	@$(BIN)/python tests/matrix/run.py $(foreach version,$(ONLY),--only $(version)) $(if $(DAYS),--days $(DAYS)) $(ARGS)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from demo.errors import DemoError
+from demo.loopback import LOOPBACK
 
 T = TypeVar("T")
 
@@ -33,8 +34,7 @@ class AirflowApi:
     ) -> None:
         self._credentials = {"username": username, "password": password}
         self._sleep = sleep
-        # trust_env=False: proxies of the user's environment must not be used for the loopback address.
-        self._client = httpx.Client(base_url=base_url, timeout=CALL_SECONDS, trust_env=False)
+        self._client = httpx.Client(base_url=base_url, timeout=CALL_SECONDS, **LOOPBACK)
 
     def close(self) -> None:
         """Close the HTTP connections."""

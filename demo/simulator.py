@@ -14,6 +14,7 @@ import httpx
 
 from demo.airflow_api import wait_for
 from demo.errors import DemoError
+from demo.loopback import LOOPBACK
 from demo.processes import ChildProcess
 
 KEY = "sk-ant-simulated"
@@ -67,7 +68,7 @@ class SimulatorProcess:
         """List the batches with a cancel call, of the newest 1,000."""
         headers = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
         address = f"{self.url}/v1/messages/batches?limit=1000"
-        page = httpx.get(address, headers=headers, timeout=120, trust_env=False).raise_for_status().json()
+        page = httpx.get(address, headers=headers, timeout=120, **LOOPBACK).raise_for_status().json()
         return [batch["id"] for batch in page["data"] if batch["cancel_initiated_at"]]
 
     def pace(self, batch_seconds: float) -> None:
@@ -84,5 +85,5 @@ class SimulatorProcess:
 
     def _control(self, method: str, action: str, body: dict[str, Any] | None = None) -> Any:
         address = f"{self.url}/_simulator/{action}"
-        response = httpx.request(method, address, json=body, timeout=120, trust_env=False)
+        response = httpx.request(method, address, json=body, timeout=120, **LOOPBACK)
         return response.raise_for_status().json()

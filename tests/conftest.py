@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["airflow_fixtures", "databases"]
 
-#: Tests that take minutes, in the order in which they begin. Those on a real Airflow wait more than they compute, so
-#: that they run beside the tests of crashes.
+#: Tests that take long, in the order in which they begin. Those on a real Airflow wait more than they compute, so that
+#: they run beside the tests of crashes.
 LONG_TESTS = (
     "stack/shared_airflow/",
     "crash/test_every_step",
@@ -25,6 +25,7 @@ LONG_TESTS = (
     "crash/test_zombies",
     "crash/",
     "stack/",
+    "provider/test_sensors",  # one file, which goes to one worker
 )
 #: What files in memory may take of a machine without being missed there.
 MEMORY_DISK_BYTES = 4 << 30

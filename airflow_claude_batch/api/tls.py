@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def ssl_context(config: ClientConfig) -> ssl.SSLContext:
     :raises ConfigurationError: the CA file or folder cannot be used.
     """
     if config.base_url.startswith("http:") and config.proxy is None:
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used: there is no TLS
+        return _unused_context()
     if isinstance(config.verify, bool):
         return httpx.create_ssl_context(verify=config.verify)
     is_folder = Path(config.verify).is_dir()
@@ -30,3 +31,9 @@ def ssl_context(config: ClientConfig) -> ssl.SSLContext:
             f"The CA file {config.verify} cannot be used: {error.strerror}.",
             "Name a PEM file or a folder of certificates that exists on every worker and triggerer.",
         ) from error
+
+
+@functools.cache
+def _unused_context() -> ssl.SSLContext:
+    """Return what httpx asks for although there is no TLS. It has no certificates, so it would trust no server."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

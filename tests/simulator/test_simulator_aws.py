@@ -24,6 +24,7 @@ from airflow_claude_batch.api.client import ClaudeClient
 from airflow_claude_batch.api.config import ClientConfig
 from airflow_claude_batch.simulator import AwsKey, AwsPlatform, Simulator
 from airflow_claude_batch.simulator.endpoints.credentials import DEFAULT_WORKSPACE
+from demo.loopback import LOOPBACK
 
 SERVICE, REGION = "aws-external-anthropic", "us-west-2"
 SECRETS = {"AKIA1": "secret-1", "ASIA2": AwsKey(secret="secret-2", session_token="token-2")}
@@ -73,7 +74,7 @@ def send(world: World, made: AWSRequest, **changed: Any) -> httpx.Response:
         url,
         headers=headers,
         content=changed.get("body", made.data),
-        trust_env=False,
+        **LOOPBACK,
     )
 
 
@@ -236,9 +237,9 @@ def test_skew_is_worded_as_aws_does(world: World):
 def test_api_key_needs_no_signature(world: World, header: dict[str, str]):
     headers = {**world.headers(), **header}
 
-    assert httpx.post(world.url + PATH, content=BODY, headers=headers, trust_env=False).status_code == 200
+    assert httpx.post(world.url + PATH, content=BODY, headers=headers, **LOOPBACK).status_code == 200
     headers.pop("anthropic-workspace-id")
-    refused = httpx.post(world.url + PATH, content=BODY, headers=headers, trust_env=False)
+    refused = httpx.post(world.url + PATH, content=BODY, headers=headers, **LOOPBACK)
     assert (refused.status_code, refused.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
@@ -252,7 +253,7 @@ def test_signed_call_names_a_workspace_of_the_account(world: World, create: Call
 
 @pytest.mark.parametrize("header", [{}, {"authorization": "AWS4-HMAC-SHA256 nonsense"}], ids=["nothing", "nonsense"])
 def test_call_without_a_credential_is_refused(world: World, header: dict[str, str]):
-    response = httpx.get(world.url + PATH, headers={**world.headers(), **header}, trust_env=False)
+    response = httpx.get(world.url + PATH, headers={**world.headers(), **header}, **LOOPBACK)
 
     assert response.status_code == 403
     assert "x-amzn-requestid" in response.headers

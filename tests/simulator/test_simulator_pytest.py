@@ -33,7 +33,7 @@ ITEM = {
 def connected(name="CLAUDE_DEFAULT"):
     connection = json.loads(os.environ[f"AIRFLOW_CONN_{name}"])
     headers = {"x-api-key": connection["password"], "anthropic-version": "2026-10-21"}
-    return httpx.Client(base_url=connection["host"], headers=headers, trust_env=False)
+    return httpx.Client(base_url=connection["host"], headers=headers, trust_env=False, verify=False)
 
 
 def create(client):

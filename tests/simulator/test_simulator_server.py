@@ -20,6 +20,7 @@ import pytest
 from simulated import KEY, VERSION, Api, Connect, request, requests
 
 from airflow_claude_batch.simulator import Fault, ManualClock, Simulator
+from demo.loopback import LOOPBACK
 
 CALL = b"GET /v1/models?limit=1 HTTP/1.1\r\nhost: x\r\nx-api-key: sk-x\r\nanthropic-version: 2026-10-21\r\n\r\n"
 HEADERS = {"x-api-key": KEY, "anthropic-version": VERSION, "content-type": "application/json"}
@@ -144,7 +145,7 @@ class TestCommand:
         assert connection == {"conn_type": "claude", "password": "sk-simulator", "host": url}
 
         headers = {**HEADERS, "x-api-key": connection["password"]}
-        with httpx.Client(base_url=url, headers=headers, trust_env=False) as client:
+        with httpx.Client(base_url=url, headers=headers, **LOOPBACK) as client:
             api = Api(client)
             batch = api.created(*requests(3))
             assert api.create(request()).status_code == 429
@@ -163,7 +164,7 @@ class TestCommand:
         assert "AIRFLOW_CONN_AWS_SIMULATOR=" in keys
         assert json.loads(keys.partition("'")[2].rpartition("'")[0])["conn_type"] == "aws"
 
-        assert httpx.get(f"{url}/v1/models", trust_env=False).status_code == 403
+        assert httpx.get(f"{url}/v1/models", **LOOPBACK).status_code == 403
 
     def test_secrets_of_aws_that_are_given_are_not_printed(self, start: Any) -> None:
         process, _, hint = start("--platform", "aws", "--aws-keys", '{"AKIAMINE": "mine-only"}')
@@ -177,7 +178,7 @@ class TestCommand:
             _, url, hint = start("--keys", option)
             assert "sk-mine" not in hint
             for key, status in (("sk-mine", 200), ("sk-other", 401)):
-                response = httpx.get(f"{url}/v1/models", headers={**HEADERS, "x-api-key": key}, trust_env=False)
+                response = httpx.get(f"{url}/v1/models", headers={**HEADERS, "x-api-key": key}, **LOOPBACK)
                 assert response.status_code == status
 
     @pytest.mark.parametrize("keys", ['{"sk-secret": 5}', '{"sk-secret"', "/no/such/file"])
@@ -239,7 +240,7 @@ class TestSockets:
         host, _, port = url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall(b"POST /v1/messages/batches HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
-        assert httpx.get(f"{url}/_simulator/requests-log", trust_env=False).json()["create"] == 0
+        assert httpx.get(f"{url}/_simulator/requests-log", **LOOPBACK).json()["create"] == 0
 
     def test_a_failing_answer_function_closes_the_connection_and_is_logged(
         self, caplog: pytest.LogCaptureFixture
@@ -248,7 +249,7 @@ class TestSockets:
             raise ZeroDivisionError
 
         simulator = Simulator(answer=answer)
-        with simulator.serve() as server, httpx.Client(base_url=server.url, headers=HEADERS, trust_env=False) as client:
+        with simulator.serve() as server, httpx.Client(base_url=server.url, headers=HEADERS, **LOOPBACK) as client:
             api = Api(client)
             batch = api.created()
             with pytest.raises(httpx.RemoteProtocolError):
@@ -258,7 +259,7 @@ class TestSockets:
 
     def test_a_failing_outcome_function_is_a_500_and_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
         simulator = Simulator(outcome=lambda *_: "expird")
-        with simulator.serve() as server, httpx.Client(base_url=server.url, headers=HEADERS, trust_env=False) as client:
+        with simulator.serve() as server, httpx.Client(base_url=server.url, headers=HEADERS, **LOOPBACK) as client:
             api = Api(client)
             batch = api.created()
             assert api.retrieve(batch).status_code == 500
@@ -360,7 +361,7 @@ class TestSize:
                 yield piece if index == 0 else b"," + piece
             yield b"]" + b" " * (total - size) + b"}"
 
-        with simulator.serve() as server, httpx.Client(base_url=server.url, timeout=120, trust_env=False) as client:
+        with simulator.serve() as server, httpx.Client(base_url=server.url, timeout=120, **LOOPBACK) as client:
             answers = [
                 client.post(
                     "/v1/messages/batches", content=body(total), headers={**HEADERS, "content-length": str(total)}

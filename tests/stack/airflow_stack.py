@@ -26,6 +26,7 @@ from airflow_claude_batch.rows import read_rows
 from demo.airflow_api import wait_for
 from demo.airflow_processes import AirflowProcesses
 from demo.errors import DemoError
+from demo.loopback import LOOPBACK
 from demo.simulator import KEY, SimulatorProcess
 
 T = TypeVar("T")
@@ -248,7 +249,7 @@ def _wait_for_execution_api(airflow: AirflowProcesses) -> None:
 
     def answers() -> bool:
         airflow.check()
-        response = httpx.get(f"{airflow.url}/execution/health", timeout=RUN_SECONDS, trust_env=False)
+        response = httpx.get(f"{airflow.url}/execution/health", timeout=RUN_SECONDS, **LOOPBACK)
         return not response.is_server_error
 
     wait_for(answers, seconds=RUN_SECONDS, what="Airflow's API for tasks")

@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 
+from demo.loopback import LOOPBACK
+
 PREFIX = "/models/claude"
 GATEWAY_KEY = "gateway-key-1"
 FORWARDED_HEADERS = ("content-type", "content-encoding", "anthropic-version", "anthropic-beta", "accept")
@@ -58,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name: self.headers[name] for name in FORWARDED_HEADERS if name in self.headers}
         headers["x-api-key"] = self.server.upstream_key
         address = self.server.upstream + self.path.removeprefix(PREFIX)
-        response = httpx.request(self.command, address, headers=headers, content=body, trust_env=False)
+        response = httpx.request(self.command, address, headers=headers, content=body, **LOOPBACK)
         self._respond(response.status_code, dict(response.headers), response.content)
 
     def _respond(self, status: int, headers: dict[str, str], content: bytes) -> None:

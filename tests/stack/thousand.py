@@ -21,6 +21,7 @@ import httpx
 
 from demo.airflow_api import wait_for
 from demo.airflow_processes import AirflowProcesses
+from demo.loopback import LOOPBACK
 from demo.processes import Session
 from demo.simulator import KEY, SimulatorProcess
 
@@ -113,14 +114,14 @@ class Run:
 
 
 def control(simulator: SimulatorProcess, method: str, path: str, body: Any = None) -> Any:
-    response = httpx.request(method, f"{simulator.url}/_simulator/{path}", json=body, timeout=60, trust_env=False)
+    response = httpx.request(method, f"{simulator.url}/_simulator/{path}", json=body, timeout=60, **LOOPBACK)
     return response.raise_for_status().json()
 
 
 def create_batches(simulator: SimulatorProcess, count: int) -> list[str]:
     """Create batches of one request each, as another program would."""
     headers = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
-    with httpx.Client(base_url=simulator.url, headers=headers, timeout=60, trust_env=False) as client:
+    with httpx.Client(base_url=simulator.url, headers=headers, timeout=60, **LOOPBACK) as client:
 
         def create(_: int) -> str:
             response = client.post("/v1/messages/batches", json={"requests": [REQUEST]})

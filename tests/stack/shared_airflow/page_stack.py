@@ -15,6 +15,7 @@ from airflow_stack import RUN_SECONDS, DagStack, environment
 
 from demo.airflow_api import wait_for
 from demo.airflow_processes import AirflowProcesses, airflow_version
+from demo.loopback import LOOPBACK
 from demo.simulator import SimulatorProcess
 
 DAG_ID, HIDDEN_DAG_ID = "page", "page_hidden"
@@ -58,7 +59,7 @@ class PageStack:
     def token(self, user: str) -> str:
         if user not in self._tokens:
             body = {"username": user, "password": self.password(user)}
-            response = httpx.post(f"{self.airflow.url}/auth/token", json=body, trust_env=False, timeout=180)
+            response = httpx.post(f"{self.airflow.url}/auth/token", json=body, **LOOPBACK, timeout=180)
             self._tokens[user] = response.raise_for_status().json()["access_token"]
         return self._tokens[user]
 
@@ -72,7 +73,7 @@ class PageStack:
         headers = {"Authorization": f"Bearer {self.token(user)}"} if user and not cookie else {}
         cookies = {"_token": self.token(user)} if user and cookie else {}
         url = f"{self.airflow.url}/claude-batch/"
-        with httpx.Client(base_url=url, headers=headers, cookies=cookies, trust_env=False, timeout=180) as client:
+        with httpx.Client(base_url=url, headers=headers, cookies=cookies, **LOOPBACK, timeout=180) as client:
             yield client
 
     def query(self, task_id: str, *, dag_id: str = DAG_ID, **more: Any) -> str:

@@ -6,6 +6,7 @@ import httpx
 from airflow_stack import Simulators, environment
 
 from demo.airflow_processes import airflow_version
+from demo.loopback import LOOPBACK
 from demo.simulator import KEY, SimulatorProcess
 
 DAG_ID = "starts_in_the_triggerer"
@@ -36,6 +37,6 @@ def _create_batch(simulator: SimulatorProcess) -> str:
         f"{simulator.url}/v1/messages/batches",
         json={"requests": [{"custom_id": "only", "params": params}]},
         headers={"x-api-key": KEY, "anthropic-version": "2023-06-01"},
-        trust_env=False,
+        **LOOPBACK,
     )
     return str(response.raise_for_status().json()["id"])
