@@ -30,14 +30,14 @@ KEY = "sk-ant-test-0123456789"
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
     from airflow.utils.db import initdb
-    from execution_api import prepare_dependencies_once
+    from execution_api import prepare_execution_api_once
     from migrated_database import migrated, template_for
 
     from airflow_claude_batch._airflow.compat import AIRFLOW_VERSION
 
     version = ".".join(map(str, AIRFLOW_VERSION))
     migrated(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db", template_for(f"{sys.prefix} {version} initdb"), initdb)
-    prepare_dependencies_once()
+    prepare_execution_api_once()
     if AIRFLOW_VERSION < (3, 1):
         _read_times_as_supervisors_do()
 

@@ -1,4 +1,4 @@
-"""Airflow's API for tasks, in the process of a test: what it does anew for each call is done once."""
+"""Airflow's API for tasks, in the process of a test: what does not differ between two calls is made once."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 
-def prepare_dependencies_once() -> None:
-    """Keep what FastAPI finds out about the dependencies of a route.
+def prepare_execution_api_once() -> None:
+    """Keep the API of ``dag.test()``, as later Airflows than 3.0 do, and what FastAPI finds out about its dependencies.
 
-    It does so for each call as soon as any dependency is overridden, as in a task of ``dag.test()``. Its answers depend
-    on the arguments alone, and take more time than the call itself.
+    FastAPI examines the dependencies of a route for each call as soon as any is overridden, as they are there. What it
+    finds depends on the arguments alone, and takes more time than the call itself.
     """
+    from airflow.sdk.execution_time import supervisor
     from fastapi.dependencies import utils
 
+    supervisor.in_process_api_server = functools.cache(supervisor.in_process_api_server)
     utils.get_dependant = _kept(utils.get_dependant)
 
 
