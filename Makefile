@@ -19,7 +19,7 @@ demo: $(STAMP) ## run the main example on a real Airflow with a simulated API (K
 demo-stop: $(STAMP) ## stop a demo that KEEP=1 kept running
 	@$(BIN)/python -m demo stop
 
-# Three workers on two cores: one of them waits for a real Airflow most of the time. Each costs 20 s of CPU.
+# Three workers on two cores: one of them waits for a real Airflow most of the time. With a fourth, all took longer.
 test: $(STAMP) ## run the tests (ARGS go to pytest)
 	@$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 

@@ -12,7 +12,6 @@ import json
 import mmap
 import os
 import signal
-import ssl
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -23,9 +22,8 @@ import httpx
 
 from airflow_claude_batch.batch.ledger.stores import LedgerStore
 from airflow_claude_batch.batch.storage import LocalFolder, ObjectFolder
+from demo.loopback import LOOPBACK
 
-#: For transports without TLS: to make one takes as long as a call.
-NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 EPOCH = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 
 #: ``kill``: SIGKILL. ``stop``: SIGSTOP, until the test sends SIGCONT. ``term``: runs ``on_kill``, as Airflow does.
@@ -103,7 +101,7 @@ class SteppedTransport(httpx.BaseTransport):
     """
 
     def __init__(self, effects: Effects, inner: httpx.BaseTransport | None = None) -> None:
-        self._inner = inner or httpx.HTTPTransport(verify=NO_CERTIFICATES)
+        self._inner = inner or httpx.HTTPTransport(**LOOPBACK)
         self._effects = effects
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

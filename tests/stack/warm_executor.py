@@ -36,7 +36,7 @@ MODULES = (
 
 
 class WarmLocalExecutor(LocalExecutor):
-    """Import what tasks need before a worker is forked. That is most of the CPU time of a short task."""
+    """Import what tasks need, and read certificates for them, before a worker is forked."""
 
     def start(self) -> None:
         for name in MODULES:
